@@ -1,0 +1,28 @@
+"""Self-supervised pretraining for CT, MRI and point clouds, from a folder of scans to a trusted few-label model.
+
+The verbs of the command line are functions here: ``medssl.index``, ``medssl.pretrain`` and so on. Importing this
+package imports none of them (PEP 562), so it is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_VERBS = (
+    "auto", "cache", "check", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune", "index",
+    "pretrain", "report",
+)  # fmt: skip
+__all__ = ["__version__", *_VERBS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"pipelines.{name}"), name)
+    raise AttributeError(f"module 'medssl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

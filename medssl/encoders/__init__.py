@@ -1,0 +1,1 @@
+"""Encoders behind one contract, and the table that names them."""

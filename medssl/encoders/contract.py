@@ -1,0 +1,44 @@
+"""What every encoder gives: a feature pyramid, and one pooled embedding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Encoder"]
+
+
+class Encoder(nn.Module, ABC):
+    """A network from images to a pyramid of features.
+
+    Attributes:
+        in_channels: Channels of the input.
+        channels: Channels of each level, finest first.
+        strides: Cumulative stride of each level as (z, y, x), finest first; the first is (1, 1, 1) where the encoder
+            keeps full resolution.
+        size_multiple: Input sizes must be multiples of this, (z, y, x).
+    """
+
+    in_channels: int
+    channels: tuple[int, ...]
+    strides: tuple[tuple[int, int, int], ...]
+    size_multiple: tuple[int, int, int]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the pyramid of ``images`` (B, C, z, y, x): one (B, channels[i], ...) tensor a level, finest first."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the vector that ``embed`` returns."""
+        return self.channels[-1]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return one float32 vector an image, (B, embedding_dim): the mean of the coarsest level over space."""
+        return self.pool(self.forward(images))
+
+    def pool(self, pyramid: list[Tensor]) -> Tensor:
+        """Return the pooled embedding of a pyramid, (B, embedding_dim), float32."""
+        return torch.mean(pyramid[-1].float(), dim=(2, 3, 4))

@@ -1,0 +1,1 @@
+"""Metrics with stated definitions, intervals, paired tests and protocols."""

@@ -1,0 +1,1 @@
+"""Encoders and segmenters for ONNX, MONAI and nnU-Net."""

@@ -1,0 +1,1 @@
+"""Readers and writers of scans: NIfTI, DICOM series, MetaImage, NRRD and arrays, all to one Scan."""

@@ -1,0 +1,1 @@
+"""One file a pretraining method, and the table that names them."""

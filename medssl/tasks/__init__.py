@@ -1,0 +1,1 @@
+"""Downstream tasks: segmentation, and carrying a pretrained encoder over to it."""

@@ -1,0 +1,1 @@
+"""Views of windows: crops, spatial and intensity augmentation, masks; batched on the device."""

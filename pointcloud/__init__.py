@@ -1,0 +1,1 @@
+"""Point clouds: formats, primitives, views, encoders, methods and tasks."""
