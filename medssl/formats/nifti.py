@@ -1,0 +1,243 @@
+"""NIfTI-1 and NIfTI-2 files (.nii, .nii.gz): headers without voxels, single frames of 4D images, atomic writing."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import FormatError
+from medssl.formats.files import first_bytes, looks_like_text, written_aside
+from medssl.formats.rescale import apply_rescale, rescaled_dtype
+from medssl.formats.scan import Scan, ScanHeader
+
+__all__ = ["read", "read_header", "write_nifti"]
+
+_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
+_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError, struct.error)
+_TRUNCATED = "The file is truncated: {found} where the header promises {promised}. Copy or download it again."
+
+
+def read_header(path: Path) -> ScanHeader:
+    """Read a NIfTI header; the voxels stay on disk.
+
+    Truncation is found all the same: the size that a gzip file states at its end is compared with what the header
+    promises, and only where they disagree is the file unpacked to be sure.
+
+    Args:
+        path: A .nii or .nii.gz file.
+
+    Raises:
+        FormatError: It is not a whole NIfTI file of real numbers with 3 or 4 axes.
+    """
+    return _open(Path(path))[0]
+
+
+def read(path: Path, *, frame: int = 0) -> Scan:
+    """Read a NIfTI file, or one volume of a 4D one.
+
+    Args:
+        path: A .nii or .nii.gz file.
+        frame: Which volume along the fourth axis.
+
+    Raises:
+        FormatError: The file cannot be read, or has no such frame.
+    """
+    from nibabel.arrayproxy import ArrayProxy
+
+    path = Path(path)
+    header, stored_as = _open(path)
+    if not 0 <= frame < header.frames:
+        raise FormatError(path, f"There is no frame {frame}: the image has {header.frames}, counted from 0.")
+    shape = stored_as.shape
+    # Slope 1 and intercept 0 make the proxy give stored values; scaling is done here, so integers stay integers.
+    proxy = ArrayProxy(str(path), (shape, stored_as.dtype, stored_as.offset, 1.0, 0.0), mmap=False)
+    picked = (slice(None),) * min(len(shape), 3) + tuple(
+        frame if axis == _frame_axis(shape) else 0 for axis in range(3, len(shape))
+    )
+    try:
+        stored = np.asarray(proxy[picked])
+    except _BROKEN as error:
+        raise FormatError(path, f"The voxels cannot be read ({error}). Copy or download the file again.") from error
+    by_xyz = stored.reshape(header.shape[::-1], order="F")
+    values = apply_rescale(by_xyz, stored_as.slope, stored_as.inter, np.dtype(header.dtype)).transpose(2, 1, 0)
+    return Scan(header=header, values=np.ascontiguousarray(values))
+
+
+def write_nifti(
+    path: Path, values_zyx: npt.NDArray[Any], affine: npt.NDArray[np.float64], *, dtype: npt.DTypeLike | None = None
+) -> None:
+    """Write a NIfTI-1 file, beside its place first and then renamed.
+
+    Args:
+        path: Ends in .nii or .nii.gz.
+        values_zyx: Voxels with axes (z, y, x), or (frame, z, y, x).
+        affine: 4x4, voxel indices (x, y, z) to mm, RAS+.
+        dtype: Type on disk; that of the values by default, bool as uint8 and 64-bit integers as int32 where they fit.
+
+    Raises:
+        ValueError: The array has not 3 or 4 axes, or does not fit the type.
+    """
+    import nibabel
+
+    path, values = Path(path), np.asarray(values_zyx)
+    if values.ndim not in (3, 4):
+        raise ValueError(f"A scan has axes (z, y, x) or (frame, z, y, x). Got an array of shape {values.shape}.")
+    wanted = np.dtype(dtype) if dtype is not None else _disk_dtype(values)
+    if wanted.kind in "iu" and values.size:
+        info = np.iinfo(wanted)
+        if not np.isfinite(values).all() or values.min() < info.min or values.max() > info.max:
+            raise ValueError(f"Values from {values.min()} to {values.max()} do not fit {wanted.name}.")
+    order = (2, 1, 0) if values.ndim == 3 else (3, 2, 1, 0)
+    image = nibabel.Nifti1Image(values.astype(wanted, copy=False).transpose(order), affine)
+    image.header.set_xyzt_units("mm", "sec" if values.ndim == 4 else "unknown")
+    image.header.set_slope_inter(1.0, 0.0)
+    suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+    with written_aside(path, suffix=suffix) as aside:
+        nibabel.save(image, aside)
+
+
+def _disk_dtype(values: npt.NDArray[Any]) -> np.dtype[np.generic]:
+    if values.dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        return np.dtype(np.int32)  # many readers refuse 64-bit integers; the range is checked by the caller
+    if values.dtype == np.float16:
+        return np.dtype(np.float32)
+    return values.dtype
+
+
+def _open(path: Path) -> tuple[ScanHeader, Any]:
+    """Return our header and nibabel's account of how the voxels are stored (offset, type, slope, intercept)."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    _check_start(path)
+    try:
+        image = nibabel.load(path, mmap=False)
+    except (ImageFileError, HeaderDataError, *_BROKEN) as error:
+        raise FormatError(path, f"This is not a readable NIfTI file ({_first_line(error)}).") from error
+    raw = image.header
+    if not isinstance(raw, nibabel.Nifti1Header):
+        raise FormatError(path, f"This is a {type(image).__name__}, not a NIfTI file.")
+    # The file's own offset, slope and intercept are in the proxy; nibabel clears them from the image's header.
+    stored_as = image.dataobj
+    shape = tuple(int(n) for n in stored_as.shape)
+    dtype = stored_as.dtype
+    if dtype.kind not in "iufb":
+        kind = "complex" if dtype.kind == "c" else "colour (RGB)"
+        raise FormatError(path, f"The voxels are {kind}; only real numbers are read. Write out a magnitude image.")
+    if len(shape) < 2 or min(shape) < 1 or sum(n > 1 for n in shape[3:]) > 1:
+        raise FormatError(path, f"The shape is {shape} (x, y, z, ...); a scan has 3 axes, or 4 with frames.")
+    _check_size(path, stored_as.offset + int(np.prod(shape)) * dtype.itemsize)
+    affine, warnings = _affine(raw)
+    x, y, z = (*shape, 1, 1)[:3]
+    frame_axis = _frame_axis(shape)
+    header = ScanHeader(
+        path=path,
+        paths=(path,),
+        format="nifti",
+        shape=(z, y, x),
+        affine=affine,
+        dtype=rescaled_dtype(dtype, [(stored_as.slope, stored_as.inter)]).name,
+        frames=shape[frame_axis] if frame_axis is not None else 1,
+        warnings=tuple(warnings),
+    )
+    return header, stored_as
+
+
+def _frame_axis(shape: tuple[int, ...]) -> int | None:
+    """Return the axis that counts frames: the one beyond the third that is longer than 1."""
+    return next((axis for axis in range(3, len(shape)) if shape[axis] > 1), None)
+
+
+def _check_start(path: Path) -> None:
+    """Refuse what is plainly something else, with a reason that says what it is."""
+    start = first_bytes(path, 512)
+    gzipped = start[:2] == b"\x1f\x8b"
+    if path.name.lower().endswith(".gz") and not gzipped:
+        if looks_like_text(start):
+            raise FormatError(path, "The file is text, not a gzip archive. Was a web page or a pointer downloaded?")
+        if start[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c"):
+            raise FormatError(path, "The file is an unpacked NIfTI file under a .nii.gz name. Rename it to .nii.")
+        raise FormatError(path, "The file does not start as a gzip archive does.")
+    if not gzipped and looks_like_text(start):
+        raise FormatError(path, "The file is text, not a NIfTI file. Was a web page or a pointer downloaded?")
+    if gzipped and not path.name.lower().endswith(".gz"):
+        raise FormatError(path, "The file is gzip-packed under a .nii name. Rename it to .nii.gz.")
+
+
+def _check_size(path: Path, promised: int) -> None:
+    """Refuse files that end before their voxels do."""
+    size = path.stat().st_size
+    if not path.name.lower().endswith(".gz"):
+        if size < promised:
+            raise FormatError(path, _TRUNCATED.format(found=f"{size} bytes", promised=promised))
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, size - 4))
+        stated = struct.unpack("<I", file.read(4).rjust(4, b"\0"))[0]
+    if stated == promised % 2**32:
+        return
+    # Archives of several members state only the last one's size, and some files have bytes after the voxels.
+    unpacked = 0
+    try:
+        with gzip.open(path) as archive:
+            while chunk := archive.read(1 << 22):
+                unpacked += len(chunk)
+    except _BROKEN as error:
+        raise FormatError(path, f"The gzip archive is truncated or damaged ({error}). Copy it again.") from error
+    if unpacked < promised:
+        raise FormatError(path, _TRUNCATED.format(found=f"{unpacked} unpacked bytes", promised=promised))
+
+
+def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Return the affine in mm and what is doubtful about it: sform, then qform, then voxel sizes alone."""
+    warnings: list[str] = []
+    candidates: list[tuple[str, npt.NDArray[np.float64]]] = []
+    for name in ("sform", "qform"):
+        try:
+            affine, code = getattr(raw, f"get_{name}")(coded=True)
+        except (ValueError, ArithmeticError) as error:
+            warnings.append(f"{name} unreadable: {error}")
+            continue
+        if code == 0 or affine is None:
+            continue
+        if _is_regular(affine):
+            candidates.append((name, np.asarray(affine, dtype=np.float64)))
+        else:
+            warnings.append(f"{name} degenerate: it is singular or not finite, and was not used")
+    if candidates:
+        chosen = candidates[0][1]
+        if len(candidates) == 2 and not np.allclose(chosen, candidates[1][1], atol=1e-2):
+            warnings.append("sform and qform disagree: the sform was used")
+    else:
+        warnings.append("no orientation: neither sform nor qform is set; axes were taken as the file's convention says")
+        chosen = np.asarray(raw.get_base_affine(), dtype=np.float64)
+        if not _is_regular(chosen):
+            warnings.append("no voxel size: 1 mm was taken")
+            chosen = np.eye(4)
+    unit = raw.get_xyzt_units()[0]
+    if unit in _MM_PER_UNIT:
+        chosen = chosen.copy()
+        chosen[:3] *= _MM_PER_UNIT[unit]
+    return chosen, warnings
+
+
+def _is_regular(affine: npt.NDArray[Any]) -> bool:
+    if not np.isfinite(affine).all():
+        return False
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if (sizes < 1e-9).any():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-3)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
