@@ -1,0 +1,399 @@
+"""Strict typed settings: YAML presets, ``key=value`` overrides, all errors at once, and the origin of each value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medssl.errors import ConfigError, did_you_mean
+from medssl.setting_errors import describe, literal_values, models_of
+
+__all__ = [
+    "Auto",
+    "Preset",
+    "Resolved",
+    "Settings",
+    "dump_with_origins",
+    "find_preset",
+    "flatten",
+    "list_presets",
+    "preset_folder",
+    "resolve",
+    "save_with_origins",
+]
+
+_COMMAND_LINE = "command line"
+
+
+class Settings(BaseModel):
+    """Root of every settings class: frozen, and a key it does not know is an error.
+
+    A subclass that belongs to a verb names it in ``verb``, so that a preset's bare name is looked for in
+    ``configs/<verb>/``. Nested settings are fields whose type is another ``Settings``; a choice between kinds is a
+    union with ``Field(discriminator="name")`` whose members have ``name: Literal[...]``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+    verb: ClassVar[str] = ""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """A value that the program chose, with the reason that the user is shown. Allowed as a leaf of ``defaults``."""
+
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[S]):
+    """Settings and the origin of each value.
+
+    Attributes:
+        settings: The validated settings.
+        origins: Dotted key -> ``default``, ``preset NAME``, ``file PATH``, ``command line`` or ``auto (reason)``, one
+            entry for each key of ``flatten(settings)``.
+    """
+
+    settings: S
+    origins: dict[str, str]
+
+    def with_auto(self, key: str, value: Any, reason: str) -> Resolved[S]:
+        """Return a copy where ``key`` (dotted) holds ``value``, chosen by the program for ``reason``.
+
+        Raises:
+            ConfigError: The value does not fit the settings.
+        """
+        given = _nested(flatten(self.settings))
+        _plant(given, key.split("."), value)
+        origins = {k: v for k, v in self.origins.items() if v != "default"} | {key: f"auto ({reason})"}
+        settings = _validated(type(self.settings), given, origins, {})
+        return replace(self, settings=settings, origins=_origins_of(settings, origins))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A YAML file of ``configs/``.
+
+    Attributes:
+        verb: The verb that it is for: the name of its folder.
+        name: Its file name without ``.yaml``.
+        path: The file.
+        header: The comment lines at its head, such as ``{"purpose": ..., "command": ...}``; keys in lower case.
+    """
+
+    verb: str
+    name: str
+    path: Path
+    header: dict[str, str]
+
+
+def preset_folder() -> Path:
+    """Return the folder of presets: package data of an installed wheel, or ``configs/`` beside an editable install."""
+    package = Path(__file__).resolve().parent
+    shipped = package / "_presets"
+    return shipped if shipped.is_dir() else package.parent / "configs"
+
+
+def list_presets(verb: str | None = None) -> list[Preset]:
+    """Return every shipped preset, of one ``verb`` or of all, by verb and name."""
+    pattern = f"{verb or '*'}/*.yaml"
+    return [Preset(p.parent.name, p.stem, p, _header_of(p)) for p in sorted(preset_folder().glob(pattern))]
+
+
+def find_preset(name: str | Path, verb: str = "") -> Path:
+    """Return the file of a preset.
+
+    Args:
+        name: A bare name (``voco``), a name with its verb (``pretrain/voco``), or the path of a YAML file.
+        verb: Where to look for a bare name; empty looks everywhere.
+
+    Raises:
+        ConfigError: There is no such file or preset, or the bare name belongs to several verbs.
+    """
+    text = str(name)
+    if Path(text).suffix in {".yaml", ".yml"}:
+        if Path(text).is_file():
+            return Path(text)
+        raise ConfigError(f"{text}: no such settings file. Give an existing YAML file, or a preset's name.")
+    wanted_verb, _, bare = text.rpartition("/")
+    presets = list_presets(wanted_verb or verb or None)
+    found = [preset for preset in presets if preset.name == bare]
+    if len(found) == 1:
+        return found[0].path
+    if found:
+        names = ", ".join(f"{preset.verb}/{preset.name}" for preset in found)
+        raise ConfigError(f"Preset '{text}' exists for several verbs: {names}. Name it with its verb.")
+    of_verb = f" for '{wanted_verb or verb}'" if wanted_verb or verb else ""
+    if not presets:
+        raise ConfigError(f"Unknown preset '{text}': there are none{of_verb}. Give the path of a YAML file.")
+    hint = did_you_mean(bare, {preset.name for preset in presets})
+    raise ConfigError(f"Unknown preset '{text}'{of_verb}. {hint} See all with: medssl list presets")
+
+
+def resolve(
+    cls: type[S],
+    *,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    command_line: Mapping[str, Any] | None = None,
+) -> Resolved[S]:
+    """Return the settings of ``cls`` from its defaults, a preset and overrides, in rising order of say.
+
+    Args:
+        cls: The settings class.
+        preset: A preset's name or a YAML file; None for the class's defaults.
+        overrides: ``key=value`` with a dotted key; the value is read as YAML and typed by the settings class.
+        defaults: Nested or dotted values below the preset; a leaf may be an ``Auto``.
+        command_line: Nested or dotted values above all others: what was given as an option such as ``--out``. Entries
+            that are None are left out.
+
+    Raises:
+        ConfigError: Names every wrong key at once, with what was found, what is allowed and the nearest known key.
+    """
+    data: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for key, value in flatten(defaults or {}).items():
+        chosen = value if isinstance(value, Auto) else Auto(value, "")
+        _plant(data, key.split("."), chosen.value)
+        origins[key] = f"auto ({chosen.reason})" if chosen.reason else "default"
+    if preset is not None:
+        path = find_preset(preset, cls.verb)
+        shipped = preset_folder() in path.resolve().parents
+        _overlay(data, origins, load_yaml(path), f"preset {path.stem}" if shipped else f"file {path}")
+    raw, faults = _read_overrides(overrides)
+    for key, (value, _) in raw.items():
+        _overlay(data, origins, _nested({key: value}), _COMMAND_LINE)
+    options = {key: value for key, value in flatten(command_line or {}).items() if value is not None}
+    _overlay(data, origins, _nested(options), _COMMAND_LINE)
+    texts = {key: text for key, (value, text) in raw.items() if not isinstance(value, str)}
+    settings = _validated(cls, data, origins, texts, faults)
+    return Resolved(settings, _origins_of(settings, origins))
+
+
+def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested settings by dotted key; lists, tuples and empty mappings are leaves.
+
+    Example:
+        >>> flatten({"train": {"steps": 3}, "name": "a"})
+        {'train.steps': 3, 'name': 'a'}
+    """
+    items = {name: getattr(value, name) for name in type(value).model_fields} if isinstance(value, BaseModel) else value
+    leaves: dict[str, Any] = {}
+    for key, inner in items.items():
+        nests = isinstance(inner, BaseModel) or (isinstance(inner, Mapping) and inner)
+        leaves |= flatten(inner, f"{prefix}{key}.") if nests else {f"{prefix}{key}": inner}
+    return leaves
+
+
+def dump_with_origins(resolved: Resolved[Any]) -> str:
+    """Return the settings as YAML that loads again, each value's line ending with ``# origin``."""
+    return "\n".join(_yaml_lines(resolved.settings.model_dump(mode="json"), resolved.origins, "", 0)) + "\n"
+
+
+def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
+    """Write ``dump_with_origins`` to ``path``, aside first and then renamed."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(dump_with_origins(resolved), encoding="utf-8")
+    aside.replace(path)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, its ``${...}`` references left as they are.
+
+    Raises:
+        ConfigError: The file cannot be read, or does not hold a mapping.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # YAML and OmegaConf raise many kinds; each is the user's file being wrong
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: holds a {type(loaded).__name__}; settings are a mapping of keys to values.")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _header_of(path: Path) -> dict[str, str]:
+    """Return ``# Key: value`` lines at the head of a YAML file; a line without a key goes on with the one before."""
+    header: dict[str, str] = {}
+    key = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text = line.lstrip("#").strip()
+        match = re.match(r"([A-Z][A-Za-z ]{2,24}):\s*(.*)", text)
+        if match:
+            key = match.group(1).lower()
+            header[key] = match.group(2)
+        elif text:
+            key = key or "purpose"
+            header[key] = f"{header.get(key, '')} {text}".strip()
+    return header
+
+
+def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, tuple[Any, str]], list[str]]:
+    """Return key -> (value as YAML, value as typed), and a sentence for each override that is none."""
+    from omegaconf import OmegaConf
+
+    read: dict[str, tuple[Any, str]] = {}
+    faults: list[str] = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip().lstrip("-")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z0-9_\-]+)*", key):
+            faults.append(f"{override!r}: not an override. Write key=value with a dotted key, such as train.steps=500.")
+            continue
+        try:
+            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        except Exception:  # not YAML: then it is text, and the settings class says whether text will do
+            value = {"value": text}
+        read[key] = (value["value"] if isinstance(value, dict) else text, text)
+    return read, faults
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested dictionaries."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        _plant(nested, key.split("."), value)
+    return nested
+
+
+def _plant(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set ``value`` at ``path``; what stood in the way and is no mapping is replaced."""
+    for part in path[:-1]:
+        inner = data.get(part)
+        if not isinstance(inner, dict):
+            inner = data[part] = {}
+        data = inner
+    data[path[-1]] = value
+
+
+def _overlay(data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any], origin: str) -> None:
+    """Put a layer over ``data`` in place; a leaf replaces whatever was below it, and its origins."""
+    for key, value in flatten(layer).items():
+        for old in [known for known in origins if known == key or known.startswith(f"{key}.")]:
+            del origins[old]
+        _plant(data, key.split("."), value)
+        origins[key] = origin
+
+
+def _validated(
+    cls: type[S],
+    data: dict[str, Any],
+    origins: Mapping[str, str],
+    texts: Mapping[str, str],
+    faults: Sequence[str] = (),
+) -> S:
+    """Validate; an override whose YAML value fails is tried again as the text that was typed (``on`` for a string)."""
+    from omegaconf import OmegaConf
+
+    try:
+        references = OmegaConf.create(data, flags={"allow_objects": True})
+        plain = OmegaConf.to_container(references, resolve=True)
+    except Exception as error:  # a reference that leads nowhere, a circle of references
+        raise ConfigError(f"Settings of {cls.__name__}: {error}") from error
+    assert isinstance(plain, dict)
+    filled = _over_defaults(cls, {str(key): value for key, value in plain.items()})
+    sentences, settings = _attempt(cls, filled, origins)
+    if sentences and texts:
+        for key, text in texts.items():
+            if any(sentence.startswith(f"{key}:") for sentence in sentences):
+                _plant(filled, key.split("."), text)
+        again, settings_again = _attempt(cls, filled, origins)
+        sentences, settings = (again, settings_again) if len(again) < len(sentences) else (sentences, settings)
+    everything = [*faults, *sentences]
+    if everything or settings is None:
+        count = "1 error" if len(everything) == 1 else f"{len(everything)} errors"
+        raise ConfigError(f"{count} in the settings of {cls.__name__}:\n" + "\n".join(f"  {s}" for s in everything))
+    return settings
+
+
+def _attempt(cls: type[S], data: dict[str, Any], origins: Mapping[str, str]) -> tuple[list[str], S | None]:
+    try:
+        return [], cls.model_validate(data)
+    except ValidationError as error:
+        return describe(cls, error, origins), None
+
+
+def _over_defaults(model: type[BaseModel], data: dict[str, Any]) -> dict[str, Any]:
+    """Put nested data over a field's default instance, so that one given key does not reset its neighbours.
+
+    Pydantic would build the nested model from the given keys and the class's own defaults, and would ask for the
+    discriminator of a union again; a user who sets ``train.lr`` means the rest of the default ``train`` to stay.
+    """
+    filled = dict(data)
+    for name, field in model.model_fields.items():
+        inner = filled.get(name)
+        if not isinstance(inner, dict):
+            continue
+        default = None if field.default_factory_takes_validated_data else field.get_default(call_default_factory=True)
+        same_kind = isinstance(default, BaseModel) and all(
+            inner.get(tag, getattr(default, tag)) == getattr(default, tag) for tag in _tags(type(default))
+        )
+        if isinstance(default, BaseModel) and same_kind:
+            tags = {tag: getattr(default, tag) for tag in _tags(type(default))}
+            base = {key: getattr(default, key) for key in default.model_fields_set}
+            filled[name] = _over_defaults(type(default), _merged(base | tags, inner))
+            continue
+        for member in models_of(field.annotation):
+            if all(tag not in inner or inner[tag] in literal_values(member, tag) for tag in _tags(member)):
+                filled[name] = _over_defaults(member, inner)
+                break
+    return filled
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested mappings joined, ``above`` winning; models below are opened only where something lies above."""
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        if isinstance(value, dict) and isinstance(under, BaseModel):
+            under = {name: getattr(under, name) for name in under.model_fields_set | set(_tags(type(under)))}
+        joined[key] = _merged(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
+    return joined
+
+
+def _tags(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the fields of a model that can only hold one literal: what tells the members of a union apart."""
+    for name in model.model_fields:
+        if len(literal_values(model, name)) == 1:
+            yield name
+
+
+def _origins_of(settings: Settings, origins: Mapping[str, str]) -> dict[str, str]:
+    """Return an origin for every leaf: its own, else its nearest ancestor's, else ``default``."""
+    complete: dict[str, str] = {}
+    for key in flatten(settings):
+        parts = key.split(".")
+        lineage = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        complete[key] = next((origins[name] for name in lineage if name in origins), "default")
+    return complete
+
+
+def _yaml_lines(data: Mapping[str, Any], origins: Mapping[str, str], prefix: str, depth: int) -> Iterator[str]:
+    import yaml
+
+    indent = "  " * depth
+    for key, value in data.items():
+        full = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, origins, f"{full}.", depth + 1)
+            continue
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
+        text = text.removesuffix("...\n").strip()
+        origin = " ".join(origins.get(full, "default").split())
+        yield f"{indent + key + ': ' + text:<47} # {origin}"

@@ -1,0 +1,282 @@
+"""How the verbs talk: rich on a terminal, plain lines off it, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+__all__ = [
+    "Manner",
+    "Progress",
+    "detail",
+    "done",
+    "fail",
+    "manner",
+    "progress",
+    "say",
+    "speaking",
+    "table",
+    "tell",
+    "warn",
+]
+
+_PLAIN_INTERVAL_S = 30.0
+_WORTH_A_CLOSING_LINE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to talk to whoever called the verb.
+
+    Attributes:
+        as_json: Keep standard output for one JSON object; messages go to standard error.
+        quiet: Leave out everything but warnings, errors and what was written.
+        verbose: Say details too.
+        facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+_MANNER: ContextVar[Manner | None] = ContextVar("manner", default=None)
+
+
+def manner() -> Manner:
+    """Return how the verb that is running talks; outside of ``speaking``, a plain one that keeps no facts."""
+    return _MANNER.get() or Manner()
+
+
+@contextmanager
+def speaking(chosen: Manner) -> Iterator[Manner]:
+    """Let everything inside talk in the chosen manner; with ``as_json``, print the object when all is done."""
+    token = _MANNER.set(chosen)
+    try:
+        yield chosen
+        if chosen.as_json:
+            _write_json(chosen.facts)
+    finally:
+        _MANNER.reset(token)
+
+
+def say(text: str) -> None:
+    """Say one thing that the user wants to know."""
+    if not manner().quiet:
+        _line(text, _messages())
+
+
+def detail(text: str) -> None:
+    """Say one thing that only ``--verbose`` asks for."""
+    if manner().verbose:
+        _line(text, _messages(), style="dim")
+
+
+def warn(text: str) -> None:
+    """Say that something was ignored, dropped or doubtful; on standard error, even when quiet."""
+    manner().facts.setdefault("warnings", []).append(text)
+    _line(f"warning: {text}", sys.stderr, style="yellow")
+
+
+def tell(**facts: Any) -> None:
+    """Keep facts for the JSON object; nothing is printed."""
+    manner().facts.update(facts)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: str = "") -> None:
+    """Show a table; in JSON a list of objects under ``key`` (the title in lower case when empty).
+
+    Args:
+        title: The heading.
+        columns: The heads of the columns.
+        rows: One sequence a row, as long as ``columns``.
+        key: The name in the JSON object.
+    """
+    heads = [column.lower().replace(" ", "_") for column in columns]
+    tell(**{key or title.lower().replace(" ", "_"): [dict(zip(heads, row, strict=True)) for row in rows]})
+    if manner().as_json or manner().quiet:
+        return
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            drawn.add_column(column, overflow="fold")
+        for line in cells:
+            drawn.add_row(*(Text(cell) for cell in line))
+        Console().print(drawn)
+        return
+    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    _line(title, sys.stdout)
+    for line in [list(columns), *cells]:
+        _line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), sys.stdout)
+
+
+def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts: Any) -> None:
+    """Close a verb: say what was written and what to run next.
+
+    Args:
+        written: The file or files, or None for a dry run or a verb that writes nothing.
+        next_command: The command that goes on from here.
+        facts: More for the JSON object.
+    """
+    paths = [written] if isinstance(written, Path) else list(written or [])
+    tell(written=[str(path) for path in paths], next=next_command or None, **facts)
+    if manner().as_json:
+        return
+    for path in paths:
+        _line(f"wrote {path}", sys.stdout, style="green")
+    if next_command and not manner().quiet:
+        _line(f"next: {next_command}", sys.stdout, style="bold")
+
+
+def fail(kind: str, message: str) -> None:
+    """Print an error on standard error, and as the JSON object where one is wanted."""
+    _line(f"error: {message}", sys.stderr, style="red")
+    if manner().as_json:
+        _write_json(manner().facts | {"error": {"kind": kind, "message": message}})
+
+
+class Progress:
+    """Counts steps of long work and shows them; made by ``progress``. Its methods may be called from any thread."""
+
+    def __init__(self, total: int | None, what: str, *, stream: TextIO, interval_s: float = _PLAIN_INTERVAL_S) -> None:
+        self.total, self.what, self.count, self.text = total, what, 0, ""
+        self._stream, self._interval_s = stream, interval_s
+        self._started = self._said = time.monotonic()
+        self._lock = threading.Lock()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``)."""
+        with self._lock:
+            self.count += steps
+            self.text = note or self.text
+            self._show()
+
+    def reach(self, count: int, note: str = "") -> None:
+        """Show that ``count`` steps are done in all: for work that knows its own number, such as a resumed run."""
+        self.advance(count - self.count, note)
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.count, total=self.total, note=self.text)
+        elif time.monotonic() - self._said >= self._interval_s:
+            self._said = time.monotonic()
+            _line(self._sentence(), self._stream)
+
+    def _sentence(self) -> str:
+        elapsed_s = time.monotonic() - self._started
+        parts = [f"{self.what} {self.count:,}" + (f"/{self.total:,}" if self.total is not None else "")]
+        if self.text:
+            parts.append(self.text)
+        parts.append(f"{duration(elapsed_s)} so far")
+        if self.total and 0 < self.count < self.total:
+            parts.append(f"ETA {duration(elapsed_s / self.count * (self.total - self.count))}")
+        return " | ".join(parts)
+
+    def _close(self, whole: bool) -> None:
+        elapsed_s = time.monotonic() - self._started
+        if self._bar is None and (elapsed_s >= _WORTH_A_CLOSING_LINE_S or not whole):
+            state = "done in" if whole else "stopped after"
+            counted = f"{self.count:,}" + (f"/{self.total:,}" if self.total is not None else "")
+            _line(" | ".join(filter(None, [f"{self.what} {counted}", self.text, f"{state} {duration(elapsed_s)}"])),
+                  self._stream)  # fmt: skip
+
+
+@contextmanager
+def progress(total: int | None, what: str) -> Iterator[Progress]:
+    """Show long work: a bar on a terminal, else a plain line every 30 s at most, on standard error.
+
+    Args:
+        total: The number of steps, None where it is not known.
+        what: What is counted, such as ``scans read``.
+    """
+    shown = Progress(total, what, stream=sys.stderr)
+    if manner().quiet:
+        shown._interval_s = float("inf")
+        yield shown
+        return
+    if not sys.stderr.isatty():
+        whole = False
+        try:
+            yield shown
+            whole = True
+        finally:
+            shown._close(whole)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), refresh_per_second=4) as bars:
+        shown._bar, shown._task = bars, bars.add_task(what, total=total, note="")
+        yield shown
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people write it.
+
+    Example:
+        >>> duration(7805), duration(42)
+        ('2 h 10 m', '42 s')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} m"
+    return f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _messages() -> TextIO:
+    return sys.stderr if manner().as_json else sys.stdout
+
+
+def _line(text: str, stream: TextIO, style: str = "") -> None:
+    if style and stream.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(file=stream, soft_wrap=True).print(Text(text, style=style))
+    else:
+        print(text, file=stream, flush=True)
+
+
+def _write_json(facts: Mapping[str, Any]) -> None:
+    print(json.dumps(_plain(facts), ensure_ascii=False, allow_nan=False), file=sys.stdout, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in JSON's own words: paths as text, arrays and columns as lists, NaN and infinity as null."""
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    return _plain(value.tolist()) if hasattr(value, "tolist") else str(value)
