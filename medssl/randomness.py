@@ -67,16 +67,3 @@ class Stream:
     def permutation(self, length: int) -> Tensor:
         """Return one permutation of range(length) an item, int64, shape (items, length)."""
         return torch.from_numpy(np.stack([g.permutation(length) for g in self._generators]))
-
-    def noise(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-        """Return float32 standard normal fields made on ``device``, shape (items, *shape).
-
-        For voxel noise, where drawing on the host and copying would cost more than the noise. The values differ
-        between kinds of device, as those of torch do, but not between worker or rank counts.
-        """
-        fields = []
-        for generator in self._generators:
-            on_device = torch.Generator(device=device)
-            on_device.manual_seed(int(generator.integers(0, 1 << 62)))
-            fields.append(torch.randn(shape, generator=on_device, device=device))
-        return torch.stack(fields)

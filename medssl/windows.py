@@ -36,6 +36,7 @@ class WindowBatch:
     Attributes:
         values: int16, (B, 1, z, y, x), in stored units (HU for CT).
         origin: int64, (B, 3), the window's first voxel in its scan; negative where the window is padded.
+        extent: int64, (B, 3), the scan's size in voxels.
         body_box: float32, (B, 2, 3), first and one-past-last voxel of the body in the scan.
         spacing_mm: float32, (B, 3).
         scale: float32, (B, 2), the stored values that become 0 and 1 in the network's input.
@@ -47,6 +48,7 @@ class WindowBatch:
 
     values: Tensor
     origin: Tensor
+    extent: Tensor
     body_box: Tensor
     spacing_mm: Tensor
     scale: Tensor

@@ -43,6 +43,10 @@ class Method(nn.Module, ABC):
     def plan(self) -> WindowPlan:
         """The windows that the method wants from the store."""
 
+    def kept(self) -> dict[str, nn.Module]:
+        """What outlives pretraining, by name; each is saved as NAME.safetensors."""
+        return {"encoder": self.encoder}
+
     @abstractmethod
     def views(self, batch: WindowBatch, stream: Stream) -> Any:
         """Cut and augment views on the batch's device; deterministic given ``stream``. Returns what forward takes."""

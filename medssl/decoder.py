@@ -1,0 +1,174 @@
+"""From an encoder's pyramid back to full resolution: the decoder of a U-Net, and the network that joins the two.
+
+Names and arithmetic are those of nnU-Net's ``UNetDecoder`` (dynamic_network_architectures 0.4), so weights carry over
+by name: ``transpconvs.i``, ``stages.i.convs.j.conv`` / ``.norm``, ``seg_layers.i``, coarsest stage first. As in the
+encoders, a convolution that a norm follows has no bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from medssl.encoders.blocks import NEGATIVE_SLOPE, ConvBlock, initialise
+from medssl.encoders.contract import Encoder
+
+__all__ = ["SegmentationNetwork", "StackedConvBlocks", "UNetDecoder"]
+
+Triple = tuple[int, int, int]
+_EVERYWHERE = (3, 3, 3)
+
+
+class StackedConvBlocks(nn.Module):
+    """``count`` blocks of convolution, instance norm and leaky ReLU, as the encoders have them."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, count: int, kernel: Triple = _EVERYWHERE) -> None:
+        super().__init__()
+        widths = [in_channels] + [out_channels] * count
+        self.convs = nn.Sequential(*(ConvBlock(a, b, kernel=kernel) for a, b in pairwise(widths)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, out_channels, z, y, x) from (B, in_channels, z, y, x)."""
+        result: Tensor = self.convs(features)
+        return result
+
+
+@dataclass(frozen=True)
+class _Level:
+    channels: int
+    stride: Triple
+    skip: str  # "pyramid", "image" or "none"
+
+
+def _levels(encoder: Encoder) -> list[_Level]:
+    """Return the decoder's levels, finest first, ending with the encoder's coarsest.
+
+    Where the encoder's finest level is below full resolution, levels of half the stride and half the channels are put
+    before it until full resolution; the first of them takes the image itself, through convolutions, as its skip.
+    """
+    levels = [_Level(c, s, "pyramid") for c, s in zip(encoder.channels, encoder.strides, strict=True)]
+    while max(levels[0].stride) > 1:
+        z, y, x = levels[0].stride
+        stride = (_halved(z), _halved(y), _halved(x))
+        levels.insert(0, _Level(max(8, levels[0].channels // 2), stride, "image" if max(stride) == 1 else "none"))
+    return levels
+
+
+class UNetDecoder(nn.Module):
+    """Transposed convolution, concatenation with the skip, convolutions; a 1x1x1 head of logits.
+
+    Args:
+        encoder: Gives ``channels`` and ``strides`` of the pyramid; not kept.
+        num_classes: Channels of the logits, background included.
+        convs_per_stage: Convolution blocks a stage.
+        deep_supervision: Whether coarser stages have heads too, and training gets their logits.
+        kernels: Kernel size of each level's blocks, finest first. None takes the encoder's own where its settings
+            name them (``stage_kernels``), else 3x3x3.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        *,
+        convs_per_stage: int = 1,
+        deep_supervision: bool = False,
+        kernels: Sequence[Triple] | None = None,
+    ) -> None:
+        super().__init__()
+        levels = _levels(encoder)
+        added = len(levels) - len(encoder.channels)
+        kernels = kernels or getattr(getattr(encoder, "settings", None), "stage_kernels", None)
+        level_kernels = [_EVERYWHERE] * added + list(kernels or [_EVERYWHERE] * len(encoder.channels))
+        self.deep_supervision = deep_supervision
+        self.skips = tuple(level.skip for level in levels[-2::-1])
+        self.stem: StackedConvBlocks | None = None
+        if levels[0].skip == "image":
+            self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2)
+        transposed, stages, heads = [], [], nn.ModuleDict()
+        steps = list(zip(levels[::-1], levels[-2::-1], level_kernels[-2::-1], strict=False))
+        for index, (below, level, kernel) in enumerate(steps):
+            up = _ratio(below.stride, level.stride)
+            transposed.append(nn.ConvTranspose3d(below.channels, level.channels, up, up))
+            width = level.channels if level.skip == "none" else 2 * level.channels
+            stages.append(StackedConvBlocks(width, level.channels, count=convs_per_stage, kernel=kernel))
+            if deep_supervision or index == len(steps) - 1:
+                # Only heads that are used exist, under their nnU-Net names: an idle parameter breaks DDP.
+                heads[str(index)] = nn.Conv3d(level.channels, num_classes, 1)
+        self.transpconvs = nn.ModuleList(transposed)
+        self.stages = nn.ModuleList(stages)
+        self.seg_layers = heads
+        initialise(self)
+        for transposed_convolution in self.transpconvs:
+            _initialise_transposed(transposed_convolution)
+
+    def forward(self, pyramid: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """Return logits, (B, num_classes, ...) each, full resolution first.
+
+        Args:
+            pyramid: The encoder's levels, finest first.
+            images: What the encoder saw, (B, C, z, y, x).
+
+        Returns:
+            One tensor; while training with deep supervision one a stage.
+        """
+        waiting = list(pyramid)
+        features = waiting.pop()
+        outputs: list[Tensor] = []
+        last = len(self.stages) - 1
+        for index, (transposed, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True)):
+            features = transposed(features)
+            if self.skips[index] == "pyramid":
+                features = torch.cat((features, waiting.pop()), dim=1)
+            elif self.skips[index] == "image" and self.stem is not None:
+                features = torch.cat((features, self.stem(images)), dim=1)
+            features = stage(features)
+            if index == last or (self.deep_supervision and self.training):
+                outputs.append(self.seg_layers[str(index)](features))
+        return outputs[::-1]
+
+
+class SegmentationNetwork(nn.Module):
+    """An encoder and a decoder; logits of every class at the resolution of the image.
+
+    Args:
+        encoder: Gives the pyramid.
+        decoder: Takes it back to full resolution.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: UNetDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, classes, z, y, x) of images (B, C, z, y, x) whose sizes fit ``encoder.size_multiple``."""
+        return self.supervised(images)[0]
+
+    def supervised(self, images: Tensor) -> list[Tensor]:
+        """Return the logits of every supervised stage, full resolution first."""
+        logits: list[Tensor] = self.decoder(self.encoder(images), images)
+        return logits
+
+
+def _halved(stride: int) -> int:
+    return stride // 2 if stride % 2 == 0 else 1
+
+
+def _ratio(coarse: Triple, fine: Triple) -> Triple:
+    for a, b in zip(coarse, fine, strict=True):
+        if a % b:
+            raise ValueError(f"Strides of neighbouring levels must divide each other. Got {coarse} after {fine}.")
+    return coarse[0] // fine[0], coarse[1] // fine[1], coarse[2] // fine[2]
+
+
+def _initialise_transposed(convolution: nn.Module) -> None:
+    """Draw weights as for a convolution (Kaiming for the leaky ReLU, zero bias), as nnU-Net does."""
+    assert isinstance(convolution, nn.ConvTranspose3d)
+    nn.init.kaiming_normal_(convolution.weight, a=NEGATIVE_SLOPE)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)

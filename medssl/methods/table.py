@@ -1,0 +1,113 @@
+"""Every pretraining method by name: where it lives, its paper, what it needs and when to take it.
+
+Rows hold dotted paths, so that listing them imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from medssl.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from medssl.encoders.contract import Encoder
+    from medssl.methods.contract import Method
+    from medssl.settings import Settings
+
+__all__ = ["METHODS", "Row", "build_method", "settings_class", "settings_union"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method of the table.
+
+    Attributes:
+        module: Dotted path of its module.
+        method: Name of the method class there.
+        settings: Name of its settings class there.
+        paper: Authors, year and arXiv id.
+        needs: What it asks of the data.
+        take_when: One sentence of advice.
+    """
+
+    module: str
+    method: str
+    settings: str
+    paper: str
+    needs: str
+    take_when: str
+
+
+METHODS: dict[str, Row] = {
+    "voco": Row(
+        module="medssl.methods.voco",
+        method="VoCo",
+        settings="VoCoSettings",
+        paper="Wu et al. 2024, arXiv:2402.17300 and arXiv:2410.09890",
+        needs="scans that show the same region, so that position means something",
+        take_when="the downstream task is classification or the labels are whole organs in stable places",
+    ),
+    "masked": Row(
+        module="medssl.methods.masked",
+        method="MaskedReconstruction",
+        settings="MaskedReconstructionSettings",
+        paper="He et al. 2022, arXiv:2111.06377; Wald et al. 2025, arXiv:2410.23132",
+        needs="nothing beyond windows",
+        take_when="the downstream task is segmentation",
+    ),
+    "voco_masked": Row(
+        module="medssl.methods.voco_masked",
+        method="VoCoMasked",
+        settings="VoCoMaskedSettings",
+        paper="VoCo joined with masked reconstruction of the same window",
+        needs="scans that show the same region",
+        take_when="both kinds of task are to come",
+    ),
+}
+
+
+def _row(name: str) -> Row:
+    if name not in METHODS:
+        raise ConfigError(f"There is no method '{name}'. {did_you_mean(name, METHODS)}")
+    return METHODS[name]
+
+
+def settings_class(name: str) -> type[Settings]:
+    """Return the settings class of a method.
+
+    Raises:
+        ConfigError: If there is no method of that name.
+    """
+    row = _row(name)
+    found: type[Settings] = getattr(importlib.import_module(row.module), row.settings)
+    return found
+
+
+def settings_union() -> Any:
+    """Return the union of all settings classes, told apart by ``name``, for use as a pydantic field type."""
+    return Annotated[reduce(or_, (settings_class(name) for name in METHODS)), Field(discriminator="name")]
+
+
+def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder) -> Method:
+    """Build a method around an encoder.
+
+    Args:
+        settings: Its settings, or a mapping with ``name``.
+        encoder: What is to be pretrained.
+
+    Raises:
+        ConfigError: If the name is unknown.
+    """
+    if isinstance(settings, Mapping):
+        _row(str(settings.get("name")))
+        settings = TypeAdapter(settings_union()).validate_python(settings)
+    row = _row(settings.name)  # type: ignore[union-attr]
+    method: Method = getattr(importlib.import_module(row.module), row.method)(settings, encoder)
+    return method

@@ -1,0 +1,308 @@
+"""VoCo: learn where in the body a crop lies, by contrast with base crops of the same scan.
+
+References:
+    Wu, Zhuang, Chen, "VoCo: A Simple-yet-Effective Volume Contrastive Learning Framework for 3D Medical Image
+    Analysis", CVPR 2024, arXiv:2402.17300; Wu, Zhuang, Chen, "Large-Scale 3D Medical Image Pre-training with
+    Geometric Context Priors", 2024, arXiv:2410.09890 (version 2).
+
+One implementation, four settings of it; each preset in ``configs/pretrain`` names its own.
+
+=====================  ==============  ==============  ==============  ================
+setting                paper           released v1     released v2     ours (default)
+=====================  ==============  ==============  ==============  ================
+teacher                none            network, 0.9    heads, 0.9      network, .99 -> 1
+student sees           bases, crops    bases, crops    bases, crops    crops
+both_directions        no              yes             no              no
+positive / negative    all / -         overlap/square  overlap/log     overlap / log
+regulariser            bases, power 1  bases, power 2  bases, power 2  distant crops, 2
+inter                  none            none            teacher         teacher
+anchor                 window          window          window          body
+feature_dropout        0               0               0.2             0
+=====================  ==============  ==============  ==============  ================
+
+Differs from the released code in all four: the teacher is copied from the student at the start (v1 drew it anew) and
+follows it after the optimiser's step, not before the forward pass; the last legal crop position can be drawn; dropout
+of v2 zeroes features, not whole crops; inter-volume contrast with one scan in the batch is left out instead of being
+the scan with itself; z is drawn and labelled like the other axes wherever the grid has more than one layer.
+
+Ours lays the base crops over the body box instead of over the window, so that a base crop has the same meaning in
+every scan of the same region, whatever air surrounds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses, Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.objectives.position import base_regulariser, clamped_cosine, overlap_labels, position_loss
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.teacher import Teacher, cosine_momentum
+from medssl.views.crops import body_region, cut, lattice_starts, random_starts
+from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["VoCo", "VoCoSettings", "VoCoViews"]
+
+Triple = tuple[int, int, int]
+
+
+class VoCoSettings(Settings):
+    """Settings of VoCo; the defaults are ours, see the table at the top of the module."""
+
+    name: Literal["voco"] = "voco"
+    crop: Triple = Field((32, 32, 32), description="Size of a crop in voxels, (z, y, x).")
+    grid: Triple = Field((2, 3, 3), description="Base crops along (z, y, x).")
+    window: Triple | None = Field(None, description="Window read from a scan; None takes grid * crop.")
+    random_crops: int = Field(8, ge=1, description="Random crops a scan.")
+    anchor: Literal["body", "window"] = Field("body", description="What the base crops are spread over.")
+    teacher: Literal["none", "network", "heads"] = Field(
+        "network", description="What follows the student as a moving average: nothing, all of it, or only its head."
+    )
+    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher at the start.")
+    final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
+    student_bases: bool = Field(False, description="Whether the student sees the base crops too.")
+    both_directions: bool = Field(False, description="Average student-teacher and teacher-student similarities.")
+    positive: Literal["overlap", "equal", "all"] = "overlap"
+    negative: Literal["square", "log"] = "log"
+    regulariser: Literal["bases", "distant_crops", "none"] = "distant_crops"
+    regulariser_power: Literal[1, 2] = 2
+    inter: Literal["none", "teacher", "position"] = Field(
+        "teacher",
+        description="Contrast with the base crops of another scan: none; the teacher's similarities as targets; or "
+        "the position label itself, which is right when every scan shows the same region (needs anchor body).",
+    )
+    levels: Literal["last", "all"] = Field("all", description="Pyramid levels that are pooled and joined.")
+    hidden: int = Field(512, ge=8, description="Width of the projection head.")
+    projected: int = Field(256, ge=8, description="Length of the projected features.")
+    feature_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the student's features.")
+    spatial: SpatialSettings = SpatialSettings(flip=(0.0, 0.0, 0.0))
+    intensity: IntensitySettings = IntensitySettings(
+        contrast=(0.75, 1.25), brightness=0.1, gamma=(0.8, 1.25), noise=0.05, probability=0.3
+    )
+
+    @property
+    def window_size(self) -> Triple:
+        """Size of the window read from each scan, (z, y, x)."""
+        if self.window is not None:
+            return self.window
+        (gz, gy, gx), (cz, cy, cx) = self.grid, self.crop
+        return gz * cz, gy * cy, gx * cx
+
+
+@dataclass(frozen=True)
+class VoCoViews:
+    """Crops and where they lie: B scans, R random crops, G base crops.
+
+    Attributes:
+        crops: (B, R, 1, z, y, x).
+        bases: (B, G, 1, z, y, x).
+        starts: First voxels of the crops in the window, (B, R, 3).
+        base_starts: First voxels of the base crops in the window, (B, G, 3).
+        labels: Overlaps, (B, R, G).
+        spacing_mm: (B, 3).
+    """
+
+    crops: Tensor
+    bases: Tensor
+    starts: Tensor
+    base_starts: Tensor
+    labels: Tensor
+    spacing_mm: Tensor
+
+
+class _Embedder(nn.Module):
+    """An encoder with a projection head: images (N, 1, z, y, x) to features (N, projected)."""
+
+    def __init__(self, encoder: Encoder, settings: VoCoSettings) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.levels = settings.levels
+        width = sum(encoder.channels) if settings.levels == "all" else encoder.embedding_dim
+        self.head = Projection(width, settings.hidden, settings.projected)
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Return the pooled levels of the pyramid, (N, width)."""
+        pyramid = self.encoder(images)
+        if self.levels == "last":
+            pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
+            return pooled
+        return torch.cat([level.float().mean(dim=(2, 3, 4)) for level in pyramid], dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        projected: Tensor = self.head(self.pooled(images))
+        return projected
+
+
+class VoCo(Method):
+    """Position contrast between random crops and base crops.
+
+    Args:
+        settings: See ``VoCoSettings``.
+        encoder: What is pretrained; crops must fit its ``size_multiple``.
+
+    Raises:
+        ValueError: If the crop does not fit the encoder or the window does not hold a crop.
+    """
+
+    def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
+        super().__init__()
+        if any(c % m for c, m in zip(settings.crop, encoder.size_multiple, strict=True)):
+            raise ValueError(f"The crop {settings.crop} must be a multiple of {encoder.size_multiple} (the encoder's).")
+        if any(w < c for w, c in zip(settings.window_size, settings.crop, strict=True)):
+            raise ValueError(f"The window {settings.window_size} is smaller than the crop {settings.crop}.")
+        self.settings = settings
+        self.student = _Embedder(encoder, settings)
+        self.teacher: Teacher | None = None
+        if settings.teacher != "none":
+            self.teacher = Teacher(self.student if settings.teacher == "network" else self.student.head)
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.student.encoder
+
+    @property
+    def plan(self) -> WindowPlan:
+        """One window a scan, wide enough for the grid."""
+        placement = "body" if self.settings.anchor == "body" else "anywhere"
+        return WindowPlan(size=self.settings.window_size, placement=placement)
+
+    def views(self, batch: WindowBatch, stream: Stream) -> VoCoViews:
+        """Cut base crops and random crops and augment each by itself."""
+        chosen = self.settings
+        windows = batch.network_input()
+        size = chosen.window_size
+        box = batch.body_box
+        if chosen.anchor == "window":
+            box = torch.stack([batch.origin, batch.origin + torch.tensor(size, device=box.device)], dim=1).float()
+        region = body_region(batch.origin, box, size, chosen.crop)
+        base_starts, pitch = lattice_starts(region, chosen.grid, chosen.crop)
+        base_starts = base_starts.round()
+        starts = random_starts(stream, base_starts[:, 0], base_starts[:, -1], chosen.random_crops)
+        labels = overlap_labels(starts, base_starts, pitch)
+        number = chosen.random_crops + base_starts.shape[1]
+        crops = cut(windows, torch.cat([starts, base_starts], dim=1), chosen.crop).flatten(0, 1)
+        spatial = sample_spatial(chosen.spatial, stream, shape=chosen.crop, count=number, spacing_mm=batch.spacing_mm)
+        crops, _ = apply_spatial(crops, spatial)
+        crops = apply_intensity(crops, sample_intensity(chosen.intensity, stream, count=number))
+        crops = crops.view(len(batch), number, *crops.shape[1:])
+        return VoCoViews(
+            crops=crops[:, : chosen.random_crops],
+            bases=crops[:, chosen.random_crops :],
+            starts=starts,
+            base_starts=base_starts,
+            labels=labels,
+            spacing_mm=batch.spacing_mm,
+        )
+
+    def forward(self, views: VoCoViews, progress: float) -> Losses:
+        """Return the loss of the positions within and between scans, and of the regulariser."""
+        chosen = self.settings
+        student, teacher = self._features(views)
+        crops, bases = student["crops"], teacher["bases"]
+        similarity = clamped_cosine(crops, bases)
+        if chosen.both_directions and "crops" in teacher:
+            similarity = (similarity + clamped_cosine(teacher["crops"], student["bases"])) / 2
+        pos, neg = position_loss(similarity, views.labels, positive=chosen.positive, negative=chosen.negative)
+        parts = {"position": pos, "apart": neg}
+        if chosen.inter != "none" and crops.shape[0] > 1:
+            parts["inter"] = self._inter(crops, bases, teacher, views.labels)
+        if chosen.regulariser != "none":
+            parts["regulariser"] = self._regulariser(student, views)
+        total = torch.stack(list(parts.values())).sum()
+        detached = crops.detach().flatten(0, 1)
+        right = similarity.detach().argmax(dim=2) == views.labels.argmax(dim=2)
+        signals = {"position_accuracy": right.float().mean(), "spread": feature_spread(detached)}
+        return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)
+
+    def _features(self, views: VoCoViews) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Project the crops that the settings ask for through student and teacher, each network once."""
+        chosen = self.settings
+        batch, crops, bases = views.crops.shape[0], views.crops.shape[1], views.bases.shape[1]
+        student_bases = chosen.student_bases or chosen.teacher != "network"
+        stacked = torch.cat([views.crops, views.bases], dim=1) if student_bases else views.crops
+        images = stacked.flatten(0, 1)
+        pooled = self.student.pooled(images)
+        features = pooled
+        if chosen.feature_dropout > 0:
+            features = F.dropout(features, chosen.feature_dropout, self.training)
+        student = self._split(self.student.head(features), batch, crops)
+        if self.teacher is None:
+            return student, {name: value.detach() if name == "bases" else value for name, value in student.items()}
+        with torch.no_grad():
+            if chosen.teacher == "heads":
+                return student, self._split(self.teacher(pooled.detach()), batch, crops)
+            if chosen.both_directions or chosen.inter == "teacher":
+                every = torch.cat([views.crops, views.bases], dim=1).flatten(0, 1)
+                return student, self._split(self.teacher(every), batch, crops)
+            seen = self.teacher(views.bases.flatten(0, 1))
+            return student, {"bases": seen.view(batch, bases, -1)}
+
+    @staticmethod
+    def _split(features: Tensor, batch: int, crops: int) -> dict[str, Tensor]:
+        by_scan = features.view(batch, -1, features.shape[-1])
+        split = {"crops": by_scan[:, :crops]}
+        if by_scan.shape[1] > crops:
+            split["bases"] = by_scan[:, crops:]
+        return split
+
+    def _inter(self, crops: Tensor, bases: Tensor, teacher: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Contrast each scan's crops with the base crops of the next scan in the batch."""
+        others = bases.roll(-1, dims=0)
+        similarity = clamped_cosine(crops, others)
+        target = labels if self.settings.inter == "position" else clamped_cosine(teacher["crops"].detach(), others)
+        pos, neg = position_loss(similarity, target, positive="overlap", negative=self.settings.negative)
+        return pos + neg
+
+    def _regulariser(self, student: dict[str, Tensor], views: VoCoViews) -> Tensor:
+        power = self.settings.regulariser_power
+        if self.settings.regulariser == "bases":
+            return base_regulariser(student["bases"], power=power, detach_second=power == 2)
+        size = torch.tensor(self.settings.crop, device=views.starts.device)
+        distance = (views.starts[:, :, None] - views.starts[:, None]).abs() / size
+        apart = (distance >= 1.0).any(dim=-1)
+        return base_regulariser(student["crops"], apart_BGG=apart, power=power, detach_second=False)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher towards the student."""
+        if self.teacher is not None:
+            student = self.student if self.settings.teacher == "network" else self.student.head
+            self.teacher.update(
+                student, cosine_momentum(self.settings.momentum, self.settings.final_momentum, progress)
+            )
+
+    def pictures(self, views: VoCoViews) -> dict[str, Tensor]:
+        """Return the first scans' base crops and random crops."""
+        return {"base crops": views.bases[0].clamp(0, 1), "random crops": views.crops[0].clamp(0, 1)}
+
+    def probe(self, views: VoCoViews) -> dict[str, Tensor]:
+        """Return how well position is read from features, on scans that are not trained on.
+
+        The predicted place of a crop is the mean of the base crops' places weighted by similarity.
+        """
+        batch, number = views.crops.shape[:2]
+        images = torch.cat([views.crops, views.bases], dim=1).flatten(0, 1)
+        pooled = self.student.pooled(images)
+        features = self._split(self.student.head(pooled), batch, number)
+        similarity = clamped_cosine(features["crops"], features["bases"])
+        weight = similarity / similarity.sum(dim=2, keepdim=True).clamp(min=1e-6)
+        predicted = torch.einsum("brg,bgc->brc", weight, views.base_starts)
+        error = ((predicted - views.starts) * views.spacing_mm[:, None]).norm(dim=-1)
+        right = similarity.argmax(dim=2) == views.labels.argmax(dim=2)
+        return {
+            "position_accuracy": right.float().mean(),
+            "position_error_mm": error.mean(),
+            "spread": feature_spread(pooled),
+            "effective_rank": effective_rank(pooled),
+        }
