@@ -1,0 +1,191 @@
+"""The two kinds of JSON in a store: one record beside each scan, and ``store.json``, which lists the records in use.
+
+Each writer touches only its own records, so any number of processes and machines may fill one store; ``store.json``
+is made from the records at the end and can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import CacheError
+from medssl.store.blocks import write_aside
+from medssl.store.entry import Entry
+
+__all__ = [
+    "FORMAT_VERSION",
+    "INDEX",
+    "SCANS",
+    "Index",
+    "Record",
+    "read_index",
+    "read_record",
+    "record_path",
+    "stem_of",
+    "write_index",
+    "write_record",
+]
+
+FORMAT_VERSION = 1
+INDEX = "store.json"
+SCANS = "scans"
+_KEY_LENGTH = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is kept beside one scan of a store.
+
+    Attributes:
+        entry: What training needs to know.
+        key: Hash of the source bytes and of the settings; names the files, so a stale file is never taken.
+        checksums: SHA-256 of each file of the scan, by its path relative to the store.
+        class_voxels: Voxels of each structure on the store's grid; empty without labels.
+        flags: What was noticed and mended (non-finite voxels, labels on another grid, ...).
+    """
+
+    entry: Entry
+    key: str
+    checksums: dict[str, str]
+    class_voxels: dict[int, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """The contents of ``store.json``."""
+
+    entries: tuple[Entry, ...]
+    settings: dict[str, Any]
+    classes: dict[int, str]
+    failed: dict[str, str]
+
+
+def stem_of(scan_id: str, key: str) -> str:
+    """Return the file name, without suffix, of a scan with this id and key; safe on every system.
+
+    Example:
+        >>> stem_of("a/b c", "0123456789abcdef")
+        'a_b_c-0123456789ab'
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", scan_id).strip("._") or "scan"
+    digest = hashlib.sha256(f"{scan_id}\n{key}".encode()).hexdigest() if safe != scan_id or len(safe) > 80 else key
+    return f"{safe[:80]}-{digest[:_KEY_LENGTH]}"
+
+
+def record_path(folder: Path, stem: str) -> Path:
+    """Return where the record of a scan lies."""
+    return folder / SCANS / f"{stem}.json"
+
+
+def write_record(folder: Path, stem: str, record: Record) -> None:
+    """Write a scan's record; the last step of writing the scan."""
+    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record)})
+
+
+def read_record(path: Path) -> Record:
+    """Read a scan's record.
+
+    Raises:
+        CacheError: It is missing, damaged or of another version.
+    """
+    content = _read_json(path)
+    try:
+        return Record(
+            entry=_entry(content["entry"]),
+            key=content["key"],
+            checksums=content["checksums"],
+            class_voxels={int(k): v for k, v in content["class_voxels"].items()},
+            flags=tuple(content["flags"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CacheError(f"{path}: the record is damaged ({error!r}). Run `medssl cache` again.") from error
+
+
+def write_index(
+    folder: Path,
+    entries: Sequence[Entry],
+    *,
+    settings: Mapping[str, Any],
+    classes: Mapping[int, str],
+    failed: Mapping[str, str] | None = None,
+) -> Path:
+    """Write ``store.json``.
+
+    Args:
+        folder: The store.
+        entries: The scans to list, in the order that their rows will have.
+        settings: How the scans were made.
+        classes: Names of the structures by their number.
+        failed: Scans that could not be read, id -> reason.
+    """
+    path = folder / INDEX
+    content = {
+        "version": FORMAT_VERSION,
+        "settings": dict(settings),
+        "classes": {str(number): name for number, name in sorted(classes.items())},
+        "failed": dict(failed or {}),
+        "entries": [asdict(entry) for entry in entries],
+    }
+    _write_json(path, content)
+    return path
+
+
+def read_index(folder: Path) -> Index:
+    """Read ``store.json``.
+
+    Raises:
+        CacheError: The folder is no store, or one of another version, or its index is damaged.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        raise CacheError(
+            f"{folder} is no store: it has no {INDEX}. Make one with `medssl cache MANIFEST --out FOLDER`."
+        )
+    content = _read_json(path)
+    try:
+        return Index(
+            entries=tuple(_entry(row) for row in content["entries"]),
+            settings=content["settings"],
+            classes={int(number): name for number, name in content["classes"].items()},
+            failed=content.get("failed", {}),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+
+    def write(aside: Path) -> None:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+    write_aside(path, write)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CacheError(f"{path}: cannot be read ({error}). Run `medssl cache` again.") from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise CacheError(
+            f"{path}: has version {version}; this release reads version {FORMAT_VERSION}. "
+            "Make the store again with `medssl cache`."
+        )
+    return dict(content)
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(**{name: _tuples(value) for name, value in row.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

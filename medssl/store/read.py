@@ -1,0 +1,216 @@
+"""Reading a store: any window of any scan, without the rest of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import DataError, did_you_mean
+from medssl.store.blocks import open_array
+from medssl.store.entry import Entry
+from medssl.store.index import Index, read_index
+
+__all__ = ["Store"]
+
+Triple = tuple[int, int, int]
+Values = npt.NDArray[np.int16]
+Opened = TypeVar("Opened")
+_OPEN_ARRAYS = 256
+_OPEN_COORDINATES = 64
+
+
+class _Recent(Generic[Opened]):
+    """The last few things that were opened, by file name; safe to use from several threads."""
+
+    def __init__(self, open_one: Callable[[Path], Opened], limit: int) -> None:
+        self._open_one, self._limit = open_one, limit
+        self._held: OrderedDict[str, Opened] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, folder: Path, file: str) -> Opened:
+        with self._lock:
+            if file in self._held:
+                self._held.move_to_end(file)
+                return self._held[file]
+        opened = self._open_one(folder / file)  # outside the lock: another thread may read meanwhile
+        with self._lock:
+            kept = self._held.setdefault(file, opened)
+            self._held.move_to_end(file)
+            while len(self._held) > self._limit:
+                self._held.popitem(last=False)  # closed once the last thread that reads it lets go
+            return kept
+
+
+class _Array:
+    """An open array and the lock that its decompressor needs: one handle serves one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.array: Any = open_array(path)
+        self.lock = Lock()
+
+    def read(self, slices: tuple[slice, slice, slice]) -> npt.NDArray[np.generic]:
+        with self.lock:
+            part: npt.NDArray[np.generic] = self.array[slices]
+        return part
+
+
+class Store:
+    """The scans that ``medssl cache`` wrote.
+
+    Windows may be read from several threads. Open files are kept, a bounded number of them.
+
+    Args:
+        folder: The store.
+        index: Its listing, or a part of it.
+
+    Example:
+        >>> store = Store.open("cache")  # doctest: +SKIP
+        >>> store.window(0, (10, 20, 20), (96, 96, 96)).shape  # doctest: +SKIP
+        (96, 96, 96)
+    """
+
+    def __init__(self, folder: Path, index: Index) -> None:
+        self.folder = folder
+        self._index = index
+        self._arrays = _Recent(_Array, _OPEN_ARRAYS)
+        self._coordinates = _Recent(_read_coordinates, _OPEN_COORDINATES)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Store:
+        """Open the store in ``folder``.
+
+        Raises:
+            CacheError: The folder holds no store, or a damaged one, or one of another version.
+        """
+        return cls(Path(folder), read_index(Path(folder)))
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path, Index]]:
+        return type(self), (self.folder, self._index)  # open files and locks stay behind
+
+    def __len__(self) -> int:
+        """Return the number of scans."""
+        return len(self._index.entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The scans; an index into this tuple names a scan everywhere else."""
+        return self._index.entries
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the scans were made."""
+        return self._index.settings
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Names of the structures by their number; empty without labels."""
+        return self._index.classes
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Scans of the manifest that could not be stored, id -> reason."""
+        return self._index.failed
+
+    def subset(self, ids: Iterable[str]) -> Store:
+        """Return a store of just these scans, in this order.
+
+        Raises:
+            DataError: An id is not in the store.
+        """
+        rows = {entry.id: entry for entry in self.entries}
+        chosen = []
+        for scan_id in ids:
+            if scan_id not in rows:
+                failed = self.failed.get(scan_id)
+                hint = f"It failed when the store was made: {failed}" if failed else did_you_mean(scan_id, rows)
+                raise DataError(f"{self.folder}: the store has no scan {scan_id!r}. {hint}")
+            chosen.append(rows[scan_id])
+        return self._with(chosen)
+
+    def split(self, name: str) -> Store:
+        """Return a store of the scans of one split; it may be empty."""
+        return self._with([entry for entry in self.entries if entry.split == name])
+
+    def window(self, index: int, origin: Triple, size: Triple) -> Values:
+        """Read a window of a scan.
+
+        Args:
+            index: The scan.
+            origin: First voxel (z, y, x); may lie outside.
+            size: Voxels (z, y, x).
+
+        Returns:
+            int16, (z, y, x), in stored units; the entry's ``fill`` outside the scan. The caller may write to it.
+        """
+        entry = self.entries[index]
+        return self._padded(entry.file, entry.shape, origin, size, entry.fill)
+
+    def label_window(self, index: int, origin: Triple, size: Triple) -> Values:
+        """Read the labels of a window: int16, (z, y, x); -1 outside the scan.
+
+        Raises:
+            DataError: The scan has no labels.
+        """
+        entry = self.entries[index]
+        return self._padded(self._label_file(entry), entry.shape, origin, size, -1)
+
+    def values(self, index: int) -> Values:
+        """Read a whole scan, int16, (z, y, x)."""
+        return self.window(index, (0, 0, 0), self.entries[index].shape)
+
+    def labels(self, index: int) -> Values:
+        """Read all labels of a scan, int16, (z, y, x).
+
+        Raises:
+            DataError: The scan has no labels.
+        """
+        return self.label_window(index, (0, 0, 0), self.entries[index].shape)
+
+    def foreground(self, index: int) -> dict[int, npt.NDArray[np.int32]]:
+        """Return some voxels of each structure in a scan, (n, 3) as (z, y, x), n <= 10000. Not to be written to.
+
+        Raises:
+            DataError: The scan has no labels.
+        """
+        label_file = self._label_file(self.entries[index])
+        return self._coordinates.get(self.folder, label_file.removesuffix(".labels.b2nd") + ".foreground.npz")
+
+    def _with(self, entries: list[Entry]) -> Store:
+        part = Store(
+            self.folder,
+            Index(entries=tuple(entries), settings=self.settings, classes=self.classes, failed=self.failed),
+        )
+        part._arrays, part._coordinates = self._arrays, self._coordinates  # one pool of open files
+        return part
+
+    def _label_file(self, entry: Entry) -> str:
+        if entry.label_file is None:
+            raise DataError(f"{self.folder}: scan {entry.id!r} has no labels. Use a manifest whose rows name a label.")
+        return entry.label_file
+
+    def _padded(self, file: str, shape: Triple, origin: Triple, size: Triple, fill: int) -> Values:
+        first = [max(0, o) for o in origin]
+        last = [min(n, o + s) for n, o, s in zip(shape, origin, size, strict=True)]
+        inside = all(a < b for a, b in zip(first, last, strict=True))
+        part = None
+        if inside:
+            where = slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2])
+            part = self._arrays.get(self.folder, file).read(where).astype(np.int16, copy=False)
+            if part.shape == tuple(size):
+                return part
+        result = np.full(size, fill, dtype=np.int16)
+        if part is not None:
+            z, y, x = (slice(a - o, b - o) for a, b, o in zip(first, last, origin, strict=True))
+            result[z, y, x] = part
+        return result
+
+
+def _read_coordinates(path: Path) -> dict[int, npt.NDArray[np.int32]]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {int(number): arrays[number] for number in arrays.files}
