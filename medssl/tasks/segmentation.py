@@ -1,0 +1,218 @@
+"""Segmentation as a method: labelled windows in, Dice and cross-entropy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.decoder import SegmentationNetwork, UNetDecoder
+from medssl.encoders.contract import Encoder
+from medssl.errors import ConfigError, DataError
+from medssl.methods.contract import Losses, Method
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.tasks.segmentation_loss import DiceCrossEntropy
+from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["LabelTable", "SegmentationSettings", "SegmentationTask", "SegmentationViews"]
+
+Triple = tuple[int, int, int]
+
+
+def _spatial() -> SpatialSettings:
+    return SpatialSettings(rotate_degrees=(15.0, 15.0, 15.0), scale=(0.8, 1.25), probability=0.5)
+
+
+def _intensity() -> IntensitySettings:
+    return IntensitySettings(
+        contrast=(0.75, 1.25),
+        brightness=0.1,
+        gamma=(0.7, 1.5),
+        noise=0.05,
+        blur_voxels=1.0,
+        low_resolution=2.0,
+        probability=0.2,
+    )
+
+
+class SegmentationSettings(Settings):
+    """What a segmenter is trained with, beyond the encoder and the schedule."""
+
+    window: Triple = Field(default=(96, 96, 96), description="Voxels of a training and inference window, (z, y, x).")
+    foreground_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of windows that must hold a labelled voxel."
+    )
+    structures: tuple[int, ...] | None = Field(
+        default=None,
+        description="Structure numbers to segment; the others become background. None takes all of the store.",
+    )
+    convs_per_stage: int = Field(default=1, ge=1, description="Convolution blocks in each stage of the decoder.")
+    deep_supervision: bool = Field(
+        default=False, description="Whether coarser stages of the decoder are supervised too."
+    )
+    dice_weight: float = Field(default=1.0, ge=0, description="Weight of the soft Dice loss.")
+    cross_entropy_weight: float = Field(default=1.0, ge=0, description="Weight of the cross-entropy.")
+    batch_dice: bool = Field(default=True, description="Whether the Dice sums over the batch before its ratio.")
+    spatial: SpatialSettings = Field(default_factory=_spatial, description="Rotation, scale and flips.")
+    intensity: IntensitySettings = Field(default_factory=_intensity, description="Contrast, noise, blur, resolution.")
+
+
+@dataclass(frozen=True)
+class SegmentationViews:
+    """Augmented windows: ``images`` float32 (B, 1, z, y, x), ``labels`` int64 (B, z, y, x), classes or -1."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class LabelTable(nn.Module):
+    """Structure numbers of a store to channels of the network, and back.
+
+    Args:
+        structures: Structure numbers that are segmented, without the background 0. Other numbers become background.
+
+    Raises:
+        DataError: If there is none, one is not positive, or one comes twice.
+    """
+
+    to_class: Tensor
+    to_structure: Tensor
+
+    def __init__(self, structures: Sequence[int]) -> None:
+        super().__init__()
+        numbers = sorted(structures)
+        if not numbers or numbers[0] < 1 or len(set(numbers)) != len(numbers):
+            raise DataError(
+                f"A segmentation needs at least one structure, each a positive number of its own. Got {numbers}. "
+                "Build the store from scans with label maps."
+            )
+        self.num_classes = len(numbers) + 1
+        table = torch.zeros(numbers[-1] + 3, dtype=torch.int64)
+        table[0] = -1  # the number -1 marks voxels without a label
+        table[torch.tensor(numbers) + 1] = torch.arange(1, self.num_classes)
+        self.register_buffer("to_class", table, persistent=False)
+        self.register_buffer("to_structure", torch.tensor([0, *numbers]), persistent=False)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Return the class of each structure number, int64, of the same shape; -1 stays -1."""
+        return self.to_class[(numbers.long() + 1).clamp(0, self.to_class.numel() - 1)]
+
+
+class SegmentationTask(Method):
+    """A network that names the structure of every voxel, trained from windows of a store.
+
+    Args:
+        settings: Window, losses and augmentation.
+        encoder: The encoder, pretrained or not.
+        classes: Structure numbers of the store and their names; 0 is the background, named or not.
+
+    Raises:
+        ConfigError: If the window does not fit the encoder, or a structure is asked for that the store has not.
+        DataError: If there is no structure.
+    """
+
+    def __init__(self, settings: SegmentationSettings, encoder: Encoder, classes: Mapping[int, str]) -> None:
+        super().__init__()
+        known = {number: name for number, name in sorted(classes.items()) if number > 0}
+        chosen = tuple(known) if settings.structures is None else settings.structures
+        _check(settings, encoder, known, chosen)
+        self.settings = settings
+        self.table = LabelTable(chosen)
+        self.class_names = tuple(known[number] for number in sorted(chosen))
+        self.encoder: Encoder = encoder
+        self.decoder = UNetDecoder(
+            encoder,
+            self.table.num_classes,
+            convs_per_stage=settings.convs_per_stage,
+            deep_supervision=settings.deep_supervision,
+        )
+        self.loss = DiceCrossEntropy(
+            dice_weight=settings.dice_weight,
+            cross_entropy_weight=settings.cross_entropy_weight,
+            batch_dice=settings.batch_dice,
+        )
+
+    @property
+    def network(self) -> SegmentationNetwork:
+        """Encoder and decoder as one network; its state is that of the task, key for key."""
+        return SegmentationNetwork(self.encoder, self.decoder).train(self.training)
+
+    def kept(self) -> dict[str, nn.Module]:
+        """Keep the whole network."""
+        return {"network": self.network}
+
+    @property
+    def plan(self) -> WindowPlan:
+        """Windows with labels, a share of them around a structure."""
+        return WindowPlan(
+            size=self.settings.window,
+            placement="foreground",
+            foreground_share=self.settings.foreground_share,
+            labels=True,
+        )
+
+    def views(self, batch: WindowBatch, stream: Stream) -> SegmentationViews:
+        """Scale and augment the windows; labels move with the image, and only while training is anything changed.
+
+        Raises:
+            DataError: If the batch has no labels.
+        """
+        if batch.labels is None:
+            raise DataError("A segmentation needs label windows, and the batch has none. Ask for them in the plan.")
+        images, labels = batch.network_input(), batch.labels
+        if self.training:
+            spatial = sample_spatial(
+                self.settings.spatial, stream, shape=self.settings.window, spacing_mm=batch.spacing_mm
+            )
+            images, moved = apply_spatial(images, spatial, labels=labels)
+            labels = labels if moved is None else moved
+            images = apply_intensity(images, sample_intensity(self.settings.intensity, stream))
+        return SegmentationViews(images.contiguous(memory_format=torch.channels_last_3d), self.table(labels))
+
+    def forward(self, views: SegmentationViews, progress: float) -> Losses:
+        """Return the loss of the views, with its Dice and cross-entropy."""
+        loss = self.loss(self.network.supervised(views.images), views.labels)
+        return Losses(
+            total=loss.total,
+            parts={"dice": loss.dice, "cross_entropy": loss.cross_entropy},
+            signals={"soft_dice": 1.0 - loss.dice},
+        )
+
+    def pictures(self, views: SegmentationViews) -> dict[str, Tensor]:
+        """Return the windows, and the windows with each voxel of a structure lit up."""
+        images = views.images.detach().clamp(0.0, 1.0)
+        shade = views.labels.clamp(min=0)[:, None].float() / (self.table.num_classes - 1)
+        return {"windows": images, "labels": torch.where(shade > 0, 0.4 + 0.6 * shade, 0.4 * images)}
+
+    @torch.no_grad()
+    def probe(self, views: SegmentationViews) -> dict[str, Tensor]:
+        """Return the mean hard Dice of the structures over the windows, and that of each."""
+        predicted = self.network(views.images).argmax(dim=1)
+        labelled = views.labels >= 0
+        scores: dict[str, Tensor] = {}
+        for number, name in enumerate(self.class_names, start=1):
+            ours, theirs = (predicted == number) & labelled, views.labels == number
+            volume = ours.sum() + theirs.sum()
+            # a structure that neither shows says nothing; NaN is left out of the mean below
+            scores[f"dice_{name}"] = torch.where(volume > 0, 2.0 * (ours & theirs).sum() / volume, torch.nan)
+        return {"dice": torch.stack(list(scores.values())).nanmean(), **scores}
+
+
+def _check(settings: SegmentationSettings, encoder: Encoder, known: Mapping[int, str], chosen: tuple[int, ...]) -> None:
+    wrong = [n for n, m in zip(settings.window, encoder.size_multiple, strict=True) if n < m or n % m]
+    if wrong:
+        near = tuple(max(m, round(n / m) * m) for n, m in zip(settings.window, encoder.size_multiple, strict=True))
+        raise ConfigError(
+            f"'window' must be a multiple of {encoder.size_multiple}, as the encoder needs. "
+            f"Got {settings.window}. Try {near}."
+        )
+    unknown = [number for number in chosen if number not in known]
+    if unknown:
+        listed = ", ".join(f"{number} ({name})" for number, name in known.items()) or "none"
+        raise ConfigError(f"'structures' names {unknown}, which the store has not. It has: {listed}.")
