@@ -1,0 +1,48 @@
+"""The residual U-Net encoder (nnU-Net's ResEnc): the default for pretraining where a GPU is at hand."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from medssl.encoders.blocks import ConvBlock, ResidualBlock
+from medssl.encoders.staged import StagedEncoder, StagedSettings
+
+__all__ = ["ResidualEncoder", "ResidualSettings"]
+
+
+class ResidualSettings(StagedSettings):
+    """A residual encoder. The defaults are nnU-Net's ResEnc-L for 3D: 1, 3, 4, 6, 6, 6 blocks.
+
+    For a CPU or a first try: ``channels: [8, 16, 32, 64]``, ``blocks: 1``.
+    """
+
+    name: Literal["residual"] = "residual"
+    usual_blocks: ClassVar[tuple[int, ...]] = (1, 3, 4, 6)
+
+
+class ResidualEncoder(StagedEncoder):
+    """Stem (convolution, norm, leaky ReLU), then stages of residual blocks; the first block of a stage strides.
+
+    Differs from nnU-Net's ``ResidualEncoder`` only in that convolutions have no bias, which the normalisation after
+    them would remove; weights load there by renaming (``medssl/exporting/nnunet.py``).
+
+    Reference:
+        Isensee et al., "nnU-Net revisited: a call for rigorous validation in 3D medical image segmentation",
+        MICCAI 2024, arXiv:2404.09556.
+    """
+
+    def __init__(self, settings: ResidualSettings) -> None:
+        kernels, strides = settings.stage_kernels, settings.stage_strides
+        width = settings.channels[0]
+        stem = ConvBlock(settings.in_channels, width, kernel=kernels[0])
+        stages: list[nn.Module] = []
+        for channels, blocks, kernel, stride in zip(
+            settings.channels, settings.stage_blocks, kernels, strides, strict=True
+        ):
+            first = ResidualBlock(width, channels, kernel=kernel, stride=stride)
+            rest = [ResidualBlock(channels, channels, kernel=kernel) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
+            width = channels
+        super().__init__(settings, stem=stem, stages=stages)

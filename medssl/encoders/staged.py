@@ -1,0 +1,109 @@
+"""What the convolutional encoders share: settings of their stages, and the pass through them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medssl.encoders.blocks import Triple, as_triples, check_input_size, cumulative_strides, initialise, run_stage
+from medssl.encoders.contract import Encoder
+from medssl.settings import Settings
+
+__all__ = ["StagedEncoder", "StagedSettings"]
+
+Positive = Annotated[int, Field(ge=1)]
+Stride = Positive | tuple[Positive, Positive, Positive]
+
+
+class StagedSettings(Settings):
+    """The stages of a convolutional encoder, finest first.
+
+    Attributes:
+        in_channels: Channels of the input.
+        channels: Channels of each stage.
+        blocks: Blocks (or convolutions) of each stage; one number stands for every stage. Unset: nnU-Net's rule.
+        strides: Stride with which each stage begins, a number or (z, y, x). Unset: 1, then 2 for every further stage.
+            Thick slices want (1, 2, 2) in the first stages.
+        kernels: Kernel size of each stage, a number or (z, y, x), odd; one number stands for every stage.
+        checkpointing: Recompute each stage in the backward pass: less memory, about a third more time.
+    """
+
+    usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
+
+    in_channels: Positive = 1
+    channels: tuple[Positive, ...] = Field(default=(32, 64, 128, 256, 320, 320), min_length=1)
+    blocks: Positive | tuple[Positive, ...] | None = None
+    strides: tuple[Stride, ...] | None = None
+    kernels: Positive | tuple[Stride, ...] = 3
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> Self:
+        stages = len(self.channels)
+        for name in ("blocks", "strides", "kernels"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != stages:
+                raise ValueError(
+                    f"{name} has {len(value)} entries and channels has {stages}; both count the stages. "
+                    f"Give {stages} entries" + ("." if name == "strides" else ", or one number for all stages.")
+                )
+        even = [kernel for kernel in self.stage_kernels if any(size % 2 == 0 for size in kernel)]
+        if even:
+            raise ValueError(f"kernels must be odd, so that padding keeps the size. Got {even[0]}.")
+        return self
+
+    @property
+    def stage_blocks(self) -> tuple[int, ...]:
+        """Blocks of each stage."""
+        stages = len(self.channels)
+        if self.blocks is None:
+            return (self.usual_blocks + self.usual_blocks[-1:] * stages)[:stages]
+        return (self.blocks,) * stages if isinstance(self.blocks, int) else self.blocks
+
+    @property
+    def stage_strides(self) -> tuple[Triple, ...]:
+        """Stride of each stage against the one before, (z, y, x)."""
+        return as_triples((1, *(2,) * (len(self.channels) - 1)) if self.strides is None else self.strides)
+
+    @property
+    def stage_kernels(self) -> tuple[Triple, ...]:
+        """Kernel size of each stage, (z, y, x)."""
+        return as_triples((self.kernels,) * len(self.channels) if isinstance(self.kernels, int) else self.kernels)
+
+
+class StagedEncoder(Encoder):
+    """A stem, then stages each of which gives one level of the pyramid.
+
+    Args:
+        settings: The stages.
+        stem: What runs before the first stage, at full resolution.
+        stages: One module a stage.
+    """
+
+    def __init__(self, settings: StagedSettings, *, stem: nn.Module, stages: list[nn.Module]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.in_channels = settings.in_channels
+        self.channels = settings.channels
+        self.strides = cumulative_strides(settings.stage_strides)
+        self.size_multiple = self.strides[-1]
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return one (B, channels[i], z, y, x) tensor a stage of ``images`` (B, C, z, y, x), finest first.
+
+        Raises:
+            ConfigError: A size is no multiple of ``size_multiple``, or the channels differ.
+        """
+        check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
+        checkpointing = self.settings.checkpointing and self.training
+        features = self.stem(images)
+        pyramid = []
+        for stage in self.stages:
+            features = run_stage(stage, features, checkpointing=checkpointing)
+            pyramid.append(features)
+        return pyramid

@@ -1,0 +1,115 @@
+"""The encoder of MONAI's Swin UNETR behind the contract; published weights load by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from monai.networks.blocks import UnetrBasicBlock
+from monai.networks.nets.swin_unetr import SwinTransformer
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.blocks import check_input_size
+from medssl.encoders.contract import Encoder
+from medssl.settings import Settings
+
+__all__ = ["SwinEncoder", "SwinSettings"]
+
+Positive = Annotated[int, Field(ge=1)]
+Four = tuple[Positive, Positive, Positive, Positive]
+
+
+class SwinSettings(Settings):
+    """A Swin UNETR encoder. The defaults are the smallest published one (VoCo-B: feature_size 48, version 2).
+
+    Attributes:
+        in_channels: Channels of the input.
+        feature_size: Channels of the finest level, a multiple of 12 (24, 48, 96 and 192 are published).
+        depths: Transformer blocks of each of the four stages.
+        heads: Attention heads of each stage.
+        window: Side of the attention window, in tokens.
+        use_v2: Whether each stage begins with a residual convolution block (Swin UNETR V2, which VoCo uses).
+        drop_path: Share of residual branches dropped in the deepest block while training, rising linearly from 0.
+        checkpointing: Recompute each block in the backward pass: less memory, more time.
+    """
+
+    name: Literal["swin"] = "swin"
+    in_channels: Positive = 1
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 48
+    depths: Four = (2, 2, 2, 2)
+    heads: Four = (3, 6, 12, 24)
+    window: Positive = 7
+    use_v2: bool = True
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    checkpointing: bool = False
+
+
+class SwinEncoder(Encoder):
+    """A Swin transformer, and the convolution blocks that Swin UNETR puts on its skips.
+
+    Modules bear the names they have in ``monai.networks.nets.SwinUNETR`` (``swinViT``, ``encoder1`` ... ``encoder4``,
+    ``encoder10``), so state dicts carry over by name both ways. Levels: full resolution, then strides 2 to 32.
+
+    Args:
+        settings: The sizes.
+
+    Reference:
+        Hatamizadeh et al., "Swin UNETR: Swin transformers for semantic segmentation of brain tumors in MRI images",
+        2022, arXiv:2201.01266; He et al., "SwinUNETR-V2", MICCAI 2023.
+    """
+
+    def __init__(self, settings: SwinSettings) -> None:
+        super().__init__()
+        width = settings.feature_size
+        self.settings = settings
+        self.in_channels = settings.in_channels
+        self.channels = (width, width, 2 * width, 4 * width, 8 * width, 16 * width)
+        self.strides = ((1, 1, 1), (2, 2, 2), (4, 4, 4), (8, 8, 8), (16, 16, 16), (32, 32, 32))
+        self.size_multiple = (32, 32, 32)
+        self.swinViT = SwinTransformer(
+            in_chans=settings.in_channels,
+            embed_dim=width,
+            window_size=(settings.window,) * 3,
+            patch_size=(2, 2, 2),
+            depths=settings.depths,
+            num_heads=settings.heads,
+            drop_path_rate=settings.drop_path,
+            use_checkpoint=settings.checkpointing,
+            use_v2=settings.use_v2,
+        )
+        self.encoder1 = _residual_block(settings.in_channels, width)
+        self.encoder2 = _residual_block(width, width)
+        self.encoder3 = _residual_block(2 * width, 2 * width)
+        self.encoder4 = _residual_block(4 * width, 4 * width)
+        self.encoder10 = _residual_block(16 * width, 16 * width)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return six levels of ``images`` (B, C, z, y, x), finest first.
+
+        Raises:
+            ConfigError: A size is no multiple of 32, or the channels differ.
+        """
+        check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
+        hidden = self.swinViT(images.contiguous(), True)
+        return [
+            self.encoder1(images),
+            self.encoder2(hidden[0]),
+            self.encoder3(hidden[1]),
+            self.encoder4(hidden[2]),
+            hidden[3],
+            self.encoder10(hidden[4]),
+        ]
+
+
+def _residual_block(in_channels: int, out_channels: int) -> nn.Module:
+    """Return the block that Swin UNETR puts on a skip."""
+    block: nn.Module = UnetrBasicBlock(
+        spatial_dims=3,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel_size=3,
+        stride=1,
+        norm_name="instance",
+        res_block=True,
+    )
+    return block

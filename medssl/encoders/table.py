@@ -1,0 +1,124 @@
+"""The encoders by name: one row each, and the two ways from a row to a network."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
+
+from medssl.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from medssl.encoders.contract import Encoder
+    from medssl.settings import Settings
+
+__all__ = ["ENCODERS", "EncoderRow", "build_encoder", "settings_class", "settings_union"]
+
+
+@dataclass(frozen=True)
+class EncoderRow:
+    """One encoder.
+
+    Attributes:
+        encoder: Dotted path of the ``Encoder``; its constructor takes its settings.
+        settings: Dotted path of the settings class.
+        paper: Where it was published.
+        when: When to choose it.
+    """
+
+    encoder: str
+    settings: str
+    paper: str
+    when: str
+
+
+ENCODERS: dict[str, EncoderRow] = {
+    "residual": EncoderRow(
+        encoder="medssl.encoders.residual.ResidualEncoder",
+        settings="medssl.encoders.residual.ResidualSettings",
+        paper="Isensee et al., nnU-Net revisited, MICCAI 2024, arXiv:2404.09556",
+        when="The default: the strongest convolutional encoder for segmentation; loads into nnU-Net.",
+    ),
+    "unet": EncoderRow(
+        encoder="medssl.encoders.unet.UNetEncoder",
+        settings="medssl.encoders.unet.UNetSettings",
+        paper="Isensee et al., nnU-Net, Nature Methods 2021, arXiv:1904.08128",
+        when="A CPU or a small GPU, or thin evidence for more; loads into nnU-Net.",
+    ),
+    "swin": EncoderRow(
+        encoder="medssl.encoders.swin.SwinEncoder",
+        settings="medssl.encoders.swin.SwinSettings",
+        paper="Hatamizadeh et al., Swin UNETR, 2022, arXiv:2201.01266",
+        when="To compare with, or start from, published VoCo and Swin UNETR weights; loads into MONAI.",
+    ),
+}
+
+
+def settings_class(name: str) -> type[Settings]:
+    """Return the settings class of the encoder called ``name``.
+
+    Raises:
+        ConfigError: No encoder has that name.
+    """
+    if name not in ENCODERS:
+        raise ConfigError(f"There is no encoder '{name}'. {did_you_mean(name, ENCODERS)}")
+    found: type[Settings] = _load(ENCODERS[name].settings)
+    return found
+
+
+def settings_union() -> Any:
+    """Return the annotated union of all encoders' settings, told apart by ``name``; a pydantic field's type."""
+    from pydantic import Field
+
+    return Annotated[reduce(or_, (settings_class(name) for name in ENCODERS)), Field(discriminator="name")]
+
+
+def build_encoder(settings: Settings | Mapping[str, Any]) -> Encoder:
+    """Return a fresh encoder.
+
+    Args:
+        settings: The settings of an encoder, or the same as a mapping (as in a preset or a card) with its ``name``.
+
+    Raises:
+        ConfigError: The name is unknown, or a setting is unknown or out of range.
+
+    Example:
+        >>> build_encoder({"name": "unet", "channels": [4, 8]}).channels
+        (4, 8)
+    """
+    if isinstance(settings, Mapping):
+        settings = _validated(settings)
+    name = getattr(settings, "name", type(settings).__name__)
+    if name not in ENCODERS:
+        raise ConfigError(f"There is no encoder '{name}'. {did_you_mean(str(name), ENCODERS)}")
+    encoder: Encoder = _load(ENCODERS[name].encoder)(settings)
+    return encoder
+
+
+def _validated(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``values`` name."""
+    from pydantic import ValidationError
+
+    if "name" not in values:
+        raise ConfigError(f"The encoder has no name. Allowed: {', '.join(ENCODERS)}. Add 'name' to its settings.")
+    cls = settings_class(str(values["name"]))
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                lines.append(f"There is no setting '{key}'. {did_you_mean(key, cls.model_fields)}")
+            else:
+                lines.append(f"{key}: {fault['msg']}" if key else fault["msg"].removeprefix("Value error, "))
+        raise ConfigError(f"The encoder '{values['name']}' cannot be built. " + " ".join(lines)) from error
+
+
+def _load(path: str) -> Any:
+    """Return what the dotted ``path`` names."""
+    module, _, attribute = path.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
