@@ -119,7 +119,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
             drawn.add_row(*(Text(cell) for cell in line))
         Console().print(drawn)
         return
-    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    widths = [min(max(len(line[i]) for line in [list(columns), *cells]), 48) for i in range(len(columns))]
     _line(title, sys.stdout)
     for line in [list(columns), *cells]:
         _line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), sys.stdout)

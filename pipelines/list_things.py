@@ -1,0 +1,69 @@
+"""``medssl list``: what there is to choose from."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from medssl.errors import ConfigError, did_you_mean
+from medssl.settings import list_presets
+from pipelines import console
+from pipelines.verbs import VERBS
+
+__all__ = ["KINDS", "list_things"]
+
+Rows = list[tuple[str, ...]]
+
+
+def _presets() -> tuple[tuple[str, ...], Rows]:
+    rows: Rows = [(p.verb, p.name, p.header.get("purpose", "")) for p in list_presets()]
+    return ("Verb", "Name", "Purpose"), rows
+
+
+def _verbs() -> tuple[tuple[str, ...], Rows]:
+    return ("Name", "What it does"), [(name, verb.summary) for name, verb in VERBS.items()]
+
+
+def _formats() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.formats.table")
+    return ("Name", "Suffixes"), [(row.name, " ".join(row.suffixes)) for row in table.FORMATS]
+
+
+def _methods() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.methods.table")
+    rows: Rows = [(name, row.take_when, row.needs, row.paper) for name, row in table.METHODS.items()]
+    return ("Name", "Take it when", "Needs", "Paper"), rows
+
+
+def _encoders() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.encoders.table")
+    return ("Name", "Take it when", "Paper"), [(name, row.when, row.paper) for name, row in table.ENCODERS.items()]
+
+
+KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
+    "presets": _presets,
+    "methods": _methods,
+    "encoders": _encoders,
+    "formats": _formats,
+    "verbs": _verbs,
+}
+
+
+def list_things(kind: str = "presets") -> list[tuple[str, ...]]:
+    """Print one kind of thing as a table, and return its rows.
+
+    Args:
+        kind: A key of ``KINDS``.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"Cannot list '{kind}'. {did_you_mean(kind, KINDS)}")
+    columns, rows = KINDS[kind]()
+    console.table(kind.capitalize(), columns, rows, key=kind)
+    if not rows:
+        console.say(f"There are no {kind}.")
+    if rows and kind != "formats":
+        console.done(None, f"medssl show {'/'.join(rows[0][:2]) if kind == 'presets' else rows[0][0]}")
+    return rows

@@ -1,0 +1,127 @@
+"""What can be set: every key of a settings class, with its default, what is allowed and what it means."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from medssl.setting_errors import allowed_range, literal_values, models_of
+
+__all__ = ["SettingDoc", "setting_docs"]
+
+_PLAIN_TYPES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class SettingDoc:
+    """One key that can be set.
+
+    Attributes:
+        key: Dotted; a union's member is named in brackets, as in ``method[voco].temperature``.
+        default: As YAML would show it; ``(needed)`` where there is none.
+        allowed: The type and the range, in words.
+        meaning: From the field's description, else from the class's docstring.
+    """
+
+    key: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+def setting_docs(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDoc]:
+    """Yield every key of ``model`` and of the settings nested in it, in the order of the classes."""
+    meanings = _meanings(model)
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        members = models_of(field.annotation)
+        if not members:
+            yield SettingDoc(key, _default(field), _allowed(model, name), field.description or meanings.get(name, ""))
+            continue
+        default = None if field.default_factory_takes_validated_data else field.get_default(call_default_factory=True)
+        yield SettingDoc(key, _kind(default), _choices(members), field.description or meanings.get(name, ""))
+        for member in members:
+            inner = f"{key}." if len(members) == 1 else f"{key}[{_kind_of(member)}]."
+            yield from setting_docs(member, inner)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "(needed)"
+    if field.default_factory_takes_validated_data:
+        return "(derived)"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, tuple):
+        return str(list(value)).replace("'", "")
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _allowed(model: type[BaseModel], name: str) -> str:
+    field = model.model_fields[name]
+    range_ = allowed_range(model, name)
+    return range_ if literal_values(model, name) else ", ".join(filter(None, [_type_name(field.annotation), range_]))
+
+
+def _type_name(annotation: Any) -> str:
+    """Return a type in words: ``list of 3 numbers``, ``whole number or 'auto'``."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin is Literal:
+        return " or ".join(repr(value) for value in inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type_name(part) for part in inner))
+    if origin in (tuple, list, Sequence):
+        kinds = list(dict.fromkeys(_type_name(part) for part in inner if part is not Ellipsis))
+        if len(kinds) == 1:
+            count = f"{len(inner)} " if origin is tuple and Ellipsis not in inner else ""
+            several = kinds[0] if " " in kinds[0].replace("whole number", "") else f"{kinds[0]}s"
+            return f"list of {count}({several})" if several == kinds[0] else f"list of {count}{several}"
+        return f"list of {', '.join(kinds)}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"mapping to {_type_name(inner[1])}"
+    return _PLAIN_TYPES.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+
+
+def _choices(members: list[type[BaseModel]]) -> str:
+    return "one of " + ", ".join(_kind_of(member) for member in members) if len(members) > 1 else "a group"
+
+
+def _kind(default: Any) -> str:
+    return _kind_of(type(default)) if isinstance(default, BaseModel) else ("" if default is None else "(needed)")
+
+
+def _kind_of(member: type[BaseModel]) -> str:
+    tags = [values[0] for name in member.model_fields if len(values := literal_values(member, name)) == 1]
+    return str(tags[0]) if tags else ""
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return field -> meaning from the ``Attributes:`` sections of the class's docstring and its parents'."""
+    meanings: dict[str, str] = {}
+    for ancestor in reversed(model.__mro__):
+        text = inspect.cleandoc(ancestor.__doc__ or "") if issubclass(ancestor, BaseModel) else ""
+        section = re.search(r"^(?:Attributes|Args):\n((?:[ \t]+.*\n?|\n)+)", text, flags=re.MULTILINE)
+        name = ""
+        for line in section.group(1).splitlines() if section else []:
+            head = re.match(r"\s{4}(\w+)(?: \([^)]*\))?:\s*(.*)", line)
+            if head and not line.startswith(" " * 5):
+                name, meanings[head.group(1)] = head.group(1), head.group(2)
+            elif name and line.strip():
+                meanings[name] = f"{meanings[name]} {line.strip()}"
+    return meanings

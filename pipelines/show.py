@@ -1,0 +1,75 @@
+"""``medssl show``: one preset, method, encoder or verb, with everything that can be set in it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from medssl.errors import ConfigError, did_you_mean
+from medssl.settings import find_preset, list_presets, preset_folder
+from pipelines import console
+from pipelines.setting_docs import setting_docs
+from pipelines.verbs import VERBS, settings_of
+
+__all__ = ["show"]
+
+_TABLES = {"method": "medssl.methods.table", "encoder": "medssl.encoders.table"}
+_ROWS = {"method": "METHODS", "encoder": "ENCODERS"}
+
+
+def show(name: str) -> None:
+    """Print what is known of ``name``: a preset's text, a table's row, or a verb's settings.
+
+    Args:
+        name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder or a verb. A name of several kinds shows
+            them all.
+
+    Raises:
+        ConfigError: Nothing has that name.
+    """
+    tables = {kind: _table(kind) for kind in _TABLES}
+    bare = name.rpartition("/")[2]
+    presets = [p for p in list_presets() if name in {p.name, f"{p.verb}/{p.name}"}]
+    rows = {kind: table[name] for kind, table in tables.items() if name in table}
+    if not presets and not rows and name not in VERBS:
+        known = {p.name for p in list_presets()} | set(VERBS) | {key for table in tables.values() for key in table}
+        raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
+    for kind, row in rows.items():
+        _show_row(kind, name, row)
+    if name in VERBS:
+        _show_verb(name)
+    for preset in presets:
+        text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
+        place = preset.path.relative_to(preset_folder())
+        console.say(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}")
+        console.tell(preset={"verb": preset.verb, "name": preset.name, "path": preset.path, "text": text})
+    if presets:
+        console.done(None, f"medssl copy {presets[0].verb}/{presets[0].name} my.yaml")
+
+
+def _table(kind: str) -> Mapping[str, Any]:
+    table: Mapping[str, Any] = getattr(importlib.import_module(_TABLES[kind]), _ROWS[kind])
+    return table
+
+
+def _show_row(kind: str, name: str, row: Any) -> None:
+    facts = asdict(row)
+    console.say(f"{kind.capitalize()} {name}")
+    for what, text in facts.items():
+        console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
+    console.tell(**{kind: {"name": name} | facts})
+    _show_settings(f"\nSettings of {kind} {name}", importlib.import_module(_TABLES[kind]).settings_class(name))
+
+
+def _show_verb(name: str) -> None:
+    console.say(f"medssl {name}: {VERBS[name].summary}")
+    cls = settings_of(name)
+    if cls is not None:
+        _show_settings(f"Settings of {name}, set by key=value", cls)
+
+
+def _show_settings(title: str, cls: Any) -> None:
+    rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in setting_docs(cls)]
+    console.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")

@@ -1,0 +1,64 @@
+"""``medssl validate``: whether a settings file is right, and what it resolves to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import ConfigError
+from medssl.settings import Resolved, dump_with_origins, find_preset, flatten, list_presets, preset_folder, resolve
+from pipelines import console
+from pipelines.verbs import VERBS, settings_of
+
+__all__ = ["validate", "verb_of"]
+
+
+def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = ()) -> Resolved[Any]:
+    """Resolve a settings file as its verb would, print the result with the origin of each value, and return it.
+
+    Args:
+        preset: A YAML file, or a preset's name.
+        verb: The verb that it is for; empty finds it from the file.
+        overrides: ``key=value``, as given to the verb.
+
+    Raises:
+        ConfigError: Something in it is wrong (all of it is named at once), or its verb cannot be told.
+    """
+    path = find_preset(preset, verb)
+    chosen = verb or verb_of(path)
+    cls = settings_of(chosen)
+    if cls is None:
+        raise ConfigError(f"'{chosen}' takes no settings file. Verbs that do: {', '.join(_with_settings())}.")
+    resolved = resolve(cls, preset=path, overrides=overrides)
+    console.say(dump_with_origins(resolved).rstrip())
+    console.tell(verb=chosen, settings=resolved.settings.model_dump(mode="json"), origins=resolved.origins)
+    console.done(None, f"medssl {chosen} {preset}")
+    console.say(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
+    return resolved
+
+
+def verb_of(path: Path) -> str:
+    """Return the verb that a settings file is for: its folder in ``configs/``, else a ``medssl VERB`` in its header.
+
+    Raises:
+        ConfigError: Neither tells.
+    """
+    if preset_folder() in path.resolve().parents:
+        return path.resolve().parent.name
+    head = "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
+    for verb in re.findall(r"\bmedssl ([a-z]+)", head):
+        if verb in _with_settings():
+            return str(verb)
+    copied = {preset.name: preset.verb for preset in list_presets()}
+    if path.stem in copied:
+        return copied[path.stem]
+    raise ConfigError(
+        f"{path}: cannot tell which verb it is for. Name it with --for (one of {', '.join(_with_settings())}), "
+        "or write a line '# Command: medssl VERB ...' at its head."
+    )
+
+
+def _with_settings() -> list[str]:
+    return [name for name, verb in VERBS.items() if verb.settings]

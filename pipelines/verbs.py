@@ -1,0 +1,97 @@
+"""The verbs by name: which module serves each, and which settings class a preset of it must fit."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medssl.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medssl.settings import Settings
+
+__all__ = ["VERBS", "Verb", "function_of", "settings_of", "verb_named"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One verb of the command line.
+
+    Attributes:
+        module: Dotted path of its module.
+        function: The function in it.
+        settings: The settings class in it, "" where the verb takes no settings.
+        summary: What it does, in one line.
+    """
+
+    module: str
+    function: str
+    settings: str = ""
+    summary: str
+
+
+VERBS: dict[str, Verb] = {
+    "list": Verb(
+        module="pipelines.list_things",
+        function="list_things",
+        summary="List presets, methods, encoders, data sets, formats or verbs.",
+    ),
+    "show": Verb(
+        module="pipelines.show",
+        function="show",
+        summary="Show a preset, a method, an encoder, a data card, or every setting of a verb.",
+    ),
+    "validate": Verb(
+        module="pipelines.validate",
+        function="validate",
+        summary="Check a settings file, and print what it resolves to.",
+    ),
+    "copy": Verb(
+        module="pipelines.copy_preset",
+        function="copy_preset",
+        summary="Copy a preset to a file of your own, to change.",
+    ),
+    "doctor": Verb(
+        module="pipelines.doctor",
+        function="doctor",
+        summary="Check this machine: versions, GPU, disk, system libraries, reading speed.",
+    ),
+}
+
+
+def verb_named(name: str) -> Verb:
+    """Return the row of a verb.
+
+    Raises:
+        ConfigError: There is no such verb.
+    """
+    if name not in VERBS:
+        raise ConfigError(f"There is no verb '{name}'. {did_you_mean(name, VERBS)}")
+    return VERBS[name]
+
+
+def function_of(name: str) -> Callable[..., Any]:
+    """Return the function that serves a verb, importing its module.
+
+    Raises:
+        ConfigError: There is no such verb.
+    """
+    verb = verb_named(name)
+    found: Callable[..., Any] = getattr(importlib.import_module(verb.module), verb.function)
+    return found
+
+
+def settings_of(name: str) -> type[Settings] | None:
+    """Return the settings class of a verb, importing its module; None for a verb without settings.
+
+    Raises:
+        ConfigError: There is no such verb.
+    """
+    verb = verb_named(name)
+    if not verb.settings:
+        return None
+    found: type[Settings] = getattr(importlib.import_module(verb.module), verb.settings)
+    return found
