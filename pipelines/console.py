@@ -104,7 +104,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     """
     heads = [column.lower().replace(" ", "_") for column in columns]
     tell(**{key or title.lower().replace(" ", "_"): [dict(zip(heads, row, strict=True)) for row in rows]})
-    if manner().as_json or manner().quiet:
+    if manner().as_json:
         return
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():

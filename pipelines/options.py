@@ -1,0 +1,70 @@
+"""The options that several verbs share, and the one way in which the command line calls a verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medssl.errors import MedSSLError
+from pipelines import console
+from pipelines.verbs import function_of
+
+__all__ = ["AsJson", "DryRun", "Out", "Overrides", "Overwrite", "Quiet", "Resume", "Verbose", "call", "split_overrides"]
+
+EXIT_FINDINGS = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings, such as train.steps=500; see them all with: medssl show VERB."),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier run left in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, messages on standard error.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong and what was written.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")]
+
+
+def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
+    """Import a verb's module, run its function in the chosen manner, and turn its errors into exit codes.
+
+    Raises:
+        typer.Exit: 2 when the user can mend what went wrong, 130 when interrupted.
+    """
+    try:
+        with console.speaking(console.Manner(as_json=as_json, quiet=quiet, verbose=verbose)):
+            try:
+                return function_of(verb)(*args, **kwargs)
+            except MedSSLError as error:
+                # Said inside, so that the JSON object holds the error; `speaking` then prints no second one.
+                console.fail(type(error).__name__, str(error))
+                raise typer.Exit(EXIT_USER_ERROR) from error
+            except KeyboardInterrupt as interrupt:
+                console.fail("Interrupted", "interrupted")
+                raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+    except BrokenPipeError:
+        # The reader of our output has gone (`medssl list | head`). Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+
+
+def split_overrides(positional: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:
+    """Return (positional, overrides), where an override that stands in an optional positional's place is put right.
+
+    Example:
+        >>> split_overrides("train.steps=3", ["seed=1"])
+        (None, ['train.steps=3', 'seed=1'])
+    """
+    given = list(overrides or [])
+    if positional is not None and "=" in positional and not Path(positional).exists():
+        return None, [positional, *given]
+    return positional, given
