@@ -18,26 +18,28 @@ Stride = Positive | tuple[Positive, Positive, Positive]
 
 
 class StagedSettings(Settings):
-    """The stages of a convolutional encoder, finest first.
-
-    Attributes:
-        in_channels: Channels of the input.
-        channels: Channels of each stage.
-        blocks: Blocks (or convolutions) of each stage; one number stands for every stage. Unset: nnU-Net's rule.
-        strides: Stride with which each stage begins, a number or (z, y, x). Unset: 1, then 2 for every further stage.
-            Thick slices want (1, 2, 2) in the first stages.
-        kernels: Kernel size of each stage, a number or (z, y, x), odd; one number stands for every stage.
-        checkpointing: Recompute each stage in the backward pass: less memory, about a third more time.
-    """
+    """The stages of a convolutional encoder, finest first."""
 
     usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
 
-    in_channels: Positive = 1
-    channels: tuple[Positive, ...] = Field(default=(32, 64, 128, 256, 320, 320), min_length=1)
-    blocks: Positive | tuple[Positive, ...] | None = None
-    strides: tuple[Stride, ...] | None = None
-    kernels: Positive | tuple[Stride, ...] = 3
-    checkpointing: bool = False
+    in_channels: Positive = Field(default=1, description="Channels of the input.")
+    channels: tuple[Positive, ...] = Field(
+        default=(32, 64, 128, 256, 320, 320), min_length=1, description="Channels of each stage, finest first."
+    )
+    blocks: Positive | tuple[Positive, ...] | None = Field(
+        default=None, description="Blocks of each stage; one number stands for every stage. None: as nnU-Net has them."
+    )
+    strides: tuple[Stride, ...] | None = Field(
+        default=None,
+        description="Stride with which each stage begins, a number or [z,y,x]. None: 1, then 2 for every further "
+        "stage. Thick slices want [1,2,2] in the first stages.",
+    )
+    kernels: Positive | tuple[Stride, ...] = Field(
+        default=3, description="Kernel size of each stage, a number or [z,y,x], odd; one number stands for every stage."
+    )
+    checkpointing: bool = Field(
+        default=False, description="Recompute each stage in the backward pass: less memory, about a third more time."
+    )
 
     @model_validator(mode="after")
     def _stages_agree(self) -> Self:
@@ -76,6 +78,10 @@ class StagedSettings(Settings):
 class StagedEncoder(Encoder):
     """A stem, then stages each of which gives one level of the pyramid.
 
+    Attributes:
+        settings: The stages.
+        kernels: Kernel size of each level, (z, y, x); a decoder that is to fit nnU-Net takes the same.
+
     Args:
         settings: The stages.
         stem: What runs before the first stage, at full resolution.
@@ -84,10 +90,11 @@ class StagedEncoder(Encoder):
 
     def __init__(self, settings: StagedSettings, *, stem: nn.Module, stages: list[nn.Module]) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings: StagedSettings = settings
         self.in_channels = settings.in_channels
         self.channels = settings.channels
         self.strides = cumulative_strides(settings.stage_strides)
+        self.kernels = settings.stage_kernels
         self.size_multiple = self.strides[-1]
         self.stem = stem
         self.stages = nn.ModuleList(stages)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from monai.networks.blocks import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import SwinTransformer
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import check_input_size
@@ -20,28 +20,35 @@ Four = tuple[Positive, Positive, Positive, Positive]
 
 
 class SwinSettings(Settings):
-    """A Swin UNETR encoder. The defaults are the smallest published one (VoCo-B: feature_size 48, version 2).
-
-    Attributes:
-        in_channels: Channels of the input.
-        feature_size: Channels of the finest level, a multiple of 12 (24, 48, 96 and 192 are published).
-        depths: Transformer blocks of each of the four stages.
-        heads: Attention heads of each stage.
-        window: Side of the attention window, in tokens.
-        use_v2: Whether each stage begins with a residual convolution block (Swin UNETR V2, which VoCo uses).
-        drop_path: Share of residual branches dropped in the deepest block while training, rising linearly from 0.
-        checkpointing: Recompute each block in the backward pass: less memory, more time.
-    """
+    """A Swin UNETR encoder. The defaults are the smallest published VoCo (feature_size 48, version 2)."""
 
     name: Literal["swin"] = "swin"
-    in_channels: Positive = 1
-    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = 48
-    depths: Four = (2, 2, 2, 2)
-    heads: Four = (3, 6, 12, 24)
-    window: Positive = 7
-    use_v2: bool = True
-    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    checkpointing: bool = False
+    in_channels: Positive = Field(default=1, description="Channels of the input.")
+    feature_size: int = Field(
+        default=48, ge=12, multiple_of=12, description="Channels of the finest level; 24, 48, 96, 192 are published."
+    )
+    depths: Four = Field(default=(2, 2, 2, 2), description="Transformer blocks of each of the four stages.")
+    heads: Four = Field(default=(3, 6, 12, 24), description="Attention heads of each stage.")
+    window: Positive = Field(default=7, description="Side of the attention window, in tokens.")
+    use_v2: bool = Field(
+        default=True, description="Whether a residual convolution block begins each stage (Swin UNETR V2, as in VoCo)."
+    )
+    drop_path: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of residual branches dropped in the deepest block, in training."
+    )
+    checkpointing: bool = Field(
+        default=False, description="Recompute each block in the backward pass: less memory, about a third more time."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        widths = [self.feature_size * 2**stage for stage in range(4)]
+        wrong = [(w, h) for w, h in zip(widths, self.heads, strict=True) if w % h]
+        if wrong:
+            raise ValueError(
+                f"heads must divide the channels of their stage, {widths}. Got {list(self.heads)}. Try [3, 6, 12, 24]."
+            )
+        return self
 
 
 class SwinEncoder(Encoder):

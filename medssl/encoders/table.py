@@ -102,20 +102,16 @@ def _validated(values: Mapping[str, Any]) -> Settings:
     """Return the settings that ``values`` name."""
     from pydantic import ValidationError
 
+    from medssl.setting_errors import describe
+
     if "name" not in values:
         raise ConfigError(f"The encoder has no name. Allowed: {', '.join(ENCODERS)}. Add 'name' to its settings.")
     cls = settings_class(str(values["name"]))
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                lines.append(f"There is no setting '{key}'. {did_you_mean(key, cls.model_fields)}")
-            else:
-                lines.append(f"{key}: {fault['msg']}" if key else fault["msg"].removeprefix("Value error, "))
-        raise ConfigError(f"The encoder '{values['name']}' cannot be built. " + " ".join(lines)) from error
+        faults = " ".join(describe(cls, error, {}))
+        raise ConfigError(f"The encoder '{values['name']}' cannot be built. {faults}") from error
 
 
 def _load(path: str) -> Any:

@@ -1,0 +1,206 @@
+"""Every encoder of the table keeps the contract."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from medssl.encoders.contract import Encoder
+from medssl.encoders.table import ENCODERS, build_encoder, settings_class, settings_union
+from medssl.errors import ConfigError
+
+SMALL = {
+    "residual": {
+        "channels": [4, 6, 8],
+        "blocks": [1, 2, 1],
+        "strides": [1, [1, 2, 2], 2],
+        "kernels": [[1, 3, 3], 3, 3],
+    },
+    "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
+    "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
+}
+NAMES = sorted(ENCODERS)
+
+
+def small(name: str, **settings: object) -> Encoder:
+    """Return a small encoder whose parameters are all away from their start, zeros included."""
+    torch.manual_seed(7)
+    encoder = build_encoder({"name": name, **SMALL[name], **settings})
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return encoder
+
+
+def images(encoder: Encoder, batch: int = 2) -> torch.Tensor:
+    """Return images of the smallest size the encoder takes, larger along x."""
+    z, y, x = (2 * m for m in encoder.size_multiple)
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(batch, encoder.in_channels, z, y, x + encoder.size_multiple[2], generator=generator)
+
+
+def test_every_row_has_a_small_case() -> None:
+    assert sorted(SMALL) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row_names_what_it_loads(name: str) -> None:
+    row = ENCODERS[name]
+    module, _, attribute = row.encoder.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), attribute), Encoder)
+    assert settings_class(name).model_fields["name"].default == name
+    assert row.paper
+    assert row.when.endswith(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pyramid_is_as_declared(name: str) -> None:
+    encoder = small(name)
+    batch = images(encoder)
+    pyramid = encoder(batch)
+    assert len(pyramid) == len(encoder.channels) == len(encoder.strides)
+    for features, channels, stride in zip(pyramid, encoder.channels, encoder.strides, strict=True):
+        size = tuple(n // s for n, s in zip(batch.shape[2:], stride, strict=True))
+        assert features.shape == (2, channels, *size)
+        assert torch.isfinite(features).all()
+    vector = encoder.embed(batch)
+    assert vector.shape == (2, encoder.embedding_dim)
+    assert vector.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_every_parameter(name: str) -> None:
+    encoder = small(name)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((f * torch.randn(f.shape, generator=generator)).sum() for f in encoder(images(encoder)))
+    loss.backward()
+    still = [n for n, p in encoder.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0]
+    assert still == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_coarsest_level_sees_every_parameter_of_its_path(name: str) -> None:
+    """The pooled embedding alone must train the encoder, whatever tasks take of the finer levels."""
+    encoder = small(name)
+    (encoder.embed(images(encoder)) * torch.arange(encoder.embedding_dim)).sum().backward()
+    moved = sum(p.grad is not None and float(p.grad.abs().max()) > 0 for p in encoder.parameters())
+    assert moved / len(list(encoder.parameters())) > 0.75
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eval_is_deterministic_and_each_image_stands_alone(name: str) -> None:
+    encoder = small(name).eval()
+    batch = images(encoder, batch=3)
+    with torch.no_grad():
+        first, second = encoder(batch), encoder(batch)
+        alone = encoder(batch[1:2])
+    for a, b, c in zip(first, second, alone, strict=True):
+        assert torch.equal(a, b)
+        assert torch.allclose(a[1:2], c, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_dict_makes_a_fresh_encoder_the_same(name: str) -> None:
+    encoder = small(name).eval()
+    fresh = build_encoder(encoder.settings.model_dump(mode="json")).eval()
+    batch = images(encoder, batch=1)
+    with torch.no_grad():
+        assert not torch.allclose(fresh(batch)[-1], encoder(batch)[-1])
+        fresh.load_state_dict(encoder.state_dict(), strict=True)
+        for a, b in zip(fresh(batch), encoder(batch), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_last_gives_the_same(name: str) -> None:
+    encoder = small(name).eval()
+    batch = images(encoder)
+    last = copy.deepcopy(encoder).to(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        plain, moved = encoder(batch), last(batch.to(memory_format=torch.channels_last_3d))
+    for a, b in zip(plain, moved, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpointing_changes_memory_alone(name: str) -> None:
+    results = []
+    for checkpointing in (False, True):
+        encoder = small(name, checkpointing=checkpointing).train()
+        encoder.embed(images(encoder)).square().sum().backward()
+        results.append({n: p.grad for n, p in encoder.named_parameters() if p.grad is not None})
+    assert results[0].keys() == results[1].keys()
+    for key, gradient in results[0].items():
+        assert torch.allclose(gradient, results[1][key], atol=1e-6, rtol=1e-4), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_stays_near(name: str) -> None:
+    encoder = small(name).eval()
+    batch = images(encoder)
+    with torch.no_grad():
+        exact = encoder.embed(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = encoder.embed(batch)
+    assert rough.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(exact, rough).min() > 0.99
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_that_do_not_fit_are_refused_with_one_that_does(name: str) -> None:
+    encoder = small(name)
+    good = images(encoder)
+    with pytest.raises(ConfigError, match="multiple of") as caught:
+        encoder(good[..., :-1])
+    assert f"Try {tuple(good.shape[2:])}" in str(caught.value)
+    with pytest.raises(ConfigError, match="in_channels"):
+        encoder(good.repeat(1, 2, 1, 1, 1))
+    z, y, x = encoder.size_multiple
+    with pytest.raises(ConfigError, match="single voxel"):
+        encoder(good[:, :, :z, :y, :x])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_export_gives_the_same(name: str) -> None:
+    encoder = small(name).eval()
+    batch = images(encoder)
+    exported = torch.export.export(encoder, (batch,)).module()
+    with torch.no_grad():
+        for a, b in zip(encoder(batch), exported(batch), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_channels(name: str) -> None:
+    encoder = small(name, in_channels=3).eval()
+    batch = images(encoder, batch=1)
+    with torch.no_grad():
+        before = encoder.embed(batch)
+        batch[:, 2] = 0.0
+        assert not torch.allclose(encoder.embed(batch), before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_union_tells_settings_by_name(name: str) -> None:
+    parsed = TypeAdapter(settings_union()).validate_python({"name": name, **SMALL[name]})
+    assert type(parsed) is settings_class(name)
+    assert build_encoder(parsed).channels == small(name).channels
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'residual'"):
+        build_encoder({"name": "residul"})
+    with pytest.raises(ConfigError, match="name"):
+        build_encoder({"channels": [4]})
+    with pytest.raises(ConfigError, match="Did you mean 'channels'"):
+        build_encoder({"name": "unet", "chanels": [4]})
+    with pytest.raises(ConfigError, match="blocks has 1 entries and channels has 2"):
+        build_encoder({"name": "unet", "channels": [4, 8], "blocks": [1]})
+    with pytest.raises(ConfigError, match="odd"):
+        build_encoder({"name": "unet", "channels": [4, 8], "kernels": 2})
+    with pytest.raises(ConfigError, match="heads must divide"):
+        build_encoder({"name": "swin", "feature_size": 12, "heads": [5, 6, 12, 24]})
