@@ -1,0 +1,225 @@
+"""The few-label protocol: arms compared at n labelled patients, over draws and seeds, cell by cell and resumable.
+
+An arm is a way to start: from scratch, or from one pretrained run. A cell is one fine-tuning run of one arm on the
+``n`` patients of one draw with one seed; its scores on the fixed test cases are one file. Every arm gets the same
+draws, seeds, recipe and budget, so cells pair up; subsets are nested in a draw (see `draws`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import ConfigError, DataError
+from medssl.evaluation.scoring import StructureScore
+
+__all__ = ["SCRATCH", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One fine-tuning run of the protocol.
+
+    Attributes:
+        arm: Name of the arm.
+        n: Number of labelled patients.
+        draw: Which draw of patients, from 0.
+        seed: Seed of the fine-tuning run.
+    """
+
+    arm: str
+    n: int
+    draw: int
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """The cell's file, relative to the folder of the comparison."""
+        return Path("cells") / self.arm / f"n{self.n}-draw{self.draw}-seed{self.seed}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """What one cell gave.
+
+    Attributes:
+        cell: Which cell.
+        key: Fingerprint of everything that the scores depend on beside the cell (recipe, weights, data).
+        scores: Scores of every test case and structure.
+        seconds: Wall-clock time of the run.
+    """
+
+    cell: Cell
+    key: str
+    scores: tuple[StructureScore, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabelPlan:
+    """The cells of a comparison.
+
+    Attributes:
+        arms: Fingerprint of each arm's start, by name: a hash of its weights; "" for scratch. The baseline is first.
+        sizes: Numbers of labelled patients.
+        draws: Number of draws.
+        seeds: Number of fine-tuning seeds a draw.
+        key: Fingerprint of what all cells share: recipe, budget, store, split, seed of the draws.
+    """
+
+    arms: Mapping[str, str]
+    sizes: tuple[int, ...] = (1, 2, 4, 8)
+    draws: int = 3
+    seeds: int = 1
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        for name in self.arms:
+            if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
+                raise ConfigError(f"An arm's name becomes a folder: letters, digits, '.', '_', '+', '-'. Got '{name}'.")
+        if not self.arms or not self.sizes or min(self.draws, self.seeds, *self.sizes) < 1:
+            raise ConfigError(
+                f"A few-label comparison needs at least one arm, size, draw and seed. Got arms {list(self.arms)}, "
+                f"sizes {list(self.sizes)}, {self.draws} draws, {self.seeds} seeds."
+            )
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return every cell, ordered so that a comparison that was stopped early is balanced.
+
+        Draws first, then seeds, sizes and arms: the first cells already pair all arms on one draw.
+        """
+        return tuple(
+            Cell(arm=arm, n=n, draw=draw, seed=seed)
+            for draw in range(self.draws)
+            for seed in range(self.seeds)
+            for n in sorted(self.sizes)
+            for arm in self.arms
+        )
+
+    def key_of(self, cell: Cell) -> str:
+        """Return the fingerprint under which a cell's scores are valid."""
+        start = self.arms[cell.arm]
+        return f"{self.key}/{start}" if start else self.key
+
+
+def run_cells(
+    plan: FewLabelPlan,
+    run_cell: Callable[[Cell], Iterable[StructureScore]],
+    folder: Path,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    on_cell: Callable[[Cell, str], None] | None = None,
+) -> dict[Cell, str]:
+    """Run the cells that are not done yet; each is written aside and renamed, so a kill loses one run at most.
+
+    Args:
+        plan: The comparison.
+        run_cell: Fine-tunes and scores one cell. Whatever it raises is noted for that cell, and the rest goes on.
+        folder: Folder of the comparison; cells lie in ``folder/cells/ARM/``.
+        shard: (i, k): run every k-th cell from the i-th on, so that k processes or machines share the work.
+        on_cell: Told of each cell of the shard: "done" (was there already), "ran" or the error.
+
+    Returns:
+        The cells that failed, with the reason.
+
+    Raises:
+        ConfigError: If the shard is not one, or a cell's file was made with another recipe, weights or data.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise ConfigError(f"A shard is i/k with 0 <= i < k. Got {index}/{count}.")
+    failed: dict[Cell, str] = {}
+    for cell in plan.cells()[index::count]:
+        path = folder / cell.file
+        if path.exists():
+            _read_cell(path, expected_key=plan.key_of(cell))
+            outcome = "done"
+        else:
+            started = time.monotonic()
+            try:
+                scores = tuple(run_cell(cell))
+                if not scores:
+                    raise DataError("No test case was scored.")
+            except Exception as error:  # one cell that fails must not stop the night's run
+                outcome = failed[cell] = f"{type(error).__name__}: {error}"
+            else:
+                _write_cell(
+                    path,
+                    CellResult(
+                        cell=cell, key=plan.key_of(cell), scores=scores, seconds=round(time.monotonic() - started, 2)
+                    ),
+                )
+                outcome = "ran"
+        if on_cell is not None:
+            on_cell(cell, outcome)
+    return failed
+
+
+def read_cells(plan: FewLabelPlan, folder: Path) -> tuple[list[CellResult], list[Cell]]:
+    """Return the cells of a comparison that are done, and those that are not.
+
+    Raises:
+        ConfigError: If a cell's file was made with another recipe, weights or data.
+        DataError: If a file is damaged.
+    """
+    done, missing = [], []
+    for cell in plan.cells():
+        path = folder / cell.file
+        if path.exists():
+            done.append(_read_cell(path, expected_key=plan.key_of(cell)))
+        else:
+            missing.append(cell)
+    return done, missing
+
+
+def _write_cell(path: Path, result: CellResult) -> None:
+    content = {
+        **asdict(result.cell),
+        "key": result.key,
+        "seconds": result.seconds,
+        "scores": [_finite(score.row()) for score in result.scores],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    aside.replace(path)
+
+
+def _read_cell(path: Path, *, expected_key: str) -> CellResult:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        result = CellResult(
+            cell=Cell(**{name: content[name] for name in ("arm", "n", "draw", "seed")}),
+            key=content["key"],
+            scores=_scores(content["scores"]),
+            seconds=content["seconds"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a cell of a few-label comparison ({error}). Move it away to run it anew."
+        ) from error
+    if result.key != expected_key:
+        raise ConfigError(
+            f"{path} was made with another recipe, other weights or other data (key {result.key}, now {expected_key}). "
+            "Cells of one comparison must share them: take another folder, or move the old cells away."
+        )
+    return result
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON has no word for, by None."""
+    return {name: None if isinstance(v, float) and v != v else v for name, v in row.items()}
+
+
+def _scores(rows: Sequence[dict[str, Any]]) -> tuple[StructureScore, ...]:
+    nan = float("nan")
+    filled: list[dict[str, Any]] = [{name: nan if v is None else v for name, v in row.items()} for row in rows]
+    return tuple(StructureScore(**row) for row in filled)
