@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -60,3 +61,15 @@ def test_a_coarse_stage_weighs_half_and_sees_every_second_label() -> None:
     both = loss([fine, coarse], labels).total
     alone = loss([fine], labels).total, loss([coarse], labels[:, ::2, ::2, ::2]).total
     torch.testing.assert_close(both, (2 * alone[0] + alone[1]) / 3)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_dice_is_monais(batch_dice) -> None:
+    losses = pytest.importorskip("monai.losses")
+    logits, labels = scene(6)
+    labels = labels.clamp(min=0)
+    oracle = losses.DiceLoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    ours = DiceCrossEntropy(cross_entropy_weight=0.0, batch_dice=batch_dice)([logits], labels).total
+    torch.testing.assert_close(ours, oracle(logits, labels[:, None]))
