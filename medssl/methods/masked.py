@@ -108,10 +108,9 @@ class MaskedReconstruction(Method):
 
     def forward(self, views: MaskedViews, progress: float) -> Losses:
         """Return the squared error in hidden patches."""
-        drawn, pyramid = self.reconstruct(views)
+        drawn, _ = self.reconstruct(views)
         error = self._error(drawn, views)
-        signals = {"spread": feature_spread(self.encoder.pool(pyramid).detach())}  # type: ignore[operator]
-        return Losses(error, {"reconstruction": error.detach()}, signals)
+        return Losses(error, {"reconstruction": error.detach()})
 
     def _error(self, drawn: Tensor, views: MaskedViews) -> Tensor:
         return masked_reconstruction(

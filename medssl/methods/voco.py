@@ -46,7 +46,7 @@ from medssl.objectives.diagnostics import effective_rank, feature_spread
 from medssl.objectives.position import base_regulariser, clamped_cosine, overlap_labels, position_loss
 from medssl.randomness import Stream
 from medssl.settings import Settings
-from medssl.teacher import Teacher, cosine_momentum
+from medssl.teacher import EMATeacher
 from medssl.views.crops import body_region, cut, lattice_starts, random_starts
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
@@ -163,9 +163,13 @@ class VoCo(Method):
             raise ValueError(f"The window {settings.window_size} is smaller than the crop {settings.crop}.")
         self.settings = settings
         self.student = _Embedder(encoder, settings)
-        self.teacher: Teacher | None = None
+        self.teacher: EMATeacher | None = None
         if settings.teacher != "none":
-            self.teacher = Teacher(self.student if settings.teacher == "network" else self.student.head)
+            self.teacher = EMATeacher(
+                self.student if settings.teacher == "network" else self.student.head,
+                momentum=settings.momentum,
+                final_momentum=settings.final_momentum,
+            )
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -278,9 +282,7 @@ class VoCo(Method):
         """Move the teacher towards the student."""
         if self.teacher is not None:
             student = self.student if self.settings.teacher == "network" else self.student.head
-            self.teacher.update(
-                student, cosine_momentum(self.settings.momentum, self.settings.final_momentum, progress)
-            )
+            self.teacher.update(student, progress)
 
     def pictures(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return the first scans' base crops and random crops."""

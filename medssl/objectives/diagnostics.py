@@ -19,7 +19,8 @@ def feature_spread(features_ND: Tensor) -> Tensor:
         Chen, He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv:2011.10566, section 4.1.
     """
     normalised = F.normalize(features_ND.float(), dim=-1)
-    return normalised.std(dim=0, unbiased=False).mean() * features_ND.shape[1] ** 0.5
+    spread: Tensor = normalised.std(dim=0, unbiased=False).mean() * float(features_ND.shape[1] ** 0.5)
+    return spread
 
 
 def effective_rank(features_ND: Tensor) -> Tensor:

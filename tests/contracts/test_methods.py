@@ -1,0 +1,202 @@
+"""Every method of the table keeps the contract."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medssl.encoders.table import build_encoder
+from medssl.errors import ConfigError
+from medssl.loading import WindowLoader, held_out_batches
+from medssl.methods.contract import Method
+from medssl.methods.table import METHODS, build_method
+from medssl.randomness import Stream
+from medssl.store.read import Store
+from medssl.store.write import Item, store_from_arrays
+from medssl.windows import WindowBatch
+
+WINDOW = (16, 24, 16)
+VOCO = {"name": "voco", "crop": (8, 8, 8), "grid": (2, 3, 2), "random_crops": 4, "hidden": 32, "projected": 16}
+MASKED = {"name": "masked", "window": WINDOW, "patch": (4, 4, 4)}
+SMALL = {
+    "voco": VOCO,
+    "masked": MASKED,
+    "voco_masked": {"name": "voco_masked", "voco": VOCO, "masked": MASKED},
+}
+PUBLISHED = {
+    "paper": {
+        "teacher": "none", "student_bases": True, "positive": "all", "regulariser": "bases", "regulariser_power": 1,
+        "inter": "none", "anchor": "window", "grid": (1, 3, 2), "window": (8, 24, 16),
+    },
+    "v1": {
+        "teacher": "network", "student_bases": True, "both_directions": True, "negative": "square", "momentum": 0.9,
+        "final_momentum": 0.9, "regulariser": "bases", "inter": "none", "anchor": "window",
+    },
+    "v2": {
+        "teacher": "heads", "student_bases": True, "regulariser": "bases", "feature_dropout": 0.2, "anchor": "window",
+        "momentum": 0.9, "final_momentum": 0.9,
+    },
+    "ours, aligned": {"inter": "position"},
+}  # fmt: skip
+CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()}
+
+
+def make(case: str) -> Method:
+    torch.manual_seed(5)
+    encoder = build_encoder({"name": "unet", "channels": [4, 6, 8], "blocks": 1})
+    return build_method(CASES[case], encoder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Five small scans whose intensity tells where one is."""
+    draw = np.random.default_rng(0)
+    items = []
+    for number in range(5):
+        place = np.stack(np.meshgrid(*(np.arange(n) for n in (18, 26, 20)), indexing="ij"))
+        field = np.sin(place[0] / 3) + np.cos(place[1] / 4) + place[2] / 10 + draw.normal(0, 0.2, place.shape[1:])
+        items.append(Item(id=f"scan{number}", values=(field * 300).astype(np.int16), patient=f"p{number}"))
+    return store_from_arrays(tmp_path_factory.mktemp("store"), items)
+
+
+def batch_of(store: Store, method: Method, step: int = 0) -> WindowBatch:
+    return WindowLoader(store, method.plan, batch_size=3, seed=0, threads=0).batch(step)
+
+
+def tensors(views: object) -> list[Tensor]:
+    found = []
+    for value in (getattr(views, f.name) for f in dataclasses.fields(views)):
+        found += [value] if isinstance(value, Tensor) else tensors(value)
+    return found
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_losses_are_finite_float32_scalars(case, store):
+    method = make(case)
+    losses = method(method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2])), 0.0)
+    assert losses.total.dtype == torch.float32
+    assert losses.total.ndim == 0
+    assert losses.parts
+    for name, value in {**losses.parts, **losses.signals}.items():
+        assert value.ndim == 0, name
+        assert torch.isfinite(value), name
+        assert not value.requires_grad, name
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_every_trainable_parameter_gets_a_gradient(case, store):
+    method = make(case)
+    method(method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2])), 0.0).total.backward()
+    lacking = [
+        name
+        for name, p in method.named_parameters()
+        if p.requires_grad and (p.grad is None or not bool(p.grad.abs().sum() > 0))
+    ]
+    assert not lacking
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_views_are_a_function_of_the_stream_and_of_each_slot_alone(case, store):
+    method = make(case)
+    batch = batch_of(store, method)
+    once = tensors(method.views(batch, Stream(1, 4, [0, 1, 2])))
+    again = tensors(method.views(batch, Stream(1, 4, [0, 1, 2])))
+    other = tensors(method.views(batch, Stream(1, 5, [0, 1, 2])))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(once, other, strict=True))
+    last = dataclasses.replace(
+        batch, **{f.name: v[2:] for f in dataclasses.fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
+    )
+    alone = tensors(method.views(last, Stream(1, 4, [2])))
+    assert all(torch.allclose(a[2:], b, atol=1e-5) for a, b in zip(once, alone, strict=True))
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_state_round_trip_gives_the_same_loss(case, store):
+    method, other = make(case).eval(), make(case).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.3)
+    views = method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2]))
+    wanted = method(views, 0.5).total
+    assert not torch.allclose(other(views, 0.5).total, wanted)
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other(views, 0.5).total, wanted)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_training_lowers_the_loss_on_scans_with_structure(case, store):
+    method = make(case)
+    optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
+    loader = WindowLoader(store, method.plan, batch_size=3, seed=0, threads=0)
+    history = []
+    for step in range(30):
+        batch = loader.batch(step)
+        losses = method(method.views(batch, Stream(0, step, [0, 1, 2])), step / 30)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        method.after_step(step / 30)
+        history.append(losses.total.item())
+    assert sum(history[-5:]) < 0.9 * sum(history[:5])
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_one_scan_in_the_batch_works(case, store):
+    method = make(case)
+    batch = WindowLoader(store, method.plan, batch_size=1, seed=0, threads=0).batch(0)
+    assert torch.isfinite(method(method.views(batch, Stream(0, 0, [0])), 0.0).total)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_pictures_and_probe(case, store):
+    method = make(case).eval()
+    views = method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2]))
+    pictures = method.pictures(views)
+    assert pictures
+    for stack in pictures.values():
+        assert stack.ndim == 5
+        assert stack.shape[1] == 1
+        assert stack.min() >= 0
+        assert stack.max() <= 1
+    with torch.no_grad():
+        probe = method.probe(views)
+    assert {"spread", "effective_rank"} <= set(probe)
+    assert all(torch.isfinite(value) for value in probe.values())
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_kept_parts_share_the_weights_that_were_trained(case):
+    method = make(case)
+    kept = method.kept()
+    assert kept["encoder"] is method.encoder
+    ours = {id(p) for p in method.parameters()}
+    assert all(id(p) in ours for part in kept.values() for p in part.parameters())
+
+
+def test_channels_last_changes_nothing(store):
+    for case in sorted(SMALL):
+        method = make(case).eval()
+        other = copy.deepcopy(method).to(memory_format=torch.channels_last_3d)
+        views = method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2]))
+        assert torch.allclose(method(views, 0.0).total, other(views, 0.0).total, atol=1e-4), case
+
+
+def test_held_out_probe_does_not_depend_on_the_training_mode_of_views(store):
+    method = make("voco")
+    batch = held_out_batches(store, method.plan, 5, 0)[0]
+    slots = batch.slot.tolist()
+    assert torch.equal(
+        method.views(batch, Stream(0, 0, slots)).crops, method.eval().views(batch, Stream(0, 0, slots)).crops
+    )
+
+
+def test_unknown_method_gets_a_suggestion():
+    encoder = build_encoder({"name": "unet", "channels": [4, 6, 8]})
+    with pytest.raises(ConfigError, match="Did you mean 'voco'"):
+        build_method({"name": "vocoo"}, encoder)
