@@ -101,10 +101,9 @@ def read(path: Path, *, frame: int = 0, paths: Sequence[Path] = ()) -> Scan:
     """
     path = Path(path)
     if paths and (path.is_dir() or is_dicom_name(path)):
-        from medssl.formats import dicom
+        from medssl.formats.dicom import read_series, series_of
 
-        whole: Scan = dicom.read_series(dicom.series_of(paths), frame=frame)
-        return whole
+        return read_series(series_of(paths), frame=frame)
     scan: Scan = _reader(path).read(path, frame=frame)
     return scan
 

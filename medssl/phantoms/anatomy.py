@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -208,14 +208,15 @@ def _ribs(body: Field, y: Field, z: Field, fat_depth: float) -> Field:
     return result
 
 
-def _paint(image: Field, outside: Field, value: Field | float, soft: float) -> None:
+def _paint(image: Field, outside: Field, value: npt.NDArray[np.floating[Any]] | float, soft: float) -> None:
     share = np.clip(0.5 - outside / np.float32(2.0 * soft), 0.0, 1.0)
     image += share * (value - image)
 
 
 def _scan_ct(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int16]:
     noise = generator.uniform(6.0, 16.0) * generator.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16)
+    values: npt.NDArray[np.int16] = np.clip(np.rint(image + noise), -1024, 3071).astype(np.int16)
+    return values
 
 
 def _scan_mr(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int16]:
