@@ -25,16 +25,16 @@ class PairedComparison:
         median: Median over patients of the difference (arm - baseline), with its interval: the effect size.
         mean: Mean over patients of the difference, with its interval.
         p: Two-sided p of the Wilcoxon signed-rank test over patients, uncorrected.
-        better: Patients with a difference above 0.
-        worse: Patients with a difference below 0.
+        above: Patients with a difference above 0.
+        below: Patients with a difference below 0.
         draw_means: Mean difference in each draw: whether the sign holds from draw to draw.
     """
 
     median: Interval
     mean: Interval
     p: float
-    better: int
-    worse: int
+    above: int
+    below: int
     draw_means: tuple[float, ...]
 
 
@@ -109,8 +109,8 @@ def paired_comparison(
         median=median,
         mean=mean,
         p=wilcoxon_p(of_patient),
-        better=int((of_patient > 0).sum()),
-        worse=int((of_patient < 0).sum()),
+        above=int((of_patient > 0).sum()),
+        below=int((of_patient < 0).sum()),
         draw_means=tuple(float(average_over_draws(row[:, None])[0]) for row in differences),
     )
 

@@ -9,7 +9,7 @@ from medssl.evaluation.summary import Comparison, SizeSummary, StructureSummary
 
 __all__ = ["comparison_rows", "interval_text", "p_text", "size_rows", "structure_rows"]
 
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def interval_text(interval: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
@@ -66,7 +66,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> Table:
         draws = row.result.draw_means
         digits = 2 if row.metric.endswith("_mm") else 3
         sign = -1 if row.metric.endswith("_mm") else 1
-        better, worse = (row.result.better, row.result.worse)[::sign]
+        better, worse = (row.result.above, row.result.below)[::sign]
         rows.append(
             (
                 row.arm,

@@ -114,7 +114,7 @@ def test_intervals_hold_what_they_must(values, seed):
 def test_exchanging_the_arms_turns_the_comparison_round(differences):
     forward, back = paired_comparison(differences, resamples=100), paired_comparison(-differences, resamples=100)
     assert forward.p == pytest.approx(back.p)
-    assert (forward.better, forward.worse) == (back.worse, back.better)
+    assert (forward.above, forward.below) == (back.below, back.above)
     same([forward.median.estimate, forward.mean.low], [-back.median.estimate, -back.mean.high])
 
 
