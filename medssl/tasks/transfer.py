@@ -1,4 +1,4 @@
-"""Carrying pretrained weights into a network, strictly: what matched, what did not, and an error when too little did."""
+"""Carrying pretrained weights over, strictly: what matched, what did not, and an error when too little did."""
 
 from __future__ import annotations
 
