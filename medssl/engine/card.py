@@ -1,0 +1,141 @@
+"""What a run leaves behind: weights, and a card that says what they are and how to feed them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from medssl import __version__
+from medssl.encoders.contract import Encoder
+from medssl.encoders.table import build_encoder
+from medssl.engine.checkpoint import save_tensors
+from medssl.errors import CheckpointError
+from medssl.settings import Settings
+
+__all__ = ["Card", "load_card", "load_encoder", "load_weights", "save_encoder"]
+
+
+class Card(Settings):
+    """What must be known to use an encoder.
+
+    Attributes:
+        encoder: Its settings, with its ``name`` in `medssl.encoders.table`.
+        in_channels: Channels of its input.
+        channels: Channels of each level of its pyramid, finest first.
+        strides: Cumulative stride of each level, (z, y, x).
+        spacing_mm: Voxel size it was trained at, (z, y, x); the mean over the store where that has no single one.
+        orientation: Axes of its input, as in "RAS", for arrays indexed (x, y, z).
+        modality: "CT", "MR", ... ; several are joined with "+".
+        scale: Values that become 0 and 1 in its input, in stored units (HU for CT).
+        window: Size of the training windows in voxels, (z, y, x).
+        method: Settings of the method.
+        steps: Steps it was trained.
+        batch_size: Windows a step.
+        data: Counts of scans and patients, and the fingerprint of the store.
+        citation: Papers to cite.
+        weights: Names of the files of weights beside the card.
+        medssl: Version that wrote it.
+    """
+
+    encoder: dict[str, Any]
+    in_channels: int
+    channels: tuple[int, ...]
+    strides: tuple[tuple[int, int, int], ...]
+    spacing_mm: tuple[float, float, float] | None = None
+    orientation: str = "RAS"
+    modality: str = ""
+    scale: tuple[float, float] = (0.0, 1.0)
+    window: tuple[int, int, int] | None = None
+    method: dict[str, Any] = Field(default_factory=dict)
+    steps: int = 0
+    batch_size: int = 0
+    data: dict[str, Any] = Field(default_factory=dict)
+    citation: list[str] = Field(default_factory=list)
+    weights: list[str] = Field(default_factory=lambda: ["encoder.safetensors"])
+    medssl: str = __version__
+
+
+def save_encoder(
+    encoder: nn.Module, card: Card, folder: Path, *, others: Mapping[str, nn.Module] | None = None
+) -> list[Path]:
+    """Write ``encoder.safetensors`` and ``card.json``, each aside and renamed; the card last.
+
+    Args:
+        encoder: The trained encoder.
+        card: What it is.
+        folder: Where to; it exists.
+        others: More modules to keep (a decoder), each written to NAME.safetensors.
+
+    Returns:
+        The files.
+    """
+    modules = {"encoder": encoder, **(others or {})}
+    written = []
+    for name, module in modules.items():
+        path = folder / f"{name}.safetensors"
+        save_tensors(module.state_dict(), path, {"medssl": __version__})
+        written.append(path)
+    named = card.model_copy(update={"weights": [path.name for path in written]})
+    aside = folder / f".card.json.{os.getpid()}"
+    aside.write_text(json.dumps(named.model_dump(mode="json"), indent=1) + "\n")
+    aside.replace(folder / "card.json")
+    return [*written, folder / "card.json"]
+
+
+def load_card(folder: Path) -> Card:
+    """Read the card of a run.
+
+    Raises:
+        CheckpointError: There is none, or it is not one.
+    """
+    path = Path(folder) / "card.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder}: there is no finished encoder here (no card.json). Give the folder of a run that has ended, "
+            "or finish this one with --resume."
+        )
+    try:
+        return Card.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(f"{path}: not a card that this version can read. {error}") from error
+
+
+def load_weights(folder: Path, name: str = "encoder") -> dict[str, Tensor]:
+    """Read ``NAME.safetensors`` of a run.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    path = Path(folder) / f"{name}.safetensors"
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: the weights cannot be read ({error}).") from error
+    return tensors
+
+
+def load_encoder(folder: str | Path) -> Encoder:
+    """Build a run's encoder with its trained weights, in evaluation mode, on the CPU.
+
+    Args:
+        folder: A run that has ended.
+
+    Raises:
+        CheckpointError: Card or weights are missing or damaged, or do not fit each other.
+        ConfigError: The card names an encoder that this version does not know.
+    """
+    folder = Path(folder)
+    encoder = build_encoder(load_card(folder).encoder)
+    try:
+        encoder.load_state_dict(load_weights(folder), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}: the weights are not those of the encoder on the card. {error}") from error
+    return encoder.eval()

@@ -1,0 +1,211 @@
+"""The training loop: the one place where data, a method, an optimiser and a run's folder meet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.engine.checkpoint import checkpoints_of, load_latest
+from medssl.engine.launch import launch, stop_signals
+from medssl.engine.meters import Clock, Meters, Pace, Report
+from medssl.engine.optimiser import build_optimiser, set_learning_rates
+from medssl.engine.reporter import Loader, Reporter
+from medssl.engine.run import Run
+from medssl.engine.schedules import learning_rates
+from medssl.engine.train_settings import TrainSettings
+from medssl.errors import CheckpointError
+from medssl.methods.contract import Method
+from medssl.randomness import Stream, numpy_generator
+from medssl.windows import WindowBatch
+
+__all__ = ["Interrupted", "Loader", "fit"]
+
+_TORCH = 4  # a counter that keeps these draws apart from those of the views and of the loader
+
+
+class Interrupted(SystemExit):
+    """The run was told to stop (SIGTERM or SIGINT) and left a checkpoint. Unhandled, the process exits with 130."""
+
+    def __init__(self, step: int, checkpoint: Path | None) -> None:
+        super().__init__(130)
+        self.step, self.checkpoint = step, checkpoint
+
+
+def fit(
+    method: Method,
+    loader: Loader,
+    settings: TrainSettings,
+    *,
+    run: Run,
+    fabric: Fabric | None = None,
+    held_out: Sequence[WindowBatch] = (),
+    scans: Sequence[str] = (),
+    resume: bool = False,
+    on_report: Callable[[Report], None] = lambda _: None,
+) -> None:
+    """Train ``method`` in place, to the last step.
+
+    A run that is killed and resumed ends with the weights (on a CPU bit for bit) of one that never was: batches,
+    views, dropout and learning rates are pure functions of the step, and all other state is in the checkpoint.
+
+    Args:
+        method: What is trained.
+        loader: This rank's batches.
+        settings: How.
+        run: Its folder; ranks other than the first hold one that does not write.
+        fabric: From `launch`; made here when None. A caller whose loader depends on the rank launches first.
+        held_out: Batches for ``method.probe``, the same at every probe.
+        scans: The scans' ids by row of the store, for messages.
+        resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
+        on_report: Told every ``log_every`` steps, on the first rank.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was written.
+        NonFiniteLossError: The loss or its gradient became NaN or infinite.
+        CheckpointError: The checkpoint does not belong to this method.
+    """
+    fabric = fabric or launch(settings)
+    device = fabric.device
+    method = _on_device(method, settings, fabric)
+    optimizer = build_optimiser(method, settings)
+    start = _restore(method, optimizer, run) if resume else 0
+    module, stepper = fabric.setup(_Step(method), optimizer)
+    module.train()
+
+    rates = learning_rates(settings)
+    meters, clock, pace = Meters(device), Clock(), Pace(device)
+    reporter = Reporter(
+        fabric=fabric, method=method, run=run, settings=settings, held_out=held_out, scans=scans, on_report=on_report
+    )
+    reporter.attach(optimizer)
+    batches = loader.batches(start, settings.steps)
+    cuts = settings.accumulate
+
+    with stop_signals() as told_to_stop:
+        for step in range(start, settings.steps):
+            torch.manual_seed(int(numpy_generator(settings.seed, step, fabric.global_rank, _TORCH).integers(1 << 62)))
+            progress = step / settings.steps
+            rate = set_learning_rates(optimizer, rates, step)
+
+            pace.wait()
+            with clock.waiting():
+                batch = next(batches)
+
+            for index, part in enumerate(_cut(batch, cuts)):
+                stream = Stream(settings.seed, step, part.slot.tolist())
+                with torch.no_grad():
+                    views = method.views(part.to(device), stream)
+                if step == 0 and index == 0:
+                    reporter.show_views(views)
+                with _without_sync(fabric, module, unless=index == cuts - 1):
+                    total, values = module(_Sealed(views), progress)
+                    fabric.backward(total / cuts)
+                meters.add(values, weight=1 / cuts)
+                meters.watch(step, total)
+
+            norm = fabric.clip_gradients(module, stepper, max_norm=settings.clip or math.inf, error_if_nonfinite=False)
+            meters.add({"grad_norm": norm})
+            meters.watch(step, norm)
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
+            done = step + 1
+            method.after_step(done / settings.steps)
+            pace.mark()
+            clock.stepped()
+
+            stopping = told_to_stop(fabric, done)
+            saves = stopping or done == settings.steps or done % settings.checkpoint_every == 0
+            if saves or done % settings.log_every == 0 or done % settings.probe_every == 0:
+                reporter.report(done, meters, clock, rate, loader)
+            if saves:
+                reporter.save(done)
+            if stopping and done < settings.steps:
+                run.close()
+                raise Interrupted(done, next(iter(checkpoints_of(run.checkpoints)), None))
+    run.close()
+
+
+class _Sealed:
+    """Views on their way through Fabric and DDP, which would else take them apart and copy them."""
+
+    def __init__(self, views: Any) -> None:
+        self.views = views
+
+
+class _Step(nn.Module):
+    """A method as DDP wants it: a forward pass that returns plain tensors."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, sealed: _Sealed, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = self.method(sealed.views, progress)
+        values = {"loss": losses.total.detach()}
+        values |= {f"part/{name}": value for name, value in losses.parts.items()}
+        values |= {f"signal/{name}": value for name, value in losses.signals.items()}
+        return losses.total, values
+
+
+def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Method:
+    """Move the method to the device, lay its 3D weights out channels last, compile its encoders."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+    method.to(fabric.device)
+    if settings.channels_last:
+        for tensor in [*method.parameters(), *method.buffers()]:
+            if tensor.dim() == 5:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    if settings.compile:
+        for module in method.modules():
+            if isinstance(module, Encoder):
+                module.compile()
+    return method
+
+
+def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run) -> int:
+    """Load the newest whole checkpoint into the method and the optimiser; return the steps that are done."""
+    if not checkpoints_of(run.checkpoints):
+        run.rewind(0)
+        run.say("no checkpoint yet: starting from the first step")
+        return 0
+    checkpoint = load_latest(run.checkpoints, warn=run.warn)
+    try:
+        method.load_state_dict(checkpoint.model, strict=True)
+        optimizer.load_state_dict(checkpoint.optimizer)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint.folder}: it belongs to another method or encoder. {error}") from error
+    run.rewind(checkpoint.step)
+    run.say(f"resumed from {checkpoint.folder}")
+    return checkpoint.step
+
+
+def _cut(batch: WindowBatch, parts: int) -> Iterator[WindowBatch]:
+    """Yield the batch in ``parts`` runs of rows of nearly equal length."""
+    if parts == 1:
+        yield batch
+        return
+    if parts > len(batch):
+        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {len(batch)} windows")
+    bounds = [round(i * len(batch) / parts) for i in range(parts + 1)]
+    for low, high in pairwise(bounds):
+        rows = {f.name: v[low:high] for f in fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
+        yield replace(batch, **rows)
+
+
+def _without_sync(fabric: Fabric, module: nn.Module, *, unless: bool) -> AbstractContextManager[Any]:
+    """Let DDP leave gradients unshared, for all parts of a batch but the last."""
+    if unless or fabric.world_size == 1:
+        return nullcontext()
+    found: AbstractContextManager[Any] = fabric.no_backward_sync(module)
+    return found

@@ -1,0 +1,167 @@
+"""What the loop says, draws, checks and saves between steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from medssl.engine.checkpoint import checkpoints_of, save_checkpoint
+from medssl.engine.guards import CollapseWatch, NonFiniteLossError, StarvationWatch, save_batch
+from medssl.engine.meters import Clock, Meters, Report
+from medssl.engine.pictures import draw_progress, draw_views
+from medssl.engine.run import Run, read_metrics
+from medssl.engine.train_settings import TrainSettings
+from medssl.methods.contract import Method
+from medssl.randomness import Stream
+from medssl.windows import WindowBatch
+
+__all__ = ["Loader", "Reporter"]
+
+
+class Loader(Protocol):
+    """What the loop wants of a loader; `medssl.loading.WindowLoader` is one."""
+
+    def batches(self, start_step: int, stop_step: int) -> Iterator[WindowBatch]:
+        """Yield this rank's batches of the steps, each a pure function of (seed, step)."""
+        ...
+
+
+class Reporter:
+    """Everything that happens at a report or a checkpoint.
+
+    Args:
+        fabric: The ranks.
+        method: What is trained.
+        run: Its folder.
+        settings: How it is trained.
+        held_out: Batches for ``method.probe``.
+        scans: Ids of the scans by row of the store.
+        on_report: Told every report, on the first rank.
+    """
+
+    def __init__(
+        self,
+        *,
+        fabric: Fabric,
+        method: Method,
+        run: Run,
+        settings: TrainSettings,
+        held_out: Sequence[WindowBatch],
+        scans: Sequence[str],
+        on_report: Callable[[Report], None],
+    ) -> None:
+        self.fabric, self.method, self.run, self.settings = fabric, method, run, settings
+        self._held_out, self._scans, self._on_report = held_out, scans, on_report
+        self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
+
+    def show_views(self, views: Any) -> None:
+        """Draw views.png."""
+        if self.run.writes:
+            with torch.no_grad():
+                draw_views(self.method.pictures(views), self.run.folder / "views.png")
+
+    def report(self, done: int, meters: Meters, clock: Clock, rates: Mapping[str, float], loader: Loader) -> None:
+        """Read the meters, check them, probe the held-out windows when due, and write a row.
+
+        Raises:
+            NonFiniteLossError: A step since the last report had a loss or gradient that is NaN or infinite.
+        """
+        means, first_bad = meters.read(self.fabric)
+        if first_bad is not None:
+            self._give_up(first_bad, own=meters.own_bad_step, loader=loader)
+        data_wait, seconds = clock.read()
+        values = {**means, **rates}
+        if self._held_out and (done % self.settings.probe_every == 0 or done == self.settings.steps):
+            values |= self.probe()
+        memory = 0.0
+        if self.fabric.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.fabric.device) / 2**30
+        report = Report(
+            step=done,
+            steps=self.settings.steps,
+            values=values,
+            data_wait=data_wait,
+            seconds_per_step=seconds,
+            memory_gib=memory,
+        )
+        row = {**values, "data_wait": data_wait, "seconds_per_step": seconds, "time": round(time.time(), 3)}
+        self.run.record(done, row | ({"memory_gib": memory} if memory else {}))
+        for text in [*self._collapse.look(report), *self._starvation.look(report)]:
+            self.run.warn(text)
+        if self.run.writes:
+            self._on_report(report)
+        clock.read()  # the time that the report took belongs to no step
+
+    @torch.no_grad()
+    def probe(self) -> dict[str, float]:
+        """Return the method's signals on the held-out windows, named ``held_out/NAME``, averaged over windows.
+
+        Every rank does the same work, and the views are the same at every probe.
+        """
+        sums: dict[str, torch.Tensor] = {}
+        count = 0
+        with _evaluating(self.method):
+            for index, batch in enumerate(self._held_out):
+                # Negative steps are never trained on, so their streams are free.
+                stream = Stream(self.settings.seed, -1 - index, batch.slot.tolist())
+                views = self.method.views(batch.to(self.fabric.device), stream)
+                torch.manual_seed(self.settings.seed)
+                with self.fabric.autocast():
+                    found = self.method.probe(views)
+                for name, value in found.items():
+                    scaled = value.detach().float() * len(batch)
+                    sums[name] = sums[name] + scaled if name in sums else scaled
+                count += len(batch)
+        return {f"held_out/{name}": float(total) / count for name, total in sums.items()}
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint and progress.png on the first rank; the others wait."""
+        if self.run.writes:
+            folder = save_checkpoint(
+                self.run.checkpoints,
+                step=done,
+                model=self.method.state_dict(),
+                optimizer=self._optimizer_state(),
+                state={"steps": self.settings.steps, "seed": self.settings.seed, "world_size": self.fabric.world_size},
+                keep_last=self.settings.keep_last,
+            )
+            self.run.log(f"checkpoint {folder.name}")
+            draw_progress(read_metrics(self.run.folder), self.run.folder / "progress.png")
+        self.fabric.barrier()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Name the optimiser whose state is saved."""
+        self._optimizer_state = optimizer.state_dict
+
+    def _give_up(self, step: int, *, own: int | None, loader: Loader) -> None:
+        """Make the batch of a bad step again, save it, and raise."""
+        batch = next(iter(loader.batches(step, step + 1)))
+        rows = batch.item.tolist()
+        scans = [self._scans[row] if row < len(self._scans) else f"row {row}" for row in rows]
+        path = None
+        if own == step:
+            name = f"bad-step-{step:07d}-rank{self.fabric.global_rank}.pt"
+            path = save_batch(batch, scans, self.run.folder / name)
+        kept = checkpoints_of(self.run.checkpoints)
+        error = NonFiniteLossError(step, scans=scans, batch=path, checkpoint=kept[0] if kept else None)
+        self.run.log(f"error: {error}")
+        self.run.close()
+        raise error
+
+
+@contextmanager
+def _evaluating(method: nn.Module) -> Iterator[None]:
+    """Put a module and all in it in evaluation mode, and afterwards each back in the mode that it had."""
+    modes = {module: module.training for module in method.modules()}
+    method.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,232 @@
+"""A run's folder: its settings with their origins, its environment, its log and its measurements."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medssl.errors import CheckpointError, ConfigError
+from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["Run", "describe_environment", "differences", "read_metrics"]
+
+# Settings that change nothing in the result, and so may differ when a run is resumed.
+HARMLESS = frozenset({"train.threads", "train.keep_last"})
+
+
+class Run:
+    """The folder of one run, as the loop writes to it.
+
+    Args:
+        folder: Created by `create`, or found by `reopen`.
+        writes: False on all ranks but the first: every method that would write then does nothing.
+        say: Told of everything that the user should hear at once (warnings, milestones).
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True, say: Callable[[str], None] = lambda _: None) -> None:
+        self.folder = Path(folder)
+        self.writes = writes
+        self._say = say
+        self._tensorboard: SummaryWriter | None = None
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        settings: Resolved[Any],
+        overwrite: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Run:
+        """Start a run in an empty or new folder.
+
+        Args:
+            folder: Where to.
+            settings: Written to run.yaml, each line with its origin.
+            overwrite: Move what is in the way aside, to ``NAME.old``; nothing is deleted.
+            say: See `Run`.
+
+        Raises:
+            ConfigError: The folder holds something and ``overwrite`` is False.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            if not overwrite:
+                raise ConfigError(
+                    f"{folder} is not empty. Go on with the run in it with --resume, start anew with --overwrite "
+                    "(which moves it aside and deletes nothing), or choose another --out."
+                )
+            aside = _free(folder.with_name(folder.name + ".old"))
+            folder.rename(aside)
+            say(f"{folder} was moved to {aside}")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = cls(folder, say=say)
+        run.write_text("run.yaml", dump_with_origins(settings))
+        run.write_text("environment.json", json.dumps(describe_environment(), indent=1) + "\n")
+        return run
+
+    @classmethod
+    def reopen(cls, folder: Path, *, settings: Resolved[Any], say: Callable[[str], None] = lambda _: None) -> Run:
+        """Find a run to resume.
+
+        Raises:
+            CheckpointError: There is no run in the folder.
+            ConfigError: ``settings`` are not those it was started with; the message shows the difference.
+        """
+        folder = Path(folder)
+        if not (folder / "run.yaml").is_file():
+            raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
+        now = settings.settings.model_dump(mode="json")
+        changed = differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS)
+        if changed:
+            listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
+            raise ConfigError(
+                f"{folder}: a resumed run must have the settings it was started with, and these differ:\n{listed}\n"
+                "Give the old values, or start anew from its weights with --init-from."
+            )
+        return cls(folder, say=say)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file, aside and renamed."""
+        if self.writes:
+            aside = self.folder / f".{name}.{os.getpid()}"
+            aside.write_text(text)
+            aside.replace(self.folder / name)
+
+    def log(self, text: str) -> None:
+        """Add a line with the time to log.txt."""
+        if self.writes:
+            with (self.folder / "log.txt").open("a") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+
+    def say(self, text: str) -> None:
+        """Tell the user, and log it."""
+        if self.writes:
+            self.log(text)
+            self._say(text)
+
+    def warn(self, text: str) -> None:
+        """Tell the user of something that is wrong but not fatal, and log it."""
+        self.say(f"warning: {text}")
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Add a row to metrics.jsonl and to TensorBoard."""
+        if not self.writes:
+            return
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        """Drop the rows of metrics.jsonl after ``step``: a resumed run makes those steps again."""
+        path = self.folder / "metrics.jsonl"
+        if self.writes and path.exists():
+            kept = [row for row in read_metrics(self.folder) if row["step"] <= step]
+            self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def close(self) -> None:
+        """Flush and close TensorBoard's file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: Collection[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Return (dotted key, old value, new value) of each setting that differs; "absent" where one side lacks it."""
+    before, after = flatten(old), flatten(new)
+    keys = sorted((before.keys() | after.keys()) - set(ignore))
+    pairs = ((key, before.get(key, "absent"), after.get(key, "absent")) for key in keys)
+    return [(key, a, b) for key, a, b in pairs if a != b]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl; a last line that was cut short by a kill is passed over."""
+    path = Path(folder) / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, devices and the project's git commit, for environment.json."""
+    from importlib import metadata
+
+    import torch
+
+    from medssl import __version__
+
+    versions: dict[str, str | None] = {}
+    for name in ("torch", "lightning-fabric", "monai", "numpy", "blosc2", "safetensors"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "medssl": __version__,
+        "commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "cpus": os.cpu_count(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this file lies in, with "+" where it has changes; None outside one."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"],  # noqa: S607
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _free(path: Path) -> Path:
+    """Return ``path``, or the first of its numbered variants that does not exist."""
+    return next(p for n in range(1_000_000) if not (p := path.with_name(f"{path.name}{n or ''}")).exists())
