@@ -1,0 +1,62 @@
+"""Heavy libraries are imported only where they are used; each check runs in a fresh interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import medssl
+import medssl.encoders
+import medssl.engine
+import medssl.methods
+import medssl.objectives
+import medssl.store
+import medssl.tasks
+import medssl.views
+
+READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
+HEAVY = ("torch", "numpy", "pandas", "monai", *READERS_AND_TABLES)
+
+
+def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
+    """Return which of ``names`` are imported after ``statement``, in a new interpreter."""
+    code = f"{statement}\nimport sys\nprint(*[n for n in {names!r} if n in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import medssl",
+        "import medssl.settings",
+        "import medssl.methods.table, medssl.encoders.table",
+        "import pipelines.cli",
+        "import pipelines.console",
+        "from pipelines.list_things import list_things; list_things('methods'); list_things('encoders')",
+        "import pipelines.cli; pipelines.cli.surface()",
+    ],
+)
+def test_looking_around_imports_nothing_heavy(statement):
+    quiet = f"import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()):\n    exec({statement!r})"
+    assert loaded(quiet, HEAVY) == []
+
+
+def modules_of(package) -> list[str]:
+    return [f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)]
+
+
+def test_training_from_a_store_needs_no_reader_and_no_table():
+    """A store and a preset are enough on another machine: training imports no format reader and no manifest."""
+    packages = (medssl.encoders, medssl.methods, medssl.objectives, medssl.views, medssl.engine, medssl.tasks)
+    names = [name for package in packages for name in modules_of(package)]
+    # What writes or checks a store reads scans, and is not on the way of training.
+    names += ["medssl.store.entry", "medssl.store.read", "medssl.loading"]
+    names = [name for name in names if importlib.util.find_spec(name)]
+    assert len(names) > 20
+    assert loaded("import " + ", ".join(names), ("SimpleITK", "open3d", "polars", "onnx", "ray")) == []
