@@ -1,0 +1,207 @@
+"""Segmenting whole scans of a store, window by window, and writing label maps in the geometry of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.errors import DataError
+from medssl.settings import Settings
+from medssl.store.entry import Entry
+from medssl.store.read import Store
+from medssl.tasks.source_grid import to_source_grid
+
+__all__ = ["InferenceSettings", "Prediction", "predict_store", "prediction_file", "probabilities_of"]
+
+Triple = tuple[int, int, int]
+_AXES = {"z": 2, "y": 3, "x": 4}
+_LISTING = "predictions.json"
+_ON_DEVICE_BYTES = 4 << 30  # larger sums of logits are kept on the host
+
+
+class InferenceSettings(Settings):
+    """How whole scans are segmented."""
+
+    overlap: float = Field(default=0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
+    batch_size: int = Field(default=2, ge=1, description="Windows that go through the network at once.")
+    mirror: tuple[Literal["z", "y", "x"], ...] = Field(
+        default=(), description="Axes to mirror for averaging; x swaps left and right, which structures may not bear."
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One scan's label map: its id, its file, and whether the file was there already."""
+
+    id: str
+    path: Path
+    ready: bool
+
+
+@torch.no_grad()
+def probabilities_of(
+    network: nn.Module,
+    store: Store,
+    index: int,
+    window: Triple,
+    settings: InferenceSettings,
+    *,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return class probabilities on the store's grid, float32, (classes, z, y, x).
+
+    Windows overlap; logits are averaged with Gaussian weights (standard deviation an eighth of the window), as nnU-Net
+    and MONAI do. The scan is scaled and padded as in training.
+
+    Args:
+        network: Images (B, 1, z, y, x) to logits (B, classes, z, y, x); on ``device``, in evaluation mode.
+        store: The scans.
+        index: Which.
+        window: Size of a window, (z, y, x).
+        settings: Overlap, batch, mirroring.
+        device: Where the network is.
+    """
+    from monai.inferers import sliding_window_inference
+
+    entry = store.entries[index]
+    low, high = entry.scale
+    values = torch.from_numpy(store.values(index)).to(device)
+    image = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)[None, None]
+    outside = min(max((entry.fill - low) / (high - low), 0.0), 1.0)
+    classes = int(network(torch.full((1, 1, *window), outside, device=device)).shape[1])
+    roomy = 4 * classes * values.numel() < _ON_DEVICE_BYTES
+    flips = [axes for n in range(len(settings.mirror) + 1) for axes in combinations(settings.mirror, n)]
+    total: Tensor | float = 0.0
+    for flip in flips:
+        dims = [_AXES[axis] for axis in flip]
+        logits = sliding_window_inference(
+            image.flip(dims) if dims else image,
+            roi_size=window,
+            sw_batch_size=settings.batch_size,
+            predictor=network,
+            overlap=settings.overlap,
+            mode="gaussian",
+            sigma_scale=0.125,
+            cval=outside,
+            device=torch.device(device) if roomy else torch.device("cpu"),
+        )
+        probabilities = torch.softmax(logits.float(), dim=1)
+        total = total + (probabilities.flip(dims) if dims else probabilities)
+    assert isinstance(total, Tensor)
+    return total[0] / len(flips)
+
+
+def predict_store(
+    network: nn.Module,
+    structures: Tensor,
+    store: Store,
+    folder: Path,
+    *,
+    window: Triple,
+    settings: InferenceSettings,
+    device: torch.device | str = "cpu",
+    progress: Callable[[Prediction], None] = lambda _: None,
+) -> list[Prediction]:
+    """Segment every scan of a store and write ``folder/ID.nii.gz``, on the grid of the scan's file.
+
+    Files that an earlier call wrote with the same weights and settings (``predictions.json`` says so) are kept. Label
+    maps are compressed and written in a thread of their own while the next scan is segmented.
+
+    Args:
+        network: As for `probabilities_of`; moved to ``device`` and put in evaluation mode for the while.
+        structures: Structure number of each class, (classes,).
+        store: The scans.
+        folder: Where to; made if absent.
+        window: Size of a window, (z, y, x).
+        settings: Overlap, batch, mirroring.
+        device: Where to compute.
+        progress: Told of every scan once it is segmented; its file is whole when the call returns.
+
+    Returns:
+        One prediction a scan, in the store's order.
+
+    Raises:
+        DataError: If two scans would have the same file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made_with = _fingerprint(network, window, settings)
+    numbers = structures.cpu().numpy().astype(np.uint8 if int(structures.max()) < 256 else np.uint16)
+    paths = [folder / prediction_file(entry.id) for entry in store.entries]
+    if len(set(paths)) < len(paths):
+        raise DataError(f"{store.folder}: some scans have the same id. Make the manifest again with `medssl index`.")
+    kept = _kept(folder, made_with)
+    was_training = network.training
+    network.to(device).eval()
+    results: list[Prediction] = []
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="medssl-writer") as writer:
+        for index, (entry, path) in enumerate(zip(store.entries, paths, strict=True)):
+            ready = entry.id in kept and path.is_file()
+            if not ready:
+                found = probabilities_of(network, store, index, window, settings, device=device)
+                if writing is not None:
+                    writing.result()  # one map in memory at a time, and its error is not lost
+                writing = writer.submit(_write, path, found, entry, numbers, made_with)
+            results.append(Prediction(entry.id, path, ready))
+            progress(results[-1])
+        if writing is not None:
+            writing.result()
+    network.train(was_training)
+    return results
+
+
+def prediction_file(scan_id: str) -> str:
+    """Return the file name of a scan's label map; safe on every system, and different for different ids.
+
+    Example:
+        >>> prediction_file("hippocampus_001")
+        'hippocampus_001.nii.gz'
+        >>> prediction_file("a/b")
+        'a_b-c14cddc0.nii.gz'
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", scan_id).strip(".") or "scan"
+    if safe != scan_id:
+        safe += f"-{hashlib.sha256(scan_id.encode()).hexdigest()[:8]}"
+    return f"{safe}.nii.gz"
+
+
+def _write(path: Path, probabilities: Tensor, entry: Entry, numbers: Any, made_with: str) -> None:
+    """Write one label map, then note it in the listing: what is listed is whole and of these weights."""
+    from medssl.formats.nifti import write_nifti
+
+    classes = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine)
+    write_nifti(path, numbers[classes], np.asarray(entry.source_affine, dtype=np.float64))
+    cases = {**_kept(path.parent, made_with), entry.id: path.name}
+    aside = path.with_name(f".{_LISTING}.{os.getpid()}")
+    aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
+    aside.replace(path.with_name(_LISTING))
+
+
+def _kept(folder: Path, made_with: str) -> dict[str, str]:
+    """Return the scans, id -> file, that the folder lists as written with these weights and settings."""
+    try:
+        listing = json.loads((folder / _LISTING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(listing["cases"]) if listing.get("made_with") == made_with else {}
+
+
+def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings) -> str:
+    digest = hashlib.sha256(json.dumps([window, settings.overlap, settings.mirror]).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
