@@ -1,0 +1,267 @@
+"""``medssl evaluate``: scores of predictions in the source geometry, with intervals and paired tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
+from medssl.evaluation.scoring import DEFINITIONS, StructureScore
+from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
+from medssl.evaluation.wording import comparison_rows, structure_rows
+from medssl.formats.files import written_aside
+from medssl.settings import Settings, resolve
+from pipelines import console
+from pipelines.scored_cases import Reference, find_predictions, read_reference, score_predictions
+
+__all__ = ["EvaluateSettings", "Evaluation", "FewLabelSettings", "evaluate"]
+
+PROTOCOLS = ("few-label",)
+
+
+class FewLabelSettings(Settings):
+    """Which cells a few-label comparison has."""
+
+    sizes: tuple[int, ...] = Field(default=(1, 2, 4, 8), description="Numbers of labelled patients.")
+    draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw.")
+    draw_seed: int = Field(default=0, description="Seed of the draws.")
+    metric: str = Field(default="dice", description="Metric that is compared: dice or iou.")
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of finetune, the same for every arm, such as train.steps."
+    )
+
+
+class EvaluateSettings(Settings):
+    """How predictions are scored."""
+
+    verb: ClassVar[str] = "evaluate"
+
+    tolerance_mm: float = Field(default=1.0, gt=0, description="Tolerance of the surface Dice, mm.")
+    tolerances_mm: dict[str, float] = Field(
+        default_factory=dict, description="Tolerance of single structures by name, mm, in place of tolerance_mm."
+    )
+    structures: tuple[str, ...] | None = Field(
+        default=None, description="Names of the structures to score; None scores all that the data names."
+    )
+    split: str | None = Field(
+        default=None, description="Split to score; None takes 'test', or every labelled case where there is no test."
+    )
+    metrics: tuple[str, ...] = Field(default=("dice", "hd95_mm", "nsd"), description="Metrics that are tested.")
+    level: float = Field(default=0.95, gt=0, lt=1, description="Confidence level of the intervals.")
+    workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
+    few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What ``evaluate`` found.
+
+    Attributes:
+        scores: Rows of each run, by its name.
+        summaries: Structures of each run, the mean over structures last.
+        comparisons: The first run against each of the others.
+        failed: Cases without a score and the reason, for each run.
+        table: scores.parquet; None for a dry run.
+        summary: scores.json; None for a dry run.
+    """
+
+    scores: Mapping[str, Sequence[StructureScore]]
+    summaries: Mapping[str, Sequence[StructureSummary]]
+    comparisons: Sequence[Comparison]
+    failed: Mapping[str, Mapping[str, str]]
+    table: Path | None = None
+    summary: Path | None = None
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path | None = None,
+    against: Sequence[str | Path] = (),
+    protocol: str | None = None,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    shard: str | None = None,
+    dry_run: bool = False,
+) -> Any:
+    """Score a run's predictions; with other runs, test it against them; or run the few-label protocol.
+
+    Args:
+        run: A fine-tuning run, or a folder of predictions. For the few-label protocol a pretraining run.
+        data: The store that the run was fitted on, a manifest, or a folder of label maps.
+        out: Where scores.parquet and scores.json go; the run's own folder when None.
+        against: Runs to compare with, such as the one from scratch. For the protocol: further pretraining runs.
+        protocol: None, or "few-label".
+        preset: Settings by name or file.
+        overrides: Settings as ``key=value``.
+        shard: "i/k", few-label only: run the i-th of k parts of the cells, such as 2/4, so that k processes share them.
+        dry_run: Say what would be done; write nothing.
+
+    Returns:
+        An `Evaluation`; for the protocol a `FewLabelOutcome`.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        DataError: If there is nothing to score.
+    """
+    settings = resolve(EvaluateSettings, preset=preset, overrides=overrides).settings
+    if protocol is not None:
+        if protocol not in PROTOCOLS:
+            raise ConfigError(f"Unknown protocol '{protocol}'. {did_you_mean(protocol, PROTOCOLS)}")
+        from pipelines.few_label import few_label
+
+        target = Path(out) if out is not None else Path("runs/few-label")
+        return few_label([Path(run), *map(Path, against)], data=Path(data), out=target, settings=settings,
+                         shard=shard, dry_run=dry_run)  # fmt: skip
+    if shard is not None:
+        raise ConfigError("--shard shares out the cells of --protocol few-label. Plain scoring needs none.")
+    return _evaluate(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
+
+
+def _evaluate(
+    run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
+) -> Evaluation:
+    reference = read_reference(data).of_split(settings.split)
+    if not reference.truths:
+        raise DataError(f"{data}: no labelled case in split '{settings.split}'. Choose another with split=NAME.")
+    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
+    predictions = {name: find_predictions(folder) for name, folder in runs.items()}
+    structures = _structures(reference, settings)
+    tolerance = _tolerances(structures, settings)
+    console.say(
+        f"{len(reference.truths)} cases, {len(structures)} structures, {len(runs)} "
+        f"run{'s' if len(runs) > 1 else ''}: {', '.join(runs)}"
+    )
+    if dry_run:
+        console.done(None, f"medssl evaluate {run} --data {data}")
+        return Evaluation(scores={}, summaries={}, comparisons=(), failed={})
+    if not reference.by_patient:
+        console.warn("Patients are not known, so every case counts as a patient of its own. A store or manifest knows.")
+
+    scores: dict[str, list[StructureScore]] = {}
+    failed: dict[str, dict[str, str]] = {}
+    with console.progress(len(reference.truths) * len(runs), "cases scored") as bar:
+        for name in runs:
+            scores[name], failed[name] = score_predictions(
+                predictions[name],
+                reference,
+                structures=structures,
+                tolerance_mm=tolerance,
+                workers=settings.workers or None,
+                on_case=lambda case: bar.advance(note=case),
+            )
+    for name, cases in failed.items():
+        for case, reason in cases.items():
+            console.warn(f"{name}: case {case} has no score: {reason}")
+        if not scores[name]:
+            raise DataError(f"{runs[name]}: no case could be scored ({len(cases)} failed; the first: "
+                            f"{next(iter(cases.values()), 'none was there')}).")  # fmt: skip
+    summaries = {name: summarise_structures(rows, level=settings.level) for name, rows in scores.items()}
+    first = next(iter(runs))
+    comparisons = compare_runs(
+        scores, [(first, name) for name in runs if name != first], metrics=settings.metrics, level=settings.level
+    )
+    _show(summaries, comparisons, settings)
+    table, summary = _write(out, scores, summaries, comparisons, failed, settings)
+    console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
+    console.done([table, summary], f"medssl report {' '.join(str(folder) for folder in runs.values())}")
+    return Evaluation(
+        scores=scores, summaries=summaries, comparisons=comparisons, failed=failed, table=table, summary=summary
+    )
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Return a short name for each run that tells them apart: the last parts of its path, as few as will do."""
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(len(p) for p in parts) + 1):
+        names = ["/".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError("A run cannot be compared with itself. Name each run once.")
+
+
+def _structures(reference: Reference, settings: EvaluateSettings) -> dict[int, str]:
+    known = dict(reference.classes) or _values_found(reference)
+    if settings.structures is None:
+        return known
+    numbers = {name: value for value, name in known.items()}
+    for name in settings.structures:
+        if name not in numbers:
+            raise ConfigError(f"structures: the data names no '{name}'. {did_you_mean(name, numbers)}")
+    return {numbers[name]: name for name in settings.structures}
+
+
+def _values_found(reference: Reference) -> dict[int, str]:
+    """Name structures by their numbers, from the label maps themselves, where the data names none."""
+    import numpy as np
+
+    from medssl.formats import table
+
+    values: set[int] = set()
+    for truth in reference.truths:
+        try:
+            found = np.unique(table.read(truth.path).values)
+        except (OSError, ValueError, MedSSLError):
+            continue
+        values |= {int(v) for v in found if v > 0}
+    if not values:
+        raise DataError("The label maps hold no structure: every voxel that could be read is background.")
+    return {value: f"structure {value}" for value in sorted(values)}
+
+
+def _tolerances(structures: Mapping[int, str], settings: EvaluateSettings) -> dict[str, float]:
+    for name, tolerance in settings.tolerances_mm.items():
+        if name not in structures.values():
+            raise ConfigError(f"tolerances_mm.{name}: no such structure. {did_you_mean(name, structures.values())}")
+        if tolerance <= 0:
+            raise ConfigError(f"tolerances_mm.{name}: a tolerance is above 0 mm. Got {tolerance}.")
+    return {name: settings.tolerances_mm.get(name, settings.tolerance_mm) for name in structures.values()}
+
+
+def _show(
+    summaries: Mapping[str, Sequence[StructureSummary]], comparisons: Sequence[Comparison], settings: EvaluateSettings
+) -> None:
+    percent = f"{100 * settings.level:g} %"
+    for name, rows in summaries.items():
+        heads, cells = structure_rows(rows)
+        console.table(f"{name}: mean over patients [{percent} bootstrap interval]", heads, cells, key=f"scores_{name}")
+    if comparisons:
+        heads, cells = comparison_rows(comparisons)
+        console.table(
+            "Paired, per patient (Wilcoxon signed-rank, Holm over the table)", heads, cells, key="comparison_table"
+        )
+    for name, text in DEFINITIONS.items():
+        console.say(f"{name}: {text}")
+
+
+def _write(
+    out: Path,
+    scores: Mapping[str, Sequence[StructureScore]],
+    summaries: Mapping[str, Sequence[StructureSummary]],
+    comparisons: Sequence[Comparison],
+    failed: Mapping[str, Mapping[str, str]],
+    settings: EvaluateSettings,
+) -> tuple[Path, Path]:
+    import polars as pl
+
+    table, summary = out / "scores.parquet", out / "scores.json"
+    frame = pl.DataFrame([{"run": name, **row.row()} for name, rows in scores.items() for row in rows],
+                         infer_schema_length=None)  # fmt: skip
+    content = {
+        "definitions": DEFINITIONS,
+        "settings": settings.model_dump(mode="json", exclude={"few_label"}),
+        "runs": {name: {"structures": rows, "failed": failed[name]} for name, rows in summaries.items()},
+        "comparisons": list(comparisons),
+    }
+    with written_aside(table) as aside:
+        frame.write_parquet(aside)
+    with written_aside(summary) as aside:
+        aside.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return table, summary
