@@ -1,0 +1,43 @@
+"""A finished run, as a Python user holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medssl.engine.run import read_metrics
+
+if TYPE_CHECKING:
+    from medssl.encoders.contract import Encoder
+
+__all__ = ["RunResult"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What ``medssl.pretrain(...)`` returns.
+
+    Attributes:
+        folder: The run's folder.
+    """
+
+    folder: Path
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl, one a report."""
+        return read_metrics(self.folder)
+
+    def encoder(self) -> Encoder:
+        """Return the trained encoder, in evaluation mode, on the CPU."""
+        from medssl.engine.card import load_encoder
+
+        return load_encoder(self.folder)
+
+    def plot(self) -> Path:
+        """Draw progress.png anew, and return where it is."""
+        from medssl.engine.pictures import draw_progress
+
+        draw_progress(self.metrics, self.folder / "progress.png")
+        return self.folder / "progress.png"
