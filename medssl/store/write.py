@@ -71,7 +71,9 @@ def foreground_coordinates(
     order = np.argsort(found, kind="stable")
     numbers, starts = np.unique(found[order], return_index=True)
     chosen: dict[int, npt.NDArray[np.int32]] = {}
-    for number, members in zip(numbers, np.split(flat[order], starts[1:]), strict=True):
+    bounds = [*starts, len(order)]
+    for number, start, end in zip(numbers, bounds[:-1], bounds[1:], strict=True):
+        members = flat[order[start:end]]
         if len(members) > limit:
             picked = numpy_generator(0, int(number)).choice(len(members), size=limit, replace=False)
             members = members[np.sort(picked)]

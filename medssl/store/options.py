@@ -1,0 +1,66 @@
+"""The settings of a store: what is done to a scan between its file and its place in the store."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from medssl.settings import Settings
+from medssl.store.write import CT_RANGE, CT_SCALE
+
+__all__ = ["StoreSettings"]
+
+
+class StoreSettings(Settings):
+    """How scans are stored. A change of any of these writes the scans that it concerns again, and no others."""
+
+    spacing_mm: tuple[float, float, float] | Literal["keep", "median"] = Field(
+        default="keep",
+        description=(
+            "Voxel size (z, y, x) in mm after turning to RAS, such as [2.5,1.5,1.5]; 'keep' resamples nothing, "
+            "'median' takes the median of each modality."
+        ),
+    )
+    interpolation: Literal["linear", "cubic"] = Field(
+        default="cubic", description="How images are resampled; labels always take the nearest voxel."
+    )
+    hu_range: tuple[int, int] = Field(default=CT_RANGE, description="CT is clipped to this range of HU.")
+    ct_scale: tuple[float, float] = Field(
+        default=CT_SCALE, description="HU that become 0 and 1 in the network's input."
+    )
+    percentiles: tuple[float, float] = Field(
+        default=(0.5, 99.5),
+        description="Other modalities: percentiles inside the body box that become 0 and 1 in the network's input.",
+    )
+    crop: bool = Field(default=False, description="Store only the body box, and every labelled voxel.")
+    crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")
+    frame: int = Field(default=0, ge=0, description="Which volume of a 4D image is taken, counted from 0.")
+
+    @field_validator("spacing_mm")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...] | str) -> tuple[float, ...] | str:
+        if not isinstance(value, str) and min(value) <= 0:
+            raise ValueError("each voxel size must be above 0 mm")
+        return value
+
+    @field_validator("hu_range", "ct_scale", "percentiles")
+    @classmethod
+    def _rising(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError("the first number must be below the second")
+        return value
+
+    @field_validator("hu_range")
+    @classmethod
+    def _fits(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] < -32768 or value[1] > 32767:
+            raise ValueError("must lie in -32768 to 32767, what int16 holds")
+        return value
+
+    @field_validator("percentiles")
+    @classmethod
+    def _percent(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] < 0 or value[1] > 100:
+            raise ValueError("percentiles lie in 0 to 100")
+        return value

@@ -1,0 +1,211 @@
+"""From a manifest to the scans that a store shall hold, and which of them it holds already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medssl import geometry
+from medssl.errors import CacheError, ConfigError, DataError
+from medssl.store.blocks import sha256_of
+from medssl.store.index import Record, read_record, record_path, stem_of
+from medssl.store.options import StoreSettings
+from medssl.store.prepare import Job
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+
+__all__ = ["Plan", "make_plan", "shard_of", "stored_record"]
+
+Spacing = tuple[float, float, float]
+_RECIPE = 1  # raise when the same settings come to give other voxels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a store shall hold.
+
+    Attributes:
+        jobs: Every scan, in the order of the manifest.
+        unreadable: Scans that the manifest itself lists as unreadable, id -> reason.
+        clouds: How many point clouds were left out; they need no store.
+        settings: As asked for.
+        spacings: Voxel size that each modality gets; empty where scans keep their own.
+        classes: Names of the structures.
+    """
+
+    jobs: tuple[Job, ...]
+    unreadable: dict[str, str]
+    clouds: int
+    settings: StoreSettings
+    spacings: dict[str, Spacing]
+    classes: dict[int, str]
+
+    def missing(self, folder: Path) -> list[Job]:
+        """Return the scans that the store does not hold yet in this version."""
+        return [job for job in self.jobs if stored_record(folder, job) is None]
+
+    def described(self) -> dict[str, Any]:
+        """Return the settings as ``store.json`` keeps them."""
+        return {**self.settings.model_dump(mode="json"), "spacings_mm": {k: list(v) for k, v in self.spacings.items()}}
+
+
+def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
+    """Return what a store of a manifest shall hold.
+
+    A source that has changed since it was indexed is noticed by its size and time, and hashed anew.
+
+    Args:
+        manifest: The scans.
+        settings: How to store them.
+
+    Raises:
+        DataError: There is no readable scan in the manifest.
+    """
+    rows = [row for row in manifest.rows() if row["kind"] == "volume"]
+    unreadable = {row["id"]: row["error"] for row in rows if row["error"] is not None}
+    good = [row for row in rows if row["error"] is None]
+    clouds = len(manifest) - len(rows)
+    if not good:
+        extra = f" {len(unreadable)} cannot be read." if unreadable else ""
+        extra += f" {clouds} are point clouds, which are trained on without a store." if clouds else ""
+        raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
+    spacings = _spacings(good, settings)
+    jobs = tuple(_job(row, settings, spacings.get(_modality(row))) for row in good)
+    return Plan(
+        jobs=jobs,
+        unreadable=unreadable,
+        clouds=clouds,
+        settings=settings,
+        spacings=spacings,
+        classes=dict(manifest.classes),
+    )
+
+
+def stored_record(folder: Path, job: Job) -> Record | None:
+    """Return the record of a scan that the store holds in this version, brought up to date with the manifest."""
+    path = record_path(folder, stem_of(job.id, job.key))
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+    except CacheError:
+        return None
+    if record.key != job.key or any(not (folder / file).exists() for file in record.checksums):
+        return None
+    entry = replace(record.entry, patient=job.patient, split=job.split, source_path=job.path, label_path=job.label_path)
+    return replace(record, entry=entry)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Return (index from 0, count) of a shard written as "i/n", i from 1.
+
+    Example:
+        >>> shard_of("2/8")
+        (1, 8)
+
+    Raises:
+        ConfigError: It is written otherwise or out of range.
+    """
+    part, slash, whole = text.partition("/")
+    if slash and part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole):
+        return int(part) - 1, int(whole)
+    raise ConfigError(f"shard must be i/n with 1 <= i <= n, such as 2/8. Got {text!r}.")
+
+
+def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None) -> Job:
+    paths = tuple(row["paths"] or ())
+    content = {
+        "recipe": _RECIPE,
+        "source": _version_of(row["path"], paths, row["file_hash"], row["size_bytes"], row["mtime_ns"]),
+        "label": _hash_of([row["label_path"]]) if row["label_path"] else None,
+        "modality": _modality(row),
+        "spacing_mm": spacing,
+        "settings": settings.model_dump(mode="json", exclude={"spacing_mm"}),
+    }
+    return Job(
+        id=row["id"],
+        path=row["path"],
+        paths=paths,
+        modality=row["modality"],
+        units=row["units"],
+        patient=row["patient"] or "",
+        split=row["split"] or "",
+        label_path=row["label_path"],
+        spacing_mm=spacing,
+        key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        voxels=_voxels(row, spacing),
+        settings=settings,
+    )
+
+
+def _modality(row: Mapping[str, Any]) -> str:
+    return "CT" if row["units"] == "HU" else str(row["modality"])
+
+
+def _spacings(rows: Sequence[Mapping[str, Any]], settings: StoreSettings) -> dict[str, Spacing]:
+    """Return the voxel size of each modality, in the order of the axes after turning."""
+    modalities = sorted({_modality(row) for row in rows})
+    if settings.spacing_mm == "keep":
+        return {}
+    if settings.spacing_mm != "median":
+        return dict.fromkeys(modalities, settings.spacing_mm)
+    chosen: dict[str, Spacing] = {}
+    for modality in modalities:
+        found = [size for row in rows if _modality(row) == modality and (size := _turned_spacing(row)) is not None]
+        if not found:
+            raise DataError(
+                f"spacing_mm=median needs the voxel sizes of the {modality} scans, and the manifest has none. "
+                "Make the manifest with `medssl index`, or give a voxel size such as spacing_mm=[2.5,1.5,1.5]."
+            )
+        z, y, x = (round(statistics.median(axis), 3) for axis in zip(*found, strict=True))
+        chosen[modality] = (z, y, x)
+    return chosen
+
+
+def _turned_spacing(row: Mapping[str, Any]) -> Spacing | None:
+    """Return the voxel size after turning to RAS; the manifest gives that of the file's own axes."""
+    if not row["affine"]:
+        return tuple(row["spacing_mm"]) if row["spacing_mm"] else None
+    affine = np.array(row["affine"], dtype=np.float64).reshape(4, 4)
+    return geometry.spacing_mm(geometry.to_canonical(np.empty((1, 1, 1), dtype=np.int8), affine)[1])
+
+
+def _voxels(row: Mapping[str, Any], spacing: Spacing | None) -> int:
+    if not row["shape"]:
+        return 0
+    count = float(np.prod(row["shape"], dtype=np.float64))
+    if spacing is not None and row["spacing_mm"]:
+        count *= float(np.prod(row["spacing_mm"]) / np.prod(spacing))
+    return round(count)
+
+
+def _version_of(
+    path: str, paths: Sequence[str], file_hash: str | None, size_bytes: int | None, mtime_ns: int | None
+) -> str:
+    files = [path] if len(paths) <= 1 and not Path(path).is_dir() else list(paths)
+    if file_hash and (size_bytes is None or mtime_ns is None):
+        return file_hash
+    try:
+        found = [Path(file).stat() for file in files]
+    except OSError:
+        return file_hash or "missing"
+    unchanged = sum(s.st_size for s in found) == size_bytes and max(s.st_mtime_ns for s in found) == mtime_ns
+    return file_hash if file_hash and unchanged else _hash_of(files)
+
+
+def _hash_of(files: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(sha256_of(Path(file)).encode())
+        except OSError:
+            digest.update(f"missing {file}".encode())  # the worker says so, with the file's name
+    return digest.hexdigest()

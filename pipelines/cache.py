@@ -1,0 +1,177 @@
+"""``medssl cache``: the scans of a manifest as a store that is read by windows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from medssl.errors import DataError
+from medssl.settings import resolve
+from medssl.store.options import StoreSettings
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.store.plan import Plan
+    from medssl.store.read import Store
+
+__all__ = ["CacheSettings", "cache"]
+
+_SHOWN = 10
+_MEMORY_PER_VOXEL = 24  # bytes: file, turned copy, float32 and the spline's coefficients while one scan is in hand
+
+
+class CacheSettings(StoreSettings):
+    """Settings of ``medssl cache``."""
+
+    verb: ClassVar[str] = "cache"
+
+    workers: int = Field(default=0, ge=0, description="Processes; 0 takes one a processor that is allowed, at most 8.")
+    shard: str = Field(default="1/1", description="Do the i-th of n parts, such as 2/8; run all n, on any machines.")
+    split: str = Field(default="", description="Store the scans of this split alone; empty stores all.")
+    prune: bool = Field(
+        default=False,
+        description="Remove from the store (never from the sources) what belongs to earlier settings or to sources "
+        "that changed or left the manifest.",
+    )
+
+
+def cache(
+    manifest: str | Path | Manifest,
+    *,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Store | None:
+    """Write the scans of a manifest as a store. What is there already, from the same source and settings, is kept.
+
+    Args:
+        manifest: A manifest, or its file.
+        out: The store's folder; made if absent.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show cache``.
+        dry_run: Say what would be written, and write nothing.
+
+    Returns:
+        The store; None after a dry run.
+
+    Raises:
+        DataError: No scan of the manifest could be stored.
+        ConfigError: A setting is wrong.
+    """
+    from medssl.manifest.schema import Manifest, read_manifest
+    from medssl.store.build import build
+    from medssl.store.plan import make_plan, shard_of
+    from medssl.store.read import Store
+
+    settings = resolve(CacheSettings, preset=preset, overrides=list(overrides)).settings
+    shard = shard_of(settings.shard)
+    folder = Path(out)
+    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    if settings.split:
+        source = source.of_split(settings.split)
+    plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
+    mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
+    todo = [job for job in plan.missing(folder) if job.id in mine]
+    _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
+    if dry_run:
+        for job in todo[:_SHOWN]:
+            console.say(f"  would store {job.id}")
+        if len(todo) > _SHOWN:
+            console.say(f"  ... and {len(todo) - _SHOWN} more")
+        console.done(None, f"medssl cache {_shown(manifest)} --out {folder}")
+        return None
+    workers = _workers(settings.workers, max((job.voxels for job in todo), default=0))
+    with console.progress(len(todo), "scans stored") as shown:
+        report = build(folder, plan, workers=workers, shard=shard, progress=lambda scan_id: shown.advance(note=scan_id))
+    for scan_id, reason in list(report.failed.items())[:_SHOWN]:
+        console.warn(f"{scan_id} was left out: {reason}")
+    if len(report.failed) > _SHOWN:
+        console.warn(f"... and {len(report.failed) - _SHOWN} more; store.json lists all under 'failed'")
+    _say_flags(report.flags)
+    if report.listed == 0 and report.waiting == 0:
+        raise DataError(f"{folder}: none of the {len(plan.jobs)} scans could be stored. The reasons are listed above.")
+    _superseded(folder, plan, remove=settings.prune)
+    store = Store.open(folder)
+    size = sum((folder / name).stat().st_size for e in store.entries for name in (e.file, e.label_file) if name)
+    console.say(f"{report.listed} scans in the store ({_size(size)}), {report.written} of them new")
+    if report.waiting:
+        console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")
+    console.done(
+        report.index, f"medssl pretrain {folder}", listed=report.listed, new=report.written, failed=report.failed
+    )
+    return store
+
+
+def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
+    kept = len(plan.jobs) - todo_count
+    console.say(f"{len(plan.jobs)} scans to have, {kept} there already or in other shards, {todo_count} to store")
+    for modality, spacing in plan.spacings.items():
+        console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
+    if plan.clouds:
+        console.say(f"{plan.clouds} point clouds are left out: they are trained on without a store")
+    full = 2 * todo_voxels
+    if full:
+        console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, half of MR")
+    console.tell(scans=len(plan.jobs), to_store=todo_count, bytes_at_most=full, spacings_mm=plan.spacings)
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if full // 3 > free:
+        console.warn(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
+
+
+def _workers(asked: int, largest_voxels: int) -> int:
+    if asked:
+        return asked
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(allowed, 8)
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return workers  # Windows: no cheap way to ask
+    fitting = free // max(1, largest_voxels * _MEMORY_PER_VOXEL)
+    return max(1, min(workers, fitting))
+
+
+def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
+    counted: dict[str, list[str]] = {}
+    for scan_id, found in flags.items():
+        for flag in found:
+            kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag
+            counted.setdefault(kind, []).append(scan_id)
+    for kind, ids in sorted(counted.items()):
+        console.warn(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
+    console.tell(flags=counted)
+
+
+def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:
+    from medssl.store.build import superseded
+
+    old = superseded(folder, plan)
+    if not old:
+        return
+    size = _size(sum(path.stat().st_size for path in old))
+    if remove:
+        for path in old:
+            path.unlink(missing_ok=True)
+        console.say(f"removed {len(old)} superseded files of the store ({size})")
+    else:
+        console.say(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _shown(manifest: object) -> str:
+    return str(manifest) if isinstance(manifest, str | Path) else "manifest.parquet"
