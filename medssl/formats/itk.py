@@ -96,6 +96,9 @@ def _reader(path: Path) -> Any:
     magic = _MAGIC[path.suffix.lower()]
     if not (start.startswith(magic) if magic != b"=" else magic in start.split(b"\n")[0]):
         raise FormatError(path, f"The file does not start as a {path.suffix.lower()} file does.")
+    for file in _data_files(path):
+        if not file.exists():
+            raise FormatError(path, f"Its data file '{file.name}' is missing. Copy it to the same folder.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     # Named, so that ITK's readers of other formats do not try their luck.
@@ -118,9 +121,6 @@ def _header(path: Path, reader: Any) -> ScanHeader:
         )
     dtype = _dtype(path, reader)
     files = (path, *_data_files(path))
-    for file in files[1:]:
-        if not file.exists():
-            raise FormatError(path, f"Its data file '{file.name}' is missing.")
     origin, spacing = reader.GetOrigin()[:3], reader.GetSpacing()[:3]
     direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
     affine = geometry.affine_from_itk(tuple(origin), tuple(spacing), tuple(direction.ravel().tolist()))

@@ -226,7 +226,8 @@ def _scan_mr(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int
     sigma = np.float32(generator.uniform(0.015, 0.035))
     real = image * bias + sigma * generator.standard_normal(image.shape, dtype=np.float32)
     imaginary = sigma * generator.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(np.rint(np.hypot(real, imaginary) * gain), 0, 32767).astype(np.int16)
+    values: npt.NDArray[np.int16] = np.clip(np.rint(np.hypot(real, imaginary) * gain), 0, 32767).astype(np.int16)
+    return values
 
 
 def _centred_affine(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> npt.NDArray[np.float64]:
