@@ -1,0 +1,262 @@
+"""Reading one scan to the facts of its row: geometry, intensities, hashes, and how its label fits.
+
+Imports neither polars nor torch: this is what worker processes run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl import geometry
+from medssl.errors import FormatError
+from medssl.formats.scan import Scan, ScanHeader
+from medssl.formats.table import read, read_header
+from medssl.manifest.sources import Source
+
+__all__ = ["content_hash", "describe", "file_hash", "intensity_facts", "size_and_time"]
+
+_CHUNK = 1 << 20
+_MAX_EXACT = 1 << 24  # voxels of a float image up to which percentiles are exact
+_CT_AIR_HU = -900.0
+_MAX_CLASSES = 1024
+_SAME_PLACE_VOXELS = 0.1
+
+
+def describe(source: Source, depth: str = "full") -> dict[str, Any]:
+    """Return the facts of one scan. Whatever is wrong with it becomes the row's ``error``, never an exception.
+
+    Args:
+        source: What to read.
+        depth: "full" reads the voxels; "header" leaves intensities, hashes and the label's values null.
+
+    Returns:
+        Columns of the manifest; those that need a look at the other rows (id, patient, split) are left out.
+    """
+    row: dict[str, Any] = {
+        "path": str(source.path),
+        "paths": [str(p) for p in source.paths or (source.path,)],
+        "label_path": str(source.label_path) if source.label_path else None,
+        "flags": [],
+        "notes": [],
+        "error": source.error,
+    }
+    try:
+        row["size_bytes"], row["mtime_ns"] = size_and_time(source.paths or (source.path,))
+        if source.label_path:
+            row["label_size_bytes"], row["label_mtime_ns"] = size_and_time([source.label_path])
+        if source.error is None:
+            _read(source, depth, row)
+    except FormatError as error:
+        row["error"] = error.reason
+    except PermissionError:
+        row["error"] = "Permission denied. Give the user who runs this the right to read it."
+    except MemoryError:
+        row["error"] = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
+    except Exception as error:  # a plugin's own error must not end the folder; the row says what it was
+        row["error"] = f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+    return row
+
+
+def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
+    """Return the bytes of all files together, and the latest time of change in ns."""
+    stats = [path.stat() for path in paths]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
+    if depth == "header":
+        header = _header_of(source)
+        row.update(_header_facts(header))
+        if source.label_path:
+            _label_geometry(source.label_path, header, row)
+        return
+    scan = _scan_of(source)
+    header = scan.header
+    row.update(_header_facts(header))
+    row["file_hash"] = file_hash(source.paths or (source.path,))
+    row["content_hash"] = content_hash(scan.values, header.affine)
+    facts, flags = intensity_facts(scan.values)
+    row.update(facts)
+    row["flags"] += flags
+    if source.label_path:
+        _label_facts(source.label_path, header, row)
+
+
+def _header_of(source: Source) -> ScanHeader:
+    if source.paths:
+        from medssl.formats import dicom
+
+        return dicom.series_header(dicom.series_of(source.paths))
+    return read_header(source.path)
+
+
+def _scan_of(source: Source) -> Scan:
+    if source.paths:
+        from medssl.formats import dicom
+
+        return dicom.read_series(dicom.series_of(source.paths))
+    return read(source.path)
+
+
+def _header_facts(header: ScanHeader) -> dict[str, Any]:
+    return {
+        "format": header.format,
+        "modality": header.modality,
+        "units": header.units,
+        "shape": list(header.shape),
+        "spacing_mm": [float(s) for s in header.spacing_mm],
+        "affine": [float(v) for v in header.affine.ravel()],
+        "orientation": header.orientation,
+        "dtype": header.dtype,
+        "frames": header.frames,
+        "notes": list(header.warnings),
+        "fields": json.dumps(header.fields | {"modality": header.modality, "units": header.units}, sort_keys=True),
+    }
+
+
+def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], list[str]]:
+    """Return percentiles, extremes and the count of non-finite voxels, and what they give away.
+
+    Percentiles are exact for integers, and for floats up to 16 million voxels; beyond that they are those of every
+    n-th voxel. They are of finite voxels, interpolated linearly, as `numpy.percentile` has them.
+    """
+    flat = values.reshape(-1)
+    nonfinite = 0
+    if flat.dtype.kind == "f":
+        finite = np.isfinite(flat)
+        nonfinite = int(flat.size - np.count_nonzero(finite))
+        flat = flat[finite] if nonfinite else flat
+    if not flat.size:
+        return {"nonfinite": nonfinite}, ["nonfinite"]
+    low, high = float(flat.min()), float(flat.max())
+    sample = flat if flat.dtype.kind in "iub" or flat.size <= _MAX_EXACT else flat[:: -(-flat.size // _MAX_EXACT)]
+    p005, p50, p995 = _percentiles(sample, low, high)
+    flags = (["nonfinite"] if nonfinite else []) + (["constant"] if low == high else [])
+    whole = flat.dtype.kind in "iub" or bool((flat[:: max(1, flat.size // 100_000)] % 1 == 0).all())
+    if low <= _CT_AIR_HU and high > 0 and whole:
+        flags.append("looks-like-ct")
+    if low != high and low >= 0 and whole and _is_patchy(values):
+        flags.append("looks-like-labels")
+    if low >= 0 and p50 >= 0 and high > 2000:
+        flags.append("ct-offset")  # kept only where the scan is a CT; see assemble.py
+    facts = {"p005": p005, "p50": p50, "p995": p995, "min": low, "max": high, "nonfinite": nonfinite}
+    return facts, flags
+
+
+def _percentiles(sample: npt.NDArray[Any], low: float, high: float) -> list[float]:
+    wanted = (0.5, 50.0, 99.5)
+    if sample.dtype.kind not in "iub" or high - low > 1 << 20:
+        return [float(p) for p in np.percentile(sample, wanted)]
+    # Counting is many times quicker than sorting, and exact.
+    counts = np.bincount(sample.astype(np.int64) - int(low))
+    cumulative = np.cumsum(counts)
+    result = []
+    for percent in wanted:
+        place = (sample.size - 1) * percent / 100
+        below = int(np.searchsorted(cumulative, int(place), side="right"))
+        above = int(np.searchsorted(cumulative, min(int(place) + 1, sample.size - 1), side="right"))
+        result.append(low + below + (above - below) * (place - int(place)))
+    return result
+
+
+def _is_patchy(values: npt.NDArray[Any]) -> bool:
+    """Tell whether whole numbers lie in flat patches, as classes do: inside, neighbours are nearly always equal."""
+    if values.max() > _MAX_CLASSES or values.size < 1000:
+        return False
+    left, right = values[:, :, :-1], values[:, :, 1:]
+    inside = (left != 0) & (right != 0)
+    count = int(np.count_nonzero(inside))
+    return count > 0 and float(np.count_nonzero(inside & (left == right))) / count > 0.95
+
+
+def file_hash(paths: Iterable[Path]) -> str:
+    """Return the sha256 of a file's bytes; of several files, that of their sorted hashes, so names do not matter."""
+    hashes = []
+    for path in paths:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_CHUNK):
+                digest.update(block)
+        hashes.append(digest.hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+
+
+def content_hash(values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> str:
+    """Return a hash of the voxels that is the same whatever file, type or axis order they are kept in.
+
+    The array is turned to canonical orientation and taken as float32; every NaN counts as the same, and so do the two
+    zeros. Spacing and position are left out: a copy whose header was lost is a copy.
+
+    Args:
+        values: Voxels (z, y, x).
+        affine: Their affine.
+    """
+    turned = geometry.to_canonical(values, affine)[0]
+    digest = hashlib.sha256(str(turned.shape).encode())
+    for plane in turned:
+        plain = np.ascontiguousarray(plane, dtype="<f4") + np.float32(0.0)
+        if turned.dtype.kind == "f":
+            plain[np.isnan(plain)] = np.float32(np.nan)
+        digest.update(plain.tobytes())
+    return digest.hexdigest()
+
+
+def _label_geometry(path: Path, image: ScanHeader, row: dict[str, Any], label: ScanHeader | None = None) -> bool:
+    """Flag a label that does not lie on its image's grid; tell whether it could be read."""
+    try:
+        label = label or read_header(path)
+    except (FormatError, OSError) as error:
+        row["flags"].append("label-unreadable")
+        row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
+        return False
+    shape, affine = _canonical_grid(label)
+    image_shape, image_affine = _canonical_grid(image)
+    if shape != image_shape:
+        row["flags"].append("label-shape-differs")
+        row["notes"].append(f"label shape {label.shape} (z, y, x), image shape {image.shape}")
+        return True
+    corners = np.array([[x, y, z, 1] for x in (0, shape[2]) for y in (0, shape[1]) for z in (0, shape[0])], dtype=float)
+    apart_mm = float(np.linalg.norm(((affine - image_affine) @ corners.T)[:3], axis=0).max())
+    if apart_mm > _SAME_PLACE_VOXELS * min(image.spacing_mm):
+        row["flags"].append("label-affine-differs")
+        row["notes"].append(f"label affine differs: a corner of the label lies {apart_mm:.2f} mm from the image's")
+    return True
+
+
+def _canonical_grid(header: ScanHeader) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
+    hollow = np.broadcast_to(np.uint8(0), header.shape)
+    turned, affine = geometry.to_canonical(hollow, header.affine)
+    return turned.shape, affine
+
+
+def _label_facts(path: Path, image: ScanHeader, row: dict[str, Any]) -> None:
+    try:
+        label = read(path)
+    except (FormatError, OSError) as error:
+        row["flags"].append("label-unreadable")
+        row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
+        return
+    _label_geometry(path, image, row, label.header)
+    values: npt.NDArray[Any] = label.values
+    finite = np.isfinite(values)
+    if values.dtype.kind == "f" and not (finite.all() and (values == np.round(values)).all()):
+        row["flags"].append("label-non-integer")
+        row["notes"].append(f"label holds values that are no whole numbers, from {values[finite].min()} to "
+                            f"{values[finite].max()}" if finite.any() else "label holds no finite value")  # fmt: skip
+        return
+    classes, counts = np.unique(values, return_counts=True)
+    if len(classes) > _MAX_CLASSES:
+        row["flags"].append("label-non-integer")
+        row["notes"].append(f"label holds {len(classes)} different values; this looks like an image")
+        return
+    row["label_values"] = [int(c) for c in classes]
+    row["label_voxels"] = [int(n) for n in counts]
+    if not (classes != 0).any():
+        row["flags"].append("label-empty")

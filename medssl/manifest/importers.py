@@ -1,0 +1,226 @@
+"""Data sets that say themselves what they hold: dataset.json of MSD and nnU-Net, and BIDS folders.
+
+An importer gives hints for files by their path; the walk (`walk.py`) finds the files. So a file that a dataset.json
+forgets is still found, and one that it names and that is missing is told of.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medssl.manifest.sources import modality_of_name, stem
+
+__all__ = ["Hints", "bids_hints", "dataset_json_hints", "is_bids"]
+
+_BIDS_KINDS = {"anat": "MR", "func": "MR", "dwi": "MR", "perf": "MR", "fmap": "MR", "ct": "CT", "pet": "PT"}
+_BIDS_LABEL = re.compile(r"_(dseg|probseg|mask|seg|roi|lesion)$")
+_BIDS_FREE = ("desc", "label", "space", "res", "den", "atlas", "hemi")
+_BIDS_ORDER = ("T1w", "ct", "T2w", "FLAIR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What a data set says of its files, by path as seen from the root of the index.
+
+    Attributes:
+        label_of: Image -> its label.
+        values: Image -> fields of ``Source`` (modality, patient, study, split).
+        labels: Files that are labels, whether an image was found or not.
+        skipped: Files that are no scans of their own (derivatives), neither images nor labels.
+        classes: Label value -> name.
+        notes: Sentences about the data set.
+        layout: "msd", "nnunet" or "bids".
+    """
+
+    label_of: dict[str, str] = field(default_factory=dict)
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+    classes: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layout: str = ""
+
+
+def dataset_json_hints(path: Path, folder: str, files: Iterable[str]) -> Hints:
+    """Read a dataset.json of the Medical Segmentation Decathlon or of nnU-Net.
+
+    Args:
+        path: The dataset.json.
+        folder: Its folder as seen from the root of the index, "" where it is the root.
+        files: Every scan and label of the tree, as seen from the root.
+
+    Returns:
+        Hints; empty ones with a note where the file is no such description.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        return Hints(notes=(f"{path} cannot be read as JSON ({error}); its folder was read by names alone.",))
+    if not isinstance(said, dict) or not {"labels", "modality", "channel_names", "training"} & set(said):
+        return Hints(notes=(f"{path} describes no MSD or nnU-Net data set; its folder was read by names alone.",))
+    present = set(files)
+    return _nnunet(said, folder, present) if "channel_names" in said else _msd(said, path, folder, present)
+
+
+def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) -> Hints:
+    modality = _one_modality(said.get("modality"))
+    label_of: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
+    missing: list[str] = []
+    for split, entries in (("", said.get("training")), ("test", said.get("test"))):
+        for entry in entries if isinstance(entries, list) else []:
+            named = entry if isinstance(entry, Mapping) else {"image": entry}
+            image, label = (_inside(folder, named.get(key)) for key in ("image", "label"))
+            for name in (image, label):
+                if name and name not in present:
+                    missing.append(name)
+            if image not in present or not image:
+                continue
+            values[image] = {"modality": modality, "split": split}
+            if label in present and label:
+                label_of[image] = label
+    notes = [f"{path} names {len(missing)} files that are not there, the first is {missing[0]}."] if missing else []
+    return Hints(
+        label_of=label_of,
+        values=values,
+        labels=frozenset(label_of.values()),
+        classes=_classes(said.get("labels")),
+        notes=tuple(notes),
+        layout="msd",
+    )
+
+
+def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
+    channels = {str(key): modality_of_name(str(name)) for key, name in dict(said["channel_names"]).items()}
+    ending = str(said.get("file_ending") or "")
+    values: dict[str, dict[str, str]] = {}
+    label_of: dict[str, str] = {}
+    for kind, split in (("Tr", ""), ("Ts", "test")):
+        start = _inside(folder, f"images{kind}")
+        for image in sorted(present):
+            if not image.startswith(f"{start}/") or (ending and not image.endswith(ending)):
+                continue
+            name = PurePosixPath(image).name
+            case = stem(name, channel=True)
+            number = stem(name)[len(case) + 1 :]
+            modality = channels.get(str(int(number)), "") if number else ""
+            values[image] = {"modality": modality, "split": split, "channel": "yes" if number else ""}
+            label = _inside(folder, f"labels{kind}/{case}{ending or name[len(stem(name)) :]}")
+            if label in present:
+                label_of[image] = label
+    return Hints(
+        label_of=label_of,
+        values=values,
+        labels=frozenset(label_of.values()),
+        classes=_classes(said.get("labels")),
+        layout="nnunet",
+    )
+
+
+def _one_modality(said: object) -> str:
+    """Return the modality of ``{"0": "CT"}`` or ``{"0": "T2", "1": "ADC"}``, "" where channels differ."""
+    names = list(said.values()) if isinstance(said, Mapping) else [said] if isinstance(said, str) else []
+    kinds = {modality_of_name(str(name)) for name in names}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _classes(said: object) -> dict[int, str]:
+    """Return value -> name of ``{"0": "background"}`` (MSD) or ``{"background": 0}`` (nnU-Net, regions left out)."""
+    classes: dict[int, str] = {}
+    for key, value in said.items() if isinstance(said, Mapping) else ():
+        if isinstance(value, int):
+            classes[value] = str(key)
+        elif isinstance(value, str) and str(key).lstrip("-").isdigit():
+            classes[int(key)] = value
+    return dict(sorted(classes.items()))
+
+
+def _inside(folder: str, name: object) -> str:
+    if not isinstance(name, str) or not name:
+        return ""
+    joined = PurePosixPath(folder) / name
+    parts: list[str] = []
+    for part in joined.parts:
+        if part == ".." and parts:
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def is_bids(root: Path) -> bool:
+    """Tell whether a folder is laid out as BIDS: it says so, or its subjects hold the usual kinds of folders."""
+    if (root / "dataset_description.json").is_file():
+        return True
+    kinds = (root.glob(f"sub-*/{depth}{kind}") for kind in _BIDS_KINDS for depth in ("", "ses-*/"))
+    return any(next(found, None) is not None for found in kinds)
+
+
+def bids_hints(files: Iterable[str]) -> Hints:
+    """Read patient, session and modality from BIDS names, and attach the labels of ``derivatives/``.
+
+    A label belongs to the image of its subject and session whose entities (run, acq, ...) it shares; where several
+    images do (T1w and T2w), the T1w takes it, for labels are drawn once.
+
+    Args:
+        files: Every scan and label below the BIDS root, as seen from it.
+    """
+    images: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    values: dict[str, dict[str, str]] = {}
+    labels, skipped = [], []
+    for name in sorted(files):
+        path = PurePosixPath(name)
+        subject, session = (_entity(path.name, key) for key in ("sub", "ses"))
+        if subject and _BIDS_LABEL.search(stem(path.name)):
+            labels.append(name)
+        elif path.parts[0] in {"derivatives", "sourcedata", "code", "phenotype", "stimuli"}:
+            skipped.append(name)
+        elif subject:
+            folder_kind = path.parts[-2] if len(path.parts) > 1 else ""
+            suffix = stem(path.name).rpartition("_")[2]
+            modality = "CT" if suffix == "ct" else _BIDS_KINDS.get(folder_kind, "")
+            values[name] = {
+                "modality": modality,
+                "patient": f"sub-{subject}",
+                "study": f"ses-{session}" if session else "",
+            }
+            images[subject, session].append(name)
+    label_of: dict[str, str] = {}
+    for label in labels:
+        name = PurePosixPath(label).name
+        fixed = _entities(name)
+        fits = [
+            i for i in images[_entity(name, "sub"), _entity(name, "ses")] if fixed <= _entities(PurePosixPath(i).name)
+        ]
+        fits = [i for i in fits if _suffix(i) in stem(name)] or fits
+        fits.sort(key=lambda i: (_BIDS_ORDER.index(_suffix(i)) if _suffix(i) in _BIDS_ORDER else len(_BIDS_ORDER), i))
+        if fits and "probseg" not in name:
+            label_of.setdefault(fits[0], label)
+    notes = [f"{len(skipped)} files of derivatives and source data were set aside."] if skipped else []
+    return Hints(
+        label_of=label_of,
+        values=values,
+        labels=frozenset(labels),
+        skipped=frozenset(skipped) | (frozenset(labels) - frozenset(label_of.values())),
+        notes=tuple(notes),
+        layout="bids",
+    )
+
+
+def _entity(name: str, key: str) -> str:
+    match = re.search(rf"(?:^|_){key}-([A-Za-z0-9]+)", name)
+    return match[1] if match else ""
+
+
+def _entities(name: str) -> set[str]:
+    return {part for part in stem(name).split("_")[:-1] if "-" in part and part.split("-")[0] not in _BIDS_FREE}
+
+
+def _suffix(name: str) -> str:
+    return stem(PurePosixPath(name).name).rpartition("_")[2]

@@ -1,0 +1,342 @@
+"""The manifest: one row a scan, as a polars table with fixed columns, kept as Parquet or CSV.
+
+Shapes and spacings are lists in the order (z, y, x), affines sixteen numbers row by row. Parquet holds everything in
+one file; CSV holds the lists as JSON and everything about the table as a whole in a first line that starts with "#".
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from medssl.errors import ManifestError, did_you_mean
+from medssl.formats.files import written_aside
+
+__all__ = ["COLUMNS", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
+
+_WORDS, _NUMBERS, _COUNTS = pl.List(pl.String), pl.List(pl.Float64), pl.List(pl.Int64)
+
+COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,  # unique; safe as a file name
+    "path": pl.String,  # the file, or the folder of a DICOM series; absolute
+    "paths": _WORDS,  # every file of the scan, in slice order
+    "kind": pl.String,  # "volume" or "cloud"
+    "format": pl.String,
+    "modality": pl.String,  # "CT", "MR", another DICOM modality, or "unknown"
+    "units": pl.String,  # "HU" or "arbitrary"
+    "patient": pl.String,  # pseudonymous key; equal for scans of one patient
+    "study": pl.String,
+    "series": pl.String,
+    "shape": _COUNTS,  # (z, y, x)
+    "spacing_mm": _NUMBERS,  # (z, y, x)
+    "affine": _NUMBERS,  # 16 numbers, row-major; (x, y, z) indices to mm, RAS+
+    "orientation": pl.String,
+    "dtype": pl.String,
+    "frames": pl.Int64,
+    "p005": pl.Float64,  # intensity at 0.5 %, of finite voxels
+    "p50": pl.Float64,
+    "p995": pl.Float64,
+    "min": pl.Float64,
+    "max": pl.Float64,
+    "nonfinite": pl.Int64,  # voxels that are NaN or infinite
+    "size_bytes": pl.Int64,
+    "mtime_ns": pl.Int64,
+    "file_hash": pl.String,  # sha256 of the source bytes
+    "content_hash": pl.String,  # of the voxels in canonical orientation, whatever file they came in
+    "label_path": pl.String,
+    "label_size_bytes": pl.Int64,
+    "label_mtime_ns": pl.Int64,
+    "label_values": _COUNTS,  # the classes that occur, 0 included
+    "label_voxels": _COUNTS,  # how many voxels each of them has
+    "split": pl.String,  # "train", "val", "test" or ""
+    "flags": _WORDS,
+    "notes": _WORDS,  # what the reader noticed, in sentences
+    "fields": pl.String,  # JSON: header values that may be kept, and what the header itself said of modality and units
+    "error": pl.String,  # why the scan cannot be read; null where it can
+}
+SPLITS = ("train", "val", "test", "")
+_REQUIRED = ("id", "path")
+_DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1}
+_META_KEY = "medssl"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table of scans.
+
+    Attributes:
+        frame: One row a scan, with the columns of ``COLUMNS`` in that order.
+        classes: Label value -> name, where the dataset says so; 0 is the background.
+        notes: Sentences about the folder as a whole.
+        root: The folder that was indexed; empty where there was none.
+        settings: What the index was made with, so that a second run knows what it may keep.
+    """
+
+    frame: pl.DataFrame
+    classes: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    root: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of rows, unreadable ones included."""
+        return self.frame.height
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every row as a dictionary."""
+        return self.frame.iter_rows(named=True)
+
+    def usable(self) -> Manifest:
+        """Return the rows that can be read."""
+        return self.with_frame(self.frame.filter(pl.col("error").is_null()))
+
+    def labelled(self) -> Manifest:
+        """Return the readable rows that have a label."""
+        return self.with_frame(self.frame.filter(pl.col("error").is_null() & pl.col("label_path").is_not_null()))
+
+    def of_split(self, *names: str) -> Manifest:
+        """Return the rows of one split or of several.
+
+        Raises:
+            ManifestError: There is no such split.
+        """
+        for name in names:
+            if name not in SPLITS:
+                raise ManifestError(f"Unknown split '{name}'. {did_you_mean(name, [s for s in SPLITS if s])}")
+        return self.with_frame(self.frame.filter(pl.col("split").is_in(names)))
+
+    def subset(self, ids: Iterable[str]) -> Manifest:
+        """Return the rows with these ids, in the order of the manifest.
+
+        Raises:
+            ManifestError: An id is not in the manifest.
+        """
+        wanted = list(dict.fromkeys(ids))
+        known = set(self.frame["id"])
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise ManifestError(f"No scan has the id '{missing[0]}' ({len(missing)} missing in all). "
+                                f"{did_you_mean(missing[0], known) if len(known) < 1000 else ''}".strip())  # fmt: skip
+        return self.with_frame(self.frame.filter(pl.col("id").is_in(wanted)))
+
+    def with_frame(self, frame: pl.DataFrame) -> Manifest:
+        """Return a manifest of other rows that says the same of the whole."""
+        return replace(self, frame=frame)
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts: scans, patients, labelled, unreadable, and scans by modality and by split."""
+        good = self.usable().frame
+
+        def counted(column: str) -> dict[str, int]:
+            groups = good.group_by(column).len().sort(column)
+            return {str(name or "none"): int(n) for name, n in groups.iter_rows()}
+
+        return {
+            "scans": good.height,
+            "patients": good["patient"].n_unique() if good.height else 0,
+            "labelled": int(good["label_path"].is_not_null().sum()),
+            "unreadable": self.frame.height - good.height,
+            "modalities": counted("modality"),
+            "splits": counted("split"),
+        }
+
+    def __repr__(self) -> str:
+        """Say what the manifest holds, in one line and a small table."""
+        s = self.summary()
+        head = f"Manifest: {s['scans']} scans of {s['patients']} patients, {s['labelled']} labelled"
+        head += f", {s['unreadable']} unreadable" if s["unreadable"] else ""
+        if s["modalities"]:
+            head += "; " + ", ".join(f"{n} {name}" for name, n in s["modalities"].items())
+        if set(s["splits"]) - {"none"}:
+            head += "; " + ", ".join(f"{name} {n}" for name, n in s["splits"].items())
+        with pl.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=8, fmt_str_lengths=40):
+            return f"{head}\n{self._short()}"
+
+    def _repr_html_(self) -> str:
+        """Show the manifest in a notebook."""
+        head = html.escape(repr(self).splitlines()[0])
+        return f"<p><b>{head}</b></p>{self._short()._repr_html_()}"
+
+    def _short(self) -> pl.DataFrame:
+        return self.frame.select("id", "modality", "patient", "shape", "spacing_mm", "split", "error")
+
+
+def manifest_of_rows(
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    classes: Mapping[int, str] | None = None,
+    notes: Sequence[str] = (),
+    root: str = "",
+    settings: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Return a manifest of plain dictionaries; columns that a row leaves out become null, or their default.
+
+    Raises:
+        ManifestError: A column is unknown, or the rows contradict each other.
+    """
+    filled = []
+    for row in rows:
+        unknown = set(row) - set(COLUMNS)
+        if unknown:
+            name = min(unknown)
+            raise ManifestError(f"Unknown column '{name}' in a manifest row. {did_you_mean(name, COLUMNS)}")
+        filled.append({name: row.get(name, _DEFAULTS.get(name)) for name in COLUMNS})
+    frame = pl.DataFrame(filled, schema=COLUMNS, orient="row")
+    manifest = Manifest(
+        _completed(frame), classes=dict(classes or {}), notes=tuple(notes), root=root, settings=dict(settings or {})
+    )
+    _validate(manifest.frame, "the rows")
+    return manifest
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read a manifest.
+
+    A CSV that a person wrote needs the columns ``id`` and ``path`` alone; what is missing is null.
+
+    Args:
+        path: A .parquet or .csv file.
+
+    Raises:
+        ManifestError: The file is missing, damaged, or not a manifest.
+    """
+    path = Path(path)
+    _known_suffix(path)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest. Make one with: medssl index SCANS --out {path}")
+    try:
+        frame, meta = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ManifestError(
+            f"{path}: this is not a readable manifest ({line}). Make it anew with: medssl index"
+        ) from error
+    missing = [name for name in _REQUIRED if name not in frame.columns]
+    if missing:
+        raise ManifestError(
+            f"{path}: a manifest needs the column '{missing[0]}'. Found: {', '.join(frame.columns[:12]) or 'nothing'}. "
+            f"A plain list of files is read by: medssl index {path} --out manifest.parquet"
+        )
+    if meta.get("version", _VERSION) > _VERSION:
+        raise ManifestError(f"{path}: written by a newer medssl (version {meta['version']}). Update, or index anew.")
+    frame = _completed(frame)
+    _validate(frame, str(path))
+    classes = {int(value): str(name) for value, name in meta.get("classes", {}).items()}
+    return Manifest(
+        frame,
+        classes=classes,
+        notes=tuple(meta.get("notes", ())),
+        root=str(meta.get("root", "")),
+        settings=dict(meta.get("settings", {})),
+    )
+
+
+def write_manifest(manifest: Manifest, path: str | Path) -> None:
+    """Write a manifest; the file appears whole or not at all.
+
+    Args:
+        manifest: What to write.
+        path: A .parquet or .csv file.
+
+    Raises:
+        ManifestError: The suffix is another one, or the rows contradict each other.
+    """
+    path = Path(path)
+    _known_suffix(path)
+    _validate(manifest.frame, str(path))
+    about = {name: getattr(manifest, name) for name in ("classes", "notes", "root", "settings")}
+    meta = json.dumps({"version": _VERSION, **about}, ensure_ascii=False)
+    with written_aside(path, suffix=path.suffix) as aside:
+        if path.suffix == ".parquet":
+            manifest.frame.write_parquet(aside, metadata={_META_KEY: meta})
+            return
+        listed = [name for name, dtype in manifest.frame.schema.items() if isinstance(dtype, pl.List)]
+        flat = manifest.frame.with_columns(_as_json(manifest.frame[name]) for name in listed)
+        aside.write_text(f"# medssl {meta}\n{flat.write_csv()}", encoding="utf-8")
+
+
+def _known_suffix(path: Path) -> None:
+    if path.suffix not in {".parquet", ".csv"}:
+        raise ManifestError(f"{path}: a manifest is a .parquet or a .csv file. Got '{path.suffix or path.name}'.")
+
+
+def _as_json(column: pl.Series) -> pl.Series:
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in column.to_list()]
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def _read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+    meta = pl.read_parquet_metadata(path).get(_META_KEY)
+    return pl.read_parquet(path), json.loads(meta) if meta else {}
+
+
+def _read_csv(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    meta: dict[str, Any] = {}
+    if text.startswith("# medssl "):
+        first, _, text = text.partition("\n")
+        meta = json.loads(first.removeprefix("# medssl "))
+    frame = pl.read_csv(io.BytesIO(text.encode()), infer_schema=False)
+    for name, dtype in COLUMNS.items():
+        if name in frame.columns and isinstance(dtype, pl.List):
+            values = [None if cell in (None, "") else json.loads(cell) for cell in frame[name].to_list()]
+            frame = frame.with_columns(pl.Series(name, values, dtype=dtype))
+    return frame, meta
+
+
+def _completed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with every column, in order and of its type, and defaults where there was nothing."""
+    try:
+        columns = [
+            frame[name].cast(dtype) if name in frame.columns else pl.Series(name, [None] * frame.height, dtype=dtype)
+            for name, dtype in COLUMNS.items()
+        ]
+    except pl.exceptions.PolarsError as error:
+        raise ManifestError(f"A column of the manifest has the wrong type: {str(error).splitlines()[0]}") from error
+    whole = pl.DataFrame(columns)
+    whole = whole.with_columns(pl.col(name).fill_null(value) for name, value in _DEFAULTS.items())
+    # Every list is a list: who iterates flags or files need not ask first.
+    whole = whole.with_columns(pl.col(name).fill_null(pl.lit([], dtype=_WORDS)) for name in ("flags", "notes"))
+    whole = whole.with_columns(
+        paths=pl.when(pl.col("paths").is_null()).then(pl.concat_list("path")).otherwise(pl.col("paths"))
+    )
+    # A scan that nobody names belongs to a patient of its own: never two strangers in one.
+    unnamed = pl.col("patient").is_null() | (pl.col("patient") == "")
+    return whole.with_columns(patient=pl.when(unnamed).then(pl.col("id")).otherwise(pl.col("patient")))
+
+
+def _validate(frame: pl.DataFrame, where: str) -> None:
+    """Raise where rows contradict each other or a value is outside of what its column allows."""
+    if frame["id"].null_count() or frame["path"].null_count():
+        raise ManifestError(
+            f"{where}: {frame['id'].null_count() or frame['path'].null_count()} rows have no id or path."
+        )
+    repeated = frame.filter(pl.col("id").is_duplicated())
+    if repeated.height:
+        paths = repeated.filter(pl.col("id") == repeated["id"][0])["path"].to_list()
+        raise ManifestError(
+            f"{where}: the id '{repeated['id'][0]}' stands in {len(paths)} rows ({paths[0]}, {paths[1]}). "
+            "Ids must be unique; rename one, or index the folder anew."
+        )
+    for column, allowed in (("split", SPLITS), ("kind", ("volume", "cloud"))):
+        wrong = frame.filter(~pl.col(column).is_in(allowed))
+        if wrong.height:
+            value = wrong[column][0]
+            raise ManifestError(
+                f"{where}: '{value}' in the column '{column}' of scan '{wrong['id'][0]}'. "
+                f"Allowed: {', '.join(name or 'empty' for name in allowed)}."
+            )
+    for column, length in (("shape", 3), ("spacing_mm", 3), ("affine", 16)):
+        wrong = frame.filter(pl.col(column).is_not_null() & (pl.col(column).list.len() != length))
+        if wrong.height:
+            raise ManifestError(
+                f"{where}: '{column}' of scan '{wrong['id'][0]}' has {len(wrong[column][0])} numbers, not {length}."
+            )

@@ -1,0 +1,94 @@
+"""What a walk or an importer found: the scans that are there to be described, before any of them is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Found", "Source", "modality_of_name", "stem"]
+
+_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz", ".dcm", ".dicom", ".ima")
+_CHANNEL = re.compile(r"_\d{4}$")
+_MR_WORDS = re.compile(
+    r"\b(mri?|t1w?|t1ce|t1c|t1gd|t2w?|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b", re.I
+)
+_CT_WORDS = re.compile(r"\b(ct|cect|ncct|cta|cbct)\b", re.I)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One scan that can be described. Plain values only, so that it travels to a worker process.
+
+    Attributes:
+        path: The file, or the folder of a DICOM series.
+        paths: The files of a DICOM series in slice order; empty for a one-file scan.
+        relative: ``path`` as seen from the root of the index, with forward slashes.
+        label_path: The label that belongs to it.
+        modality: What an importer or a setting says it is; empty where nobody does.
+        patient: Patient key that an importer gives; empty where the rules of `patients` decide.
+        study: Study or session that an importer gives.
+        split: Split that an importer gives; empty where the split is still to be drawn.
+        flags: What was noticed before reading, such as ``label-without-image``.
+        error: Why it cannot be read, where that is known already.
+    """
+
+    path: Path
+    relative: str
+    paths: tuple[Path, ...] = ()
+    label_path: Path | None = None
+    modality: str = ""
+    patient: str = ""
+    study: str = ""
+    split: str = ""
+    flags: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The result of looking at a tree.
+
+    Attributes:
+        sources: Every scan, and every file that should have been one.
+        classes: Label value -> name, where a dataset says so.
+        notes: Sentences about the tree as a whole (a dataset.json that names missing files, folders set aside).
+        layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
+    """
+
+    sources: tuple[Source, ...]
+    classes: dict[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layout: str = "tree"
+
+
+def stem(name: str, *, channel: bool = False) -> str:
+    """Return a file name without the suffix of its format.
+
+    Args:
+        name: File name, without folders.
+        channel: Take off nnU-Net's channel number as well (``case_0000.nii.gz`` -> ``case``).
+
+    Example:
+        >>> stem("patient001_frame01.nii.gz"), stem("case_0003.mha", channel=True)
+        ('patient001_frame01', 'case')
+    """
+    lower = name.lower()
+    bare = next((name[: -len(suffix)] for suffix in _SUFFIXES if lower.endswith(suffix)), name)
+    return _CHANNEL.sub("", bare) if channel else bare
+
+
+def modality_of_name(words: str | Sequence[str]) -> str:
+    """Return "CT", "MR" or "" for what a dataset.json, a suffix or a person calls a modality.
+
+    Example:
+        >>> modality_of_name("MRI"), modality_of_name(["T1w", "FLAIR"]), modality_of_name("CT"), modality_of_name("US")
+        ('MR', 'MR', 'CT', '')
+    """
+    text = words if isinstance(words, str) else " ".join(words)
+    text = re.sub(r"[_\-/]", " ", text)
+    is_ct, is_mr = bool(_CT_WORDS.search(text)), bool(_MR_WORDS.search(text))
+    if is_ct == is_mr:
+        return ""
+    return "CT" if is_ct else "MR"

@@ -1,0 +1,202 @@
+"""Finding every scan of a tree: files that are scans by themselves, DICOM series, and the labels of both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from medssl.errors import ManifestError
+from medssl.formats.table import format_of, is_dicom_name, is_scan_name
+from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, is_bids
+from medssl.manifest.labels import Pairs, pair_labels
+from medssl.manifest.listing import found_in_csv
+from medssl.manifest.sources import Found, Source
+
+__all__ = ["SET_ASIDE", "Tree", "dicom_sources", "find_files", "find_scans"]
+
+SET_ASIDE = "set-aside"
+_NOT_SCANS = {".json", ".csv", ".tsv", ".txt", ".md", ".cfg", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py",
+              ".yaml", ".yml", ".log", ".zip", ".tar", ".gz", ".bz2", ".7z", ".xlsx", ".docx", ".parquet", ".bval",
+              ".bvec", ".raw", ".zraw", ".npy", ".pt", ".pkl"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The files below a root, before any is read.
+
+    Attributes:
+        root: Where the walk began.
+        files: Scans and labels that are files of their own.
+        dicom: Files that are, or may be, slices of DICOM series.
+        described: Every dataset.json.
+        closed: Folders that could not be listed, with the reason.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    dicom: tuple[Path, ...]
+    described: tuple[Path, ...]
+    closed: tuple[tuple[Path, str], ...]
+
+
+def find_files(root: Path) -> Tree:
+    """List what a tree holds. Hidden files and folders are passed over; links are followed, circles are not.
+
+    Args:
+        root: A folder, or one file.
+
+    Raises:
+        ManifestError: There is no such file or folder.
+    """
+    if not root.exists():
+        raise ManifestError(f"{root}: no such folder. Give the folder of scans, one scan, or a CSV that lists scans.")
+    files: list[Path] = []
+    dicom: list[Path] = []
+    described: list[Path] = []
+    closed: list[tuple[Path, str]] = []
+    for path in _walk(root, closed):
+        if path.name == "dataset.json":
+            described.append(path)
+        elif is_scan_name(path):
+            files.append(path)
+        elif is_dicom_name(path) or _may_be_dicom(path):
+            dicom.append(path)
+    return Tree(
+        root=root if root.is_dir() else root.parent,
+        files=tuple(files),
+        dicom=tuple(dicom),
+        described=tuple(described),
+        closed=tuple(closed),
+    )
+
+
+def find_scans(scans: Path) -> tuple[Found, Tree]:
+    """Find the scans of a folder, of one file or of a CSV; DICOM files are left to `dicom_sources`.
+
+    Raises:
+        ManifestError: There is no such file or folder, or the CSV lists no paths.
+    """
+    scans = Path(scans).absolute()
+    if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
+        return found_in_csv(scans), Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
+    tree = find_files(scans)
+    by_name = {_relative(path, tree.root): path for path in tree.files}
+    hints = _hints(tree, by_name)
+    pairs = pair_labels(name for name in by_name if name not in hints.labels and name not in hints.skipped)
+    sources = [
+        _source(name, path, by_name, hints, pairs)
+        for name, path in sorted(by_name.items())
+        if name not in hints.labels and name not in hints.skipped and name not in pairs.labels
+    ]
+    sources += [
+        Source(
+            path=by_name[name],
+            relative=name,
+            flags=("label-without-image",),
+            error="Its name says that it is a label, and there is no image of that name. Put the image in its place, "
+            "or list scans and labels in a CSV.",
+        )
+        for name in pairs.orphans
+    ]
+    sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
+    found = Found(sources=tuple(sources), classes=hints.classes, notes=hints.notes, layout=hints.layout or "tree")
+    return found, tree
+
+
+def dicom_sources(paths: Sequence[Path], root: Path) -> list[Source]:
+    """Group DICOM files to series; damaged files and objects that are no volumes become sources with a reason.
+
+    Args:
+        paths: The files.
+        root: Where the walk began.
+    """
+    from medssl.formats.dicom import SetAsideError, group_files
+
+    series, errors = group_files(paths)
+    sources = [
+        Source(path=one.header.path, paths=one.header.paths, relative=_relative(one.header.path, root))
+        for one in series
+    ]
+    for error in errors:
+        flags = (SET_ASIDE,) if isinstance(error, SetAsideError) else ()
+        sources.append(Source(path=error.path, relative=_relative(error.path, root), flags=flags, error=error.reason))
+    return sources
+
+
+def _walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Yield files in a fixed order, and note folders that may not be entered."""
+    if root.is_file():
+        yield root
+        return
+
+    def refuse(error: OSError) -> None:
+        why = f"The folder cannot be listed ({error.strerror or error}). Give the user who runs this the right to."
+        closed.append((Path(error.filename or root), why))
+
+    entered = {root.resolve()}
+    for parent, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        here = Path(parent)
+        kept = []
+        for name in sorted(folders):
+            real = (here / name).resolve()
+            if name.startswith(".") or real in entered:
+                continue
+            entered.add(real)
+            kept.append(name)
+        folders[:] = kept
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield here / name
+
+
+def _may_be_dicom(path: Path) -> bool:
+    if format_of(path) is not None or path.suffix.lower() in _NOT_SCANS or path.name.upper() == "DICOMDIR":
+        return False
+    from medssl.formats.dicom_slices import starts_as_dicom
+
+    return starts_as_dicom(path)
+
+
+def _relative(path: Path, root: Path) -> str:
+    return PurePosixPath(path.relative_to(root)).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
+    """Join what every data set of the tree says of itself."""
+    every = [
+        dataset_json_hints(path, "" if path.parent == tree.root else _relative(path.parent, tree.root), by_name)
+        for path in tree.described
+    ]
+    if not any(hints.layout for hints in every) and is_bids(tree.root):
+        every.append(bids_hints(by_name))
+    notes = [note for hints in every for note in hints.notes]
+    named = [hints.classes for hints in every if hints.classes]
+    classes = named[0] if named else {}
+    if any(other != classes for other in named[1:]):
+        notes.append("Several data sets name their labels differently, so no names are kept. Index them one by one.")
+        classes = {}
+    layouts = {hints.layout for hints in every if hints.layout}
+    return Hints(
+        label_of={image: label for hints in every for image, label in hints.label_of.items()},
+        values={image: values for hints in every for image, values in hints.values.items()},
+        labels=frozenset().union(*(hints.labels for hints in every)),
+        skipped=frozenset().union(*(hints.skipped for hints in every)),
+        classes=classes,
+        notes=tuple(notes),
+        layout=layouts.pop() if len(layouts) == 1 else "+".join(sorted(layouts)),
+    )
+
+
+def _source(name: str, path: Path, by_name: dict[str, Path], hints: Hints, pairs: Pairs) -> Source:
+    label = hints.label_of.get(name) or pairs.label_of.get(name)
+    values = dict(hints.values.get(name, {}))
+    source = Source(path=path, relative=name, label_path=by_name[label] if label else None)
+    if values.pop("channel", ""):
+        from medssl.manifest.patients import patient_key
+
+        values["patient"] = patient_key(name, channel=True)
+    if name in pairs.rivals and name not in hints.label_of:
+        source = replace(source, flags=("several-labels",))
+    return replace(source, **{key: value for key, value in values.items() if value})  # type: ignore[arg-type]
