@@ -20,12 +20,15 @@ __all__ = [
     "resized_grid",
     "spacing_mm",
     "to_canonical",
+    "to_index",
+    "to_world",
 ]
 
 Affine = npt.NDArray[np.float64]
 Triple = tuple[int, int, int]
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
+_EDGE = 1e-3  # voxels; rounding must not turn the last row of a grid of equal extent into filling
 
 
 def spacing_mm(affine: Affine) -> tuple[float, float, float]:
@@ -86,6 +89,25 @@ def to_canonical(values: npt.NDArray[np.generic], affine: Affine) -> tuple[npt.N
     return by_xyz.transpose(order).transpose(2, 1, 0), affine @ turned
 
 
+def to_world(affine: Affine, index_zyx: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the points (x, y, z) in mm, RAS+, of voxel indices (z, y, x), both of shape (..., 3).
+
+    Example:
+        >>> to_world(np.diag([1.0, 2.0, 3.0, 1.0]), [1, 1, 0]).tolist()
+        [0.0, 2.0, 3.0]
+    """
+    index = np.asarray(index_zyx, dtype=np.float64)[..., ::-1]
+    result: npt.NDArray[np.float64] = index @ affine[:3, :3].T + affine[:3, 3]
+    return result
+
+
+def to_index(affine: Affine, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the voxel indices (z, y, x), not rounded, of points (x, y, z) in mm, RAS+, both of shape (..., 3)."""
+    from_origin = np.asarray(points_mm, dtype=np.float64) - affine[:3, 3]
+    result: npt.NDArray[np.float64] = (from_origin @ np.linalg.inv(affine[:3, :3]).T)[..., ::-1]
+    return result
+
+
 def crop_affine(affine: Affine, origin: tuple[float, float, float]) -> Affine:
     """Return the affine of an array that starts at voxel ``origin`` (z, y, x) of the old one."""
     moved = affine.copy()
@@ -130,7 +152,8 @@ def resample_to_grid(
         target_shape: Shape (z, y, x) of the result.
         target_affine: Affine of the result.
         order: Spline order: 0 for labels, 1 or 3 for images.
-        fill: Value outside the source.
+        fill: Value outside the source. A voxel reaches half its size from its centre: in the outer half of the outer
+            voxels the value of the edge is taken.
 
     Returns:
         Array of ``target_shape`` and of the dtype of ``values``.
@@ -140,9 +163,20 @@ def resample_to_grid(
     between = np.linalg.inv(affine) @ target_affine
     matrix_zyx = between[:3, :3][::-1, ::-1]
     offset_zyx = between[:3, 3][::-1]
+    # scipy's own filling starts at the centres of the outer voxels, which would put a rim around every finer grid.
     result: npt.NDArray[np.generic] = ndimage.affine_transform(
-        values, matrix_zyx, offset=offset_zyx, output_shape=target_shape, order=order, mode="constant", cval=fill
+        values, matrix_zyx, offset=offset_zyx, output_shape=target_shape, order=order, mode="nearest"
     )
+    ends = np.array([0, 0, 0]), np.array(target_shape) - 1
+    corners = np.array(np.meshgrid(*zip(*ends, strict=True), indexing="ij")).reshape(3, 8)
+    places = matrix_zyx @ corners + offset_zyx[:, None]
+    for axis, length in enumerate(values.shape):
+        low, high = -0.5 - _EDGE, length - 0.5 + _EDGE
+        if places[axis].min() >= low and places[axis].max() <= high:
+            continue
+        along = [matrix_zyx[axis, k] * np.arange(n, dtype=np.float32) for k, n in enumerate(target_shape)]
+        place = along[0][:, None, None] + along[1][:, None] + along[2] + np.float32(offset_zyx[axis])
+        result[(place < low) | (place > high)] = fill
     return result
 
 
