@@ -217,6 +217,8 @@ def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
         chosen = candidates[0][1]
         if len(candidates) == 2 and not np.allclose(chosen, candidates[1][1], atol=1e-2):
             warnings.append("sform and qform disagree: the sform was used")
+        if candidates[0][0] == "sform":
+            chosen = _with_voxel_size(chosen, np.asarray(raw.get_zooms()[:3], dtype=np.float64), warnings)
     else:
         warnings.append("no orientation: neither sform nor qform is set; axes were taken as the file's convention says")
         chosen = np.asarray(raw.get_base_affine(), dtype=np.float64)
@@ -228,6 +230,27 @@ def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
         chosen = chosen.copy()
         chosen[:3] *= _MM_PER_UNIT[unit]
     return chosen, warnings
+
+
+def _with_voxel_size(
+    sform: npt.NDArray[np.float64], zooms: npt.NDArray[np.float64], warnings: list[str]
+) -> npt.NDArray[np.float64]:
+    """Return the sform, with the header's voxel sizes where it has none of its own.
+
+    Some writers leave a sform of pure directions (every column of length 1) beside true voxel sizes; the ACDC cohort
+    is the best known. ITK takes directions from the sform and sizes from the header always; here only then.
+    """
+    sizes = np.linalg.norm(sform[:3, :3], axis=0)
+    if len(zooms) < 3 or not (np.isfinite(zooms) & (zooms > 0)).all() or np.allclose(sizes, zooms, rtol=1e-2, atol=0):
+        return sform
+    found = " x ".join(f"{z:g}" for z in zooms)
+    if not np.allclose(sizes, 1.0, atol=1e-4):
+        warnings.append(f"voxel sizes disagree: the header says {found} mm (x, y, z); those of the sform were used")
+        return sform
+    warnings.append(f"sform without voxel size: the header's {found} mm (x, y, z) were taken")
+    scaled = sform.copy()
+    scaled[:3, :3] *= zooms
+    return scaled
 
 
 def _is_regular(affine: npt.NDArray[Any]) -> bool:

@@ -100,7 +100,7 @@ def read(path: Path, *, frame: int = 0, paths: Sequence[Path] = ()) -> Scan:
         FormatError: The file is not what its name promises, or the frame does not exist.
     """
     path = Path(path)
-    if paths and (path.is_dir() or is_dicom_name(path)):
+    if paths and not is_scan_name(path):  # a folder, or one file, whose name need not end in .dcm
         from medssl.formats.dicom import read_series, series_of
 
         return read_series(series_of(paths), frame=frame)

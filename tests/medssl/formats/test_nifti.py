@@ -260,3 +260,34 @@ class TestWriting:
             write_nifti(path, VALUES + 1, AFFINE)
         assert path.read_bytes() == before
         assert [file.name for file in tmp_path.iterdir()] == ["t.nii.gz"]
+
+
+def _with_header(path, *, sform, zooms):
+    import nibabel
+
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    image.header.set_zooms(zooms)
+    image.header.set_sform(sform, code=2)
+    image.header.set_qform(None, code=0)
+    image.header.set_zooms(zooms)
+    nibabel.save(image, path)
+
+
+def test_a_sform_of_pure_directions_takes_the_headers_voxel_sizes_as_itk_does(tmp_path):
+    import SimpleITK
+
+    path = tmp_path / "cine.nii.gz"
+    _with_header(path, sform=np.diag([-1.0, -1.0, 1.0, 1.0]), zooms=(1.5, 1.25, 10.0))
+    header = read_header(path)
+    assert header.spacing_mm == (10.0, 1.25, 1.5)
+    assert header.orientation == "LPS"
+    assert any(note.startswith("sform without voxel size") for note in header.warnings)
+    assert SimpleITK.ReadImage(str(path)).GetSpacing() == header.spacing_mm[::-1]
+
+
+def test_other_disagreements_of_sform_and_voxel_sizes_are_told_and_the_sform_rules(tmp_path):
+    path = tmp_path / "odd.nii.gz"
+    _with_header(path, sform=np.diag([2.0, 2.0, 3.0, 1.0]), zooms=(1.5, 1.25, 10.0))
+    header = read_header(path)
+    assert header.spacing_mm == (3.0, 2.0, 2.0)
+    assert any(note.startswith("voxel sizes disagree") for note in header.warnings)
