@@ -169,3 +169,11 @@ def test_reading_and_loading_import_nothing_heavy():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_processes_that_fill_a_store_do_not_import_torch():
+    code = (
+        "import sys, medssl.store.build;print([m for m in ('torch','SimpleITK','open3d','polars') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

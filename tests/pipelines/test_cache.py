@@ -1,0 +1,121 @@
+"""The verb ``cache``: manifest in, store out, and what it says on the way."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medssl.errors import ConfigError, DataError
+from medssl.formats.nifti import write_nifti
+from medssl.manifest.schema import manifest_of_rows, write_manifest
+from medssl.phantoms import phantom
+from medssl.store.verify import verify
+from pipelines import console
+from pipelines.cache import cache
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    rows = []
+    for subject in range(3):
+        made = phantom(subject, modality="CT", shape=(20, 28, 28), spacing_mm=(12.0, 12.0, 12.0))
+        path, label = tmp_path / f"s{subject}.nii.gz", tmp_path / f"l{subject}.nii.gz"
+        write_nifti(path, made.values, made.affine)
+        write_nifti(label, made.labels, made.affine)
+        rows.append(
+            {"id": f"s{subject}", "path": str(path), "label_path": str(label), "modality": "CT", "units": "HU",
+             "shape": [20, 28, 28], "spacing_mm": [12.0, 12.0, 12.0], "affine": made.affine.ravel().tolist(),
+             "split": "val" if subject == 2 else "train"}
+        )  # fmt: skip
+    write_manifest(manifest_of_rows(rows), tmp_path / "manifest.parquet")
+    return tmp_path / "manifest.parquet"
+
+
+def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys):
+    store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
+    assert len(store) == 3
+    assert store.entries[0].spacing_mm == pytest.approx((15.0, 15.0, 15.0))
+    assert store.settings["spacing_mm"] == [15.0, 15.0, 15.0]
+    assert verify(store) == []
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == f"next: medssl pretrain {tmp_path / 'store'}"
+    assert "3 scans in the store" in said
+    cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
+    assert "3 there already" in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(manifest, tmp_path, capsys):
+    assert cache(manifest, out=tmp_path / "store", dry_run=True) is None
+    assert not (tmp_path / "store").exists()
+    said = capsys.readouterr().out
+    assert "would store s0" in said
+    assert "at most" in said
+
+
+def test_bad_scans_are_named_and_the_rest_is_stored(manifest, tmp_path, capsys):
+    (tmp_path / "s1.nii.gz").write_bytes(b"\x1f\x8b")
+    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1"])
+    assert [e.id for e in store.entries] == ["s0", "s2"]
+    assert "s1 was left out" in capsys.readouterr().err
+    for i in (0, 2):
+        (tmp_path / f"s{i}.nii.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(DataError, match="none of the 3 scans"):
+        cache(manifest, out=tmp_path / "other", overrides=["workers=1"])
+
+
+def test_one_split_and_wrong_settings(manifest, tmp_path):
+    store = cache(manifest, out=tmp_path / "store", overrides=["split=val", "workers=1"])
+    assert [e.id for e in store.entries] == ["s2"]
+    with pytest.raises(ConfigError, match="spacing_mm"):
+        cache(manifest, out=tmp_path / "x", overrides=["spacing_mm=[1,1]"])
+    with pytest.raises(ConfigError, match="above 0"):
+        cache(manifest, out=tmp_path / "x", overrides=["spacing_mm=[1,1,0]"])
+    with pytest.raises(ConfigError, match="'crop'"):
+        cache(manifest, out=tmp_path / "x", overrides=["cropp=true"])
+
+
+def test_superseded_files_are_kept_until_asked(manifest, tmp_path, capsys):
+    cache(manifest, out=tmp_path / "store", overrides=["workers=1"])
+    (tmp_path / "store" / "scans" / "notes.txt").write_text("mine")
+    cache(manifest, out=tmp_path / "store", overrides=["workers=1", "crop=true"])
+    assert "12 files" in capsys.readouterr().out
+    assert len(list((tmp_path / "store" / "scans").iterdir())) == 25
+    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1", "crop=true", "prune=true"])
+    assert len(list((tmp_path / "store" / "scans").iterdir())) == 13
+    assert verify(store) == []
+
+
+def test_the_facts_are_there_for_programs(manifest, tmp_path, capsys):
+    with console.speaking(console.Manner(as_json=True)):
+        cache(manifest, out=tmp_path / "store", overrides=["workers=1"])
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["listed"], facts["new"], facts["failed"]) == (3, 3, {})
+    assert facts["written"] == [str(tmp_path / "store" / "store.json")]
+
+
+@pytest.mark.realdata
+def test_real_scans(tmp_path, request):
+    import os
+    from pathlib import Path
+
+    root = os.environ.get("MEDSSL_DATA")
+    if not root:
+        pytest.skip("MEDSSL_DATA names no folder of real scans")
+    files = [
+        *sorted((Path(root) / "hippocampus").rglob("imagesTr/*.nii*"))[:3],
+        *sorted((Path(root) / "ct").glob("*.nii*"))[:1],
+    ]
+    files = [f for f in files if not f.name.startswith("._")]
+    assert files
+    rows = [
+        {"id": f.name.split(".")[0], "path": str(f), "modality": "CT" if f.parent.name == "ct" else "MR",
+         "units": "HU" if f.parent.name == "ct" else "arbitrary"}
+        for f in files
+    ]  # fmt: skip
+    store = cache(manifest_of_rows(rows), out=tmp_path / "store", overrides=["workers=1"])
+    assert len(store) == len(files)
+    for i, entry in enumerate(store.entries):
+        low, high = entry.body_box
+        inside = store.values(i)[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+        share = np.mean((inside >= entry.scale[0]) & (inside <= entry.scale[1]))
+        assert share > (0.98 if entry.modality == "MR" else 0.6), entry.id
