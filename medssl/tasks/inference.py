@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -22,13 +23,14 @@ from medssl.errors import DataError
 from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
+from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.source_grid import to_source_grid
 
-__all__ = ["InferenceSettings", "Prediction", "predict_store", "prediction_file", "probabilities_of"]
+__all__ = ["InferenceSettings", "Prediction", "dice_of_store", "predict_store", "prediction_file", "probabilities_of"]
 
 Triple = tuple[int, int, int]
 _AXES = {"z": 2, "y": 3, "x": 4}
-_LISTING = "predictions.json"
+_LISTINGS = "predictions*.json"
 _ON_DEVICE_BYTES = 4 << 30  # larger sums of logits are kept on the host
 
 
@@ -104,6 +106,45 @@ def probabilities_of(
     return total[0] / len(flips)
 
 
+def dice_of_store(
+    task: SegmentationTask,
+    store: Store,
+    settings: InferenceSettings,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
+    """Return the Dice of each structure on whole labelled scans, on the store's grid, averaged over scans.
+
+    A quick look while fitting; ``medssl evaluate`` scores in the source geometry, with intervals. A scan where neither
+    truth nor prediction shows a structure is left out of its mean; NaN where that leaves none.
+
+    Args:
+        task: The segmenter, on ``device``.
+        store: Scans with labels.
+        settings: Overlap, batch, mirroring.
+        device: Where the segmenter is.
+        progress: Told the id of every scan that is scored.
+    """
+    from medssl.evaluation.overlap import overlap
+
+    was_training = task.training
+    network = task.eval().network
+    numbers = range(1, len(task.class_names) + 1)
+    scores: dict[str, list[float]] = {name: [] for name in task.class_names}
+    for index, entry in enumerate(store.entries):
+        found = probabilities_of(network, store, index, task.settings.window, settings, device=device)
+        truth = task.table(torch.from_numpy(store.labels(index)).to(device)).cpu().numpy()
+        predicted = found.argmax(dim=0).cpu().numpy()
+        overlaps = overlap(truth, predicted, list(numbers), spacing_mm=entry.spacing_mm)
+        for number, name in zip(numbers, task.class_names, strict=True):
+            if not math.isnan(overlaps[number].dice):
+                scores[name].append(overlaps[number].dice)
+        progress(entry.id)
+    task.train(was_training)
+    return {name: float(np.mean(found)) if found else math.nan for name, found in scores.items()}
+
+
 def predict_store(
     network: nn.Module,
     structures: Tensor,
@@ -113,11 +154,12 @@ def predict_store(
     window: Triple,
     settings: InferenceSettings,
     device: torch.device | str = "cpu",
+    listing: str = "predictions.json",
     progress: Callable[[Prediction], None] = lambda _: None,
 ) -> list[Prediction]:
     """Segment every scan of a store and write ``folder/ID.nii.gz``, on the grid of the scan's file.
 
-    Files that an earlier call wrote with the same weights and settings (``predictions.json`` says so) are kept. Label
+    Files that an earlier call wrote with the same weights and settings (a listing says so) are kept. Label
     maps are compressed and written in a thread of their own while the next scan is segmented.
 
     Args:
@@ -128,6 +170,8 @@ def predict_store(
         window: Size of a window, (z, y, x).
         settings: Overlap, batch, mirroring.
         device: Where to compute.
+        listing: File in ``folder`` that lists what was written; processes that share a folder each have their own,
+            named ``predictions*.json``, and read all of them.
         progress: Told of every scan once it is segmented; its file is whole when the call returns.
 
     Returns:
@@ -142,7 +186,7 @@ def predict_store(
     paths = [folder / prediction_file(entry.id) for entry in store.entries]
     if len(set(paths)) < len(paths):
         raise DataError(f"{store.folder}: some scans have the same id. Make the manifest again with `medssl index`.")
-    kept = _kept(folder, made_with)
+    kept = {scan for path in folder.glob(_LISTINGS) for scan in _listed(path, made_with)}
     was_training = network.training
     network.to(device).eval()
     results: list[Prediction] = []
@@ -154,7 +198,7 @@ def predict_store(
                 found = probabilities_of(network, store, index, window, settings, device=device)
                 if writing is not None:
                     writing.result()  # one map in memory at a time, and its error is not lost
-                writing = writer.submit(_write, path, found, entry, numbers, made_with)
+                writing = writer.submit(_write, path, found, entry, numbers, folder / listing, made_with)
             results.append(Prediction(entry.id, path, ready))
             progress(results[-1])
         if writing is not None:
@@ -178,25 +222,25 @@ def prediction_file(scan_id: str) -> str:
     return f"{safe}.nii.gz"
 
 
-def _write(path: Path, probabilities: Tensor, entry: Entry, numbers: Any, made_with: str) -> None:
+def _write(path: Path, probabilities: Tensor, entry: Entry, numbers: Any, listing: Path, made_with: str) -> None:
     """Write one label map, then note it in the listing: what is listed is whole and of these weights."""
     from medssl.formats.nifti import write_nifti
 
     classes = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine)
     write_nifti(path, numbers[classes], np.asarray(entry.source_affine, dtype=np.float64))
-    cases = {**_kept(path.parent, made_with), entry.id: path.name}
-    aside = path.with_name(f".{_LISTING}.{os.getpid()}")
+    cases = {**_listed(listing, made_with), entry.id: path.name}
+    aside = listing.with_name(f".{listing.name}.{os.getpid()}")
     aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
-    aside.replace(path.with_name(_LISTING))
+    aside.replace(listing)
 
 
-def _kept(folder: Path, made_with: str) -> dict[str, str]:
-    """Return the scans, id -> file, that the folder lists as written with these weights and settings."""
+def _listed(listing: Path, made_with: str) -> dict[str, str]:
+    """Return the scans, id -> file, that are listed as written with these weights and settings."""
     try:
-        listing = json.loads((folder / _LISTING).read_text(encoding="utf-8"))
+        content = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return dict(listing["cases"]) if listing.get("made_with") == made_with else {}
+    return dict(content["cases"]) if content.get("made_with") == made_with else {}
 
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings) -> str:

@@ -199,9 +199,9 @@ class SegmentationTask(Method):
         for number, name in enumerate(self.class_names, start=1):
             ours, theirs = (predicted == number) & labelled, views.labels == number
             volume = ours.sum() + theirs.sum()
-            # a structure that neither shows says nothing; NaN is left out of the mean below
-            scores[f"dice_{name}"] = torch.where(volume > 0, 2.0 * (ours & theirs).sum() / volume, torch.nan)
-        return {"dice": torch.stack(list(scores.values())).nanmean(), **scores}
+            # neither shows it: right, as far as a window can tell; a score of NaN would spoil the run's means
+            scores[f"dice_{name}"] = torch.where(volume > 0, 2.0 * (ours & theirs).sum() / volume.clamp(min=1), 1.0)
+        return {"dice": torch.stack(list(scores.values())).mean(), **scores}
 
 
 def _check(settings: SegmentationSettings, encoder: Encoder, known: Mapping[int, str], chosen: tuple[int, ...]) -> None:

@@ -1,0 +1,101 @@
+"""Which scans of a store a fine-tuning run trains on, watches and predicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from medssl.errors import DataError
+from medssl.evaluation.draws import labelled_patients
+from medssl.settings import Settings
+from medssl.store.entry import Entry
+from medssl.store.read import Store
+
+__all__ = ["LabelledScans", "LabelledSettings", "choose_scans"]
+
+
+class LabelledSettings(Settings):
+    """Which scans of the store are used, and for what."""
+
+    store: str = Field(default="", description="The folder that `medssl cache` wrote.")
+    splits: tuple[str, ...] = Field(
+        default=("train", ""), description="Splits that are trained on; '' is unassigned scans."
+    )
+    ids: tuple[str, ...] | None = Field(
+        default=None, description="Scans to train on, whatever their split; None takes the splits."
+    )
+    labels: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Patients whose labels are used, drawn from those splits; None uses all."
+    )
+    draw: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Which draw of patients; within one, fewer are part of more."
+    )
+    draw_seed: int = Field(default=0, description="Seed of the draws.")
+    held_out_split: str = Field(default="val", description="Split whose labelled scans are only scored.")
+    held_out_scans: Annotated[int, Field(ge=0)] = Field(default=8, description="Most scans that are scored meanwhile.")
+    predict: tuple[str, ...] = Field(default=("test",), description="Splits to write label maps of; [] writes none.")
+
+
+@dataclass(frozen=True)
+class LabelledScans:
+    """The scans of a run by their use; no patient that is trained on is held out or predicted, other than by wish.
+
+    Attributes:
+        train: Labelled scans that are trained on.
+        held_out: Labelled scans that are only scored; None where there are none.
+        predict: Scans to write label maps of, labelled or not; None where there are none.
+        left_out: Scans of the training splits without labels.
+    """
+
+    train: Store
+    held_out: Store | None
+    predict: Store | None
+    left_out: int
+
+
+def choose_scans(store: Store, settings: LabelledSettings) -> LabelledScans:
+    """Return the scans of a run.
+
+    Args:
+        store: All scans.
+        settings: Splits or ids, and how many patients' labels.
+
+    Raises:
+        DataError: If no labelled scan is left to train on, an id is unknown, or more patients are asked for than are.
+    """
+    if settings.ids is not None:
+        candidates = list(store.subset(settings.ids).entries)
+    else:
+        candidates = [e for e in store.entries if e.split in settings.splits]
+    train = [e for e in candidates if e.label_file is not None]
+    if not train:
+        counts = dict(Counter(e.split or "unassigned" for e in store.entries if e.label_file is not None))
+        raise DataError(
+            f"{store.folder}: no labelled scan is in the splits {list(settings.splits)} (data.splits). Labelled scans "
+            f"of the store by split: {counts or 'none'}. Name other splits, or index the scans with their labels."
+        )
+    if settings.labels is not None:
+        chosen = set(
+            labelled_patients(map(_patient, train), settings.labels, draw=settings.draw, seed=settings.draw_seed)
+        )
+        train = [e for e in train if _patient(e) in chosen]
+    trained_on = {_patient(e) for e in train}
+    held_out = [
+        e
+        for e in store.entries
+        if e.split == settings.held_out_split and e.label_file is not None and _patient(e) not in trained_on
+    ][: settings.held_out_scans]
+    predict = [e for e in store.entries if e.split in settings.predict]
+    return LabelledScans(
+        train=store.subset([e.id for e in train]),
+        held_out=store.subset([e.id for e in held_out]) if held_out else None,
+        predict=store.subset([e.id for e in predict]) if predict else None,
+        left_out=sum(e.label_file is None for e in candidates),
+    )
+
+
+def _patient(entry: Entry) -> str:
+    return entry.patient or entry.id
