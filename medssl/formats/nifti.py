@@ -200,7 +200,7 @@ def _check_size(path: Path, promised: int) -> None:
 def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Return the affine in mm and what is doubtful about it: sform, then qform, then voxel sizes alone."""
     warnings: list[str] = []
-    candidates: list[tuple[str, npt.NDArray[np.float64]]] = []
+    candidates: list[npt.NDArray[np.float64]] = []
     for name in ("sform", "qform"):
         try:
             affine, code = getattr(raw, f"get_{name}")(coded=True)
@@ -210,15 +210,16 @@ def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
         if code == 0 or affine is None:
             continue
         if _is_regular(affine):
-            candidates.append((name, np.asarray(affine, dtype=np.float64)))
+            regular = np.asarray(affine, dtype=np.float64)
+            if name == "sform":
+                regular = _with_voxel_size(regular, np.asarray(raw.get_zooms()[:3], dtype=np.float64), warnings)
+            candidates.append(regular)
         else:
             warnings.append(f"{name} degenerate: it is singular or not finite, and was not used")
     if candidates:
-        chosen = candidates[0][1]
-        if len(candidates) == 2 and not np.allclose(chosen, candidates[1][1], atol=1e-2):
+        chosen = candidates[0]
+        if len(candidates) == 2 and not np.allclose(chosen, candidates[1], atol=1e-2):
             warnings.append("sform and qform disagree: the sform was used")
-        if candidates[0][0] == "sform":
-            chosen = _with_voxel_size(chosen, np.asarray(raw.get_zooms()[:3], dtype=np.float64), warnings)
     else:
         warnings.append("no orientation: neither sform nor qform is set; axes were taken as the file's convention says")
         chosen = np.asarray(raw.get_base_affine(), dtype=np.float64)

@@ -123,6 +123,23 @@ class TestGeometry:
         np.testing.assert_allclose(header.affine, AFFINE)
         assert "disagree" in header.warnings[0]
 
+    @pytest.mark.parametrize("with_qform", [False, True])
+    def test_a_sform_of_directions_alone_takes_the_sizes_of_the_header(self, with_qform: bool, tmp_path: Path) -> None:
+        flipped = np.diag([-1.0, -1.0, 1.0, 1.0])
+        true = flipped @ AFFINE
+        path = save(
+            tmp_path / "u.nii", VALUES, set_qform=(true, int(with_qform)), set_sform=(flipped, 2)
+        )  # the qform sets the sizes even where its code says not to use it
+        header = read_header(path)
+        np.testing.assert_allclose(header.affine, true)
+        assert header.warnings == ("sform without voxel size: the header's 2 x 3 x 4 mm (x, y, z) were taken",)
+
+    def test_other_sizes_in_the_sform_stay_and_are_named(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "o.nii", VALUES, set_qform=(AFFINE, 0), set_sform=(np.diag([2.0, 3.0, 5.0, 1.0]), 2))
+        header = read_header(path)
+        assert header.spacing_mm == (5.0, 3.0, 2.0)
+        assert header.warnings[0].startswith("voxel sizes disagree")
+
     def test_no_form_at_all_is_named(self, tmp_path: Path) -> None:
         header = read_header(save(tmp_path / "n.nii", VALUES, set_qform=(None, 0), set_sform=(None, 0)))
         assert header.warnings[0].startswith("no orientation")
