@@ -1,0 +1,123 @@
+"""What an export needs to know of a run: the network, and how its input is made from a scan."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medssl.decoder import SegmentationNetwork
+from medssl.encoders.contract import Encoder
+from medssl.errors import DataError
+
+__all__ = ["Exportable", "example_input", "stirred", "write_json", "write_text"]
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exportable:
+    """A trained network and what must be done to a scan before it sees it.
+
+    Attributes:
+        name: Name of the run.
+        network: An ``Encoder`` or a ``SegmentationNetwork``.
+        window: Voxels of an input window, (z, y, x).
+        spacing_mm: Voxel size of the input, (z, y, x).
+        modality: "CT", "MR" or another DICOM modality.
+        intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of each scan.
+        classes: Name of each channel of a segmenter's logits, background first; empty for an encoder.
+        structures: Structure number of each channel, as ``classes``.
+        notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
+    """
+
+    name: str
+    network: nn.Module
+    window: Triple
+    spacing_mm: tuple[float, float, float]
+    modality: str = "CT"
+    intensity: tuple[float, float] | None = None
+    classes: tuple[str, ...] = ()
+    structures: tuple[int, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, alone or inside the segmenter.
+
+        Raises:
+            DataError: The network is neither.
+        """
+        found = self.network.encoder if isinstance(self.network, SegmentationNetwork) else self.network
+        if not isinstance(found, Encoder):
+            raise DataError(f"Only encoders and segmenters can be exported. '{self.name}' is a {type(found).__name__}.")
+        return found
+
+    @property
+    def is_segmenter(self) -> bool:
+        """Whether the network gives logits of every voxel, rather than features."""
+        return isinstance(self.network, SegmentationNetwork)
+
+    def description(self) -> dict[str, Any]:
+        """Return what a user of the exported file must know, as JSON."""
+        settings = getattr(self.encoder, "settings", None)
+        return {
+            "name": self.name,
+            "kind": "segmenter" if self.is_segmenter else "encoder",
+            "encoder": None if settings is None else settings.model_dump(mode="json"),
+            "input": {
+                "axes": ["batch", "channel", "z", "y", "x"],
+                "orientation": "x, y and z indices grow to the patient's right, front and head (RAS+)",
+                "window_zyx": list(self.window),
+                "size_multiple_zyx": list(self.encoder.size_multiple),
+                "spacing_mm_zyx": list(self.spacing_mm),
+                "modality": self.modality,
+                "intensity": {
+                    "becomes_0_and_1": "percentiles 0.5 and 99.5 of the scan"
+                    if self.intensity is None
+                    else list(self.intensity),
+                    "clipped": True,
+                },
+            },
+            "classes": list(self.classes),
+            "structures": list(self.structures),
+            **({"notes": dict(self.notes)} if self.notes else {}),
+        }
+
+
+def example_input(model: Exportable, *, batch: int = 2, size: Triple | None = None, seed: int = 0) -> Tensor:
+    """Return random images in [0, 1] of the size that the network takes, (batch, C, z, y, x)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, model.encoder.in_channels, *(size or model.window), generator=generator)
+
+
+def stirred(network: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Move every parameter away from where it is, in place, and return the network.
+
+    A fresh residual block is its skip (a zero normalisation), so that comparing fresh networks proves little.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` aside and rename it to ``path``, making the folder; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> Path:
+    """Write ``values`` as indented JSON, aside and renamed; return the path."""
+    return write_text(path, json.dumps(values, indent=2) + "\n")
