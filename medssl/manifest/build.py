@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.describe import describe, size_and_time
 from medssl.manifest.patients import compiled_pattern
+from medssl.manifest.pool import default_workers, run_jobs
 from medssl.manifest.schema import COLUMNS, Manifest, manifest_of_rows
+from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
-from medssl.manifest.walk import dicom_sources, find_scans
+from medssl.manifest.walk import find_scans
 
 __all__ = ["Counts", "build_manifest"]
 
 Progress = Callable[[int, int], None]
+_WORTH_A_POOL_BYTES = 200 << 20
 _CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 
 
@@ -46,7 +43,7 @@ def build_manifest(
     *,
     previous: Manifest | None = None,
     depth: str = "full",
-    workers: int = 1,
+    workers: int = 0,
     modality: str = "",
     patient_pattern: str = "",
     val: float = 0.1,
@@ -61,7 +58,7 @@ def build_manifest(
         previous: What an earlier run found. Rows whose files have the same size and time of change are kept; scans
             that could not be read are tried again.
         depth: "full", or "header" to read no voxels.
-        workers: Processes that read; 1 reads in this one.
+        workers: Processes that read; 1 reads in this one; 0 takes one a processor where there is much to read.
         modality: What all scans are, where the user knows better.
         patient_pattern: Regular expression that finds the patient's key in a path.
         val: Share of patients for validation.
@@ -78,7 +75,9 @@ def build_manifest(
     found, tree = find_scans(scans)
     old = {tuple(row["paths"]): row for row in previous.rows()} if previous else {}
     marks = previous.settings.get("dicom", {}) if previous else {}
-    series, marks = _series(tree.dicom, tree.root, old, marks, workers)
+    series, marks = series_sources(
+        tree.dicom, tree.root, old=old, marks=marks, workers=workers or _workers_worth(tree.dicom)
+    )
     sources = [*found.sources, *series]
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
@@ -89,7 +88,9 @@ def build_manifest(
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
         progress(len(kept), len(sources))
-    for place, row in _map(describe, {place: (sources[place], depth) for place in fresh}, workers, _crashed):
+    jobs = {place: (sources[place], depth) for place in fresh}
+    hands = workers or _workers_worth([source.path for source, _ in jobs.values()])
+    for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed):
         facts[place] = row
         if progress:
             progress(len(facts), len(sources))
@@ -110,6 +111,20 @@ def build_manifest(
     return manifest, Counts(read=len(fresh), reused=len(kept), gone=len(set(old) - present))
 
 
+def _workers_worth(paths: Sequence[Path]) -> int:
+    """Return how many processes pay: starting them takes seconds, in which one reads some hundred megabytes."""
+    size = 0
+    for path in paths:
+        try:
+            files = list(path.iterdir()) if path.is_dir() else [path]
+            size += sum(file.stat().st_size for file in files)
+        except OSError:
+            continue  # the reader will say what is wrong with it
+        if size > _WORTH_A_POOL_BYTES:
+            return default_workers()
+    return 1
+
+
 def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
     if row["error"] is not None or source.error is not None or (depth == "full" and row["content_hash"] is None):
         return False
@@ -125,109 +140,5 @@ def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
     return same
 
 
-def _series(
-    files: Sequence[Path],
-    root: Path,
-    old: Mapping[tuple[str, ...], Mapping[str, Any]],
-    marks: Mapping[str, str],
-    workers: int,
-) -> tuple[list[Source], dict[str, str]]:
-    """Group DICOM files to series, one branch of the tree after the other; branches that did not change are kept.
-
-    Returns:
-        The sources, and for each branch a mark of its files that the next run compares.
-    """
-    branches: defaultdict[str, list[Path]] = defaultdict(list)
-    common = Path(os.path.commonpath([str(path.parent) for path in files])) if files else root
-    for path in files:
-        inside = path.relative_to(common).parts
-        branches[str(common / inside[0]) if len(inside) > 1 else str(common)].append(path)
-    new_marks = {name: _mark(paths) for name, paths in branches.items()}
-    sources: list[Source] = []
-    todo: dict[int, tuple[Sequence[Path], Path]] = {}
-    for place, (name, paths) in enumerate(branches.items()):
-        if marks.get(name) != new_marks[name]:
-            todo[place] = (paths, root)
-            continue
-        inside_branch = {str(path) for path in paths}
-        sources += [_source_of(row, root) for key, row in old.items() if inside_branch.issuperset(key)]
-    for _, found in _map(dicom_sources, todo, workers, _crashed_branch):
-        sources += found
-    return _rejoined(sources, root), new_marks
-
-
-def _rejoined(sources: list[Source], root: Path) -> list[Source]:
-    """Return the sources as they are: branches are whole patients, studies or series by every usual export."""
-    return sorted(sources, key=lambda source: (source.relative, source.paths))
-
-
-def _mark(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        try:
-            stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        except OSError as error:
-            digest.update(f"{path}\0{error.errno}\n".encode())
-    return digest.hexdigest()
-
-
-def _source_of(row: Mapping[str, Any], root: Path) -> Source:
-    path = Path(row["path"])
-    relative = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    if row["error"] is not None:
-        flags = tuple(flag for flag in row["flags"] if flag == "set-aside")
-        return Source(path=path, relative=relative, flags=flags, error=row["error"])
-    return Source(path=path, paths=tuple(Path(p) for p in row["paths"]), relative=relative)
-
-
 def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:
-    from dataclasses import replace
-
     return describe(replace(job[0], error=_CRASHED))
-
-
-def _crashed_branch(job: tuple[Any, ...]) -> list[Source]:
-    paths, root = job
-    first = paths[0]
-    return [Source(path=first, relative=first.relative_to(root).as_posix(), error=_CRASHED)]
-
-
-def _map(
-    work: Callable[..., Any],
-    jobs: Mapping[int, tuple[Any, ...]],
-    workers: int,
-    crashed: Callable[[tuple[Any, ...]], Any],
-) -> Iterator[tuple[int, Any]]:
-    """Do the jobs and yield (number, result) as they end; a job that kills its process yields ``crashed(job)``."""
-    if workers <= 1 or len(jobs) <= 1:
-        for number, job in jobs.items():
-            yield number, work(*job)
-        return
-    left = dict(jobs)
-    try:
-        for number, result in _pooled(work, jobs, min(workers, len(jobs))):
-            del left[number]
-            yield number, result
-    except BrokenProcessPool:
-        # One file killed a worker and took the pool along. Those left go on alone, so that only the culprit is lost.
-        for number, job in left.items():
-            try:
-                yield from _pooled(work, {number: job}, 1)
-            except BrokenProcessPool:
-                yield number, crashed(job)
-
-
-def _pooled(work: Callable[..., Any], jobs: Mapping[int, tuple[Any, ...]], workers: int) -> Iterator[tuple[int, Any]]:
-    # Spawned, not forked: readers start threads, and a fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: dict[Future[Any], int] = {}
-        queue = iter(jobs.items())
-        while True:
-            # A few jobs ahead, not all: a broken pool then loses little, and the queue stays small.
-            while len(waiting) < 4 * workers and (item := next(queue, None)) is not None:
-                waiting[pool.submit(work, *item[1])] = item[0]
-            if not waiting:
-                return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                yield waiting.pop(future), future.result()

@@ -132,8 +132,9 @@ class Manifest:
         return replace(self, frame=frame)
 
     def summary(self) -> dict[str, Any]:
-        """Return counts: scans, patients, labelled, unreadable, and scans by modality and by split."""
+        """Return counts: scans, patients, labelled, unreadable, set aside, and scans by modality and by split."""
         good = self.usable().frame
+        aside = self.frame.filter(pl.col("error").is_not_null() & pl.col("flags").list.contains("set-aside")).height
 
         def counted(column: str) -> dict[str, int]:
             groups = good.group_by(column).len().sort(column)
@@ -143,7 +144,8 @@ class Manifest:
             "scans": good.height,
             "patients": good["patient"].n_unique() if good.height else 0,
             "labelled": int(good["label_path"].is_not_null().sum()),
-            "unreadable": self.frame.height - good.height,
+            "unreadable": self.frame.height - good.height - aside,
+            "set_aside": aside,
             "modalities": counted("modality"),
             "splits": counted("split"),
         }

@@ -30,6 +30,7 @@ class Source:
         patient: Patient key that an importer gives; empty where the rules of `patients` decide.
         study: Study or session that an importer gives.
         split: Split that an importer gives; empty where the split is still to be drawn.
+        series: Hash that a DICOM series is known by; empty for other formats.
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
     """
@@ -42,6 +43,7 @@ class Source:
     patient: str = ""
     study: str = ""
     split: str = ""
+    series: str = ""
     flags: tuple[str, ...] = ()
     error: str | None = None
 

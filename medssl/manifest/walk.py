@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -14,9 +14,8 @@ from medssl.manifest.labels import Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
 from medssl.manifest.sources import Found, Source
 
-__all__ = ["SET_ASIDE", "Tree", "dicom_sources", "find_files", "find_scans"]
+__all__ = ["Tree", "find_files", "find_scans"]
 
-SET_ASIDE = "set-aside"
 _NOT_SCANS = {".json", ".csv", ".tsv", ".txt", ".md", ".cfg", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py",
               ".yaml", ".yml", ".log", ".zip", ".tar", ".gz", ".bz2", ".7z", ".xlsx", ".docx", ".parquet", ".bval",
               ".bvec", ".raw", ".zraw", ".npy", ".pt", ".pkl"}  # fmt: skip
@@ -73,7 +72,7 @@ def find_files(root: Path) -> Tree:
 
 
 def find_scans(scans: Path) -> tuple[Found, Tree]:
-    """Find the scans of a folder, of one file or of a CSV; DICOM files are left to `dicom_sources`.
+    """Find the scans of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
 
     Raises:
         ManifestError: There is no such file or folder, or the CSV lists no paths.
@@ -103,26 +102,6 @@ def find_scans(scans: Path) -> tuple[Found, Tree]:
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
     found = Found(sources=tuple(sources), classes=hints.classes, notes=hints.notes, layout=hints.layout or "tree")
     return found, tree
-
-
-def dicom_sources(paths: Sequence[Path], root: Path) -> list[Source]:
-    """Group DICOM files to series; damaged files and objects that are no volumes become sources with a reason.
-
-    Args:
-        paths: The files.
-        root: Where the walk began.
-    """
-    from medssl.formats.dicom import SetAsideError, group_files
-
-    series, errors = group_files(paths)
-    sources = [
-        Source(path=one.header.path, paths=one.header.paths, relative=_relative(one.header.path, root))
-        for one in series
-    ]
-    for error in errors:
-        flags = (SET_ASIDE,) if isinstance(error, SetAsideError) else ()
-        sources.append(Source(path=error.path, relative=_relative(error.path, root), flags=flags, error=error.reason))
-    return sources
 
 
 def _walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[Path]:

@@ -1,0 +1,153 @@
+"""DICOM files of a tree to series, branch by branch, and again only where a branch has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medssl.manifest.pool import run_jobs
+from medssl.manifest.sources import Source
+
+__all__ = ["SET_ASIDE", "group_branch", "series_sources"]
+
+SET_ASIDE = "set-aside"
+_CRASHED = "The process that read this folder's DICOM headers died; a file in it is damaged, or memory ran out."
+Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
+
+
+def series_sources(
+    files: Sequence[Path], root: Path, *, old: Rows, marks: Mapping[str, str], workers: int
+) -> tuple[list[Source], dict[str, str]]:
+    """Group DICOM files to series.
+
+    A branch is a folder where the tree first divides: usually a patient. Branches are read in parallel; a series whose
+    slices lie in several is joined afterwards.
+
+    Args:
+        files: All DICOM files.
+        root: Where the walk began.
+        old: Rows of an earlier manifest by their files.
+        marks: Branch -> mark of its files, of the earlier run.
+        workers: Processes.
+
+    Returns:
+        The sources, sorted, and the marks for the next run.
+    """
+    branch_of = _branches(files)
+    branches: defaultdict[str, list[Path]] = defaultdict(list)
+    for path, name in branch_of.items():
+        branches[name].append(Path(path))
+    new_marks = {name: _mark(paths) for name, paths in branches.items()}
+    kept = _unchanged(branch_of, old, {name for name, mark in new_marks.items() if marks.get(name) == mark})
+    sources = [
+        _source_of_row(row, root)
+        for key, row in old.items()
+        if any(path in branch_of for path in key) and all(branch_of.get(path) in kept for path in key)
+    ]
+    jobs = {n: (paths, root) for n, (name, paths) in enumerate(branches.items()) if name not in kept}
+    for _, found in run_jobs(group_branch, jobs, workers=workers, crashed=_crashed):
+        sources += found
+    return sorted(_joined(sources, root), key=lambda source: (source.relative, source.paths)), new_marks
+
+
+def group_branch(paths: Sequence[Path], root: Path) -> list[Source]:
+    """Group files to series; damaged files and objects that are no volumes become sources with a reason.
+
+    Args:
+        paths: The files.
+        root: Where the walk began.
+    """
+    from medssl.formats.dicom import SetAsideError, group_files
+
+    series, errors = group_files(paths)
+    sources = [
+        Source(
+            path=one.header.path,
+            paths=one.header.paths,
+            relative=_relative(one.header.path, root),
+            series=one.header.fields.get("series", ""),
+        )
+        for one in series
+    ]
+    for error in errors:
+        flags = (SET_ASIDE,) if isinstance(error, SetAsideError) else ()
+        sources.append(Source(path=error.path, relative=_relative(error.path, root), flags=flags, error=error.reason))
+    return sources
+
+
+def _branches(files: Sequence[Path]) -> dict[str, str]:
+    if not files:
+        return {}
+    common = Path(os.path.commonpath([str(path.parent) for path in files]))
+    branch_of = {}
+    for path in files:
+        inside = path.relative_to(common).parts
+        branch_of[str(path)] = str(common / inside[0]) if len(inside) > 1 else str(common)
+    return branch_of
+
+
+def _unchanged(branch_of: Mapping[str, str], old: Rows, same: set[str]) -> set[str]:
+    """Return the branches whose rows may be kept: unchanged, and sharing no series with one that changed."""
+    kept = set(same)
+    while True:
+        lost: set[str] = set()
+        for key in old:
+            touched = {branch_of[path] for path in key if path in branch_of}
+            if touched and (not touched <= kept or any(path not in branch_of for path in key)):
+                lost |= touched & kept
+        if not lost:
+            return kept
+        kept -= lost
+
+
+def _joined(sources: Sequence[Source], root: Path) -> list[Source]:
+    """Group series that were found in several branches once more, over all of their files."""
+    homes: defaultdict[str, list[Source]] = defaultdict(list)
+    for source in sources:
+        if source.series:
+            homes[source.series].append(source)
+    result = [source for source in sources if not source.series]
+    for group in homes.values():
+        folders = {source.path for source in group}
+        if len(group) > 1 and len(folders) > 1:
+            result += group_branch([path for source in group for path in source.paths], root)
+        else:
+            result += group
+    return result
+
+
+def _mark(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        try:
+            stat = path.stat()
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        except OSError as error:
+            digest.update(f"{path}\0{error.errno}\n".encode())
+    return digest.hexdigest()
+
+
+def _source_of_row(row: Mapping[str, Any], root: Path) -> Source:
+    path = Path(row["path"])
+    if row["error"] is not None:
+        flags = tuple(flag for flag in row["flags"] if flag == SET_ASIDE)
+        return Source(path=path, relative=_relative(path, root), flags=flags, error=row["error"])
+    return Source(
+        path=path,
+        paths=tuple(Path(name) for name in row["paths"]),
+        relative=_relative(path, root),
+        series=row["series"] or "",
+    )
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _crashed(job: tuple[Any, ...]) -> list[Source]:
+    paths, root = job
+    return [Source(path=paths[0], relative=_relative(paths[0], root), error=_CRASHED)]

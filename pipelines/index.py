@@ -1,0 +1,153 @@
+"""``medssl index``: a folder of scans to a manifest, one row a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from medssl.errors import DataError
+from medssl.settings import Settings, resolve
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.build import Counts
+    from medssl.manifest.schema import Manifest
+
+__all__ = ["IndexSettings", "index"]
+
+_SHOWN = 8
+
+
+class IndexSettings(Settings):
+    """Settings of ``medssl index``."""
+
+    verb: ClassVar[str] = "index"
+
+    modality: str = Field(
+        default="", pattern=r"^[A-Z]{0,16}$", description="What all scans are (CT, MR), where files do not say it."
+    )
+    patient_pattern: str = Field(
+        default="", description="Regular expression that finds the patient's key in a path; a group is the key."
+    )
+    depth: Literal["full", "header"] = Field(
+        default="full", description="'header' reads no voxels: quick, but no intensities, no hashes of contents."
+    )
+    val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
+    test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
+    seed: int = Field(default=0, description="Seed of the split by patients.")
+    workers: int = Field(default=0, ge=0, description="Processes that read; 0 decides by how much there is to read.")
+    fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
+
+
+def index(
+    scans: str | Path,
+    *,
+    out: str | Path = "manifest.parquet",
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: Any,
+) -> Manifest:
+    """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
+
+    Args:
+        scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz; MSD, nnU-Net or BIDS layouts), one scan, or a CSV.
+        out: The manifest, .parquet or .csv. One that is there is brought up to date.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show index``.
+        dry_run: Only say what is there; read no scan and write nothing.
+        options: Settings by name, such as ``modality="MR"``; ``overrides`` beat them.
+
+    Returns:
+        The manifest; after a dry run, an empty one.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        ManifestError: There is no such folder, or ``out`` holds something else.
+        DataError: There is no scan in the folder, or none that can be read.
+    """
+    from medssl.manifest.build import build_manifest
+    from medssl.manifest.schema import read_manifest, write_manifest
+
+    settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
+    scans, out = Path(scans), Path(out)
+    if dry_run:
+        return _plan(scans, out)
+    previous = None
+    if out.exists():
+        # Read even where everything is made anew: a file that is no manifest is never written over.
+        previous = read_manifest(out)
+        if settings.fresh or previous.root != str(_root(scans)):
+            previous = None
+    with console.progress(None, "scans read") as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.total = total
+            shown.reach(done)
+
+        manifest, counts = build_manifest(
+            scans,
+            previous=previous,
+            depth=settings.depth,
+            workers=settings.workers,
+            modality=settings.modality,
+            patient_pattern=settings.patient_pattern,
+            val=settings.val,
+            test=settings.test,
+            seed=settings.seed,
+            progress=show,
+        )
+    if not len(manifest):
+        raise DataError(
+            f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .npz and DICOM files in the "
+            "folder and below it."
+        )
+    write_manifest(manifest, out)
+    _say(manifest, counts)
+    console.done(out, f"medssl check {out}", **manifest.summary(), read=counts.read, reused=counts.reused)
+    return manifest
+
+
+def _root(scans: Path) -> Path:
+    whole = scans.absolute()
+    return whole if whole.is_dir() else whole.parent
+
+
+def _plan(scans: Path, out: Path) -> Manifest:
+    from medssl.manifest.schema import manifest_of_rows
+    from medssl.manifest.walk import find_scans
+
+    found, tree = find_scans(scans)
+    labels = sum(source.label_path is not None for source in found.sources)
+    console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
+    for note in found.notes:
+        console.say(note)
+    console.done(None, f"medssl index {scans} --out {out}", files=len(found.sources), dicom_files=len(tree.dicom))
+    return manifest_of_rows([])
+
+
+def _say(manifest: Manifest, counts: Counts) -> None:
+    summary: Mapping[str, Any] = manifest.summary()
+    console.say(repr(manifest).splitlines()[0])
+    if counts.reused or counts.gone:
+        gone = f", {counts.gone} are gone" if counts.gone else ""
+        console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
+    for note in manifest.notes:
+        console.warn(note)
+    aside = [row for row in manifest.rows() if row["error"] is not None and "set-aside" in row["flags"]]
+    unreadable = [row for row in manifest.rows() if row["error"] is not None and "set-aside" not in row["flags"]]
+    for row in unreadable[:_SHOWN]:
+        console.warn(f"{row['path']}: {row['error']}")
+    if len(unreadable) > _SHOWN:
+        console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
+    if aside:
+        console.say(f"{len(aside)} DICOM objects are no volumes (localisers, reports) and were set aside")
+    inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
+    if inferred:
+        console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
+    unknown = summary["modalities"].get("unknown", 0)
+    if unknown:
+        console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
