@@ -6,56 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import Field
-
-from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
+from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
 from medssl.evaluation.wording import comparison_rows, structure_rows
 from medssl.formats.files import written_aside
-from medssl.settings import Settings, resolve
+from medssl.settings import resolve
 from pipelines import console
-from pipelines.scored_cases import Reference, find_predictions, read_reference, score_predictions
+from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
+from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 
 __all__ = ["EvaluateSettings", "Evaluation", "FewLabelSettings", "evaluate"]
 
 PROTOCOLS = ("few-label",)
-
-
-class FewLabelSettings(Settings):
-    """Which cells a few-label comparison has."""
-
-    sizes: tuple[int, ...] = Field(default=(1, 2, 4, 8), description="Numbers of labelled patients.")
-    draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
-    seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw.")
-    draw_seed: int = Field(default=0, description="Seed of the draws.")
-    metric: str = Field(default="dice", description="Metric that is compared: dice or iou.")
-    finetune: dict[str, Any] = Field(
-        default_factory=dict, description="Settings of finetune, the same for every arm, such as train.steps."
-    )
-
-
-class EvaluateSettings(Settings):
-    """How predictions are scored."""
-
-    verb: ClassVar[str] = "evaluate"
-
-    tolerance_mm: float = Field(default=1.0, gt=0, description="Tolerance of the surface Dice, mm.")
-    tolerances_mm: dict[str, float] = Field(
-        default_factory=dict, description="Tolerance of single structures by name, mm, in place of tolerance_mm."
-    )
-    structures: tuple[str, ...] | None = Field(
-        default=None, description="Names of the structures to score; None scores all that the data names."
-    )
-    split: str | None = Field(
-        default=None, description="Split to score; None takes 'test', or every labelled case where there is no test."
-    )
-    metrics: tuple[str, ...] = Field(default=("dice", "hd95_mm", "nsd"), description="Metrics that are tested.")
-    level: float = Field(default=0.95, gt=0, lt=1, description="Confidence level of the intervals.")
-    workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
-    few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +98,8 @@ def _evaluate(
         raise DataError(f"{data}: no labelled case in split '{settings.split}'. Choose another with split=NAME.")
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
     predictions = {name: find_predictions(folder) for name, folder in runs.items()}
-    structures = _structures(reference, settings)
-    tolerance = _tolerances(structures, settings)
+    structures = chosen_structures(reference, settings)
+    tolerance = tolerances_of(structures, settings)
     console.say(
         f"{len(reference.truths)} cases, {len(structures)} structures, {len(runs)} "
         f"run{'s' if len(runs) > 1 else ''}: {', '.join(runs)}"
@@ -185,44 +150,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise ConfigError("A run cannot be compared with itself. Name each run once.")
-
-
-def _structures(reference: Reference, settings: EvaluateSettings) -> dict[int, str]:
-    known = dict(reference.classes) or _values_found(reference)
-    if settings.structures is None:
-        return known
-    numbers = {name: value for value, name in known.items()}
-    for name in settings.structures:
-        if name not in numbers:
-            raise ConfigError(f"structures: the data names no '{name}'. {did_you_mean(name, numbers)}")
-    return {numbers[name]: name for name in settings.structures}
-
-
-def _values_found(reference: Reference) -> dict[int, str]:
-    """Name structures by their numbers, from the label maps themselves, where the data names none."""
-    import numpy as np
-
-    from medssl.formats import table
-
-    values: set[int] = set()
-    for truth in reference.truths:
-        try:
-            found = np.unique(table.read(truth.path).values)
-        except (OSError, ValueError, MedSSLError):
-            continue
-        values |= {int(v) for v in found if v > 0}
-    if not values:
-        raise DataError("The label maps hold no structure: every voxel that could be read is background.")
-    return {value: f"structure {value}" for value in sorted(values)}
-
-
-def _tolerances(structures: Mapping[int, str], settings: EvaluateSettings) -> dict[str, float]:
-    for name, tolerance in settings.tolerances_mm.items():
-        if name not in structures.values():
-            raise ConfigError(f"tolerances_mm.{name}: no such structure. {did_you_mean(name, structures.values())}")
-        if tolerance <= 0:
-            raise ConfigError(f"tolerances_mm.{name}: a tolerance is above 0 mm. Got {tolerance}.")
-    return {name: settings.tolerances_mm.get(name, settings.tolerance_mm) for name in structures.values()}
 
 
 def _show(

@@ -17,7 +17,16 @@ from medssl.evaluation.overlap import LabelMap
 from medssl.evaluation.scoring import StructureScore, score_case
 from medssl.formats import table
 
-__all__ = ["Reference", "Truth", "find_predictions", "grid_difference", "read_reference", "score_predictions"]
+__all__ = [
+    "Reference",
+    "Truth",
+    "find_predictions",
+    "grid_difference",
+    "read_labels",
+    "read_reference",
+    "score_map",
+    "score_predictions",
+]
 
 _PREDICTIONS = "predictions"
 
@@ -146,7 +155,8 @@ def score_predictions(
         file = predictions.get(truth.case) or predictions.get(_file_stem(truth.case))
         if file is None:
             raise DataError("there is no prediction for it")
-        return _score_files(truth, file, structures, tolerance_mm)
+        guess, affine = read_labels(file)
+        return score_map(truth, guess, affine, structures=structures, tolerance_mm=tolerance_mm, name=str(file))
 
     rows: dict[str, list[StructureScore]] = {}
     failed: dict[str, str] = {}
@@ -183,17 +193,37 @@ def grid_difference(
     return f"corners up to {apart:.2f} mm apart" if apart > 0.1 * min(geometry.spacing_mm(affine)) else ""
 
 
-def _score_files(
-    truth: Truth, prediction: Path, structures: Mapping[int, str], tolerance_mm: float | Mapping[str, float]
+def score_map(
+    truth: Truth,
+    guess: LabelMap,
+    guess_affine: geometry.Affine,
+    *,
+    structures: Mapping[int, str],
+    tolerance_mm: float | Mapping[str, float],
+    name: str = "the prediction",
 ) -> list[StructureScore]:
-    true, true_affine = _read_labels(truth.path)
-    guess, guess_affine = _read_labels(prediction)
-    difference = grid_difference(true.shape, true_affine, guess.shape, guess_affine)
+    """Score one predicted label map against the label file of its case.
+
+    Args:
+        truth: The case.
+        guess: Predicted label values, (z, y, x), on the grid of the source in any axis order.
+        guess_affine: Its affine.
+        structures: Name of each label value to score.
+        tolerance_mm: Tolerance of the surface Dice: one, or one for each name.
+        name: What the prediction is called in errors.
+
+    Raises:
+        DataError: If the two lie on different grids.
+        FormatError: If the label file cannot be read.
+    """
+    true, true_affine = read_labels(truth.path)
+    turned, affine = geometry.to_canonical(guess, guess_affine)
+    difference = grid_difference(true.shape, true_affine, turned.shape, affine)
     if difference:
-        raise DataError(f"{prediction} lies on another grid than {truth.path}: {difference}")
+        raise DataError(f"{name} lies on another grid than {truth.path}: {difference}")
     return score_case(
         true,
-        guess,
+        np.ascontiguousarray(turned).astype(guess.dtype, copy=False),
         case=truth.case,
         patient=truth.patient,
         structures=structures,
@@ -202,8 +232,12 @@ def _score_files(
     )
 
 
-def _read_labels(path: Path) -> tuple[LabelMap, geometry.Affine]:
-    """Return a label map turned to canonical axes, so that files of other axis orders compare, and its affine."""
+def read_labels(path: Path) -> tuple[LabelMap, geometry.Affine]:
+    """Return a label map turned to canonical axes, so that files of other axis orders compare, and its affine.
+
+    Raises:
+        FormatError: If it cannot be read, or holds anything but whole numbers.
+    """
     if not path.exists():
         raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
     scan = table.read(path)

@@ -1,0 +1,145 @@
+"""Fine-tuning the cells of a few-label comparison through ``finetune``: the same recipe and budget for every arm."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+
+from medssl.engine.card import load_card
+from medssl.errors import ConfigError
+from medssl.settings import flatten, resolve
+from medssl.store.read import Store
+from medssl.tasks.inference import probabilities_of
+from medssl.tasks.source_grid import to_source_grid
+from pipelines import console
+from pipelines.finetune import FinetuneSettings, finetune
+
+if TYPE_CHECKING:
+    from medssl.evaluation.overlap import LabelMap
+
+__all__ = ["CellTrainer", "overrides_of"]
+
+# Set by the protocol, so that every arm has them alike.
+_RESERVED = ("transfer.run", "transfer.from_scratch", "train.seed", "data.")
+
+
+class CellTrainer:
+    """Fine-tunes one cell and predicts with it; what a run folder holds is dropped once it is scored.
+
+    Every arm trains for the same number of steps and is scored with its last weights: no validation scans are used, so
+    none are spent beyond the n that are counted.
+
+    Args:
+        store: The store, with the classes of its labels.
+        runs: The pretraining runs; they share one architecture and one window. Scratch takes those of the first.
+        preset: Preset or settings file of finetune; None for its defaults.
+        settings: Settings of finetune above the preset, nested or dotted.
+
+    Raises:
+        ConfigError: If the runs differ, a setting is wrong, or one is set that the protocol sets.
+        CheckpointError: If a run has not ended.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        runs: Sequence[Path],
+        *,
+        preset: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._store, self._runs, self._preset = store, runs, preset
+        self._overrides = overrides_of(settings or {})
+        _check_same(runs)
+        resolved = resolve(FinetuneSettings, preset=preset, overrides=self._overrides).settings
+        self._inference = resolved.inference
+        wanted = resolved.train.accelerator
+        self._device = "cuda" if wanted in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
+        card = load_card(runs[0])
+        recipe = resolved.model_dump(mode="json", exclude={"data": True, "transfer": {"run", "from_scratch"}})
+        self.recipe: Mapping[str, Any] = {**recipe, "encoder": card.encoder, "card_window": card.window}
+
+    def __call__(
+        self, *, train: Store, start: Path | None, seed: int, folder: Path
+    ) -> tuple[Callable[[Store, int], LabelMap], Callable[[], None]]:
+        """Fine-tune on the labelled scans of ``train``; a run that was killed goes on from its checkpoint.
+
+        Args:
+            train: The labelled scans.
+            start: The pretraining run, None for scratch.
+            seed: Seed of the fine-tuning run.
+            folder: Where the run keeps its checkpoints meanwhile.
+
+        Returns:
+            A function that predicts scan ``index`` of a store as label values on its source's grid, (z, y, x); and one
+            that drops the run's folder.
+        """
+        # finetune speaks to its user at length; here hundreds of runs stand behind one progress bar
+        with console.speaking(console.Manner(quiet=True)), redirect_stdout(io.StringIO()):
+            result = finetune(
+                start or self._runs[0],
+                data=self._store.folder,
+                out=folder,
+                preset=self._preset,
+                overrides=[*self._overrides, f"train.seed={seed}", "data.held_out_scans=0"],
+                from_scratch=start is None,
+                ids=[entry.id for entry in train.entries],
+                predict=[],
+                resume=(folder / "run.yaml").exists(),
+            )
+        task = result.segmenter()
+        network = task.network.to(self._device).eval()
+        structures, window = task.table.to_structure.cpu().numpy(), task.settings.window
+
+        def predict(store: Store, index: int) -> LabelMap:
+            entry = store.entries[index]
+            found = probabilities_of(network, store, index, window, self._inference, device=self._device)
+            chosen: LabelMap = structures[to_source_grid(found, entry.affine, entry.source_shape, entry.source_affine)]
+            return chosen
+
+        return predict, lambda: shutil.rmtree(folder, ignore_errors=True)
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings of finetune as ``key=value``.
+
+    Raises:
+        ConfigError: If one is set that the protocol sets.
+
+    Example:
+        >>> overrides_of({"train": {"steps": 600}})
+        ['train.steps=600']
+    """
+    flat = flatten(settings)
+    wrong = [key for key in flat if key.startswith(_RESERVED)]
+    if wrong:
+        raise ConfigError(
+            f"few_label.finetune.{wrong[0]}: the protocol sets this itself, the same for every arm. "
+            "Draws, seeds and scans are settings of few_label and of the store."
+        )
+    return [f"{key}={_as_yaml(value)}" for key, value in flat.items()]
+
+
+def _as_yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, width=10**9)).removesuffix("...\n").strip()
+
+
+def _check_same(runs: Sequence[Path]) -> None:
+    """Refuse runs of different architectures: scratch could not be the baseline of both."""
+    first = load_card(runs[0])
+    for run in runs[1:]:
+        card = load_card(run)
+        for what, ours, theirs in (("encoder", first.encoder, card.encoder), ("window", first.window, card.window)):
+            if ours != theirs:
+                raise ConfigError(
+                    f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
+                    "architecture and window; compare these in two comparisons."
+                )

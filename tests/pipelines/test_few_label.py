@@ -1,0 +1,292 @@
+"""The few-label protocol as a verb: with a pretended trainer for its book-keeping, and once with real fine-tuning."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from medssl.encoders.table import build_encoder
+from medssl.engine.card import Card, save_encoder
+from medssl.errors import ConfigError, DataError
+from medssl.evaluation.draws import labelled_patients
+from medssl.evaluation.few_label import Cell
+from medssl.formats.nifti import write_nifti
+from medssl.settings import resolve
+from medssl.store.index import write_index
+from medssl.store.write import write_entry
+from pipelines.evaluate import evaluate
+from pipelines.evaluate_settings import EvaluateSettings
+from pipelines.few_label import few_label
+from pipelines.few_label_trainer import CellTrainer, overrides_of
+
+AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 2.0, 5], [0, 0, 0, 1]])
+ENCODER = {"name": "unet", "channels": [4, 8]}
+
+
+def scan_of(index):
+    generator = np.random.default_rng(index)
+    labels = np.zeros((16, 16, 16), np.uint8)
+    z, y, x = generator.integers(2, 7, 3)
+    labels[z : z + 7, y : y + 7, x : x + 6] = 1
+    labels[z : z + 5, y : y + 4, x + 6 : x + 9] = 2
+    values = 2000 + 6000 * (labels == 1) + 12000 * (labels == 2) + generator.normal(0, 400, labels.shape)
+    return values.astype(np.int16), labels
+
+
+def make_store(folder, *, train=6, test=4):
+    entries = []
+    for index in range(train + test):
+        case, split = f"case{index:02d}", "train" if index < train else "test"
+        values, labels = scan_of(index)
+        write_nifti(folder / "labels" / f"{case}.nii.gz", labels, AFFINE)
+        record = write_entry(
+            folder / "store", case, values, AFFINE, labels, modality="MR", patient=f"patient{index:02d}", split=split,
+            label_path=str(folder / "labels" / f"{case}.nii.gz"),
+        )  # fmt: skip
+        entries.append(record.entry)
+    write_index(folder / "store", entries, settings={}, classes={1: "head", 2: "tail"})
+    return folder / "store"
+
+
+def make_run(folder, *, seed=0, encoder=ENCODER):
+    import torch
+
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build_encoder(encoder)
+    card = Card(
+        encoder=encoder, in_channels=1, channels=network.channels, strides=network.strides, window=(16, 16, 16),
+        scale=(0.0, 16384.0), spacing_mm=(2.0, 1.5, 1.5), modality="MR",
+    )  # fmt: skip
+    save_encoder(network, card, folder)
+    return folder
+
+
+@pytest.fixture
+def house(tmp_path):
+    make_store(tmp_path)
+    make_run(tmp_path / "runs/voco")
+    return tmp_path
+
+
+class Pretended:
+    """Knows the truth and shifts it: by a voxel for scratch at n = 1, else not at all."""
+
+    def __init__(self, recipe=1):
+        self.recipe = {"version": recipe}
+        self.calls = []
+
+    def __call__(self, *, train, start, seed, folder):
+        folder.mkdir(parents=True)
+        self.calls.append((start, seed, [entry.patient for entry in train.entries]))
+        shift = 1 if start is None and len(train) == 1 else 0
+
+        def predict(store, index):
+            return np.roll(store.labels(index), shift, axis=2)
+
+        return predict, folder.rmdir
+
+
+def settings_of(*overrides):
+    return resolve(EvaluateSettings, overrides=list(overrides)).settings
+
+
+FEW = ("few_label.sizes=[1,2]", "few_label.draws=3", "few_label.seeds=2")
+
+
+def run(house, trainer, *overrides, **arguments):
+    return few_label(
+        [house / "runs/voco"], data=house / "store", out=house / "few", settings=settings_of(*FEW, *overrides),
+        trainer=trainer, **arguments,
+    )  # fmt: skip
+
+
+def test_every_arm_gets_the_same_patients_and_seeds(house):
+    trainer = Pretended()
+    outcome = run(house, trainer)
+    assert not outcome.missing
+    by_arm = {start: [c[1:] for c in trainer.calls if c[0] == start] for start in (None, house / "runs/voco")}
+    assert by_arm[None] == by_arm[house / "runs/voco"]
+    assert len(by_arm[None]) == 12
+    patients = [f"patient{i:02d}" for i in range(6)]
+    for seed, chosen in by_arm[None]:
+        assert seed in (0, 1)
+        drawn = [set(labelled_patients(patients, len(chosen), draw=d)) for d in range(3)]
+        assert set(chosen) in drawn
+
+
+def test_tables_curve_and_listing(house, capsys):
+    outcome = run(house, Pretended())
+    gains = {row.n: row.result for row in outcome.summary.comparisons}
+    assert gains[1].mean.estimate > 0.1
+    assert gains[1].above == 4
+    assert gains[2].mean.estimate == 0.0
+    assert gains[2].p == 1.0
+    assert sorted(p.name for p in outcome.folder.iterdir()) == [
+        "cells", "few_label.csv", "few_label.json", "few_label.png", "work",
+    ]  # fmt: skip
+    assert [p for p in (outcome.folder / "work").rglob("*") if not p.is_dir()] == []
+    content = json.loads((outcome.folder / "few_label.json").read_text())
+    assert content["summary"]["comparisons"][0]["arm"] == "voco"
+    assert content["missing"] == []
+    lines = (outcome.folder / "few_label.csv").read_text().splitlines()
+    assert lines[0].startswith("arm,n,draw,seed,dice")
+    assert len(lines) == 25
+    printed = capsys.readouterr().out
+    assert "Against scratch" in printed
+    assert "SD over draws" in printed
+
+
+def test_done_cells_are_kept_and_shards_add_up(house, capsys):
+    first, second = Pretended(), Pretended()
+    outcome = run(house, first, shard="1/2")
+    assert len(first.calls) == 12
+    assert len(outcome.missing) == 12
+    assert "12 runs are not done yet" in capsys.readouterr().err
+    outcome = run(house, second, shard="2/2")
+    assert len(second.calls) == 12
+    assert not outcome.missing
+    again = Pretended()
+    run(house, again)
+    assert again.calls == []
+
+
+def test_another_recipe_weights_or_data_are_refused(house):
+    run(house, Pretended())
+    with pytest.raises(ConfigError, match="another recipe"):
+        run(house, Pretended(recipe=2))
+    with pytest.raises(ConfigError, match="another recipe"):
+        run(house, Pretended(), "tolerance_mm=3")
+    (house / "runs/voco/encoder.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ConfigError, match="voco"):
+        run(house, Pretended())
+
+
+def test_more_draws_and_arms_may_be_added(house):
+    run(house, Pretended())
+    make_run(house / "runs/mae", seed=3)
+    trainer = Pretended()
+    outcome = few_label(
+        [house / "runs/voco", house / "runs/mae"], data=house / "store", out=house / "few",
+        settings=settings_of(*FEW, "few_label.draws=4"), trainer=trainer,
+    )  # fmt: skip
+    assert len(trainer.calls) == 2 * 2 * 3 + 12  # draw 3 for three arms, draws 0-2 for the new one
+    assert {row.arm for row in outcome.summary.comparisons} == {"voco", "mae"}
+
+
+def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
+    class Fails(Pretended):
+        def __call__(self, **arguments):
+            if arguments["seed"] == 1 and arguments["start"] is None:
+                raise RuntimeError("out of memory")
+            return super().__call__(**arguments)
+
+    outcome = run(house, Fails())
+    assert len(outcome.failed) == 6
+    assert Cell(arm="scratch", n=1, draw=0, seed=1) in outcome.failed
+    assert "out of memory" in capsys.readouterr().err
+    # pairs that lack a partner are left out of the comparison, not of the means
+    voco = next(row for row in outcome.summary.sizes if row.arm == "voco")
+    assert voco.cells == 6
+
+
+def test_all_cells_failing_is_an_error(house):
+    class Fails(Pretended):
+        def __call__(self, **arguments):
+            raise RuntimeError("no such device")
+
+    with pytest.raises(DataError, match="no such device"):
+        run(house, Fails())
+
+
+def test_dry_run_writes_nothing(house):
+    before = sorted(house.rglob("*"))
+    outcome = run(house, Pretended(), dry_run=True)
+    assert sorted(house.rglob("*")) == before
+    assert len(outcome.missing) == 24
+
+
+def test_impossible_comparisons(house, tmp_path):
+    with pytest.raises(DataError, match="1 to 6"):
+        run(house, Pretended(), "few_label.sizes=[1,8]")
+    with pytest.raises(ConfigError, match=r"few_label\.metric"):
+        run(house, Pretended(), "few_label.metric=accuracy")
+    with pytest.raises(DataError, match="'val'"):
+        run(house, Pretended(), "split=val")
+    with pytest.raises(DataError, match=r"encoder\.safetensors"):
+        few_label([house], data=house / "store", out=house / "few", settings=settings_of(*FEW), trainer=Pretended())
+    with pytest.raises(ConfigError, match="Two arms"):
+        few_label([house / "runs/voco"] * 2, data=house / "store", out=house / "few", settings=settings_of(*FEW),
+                  trainer=Pretended())  # fmt: skip
+    leaky = tmp_path / "leaky"
+    make_store(leaky)
+    content = json.loads((leaky / "store/store.json").read_text())
+    content["entries"][0]["patient"] = content["entries"][-1]["patient"]
+    (leaky / "store/store.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="1 patients are both"):
+        few_label([house / "runs/voco"], data=leaky / "store", out=house / "few", settings=settings_of(*FEW),
+                  trainer=Pretended())  # fmt: skip
+
+
+def test_settings_that_the_protocol_sets_are_refused(house):
+    assert overrides_of({"train": {"steps": 7}, "segmentation.window": (16, 16, 16)}) == [
+        "train.steps=7", "segmentation.window=[16, 16, 16]",
+    ]  # fmt: skip
+    for key in ("train.seed", "data.labels", "transfer.run", "transfer.from_scratch"):
+        with pytest.raises(ConfigError, match=key):
+            overrides_of({key: 1})
+    from medssl.store.read import Store
+
+    store = Store.open(house / "store")
+    with pytest.raises(ConfigError, match="steps"):
+        CellTrainer(store, [house / "runs/voco"], settings={"train": {"step": 7}})
+    make_run(house / "runs/wide", encoder={"name": "unet", "channels": [8, 16]})
+    with pytest.raises(ConfigError, match="two comparisons"):
+        CellTrainer(store, [house / "runs/voco", house / "runs/wide"])
+
+
+REAL = ["few_label.sizes=[1]", "few_label.draws=2", "few_label.finetune.train.steps=30",
+        "few_label.finetune.train.batch_size=2", "few_label.finetune.train.lr=0.01"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_real_fine_tuning_from_the_command_of_the_verb(house, capsys):
+    outcome = evaluate(house / "runs/voco", data=house / "store", out=house / "few", protocol="few-label",
+                       overrides=REAL)  # fmt: skip
+    assert not outcome.failed
+    assert {row.arm for row in outcome.summary.sizes} == {"scratch", "voco"}
+    assert all(0.1 < row.mean.estimate <= 1 for row in outcome.summary.sizes)
+    assert not list((house / "few/work").rglob("*.safetensors"))
+    printed = capsys.readouterr().out
+    assert printed.count("wrote") == 3  # one line a file of the comparison, none for each run
+    # the same again is bit for bit the same
+    again = evaluate(house / "runs/voco", data=house / "store", out=house / "again", protocol="few-label",
+                     overrides=REAL)  # fmt: skip
+    assert again.summary == outcome.summary
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(house):
+    command = [sys.executable, "-c", "import sys; from pipelines.evaluate import evaluate; "
+               f"evaluate({str(house / 'runs/voco')!r}, data={str(house / 'store')!r}, out={str(house / 'few')!r}, "
+               f"protocol='few-label', overrides={REAL!r})"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    began = time.monotonic()
+    while not list((house / "few/cells").rglob("*.json")) and time.monotonic() - began < 120:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = {p: p.read_bytes() for p in (house / "few/cells").rglob("*.json") if not p.name.startswith(".")}
+    assert done
+    outcome = evaluate(house / "runs/voco", data=house / "store", out=house / "few", protocol="few-label",
+                       overrides=REAL)  # fmt: skip
+    assert not outcome.missing
+    assert all(p.read_bytes() == content for p, content in done.items())
