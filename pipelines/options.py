@@ -13,7 +13,21 @@ from medssl.errors import MedSSLError
 from pipelines import console
 from pipelines.verbs import function_of
 
-__all__ = ["AsJson", "DryRun", "Out", "Overrides", "Overwrite", "Quiet", "Resume", "Verbose", "call", "split_overrides"]
+__all__ = [
+    "EXIT_FINDINGS",
+    "EXIT_INTERRUPTED",
+    "AsJson",
+    "DryRun",
+    "Out",
+    "Overrides",
+    "Overwrite",
+    "Preset",
+    "Quiet",
+    "Resume",
+    "Verbose",
+    "call",
+    "split_overrides",
+]
 
 EXIT_FINDINGS = 1
 EXIT_USER_ERROR = 2
@@ -24,6 +38,7 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings, such as train.steps=500; see them all with: medssl show VERB."),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
+Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME|FILE", help="Settings: a preset or a YAML file.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier run left in --out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
@@ -51,6 +66,9 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
             except KeyboardInterrupt as interrupt:
                 console.fail("Interrupted", "interrupted")
                 raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+            except SystemExit as stop:  # a training run that was told to stop, and has said how to go on
+                console.fail("Interrupted", "stopped before the end")
+                raise typer.Exit(EXIT_INTERRUPTED if stop.code is None else int(stop.code)) from stop
     except BrokenPipeError:
         # The reader of our output has gone (`medssl list | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -253,22 +253,23 @@ def _choose_scans(store: Store, settings: PretrainSettings) -> _Scans:
 
 def _build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
     """Build the method; weights to start from go into the encoder first, so that a teacher copies them."""
-    torch.manual_seed(int(numpy_generator(settings.train.seed, 0, 0, _INITIAL).integers(1 << 62)))
-    encoder: Encoder = build_encoder(settings.encoder)
-    if init_from is not None:
-        wanted = settings.encoder.model_dump(mode="json")
-        changed = differences(load_card(init_from).encoder, wanted)
-        if changed:
-            listed = ", ".join(f"{key}: {theirs} there, {ours} here" for key, theirs, ours in changed)
-            raise CheckpointError(f"{init_from}: its encoder is another than this run's ({listed}).")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(numpy_generator(settings.train.seed, 0, 0, _INITIAL).integers(1 << 62)))
+        encoder: Encoder = build_encoder(settings.encoder)
+        if init_from is not None:
+            wanted = settings.encoder.model_dump(mode="json")
+            changed = differences(load_card(init_from).encoder, wanted)
+            if changed:
+                listed = ", ".join(f"{key}: {theirs} there, {ours} here" for key, theirs, ours in changed)
+                raise CheckpointError(f"{init_from}: its encoder is another than this run's ({listed}).")
+            try:
+                encoder.load_state_dict(load_weights(init_from), strict=True)
+            except RuntimeError as error:
+                raise CheckpointError(f"{init_from}: its weights do not fit this run's encoder. {error}") from error
         try:
-            encoder.load_state_dict(load_weights(init_from), strict=True)
-        except RuntimeError as error:
-            raise CheckpointError(f"{init_from}: its weights do not fit this run's encoder. {error}") from error
-    try:
-        return build_method(settings.method, encoder)
-    except ValueError as error:
-        raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
+            return build_method(settings.method, encoder)
+        except ValueError as error:
+            raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
 
 
 def _open_run(out: Path, resolved: Resolved[PretrainSettings], *, resume: bool, overwrite: bool) -> Run:

@@ -54,7 +54,8 @@ def setting_docs(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDo
             yield SettingDoc(key, _default(field), _allowed(model, name), field.description or meanings.get(name, ""))
             continue
         default = None if field.default_factory_takes_validated_data else field.get_default(call_default_factory=True)
-        yield SettingDoc(key, _kind(default), _choices(members), field.description or meanings.get(name, ""))
+        meaning = field.description or meanings.get(name, "") or _purpose(members)
+        yield SettingDoc(key, _kind(default), _choices(members), meaning)
         for member in members:
             inner = f"{key}." if len(members) == 1 else f"{key}[{_kind_of(member)}]."
             yield from setting_docs(member, inner)
@@ -96,6 +97,13 @@ def _type_name(annotation: Any) -> str:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"mapping to {_type_name(inner[1])}"
     return _PLAIN_TYPES.get(annotation, getattr(annotation, "__name__", str(annotation)).lower())
+
+
+def _purpose(members: list[type[BaseModel]]) -> str:
+    """Return what a group of settings is for: its class's first line; for a choice, what the brackets below mean."""
+    if len(members) > 1:
+        return "Which kind, by its name; the settings of each follow."
+    return inspect.cleandoc(members[0].__doc__ or "").partition("\n")[0]
 
 
 def _choices(members: list[type[BaseModel]]) -> str:

@@ -34,6 +34,30 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "cache": Verb(
+        module="pipelines.cache",
+        function="cache",
+        settings="CacheSettings",
+        summary="Write the scans of a manifest as a store that is read by windows.",
+    ),
+    "pretrain": Verb(
+        module="pipelines.pretrain",
+        function="pretrain",
+        settings="PretrainSettings",
+        summary="Pretrain an encoder on unlabelled scans.",
+    ),
+    "finetune": Verb(
+        module="pipelines.finetune",
+        function="finetune",
+        settings="FinetuneSettings",
+        summary="Train a segmenter on labelled scans, from a pretrained encoder or from scratch.",
+    ),
+    "evaluate": Verb(
+        module="pipelines.evaluate",
+        function="evaluate",
+        settings="EvaluateSettings",
+        summary="Score predictions with intervals, and test them against other runs.",
+    ),
     "list": Verb(
         module="pipelines.list_things",
         function="list_things",

@@ -73,10 +73,16 @@ class VoCoSettings(Settings):
     final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
     student_bases: bool = Field(False, description="Whether the student sees the base crops too.")
     both_directions: bool = Field(False, description="Average student-teacher and teacher-student similarities.")
-    positive: Literal["overlap", "equal", "all"] = "overlap"
-    negative: Literal["square", "log"] = "log"
-    regulariser: Literal["bases", "distant_crops", "none"] = "distant_crops"
-    regulariser_power: Literal[1, 2] = 2
+    positive: Literal["overlap", "equal", "all"] = Field(
+        "overlap",
+        description="Weight of the bases that a crop touches: their overlap; one and the same; or the paper's loss "
+        "over all pairs, which has no negative term.",
+    )
+    negative: Literal["square", "log"] = Field("log", description="Penalty on bases that a crop does not touch.")
+    regulariser: Literal["bases", "distant_crops", "none"] = Field(
+        "distant_crops", description="What is pushed towards being orthogonal: base crops, crops far apart, or nothing."
+    )
+    regulariser_power: Literal[1, 2] = Field(2, description="Power of that push: 1 as printed, 2 as released.")
     inter: Literal["none", "teacher", "position"] = Field(
         "teacher",
         description="Contrast with the base crops of another scan: none; the teacher's similarities as targets; or "

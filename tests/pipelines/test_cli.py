@@ -1,0 +1,265 @@
+"""The command line: its frozen surface, its exit codes, and that every command fits the function it calls."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from medssl.errors import DataError
+from pipelines import doctor, options
+from pipelines.cli import app, surface
+from pipelines.options import call, split_overrides
+from pipelines.setting_docs import setting_docs
+from pipelines.verbs import VERBS, function_of, settings_of
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests/golden/cli.txt"
+# One call of every command with all that it can be given, to bind to the signature of its function.
+FULL_CALLS: dict[str, str] = {
+    "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
+    "pretrain": "voco --data s --out r a=1 --method voco --devices 2 --init-from q --resume --overwrite --dry-run",
+    "finetune": "r a=1 --data s --out o --preset p --task segmentation --from-scratch --labels 4 --draw 1 "
+    "--predict test --devices 2 --resume --overwrite --dry-run",
+    "evaluate": "r --data s --out o --against a --against b --protocol few-label --shard 1/2 --preset x --dry-run a=1",
+    "list": "methods",
+    "show": "voco",
+    "validate": "my.yaml a=1 --for pretrain",
+    "copy": "voco my.yaml --dry-run",
+    "doctor": "--out .",
+}
+
+
+@pytest.fixture
+def run():
+    runner = CliRunner()
+
+    def invoke(*words: str):
+        return runner.invoke(app, list(words))
+
+    return invoke
+
+
+def test_surface_is_the_frozen_one():
+    """A command line is a promise to scripts. After a change that is meant: make golden."""
+    assert surface() == GOLDEN.read_text(encoding="utf-8"), "the surface has changed; if it is meant, run: make golden"
+
+
+def test_every_verb_is_a_command_and_the_other_way_round():
+    assert {command.name for command in app.registered_commands} == set(VERBS) == set(FULL_CALLS)
+
+
+@pytest.mark.parametrize("verb", FULL_CALLS)
+@pytest.mark.parametrize("flags", [[], ["--json"], ["-q"], ["-v"]])
+def test_commands_fit_the_functions_they_call(run, monkeypatch, verb, flags):
+    real = function_of(verb)
+    bound = []
+
+    def record(*args, **kwargs):
+        bound.append(inspect.signature(real).bind(*args, **kwargs))
+
+    monkeypatch.setattr(options, "function_of", lambda name: record)
+    outcome = run(verb, *FULL_CALLS[verb].split(), *flags)
+    # A command may read the answer to choose its exit code; there is none here, so only the call itself is looked at.
+    assert len(bound) == 1, outcome.output
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_of_use(run, verb):
+    outcome = run(verb, "--help")
+    assert outcome.exit_code == 0
+    assert "For example" in outcome.output
+    assert f"medssl {verb}" in outcome.output
+    assert "--json" in outcome.output
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if VERBS[verb].settings])
+def test_every_setting_is_explained(verb):
+    cls = settings_of(verb)
+    silent = [doc.key for doc in setting_docs(cls) if not doc.meaning and not doc.key.endswith("name")]
+    assert not silent
+
+
+def test_mistyped_words_get_a_suggestion(run):
+    assert "Did you mean 'show'?" in run("shw").output
+    assert "--json" in run("show", "voco", "--jsn").output
+    assert "Did you mean 'voco'?" in run("show", "vocco").output
+    assert run("shw").exit_code == 2
+
+
+def test_a_mistake_of_the_user_is_one_sentence_without_traceback(run):
+    outcome = run("show", "vocco")
+    assert outcome.exit_code == 2
+    assert "Traceback" not in outcome.output
+    assert outcome.stderr.startswith("error: Nothing is called 'vocco'")
+
+
+def test_a_mistake_is_in_the_json_object_too(run):
+    outcome = run("show", "vocco", "--json")
+    assert outcome.exit_code == 2
+    assert json.loads(outcome.stdout)["error"]["kind"] == "ConfigError"
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError("too few"), 2), (KeyboardInterrupt(), 130)])
+def test_exit_codes(monkeypatch, error, code):
+    import typer
+
+    def fails():
+        raise error
+
+    monkeypatch.setattr(options, "function_of", lambda name: fails)
+    with pytest.raises(typer.Exit) as caught:
+        call("list", as_json=False, quiet=False, verbose=False)
+    assert caught.value.exit_code == code
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    def fails():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(options, "function_of", lambda name: fails)
+    with pytest.raises(ZeroDivisionError):
+        call("list", as_json=False, quiet=False, verbose=False)
+
+
+def test_overrides_in_the_place_of_an_optional_positional(tmp_path):
+    assert split_overrides("train.steps=3", ["seed=1"]) == (None, ["train.steps=3", "seed=1"])
+    assert split_overrides("runs/a", None) == ("runs/a", [])
+    assert split_overrides(None, None) == (None, [])
+    odd = tmp_path / "a=b"
+    odd.mkdir()
+    assert split_overrides(str(odd), ["seed=1"]) == (str(odd), ["seed=1"])
+
+
+@pytest.mark.parametrize("kind", ["presets", "methods", "encoders", "formats", "verbs"])
+def test_lists(run, kind):
+    listed = json.loads(run("list", kind, "--json").stdout)[kind]
+    assert len(listed) >= 3
+    assert all(row["name"] for row in listed)
+
+
+def test_list_of_nothing_known(run):
+    assert "Did you mean 'methods'?" in run("list", "method").output
+
+
+@pytest.mark.parametrize(("name", "key"), [("voco", "momentum"), ("unet", "channels")])
+def test_show_names_every_setting(run, name, key):
+    shown = json.loads(run("show", name, "--json").stdout)
+    (row,) = [setting for setting in shown["settings"] if setting["key"] == key]
+    assert row["meaning"]
+    assert row["default"]
+
+
+def test_copy_validates_and_never_writes_over(run, tmp_path):
+    target = tmp_path / "sub" / "voco.yaml"
+    assert run("copy", "pretrain/voco", str(target), "--dry-run").exit_code == 0
+    assert not target.exists()
+    copied = run("copy", "pretrain/voco", str(target))
+    assert copied.exit_code == 0, copied.output
+    assert f"wrote {target}" in copied.output
+    assert target.read_text("utf-8") == (ROOT / "configs/pretrain/voco.yaml").read_text("utf-8")
+    target.write_text("mine\n", encoding="utf-8")
+    again = run("copy", "pretrain/voco", str(target))
+    assert again.exit_code == 2
+    assert "not written over" in again.output
+    assert target.read_text("utf-8") == "mine\n"
+
+
+def test_validate_tells_the_verb_from_the_header(run, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("# Command: medssl pretrain mine.yaml\ntrain:\n  steps: 7\n", encoding="utf-8")
+    found = json.loads(run("validate", str(path), "train.lr=0.5", "--json").stdout)
+    assert found["verb"] == "pretrain"
+    assert found["settings"]["train"]["steps"] == 7
+    assert found["origins"]["train.lr"] == "command line"
+    assert found["origins"]["train.steps"] == f"file {path}"
+
+
+def test_validate_names_every_error(run, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("train:\n  setps: 7\n  lr: -1\n", encoding="utf-8")
+    unclear = run("validate", str(path))
+    assert "--for" in unclear.output
+    outcome = run("validate", str(path), "--for", "pretrain")
+    assert outcome.exit_code == 2
+    assert "Did you mean 'train.steps'?" in outcome.output
+    assert "train.lr: found -1; allowed is above 0" in " ".join(outcome.output.split())
+
+
+def test_version_and_bare_call(run):
+    assert run("--version").output.startswith("medssl ")
+    assert "demo" in run().output
+
+
+def test_help_is_quick():
+    """Half a second on a quiet machine; the bound here only catches a heavy library that has crept in."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", "--help"],
+            check=True,
+            capture_output=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        best = min(best, time.perf_counter() - started)
+    assert best < 3.0
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m pipelines.cli show voco | head -n 1"
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ran.stdout.startswith("Method voco")
+    assert "Traceback" not in ran.stderr
+    assert "BrokenPipe" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "fits"),
+    [
+        ("2.9.0", "0.24.1", True),
+        ("2.14.1", "0.29.1", True),
+        ("2.9.0+cu128", "0.24.0+cu128", True),
+        ("2.9.0", "0.23.0", False),
+        ("2.9.0+cpu", "0.24.0", False),
+    ],
+)
+def test_doctor_knows_pairs_of_torch_and_torchvision(torch, vision, fits):
+    assert (doctor.matching_torchvision(torch, vision) == "") is fits
+
+
+def test_doctor_reports_a_broken_pair(monkeypatch):
+    versions = {"torch": "2.9.0+cpu", "torchvision": "0.24.0"}
+    monkeypatch.setattr(doctor.importlib.metadata, "version", versions.__getitem__)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    (finding,) = doctor._pairing()
+    assert finding.fatal
+    assert "reinstall" in finding.hint
+
+
+def test_doctor_names_the_missing_library(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="ImportError: libusb-1.0.so.0: cannot open\n")
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *a, **k: failed)
+    monkeypatch.setattr(doctor, "_has_library", lambda name: name != "usb-1.0")
+    (finding,) = doctor._open3d()
+    assert "libusb" in finding.found
+    assert finding.hint.startswith("apt-get install libusb-1.0-0;")
+    assert not finding.fatal
+
+
+def test_doctor_leaves_nothing_and_finds_this_machine_fit(run, tmp_path):
+    outcome = run("doctor", "--out", str(tmp_path), "--json")
+    assert outcome.exit_code == 0, outcome.output
+    found = json.loads(outcome.stdout)
+    assert found["healthy"] is True
+    assert {row["what"] for row in found["findings"]} >= {"Python", "Packages", "GPU", "Disk", "Window reads"}
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""The console: plain lines off a terminal, one JSON object for programs, silence when asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import console
+from pipelines.console import Manner, Progress, duration, speaking
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(console.time, "monotonic", made.monotonic)
+    return made
+
+
+def test_plain_lines_on_standard_output(capsys):
+    console.say("10 scans")
+    console.warn("one is dark")
+    console.done([Path("a.parquet"), Path("b.json")], "medssl check a.parquet")
+    captured = capsys.readouterr()
+    assert captured.out == "10 scans\nwrote a.parquet\nwrote b.json\nnext: medssl check a.parquet\n"
+    assert captured.err == "warning: one is dark\n"
+
+
+def test_json_is_one_object_and_messages_go_aside(capsys):
+    with speaking(Manner(as_json=True)):
+        console.say("10 scans")
+        console.warn("one is dark")
+        console.table("Found", ("What", "How many"), [("scans", 10)])
+        console.tell(score=np.float32(0.5), worst=float("nan"), per_case=np.arange(3), path=Path("x/y"))
+        console.done(Path("a.parquet"), "medssl check a.parquet", split={"train": 3})
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {
+        "warnings": ["one is dark"],
+        "found": [{"what": "scans", "how_many": 10}],
+        "score": 0.5,
+        "worst": None,
+        "per_case": [0, 1, 2],
+        "path": "x/y",
+        "written": ["a.parquet"],
+        "next": "medssl check a.parquet",
+        "split": {"train": 3},
+    }
+    assert captured.out.count("\n") == 1
+    assert captured.err == "10 scans\nwarning: one is dark\n"
+
+
+def test_an_error_is_in_the_object_once(capsys):
+    def fails():
+        with speaking(Manner(as_json=True)):
+            console.tell(scans=3)
+            console.fail("DataError", "no labels")
+            raise SystemExit(2)
+
+    with pytest.raises(SystemExit):
+        fails()
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"scans": 3, "error": {"kind": "DataError", "message": "no labels"}}
+    assert captured.err == "error: no labels\n"
+
+
+def test_quiet_leaves_warnings_and_what_was_written(capsys):
+    with speaking(Manner(quiet=True)):
+        console.say("10 scans")
+        console.detail("and how")
+        console.warn("one is dark")
+        with console.progress(5, "scans read") as shown:
+            shown.advance(5)
+        console.done(Path("a.parquet"), "medssl check a.parquet")
+    captured = capsys.readouterr()
+    assert captured.out == "wrote a.parquet\n"
+    assert captured.err == "warning: one is dark\n"
+
+
+def test_details_are_said_only_when_asked(capsys):
+    console.detail("and how")
+    with speaking(Manner(verbose=True)):
+        console.detail("and why")
+    assert capsys.readouterr().out == "and why\n"
+
+
+def test_facts_of_one_call_do_not_reach_the_next(capsys):
+    console.warn("outside")
+    for name in ("first", "second"):
+        with speaking(Manner(as_json=True)):
+            console.tell(name=name)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"name": "first"},
+        {"name": "second"},
+    ]
+
+
+def test_plain_progress_speaks_every_thirty_seconds(clock, capsys):
+    with console.progress(1000, "steps") as shown:
+        for _ in range(100):
+            clock.now += 1.0
+            shown.advance(10, note="loss 4.31")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "steps 300/1,000 | loss 4.31 | 30 s so far | ETA 1 m 10 s",
+        "steps 600/1,000 | loss 4.31 | 1 m 0 s so far | ETA 40 s",
+        "steps 900/1,000 | loss 4.31 | 1 m 30 s so far | ETA 10 s",
+        "steps 1,000/1,000 | loss 4.31 | done in 1 m 40 s",
+    ]
+
+
+def test_short_work_is_not_worth_a_line(clock, capsys):
+    with console.progress(3, "scans") as shown:
+        clock.now += 1.0
+        shown.advance(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_stopped_work_says_where(clock, capsys):
+    def breaks():
+        with console.progress(None, "scans") as shown:
+            shown.reach(7)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        breaks()
+    assert capsys.readouterr().err == "scans 7 | stopped after 0 s\n"
+
+
+def test_progress_counts_right_from_many_threads():
+    shown = Progress(8000, "windows", stream=io.StringIO(), interval_s=1e9)
+    threads = [threading.Thread(target=lambda: [shown.advance() for _ in range(1000)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shown.count == 8000
+
+
+def test_a_terminal_gets_a_bar_and_a_table(monkeypatch):
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr(console.sys, "stdout", out)
+    monkeypatch.setattr(console.sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    with console.progress(2, "scans read") as shown:
+        shown.advance(2, note="[bracketed] name")
+    console.table("Methods", ("Name", "Paper"), [("voco", "[2024] a paper"), ("none", None)])
+    assert "scans read" in err.getvalue()
+    assert "2/2" in err.getvalue()
+    assert "[bracketed] name" in err.getvalue()
+    assert "[2024] a paper" in out.getvalue()
+    assert "None" not in out.getvalue()
+
+
+def test_plain_tables_line_up(capsys):
+    console.table("Methods", ("Name", "Paper"), [("voco", "2024"), ("reconstruction", "2022")])
+    assert capsys.readouterr().out.splitlines() == [
+        "Methods",
+        "Name            Paper",
+        "voco            2024",
+        "reconstruction  2022",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 m 0 s"), (3600, "1 h 0 m"), (7805, "2 h 10 m")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
