@@ -28,6 +28,7 @@ Affine = npt.NDArray[np.float64]
 Triple = tuple[int, int, int]
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NEGATIVE, _POSITIVE = "LPI", "RAS"
+_TIE = 1e-6  # direction cosines this close are equal: files round them
 _EDGE = 1e-3  # voxels; rounding must not turn the last row of a grid of equal extent into filling
 
 
@@ -40,10 +41,11 @@ def spacing_mm(affine: Affine) -> tuple[float, float, float]:
 def canonical_axes(affine: Affine) -> tuple[Triple, Triple]:
     """Return, for each array axis (x, y, z), the world axis it is nearest to and the sign it runs in.
 
-    Each world axis is used once: the largest direction cosine is matched first, so oblique scans are unambiguous.
+    Each world axis is used once: the largest direction cosine is matched first, so oblique scans are unambiguous. At
+    45 degrees, where two axes are as near, the axis stays where it is; a turned scan is so never turned again.
     """
     directions = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
-    strength = np.abs(directions).copy()
+    strength = np.abs(directions) + _TIE * np.eye(3)
     world, sign = [0, 0, 0], [1, 1, 1]
     for _ in range(3):
         row, column = np.unravel_index(int(np.argmax(strength)), (3, 3))

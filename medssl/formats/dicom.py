@@ -84,7 +84,7 @@ def series_of(paths: Sequence[Path]) -> Series:
     """Return the one series that these files make, such as ``ScanHeader.paths``.
 
     Args:
-        paths: Its files, in any order.
+        paths: Its files, in any order. Files that were left out of the series (copies, duplicates) may be among them.
 
     Raises:
         FormatError: A file cannot be read, or the files make none or several series.
@@ -221,7 +221,8 @@ def _series(group: Sequence[Slice]) -> Series:
         rescaled_dtype(one.pixels.stored_dtype, [one.rescale or (1.0, 0.0) for one in every], bits=one.pixels.bits)
         for one in every
     }
-    paths = tuple(dict.fromkeys(one.path for one in every))
+    # In slice order, then the files that were left out: the same paths give the same series and the same warnings.
+    paths = tuple(dict.fromkeys(one.path for one in (*every, *sorted(group, key=lambda one: str(one.path)))))
     parents = {path.parent for path in paths}
     folder = parents.pop() if len(parents) == 1 else Path(os.path.commonpath([str(path) for path in paths]))
     header = ScanHeader(

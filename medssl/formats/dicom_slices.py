@@ -71,7 +71,8 @@ class Slice:
         path: The file.
         index: Which frame of the file.
         series: Hash of SeriesInstanceUID, "" where there is none.
-        instance: Tells copies of the same slice: hash of SOPInstanceUID and the frame.
+        instance: Tells copies of the same slice: hash of SOPInstanceUID, place and order. The identifier alone would
+            not do: some programs that remove names give all slices the same one.
         plane: Where and how large it is, position aside.
         position: Centre of the first voxel in LPS+ mm, None where the file has none.
         thickness: Distance to the next slice as the header says it, None where it does not.
@@ -196,7 +197,7 @@ def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
     fields = kept_fields(dataset)
     shared = _groups(dataset.get("SharedFunctionalGroupsSequence"))
     frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [None])
-    instance = hashed(str(dataset.get("SOPInstanceUID") or path))
+    instance = str(dataset.get("SOPInstanceUID") or path)
     pixels = Pixels(
         bits=int(dataset.get("BitsStored") or 16),
         allocated=int(dataset.get("BitsAllocated") or 16),
@@ -212,23 +213,25 @@ def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
             found |= _groups([frame])
         slope, intercept = _number(found.get("RescaleSlope")), _number(found.get("RescaleIntercept"))
         spacing = _numbers(found.get("PixelSpacing"), 2)
+        position = _numbers(found.get("ImagePositionPatient"), 3)
+        order = (*(_number(found.get(keyword)) or 0.0 for keyword in _ORDER), float(index))
         yield Slice(
             path=path,
             index=index,
             series=fields.get("series", ""),
-            instance=f"{instance}/{index}",
+            instance=hashed(f"{instance} {position} {order}"),
             plane=Plane(
                 rows=int(dataset.Rows),
                 columns=int(dataset.Columns),
                 cosines=_numbers(found.get("ImageOrientationPatient"), 6),
                 spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
             ),
-            position=_numbers(found.get("ImagePositionPatient"), 3),
+            position=position,
             thickness=_number(found.get("SpacingBetweenSlices")) or _number(found.get("SliceThickness")),
             rescale=None
             if slope is None and intercept is None
             else (1.0 if slope is None else slope, intercept or 0.0),
-            order=(*(_number(found.get(keyword)) or 0.0 for keyword in _ORDER), float(index)),
+            order=order,
             pixels=pixels,
             fields=fields,
         )

@@ -47,7 +47,10 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
         slices: At least one; of the same rows, columns, orientation and pixel spacing.
     """
     warnings: list[str] = []
-    unique = list({one.instance: one for one in sorted(slices, key=lambda one: (one.order, str(one.path)))}.values())
+    by_instance: dict[str, Slice] = {}
+    for one in sorted(slices, key=lambda one: (one.order, str(one.path))):
+        by_instance.setdefault(one.instance, one)
+    unique = list(by_instance.values())
     if len(unique) < len(slices):
         warnings.append(f"copies: {len(slices) - len(unique)} files are copies of slices of this series; left out")
     plane = unique[0].plane

@@ -29,6 +29,16 @@ def test_canonical_turning_equals_nibabels() -> None:
     assert geometry.orientation(affine) == "RAS"
 
 
+def test_at_45_degrees_a_scan_is_turned_once_at_most() -> None:
+    half = np.sqrt(0.5)
+    tied = np.eye(4)
+    tied[:3, :3] = [[0, 0, 1], [half, half, 0], [half, -half, 0]]
+    once, affine_once = geometry.to_canonical(VALUES, tied)
+    twice, affine_twice = geometry.to_canonical(once, affine_once)
+    np.testing.assert_array_equal(once, twice)
+    np.testing.assert_array_equal(affine_once, affine_twice)
+
+
 def test_itk_speaks_lps() -> None:
     image = sitk.GetImageFromArray(VALUES)
     origin, spacing, direction = geometry.itk_from_affine(AFFINE)

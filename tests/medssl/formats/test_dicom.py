@@ -121,6 +121,23 @@ class TestStack:
         assert kinds(series.header) == ["copies"]
         np.testing.assert_array_equal(dicom.read_series(series).values, VALUES)
 
+    def test_the_files_of_a_header_give_the_same_series_again(self, tmp_path: Path) -> None:
+        paths = write_series(tmp_path, VALUES, AFFINE)
+        shutil.copy(paths[3], tmp_path / "again.dcm")
+        paths[5].unlink()
+        header = only(tmp_path).header
+        assert kinds(header) == ["copies", "missing slices"]
+        again = dicom.series_of(header.paths[::-1]).header
+        assert (again.warnings, again.paths, again.shape) == (header.warnings, header.paths, header.shape)
+        assert header.paths[-1].name in ("again.dcm", "slice-0004.dcm")
+
+    def test_slices_that_all_have_one_identifier_are_no_copies(self, tmp_path: Path) -> None:
+        for path in write_series(tmp_path, VALUES, AFFINE):
+            edit(path, lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3"))
+        series = only(tmp_path)
+        assert kinds(series.header) == []
+        np.testing.assert_array_equal(dicom.read_series(series).values, VALUES)
+
     def test_uneven_distances_are_named(self, tmp_path: Path) -> None:
         paths = write_series(tmp_path, VALUES, AFFINE)
         edit(paths[3], lambda ds: setattr(ds, "ImagePositionPatient", [-10, -20, 43.2]))
@@ -210,6 +227,18 @@ class TestNumbers:
         paths = write_series(tmp_path, values, AFFINE, transfer_syntax=syntax)
         assert pydicom.dcmread(paths[0]).file_meta.TransferSyntaxUID == syntax
         np.testing.assert_array_equal(formats.read(tmp_path).values, values)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_bigendian.dcm"],
+    )
+    def test_slices_that_others_packed(self, name: str) -> None:
+        folder = Path(pydicom.__file__).parent / "data" / "test_files"
+        if not (folder / name).exists():
+            pytest.skip(f"this pydicom comes without {name}")
+        plain, packed = formats.read(folder / "MR_small.dcm"), formats.read(folder / name)
+        np.testing.assert_array_equal(packed.values, plain.values)
+        assert packed.header.shape == (1, 64, 64)
 
     def test_values_below_the_usual_offset_are_signed(self, tmp_path: Path) -> None:
         values = VALUES.copy()
