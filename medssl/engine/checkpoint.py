@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -130,7 +131,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             optimizer=torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
             state=state,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a whole checkpoint ({type(error).__name__}: {error}).") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from medssl.randomness import Stream
 from medssl.windows import WindowBatch
 
 __all__ = ["Loader", "Reporter"]
+
+_DRAW_EVERY_S = 60.0  # drawing takes a second or so: too much for every checkpoint of a quick run
 
 
 class Loader(Protocol):
@@ -58,6 +61,7 @@ class Reporter:
     ) -> None:
         self.fabric, self.method, self.run, self.settings = fabric, method, run, settings
         self._held_out, self._scans, self._on_report = held_out, scans, on_report
+        self._drawn = -math.inf
         self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
 
     def show_views(self, views: Any) -> None:
@@ -121,7 +125,7 @@ class Reporter:
         return {f"held_out/{name}": float(total) / count for name, total in sums.items()}
 
     def save(self, done: int) -> None:
-        """Write a checkpoint and progress.png on the first rank; the others wait."""
+        """Write a checkpoint on the first rank while the others wait; draw progress.png at the end and now and then."""
         if self.run.writes:
             folder = save_checkpoint(
                 self.run.checkpoints,
@@ -132,7 +136,9 @@ class Reporter:
                 keep_last=self.settings.keep_last,
             )
             self.run.log(f"checkpoint {folder.name}")
-            draw_progress(read_metrics(self.run.folder), self.run.folder / "progress.png")
+            if done == self.settings.steps or time.monotonic() - self._drawn >= _DRAW_EVERY_S:
+                draw_progress(read_metrics(self.run.folder), self.run.folder / "progress.png")
+                self._drawn = time.monotonic()
         self.fabric.barrier()
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:

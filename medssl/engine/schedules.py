@@ -27,9 +27,9 @@ class LearningRates:
     rest: Array
 
 
-def _with_warmup(after: Array, warmup: int) -> Array:
-    """Return ``after`` behind a linear rise of ``warmup`` steps from 1/(warmup + 1) of its first value."""
-    rise = np.arange(1, warmup + 1) / (warmup + 1) * (after[0] if len(after) else 1.0)
+def _with_warmup(after: Array, warmup: int, peak: float) -> Array:
+    """Return ``after`` behind a linear rise of ``warmup`` steps from 1/(warmup + 1) of ``peak``."""
+    rise = np.arange(1, warmup + 1) / (warmup + 1) * peak
     return np.concatenate([rise, after])
 
 
@@ -59,7 +59,7 @@ def cosine(steps: int, *, peak: float, warmup: int = 0, final: float = 0.0) -> A
         Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, arXiv:1608.03983.
     """
     warmup = min(warmup, steps)
-    return _with_warmup(final + (peak - final) * 0.5 * (1 + np.cos(np.pi * _remaining(steps, warmup))), warmup)
+    return _with_warmup(final + (peak - final) * 0.5 * (1 + np.cos(np.pi * _remaining(steps, warmup))), warmup, peak)
 
 
 def poly(steps: int, *, peak: float, warmup: int = 0, final: float = 0.0, power: float = 0.9) -> Array:
@@ -70,13 +70,13 @@ def poly(steps: int, *, peak: float, warmup: int = 0, final: float = 0.0, power:
         [1.0, 0.75, 0.5, 0.25]
     """
     warmup = min(warmup, steps)
-    return _with_warmup(final + (peak - final) * (1 - _remaining(steps, warmup)) ** power, warmup)
+    return _with_warmup(final + (peak - final) * (1 - _remaining(steps, warmup)) ** power, warmup, peak)
 
 
 def constant(steps: int, *, peak: float, warmup: int = 0) -> Array:
     """Return a linear rise to ``peak``, which then stays."""
     warmup = min(warmup, steps)
-    return _with_warmup(np.full(steps - warmup, peak), warmup)
+    return _with_warmup(np.full(steps - warmup, peak), warmup, peak)
 
 
 def sawtooth(steps: int, *, peak: float, stage: int, final: float = 0.0) -> LearningRates:

@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from medssl.engine.launch import launch, on_first_rank
+from medssl.engine.run import read_metrics
+from medssl.engine.train_settings import TrainSettings
+from medssl.errors import ConfigError, DataError
+
+
+def test_one_process_on_the_cpu_is_float32():
+    fabric = launch(TrainSettings(accelerator="cpu", devices="auto"))
+    assert fabric.world_size == 1
+    assert fabric.device.type == "cpu"
+    assert fabric._precision.precision == "32-true"
+
+
+def test_more_gpus_than_there_are_is_an_error():
+    with pytest.raises(ConfigError, match=r"train\.devices is 99"):
+        launch(TrainSettings(accelerator="cuda", devices=99))
+
+
+def test_the_first_rank_hands_on_its_result_or_its_error():
+    fabric = Fabric(accelerator="cpu", devices=1)
+
+    def fail():
+        raise DataError("no scans")
+
+    assert on_first_rank(fabric, lambda: 7) == 7
+    with pytest.raises(DataError, match="no scans"):
+        on_first_rank(fabric, fail)
+
+
+def torchrun(tiny, folder, *words):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", tiny.__file__, str(folder), *words,
+    ]  # fmt: skip
+    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(tiny, tmp_path):
+    words = ["steps=20", "--no-dropout"]
+    one = subprocess.run(
+        [sys.executable, tiny.__file__, str(tmp_path / "one"), *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    two = torchrun(tiny, tmp_path / "two", *words)
+    assert two.returncode == 0, two.stderr
+    finals = [torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("one", "two")]
+    for name, value in finals[0].items():
+        assert torch.allclose(value.float(), finals[1][name].float(), atol=1e-5), name
+    rows = [read_metrics(tmp_path / name) for name in ("one", "two")]
+    assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
+    for a, b in zip(*rows, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_of_two_processes_ends_both(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("here")
+    two = torchrun(tiny, tmp_path / "run", "steps=4")
+    assert two.returncode != 0
+    assert "not empty" in two.stderr
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["mine.txt"]
