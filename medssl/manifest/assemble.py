@@ -62,7 +62,7 @@ def assemble(
 
 
 def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: int, known: Mapping[str, str]) -> None:
-    """Fill in the split of every readable row, by patient.
+    """Fill in the split of every readable row, by patient; patients who share a scan share a split.
 
     What a data set states goes first (a patient with one scan in its test folder is a test patient), then what an
     earlier run gave, then the draw.
@@ -74,14 +74,33 @@ def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: in
         seed: Seed of the draw.
         known: Patient -> split of an earlier run.
     """
+    good = [row for row in rows if not row.get("error")]
+    group_of = _groups(good)
+    fixed = {group_of[patient]: split for patient, split in known.items() if patient in group_of}
     stated: dict[str, str] = {}
+    for row in good:
+        if row["split"]:
+            stated.setdefault(group_of[row["patient"]], row["split"])
+    drawn = split_patients(group_of.values(), val=val, test=test, seed=seed, fixed={**fixed, **stated})
     for row in rows:
-        if row["split"] and not row.get("error"):
-            stated.setdefault(row["patient"], row["split"])
-    patients = {row["patient"] for row in rows if not row.get("error")}
-    drawn = split_patients(patients, val=val, test=test, seed=seed, fixed={**known, **stated})
+        row["split"] = "" if row.get("error") else row["split"] or drawn[group_of[row["patient"]]]
+
+
+def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return for each patient the first of those that share a scan with them: copies under two names stay together."""
+    group_of = {row["patient"]: row["patient"] for row in rows}
+
+    def first(patient: str) -> str:
+        while group_of[patient] != patient:
+            patient = group_of[patient]
+        return patient
+
+    owner: dict[str, str] = {}
     for row in rows:
-        row["split"] = "" if row.get("error") else row["split"] or drawn[row["patient"]]
+        if row.get("content_hash") and "constant" not in row["flags"]:
+            low, high = sorted((first(row["patient"]), first(owner.setdefault(row["content_hash"], row["patient"]))))
+            group_of[high] = low
+    return {patient: first(patient) for patient in group_of}
 
 
 def _modality(source: Source, fields: Mapping[str, str], seen: Sequence[str], given: str) -> tuple[str, bool]:

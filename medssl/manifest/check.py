@@ -1,0 +1,326 @@
+"""What is wrong, doubtful or worth knowing in a manifest, each with what to do about it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.manifest.describe import size_and_time
+from medssl.manifest.schema import Manifest
+
+__all__ = ["SEVERITIES", "CheckResult", "Finding", "check_manifest"]
+
+SEVERITIES = ("error", "warning", "info")
+Row = Mapping[str, Any]
+
+_FEW_SLICES, _TOO_FEW_SLICES = 6, 2
+_SMALLEST_MM, _LARGEST_MM = 0.05, 20.0
+_ANISOTROPY = 10.0
+_NON_ORTHOGONAL = 1e-3  # cosine between axes: 0.06 degrees
+_MANY_SCANS = 5
+
+# Flags of the row -> (severity, what, what to do).
+_FLAGS = {
+    "nonfinite": ("error", "{nonfinite} voxels are NaN or infinite", "Write the scan anew, with numbers there."),
+    "constant": ("error", "every voxel has the value {min:g}", "Leave the scan out, or look for what went wrong."),
+    "ct-offset": ("warning", "a CT without negative values (from {min:g} to {max:g})",
+                  "It is probably stored with an offset; convert it to HU."),
+    "looks-like-labels": ("warning", "the voxels look like a label map, and no image goes with it",
+                          "Name it like its image with _seg, put it into labelsTr, or list both in a CSV."),
+    "several-labels": ("warning", "several files claim to be its label; {label_path} was taken",
+                       "Keep one, or say which in a CSV with the columns path and label."),
+    "label-unreadable": ("error", "the label cannot be read", "Mend or remove {label_path}."),
+    "label-shape-differs": ("error", "the label has another shape than the image",
+                            "Resample {label_path} to the image."),
+    "label-affine-differs": ("error", "the label lies elsewhere than the image",
+                             "Look at both in a viewer; then copy the geometry, or resample the label."),
+    "label-empty": ("warning", "the label has no foreground", "Make sure that nothing was to be marked."),
+    "label-non-integer": ("error", "the label holds values that are no classes", "Write the classes as whole numbers."),
+    "modality-inferred": ("info", "the modality {modality} was guessed from voxels or names",
+                          "If it is wrong: medssl index ... modality=MR"),
+    "modality-unknown": ("info", "nothing says what modality it is; intensities are treated as arbitrary",
+                         "Say it: medssl index ... modality=MR"),
+}  # fmt: skip
+# Beginnings of a reader's notes -> (kind, severity, what to do).
+_NOTES = (
+    ("missing slices", "missing-slices", "error", "Export the series again; places beyond a gap are wrong."),
+    ("uneven", "uneven-slices", "warning", "Look at the series; slices may be missing or mixed."),
+    ("duplicate positions", "duplicate-positions", "warning", "Look at the series; several may be mixed."),
+    ("copies", "copied-slices", "info", "Nothing; each slice is used once."),
+    ("damaged files", "damaged-files", "error", "Export the series again."),
+    ("no positions", "no-orientation", "warning", "The order and orientation are guesses; export with full headers."),
+    ("no orientation", "no-orientation", "warning", "Left and right are guesses; convert the scan from its source."),
+    ("no voxel size", "no-voxel-size", "error", "Write the true voxel size into the header."),
+    ("no HU", "no-hu", "warning", "The values are no Hounsfield units; export the series again."),
+    (
+        "voxel sizes disagree",
+        "voxel-sizes-disagree",
+        "warning",
+        "Find out which is right, and write it to both places.",
+    ),
+    ("sform without voxel size", "sform-without-voxel-size", "info", "Nothing; the header's voxel sizes are used."),
+    ("sform", "odd-header", "warning", "Compare the geometry with the source."),
+    ("qform", "odd-header", "info", "Nothing, where the sform is right."),
+    ("label", "", "", ""),  # told by the flag of the label
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the table of problems.
+
+    Attributes:
+        severity: "error", "warning" or "info".
+        kind: Short name, equal for findings of one kind.
+        scan: Id of the scan; empty for what concerns the manifest as a whole.
+        path: Its file or folder.
+        what: What was found.
+        todo: What to do next.
+    """
+
+    severity: str
+    kind: str
+    scan: str
+    path: str
+    what: str
+    todo: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Every finding, errors first.
+
+    Attributes:
+        findings: The findings.
+        summary: Counts of the manifest.
+    """
+
+    findings: tuple[Finding, ...]
+    summary: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return self.count("error") == 0
+
+    def count(self, severity: str) -> int:
+        """Return how many findings are of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def by_kind(self) -> list[tuple[str, str, list[Finding]]]:
+        """Return (severity, kind, findings), errors first, the most frequent kind first."""
+        groups: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            groups[finding.severity, finding.kind].append(finding)
+        order = sorted(groups, key=lambda key: (SEVERITIES.index(key[0]), -len(groups[key]), key[1]))
+        return [(severity, kind, groups[severity, kind]) for severity, kind in order]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``check.json`` holds."""
+        return {
+            "ok": self.ok,
+            "counts": {severity: self.count(severity) for severity in SEVERITIES},
+            "summary": self.summary,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckResult:
+    """Return everything that a person should know before training on these scans.
+
+    Args:
+        manifest: What `medssl index` wrote.
+        look_at_files: Whether to see if files are still there and unchanged.
+    """
+    rows = list(manifest.rows())
+    good = [row for row in rows if row["error"] is None]
+    findings: list[Finding] = []
+    for row in rows:
+        findings += _unreadable(row)
+    per_scan: list[Callable[[Row], Iterator[Finding]]] = [_flagged, _noted, _shape, _geometry, _intensities]
+    for row in good:
+        for rule in per_scan:
+            findings += rule(row)
+        findings += _classes(row, manifest.classes)
+        if look_at_files:
+            findings += _stale(row)
+    for rule_of_all in (_copies, _split_patients, _whole):
+        findings += rule_of_all(good)
+    findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
+    seen = {value for row in good for value in row["label_values"] or ()}
+    for value, name in manifest.classes.items():
+        if seen and value not in seen:
+            findings.append(
+                _of_all("warning", "class-never-occurs", f"no label holds the class {value} ({name})",
+                        "Make sure that the labels are complete.")
+            )  # fmt: skip
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.scan, f.what))
+    return CheckResult(tuple(findings), manifest.summary())
+
+
+def _of(row: Row, severity: str, kind: str, what: str, todo: str) -> Finding:
+    return Finding(severity=severity, kind=kind, scan=row["id"], path=row["path"], what=what, todo=todo)
+
+
+def _of_all(severity: str, kind: str, what: str, todo: str) -> Finding:
+    return Finding(severity=severity, kind=kind, scan="", path="", what=what, todo=todo)
+
+
+def _unreadable(row: Row) -> Iterator[Finding]:
+    if row["error"] is None:
+        return
+    if "set-aside" in row["flags"]:
+        yield _of(row, "info", "set-aside", row["error"], "Nothing.")
+    elif "label-without-image" in row["flags"]:
+        yield _of(row, "warning", "label-without-image", "a label without an image", row["error"])
+    else:
+        yield _of(row, "error", "unreadable", row["error"], "Mend or remove the file, then: medssl index")
+
+
+def _flagged(row: Row) -> Iterator[Finding]:
+    details = [note for note in row["notes"] if note.startswith("label ")]
+    for flag in row["flags"]:
+        if flag not in _FLAGS:
+            continue
+        severity, what, todo = _FLAGS[flag]
+        if flag == "nonfinite" and row["min"] is None:
+            what = "every voxel is NaN or infinite"
+        text = what.format_map(row)
+        about = "; ".join(details) if flag.startswith("label-") and flag != "label-empty" else ""
+        yield _of(row, severity, flag, f"{text}: {about}" if about else text, todo.format_map(row))
+
+
+def _noted(row: Row) -> Iterator[Finding]:
+    for note in row["notes"]:
+        for start, kind, severity, todo in _NOTES:
+            if note.startswith(start):
+                if kind:
+                    yield _of(row, severity, kind, note, todo)
+                break
+        else:
+            yield _of(row, "info", note.partition(":")[0].replace(" ", "-"), note, "Nothing, where this is as meant.")
+
+
+def _shape(row: Row) -> Iterator[Finding]:
+    smallest = min(row["shape"])
+    shape = " x ".join(str(n) for n in row["shape"])
+    if smallest <= _TOO_FEW_SLICES:
+        yield _of(row, "error", "few-slices", f"{smallest} voxels along one axis ({shape})",
+                  "This is no volume; leave it out, or find the rest of it.")  # fmt: skip
+    elif smallest < _FEW_SLICES:
+        yield _of(row, "warning", "few-slices", f"only {smallest} voxels along one axis ({shape})",
+                  "Leave it out unless such thin stacks are what the model is for.")  # fmt: skip
+    if row["frames"] > 1:
+        yield _of(row, "info", "four-dimensional", f"{row['frames']} frames in one file; the first is used",
+                  "Split the file, where the other frames matter.")  # fmt: skip
+
+
+def _geometry(row: Row) -> Iterator[Finding]:
+    spacing, affine = np.array(row["spacing_mm"]), np.array(row["affine"]).reshape(4, 4)
+    said = " x ".join(f"{s:g}" for s in spacing)
+    if not np.isfinite(affine).all() or (spacing <= 0).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        yield _of(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x)", "Mend the header.")
+        return
+    if (spacing < _SMALLEST_MM).any() or (spacing > _LARGEST_MM).any():
+        yield _of(row, "warning", "odd-spacing", f"the voxel size is {said} mm (z, y, x)",
+                  "Is the header in mm? Mend it, where it is not.")  # fmt: skip
+    if spacing.max() / spacing.min() > _ANISOTROPY:
+        yield _of(row, "info", "anisotropic", f"voxels are {spacing.max() / spacing.min():.0f} times longer than wide "
+                  f"({said} mm)", "Choose a spacing for the store that is not isotropic.")  # fmt: skip
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if skew > _NON_ORTHOGONAL:
+        degrees = float(np.degrees(np.arcsin(min(1.0, skew))))
+        what = f"the axes are {degrees:.1f} degrees off a right angle (tilted gantry?)"
+        yield _of(row, "warning", "non-orthogonal", what, "Resample it to a straight grid, where shapes matter.")
+
+
+def _intensities(row: Row) -> Iterator[Finding]:
+    if row["content_hash"] is None:
+        yield _of(row, "info", "voxels-not-read", "only the header was read", "medssl index ... depth=full")
+    elif row["p005"] is not None and row["p005"] == row["p995"] and row["min"] != row["max"]:
+        yield _of(row, "warning", "nearly-constant", f"99 % of the voxels have the value {row['p50']:g}",
+                  "Look at it: this is an almost empty scan.")  # fmt: skip
+
+
+def _classes(row: Row, classes: Mapping[int, str]) -> Iterator[Finding]:
+    values = row["label_values"] or ()
+    if values and min(values) < 0:
+        yield _of(row, "error", "label-negative", f"the label holds the value {min(values)}", "Classes count from 0.")
+    unknown = [value for value in values if classes and value not in classes and value >= 0]
+    if unknown:
+        yield _of(row, "warning", "class-unnamed", f"the label holds {unknown[:5]}, which dataset.json does not name",
+                  "Name the classes in dataset.json, or mend the label.")  # fmt: skip
+
+
+def _stale(row: Row) -> Iterator[Finding]:
+    try:
+        found = [size_and_time(Path(name) for name in row["paths"])]
+        if row["label_path"]:
+            found.append(size_and_time([Path(row["label_path"])]))
+    except OSError:
+        yield _of(row, "error", "gone", "its files are not there any more", "Bring them back, or: medssl index")
+        return
+    known = [(row["size_bytes"], row["mtime_ns"]), (row["label_size_bytes"], row["label_mtime_ns"])]
+    if any(None not in old and old != new for old, new in zip(known, found, strict=False)):
+        yield _of(row, "warning", "changed", "its files changed after the index was made", "medssl index")
+
+
+def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Yield a finding for each scan that is a copy of another one, and for copies that leak between splits."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["content_hash"] and "constant" not in row["flags"]:
+            groups[row["content_hash"]].append(row)
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        first, others = group[0], group[1:]
+        splits = sorted({row["split"] for row in group if row["split"]})
+        for row in others:
+            how = "is the same file as" if row["file_hash"] == first["file_hash"] else "holds the same voxels as"
+            yield _of(row, "warning", "duplicate", f"{how} {first['id']} ({first['path']})", "Keep one of them.")
+            if row["patient"] != first["patient"]:
+                yield _of(row, "warning", "copy-of-another-patient",
+                          f"the same scan counts as patient {row['patient']} here and {first['patient']} there",
+                          "Mend the names, or give patient_pattern to: medssl index")  # fmt: skip
+        if len(splits) > 1:
+            names = ", ".join(row["id"] for row in group[:4])
+            yield _of(first, "error", "leak", f"the same voxels are in the splits {' and '.join(splits)}: {names}",
+                      "Keep one of them, then: medssl index")  # fmt: skip
+
+
+def _split_patients(rows: Sequence[Row]) -> Iterator[Finding]:
+    splits: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["split"]:
+            splits[row["patient"]].add(row["split"])
+    for row in {row["patient"]: row for row in reversed(rows)}.values():
+        if len(splits[row["patient"]]) > 1:
+            where = " and ".join(sorted(splits[row["patient"]]))
+            yield _of(row, "error", "leak", f"patient {row['patient']} is in {where}",
+                      "Give all scans of a patient one split, or let medssl index draw the split.")  # fmt: skip
+
+
+def _whole(rows: Sequence[Row]) -> Iterator[Finding]:
+    if not rows:
+        yield _of_all("error", "nothing-readable", "no scan can be read", "See the reasons above.")
+        return
+    patients = {row["patient"] for row in rows}
+    if len(patients) == 1 and len(rows) >= _MANY_SCANS:
+        yield _of_all("warning", "one-patient", f"all {len(rows)} scans count as one patient ({patients.pop()})",
+                      "If they are not, tell patients apart with: medssl index ... patient_pattern=...")  # fmt: skip
+    splits = Counter(row["split"] for row in rows)
+    for name in ("val", "test"):
+        if splits["train"] and not splits[name]:
+            yield _of_all("info", "empty-split", f"no patient is in the split '{name}'",
+                          f"More patients, or a larger share: medssl index ... {name}=0.2")  # fmt: skip
+    modalities = sorted({row["modality"] for row in rows})
+    if len(modalities) > 1:
+        yield _of_all("info", "mixed-modalities", f"several modalities: {', '.join(modalities)}",
+                      "Index them one by one, where one model is not to learn all.")  # fmt: skip

@@ -1,0 +1,90 @@
+"""``medssl check``: what is wrong with a manifest's scans, as a page and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from medssl.settings import Settings, resolve
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.check import CheckResult
+    from medssl.manifest.schema import Manifest
+
+__all__ = ["CheckSettings", "check"]
+
+
+class CheckSettings(Settings):
+    """Settings of ``medssl check``."""
+
+    verb: ClassVar[str] = "check"
+
+    pictures: int = Field(default=12, ge=0, le=200, description="How many scans to show on the page.")
+    look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
+
+
+def check(
+    manifest: str | Path | Manifest,
+    *,
+    out: str | Path | None = None,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: Any,
+) -> CheckResult:
+    """Look for everything that should be known before training: damage, copies, leaks, odd geometry, bad labels.
+
+    Args:
+        manifest: A manifest, or its file.
+        out: The page; a .json of the same name is written beside it. By default ``check.html`` beside the manifest.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show check``.
+        dry_run: Check and say what was found, but write nothing.
+        options: Settings by name, such as ``pictures=0``; ``overrides`` beat them.
+
+    Returns:
+        The findings. ``result.ok`` is false where one is an error; the command line then exits with 1.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        ManifestError: The manifest cannot be read.
+    """
+    from medssl.formats.files import written_aside
+    from medssl.manifest.check import SEVERITIES, check_manifest
+    from medssl.manifest.page import check_page
+    from medssl.manifest.schema import Manifest, read_manifest
+
+    settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
+    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
+    result = check_manifest(source, look_at_files=settings.look_at_files)
+    rows = [
+        (severity, len(findings), kind.replace("-", " "), findings[0].scan or "all", findings[0].what)
+        for severity, kind, findings in result.by_kind()
+    ]
+    console.say(repr(source).splitlines()[0])
+    if rows:
+        console.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
+    counts = {severity: result.count(severity) for severity in SEVERITIES}
+    console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
+    following = (
+        f"medssl cache {file} --out store" if result.ok else f"medssl index {source.root or 'SCANS'} --out {file}"
+    )
+    if dry_run:
+        console.done(None, f"medssl check {file}", ok=result.ok, counts=counts)
+        return result
+    page = Path(out) if out is not None else file.with_name("check.html")
+    if page.suffix.lower() not in {".html", ".htm"}:
+        page = page / "check.html"
+    html = check_page(source, result, name=file.name, pictures=settings.pictures)
+    written = [page, page.with_suffix(".json")]
+    for path, text in zip(written, (html, json.dumps(result.to_dict(), indent=1, ensure_ascii=False)), strict=True):
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    console.done(written, following, ok=result.ok, counts=counts)
+    return result
