@@ -123,6 +123,7 @@ _WANTED = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 _PROJECTIONS = {"CR", "DX", "MG", "XA", "RF", "PX", "IO"}
+_SLICED = {"CT", "MR", "PT", "NM", ""}  # kinds of scan whose slices are believed even without a position
 _LOCALISER = re.compile(r"locali[sz]er|scout|survey|topogram|3.?plane|dose report", re.IGNORECASE)
 
 
@@ -151,8 +152,6 @@ def read_slices(path: Path) -> list[Slice]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd but readable values, of which clinical files are full
             dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_WANTED)
-            if "SOPClassUID" not in dataset and "Rows" not in dataset:
-                raise FormatError(path, "The file is not a DICOM file, or ends before its image does.")
             _refuse(path, dataset)
             return list(_slices(path, dataset))
     except FormatError:
@@ -168,24 +167,30 @@ def _refuse(path: Path, dataset: Any) -> None:
     sop_class = pydicom.uid.UID(str(dataset.get("SOPClassUID") or ""))
     kind = sop_class.name or "unknown kind"
     modality = str(dataset.get("Modality") or "")
+    meta = getattr(dataset, "file_meta", {})
+    if "Directory" in pydicom.uid.UID(str(meta.get("MediaStorageSOPClassUID") or "")).name:
+        raise SetAsideError(path, "This is a DICOM directory, a table of contents of other files.")
     if "Rows" not in dataset or "Columns" not in dataset:
+        if not sop_class or "Image Storage" in kind:
+            raise FormatError(path, "The file is not a DICOM file, or ends before its image does.")
         raise SetAsideError(path, f"This DICOM object is no image ({kind}).")
     if modality == "SEG" or modality.startswith("RT"):
         raise SetAsideError(path, f"This DICOM object is no scan ({kind}).")
     image_type = [str(part).upper() for part in dataset.get("ImageType") or []]
     if "LOCALIZER" in image_type or _LOCALISER.search(str(dataset.get("SeriesDescription") or "")):
         raise SetAsideError(path, "This is a localiser (scout) or a dose report, not a volume.")
-    if int(dataset.get("SamplesPerPixel") or 1) > 1:
+    palette = str(dataset.get("PhotometricInterpretation") or "").startswith("PALETTE")
+    if palette or int(dataset.get("SamplesPerPixel") or 1) > 1:
         raise SetAsideError(path, f"This is a colour image ({kind}); only grey values are read.")
     placed = "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
     if not placed and modality in _PROJECTIONS:
         raise SetAsideError(path, f"This is a projection ({modality}), not a slice of a volume.")
-    if not placed and "Secondary Capture" in kind:
-        raise SetAsideError(path, "This is a screen capture without a place in the patient.")
+    if not placed and ("Secondary Capture" in kind or modality not in _SLICED):
+        raise SetAsideError(path, f"This image ({kind}) has no place in the patient, and is no slice of a volume.")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
         raise SetAsideError(path, f"This multi-frame image ({kind}) does not say where its {frames} frames lie.")
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    syntax = meta.get("TransferSyntaxUID")
     if syntax is not None and not syntax.is_compressed:
         promised = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("BitsAllocated") or 16) // 8
         size = path.stat().st_size

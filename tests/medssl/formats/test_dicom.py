@@ -286,6 +286,7 @@ class TestAside:
             ({"SeriesDescription": "Topogram 0.6"}, "localiser"),
             ({"SeriesDescription": "Dose Report"}, "dose report"),
             ({"SamplesPerPixel": 3}, "colour"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
             ({"Modality": "SEG"}, "no scan"),
         ],
     )
@@ -310,8 +311,11 @@ class TestAside:
             ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
 
         edit(path, to_report)
+        (path,) = write_series(tmp_path, VALUES[:1], AFFINE, name="sound", tags={"Modality": "US"})
+        edit(path, lambda ds: delattr(ds, "ImagePositionPatient"))
         found, errors = dicom.find_series(tmp_path)
         assert found == []
+        assert len(errors) == 3
         assert all(isinstance(error, dicom.SetAsideError) for error in errors)
         reasons = " ".join(error.reason for error in errors)
         assert "projection (DX)" in reasons
@@ -325,12 +329,19 @@ class TestBroken:
         (tmp_path / "empty.dcm").write_bytes(b"")
         (tmp_path / "text.dcm").write_text("not an image\n")
         (tmp_path / "cut.dcm").write_bytes(whole[:200])
+        edit(shutil.copy(tmp_path / "slice-0001.dcm", tmp_path / "no_rows.dcm"), lambda ds: delattr(ds, "Rows"))
         (tmp_path / "noise.dcm").write_bytes(np.random.default_rng(0).bytes(5000))
         (tmp_path / "notes.txt").write_text("notes\n")
         (tmp_path / "DICOMDIR").write_bytes(whole)
         found, errors = dicom.find_series(tmp_path)
         assert len(found) == 1
-        assert sorted(error.path.name for error in errors) == ["cut.dcm", "empty.dcm", "noise.dcm", "text.dcm"]
+        assert sorted(error.path.name for error in errors) == [
+            "cut.dcm",
+            "empty.dcm",
+            "no_rows.dcm",
+            "noise.dcm",
+            "text.dcm",
+        ]
         assert not any(isinstance(error, dicom.SetAsideError) for error in errors)
         scan = formats.read(tmp_path)
         np.testing.assert_array_equal(scan.values, VALUES)
