@@ -1,4 +1,4 @@
-"""The commands that bring scans in: cache."""
+"""The commands that bring scans in: index, cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,34 @@ _PANEL = "Bring scans in"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
+    app.command("index", rich_help_panel=_PANEL)(_index)
     app.command("cache", rich_help_panel=_PANEL)(_cache)
+
+
+def _index(
+    scans: Annotated[Path, typer.Argument(help="A folder of scans, one scan, or a CSV; any layout, any depth.")],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest, .parquet or .csv.")] = Path(
+        "manifest.parquet"
+    ),
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
+
+    For example:
+
+      medssl index scans/ --out ct.parquet
+
+      medssl index scans/ --out mr.parquet modality=MR test=0.3 seed=1
+    """
+    call(
+        "index", scans, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
+        as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
 
 
 def _cache(

@@ -34,6 +34,12 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "index": Verb(
+        module="pipelines.index",
+        function="index",
+        settings="IndexSettings",
+        summary="Describe every scan of a folder in a manifest, one row a scan.",
+    ),
     "cache": Verb(
         module="pipelines.cache",
         function="cache",
