@@ -31,7 +31,7 @@ class Exportable:
         window: Voxels of an input window, (z, y, x).
         spacing_mm: Voxel size of the input, (z, y, x).
         modality: "CT", "MR" or another DICOM modality.
-        intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of each scan.
+        intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of the body.
         classes: Name of each channel of a segmenter's logits, background first; empty for an encoder.
         structures: Structure number of each channel, as ``classes``.
         notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
@@ -79,7 +79,7 @@ class Exportable:
                 "spacing_mm_zyx": list(self.spacing_mm),
                 "modality": self.modality,
                 "intensity": {
-                    "becomes_0_and_1": "percentiles 0.5 and 99.5 of the scan"
+                    "becomes_0_and_1": "percentiles 0.5 and 99.5 of the voxels in the body's box"
                     if self.intensity is None
                     else list(self.intensity),
                     "clipped": True,

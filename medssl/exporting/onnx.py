@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
 
@@ -81,6 +82,11 @@ def export_onnx(
     Raises:
         DataError: The export differs from torch by more than ``tolerance``, or torch cannot express the network.
     """
+    if dynamic_size and not isinstance(model.encoder, StagedEncoder):
+        raise DataError(
+            f"'{model.name}' has an encoder with attention windows, which bind it to one size: ONNX with "
+            f"'dynamic_size' is for convolutional encoders. Export the window {model.window}, and slide it."
+        )
     wrapped = _Outputs(model).eval()
     training = model.network.training
     device = next(model.network.parameters()).device
@@ -165,8 +171,8 @@ def _program(wrapped: _Outputs, model: Exportable, *, dynamic_size: bool, opset:
 def _larger(model: Exportable) -> Triple:
     """Return a size that is not the window's and not cubic, to show that sizes are free."""
     z, y, x = model.window
-    step_z, step_y, step_x = model.encoder.size_multiple
-    return z + step_z, y, x + 2 * step_x if step_x == step_z else x + step_x
+    step_z, _, step_x = model.encoder.size_multiple
+    return z + step_z, y, x + 2 * step_x
 
 
 def _compare(

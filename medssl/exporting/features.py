@@ -1,0 +1,160 @@
+"""One vector a scan: what an encoder makes of the whole body, for probes, retrieval and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medssl.encoders.contract import Encoder
+from medssl.errors import MedSSLError
+from medssl.store.read import Store
+
+__all__ = ["FeatureTable", "covering_origins", "embed_scan", "embed_store"]
+
+Triple = tuple[int, int, int]
+Levels = Literal["coarsest", "all"]
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Vectors of scans, row by row.
+
+    Attributes:
+        ids: The scans' ids.
+        patients: Pseudonymous keys.
+        splits: "train", "val", "test" or "".
+        modalities: DICOM modalities.
+        windows: Windows that each vector is the mean of.
+        vectors: float32, (scans, dim).
+        failed: Scans without a vector, id -> reason.
+    """
+
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    splits: tuple[str, ...]
+    modalities: tuple[str, ...]
+    windows: tuple[int, ...]
+    vectors: npt.NDArray[np.float32]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of scans that have a vector."""
+        return len(self.ids)
+
+
+def covering_origins(box: tuple[Triple, Triple], window: Triple, *, overlap: float) -> list[Triple]:
+    """Return origins of windows that cover a box, evenly spread and centred on it.
+
+    Args:
+        box: First and one-past-last voxel, (z, y, x).
+        window: Size of a window.
+        overlap: Least share of a window that its neighbour covers too, in [0, 1).
+
+    Returns:
+        As few origins as cover the box; where the box is the smaller, the window is centred and sticks out.
+
+    Example:
+        >>> covering_origins(((0, 0, 0), (8, 4, 2)), (4, 4, 4), overlap=0.0)
+        [(0, 0, -1), (4, 0, -1)]
+    """
+    axes = []
+    for first, last, size in zip(*box, window, strict=True):
+        length = last - first
+        if length <= size:
+            axes.append([first - (size - length) // 2])
+            continue
+        step = max(1, int(size * (1.0 - overlap)))
+        count = 1 + -(-(length - size) // step)
+        axes.append([first + round(i * (length - size) / (count - 1)) for i in range(count)])
+    return [(z, y, x) for z, y, x in product(*axes)]
+
+
+@torch.no_grad()
+def embed_scan(
+    encoder: Encoder,
+    store: Store,
+    index: int,
+    *,
+    window: Triple | None,
+    overlap: float = 0.25,
+    batch_size: int = 4,
+    levels: Levels = "coarsest",
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return the vector of a scan, float32 (dim,), and the number of windows it is the mean of.
+
+    Args:
+        encoder: In evaluation mode, on its device.
+        store: The scans.
+        index: Which.
+        window: Size of the windows that cover the body; None takes the body in one pass, padded to the encoder's
+            ``size_multiple``.
+        overlap: Least share of a window that its neighbour covers too.
+        batch_size: Windows that go through the encoder at once.
+        levels: "coarsest" is the encoder's embedding; "all" joins the spatial means of all levels.
+    """
+    entry = store.entries[index]
+    device = next(encoder.parameters()).device
+    low, high = entry.scale
+    size = window or _one_pass(entry.body_box, encoder.size_multiple)
+    origins = covering_origins(entry.body_box, size, overlap=overlap)
+    total: Tensor | float = 0.0
+    for start in range(0, len(origins), batch_size):
+        values = np.stack([store.window(index, origin, size) for origin in origins[start : start + batch_size]])
+        images = torch.from_numpy(values)[:, None].to(device).float().sub_(low).div_(high - low).clamp_(0.0, 1.0)
+        pyramid = encoder(images.contiguous(memory_format=torch.channels_last_3d))
+        vectors = encoder.pool(pyramid)
+        if levels == "all":
+            finer = [functional.adaptive_avg_pool3d(level.float(), 1).flatten(1) for level in pyramid[:-1]]
+            vectors = torch.cat([*finer, vectors], dim=1)
+        total = total + vectors.double().sum(dim=0)
+    assert isinstance(total, Tensor)
+    return (total / len(origins)).float().cpu().numpy(), len(origins)
+
+
+def embed_store(
+    encoder: Encoder, store: Store, *, progress: Callable[[str], None] = lambda _: None, **how: Any
+) -> FeatureTable:
+    """Return the vectors of all scans of a store; a scan that cannot be read is listed, not fatal.
+
+    Args:
+        encoder: In evaluation mode, on its device.
+        store: The scans.
+        progress: Told the id of every scan that is done.
+        how: Passed on to ``embed_scan``.
+    """
+    rows: list[tuple[int, npt.NDArray[np.float32], int]] = []
+    failed: dict[str, str] = {}
+    for index, entry in enumerate(store.entries):
+        try:
+            vector, windows = embed_scan(encoder, store, index, **how)
+            if np.isfinite(vector).all():
+                rows.append((index, vector, windows))
+            else:
+                failed[entry.id] = "the encoder gave values that are not finite"
+        except (MedSSLError, OSError, RuntimeError, ValueError) as error:
+            failed[entry.id] = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        progress(entry.id)
+    entries = [store.entries[index] for index, _, _ in rows]
+    return FeatureTable(
+        ids=tuple(e.id for e in entries),
+        patients=tuple(e.patient for e in entries),
+        splits=tuple(e.split for e in entries),
+        modalities=tuple(e.modality for e in entries),
+        windows=tuple(windows for _, _, windows in rows),
+        vectors=np.stack([vector for _, vector, _ in rows]) if rows else np.zeros((0, 0), np.float32),
+        failed=failed,
+    )
+
+
+def _one_pass(box: tuple[Triple, Triple], multiple: Triple) -> Triple:
+    """Return the least size that holds ``box`` and that the encoder takes."""
+    z, y, x = (max(2, -(-(last - first) // step)) * step for first, last, step in zip(*box, multiple, strict=True))
+    return z, y, x

@@ -1,0 +1,286 @@
+"""To a MONAI bundle: a folder that ``python -m monai.bundle run`` takes, on a machine without this project."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl import __version__
+from medssl.errors import DataError
+from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
+from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
+
+__all__ = ["Bundle", "export_monai_bundle"]
+
+_TOLERANCE = 1e-3  # of the greatest output
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What was written.
+
+    Attributes:
+        folder: The bundle.
+        how: What MONAI builds the network from.
+        written: The files.
+        max_difference: Greatest difference of the loaded network's output from torch's.
+    """
+
+    folder: Path
+    how: str
+    written: tuple[Path, ...]
+    max_difference: float
+
+
+def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
+    """Write a bundle, load its network back through MONAI's own parser and compare the outputs.
+
+    A segmenter's ``configs/inference.json`` reorients, resamples and scales each scan of ``dataset_dir``, segments it
+    by sliding windows and writes a label map on the scan's own grid. An encoder's writes one vector a scan, of the
+    window at its centre. Neither needs pytorch-ignite.
+
+    Args:
+        model: An encoder or a segmenter.
+        folder: Where the bundle goes.
+
+    Raises:
+        DataError: The loaded network differs from torch.
+    """
+    device = next(model.network.parameters()).device
+    model.network.eval().to("cpu")
+    try:
+        arguments = dynunet_arguments(model)
+        if arguments is not None:
+            how = "monai.networks.nets.DynUNet"
+            weights = _save(dynunet_state(model.network.state_dict()), folder / "models" / "model.pt")
+        else:
+            how = "TorchScript"
+            weights = write_torchscript(model, folder / "models" / "model.ts")
+        config = write_json(folder / "configs" / "inference.json", _inference(model, arguments))
+        metadata = write_json(folder / "configs" / "metadata.json", _metadata(model, how))
+        about = write_text(folder / "docs" / "README.md", _readme(model, how))
+        difference, greatest = _compare(model, config, folder)
+    finally:
+        model.network.to(device)
+    if not difference <= _TOLERANCE * max(greatest, 1.0):
+        raise DataError(
+            f"{folder}: the bundle's network differs from torch by {difference:.2g} (greatest output {greatest:.2g}); "
+            "do not use it."
+        )
+    return Bundle(folder, how, (weights, config, metadata, about), difference)
+
+
+def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str, Any]:
+    """Return ``configs/inference.json``.
+
+    MONAI evaluates expressions with the references of ``@`` as local names, which lambdas do not see; so lambdas here
+    hold none, and a comprehension holds them in its first iterable only.
+    """
+    config: dict[str, Any] = {
+        "imports": ["$import functools", "$import glob", "$import os", "$import numpy", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/scans'",
+        "output_dir": "$@bundle_root + '/eval'",
+        "datalist": "$[{'image': p} for p in sorted(glob.glob(os.path.join(@dataset_dir, '*.nii*')))]",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+    }
+    if arguments is not None:
+        config["network_def"] = {"_target_": "DynUNet", **arguments}
+        config["weights"] = "$torch.load(@bundle_root + '/models/model.pt', map_location='cpu', weights_only=True)"
+        # DynUNet registers its blocks a second time under skip_layers; those names are not in the file
+        config["load"] = "$@network_def.load_state_dict(@weights, strict=False)"
+        config["network"] = "$(@load, @network_def.to(@device).eval().requires_grad_(False))[1]"
+    else:
+        config["network_def"] = "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)"
+        config["network"] = "$@network_def.to(@device).eval().requires_grad_(False)"
+    config["preprocessing"] = {"_target_": "Compose", "transforms": _preprocessing(model)}
+    ask = [
+        {"_target_": "CopyItemsd", "keys": "image", "names": "pred"},
+        {"_target_": "EnsureTyped", "keys": "pred", "device": "@device"},
+        {"_target_": "Lambdad", "keys": "pred", "func": "$lambda image: image[None]"},
+        {"_target_": "Lambdad", "keys": "pred", "func": "$functools.partial(@inferer, network=@network)"},
+        {"_target_": "Lambdad", "keys": "pred", "func": "$lambda batch: batch[0]"},
+    ]
+    config["predicting"] = {"_target_": "Compose", "transforms": ask}
+    return config | (_segmenting(model) if model.is_segmenter else _embedding())
+
+
+def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
+    """Return the transforms that make of a scan what the network was trained on."""
+    scale = (
+        {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0.5, "upper": 99.5}
+        if model.intensity is None
+        else {"_target_": "ScaleIntensityRanged", "a_min": model.intensity[0], "a_max": model.intensity[1]}
+    )
+    transforms: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+        {"_target_": "Spacingd", "keys": "image", "pixdim": list(model.spacing_mm[::-1]), "mode": "bilinear"},
+        {**scale, "keys": "image", "b_min": 0.0, "b_max": 1.0, "clip": True},
+    ]
+    if not model.is_segmenter:
+        size = list(model.window[::-1])
+        transforms.append({"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_size": size})
+    return [*transforms, {"_target_": "EnsureTyped", "keys": "image"}]
+
+
+def _segmenting(model: Exportable) -> dict[str, Any]:
+    """Return the entries of a segmenter: sliding windows, and label maps on the grid of the scan."""
+    post: list[dict[str, Any]] = [
+        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {
+            "_target_": "Invertd",
+            "keys": "pred",
+            "transform": "@preprocessing",
+            "orig_keys": "image",
+            "nearest_interp": False,
+            "to_tensor": True,
+        },
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+    ]
+    if model.structures != tuple(range(len(model.structures))):
+        channels, numbers = list(range(len(model.structures))), list(model.structures)
+        post.append({"_target_": "MapLabelValued", "keys": "pred", "orig_labels": channels, "target_labels": numbers})
+    post.append(
+        {
+            "_target_": "SaveImaged",
+            "keys": "pred",
+            "output_dir": "@output_dir",
+            "output_postfix": "seg",
+            "output_dtype": "$numpy.int16",
+            "separate_folder": False,
+            "resample": False,
+        }
+    )
+    return {
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": list(model.window[::-1]),
+            "sw_batch_size": 1,
+            "overlap": 0.5,
+            "mode": "gaussian",
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": post},
+        "pipeline": {"_target_": "Compose", "transforms": ["@preprocessing", "@predicting", "@postprocessing"]},
+        "run": ["$[None for _ in map(@pipeline, @datalist)]"],
+    }
+
+
+def _embedding() -> dict[str, Any]:
+    """Return the entries of an encoder: one vector a scan, all in one file."""
+    return {
+        "inferer": {"_target_": "SimpleInferer"},
+        "pipeline": {"_target_": "Compose", "transforms": ["@preprocessing", "@predicting"]},
+        "vectors": "$[item['pred'].cpu().numpy() for item in map(@pipeline, @datalist)]",
+        "files": "$[os.path.basename(item['image']) for item in @datalist]",
+        "run": [
+            "$os.makedirs(@output_dir, exist_ok=True)",
+            "$numpy.savez(os.path.join(@output_dir, 'embeddings.npz'), vectors=numpy.stack(@vectors), files=@files)",
+        ],
+    }
+
+
+def _metadata(model: Exportable, how: str) -> dict[str, Any]:
+    """Return ``configs/metadata.json`` in MONAI's schema."""
+    import monai
+
+    channels = model.encoder.in_channels
+    window = list(model.window[::-1])
+    image = {
+        "type": "image",
+        "format": "hounsfield" if model.modality == "CT" else "magnitude",
+        "modality": model.modality,
+        "num_channels": channels,
+        "spatial_shape": window,
+        "dtype": "float32",
+        "value_range": [0, 1],
+        "is_patch_data": model.is_segmenter,
+        "channel_def": {str(channel): "image" for channel in range(channels)},
+    }
+    if model.is_segmenter:
+        output: dict[str, Any] = {
+            "type": "image",
+            "format": "segmentation",
+            "num_channels": len(model.classes),
+            "spatial_shape": window,
+            "dtype": "float32",
+            "value_range": [],
+            "is_patch_data": True,
+            "channel_def": {str(channel): name for channel, name in enumerate(model.classes)},
+        }
+    else:
+        output = {
+            "type": "feature",
+            "format": "embedding",
+            "num_channels": model.encoder.embedding_dim,
+            "spatial_shape": [],
+            "dtype": "float32",
+            "value_range": [],
+            "is_patch_data": False,
+            "channel_def": {},
+        }
+    return {
+        "version": "0.1.0",
+        "changelog": {"0.1.0": f"exported by medssl {__version__}"},
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__.split("+")[0],
+        "numpy_version": np.__version__,
+        "required_packages_version": {"nibabel": "5.2.0"},
+        "task": "segmentation" if model.is_segmenter else "embedding",
+        "description": f"{model.name}; the network is {how}.",
+        "authors": "see notes",
+        "copyright": "see notes",
+        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": output}},
+        "medssl": model.description(),
+    }
+
+
+def _readme(model: Exportable, how: str) -> str:
+    makes = "label maps `eval/NAME_seg.nii.gz`" if model.is_segmenter else "`eval/embeddings.npz`, one vector a scan"
+    scaling = (
+        "" if model.intensity is not None else
+        "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. Crop "
+        "wide margins of air first.\n"
+    )  # fmt: skip
+    return f"""# {model.name}
+
+The network is {how}. It needs MONAI and nibabel, and nothing else.
+
+```
+python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS
+```
+
+reads every NIfTI file in SCANS and writes {makes}.
+{scaling}"""
+
+
+def _compare(model: Exportable, config: Path, folder: Path) -> tuple[float, float]:
+    """Return (greatest difference, greatest output) of the bundle's network, as MONAI loads it, from torch's."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["bundle_root"] = str(folder)
+    parser["device"] = "$torch.device('cpu')"
+    images = example_input(model, batch=1, seed=1).permute(0, 1, 4, 3, 2).contiguous()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        loaded: Tensor = parser.get_parsed_content("network")(images)
+        expected = FromPatientAxes(model).eval()(images)
+    return float((loaded - expected).abs().max()), float(expected.abs().max())
+
+
+def _save(state: dict[str, Tensor], path: Path) -> Path:
+    """Write a state dict aside and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(state, aside)
+    aside.replace(path)
+    return path

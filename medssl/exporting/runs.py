@@ -1,0 +1,68 @@
+"""From the folder of a run to what an export needs to know of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl.engine.card import Card, load_card, load_encoder
+from medssl.errors import DataError
+from medssl.exporting.exportable import Exportable
+from medssl.tasks.segmenter import load_segmenter
+
+__all__ = ["exportable_of"]
+
+_SMALLEST = 64  # voxels along an axis of the window that is assumed where the card names none
+
+
+def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
+    """Load a run's segmenter, or its encoder where it is a pretraining run or ``encoder_only`` is set.
+
+    Args:
+        run: The folder of a run that has ended.
+        encoder_only: Take the encoder out of a segmenter.
+
+    Raises:
+        CheckpointError: Card or weights are missing or damaged.
+        DataError: The card says too little to export the network (no voxel size).
+    """
+    card = load_card(run)
+    if card.spacing_mm is None:
+        raise DataError(f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input.")
+    intensity = card.scale if card.modality == "CT" else None
+    notes = {
+        "method": card.method,
+        "steps": card.steps,
+        "data": card.data,
+        "citation": card.citation,
+        "medssl": card.medssl,
+    }
+    if "network.safetensors" in card.weights and not encoder_only:
+        task = load_segmenter(run)
+        return Exportable(
+            name=run.resolve().name,
+            network=task.network.eval(),
+            window=task.settings.window,
+            spacing_mm=card.spacing_mm,
+            modality=card.modality,
+            intensity=intensity,
+            classes=("background", *task.class_names),
+            structures=tuple(int(number) for number in task.table.to_structure.tolist()),
+            notes=notes,
+        )
+    encoder = load_encoder(run)
+    return Exportable(
+        name=run.resolve().name,
+        network=encoder,
+        window=_fitting(card, encoder.size_multiple),
+        spacing_mm=card.spacing_mm,
+        modality=card.modality,
+        intensity=intensity,
+        notes=notes,
+    )
+
+
+def _fitting(card: Card, multiple: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the training window cut to a size the encoder takes; methods cut smaller views from larger windows."""
+    wanted = card.window or (_SMALLEST, _SMALLEST, _SMALLEST)
+    z, y, x = (max(2, length // step) * step for length, step in zip(wanted, multiple, strict=True))
+    return z, y, x

@@ -1,0 +1,163 @@
+"""The verb ``embed``: one vector for every scan of a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from medssl.engine.card import load_card, load_encoder
+from medssl.errors import ConfigError, DataError
+from medssl.exporting.features import FeatureTable, embed_store
+from medssl.settings import Settings, resolve
+from medssl.store.read import Store
+from pipelines import console
+
+__all__ = ["EmbedSettings", "embed"]
+
+Triple = tuple[int, int, int]
+
+
+class EmbedSettings(Settings):
+    """How a scan becomes a vector."""
+
+    verb: ClassVar[str] = "embed"
+
+    coverage: Literal["windows", "whole"] = Field(
+        default="windows",
+        description="'windows': the mean over windows that cover the body; 'whole': the body in one pass.",
+    )
+    window: Triple | None = Field(default=None, description="Voxels of a window, (z, y, x). None: as in training.")
+    overlap: float = Field(default=0.25, ge=0, lt=1, description="Least share of a window that its neighbour covers.")
+    batch_size: int = Field(default=4, ge=1, description="Windows that go through the encoder at once.")
+    levels: Literal["coarsest", "all"] = Field(
+        default="coarsest", description="'coarsest': the embedding; 'all': the means of all levels, joined."
+    )
+    splits: tuple[str, ...] | None = Field(
+        default=None, description="Splits to embed; '' is unassigned scans. None: all."
+    )
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
+
+
+def embed(
+    run: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> FeatureTable:
+    """Write one vector for every scan of a store, with its id, patient and split.
+
+    Args:
+        run: A run with an encoder.
+        data: The store.
+        out: ``.parquet`` (a row a scan: id, patient, split, modality, windows, vector) or ``.npz`` (the same as
+            arrays, ``vectors`` float32 (scans, dim)).
+        preset: Settings by name or file.
+        overrides: Settings as ``key=value``.
+        dry_run: Say what would be done; write nothing, and return an empty table.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: A setting is wrong, or ``out`` is neither kind of file.
+        CheckpointError: The run has no finished encoder.
+        CacheError, DataError: The store cannot be read, or no scan of it could be embedded.
+    """
+    run, out = Path(run), Path(out)
+    if out.suffix not in (".parquet", ".npz"):
+        raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
+    settings = resolve(EmbedSettings, preset=preset, overrides=overrides).settings
+    device = _device(settings.device)
+    encoder = load_encoder(run).eval().to(device)
+    store = _scans(Store.open(data), settings)
+    window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
+    said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
+    console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, on {device}")
+    if dry_run:
+        console.done(None)
+        return FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
+    with console.progress(len(store), "scans embedded") as bar:
+        table = embed_store(
+            encoder,
+            store,
+            progress=lambda _: bar.advance(),
+            window=window,
+            overlap=settings.overlap,
+            batch_size=settings.batch_size,
+            levels=settings.levels,
+        )
+    for scan_id, reason in table.failed.items():
+        console.warn(f"{scan_id}: {reason}")
+    if not len(table):
+        raise DataError(f"{data}: none of its {len(store)} scans could be embedded; the reasons are above.")
+    _write(table, out)
+    console.done(out, scans=len(table), dimensions=int(table.vectors.shape[1]), failed=table.failed)
+    return table
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device: found '{name}'; allowed is auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: found '{name}', and torch sees no GPU here. Try device=cpu.")
+    return device
+
+
+def _scans(store: Store, settings: EmbedSettings) -> Store:
+    """Return the scans of the wanted splits."""
+    if settings.splits is None:
+        return store
+    chosen = [entry.id for entry in store.entries if entry.split in settings.splits]
+    if not chosen:
+        found = sorted({entry.split or "(unassigned)" for entry in store.entries})
+        raise DataError(f"{store.folder}: no scan is in the splits {list(settings.splits)}; it has {', '.join(found)}.")
+    return store.subset(chosen)
+
+
+def _window(settings: EmbedSettings, run: Path, multiple: Triple) -> Triple:
+    """Return the window: the setting's, which must fit the encoder, or the training window cut to fit."""
+    if settings.window is not None:
+        wrong = [n for n, m in zip(settings.window, multiple, strict=True) if n < 2 * m or n % m]
+        if wrong:
+            raise ConfigError(
+                f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, at least twice it."
+            )
+        return settings.window
+    trained = load_card(run).window or (64, 64, 64)
+    z, y, x = (max(2, length // step) * step for length, step in zip(trained, multiple, strict=True))
+    return z, y, x
+
+
+def _write(table: FeatureTable, path: Path) -> None:
+    """Write the table aside and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    columns = {
+        "id": list(table.ids),
+        "patient": list(table.patients),
+        "split": list(table.splits),
+        "modality": list(table.modalities),
+        "windows": list(table.windows),
+    }
+    if path.suffix == ".npz":
+        arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+        np.savez(aside, vectors=table.vectors, **arrays)
+    else:
+        import polars
+
+        series = polars.Series("vector", table.vectors.tolist(), dtype=polars.List(polars.Float32))
+        polars.DataFrame(columns).with_columns(series).write_parquet(aside)
+    aside.replace(path)

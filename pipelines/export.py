@@ -1,0 +1,155 @@
+"""The verb ``export``: a run's network for other programs, checked against torch where it can be run here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from medssl.engine.card import load_card, save_encoder
+from medssl.errors import ConfigError, did_you_mean
+from medssl.exporting.exportable import Exportable, write_text
+from medssl.exporting.runs import exportable_of
+from medssl.settings import Settings, resolve
+from pipelines import console
+
+__all__ = ["TARGETS", "ExportResult", "ExportSettings", "export"]
+
+TARGETS = {
+    "onnx": "an .onnx file for onnxruntime and others",
+    "monai": "a MONAI bundle",
+    "nnunet": "a trained nnU-Net model, or starting weights for one",
+    "safetensors": "weights and card, for medssl.load",
+}
+
+
+class ExportSettings(Settings):
+    """How a network is exported."""
+
+    verb: ClassVar[str] = "export"
+
+    encoder_only: bool = Field(default=False, description="Whether to export just the encoder of a segmenter.")
+    dynamic_size: bool = Field(
+        default=False, description="ONNX: whether z, y, x may be any multiple of the encoder's, instead of the window."
+    )
+    tolerance: float = Field(
+        default=1e-3, gt=0, description="ONNX: greatest difference from torch, relative to the greatest output."
+    )
+    opset: int = Field(default=20, ge=18, le=25, description="ONNX: version of the operator set.")
+    num_classes: int = Field(
+        default=2, ge=2, description="nnU-Net: heads of the fresh decoder beside an encoder; nnU-Net replaces them."
+    )
+    seed: int = Field(default=0, ge=0, description="nnU-Net: seed of the fresh decoder beside an encoder.")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What ``export`` wrote.
+
+    Attributes:
+        written: The files.
+        max_difference: Greatest difference from torch's outputs; None where the target cannot be run here.
+    """
+
+    written: tuple[Path, ...]
+    max_difference: float | None = None
+
+
+def export(
+    run: str | Path,
+    *,
+    to: str,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> ExportResult:
+    """Write a run's segmenter or encoder in the form of another program.
+
+    Args:
+        run: A pretraining or fine-tuning run that has ended.
+        to: "onnx", "monai", "nnunet" or "safetensors".
+        out: A file for ONNX (``.onnx`` is put behind a name without it), a folder for the others.
+        preset: Settings by name or file.
+        overrides: Settings as ``key=value``.
+        dry_run: Say what would be written; write nothing.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: The target is unknown, a setting is wrong, or ``out`` is the run's own folder.
+        CheckpointError: The run has no finished network.
+        DataError: The network cannot be expressed there, or differs from torch when run.
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"There is no export to '{to}'. {did_you_mean(to, TARGETS)}")
+    run, out = Path(run), Path(out)
+    if out.resolve() == run.resolve():
+        raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
+    settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
+    model = exportable_of(run, encoder_only=settings.encoder_only)
+    kind = "segmenter" if model.is_segmenter else "encoder"
+    console.say(f"{run}: {kind}, window {' x '.join(map(str, model.window))}; to {TARGETS[to]}")
+    if dry_run:
+        console.done(None)
+        return ExportResult(())
+    if to == "onnx":
+        result = _to_onnx(model, out, settings)
+    elif to == "monai":
+        from medssl.exporting.monai_bundle import export_monai_bundle
+
+        bundle = export_monai_bundle(model, out)
+        result = ExportResult(tuple(bundle.written), bundle.max_difference)
+        console.say(f"network: {bundle.how}; {bundle.max_difference:.2g} from torch at most")
+    elif to == "nnunet":
+        result = _to_nnunet(model, out, settings)
+    else:
+        result = _to_safetensors(run, model, out)
+    next_command = {
+        "monai": f"python -m monai.bundle run --config_file {out}/configs/inference.json --bundle_root {out}",
+        "nnunet": f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {out} -f all" if model.is_segmenter else "",
+    }.get(to, "")
+    console.done(list(result.written), next_command, max_difference=result.max_difference)
+    return result
+
+
+def _to_onnx(model: Exportable, out: Path, settings: ExportSettings) -> ExportResult:
+    from medssl.exporting.onnx import export_onnx
+
+    path = out if out.suffix == ".onnx" else out.with_name(f"{out.name}.onnx")
+    report = export_onnx(
+        model, path, dynamic_size=settings.dynamic_size, tolerance=settings.tolerance, opset=settings.opset
+    )
+    console.say(
+        f"opset {report.opset}; input images {report.inputs['images']}; outputs {', '.join(report.outputs)}; "
+        f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
+    )
+    return ExportResult((report.path, report.path.with_suffix(".json")), report.max_difference)
+
+
+def _to_nnunet(model: Exportable, out: Path, settings: ExportSettings) -> ExportResult:
+    from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model
+
+    if model.is_segmenter:
+        written = export_trained_model(model, out)
+    else:
+        written = export_pretrained_weights(model, out, num_classes=settings.num_classes, seed=settings.seed)
+    console.say(f"tested with nnunetv2 {NNUNET_VERSION}")
+    return ExportResult(tuple(written))
+
+
+def _to_safetensors(run: Path, model: Exportable, out: Path) -> ExportResult:
+    out.mkdir(parents=True, exist_ok=True)
+    others = {"network": model.network} if model.is_segmenter else {}
+    written = save_encoder(model.encoder, load_card(run), out, others=others)
+    loader = (
+        "from medssl.tasks.segmenter import load_segmenter\n\nsegmenter = load_segmenter(FOLDER)"
+        if model.is_segmenter
+        else "from medssl.engine.card import load_encoder\n\nencoder = load_encoder(FOLDER)"
+    )
+    about = f"# {model.name}\n\n`card.json` says how the input is made.\n\n```python\n{loader}\n```\n"
+    return ExportResult((*written, write_text(out / "README.md", about)))
