@@ -104,7 +104,11 @@ def cache(
     if report.waiting:
         console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")
     console.done(
-        report.index, f"medssl pretrain {folder}", listed=report.listed, new=report.written, failed=report.failed
+        report.index,
+        f"medssl pretrain voco --data {folder} --out runs/{folder.resolve().name}",
+        listed=report.listed,
+        new=report.written,
+        failed=report.failed,
     )
     return store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -170,7 +171,7 @@ def _in_parallel(folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tu
 def _pooled(folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
     # Spawned, not forked: a fork of a process with threads (torch, BLAS) may hang, and Windows has no other way.
     pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
+        min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
     )
     waiting = iter(jobs)
     running: dict[Future[str | None], Job] = {}
@@ -199,6 +200,7 @@ def _pooled(folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[J
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which lets the scans in hand finish
     for name in _THREAD_VARIABLES:
         os.environ[name] = "1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from medssl import geometry
 from medssl.errors import CacheError, ConfigError, DataError
-from medssl.store.blocks import sha256_of
+from medssl.manifest.describe import file_hash, size_and_time
 from medssl.store.index import Record, read_record, record_path, stem_of
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import Job
@@ -124,8 +124,8 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
     paths = tuple(row["paths"] or ())
     content = {
         "recipe": _RECIPE,
-        "source": _version_of(row["path"], paths, row["file_hash"], row["size_bytes"], row["mtime_ns"]),
-        "label": _hash_of([row["label_path"]]) if row["label_path"] else None,
+        "source": _version_of(row),
+        "label": _label_hash(row["label_path"]) if row["label_path"] else None,
         "modality": _modality(row),
         "spacing_mm": spacing,
         "settings": settings.model_dump(mode="json", exclude={"spacing_mm"}),
@@ -187,25 +187,23 @@ def _voxels(row: Mapping[str, Any], spacing: Spacing | None) -> int:
     return round(count)
 
 
-def _version_of(
-    path: str, paths: Sequence[str], file_hash: str | None, size_bytes: int | None, mtime_ns: int | None
-) -> str:
-    files = [path] if len(paths) <= 1 and not Path(path).is_dir() else list(paths)
-    if file_hash and (size_bytes is None or mtime_ns is None):
-        return file_hash
+def _version_of(row: Mapping[str, Any]) -> str:
+    """Return a hash of the source's bytes: the manifest's where size and time are as they were, else a new one."""
+    path, listed = row["path"], row["paths"] or ()
+    known = row["file_hash"]
+    files = [Path(path)] if len(listed) <= 1 and not Path(path).is_dir() else [Path(file) for file in listed]
+    if known and (row["size_bytes"] is None or row["mtime_ns"] is None):
+        return str(known)
     try:
-        found = [Path(file).stat() for file in files]
+        if known and size_and_time(files) == (row["size_bytes"], row["mtime_ns"]):
+            return str(known)
+        return file_hash(files)
     except OSError:
-        return file_hash or "missing"
-    unchanged = sum(s.st_size for s in found) == size_bytes and max(s.st_mtime_ns for s in found) == mtime_ns
-    return file_hash if file_hash and unchanged else _hash_of(files)
+        return str(known or "missing")  # the worker says so, with the file's name
 
 
-def _hash_of(files: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        try:
-            digest.update(sha256_of(Path(file)).encode())
-        except OSError:
-            digest.update(f"missing {file}".encode())  # the worker says so, with the file's name
-    return digest.hexdigest()
+def _label_hash(path: str) -> str:
+    try:
+        return file_hash([Path(path)])
+    except OSError:
+        return "missing"

@@ -38,7 +38,7 @@ def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys):
     assert store.settings["spacing_mm"] == [15.0, 15.0, 15.0]
     assert verify(store) == []
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == f"next: medssl pretrain {tmp_path / 'store'}"
+    assert said.splitlines()[-1] == f"next: medssl pretrain voco --data {tmp_path / 'store'} --out runs/store"
     assert "3 scans in the store" in said
     cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
     assert "3 there already" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 
 from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
+from medssl.manifest.describe import file_hash
 from medssl.manifest.schema import manifest_of_rows
 from medssl.store import build as building
 from medssl.store.build import build, superseded
@@ -76,9 +77,11 @@ def test_only_what_changed_is_done_again(cohort, tmp_path):
 def test_a_source_that_changed_after_indexing_is_noticed(cohort, tmp_path):
     file = tmp_path / "scans" / "s0.nii.gz"
     stat = file.stat()
-    cohort[0] |= {"file_hash": "f" * 64, "size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    cohort[0] |= {"file_hash": file_hash([file]), "size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     known = plan_of(cohort).jobs[0].key
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert plan_of(cohort).jobs[0].key == known  # touched, but the bytes are the same
+    write_nifti(file, np.ones((8, 9, 10), np.int16), np.diag([2.0, 2, 3, 1]))
     assert plan_of(cohort).jobs[0].key != known
 
 
@@ -158,6 +161,23 @@ def test_processes_give_the_same_store(cohort, tmp_path):
     for i in range(3):
         np.testing.assert_array_equal(one.values(i), two.values(i))
         np.testing.assert_array_equal(one.labels(i), two.labels(i))
+
+
+class Bomb:
+    """A job that ends the process it is sent to, as the system does when memory runs out."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_one_scan(cohort, tmp_path):
+    jobs = plan_of(cohort).jobs
+    bomb = Bomb()
+    found = dict(building._in_parallel(tmp_path / "store", [jobs[0], bomb, *jobs[1:]], 2))
+    assert found.pop(bomb) == building._KILLED
+    assert found == dict.fromkeys(jobs)
+    assert build(tmp_path / "store", plan_of(cohort)).written == 0
 
 
 def test_the_median_voxel_size_is_taken_per_modality_and_after_turning(cohort):

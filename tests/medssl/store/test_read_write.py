@@ -162,18 +162,22 @@ def test_the_index_holds_settings_and_classes(tmp_path):
     assert index.settings == {"spacing_mm": [1, 2, 3]}
 
 
-def test_reading_and_loading_import_nothing_heavy():
-    code = (
-        "import sys, medssl.store.read, medssl.loading;"
-        "print([m for m in ('SimpleITK','open3d','polars','pandas','pydicom','nibabel','monai') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+HEAVY = ("SimpleITK", "open3d", "polars", "pandas", "pydicom", "nibabel", "monai", "skimage")
 
 
-def test_the_processes_that_fill_a_store_do_not_import_torch():
-    code = (
-        "import sys, medssl.store.build;print([m for m in ('torch','SimpleITK','open3d','polars') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+def heavy_after(statement, *more):
+    code = f"import sys; {statement}; print([m for m in {(*HEAVY, *more)} if m in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_reading_a_store_imports_nothing_heavy():
+    assert heavy_after("import medssl.store.read", "torch", "scipy") == "[]"
+
+
+def test_the_processes_that_fill_a_store_start_light():
+    assert heavy_after("import medssl.store.build", "torch") == "[]"
+
+
+@pytest.mark.slow
+def test_loading_imports_torch_and_nothing_else_heavy():
+    assert heavy_after("import medssl.loading") == "[]"
