@@ -158,7 +158,7 @@ def finetune(
     method, reports = _build(settings, store)
     lines = _plan_lines(resolved, scans, method, reports, out)
     if dry_run:
-        for line in lines:
+        for line in [*lines, *_doubts(settings, scans), *(report.table() for report in reports)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)

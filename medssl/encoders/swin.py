@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from monai.networks.blocks import UnetrBasicBlock
-from monai.networks.nets.swin_unetr import SwinTransformer
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -66,6 +64,9 @@ class SwinEncoder(Encoder):
     """
 
     def __init__(self, settings: SwinSettings) -> None:
+        # MONAI takes seconds to import, and whoever lists or validates encoders imports this module
+        from monai.networks.nets.swin_unetr import SwinTransformer
+
         super().__init__()
         width = settings.feature_size
         self.settings = settings
@@ -110,6 +111,8 @@ class SwinEncoder(Encoder):
 
 def _residual_block(in_channels: int, out_channels: int) -> nn.Module:
     """Return the block that Swin UNETR puts on a skip."""
+    from monai.networks.blocks import UnetrBasicBlock
+
     block: nn.Module = UnetrBasicBlock(
         spatial_dims=3,
         in_channels=in_channels,

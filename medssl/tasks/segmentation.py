@@ -141,7 +141,9 @@ class SegmentationTask(Method):
     @property
     def network(self) -> SegmentationNetwork:
         """Encoder and decoder as one network; its state is that of the task, key for key."""
-        return SegmentationNetwork(self.encoder, self.decoder).train(self.training)
+        network = SegmentationNetwork(self.encoder, self.decoder)
+        network.training = self.training  # its parts are in the task's mode already
+        return network
 
     def kept(self) -> dict[str, nn.Module]:
         """Keep the whole network."""
@@ -177,7 +179,7 @@ class SegmentationTask(Method):
 
     def forward(self, views: SegmentationViews, progress: float) -> Losses:
         """Return the loss of the views, with its Dice and cross-entropy."""
-        loss = self.loss(self.network.supervised(views.images), views.labels)
+        loss = self.loss(self.decoder(self.encoder(views.images), views.images), views.labels)
         return Losses(
             total=loss.total,
             parts={"dice": loss.dice, "cross_entropy": loss.cross_entropy},

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -175,3 +177,14 @@ def test_what_is_wrong_is_said(store, pretrained, tmp_path) -> None:
 @pytest.mark.parametrize("preset", [p.name for p in list_presets("finetune")])
 def test_presets_fit(preset) -> None:
     resolve(FinetuneSettings, preset=preset)
+
+
+@pytest.mark.slow
+def test_training_needs_only_a_store_and_light_libraries(store, tmp_path) -> None:
+    code = (
+        "import sys; from pipelines.finetune import finetune; "
+        f"finetune(data={str(store.folder)!r}, out={str(tmp_path / 'a')!r}, overrides={SCRATCH!r}, predict=[]); "
+        "print('heavy:', [m for m in ('SimpleITK', 'open3d', 'polars', 'pydicom') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "heavy: []" in done.stdout
