@@ -122,7 +122,7 @@ def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) ->
         console.say(f"{plan.clouds} point clouds are left out: they are trained on without a store")
     full = 2 * todo_voxels
     if full:
-        console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, half of MR")
+        console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")
     console.tell(scans=len(plan.jobs), to_store=todo_count, bytes_at_most=full, spacings_mm=plan.spacings)
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
