@@ -317,7 +317,9 @@ def _validated(
     everything = [*faults, *sentences]
     if everything or settings is None:
         count = "1 error" if len(everything) == 1 else f"{len(everything)} errors"
-        raise ConfigError(f"{count} in the settings of {cls.__name__}:\n" + "\n".join(f"  {s}" for s in everything))
+        raise ConfigError(
+            f"{count} in the settings of {cls.verb or cls.__name__}:\n" + "\n".join(f"  {s}" for s in everything)
+        )
     return settings
 
 

@@ -1,4 +1,4 @@
-"""The commands that bring scans in: index, cache."""
+"""The commands that bring scans in: index, check, cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
+from pipelines.options import EXIT_FINDINGS, AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
 
 __all__ = ["add_to"]
 
@@ -17,6 +17,7 @@ _PANEL = "Bring scans in"
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
     app.command("index", rich_help_panel=_PANEL)(_index)
+    app.command("check", rich_help_panel=_PANEL)(_check)
     app.command("cache", rich_help_panel=_PANEL)(_cache)
 
 
@@ -44,6 +45,34 @@ def _index(
         "index", scans, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
         as_json=as_json, quiet=quiet, verbose=verbose,
     )  # fmt: skip
+
+
+def _check(
+    manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; check.html beside the manifest if unset.")
+    ] = None,
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Look for damage, copies, leaks between splits, odd geometry and bad labels. Exit 1 where one is an error.
+
+    For example:
+
+      medssl check ct.parquet
+
+      medssl check ct.parquet --out ct-check.html pictures=40
+    """
+    result = call(
+        "check", manifest, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
+        as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
+    if not result.ok:
+        raise typer.Exit(EXIT_FINDINGS)
 
 
 def _cache(

@@ -72,4 +72,6 @@ def _show_verb(name: str) -> None:
 
 def _show_settings(title: str, cls: Any) -> None:
     rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in setting_docs(cls)]
+    if any("[" in key for key, *_ in rows):
+        console.say("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
     console.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")

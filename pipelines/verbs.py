@@ -40,6 +40,12 @@ VERBS: dict[str, Verb] = {
         settings="IndexSettings",
         summary="Describe every scan of a folder in a manifest, one row a scan.",
     ),
+    "check": Verb(
+        module="pipelines.check",
+        function="check",
+        settings="CheckSettings",
+        summary="Look for damage, copies, leaks, odd geometry and bad labels.",
+    ),
     "cache": Verb(
         module="pipelines.cache",
         function="cache",
@@ -63,6 +69,18 @@ VERBS: dict[str, Verb] = {
         function="evaluate",
         settings="EvaluateSettings",
         summary="Score predictions with intervals, and test them against other runs.",
+    ),
+    "export": Verb(
+        module="pipelines.export",
+        function="export",
+        settings="ExportSettings",
+        summary="Write a run's network as ONNX, a MONAI bundle, nnU-Net weights or safetensors.",
+    ),
+    "embed": Verb(
+        module="pipelines.embed",
+        function="embed",
+        settings="EmbedSettings",
+        summary="Write one vector for every scan of a store.",
     ),
     "list": Verb(
         module="pipelines.list_things",

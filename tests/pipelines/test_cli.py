@@ -25,6 +25,9 @@ GOLDEN = ROOT / "tests/golden/cli.txt"
 # One call of every command with all that it can be given, to bind to the signature of its function.
 FULL_CALLS: dict[str, str] = {
     "index": "scans a=1 --out m.parquet --preset x --dry-run",
+    "check": "m.parquet a=1 --out c.html --preset x --dry-run",
+    "export": "r a=1 --to onnx --out o --preset x --dry-run",
+    "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
     "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
     "pretrain": "voco --data s --out r a=1 --method voco --devices 2 --init-from q --resume --overwrite --dry-run",
     "finetune": "r a=1 --data s --out o --preset p --task segmentation --from-scratch --labels 4 --draw 1 "

@@ -1,0 +1,68 @@
+"""The commands that take results elsewhere: export, embed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
+
+__all__ = ["add_to"]
+
+_PANEL = "Use what came out"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module to ``app``."""
+    app.command("export", rich_help_panel=_PANEL)(_export)
+    app.command("embed", rich_help_panel=_PANEL)(_embed)
+
+
+def _export(
+    run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.")],
+    out: Out,
+    overrides: Overrides = None,
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a run's segmenter or encoder in the form of another program.
+
+    For example:
+
+      medssl export runs/ct-seg --to onnx --out segmenter.onnx
+
+      medssl export runs/ct --to nnunet --out nnunet/ct
+    """
+    call(
+        "export", run, to=to, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
+        as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
+
+
+def _embed(
+    run: Annotated[Path, typer.Argument(help="A run with an encoder.")],
+    data: Annotated[Path, typer.Option("--data", help="The store that cache wrote.")],
+    out: Out,
+    overrides: Overrides = None,
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write one vector for every scan of a store, as .parquet or .npz.
+
+    For example:
+
+      medssl embed runs/ct --data stores/ct --out ct-features.parquet
+    """
+    call(
+        "embed", run, data=data, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
+        as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
