@@ -1,0 +1,143 @@
+"""``medssl fetch``: a public data set by its card, with its licence shown, its checksum verified, and resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from medssl.errors import ConfigError, DataError
+from medssl.settings import Settings, resolve
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.cards import Address, Card
+
+__all__ = ["FetchSettings", "fetch"]
+
+_MARK = ".medssl-fetched.json"
+
+
+class FetchSettings(Settings):
+    """Settings of ``medssl fetch``."""
+
+    verb: ClassVar[str] = "fetch"
+
+    keep_archive: bool = Field(default=False, description="Leave the downloaded archive beside the data.")
+
+
+def fetch(
+    name: str | Path,
+    *,
+    out: str | Path = "data",
+    accept_licence: bool = False,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: Any,
+) -> Path | None:
+    """Bring a public data set. A download that was interrupted goes on where it stopped.
+
+    Args:
+        name: A card's name (``medssl list data``), or a card's YAML file.
+        out: The folder that the data set's folder goes into.
+        accept_licence: The licence was read and is accepted. Without it, it is shown and nothing is downloaded.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show fetch``.
+        dry_run: Only show the card and what would be downloaded.
+        options: Settings by name; ``overrides`` beat them.
+
+    Returns:
+        The folder of the data set; None after a dry run, and for a data set that a person has to get.
+
+    Raises:
+        ConfigError: There is no such card, or the licence was not accepted.
+        DataError: The download failed, or something else lies in the place of the data.
+    """
+    from medssl.manifest.cards import address_of, find_card
+    from medssl.manifest.download import download, unpack
+
+    settings = resolve(FetchSettings, preset=preset, overrides=list(overrides), defaults=options).settings
+    title, card = find_card(name)
+    out = Path(out)
+    final = out / card.folder
+    _show(card)
+    following = (
+        f"medssl index {final}" + (f" modality={card.modality}" if card.manual else "") + f" --out {title}.parquet"
+    )
+    if card.manual:
+        console.say(f"A person has to get it: {card.manual}")
+        console.done(None, following, manual=card.manual)
+        return None
+    if _is_there(final, card):
+        console.done(None, following, folder=str(final), downloaded=False)
+        return final
+    if dry_run:
+        console.done(None, f"medssl fetch {name} --out {out} --accept-licence", size_mb=card.size_mb)
+        return None
+    if not accept_licence:
+        raise ConfigError(
+            f"{title} comes under {card.licence} ({card.licence_url or card.source}). Read it; if you accept it, run: "
+            f"medssl fetch {name} --out {out} --accept-licence"
+        )
+    address = address_of(card)
+    assert address is not None
+    archive = out / (Path(urlsplit(address.url).path).name or f"{title}.archive")
+    with console.progress(None, "megabytes downloaded") as shown:
+
+        def show(have: int, total: int | None) -> None:
+            shown.total = None if total is None else round(total / 1e6)
+            shown.reach(round(have / 1e6))
+
+        download(address.url, archive, algorithm=address.algorithm, checksum=address.checksum, progress=show)
+    console.say(f"the {address.algorithm} is right; unpacking")
+    unpack(archive, out, folder=card.folder)
+    _mark(final, card, address)
+    if not settings.keep_archive:
+        archive.unlink()
+    console.done(final, following, folder=str(final), downloaded=True)
+    return final
+
+
+def _show(card: Card) -> None:
+    console.say(card.title)
+    console.say(card.about)
+    console.say(f"licence: {card.licence} {card.licence_url}".rstrip())
+    console.say(f"source: {card.source}")
+    if card.citation:
+        console.say(f"cite: {card.citation}")
+    if card.size_mb:
+        console.say(f"download: about {card.size_mb:,.0f} MB")
+
+
+def _is_there(final: Path, card: Card) -> bool:
+    if not final.exists():
+        return False
+    try:
+        said = json.loads((final / _MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    if said.get("source") == card.source:
+        console.say(f"{final} is there already")
+        return True
+    raise DataError(f"{final} is there, and was not put there by medssl fetch. Move it away, or choose another --out.")
+
+
+def _mark(final: Path, card: Card, address: Address) -> None:
+    """Note in the folder what it is; the licence asks for this, and the next run skips it."""
+    from medssl.formats.files import written_aside
+
+    facts = {
+        "title": card.title,
+        "licence": card.licence,
+        "licence_url": card.licence_url,
+        "source": card.source,
+        "citation": card.citation,
+        address.algorithm: address.checksum,
+    }
+    with written_aside(final / _MARK, suffix=".json") as aside:
+        aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
