@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from pipelines.scored_cases import Reference, read_labels
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "chosen_structures", "tolerances_of"]
 
+Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
+
 
 class FewLabelSettings(Settings):
     """Which cells a few-label comparison has."""
@@ -21,7 +23,7 @@ class FewLabelSettings(Settings):
     draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
     seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
-    metric: str = Field(default="dice", description="Metric that is compared, the mean over structures.")
+    metric: Metric = Field(default="dice", description="Metric that is compared, the mean over structures.")
     recipe: str | None = Field(
         default=None, description="Preset or settings file of finetune, the same for every arm; None for its defaults."
     )
@@ -46,7 +48,7 @@ class EvaluateSettings(Settings):
     split: str | None = Field(
         default=None, description="Split to score; None takes 'test', or every labelled case where there is no test."
     )
-    metrics: tuple[str, ...] = Field(default=("dice", "hd95_mm", "nsd"), description="Metrics that are tested.")
+    metrics: tuple[Metric, ...] = Field(default=("dice", "hd95_mm", "nsd"), description="Metrics that are tested.")
     level: float = Field(default=0.95, gt=0, lt=1, description="Confidence level of the intervals.")
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")

@@ -93,8 +93,6 @@ def few_label(
         DataError: If the store lacks labels, a test split or enough patients; or if every cell failed.
     """
     few = settings.few_label
-    if few.metric not in METRICS:
-        raise ConfigError(f"few_label.metric: one of {', '.join(METRICS)}. Got '{few.metric}'.")
     store = Store.open(data)
     reference = read_reference(data)
     train, test = _train_and_test(store, reference, settings)
@@ -109,12 +107,11 @@ def few_label(
         sizes=few.sizes,
         draws=few.draws,
         seeds=few.seeds,
+        # the names of a store's files hold a hash of source and settings, and are the same on every machine
         key=_digest(
             fine_tune.recipe,
             few.draw_seed,
-            store.settings,
-            [e.__dict__ for e in train.entries],
-            list(test),
+            [(e.id, e.patient, e.file, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
             sorted(structures.items()),
             tolerance,
         ),
@@ -127,6 +124,7 @@ def few_label(
         f"{few.draws} draws, {few.seeds} seeds: {len(cells)} runs{f' in shard {shard}' if shard else ''}, "
         f"{len(cells) - len(todo)} done already; {len(test)} test cases"
     )
+    console.say("every run has the same steps and is scored with its last weights; no validation scans are spent")
     if dry_run:
         console.done(None, f"medssl evaluate {runs[0]} --data {data} --protocol few-label --out {out}")
         return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
