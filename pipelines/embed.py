@@ -78,6 +78,7 @@ def embed(
     settings = resolve(EmbedSettings, preset=preset, overrides=overrides).settings
     device = _device(settings.device)
     encoder = load_encoder(run).eval().to(device)
+    encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     store = _scans(Store.open(data), settings)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"

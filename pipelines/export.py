@@ -110,7 +110,8 @@ def export(
     else:
         result = _to_safetensors(run, model, out)
     next_command = {
-        "monai": f"python -m monai.bundle run --config_file {out}/configs/inference.json --bundle_root {out}",
+        "monai": f'cd {out} && python -c "from monai.bundle import run; '
+        "run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')\"",
         "nnunet": f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {out} -f all" if model.is_segmenter else "",
     }.get(to, "")
     console.done(list(result.written), next_command, max_difference=result.max_difference)

@@ -1,4 +1,4 @@
-"""To a MONAI bundle: a folder that ``python -m monai.bundle run`` takes, on a machine without this project."""
+"""To a MONAI bundle: a folder that ``monai.bundle.run`` takes, on a machine without this project."""
 
 from __future__ import annotations
 
@@ -78,11 +78,7 @@ def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
 
 
 def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str, Any]:
-    """Return ``configs/inference.json``.
-
-    MONAI evaluates expressions with the references of ``@`` as local names, which lambdas do not see; so lambdas here
-    hold none, and a comprehension holds them in its first iterable only.
-    """
+    """Return ``configs/inference.json``."""
     config: dict[str, Any] = {
         "imports": ["$import functools", "$import glob", "$import os", "$import numpy", "$import torch"],
         "bundle_root": ".",
@@ -96,16 +92,20 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
         config["weights"] = "$torch.load(@bundle_root + '/models/model.pt', map_location='cpu', weights_only=True)"
         # DynUNet registers its blocks a second time under skip_layers; those names are not in the file
         config["load"] = "$@network_def.load_state_dict(@weights, strict=False)"
-        config["network"] = "$(@load, @network_def.to(@device).eval().requires_grad_(False))[1]"
+        config["network"] = "$(@load, @network_def.to(@device).eval())[1]"
     else:
         config["network_def"] = "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)"
-        config["network"] = "$@network_def.to(@device).eval().requires_grad_(False)"
+        config["network"] = "$@network_def.to(@device).eval()"
     config["preprocessing"] = {"_target_": "Compose", "transforms": _preprocessing(model)}
     ask = [
         {"_target_": "CopyItemsd", "keys": "image", "names": "pred"},
         {"_target_": "EnsureTyped", "keys": "pred", "device": "@device"},
         {"_target_": "Lambdad", "keys": "pred", "func": "$lambda image: image[None]"},
-        {"_target_": "Lambdad", "keys": "pred", "func": "$functools.partial(@inferer, network=@network)"},
+        {
+            "_target_": "Lambdad",
+            "keys": "pred",
+            "func": "$functools.partial(torch.no_grad()(@inferer), network=@network)",
+        },
         {"_target_": "Lambdad", "keys": "pred", "func": "$lambda batch: batch[0]"},
     ]
     config["predicting"] = {"_target_": "Compose", "transforms": ask}
@@ -244,19 +244,20 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
 
 def _readme(model: Exportable, how: str) -> str:
     makes = "label maps `eval/NAME_seg.nii.gz`" if model.is_segmenter else "`eval/embeddings.npz`, one vector a scan"
-    scaling = (
-        "" if model.intensity is not None else
-        "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. Crop "
-        "wide margins of air first.\n"
-    )  # fmt: skip
+    inside_body = (
+        "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. "
+        "Crop wide margins of air first.\n"
+    )
+    scaling = "" if model.intensity is not None else inside_body
     return f"""# {model.name}
 
 The network is {how}. It needs MONAI and nibabel, and nothing else.
 
 ```
-python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS
+python -c "from monai.bundle import run; run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')"
 ```
 
+(or `python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS`, with fire)
 reads every NIfTI file in SCANS and writes {makes}.
 {scaling}"""
 

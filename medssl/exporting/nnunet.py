@@ -213,7 +213,8 @@ Tested with nnunetv2 {NNUNET_VERSION}.
    `dataset.json` (pretraining saw scans in RAS+).
 2. In `nnUNetPlans.json`, in the configuration to be trained, put `architecture.json` in place of `architecture`,
    and set `spacing` to {list(model.spacing_mm)} and `patch_size` to {list(model.window)} (z, y, x)
-   or another multiple of {list(model.encoder.size_multiple)}. As the normalisation, {intensity} fits what the weights have seen.
+   or another multiple of {list(model.encoder.size_multiple)}. As the normalisation,
+   {intensity} fits what the weights have seen.
 3. `nnUNetv2_preprocess -d DATASET -c {CONFIGURATION}`
 4. `nnUNetv2_train DATASET {CONFIGURATION} FOLD -pretrained_weights pretrained.pth`
 """

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from medssl.exporting.monai_bundle import export_monai_bundle
+from medssl.exporting.monai_network import dynunet_arguments
+
+
+def _scan(folder, model, name: str = "scan.nii.gz") -> np.ndarray:
+    """Write one window of noise as LPS+ NIfTI; return it as the network's training would see it, (z, y, x)."""
+    folder.mkdir(exist_ok=True)
+    hounsfield = np.random.default_rng(0).integers(-1400, 1400, model.window).astype(np.int16)
+    flipped = np.diag([*model.spacing_mm[::-1], 1.0]) @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(hounsfield.transpose(2, 1, 0)[::-1, ::-1].copy(), flipped), folder / name)
+    return hounsfield
+
+
+def _seen(hounsfield: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(hounsfield).float().add(1000).div(2000).clamp(0, 1)[None, None]
+
+
+def _run(folder, **entries) -> None:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(folder), "device": "$torch.device('cpu')", **entries})
+    parser.get_parsed_content("run")
+
+
+@pytest.mark.parametrize(("name", "how"), [("unet", "monai.networks.nets.DynUNet"), ("residual", "TorchScript")])
+def test_monai_segments_as_we_do(make, tmp_path, name: str, how: str) -> None:
+    model = make(name, segmenter=True, structures=(0, 3, 9))
+    bundle = export_monai_bundle(model, tmp_path / "bundle")
+    assert bundle.how == how
+    assert bundle.max_difference < 1e-3
+    assert all(path.is_file() for path in bundle.written)
+    hounsfield = _scan(tmp_path / "scans", model)
+    _run(tmp_path / "bundle", dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "eval"))
+
+    written = nibabel.load(tmp_path / "eval" / "scan_seg.nii.gz")
+    source = nibabel.load(tmp_path / "scans" / "scan.nii.gz")
+    np.testing.assert_allclose(written.affine, source.affine, atol=1e-5)
+    theirs = np.asarray(written.dataobj).reshape(source.shape)[::-1, ::-1].transpose(2, 1, 0)
+    with torch.no_grad():
+        logits = model.network(_seen(hounsfield))[0]
+    margin = logits.topk(2, dim=0).values
+    sure = (margin[0] - margin[1] > 1e-3).numpy()
+    assert sure.mean() > 0.95
+    assert np.array_equal(theirs[sure], np.array([0, 3, 9])[logits.argmax(0).numpy()][sure])
+
+
+def test_monai_embeds_as_we_do(make, tmp_path) -> None:
+    model = make("residual", segmenter=False)
+    export_monai_bundle(model, tmp_path / "bundle")
+    hounsfield = _scan(tmp_path / "scans", model)
+    _run(tmp_path / "bundle", dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "eval"))
+    with np.load(tmp_path / "eval" / "embeddings.npz") as found:
+        assert found["files"].tolist() == ["scan.nii.gz"]
+        with torch.no_grad():
+            np.testing.assert_allclose(found["vectors"], model.encoder.embed(_seen(hounsfield)), atol=1e-4)
+
+
+def test_dynunet_only_where_it_is_the_same_network(make) -> None:
+    assert dynunet_arguments(make("unet", segmenter=True)) is not None
+    assert dynunet_arguments(make("unet", segmenter=True, convs=1)) is None
+    assert dynunet_arguments(make("residual", segmenter=True)) is None
+    assert dynunet_arguments(make("unet", segmenter=False)) is None
+
+
+def test_metadata_says_what_goes_in_and_out(make, tmp_path) -> None:
+    model = make("unet", segmenter=True, intensity=None, modality="MR")
+    export_monai_bundle(model, tmp_path)
+    metadata = json.loads((tmp_path / "configs" / "metadata.json").read_text())
+    image = metadata["network_data_format"]["inputs"]["image"]
+    assert image["spatial_shape"] == [20, 16, 12]
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == "spleen"
+    config = json.loads((tmp_path / "configs" / "inference.json").read_text())
+    scaling = config["preprocessing"]["transforms"][3]
+    assert scaling["_target_"] == "ScaleIntensityRangePercentilesd"
+    assert config["preprocessing"]["transforms"][2]["pixdim"] == [1.0, 1.5, 2.0]
+
+
+@pytest.mark.slow
+def test_monai_runs_it_where_this_project_is_not_installed(make, tmp_path) -> None:
+    """What ``python -m monai.bundle run`` calls; that itself needs the package fire."""
+    model = make("residual", segmenter=True)
+    export_monai_bundle(model, tmp_path / "bundle")
+    _scan(tmp_path / "scans", model)
+    # an import of this project fails in the child, so that the bundle cannot lean on it
+    (tmp_path / "medssl").mkdir()
+    (tmp_path / "medssl" / "__init__.py").write_text("raise ImportError('the bundle must stand alone')\n")
+    call = (
+        "from monai.bundle import run; "
+        f"run(config_file='configs/inference.json', bundle_root='.', dataset_dir={str(tmp_path / 'scans')!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", call],
+        cwd=tmp_path / "bundle",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "bundle" / "eval" / "scan_seg.nii.gz").is_file()
