@@ -187,7 +187,7 @@ def finetune(
     if run.writes:
         then = f"medssl evaluate {out} --data {settings.data.store}" if predictions else ""
         folder = [out / "predictions"] if predictions else []
-        console.done([*written, *folder], then, run=str(out), dice=dice)
+        console.done([*written, *folder], then, run=str(out), dice=_known(dice))
     fabric.barrier()
     return FinetuneResult(out, predictions=predictions, dice=dice)
 
@@ -361,8 +361,7 @@ def _score(
             device=fabric.device,
             progress=lambda scan: bar.advance(note=scan),
         )
-    known = {name: None if math.isnan(value) else value for name, value in dice.items()}
-    content = {"split": settings.data.held_out_split, "scans": len(scans.held_out), "dice": known}
+    content = {"split": settings.data.held_out_split, "scans": len(scans.held_out), "dice": _known(dice)}
     run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
     rows = [[name, "-" if math.isnan(value) else f"{value:.3f}"] for name, value in dice.items()]
     found = [value for value in dice.values() if not math.isnan(value)]
@@ -374,6 +373,11 @@ def _score(
         key="held_out",
     )
     return dice
+
+
+def _known(dice: Mapping[str, float] | None) -> dict[str, float | None] | None:
+    """Return the scores as JSON has them: null where no scan showed a structure."""
+    return None if dice is None else {name: None if math.isnan(value) else value for name, value in dice.items()}
 
 
 def _plan_lines(

@@ -83,8 +83,7 @@ def probabilities_of(
     values = torch.from_numpy(store.values(index)).to(device)
     image = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)[None, None]
     outside = min(max((entry.fill - low) / (high - low), 0.0), 1.0)
-    classes = int(network(torch.full((1, 1, *window), outside, device=device)).shape[1])
-    roomy = 4 * classes * values.numel() < _ON_DEVICE_BYTES
+    sums_on = _where_to_sum(network, image, window)
     flips = [axes for n in range(len(settings.mirror) + 1) for axes in combinations(settings.mirror, n)]
     total: Tensor | float = 0.0
     for flip in flips:
@@ -98,12 +97,20 @@ def probabilities_of(
             mode="gaussian",
             sigma_scale=0.125,
             cval=outside,
-            device=torch.device(device) if roomy else torch.device("cpu"),
+            device=sums_on,
         )
         probabilities = torch.softmax(logits.float(), dim=1)
         total = total + (probabilities.flip(dims) if dims else probabilities)
     assert isinstance(total, Tensor)
     return total[0] / len(flips)
+
+
+def _where_to_sum(network: nn.Module, image: Tensor, window: Triple) -> torch.device:
+    """Return the image's device, or the host where a GPU has no room for the logits of a whole scan."""
+    if image.device.type == "cpu":
+        return image.device
+    classes = int(network(image.new_zeros(1, 1, *window)).shape[1])
+    return image.device if 4 * classes * image.numel() < _ON_DEVICE_BYTES else torch.device("cpu")
 
 
 def dice_of_store(

@@ -61,7 +61,7 @@ class TransferReport:
             rows = self.with_status(status)
             if not rows and status != "matched":
                 continue
-            lines.append(f"  {len(rows):4d} {meaning}")
+            lines.append(f"  {len(rows):4d} tensors {meaning}")
             if status != "matched":
                 lines += [f"         {_row_text(row)}" for row in rows[:_SHOWN]]
                 if len(rows) > _SHOWN:
