@@ -1,0 +1,235 @@
+import json
+import os
+import shlex
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from medssl.engine.checkpoint import checkpoints_of
+from medssl.engine.guards import NonFiniteLossError
+from medssl.engine.loop import Interrupted
+from medssl.engine.meters import Report
+from medssl.errors import CheckpointError, ConfigError, DataError
+from medssl.settings import load_yaml
+from medssl.store.write import Item, store_from_arrays
+from pipelines import console
+from pipelines.pretrain import pretrain, screen_note
+
+QUICK = [
+    "train.steps=6", "train.batch_size=2", "train.log_every=2", "train.probe_every=3", "train.checkpoint_every=2",
+    "train.accelerator=cpu", "encoder.name=unet", "encoder.channels=[4,8]", "method.name=masked",
+    "method.window=[16,16,16]", "method.patch=[8,8,8]",
+]  # fmt: skip
+
+
+def cohort(folder, splits):
+    draw = np.random.default_rng(0)
+    items = []
+    for number, split in enumerate(splits):
+        values = draw.normal(0, 60, (20, 24, 20)).astype(np.int16)
+        values[5:15, 6:18, 5:15] += 200 + 40 * number
+        items.append(Item(id=f"scan-{number}", values=values, patient=f"p{number // 2}", split=split, modality="CT"))
+    return store_from_arrays(folder, items)
+
+
+@pytest.fixture
+def store(tmp_path):
+    cohort(tmp_path / "store", ["train"] * 4 + ["val"] * 2 + ["test"] * 2)
+    return tmp_path / "store"
+
+
+@pytest.fixture(autouse=True)
+def _quick(request, monkeypatch):
+    if "real_pictures" not in request.fixturenames:
+        import medssl.engine.reporter
+
+        for name in ("draw_progress", "draw_views"):
+            monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
+
+
+@pytest.fixture
+def real_pictures():
+    """Ask for pictures."""
+
+
+def identical(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsys, real_pictures):
+    run = pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "card.json", "checkpoints", "decoder.safetensors", "encoder.safetensors", "environment.json", "log.txt",
+        "metrics.jsonl", "progress.png", "run.yaml", "tensorboard", "views.png",
+    ]  # fmt: skip
+    said = capsys.readouterr().out
+    assert "4 scans of 2 patients (CT, 1 x 1 x 1 mm); 2 held out" in said
+    assert "preset masked_small" in said
+    assert f"wrote {run.folder / 'encoder.safetensors'}" in said
+    assert f"next: medssl finetune {run.folder} --data {store}" in said
+    card = json.loads((run.folder / "card.json").read_text())
+    assert card["encoder"]["channels"] == [4, 8]
+    assert card["scale"] == [-1000.0, 1000.0]
+    assert card["data"]["scans"] == 4
+    assert card["steps"] == 6
+    assert any("arXiv" in paper for paper in card["citation"])
+    assert [row["step"] for row in run.metrics] == [2, 3, 4, 6]
+    assert any(name.startswith("held_out/") for name in run.metrics[-1])
+    assert run.encoder().channels == (4, 8)
+    assert run.plot().stat().st_size > 1000
+
+
+def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):
+    whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=QUICK)
+    import pipelines.pretrain as verb
+
+    class Stopping(verb.WindowLoader):
+        def batches(self, start_step, stop_step):
+            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    out = tmp_path / "run"
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(verb, "WindowLoader", Stopping)
+        with pytest.raises(Interrupted) as stop:
+            pretrain("masked_small", data=store, out=out, overrides=QUICK)
+    assert stop.value.code == 130
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on with: ")]
+    words = shlex.split(line.removeprefix("go on with: "))
+    assert words[:3] == ["medssl", "pretrain", "masked_small"]
+    assert words[-5:] == ["--data", str(store), "--out", str(out), "--resume"]
+    assert not (out / "encoder.safetensors").exists()
+    with pytest.raises(CheckpointError, match="finish this one with --resume"):
+        pretrain("masked_small", data=store, out=tmp_path / "next", overrides=QUICK, init_from=out)
+    resumed = pretrain("masked_small", data=store, out=out, overrides=words[3:-5], resume=True)
+    assert identical(resumed.encoder(), whole.encoder())
+    assert [row["step"] for row in resumed.metrics] == [2, 3, 4, 6]
+
+
+def test_a_changed_setting_is_refused_on_resume(store, tmp_path):
+    pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    with pytest.raises(ConfigError, match=r"train\.lr: .* -> 0\.5"):
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=[*QUICK, "train.lr=0.5"], resume=True)
+    with pytest.raises(ConfigError, match=r"--resume.*--overwrite"):
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    with pytest.raises(ConfigError, match="neither --overwrite nor --init-from"):
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK, resume=True, overwrite=True)
+
+
+def test_overwrite_moves_the_old_run_aside(store, tmp_path):
+    first = pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK).encoder()
+    pretrain("masked_small", data=store, out=tmp_path / "run", overrides=[*QUICK, "train.seed=1"], overwrite=True)
+    from medssl.engine.card import load_encoder
+
+    assert identical(load_encoder(tmp_path / "run.old"), first)
+    assert not identical(load_encoder(tmp_path / "run"), first)
+
+
+def test_a_run_may_start_from_anothers_weights(store, tmp_path):
+    first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
+    still = [*QUICK, "train.steps=1", "train.lr=1e-12", "train.weight_decay=0", "train.seed=5"]
+    second = pretrain("masked_small", data=store, out=tmp_path / "b", overrides=still, init_from=first.folder)
+    for name, value in first.encoder().state_dict().items():
+        assert torch.allclose(second.encoder().state_dict()[name], value, atol=1e-6), name
+    with pytest.raises(CheckpointError, match="channels"):
+        pretrain("masked_small", data=store, out=tmp_path / "c", overrides=[*QUICK, "encoder.channels=[4,16]"],
+                 init_from=first.folder)  # fmt: skip
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
+    first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
+    from medssl.settings import resolve
+    from pipelines.pretrain import PretrainSettings, _build
+
+    voco = ["encoder.name=unet", "encoder.channels=[4,8]", "method.name=voco", "method.crop=[8,8,8]"]
+    method = _build(resolve(PretrainSettings, overrides=voco).settings, init_from=first.folder)
+    assert identical(method.encoder, first.encoder())
+    assert identical(method.teacher.module.encoder, method.encoder)
+
+
+def test_a_dry_run_writes_nothing(store, tmp_path, capsys):
+    pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK, dry_run=True)
+    assert not (tmp_path / "run").exists()
+    assert "6 steps of 2 windows of 16 x 16 x 16" in capsys.readouterr().out
+
+
+def test_a_method_may_be_named_instead_of_a_preset(store, tmp_path):
+    run = pretrain(
+        method="voco_masked",
+        data=store,
+        out=tmp_path / "run",
+        dry_run=True,
+        overrides=["encoder.name=unet", "encoder.channels=[4,8]", "encoder.blocks=2"],
+    )
+    assert run.folder == tmp_path / "run"
+    with pytest.raises(ConfigError, match="Both a preset"):
+        pretrain("masked_small", method="voco", data=store, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="list presets"):
+        pretrain(data=store, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="--data"):
+        pretrain("masked_small", out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="Did you mean 'masked'"):
+        pretrain("maskd", data=store, out=tmp_path / "run")
+
+
+def test_what_does_not_fit_is_a_config_error(store, tmp_path):
+    bad = ["encoder.channels=[4,8,16]", "method.crop=[10,10,10]"]
+    with pytest.raises(ConfigError, match="multiple"):
+        pretrain("voco_small", data=store, out=tmp_path / "run", overrides=bad)
+    assert not (tmp_path / "run").exists()
+
+
+def test_scans_of_a_patient_are_never_on_both_sides(tmp_path, store):
+    from medssl.settings import resolve
+    from medssl.store.read import Store
+    from pipelines.pretrain import PretrainSettings, _choose_scans
+
+    many = cohort(tmp_path / "many", ["train"] * 60)
+    settings = resolve(PretrainSettings, overrides=["data.held_out_share=0.2"]).settings
+    scans = _choose_scans(many, settings)
+    sides = [{entry.patient for entry in side.entries} for side in (scans.train, scans.held_out)]
+    assert [len(side) for side in sides] == [24, 6]
+    assert not sides[0] & sides[1]
+    few = _choose_scans(many, resolve(PretrainSettings, overrides=["data.held_out_scans=3"]).settings)
+    assert len(few.held_out) == 3 or len(few.held_out) == 2  # two scans a patient, at most three of them
+    named = _choose_scans(Store.open(store), settings)
+    assert [entry.id for entry in named.held_out.entries] == ["scan-4", "scan-5"]
+    with pytest.raises(DataError, match=r"data\.splits"):
+        _choose_scans(many, resolve(PretrainSettings, overrides=["data.splits=[nope]"]).settings)
+
+
+def test_a_bad_batch_names_the_scans(store, tmp_path, monkeypatch):
+    from medssl.windows import WindowBatch
+
+    monkeypatch.setattr(WindowBatch, "network_input", lambda self: self.values.float() * float("nan"))
+    with pytest.raises(NonFiniteLossError, match="scan-"):
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    assert not checkpoints_of(tmp_path / "run" / "checkpoints")
+
+
+def test_the_settings_of_the_run_load_again(store, tmp_path):
+    first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
+    second = pretrain(first.folder / "run.yaml", data=store, out=tmp_path / "b")
+    assert load_yaml(first.folder / "run.yaml") == load_yaml(second.folder / "run.yaml")
+    assert identical(first.encoder(), second.encoder())
+
+
+def test_json_names_what_was_written(store, tmp_path, capsys):
+    with console.speaking(console.Manner(as_json=True)):
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["run"] == str(tmp_path / "run")
+    assert str(tmp_path / "run" / "encoder.safetensors") in facts["written"]
+
+
+def test_the_screen_line():
+    values = {"loss": 4.312, "signal/spread": 0.92, "lr": 2e-4, "signal/other": 1.0}
+    report = Report(step=1240, steps=50_000, values=values, data_wait=0.031, memory_gib=11.2)
+    assert screen_note(report) == "loss 4.31 | spread 0.92 | lr 2.0e-4 | data-wait 3% | 11.2 GiB"
