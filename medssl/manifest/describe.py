@@ -55,8 +55,10 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
             _read(source, depth, row)
     except FormatError as error:
         row["error"] = error.reason
+    except FileNotFoundError:
+        row["error"] = source.error or "The file is not there."
     except PermissionError:
-        row["error"] = "Permission denied. Give the user who runs this the right to read it."
+        row["error"] = source.error or "Permission denied. Give the user who runs this the right to read it."
     except MemoryError:
         row["error"] = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
     except Exception as error:  # a plugin's own error must not end the folder; the row says what it was
