@@ -254,7 +254,8 @@ def _readme(model: Exportable, how: str) -> str:
 The network is {how}. It needs MONAI and nibabel, and nothing else.
 
 ```
-python -c "from monai.bundle import run; run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')"
+python -c "from monai.bundle import run
+run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')"
 ```
 
 (or `python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS`, with fire)
