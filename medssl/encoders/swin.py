@@ -23,7 +23,7 @@ class SwinSettings(Settings):
     name: Literal["swin"] = "swin"
     in_channels: Positive = Field(default=1, description="Channels of the input.")
     feature_size: int = Field(
-        default=48, ge=12, multiple_of=12, description="Channels of the finest level; 24, 48, 96, 192 are published."
+        default=48, ge=12, description="Channels of the finest level, a multiple of 12; 24, 48, 96, 192 are published."
     )
     depths: Four = Field(default=(2, 2, 2, 2), description="Transformer blocks of each of the four stages.")
     heads: Four = Field(default=(3, 6, 12, 24), description="Attention heads of each stage.")
@@ -39,7 +39,12 @@ class SwinSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _heads_divide_channels(self) -> Self:
+    def _sizes_agree(self) -> Self:
+        if self.feature_size % 12:
+            raise ValueError(
+                f"feature_size must be a multiple of 12. Got {self.feature_size}. "
+                f"Try {max(12, round(self.feature_size / 12) * 12)}."
+            )
         widths = [self.feature_size * 2**stage for stage in range(4)]
         wrong = [(w, h) for w, h in zip(widths, self.heads, strict=True) if w % h]
         if wrong:

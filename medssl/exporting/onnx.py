@@ -87,8 +87,8 @@ def export_onnx(
             f"'{model.name}' has an encoder with attention windows, which bind it to one size: ONNX with "
             f"'dynamic_size' is for convolutional encoders. Export the window {model.window}, and slide it."
         )
-    wrapped = _Outputs(model).eval()
     training = model.network.training
+    wrapped = _Outputs(model).eval()
     device = next(model.network.parameters()).device
     model.network.eval().to("cpu")
     try:
