@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl import geometry
+from medssl import formats, geometry
 from medssl.errors import DataError, FormatError, MedSSLError
 from medssl.evaluation.overlap import LabelMap
 from medssl.evaluation.scoring import StructureScore, score_case
-from medssl.formats import table
 
 __all__ = [
     "Reference",
@@ -240,7 +239,7 @@ def read_labels(path: Path) -> tuple[LabelMap, geometry.Affine]:
     """
     if not path.exists():
         raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
-    scan = table.read(path)
+    scan = formats.read(path)
     values = scan.values
     if values.dtype.kind == "f":
         whole = np.nan_to_num(values, nan=0.5, posinf=0.5, neginf=0.5)
@@ -267,7 +266,7 @@ def _scans_in(folder: Path) -> dict[str, Path]:
     return {
         path.name.split(".nii")[0] if ".nii" in path.name else path.stem: path
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and table.is_scan_name(path)
+        if path.is_file() and not path.name.startswith(".") and formats.is_scan_name(path)
     }
 
 

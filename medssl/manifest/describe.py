@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
+from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
-from medssl.formats.table import read, read_header
 from medssl.manifest.sources import Source
 
 __all__ = ["content_hash", "describe", "file_hash", "intensity_facts", "size_and_time"]

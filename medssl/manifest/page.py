@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
-from medssl.formats.table import read
+from medssl.formats.reading import read
 from medssl.manifest.check import CheckResult
 from medssl.manifest.schema import Manifest
 

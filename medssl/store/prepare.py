@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl import geometry
+from medssl import formats, geometry
 from medssl.errors import FormatError
-from medssl.formats import table
 from medssl.formats.scan import Scan
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
@@ -91,12 +90,12 @@ def prepare(folder: Path, job: Job) -> Record:
         FormatError: The scan or its labels cannot be read or do not fit each other.
     """
     settings = job.settings
-    several = settings.frame > 0 and table.read_header(Path(job.path)).frames > 1
-    scan = table.read(
+    several = settings.frame > 0 and formats.read_header(Path(job.path)).frames > 1
+    scan = formats.read(
         Path(job.path), frame=settings.frame if several else 0, paths=[Path(p) for p in job.paths if len(job.paths) > 1]
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
-    labels = labels_on_grid(table.read(Path(job.label_path)), scan, flags) if job.label_path else None
+    labels = labels_on_grid(formats.read(Path(job.label_path)), scan, flags) if job.label_path else None
     source_affine = scan.header.affine
     values, affine = geometry.to_canonical(_finite(scan, job.hounsfield, flags), source_affine)
     if labels is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from medssl import formats
 from medssl.errors import FormatError
-from medssl.formats import table
+from medssl.formats import reading, table
 from medssl.formats.dicom_write import write_series
 
 VALUES = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
@@ -39,7 +39,7 @@ def test_names(name: str, format_: str | None, is_scan: bool) -> None:
 
 def test_every_row_has_its_reader() -> None:
     for row in table.FORMATS:
-        module = table._reader(Path("scan" + row.suffixes[0]))
+        module = reading._reader(Path("scan" + row.suffixes[0]))
         assert callable(module.read)
         assert callable(module.read_header)
 
