@@ -1,4 +1,4 @@
-"""The commands that bring scans in: index, check, cache."""
+"""The commands that bring scans in: fetch, index, check, cache."""
 
 from __future__ import annotations
 
@@ -16,9 +16,39 @@ _PANEL = "Bring scans in"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
+    app.command("fetch", rich_help_panel=_PANEL)(_fetch)
     app.command("index", rich_help_panel=_PANEL)(_index)
     app.command("check", rich_help_panel=_PANEL)(_check)
     app.command("cache", rich_help_panel=_PANEL)(_cache)
+
+
+def _fetch(
+    name: Annotated[str, typer.Argument(help="A data card, see: medssl list data; or a card's YAML file.")],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that the data set's folder goes into.")] = Path(
+        "data"
+    ),
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="The licence was read and is accepted; else it is only shown.")
+    ] = False,
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring a public data set by its card: licence shown, checksum verified, broken downloads taken up again.
+
+    For example:
+
+      medssl fetch msd-hippocampus --dry-run
+
+      medssl fetch msd-hippocampus --accept-licence --out data
+    """
+    call(
+        "fetch", name, out=out, accept_licence=accept_licence, preset=preset, overrides=overrides or [],
+        dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
 
 
 def _index(

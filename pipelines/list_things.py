@@ -24,6 +24,11 @@ def _verbs() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "What it does"), [(name, verb.summary) for name, verb in VERBS.items()]
 
 
+def _data() -> tuple[tuple[str, ...], Rows]:
+    cards = importlib.import_module("medssl.manifest.cards").list_cards()
+    return ("Name", "Licence", "What it is"), [(name, card.licence, card.title) for name, card in cards.items()]
+
+
 def _formats() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.formats.table")
     return ("Name", "Suffixes"), [(row.name, " ".join(row.suffixes)) for row in table.FORMATS]
@@ -44,6 +49,7 @@ KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "presets": _presets,
     "methods": _methods,
     "encoders": _encoders,
+    "data": _data,
     "formats": _formats,
     "verbs": _verbs,
 }

@@ -1,4 +1,4 @@
-"""``medssl show``: one preset, method, encoder or verb, with everything that can be set in it."""
+"""``medssl show``: one preset, method, encoder, data card or verb, with everything that can be set in it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def show(name: str) -> None:
     """Print what is known of ``name``: a preset's text, a table's row, or a verb's settings.
 
     Args:
-        name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder or a verb. A name of several kinds shows
-            them all.
+        name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder, a data card or a verb. A name of
+            several kinds shows them all.
 
     Raises:
         ConfigError: Nothing has that name.
@@ -33,13 +33,17 @@ def show(name: str) -> None:
     bare = name.rpartition("/")[2]
     presets = [p for p in list_presets() if name in {p.name, f"{p.verb}/{p.name}"}]
     rows = {kind: table[name] for kind, table in tables.items() if name in table}
-    if not presets and not rows and name not in VERBS:
-        known = {p.name for p in list_presets()} | set(VERBS) | {key for table in tables.values() for key in table}
+    cards = importlib.import_module("medssl.manifest.cards").list_cards()
+    if not presets and not rows and name not in VERBS and name not in cards:
+        known = {p.name for p in list_presets()} | {key for table in tables.values() for key in table}
+        known |= set(VERBS) | set(cards)
         raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
     for kind, row in rows.items():
         _show_row(kind, name, row)
     if name in VERBS:
         _show_verb(name)
+    if name in cards:
+        _show_card(name, cards[name])
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())
@@ -61,6 +65,15 @@ def _show_row(kind: str, name: str, row: Any) -> None:
         console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
     console.tell(**{kind: {"name": name} | facts})
     _show_settings(f"\nSettings of {kind} {name}", importlib.import_module(_TABLES[kind]).settings_class(name))
+
+
+def _show_card(name: str, card: Any) -> None:
+    facts = {key: value for key, value in card.model_dump(mode="json").items() if value}
+    console.say(f"Data set {name}")
+    for what, value in facts.items():
+        console.say(f"  {what.replace('_', ' ') + ':':<13}{value}")
+    console.tell(data={"name": name} | facts)
+    console.done(None, f"medssl fetch {name}")
 
 
 def _show_verb(name: str) -> None:

@@ -34,6 +34,12 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
+    "fetch": Verb(
+        module="pipelines.fetch",
+        function="fetch",
+        settings="FetchSettings",
+        summary="Bring a public data set by its card.",
+    ),
     "index": Verb(
         module="pipelines.index",
         function="index",

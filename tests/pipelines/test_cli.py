@@ -25,6 +25,7 @@ GOLDEN = ROOT / "tests/golden/cli.txt"
 # One call of every command with all that it can be given, to bind to the signature of its function.
 FULL_CALLS: dict[str, str] = {
     "index": "scans a=1 --out m.parquet --preset x --dry-run",
+    "fetch": "msd-hippocampus a=1 --out data --accept-licence --preset x --dry-run",
     "check": "m.parquet a=1 --out c.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
@@ -142,7 +143,7 @@ def test_overrides_in_the_place_of_an_optional_positional(tmp_path):
     assert split_overrides(str(odd), ["seed=1"]) == (str(odd), ["seed=1"])
 
 
-@pytest.mark.parametrize("kind", ["presets", "methods", "encoders", "formats", "verbs"])
+@pytest.mark.parametrize("kind", ["presets", "methods", "encoders", "data", "formats", "verbs"])
 def test_lists(run, kind):
     listed = json.loads(run("list", kind, "--json").stdout)[kind]
     assert len(listed) >= 3
@@ -159,6 +160,13 @@ def test_show_names_every_setting(run, name, key):
     (row,) = [setting for setting in shown["settings"] if setting["key"] == key]
     assert row["meaning"]
     assert row["default"]
+
+
+def test_show_a_data_card_names_its_licence(run):
+    shown = run("show", "msd-hippocampus")
+    assert shown.exit_code == 0, shown.output
+    assert "CC" in shown.output
+    assert "next: medssl fetch msd-hippocampus" in shown.output
 
 
 def test_copy_validates_and_never_writes_over(run, tmp_path):
