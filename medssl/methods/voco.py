@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
-from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.objectives.diagnostics import effective_rank, feature_spread, knn_prediction
 from medssl.objectives.position import base_regulariser, clamped_cosine, overlap_labels, position_loss
 from medssl.randomness import Stream
 from medssl.settings import Settings
@@ -297,7 +297,9 @@ class VoCo(Method):
     def probe(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return how well position is read from features, on scans that are not trained on.
 
-        The predicted place of a crop is the mean of the base crops' places weighted by similarity.
+        The predicted place of a crop is the mean of the base crops' places weighted by similarity. The kNN probe
+        predicts it from the nearest crops of the other scans instead, by the encoder's features alone, as a share of
+        the lattice's extent; its error is given in mm of the crop's own scan.
         """
         batch, number = views.crops.shape[:2]
         images = torch.cat([views.crops, views.bases], dim=1).flatten(0, 1)
@@ -308,9 +310,18 @@ class VoCo(Method):
         predicted = torch.einsum("brg,bgc->brc", weight, views.base_starts)
         error = ((predicted - views.starts) * views.spacing_mm[:, None]).norm(dim=-1)
         right = similarity.argmax(dim=2) == views.labels.argmax(dim=2)
-        return {
+        measured = {
             "position_accuracy": right.float().mean(),
             "position_error_mm": error.mean(),
             "spread": feature_spread(pooled),
             "effective_rank": effective_rank(pooled),
         }
+        if batch > 1:
+            first = views.base_starts[:, :1]
+            extent = (views.base_starts[:, -1:] - first).clamp(min=1.0)
+            share = ((views.starts - first) / extent).flatten(0, 1)
+            scan = torch.arange(batch, device=share.device).repeat_interleave(number)
+            features_ND = pooled.view(batch, -1, pooled.shape[-1])[:, :number].flatten(0, 1)
+            miss = (knn_prediction(features_ND, share, scan) - share).view(batch, number, 3)
+            measured["knn_error_mm"] = (miss * extent * views.spacing_mm[:, None]).norm(dim=-1).mean()
+        return measured

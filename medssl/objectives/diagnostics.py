@@ -1,4 +1,4 @@
-"""Whether features have collapsed: how far they spread, and over how many dimensions."""
+"""What features hold: how far they spread, over how many dimensions, and what their neighbours share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["effective_rank", "feature_spread"]
+__all__ = ["effective_rank", "feature_spread", "knn_prediction"]
 
 
 def feature_spread(features_ND: Tensor) -> Tensor:
@@ -38,3 +38,28 @@ def effective_rank(features_ND: Tensor) -> Tensor:
     singular = torch.linalg.svdvals(centred)
     share = singular / singular.sum().clamp(min=1e-12)
     return torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())
+
+
+def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, neighbours: int = 5) -> Tensor:
+    """Predict each row's target as the mean over its nearest rows of other groups, by cosine of the features.
+
+    Nothing is fitted, so it tells what the features themselves hold.
+
+    Args:
+        features_ND: (N, D), any scale.
+        target_NT: What is predicted, (N, T).
+        group_N: Rows of one group (a patient) never predict each other, (N,). At least two groups.
+        neighbours: How many, at most; fewer where the other groups have fewer rows.
+
+    Returns:
+        Predictions, (N, T), float32.
+
+    Reference:
+        Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018,
+        arXiv:1805.01978, section 3.4 (there with labels and weights; here a plain mean).
+    """
+    normalised = F.normalize(features_ND.float(), dim=-1)
+    same = group_N[:, None] == group_N[None, :]
+    similarity = (normalised @ normalised.T).masked_fill(same, float("-inf"))
+    near = similarity.topk(min(neighbours, int((~same).sum(dim=1).min())), dim=1).indices
+    return target_NT.float()[near].mean(dim=1)
