@@ -9,7 +9,7 @@ import typer
 from typer.models import ArgumentInfo
 
 from medssl import __version__
-from pipelines import commands_data, commands_looking, commands_results, commands_training
+from pipelines import commands_chains, commands_data, commands_looking, commands_results, commands_training
 from pipelines.options import EXIT_INTERRUPTED
 
 __all__ = ["app", "main", "surface"]
@@ -42,6 +42,7 @@ def _root(
     """Keep the options that stand before the verb."""
 
 
+commands_chains.add_to(app)
 commands_data.add_to(app)
 commands_training.add_to(app)
 commands_results.add_to(app)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ __all__ = [
     "done",
     "fail",
     "manner",
+    "part",
     "progress",
     "say",
     "speaking",
@@ -41,12 +42,14 @@ class Manner:
         as_json: Keep standard output for one JSON object; messages go to standard error.
         quiet: Leave out everything but warnings, errors and what was written.
         verbose: Say details too.
+        within: The verb speaks as a part of a longer chain: what is next is for the chain to say.
         facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
     """
 
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    within: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -68,6 +71,24 @@ def speaking(chosen: Manner) -> Iterator[Manner]:
             _write_json(chosen.facts)
     finally:
         _MANNER.reset(token)
+
+
+@contextmanager
+def part(name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
+    """Let a verb speak as a part of a chain of verbs: it proposes no next command, and its facts are kept apart.
+
+    Args:
+        name: Under which its facts stand in the ``parts`` of the JSON object.
+        quiet: Say only warnings and what was written.
+    """
+    outer = manner()
+    inner = replace(outer, quiet=outer.quiet or quiet, within=True, facts={})
+    token = _MANNER.set(inner)
+    try:
+        yield inner.facts
+    finally:
+        _MANNER.reset(token)
+        outer.facts.setdefault("parts", {})[name] = inner.facts
 
 
 def say(text: str) -> None:
@@ -139,7 +160,7 @@ def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts:
         return
     for path in paths:
         _line(f"wrote {path}", sys.stdout, style="green")
-    if next_command and not manner().quiet:
+    if next_command and not manner().quiet and not manner().within:
         _line(f"next: {next_command}", sys.stdout, style="bold")
 
 

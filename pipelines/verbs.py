@@ -88,6 +88,18 @@ VERBS: dict[str, Verb] = {
         settings="EmbedSettings",
         summary="Write one vector for every scan of a store.",
     ),
+    "auto": Verb(
+        module="pipelines.auto",
+        function="auto",
+        settings="AutoSettings",
+        summary="Take a folder of scans the whole way, with defaults that are explained.",
+    ),
+    "demo": Verb(
+        module="pipelines.demo",
+        function="demo",
+        settings="DemoSettings",
+        summary="Show the whole chain in minutes, on made-up patients or on real data.",
+    ),
     "list": Verb(
         module="pipelines.list_things",
         function="list_things",

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/cli.txt"
 # One call of every command with all that it can be given, to bind to the signature of its function.
 FULL_CALLS: dict[str, str] = {
+    "demo": "a=1 --out d --data x --preset p --overwrite --dry-run",
+    "auto": "scans a=1 --out d --budget small --method voco --labels 2 --export onnx --preset p --overwrite --dry-run",
     "index": "scans a=1 --out m.parquet --preset x --dry-run",
     "fetch": "msd-hippocampus a=1 --out data --accept-licence --preset x --dry-run",
     "check": "m.parquet a=1 --out c.html --preset x --dry-run",

@@ -1,0 +1,350 @@
+"""What ``medssl auto`` decides, and why: pure functions from the scans to settings and sentences.
+
+All sizes are in the order (z, y, x), after turning to RAS. The rules follow nnU-Net's where it has one (median shape,
+strides by voxel size; Isensee et al., Nature Methods 2021, arXiv:1809.10486), within a budget of voxels a window.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from medssl import geometry
+from medssl.errors import ConfigError, did_you_mean
+from medssl.methods.table import METHODS
+from pipelines.auto_settings import BUDGETS, AutoSettings
+
+__all__ = ["Decision", "Grid", "Machine", "Recipe", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
+
+Triple = tuple[int, int, int]
+Size = tuple[float, float, float]
+_SAME_SPACING = 1.1  # largest ratio between voxel sizes that are called the same
+_ANISOTROPIC = 2.0  # a voxel this much longer along one axis is not shortened there further
+_SAME_REGION = 0.25  # spread of body sizes (deviation over mean) below which scans are taken to show the same region
+_LONGEST = {True: 96, False: 256}  # most voxels of a stored scan along an axis, for small presets and for large ones
+_WINDOW_VOXELS = {True: 32 * 48 * 32, False: 96**3}
+_CHANNELS = {True: (8, 16, 32, 64), False: (32, 64, 128, 256, 320, 320)}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice: of what, which, and for what reason."""
+
+    what: str
+    chosen: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One scan's size in voxels and its voxel size in mm."""
+
+    shape: Triple
+    spacing_mm: Size
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine has.
+
+    Attributes:
+        gpu: Name of the GPU that is used, "" for none.
+        amx: Whether the CPU multiplies bfloat16 matrices in hardware.
+        cores: Processors that this process may use.
+    """
+
+    gpu: str
+    amx: bool
+    cores: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Look at this machine."""
+        import torch
+
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            amx = "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        except OSError:
+            amx = False  # not Linux: plain float32 is never wrong
+        return cls(gpu=gpu, amx=amx, cores=cores)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to pretrain and to fine-tune.
+
+    Attributes:
+        method: The pretraining method.
+        preset: Preset of pretrain.
+        pretrain: Settings above it, by dotted key.
+        finetune_preset: Preset of finetune.
+        finetune: Settings above it, by dotted key.
+        window: Voxels of a window, (z, y, x).
+        decisions: What was chosen and why.
+    """
+
+    method: str
+    preset: str
+    pretrain: dict[str, Any]
+    finetune_preset: str
+    finetune: dict[str, Any]
+    window: Triple
+    decisions: tuple[Decision, ...]
+
+
+def grid_of(row: Mapping[str, Any]) -> Grid | None:
+    """Return a manifest row's grid after turning to RAS; None where its size is not known."""
+    if not row["shape"] or len(row["shape"]) != 3:
+        return None
+    affine = np.eye(4) if not row["affine"] else np.array(row["affine"], dtype=np.float64).reshape(4, 4)
+    if not row["affine"] and row["spacing_mm"]:
+        affine = np.diag([*row["spacing_mm"][::-1], 1.0])
+    turned, affine = geometry.to_canonical(np.broadcast_to(np.int8(0), row["shape"]), affine)
+    z, y, x = turned.shape
+    return Grid((z, y, x), geometry.spacing_mm(affine))
+
+
+def describe_modalities(counts: Mapping[str, int]) -> list[Decision]:
+    """Return what each modality means for intensities."""
+    decisions = []
+    for modality, count in sorted(counts.items(), key=lambda pair: -pair[1]):
+        if modality == "CT":
+            chosen, because = "-1000..1000 HU become 0..1", "CT values are physical: every scan gets the same scale"
+        else:
+            chosen = "percentiles 0.5 and 99.5 become 0 and 1"
+            because = f"{modality} values have no unit: each scan is scaled by its own percentiles"
+        decisions.append(Decision(f"intensities of {count} {modality}", chosen, because))
+    return decisions
+
+
+def decide_spacing(grids: Sequence[Grid], settings: AutoSettings, *, small: bool) -> tuple[Any, Decision]:
+    """Return ``spacing_mm`` of the store, and why.
+
+    Args:
+        grids: The scans.
+        settings: A voxel size given there is kept.
+        small: Whether the presets for a CPU will be used.
+    """
+    if settings.spacing_mm is not None:
+        return settings.spacing_mm, Decision("voxel size", _sizes(settings.spacing_mm), "it was asked for")
+    if not grids:
+        return "keep", Decision("voxel size", "keep", "no scan says its voxel size")
+    spacings = np.array([grid.spacing_mm for grid in grids])
+    middle = np.median(spacings, axis=0)
+    extents = np.median([np.array(grid.shape) * np.array(grid.spacing_mm) for grid in grids], axis=0)
+    limit = _LONGEST[small]
+    ratio = float((spacings.max(axis=0) / spacings.min(axis=0)).max())
+    finest = float((extents / limit).max())
+    if (extents / middle > limit).any():
+        chosen = tuple(round(float(max(own, finest)), 2) for own in middle)
+        size = " x ".join(f"{length:.0f}" for length in extents)
+        return list(chosen), Decision(
+            "voxel size", _sizes(chosen), f"the median scan of {size} mm then has at most {limit} voxels along an axis"
+        )
+    if ratio <= _SAME_SPACING:
+        return "keep", Decision("voxel size", f"keep {_sizes(middle)}", "all scans have nearly the same")
+    return "median", Decision(
+        "voxel size", f"median, {_sizes(middle)}", f"the scans differ by a factor of {ratio:.2g}, and must agree"
+    )
+
+
+def decide_recipe(
+    bodies: Sequence[Grid],
+    settings: AutoSettings,
+    machine: Machine,
+    *,
+    patients: int,
+) -> Recipe:
+    """Return how to train on scans whose bodies have these sizes on the store's grid.
+
+    Args:
+        bodies: Size of the body in each stored scan.
+        settings: What the user gave is kept.
+        machine: Where it will run.
+        patients: How many patients are trained on.
+
+    Raises:
+        ConfigError: The method is unknown, or a given window does not fit the encoder.
+    """
+    budget = BUDGETS[settings.budget]
+    small = budget.small or not machine.gpu
+    decisions = [_device_decision(machine, small=small, wants_gpu=not budget.small)]
+    shape = tuple(round(median(body.shape[axis] for body in bodies)) for axis in range(3))
+    spacing = tuple(median(body.spacing_mm[axis] for body in bodies) for axis in range(3))
+    strides = _strides(shape, spacing, stages=len(_CHANNELS[small]))
+    multiple = tuple(math.prod(stride[axis] for stride in strides) for axis in range(3))
+    channels = _CHANNELS[small][: len(strides)]
+    decisions.append(
+        Decision(
+            "encoder",
+            f"{'unet' if small else 'residual'}, {len(strides)} stages of {', '.join(map(str, channels))} channels",
+            f"halves the median body {len(strides) - 1} times at most before less than 4 voxels are left",
+        )
+    )
+    window, decided = _window(shape, multiple, settings, limit=_WINDOW_VOXELS[small])
+    decisions.append(decided)
+    method, decided = _method(bodies, settings, patients)
+    decisions.append(decided)
+    steps, tuning = settings.pretrain_steps or budget.pretrain_steps, settings.finetune_steps or budget.finetune_steps
+    why = f"budget '{settings.budget}' ({budget.means})"
+    given = settings.pretrain_steps is not None or settings.finetune_steps is not None
+    decisions.append(Decision("steps", f"{steps:,} and {tuning:,}", "asked for" if given else why))
+    batch = min(4 if small else 2, max(2, patients))
+    decisions.append(
+        Decision("batch", f"{batch} windows, {2} when fine-tuning", "as the presets have it" if patients >= batch
+                 else f"there are no more than {patients} patients")
+    )  # fmt: skip
+    shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
+    if not machine.gpu and machine.amx:
+        shared["train.precision"] = "bf16-mixed"
+        decisions.append(
+            Decision("precision", "bf16-mixed", "this CPU multiplies bfloat16 in hardware, at twice the speed")
+        )
+    encoder = {
+        "encoder.name": "unet" if small else "residual",
+        "encoder.channels": list(channels),
+        "encoder.strides": [list(stride) for stride in strides],
+    }
+    if not small:
+        encoder["encoder.blocks"] = [1, 3, 4, 6, 6, 6][: len(channels)]
+    every = max(25, steps // 10)
+    pretrain = {
+        **shared,
+        **encoder,
+        **_method_settings(method, window, multiple),
+        "train.steps": steps,
+        "train.batch_size": batch,
+        "train.checkpoint_every": every,
+        "train.probe_every": max(25, steps // 5),
+    }
+    finetune = {
+        **shared,
+        "segmentation.window": list(window),
+        "train.steps": tuning,
+        "train.checkpoint_every": max(25, tuning // 5),
+        "train.probe_every": max(25, tuning // 3),
+    }
+    if tuning <= 1000:
+        finetune["train.lr"] = 1e-2
+        decisions.append(
+            Decision("fine-tuning rate", "0.01", f"{tuning:,} steps are few: a high rate makes use of them")
+        )
+    preset = f"{method}_small" if small else method
+    return Recipe(
+        method=method,
+        preset=preset,
+        pretrain=pretrain,
+        finetune_preset="segmentation_small" if small else "segmentation",
+        finetune=finetune,
+        window=window,
+        decisions=tuple(decisions),
+    )
+
+
+def _device_decision(machine: Machine, *, small: bool, wants_gpu: bool) -> Decision:
+    device = machine.gpu or f"CPU, {machine.cores} cores"
+    if small and wants_gpu:
+        return Decision("presets", "small ones", f"the budget is for a GPU, and there is none: {device}")
+    if small:
+        return Decision("presets", "small ones", f"the budget is small; runs on {device}")
+    return Decision("presets", "full ones", f"runs on {device}")
+
+
+def _strides(shape: Sequence[int], spacing: Sequence[float], *, stages: int) -> list[Triple]:
+    """Return each stage's stride: halve where voxels are finest, and where at least four are left after it."""
+    strides: list[Triple] = [(1, 1, 1)]
+    now, left = list(spacing), list(shape)
+    for _ in range(stages - 1):
+        finest = min(now)
+        stride = [2 if s < _ANISOTROPIC * finest and n >= 6 else 1 for s, n in zip(now, left, strict=True)]
+        if max(stride) == 1:
+            break
+        strides.append((stride[0], stride[1], stride[2]))
+        now = [s * k for s, k in zip(now, stride, strict=True)]
+        left = [n // k for n, k in zip(left, stride, strict=True)]
+    return strides
+
+
+def _window(
+    shape: Sequence[int], multiple: Sequence[int], settings: AutoSettings, *, limit: int
+) -> tuple[Triple, Decision]:
+    body = " x ".join(map(str, shape))
+    step = " x ".join(map(str, multiple))
+    if settings.window is not None:
+        wrong = [n for n, m in zip(settings.window, multiple, strict=True) if n < m or n % m]
+        if wrong:
+            raise ConfigError(f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
+                              "the encoder divides by.")  # fmt: skip
+        return settings.window, Decision("window", _whole(settings.window), "it was asked for")
+    # At least two voxels of the coarsest level along each axis: a normalisation needs more than one.
+    sides = [max(2 if m > 1 else 1, round(n / m)) * m for n, m in zip(shape, multiple, strict=True)]
+    cut = False
+    while math.prod(sides) > limit:
+        widest = max(
+            range(3), key=lambda axis: (sides[axis] > 2 * multiple[axis], sides[axis] / shape[axis], sides[axis])
+        )
+        if sides[widest] <= 2 * multiple[widest]:
+            break
+        sides[widest] -= multiple[widest]
+        cut = True
+    because = f"the median body has {body} voxels and the encoder wants multiples of {step}"
+    because += f"; cut to {limit:,} voxels" if cut else ""
+    window = (sides[0], sides[1], sides[2])
+    return window, Decision("window", _whole(window), because)
+
+
+def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int) -> tuple[str, Decision]:
+    if settings.method is not None:
+        if settings.method not in METHODS:
+            raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
+        return settings.method, Decision("method", settings.method, "it was asked for")
+    lengths = np.array([np.array(body.shape) * np.array(body.spacing_mm) for body in bodies])
+    spread = float((lengths.std(axis=0) / lengths.mean(axis=0)).max())
+    if patients < 4:
+        return "masked", Decision("method", "masked", f"{patients} patients are too few to compare positions between")
+    if spread > _SAME_REGION:
+        return "masked", Decision(
+            "method", "masked", f"body sizes differ by {spread:.0%}, so the scans hardly show the same region"
+        )
+    return "voco_masked", Decision(
+        "method",
+        "voco_masked",
+        f"body sizes differ by {spread:.0%} only, so position means the same in all scans; reconstruction joins it",
+    )
+
+
+def _method_settings(method: str, window: Triple, multiple: Sequence[int]) -> dict[str, Any]:
+    """Return the settings of the method that follow from the window: masked patches, base crops and their grid."""
+    patch = [max(1, step // 2) if step > 8 else step for step in multiple]
+    patch = [p if p > 1 else next(k for k in (4, 2, 1) if n % k == 0) for p, n in zip(patch, window, strict=True)]
+    counts = [3 if n == max(window) and n // m >= 6 else 2 for n, m in zip(window, multiple, strict=True)]
+    crop = [
+        max(1, n // (count * m)) * m if n // m >= 2 else n for n, m, count in zip(window, multiple, counts, strict=True)
+    ]
+    grid = [max(1, n // c) for n, c in zip(window, crop, strict=True)]
+    masked = {"window": list(window), "patch": patch}
+    voco = {"window": list(window), "crop": crop, "grid": grid}
+    if method == "masked":
+        return {f"method.{key}": value for key, value in masked.items()}
+    if method == "voco":
+        return {f"method.{key}": value for key, value in voco.items()}
+    return {f"method.voco.{key}": value for key, value in voco.items()} | {
+        f"method.masked.{key}": value for key, value in masked.items()
+    }
+
+
+def _sizes(spacing: Any) -> str:
+    return spacing if isinstance(spacing, str) else " x ".join(f"{size:.3g}" for size in spacing) + " mm"
+
+
+def _whole(window: Sequence[int]) -> str:
+    return " x ".join(map(str, window)) + " voxels"

@@ -1,0 +1,82 @@
+"""What ``medssl auto`` may be told, and what each budget buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from medssl.settings import Settings
+
+__all__ = ["BUDGETS", "AutoSettings", "Budget"]
+
+Triple = tuple[int, int, int]
+ExportForm = Literal["onnx", "monai", "nnunet", "safetensors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much is trained.
+
+    Attributes:
+        pretrain_steps: Steps of pretraining.
+        finetune_steps: Steps of each of the two fine-tuning runs.
+        small: Take the presets for a CPU even where there is a GPU.
+        means: In words.
+    """
+
+    pretrain_steps: int
+    finetune_steps: int
+    small: bool
+    means: str
+
+
+BUDGETS = {
+    "minutes": Budget(pretrain_steps=300, finetune_steps=250, small=True, means="minutes on two CPU cores: a look"),
+    "small": Budget(pretrain_steps=3000, finetune_steps=600, small=True, means="half an hour on a few CPU cores"),
+    "medium": Budget(pretrain_steps=20_000, finetune_steps=5000, small=False, means="some hours on a GPU"),
+    "large": Budget(pretrain_steps=100_000, finetune_steps=20_000, small=False, means="a day or more on a GPU"),
+}
+
+
+class AutoSettings(Settings):
+    """Settings of ``medssl auto``. What is left unset is decided from the scans, and the reason is said."""
+
+    verb: ClassVar[str] = "auto"
+
+    budget: Literal["minutes", "small", "medium", "large"] = Field(
+        default="small", description="How much is trained: " + "; ".join(f"{n}: {b.means}" for n, b in BUDGETS.items())
+    )
+    method: str | None = Field(default=None, description="Pretraining method; None decides from the scans.")
+    labels: int | None = Field(
+        default=None, ge=1, description="Patients whose labels fine-tuning uses; None uses all training patients."
+    )
+    draw: int = Field(default=0, ge=0, description="Which draw of that many patients.")
+    modality: str = Field(
+        default="", pattern=r"^[A-Z]{0,16}$", description="What all scans are (CT, MR), where files do not say it."
+    )
+    patient_pattern: str = Field(
+        default="", description="Regular expression that finds the patient's key in a path; a group is the key."
+    )
+    val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
+    test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
+    seed: int = Field(default=0, ge=0, description="Seed of the split and of all training.")
+    spacing_mm: tuple[float, float, float] | Literal["keep", "median"] | None = Field(
+        default=None, description="Voxel size of the store, (z, y, x) in mm; None decides from the scans."
+    )
+    window: Triple | None = Field(
+        default=None, description="Window of training and inference in voxels, (z, y, x); None decides."
+    )
+    pretrain_steps: int | None = Field(default=None, ge=1, description="Steps of pretraining; None takes the budget's.")
+    finetune_steps: int | None = Field(default=None, ge=1, description="Steps of fine-tuning; None takes the budget's.")
+    workers: int = Field(default=0, ge=0, description="Processes that read and store scans; 0 decides.")
+    export: tuple[ExportForm, ...] = Field(
+        default=(), description="Forms that the fine-tuned segmenter is exported to at the end."
+    )
+    pretrain: dict[str, Any] = Field(
+        default_factory=dict, description="More settings of pretrain, such as pretrain.train.lr=1e-3."
+    )
+    finetune: dict[str, Any] = Field(
+        default_factory=dict, description="More settings of finetune, such as finetune.train.lr=1e-3."
+    )

@@ -1,0 +1,73 @@
+"""A split that can be judged: labelled patients on both sides, and no unlabelled scan where only labels count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from medssl.manifest.split import split_patients
+from pipelines.auto_decisions import Decision
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+
+__all__ = ["settle_split"]
+
+
+def settle_split(manifest: Manifest, *, val: float, test: float, seed: int) -> tuple[Manifest, Decision]:
+    """Return the manifest with a split that a comparison can be made on.
+
+    The index splits all patients alike. Where few are labelled, its test set may hold none of them; and an unlabelled
+    test scan tells nothing, while pretraining can learn from it. A labelled test patient stays one. An unlabelled scan
+    moves to training only where no patient of it has labels or shares voxels with a test scan.
+
+    Args:
+        manifest: As the index left it.
+        val: Share of labelled patients for validation.
+        test: Share of labelled patients for testing.
+        seed: Seed of the split.
+    """
+    import polars as pl
+
+    rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "volume"]
+    labelled = {row["patient"] for row in rows if row["label_path"]}
+    current = {row["patient"]: row["split"] for row in rows}
+    chosen = {patient: current[patient] for patient in labelled}
+    counts = _counts(chosen)
+    wanted = max(1, int(len(labelled) * test + 0.5)) if test > 0 and len(labelled) > 1 else 0
+    if counts.get("test", 0) < wanted / 2 or (labelled and not counts.get("train")):
+        # At least one of two patients is trained on, and one tested; small shares round to whole patients.
+        share = max(test, 1 / len(labelled)) if wanted else 0.0
+        held = val if len(labelled) * (1 - share - val) >= 1 else 0.0
+        fixed = {patient: "test" for patient, split in chosen.items() if split == "test"}
+        chosen = split_patients(labelled, val=held, test=min(share, 0.5), seed=seed, fixed=fixed)
+    watched = {row["content_hash"] for row in rows if chosen.get(row["patient"]) in ("test", "val")} - {None}
+    kept = {row["patient"] for row in rows if row["content_hash"] in watched}
+    for patient in current:
+        if patient not in labelled:
+            chosen[patient] = "train" if labelled and patient not in kept else current[patient] or "train"
+    if not labelled:  # nothing can be scored, so nothing is kept back but what pretraining is probed on
+        chosen = {patient: "val" if split == "val" else "train" for patient, split in chosen.items()}
+    frame = manifest.frame.with_columns(
+        split=pl.when(pl.col("error").is_null() & pl.col("patient").is_in(list(chosen)))
+        .then(pl.col("patient").replace_strict(chosen, default="", return_dtype=pl.String))
+        .otherwise(pl.col("split"))
+    )
+    return manifest.with_frame(frame), _decision(chosen, labelled)
+
+
+def _counts(chosen: Mapping[str, str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for split in chosen.values():
+        counts[split] = counts.get(split, 0) + 1
+    return counts
+
+
+def _decision(chosen: Mapping[str, str], labelled: set[str]) -> Decision:
+    counts: dict[str, Any] = _counts({patient: split for patient, split in chosen.items() if patient in labelled})
+    extra = len(chosen) - len(labelled)
+    if not labelled:
+        return Decision("split", f"{len(chosen)} patients to pretrain on", "no scan has labels, so none can be scored")
+    text = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test") if counts.get(name))
+    text += f"; {extra} more without labels to pretrain on" if extra else ""
+    return Decision("split", text, "by patient; labelled patients on both sides, so that the result can be scored")

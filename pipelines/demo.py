@@ -1,0 +1,181 @@
+"""``medssl demo``: the whole chain in minutes, on made-up patients, or on real scans where there are some."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from medssl.errors import ConfigError
+from medssl.settings import Settings, resolve
+from pipelines import console
+from pipelines.auto import AutoResult, auto
+
+__all__ = ["DemoSettings", "demo"]
+
+_REAL = "hippocampus"
+
+
+class DemoSettings(Settings):
+    """Settings of ``medssl demo``."""
+
+    verb: ClassVar[str] = "demo"
+
+    subjects: int = Field(default=24, ge=6, description="Made-up patients.")
+    modality: Literal["CT", "MR"] = Field(default="MR", description="What the made-up patients look like.")
+    unlabelled: int = Field(default=8, ge=0, description="How many of them come without labels.")
+    dicom: int = Field(default=2, ge=0, description="How many of them come as DICOM series.")
+    size: int = Field(default=48, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
+    real_scans: int = Field(default=80, ge=6, description="How many scans of a real data set are taken.")
+    labels: int = Field(default=1, ge=1, description="Patients whose labels fine-tuning uses.")
+    pretrain_steps: int = Field(default=400, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=250, ge=1, description="Steps of each fine-tuning run.")
+    seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """What the demo runs on: a folder, a sentence about it, the share of patients to test on."""
+
+    folder: Path
+    said: str
+    test: float
+
+
+def demo(
+    *,
+    out: str | Path = "runs/demo",
+    data: str | Path | None = None,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> AutoResult | None:
+    """Show the whole chain in a few minutes on two CPU cores, without a network.
+
+    Args:
+        out: The folder for everything that is made. The same call goes on where an earlier one stopped.
+        data: A folder that holds ``hippocampus/`` of the Medical Segmentation Decathlon; the environment variable
+            MEDSSL_DATA when None; made-up patients where neither is given.
+        preset: Settings by name or file.
+        overrides: ``key=value``; see ``medssl show demo``.
+        overwrite: Train anew; earlier runs are moved aside.
+        dry_run: Say what would be done; write nothing.
+
+    Returns:
+        What ``auto`` returns; None after a dry run.
+
+    Raises:
+        ConfigError: A setting is wrong, or ``data`` holds no such data set.
+    """
+    settings = resolve(DemoSettings, preset=preset, overrides=list(overrides)).settings
+    out, real = Path(out), _real_folder(data)
+    for world in _WORLDS:
+        result = world(settings, out, real, overwrite, dry_run)
+    return result
+
+
+def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> AutoResult | None:
+    if dry_run:
+        what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} made-up patients"
+        console.say(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
+        console.done(None, f"medssl demo --out {out}")
+        return None
+    scans = _real_scans(real, out / "scans", settings) if real else _made_up(out / "scans", settings)
+    console.say(scans.said)
+    console.tell(data="real" if real else "made-up", data_folder=str(real or scans.folder))
+    return auto(
+        scans.folder,
+        out=out,
+        labels=settings.labels,
+        budget="minutes",
+        overwrite=overwrite,
+        overrides=[
+            f"test={scans.test}",
+            f"seed={settings.seed}",
+            f"pretrain_steps={settings.pretrain_steps}",
+            f"finetune_steps={settings.finetune_steps}",
+            "finetune.inference.overlap=0.25",
+        ],
+    )
+
+
+# What the demo shows, one after another: each world takes a kind of data through the same verbs.
+_WORLDS: tuple[Callable[..., Any], ...] = (_volumes,)
+
+
+def _real_folder(data: str | Path | None) -> Path | None:
+    """Return the real data set to use; None for made-up patients."""
+    named = (
+        Path(data) if data is not None else Path(os.environ["MEDSSL_DATA"]) if os.environ.get("MEDSSL_DATA") else None
+    )
+    if named is None:
+        return None
+    for folder in (named / _REAL, named):
+        if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
+            return folder
+    if data is not None:
+        raise ConfigError(
+            f"{named}: there is no {_REAL}/ with imagesTr, labelsTr and dataset.json in it. Leave --data out for "
+            "made-up patients, or take your own scans through: medssl auto SCANS --out runs/first"
+        )
+    console.warn(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; made-up patients are used")
+    return None
+
+
+def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
+    """Write the made-up patients, unless they are there."""
+    from medssl.phantoms import write_cohort
+
+    edge, spacing = settings.size, 240.0 / settings.size
+    said = (
+        f"made-up patients: {settings.subjects} torsos as {settings.modality} of {edge} x {edge} x {edge} voxels, "
+        f"{settings.unlabelled} without labels, {settings.dicom} as DICOM; in {folder}"
+    )
+    scans = _Scans(folder, f"No real data was named, so the demo uses {said}", test=0.5)
+    if not (folder / "dataset.json").exists():  # written last, so a folder that has it is whole
+        write_cohort(
+            folder,
+            subjects=settings.subjects,
+            modality=settings.modality,
+            shape=(edge, edge, edge),
+            spacing_mm=(spacing, spacing, spacing),
+            seed=settings.seed,
+            unlabelled=settings.unlabelled,
+            dicom=settings.dicom,
+        )
+    return scans
+
+
+def _real_scans(source: Path, folder: Path, settings: DemoSettings) -> _Scans:
+    """Lay out a part of a real data set, as links to its files (copies where links are not allowed)."""
+    import json
+
+    from medssl.formats.files import written_aside
+
+    described = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
+    training = sorted(described["training"], key=lambda row: str(row["image"]))[: settings.real_scans]
+    for row in training:
+        for key in ("image", "label"):
+            name = str(row[key]).removeprefix("./")
+            _link((source / name).resolve(), folder / name)
+    described |= {"training": training, "numTraining": len(training), "test": [], "numTest": 0}
+    with written_aside(folder / "dataset.json") as aside:
+        aside.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    said = f"The demo uses real data: {len(training)} scans of {source} (linked from {folder})"
+    return _Scans(folder, said, test=0.25)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.symlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
