@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -148,7 +149,8 @@ def pretrain(
     probes = []
     if scans.held_out is not None:
         probes = held_out_batches(scans.held_out, network.plan, settings.train.batch_size, settings.train.seed)
-    with console.progress(settings.train.steps, "step") as bar:
+    shown = console.progress(settings.train.steps, "step") if run.writes else nullcontext()
+    with shown as bar:
         try:
             fit(
                 network,
@@ -159,7 +161,7 @@ def pretrain(
                 held_out=probes,
                 scans=[entry.id for entry in scans.train.entries],
                 resume=resume,
-                on_report=lambda report: bar.reach(report.step, screen_note(report)),
+                on_report=lambda report: bar.reach(report.step, screen_note(report)) if bar else None,
             )
         except Interrupted as stop:
             if run.writes:
