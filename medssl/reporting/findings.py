@@ -1,0 +1,216 @@
+"""The comparisons and scores behind a report, read back from JSON, and the headline that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medssl.evaluation.intervals import Interval
+from medssl.evaluation.paired import PairedComparison
+from medssl.evaluation.summary import ALL_STRUCTURES, Comparison, SizeSummary, StructureSummary
+from medssl.evaluation.wording import interval_text
+from medssl.reporting.material import Material, RunRecord
+from medssl.reporting.words import comparison_sentence, counted, name_of, percent, stopping_sentence
+
+__all__ = [
+    "Headline",
+    "comparisons_of",
+    "differing_settings",
+    "headline",
+    "sizes_of",
+    "structures_of",
+]
+
+_NAN = float("nan")
+# Settings that may differ between the arms of a fair comparison: what is compared, and what changes no result.
+_MAY_DIFFER = ("transfer.", "data.predict", "data.held_out", "train.threads", "train.keep_last", "train.log_every",
+               "train.probe_every", "train.checkpoint_every", "inference.", "data.store")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first words of a report.
+
+    Attributes:
+        sentences: (verdict, sentence) each; the verdict is "better", "worse", "inconclusive" or "" for none.
+        beware: What a reader should know before believing them.
+    """
+
+    sentences: Sequence[tuple[str, str]]
+    beware: Sequence[str] = ()
+
+
+def headline(material: Material) -> Headline:
+    """Return what the report says first, computed from the numbers alone: comparisons, else scores, else training."""
+    found: list[tuple[str, str]] = []
+    beware: list[str] = []
+    for folder, content in material.few_label:
+        metric = str(content.get("summary", {}).get("metric", "dice"))
+        for comparison in comparisons_of(content.get("summary", {}).get("comparisons", ())):
+            change = (
+                "pretraining" if comparison.baseline == "scratch" else f"{comparison.arm}, not {comparison.baseline},"
+            )
+            several = len({c["arm"] for c in content["summary"]["comparisons"]}) > 1
+            change += f" ({comparison.arm})" if several and change == "pretraining" else ""
+            found.append(comparison_sentence(comparison, change=change, labelled=comparison.n))
+        if content.get("missing"):
+            beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
+                          f"{folder.resolve().name} ({name_of(metric)}) are not done.")  # fmt: skip
+    for _, content in material.scores:
+        for comparison in comparisons_of(content.get("comparisons", ())):
+            arm, baseline = material.run_of(comparison.arm), material.run_of(comparison.baseline)
+            if comparison.metric == _first_metric(content):
+                found.append(comparison_sentence(comparison, change=_change(comparison, arm, baseline),
+                                                 labelled=_labelled(arm, baseline)))  # fmt: skip
+            else:
+                continue
+            unlike = differing_settings(arm, baseline) if arm and baseline else []
+            if unlike:
+                beware.append(f"{comparison.arm} and {comparison.baseline} differ in more than their start: "
+                              f"{'; '.join(unlike[:6])}. The difference may come from that.")  # fmt: skip
+        if not content.get("comparisons"):
+            found += [("", text) for text in _scores_alone(content)]
+        for name, run in content.get("runs", {}).items():
+            if run.get("failed"):
+                beware.append(f"{counted(len(run['failed']), 'case')} of {name} could not be scored.")
+    if not found:
+        found = [("", text) for text in _without_scores(material)]
+    return Headline(found, list(dict.fromkeys(beware)))
+
+
+def comparisons_of(rows: Sequence[Mapping[str, Any]]) -> list[Comparison]:
+    """Return comparisons as `evaluate` wrote them."""
+    return [
+        Comparison(
+            arm=row["arm"],
+            baseline=row["baseline"],
+            n=row.get("n"),
+            metric=row["metric"],
+            result=PairedComparison(
+                median=_interval(row["result"]["median"]),
+                mean=_interval(row["result"]["mean"]),
+                p=_number(row["result"]["p"]),
+                above=int(row["result"]["above"]),
+                below=int(row["result"]["below"]),
+                draw_means=tuple(_number(d) for d in row["result"]["draw_means"]),
+            ),
+            p_holm=_number(row["p_holm"]),
+        )
+        for row in rows
+    ]
+
+
+def structures_of(rows: Sequence[Mapping[str, Any]]) -> list[StructureSummary]:
+    """Return the structures of one run as `evaluate` wrote them."""
+    return [
+        StructureSummary(
+            structure=row["structure"],
+            intervals={metric: _interval(interval) for metric, interval in row["intervals"].items()},
+            medians={metric: _number(value) for metric, value in row["medians"].items()},
+            **{key: int(row[key]) for key in ("cases", "patients", "absent", "missed", "invented")},
+        )
+        for row in rows
+    ]
+
+
+def sizes_of(rows: Sequence[Mapping[str, Any]]) -> list[SizeSummary]:
+    """Return the arms and sizes of a few-label comparison as `evaluate` wrote them."""
+    return [
+        SizeSummary(
+            arm=row["arm"],
+            n=int(row["n"]),
+            mean=_interval(row["mean"]),
+            sd_draws=_number(row["sd_draws"]),
+            sd_cases=_number(row["sd_cases"]),
+            draw_means=tuple(_number(d) for d in row["draw_means"]),
+            seeds=int(row["seeds"]),
+            cells=int(row["cells"]),
+        )
+        for row in rows
+    ]
+
+
+def differing_settings(one: RunRecord, other: RunRecord) -> list[str]:
+    """Return the settings, beside the start, in which two runs differ: "train.steps: 60 and 40"."""
+    keys = sorted(one.settings.keys() | other.settings.keys())
+    return [
+        f"{key}: {one.settings.get(key, 'absent')} and {other.settings.get(key, 'absent')}"
+        for key in keys
+        if not key.startswith(_MAY_DIFFER) and one.settings.get(key) != other.settings.get(key)
+    ]
+
+
+def _first_metric(content: Mapping[str, Any]) -> str:
+    """Return the metric that the headline speaks of: Dice where it was tested, else the first."""
+    tested = list(dict.fromkeys(row["metric"] for row in content["comparisons"]))
+    return "dice" if "dice" in tested else str(tested[0])
+
+
+def _change(comparison: Comparison, arm: RunRecord | None, baseline: RunRecord | None) -> str:
+    if arm is not None and baseline is not None and arm.start and not baseline.start:
+        return "pretraining"
+    return f"{comparison.arm} in place of {comparison.baseline}"
+
+
+def _labelled(arm: RunRecord | None, baseline: RunRecord | None) -> int | None:
+    """Return the labelled patients of both runs, None where it is not known or not the same."""
+    numbers = {int(run.card["data"]["patients"]) for run in (arm, baseline)
+               if run is not None and run.card.get("data", {}).get("patients")}  # fmt: skip
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def _scores_alone(content: Mapping[str, Any]) -> list[str]:
+    told = []
+    for name, run in content.get("runs", {}).items():
+        rows = structures_of(run["structures"])
+        whole = next((row for row in rows if row.structure == ALL_STRUCTURES), rows[-1] if rows else None)
+        if whole is None or "dice" not in whole.intervals:
+            continue
+        dice = whole.intervals["dice"]
+        over = "over its structures " if whole.structure == ALL_STRUCTURES else f"for {whole.structure} "
+        told.append(
+            f"{name} reaches a mean Dice {over}of {interval_text(dice)} ({percent(dice.level)} interval) on "
+            f"{counted(whole.patients, 'test patient')}. Nothing was compared with it, so this says nothing of pretraining."
+        )
+    return told
+
+
+def _without_scores(material: Material) -> list[str]:
+    told = []
+    for run in material.finetuned:
+        dice = [value for value in (run.validation.get("dice") or {}).values() if value is not None]
+        known = f"mean Dice {sum(dice) / len(dice):.3f} on held-out scans; " if dice else ""
+        told.append(f"{run.name} was fine-tuned: {known}it has not been scored on test scans yet.")
+    for run in material.pretrained if not told else ():
+        name, points = next(
+            ((key, [(float(r["step"]), float(r[f"held_out/{key}"])) for r in run.rows if r.get(f"held_out/{key}") is not None])
+             for key in ("reconstruction", "position_accuracy", "position_error_mm")
+             if any(f"held_out/{key}" in r for r in run.rows)), ("", []),
+        )  # fmt: skip
+        reading = stopping_sentence(name, points, steps=int(run.settings["train.steps"])) if name else ""
+        state = "has been pretrained" if run.card else "is being pretrained"
+        told.append(f"{run.name} {state}. {reading} Whether it helps a task is not known before it is fine-tuned and "
+                    "compared with scratch.".replace("  ", " "))  # fmt: skip
+    if not told:
+        scans = sum(len(m) for m in material.manifests.values()) or sum(len(s) for s in material.stores.values())
+        scans = scans or sum(int(check["summary"].get("scans", 0)) for check in material.checks.values())
+        told.append(f"{counted(scans, 'scan')}; nothing has been trained on them yet." if scans else
+                    "Vectors of scans; no run was given.")  # fmt: skip
+    return told
+
+
+def _interval(row: Mapping[str, Any]) -> Interval:
+    return Interval(
+        estimate=_number(row["estimate"]),
+        low=_number(row["low"]),
+        high=_number(row["high"]),
+        level=float(row["level"]),
+        cases=int(row["cases"]),
+        draws=int(row.get("draws", 1)),
+        method=str(row.get("method", "percentile")),
+    )
+
+
+def _number(value: float | None) -> float:
+    return _NAN if value is None else float(value)

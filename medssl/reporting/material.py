@@ -1,0 +1,313 @@
+"""What a report is made of: which kind each given path is, and what it holds, read once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medssl.engine.run import read_metrics
+from medssl.errors import ConfigError, DataError, MedSSLError
+from medssl.settings import flatten, load_yaml
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.store.read import Store
+
+__all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
+
+Kind = Literal["manifest", "check", "store", "run", "few-label", "scores", "embeddings"]
+EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
+_ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run folder, as it was found.
+
+    Attributes:
+        name: Its folder's name.
+        folder: Where it lies.
+        verb: "finetune" or "pretrain".
+        settings: Leaves of run.yaml by dotted key.
+        origins: Where each of them came from.
+        environment: environment.json, empty where there is none.
+        card: card.json; empty where the run has not ended.
+        rows: Rows of metrics.jsonl.
+        transfer: transfer.json: what was carried over, by part.
+        validation: validation.json: Dice on held-out scans.
+    """
+
+    name: str
+    folder: Path
+    verb: Literal["pretrain", "finetune"]
+    settings: Mapping[str, Any]
+    origins: Mapping[str, str]
+    environment: Mapping[str, Any]
+    card: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    transfer: Mapping[str, Any]
+    validation: Mapping[str, Any]
+
+    @property
+    def start(self) -> str:
+        """The pretraining run that its weights came from; "" from scratch."""
+        scratch = bool(self.settings.get("transfer.from_scratch"))
+        return "" if scratch else str(self.settings.get("transfer.run") or "")
+
+
+@dataclass(kw_only=True)
+class Material:
+    """Everything that was given or found beside it.
+
+    Attributes:
+        manifests: Manifests by file name.
+        checks: Contents of check.json by file name.
+        stores: Stores by folder.
+        runs: Runs, in the order given.
+        scores: (folder, scores.json) of each evaluation.
+        few_label: (folder, few_label.json) of each comparison at few labels.
+        embeddings: Files of vectors, by the run or file that they belong to.
+        notes: What could not be read, in sentences.
+    """
+
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stores: dict[Path, Store] = field(default_factory=dict)
+    runs: list[RunRecord] = field(default_factory=list)
+    scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    few_label: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    embeddings: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def pretrained(self) -> list[RunRecord]:
+        """The pretraining runs."""
+        return [run for run in self.runs if run.verb == "pretrain"]
+
+    @property
+    def finetuned(self) -> list[RunRecord]:
+        """The fine-tuning runs."""
+        return [run for run in self.runs if run.verb == "finetune"]
+
+    def run_of(self, name: str) -> RunRecord | None:
+        """Return the run that an evaluation calls ``name``: the last parts of its path."""
+        found = [run for run in self.runs if _ends_with(run.folder, name)]
+        return found[0] if found else None
+
+    def places(self) -> list[str]:
+        """Return every place on this machine that a text may name."""
+        found = [str(run.folder.resolve()) for run in self.runs] + [str(folder.resolve()) for folder in self.stores]
+        for store in self.stores.values():
+            for entry in store.entries:
+                found += [p for p in (entry.source_path, entry.label_path) if p]
+        for manifest in self.manifests.values():
+            found.append(manifest.root)
+            for row in manifest.rows():
+                found += [p for p in (row["path"], row["label_path"], *(row["paths"] or ())) if p]
+        for check in self.checks.values():
+            found += [finding["path"] for finding in check.get("findings", ()) if finding.get("path")]
+        found += [str(value) for run in self.runs for key, value in run.settings.items()
+                  if key in ("data.store", "transfer.run") and value]  # fmt: skip
+        return [place for place in found if place]
+
+
+def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
+    """Read what the paths hold.
+
+    Args:
+        paths: Manifests, check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
+        follow: Take the store and the pretraining run that a run names too, where they are still there.
+
+    Raises:
+        DataError: A path is not there, or is none of these; or no path was given.
+        ManifestError, CacheError, ConfigError: A given thing is damaged.
+    """
+    given = [Path(path) for path in paths]
+    if not given:
+        raise DataError("Nothing to report on. Name a run, a store, a manifest or a few-label comparison.")
+    material = Material()
+    seen: set[Path] = set()
+    for path in given:
+        for kind in kind_of(path):
+            _READERS[kind](path, material)
+        seen.add(path.resolve())
+    waiting = list(material.runs) if follow else []
+    while waiting:
+        run = waiting.pop(0)
+        for key in ("transfer.run", "data.store"):
+            named = str(run.settings.get(key) or "")
+            beside = _found(named, run.folder)
+            if beside is None or beside.resolve() in seen:
+                continue
+            seen.add(beside.resolve())
+            before = len(material.runs)
+            try:
+                for kind in kind_of(beside):
+                    _READERS[kind](beside, material)
+            except MedSSLError as error:
+                material.notes.append(f"{run.name} names {beside.name}, which could not be read: {error}")
+            waiting += material.runs[before:]
+    material.runs.sort(key=lambda run: run.verb != "pretrain")
+    return material
+
+
+def kind_of(path: Path) -> list[Kind]:
+    """Return what a path is; a run with scores is both.
+
+    Raises:
+        DataError: It is not there, or nothing that a report knows.
+    """
+    found: list[Kind] = []
+    if path.is_dir():
+        names: tuple[tuple[str, Kind], ...] = (
+            ("store.json", "store"), ("run.yaml", "run"), ("few_label.json", "few-label"), ("scores.json", "scores"),
+        )  # fmt: skip
+        found = [kind for name, kind in names if (path / name).is_file()]
+        if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
+            found.append("embeddings")
+    elif path.is_file():
+        by_name: dict[str, Kind] = {"scores.json": "scores", "few_label.json": "few-label", "store.json": "store"}
+        if path.name in by_name:
+            found = [by_name[path.name]]
+        elif path.suffix == ".json" and {"summary", "findings"} <= _json(path).keys():
+            found = ["check"]
+        elif path.suffix == ".npz":
+            found = ["embeddings"]
+        elif path.suffix == ".csv":
+            found = ["manifest"]
+        elif path.suffix == ".parquet":
+            import polars
+
+            found = ["embeddings" if "vector" in polars.read_parquet_schema(path) else "manifest"]
+    if not found:
+        missing = "is not there" if not path.exists() else "is none of these"
+        raise DataError(
+            f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), check.json, "
+            f"few-label comparisons (few_label.json), scores.json and embeddings. This {missing}."
+        )
+    return found
+
+
+def _read_manifest(path: Path, material: Material) -> None:
+    from medssl.manifest.schema import read_manifest
+
+    material.manifests[path.name] = read_manifest(path)
+
+
+def _read_check(path: Path, material: Material) -> None:
+    material.checks[path.name] = _json(path)
+
+
+def _read_store(path: Path, material: Material) -> None:
+    from medssl.store.read import Store
+
+    folder = path if path.is_dir() else path.parent
+    material.stores[folder] = Store.open(folder)
+
+
+def _read_run(path: Path, material: Material) -> None:
+    settings = flatten(load_yaml(path / "run.yaml"))
+    if "transfer.run" in settings:
+        verb: Literal["pretrain", "finetune"] = "finetune"
+    elif "method.name" in settings:
+        verb = "pretrain"
+    else:
+        raise ConfigError(f"{path / 'run.yaml'}: neither the settings of pretrain nor those of finetune.")
+    run = RunRecord(
+        name=path.resolve().name,
+        folder=path,
+        verb=verb,
+        settings=settings,
+        origins=_origins(path / "run.yaml"),
+        environment=_json(path / "environment.json"),
+        card=_json(path / "card.json"),
+        rows=read_metrics(path),
+        transfer=_json(path / "transfer.json"),
+        validation=_json(path / "validation.json"),
+    )
+    if all(run.folder.resolve() != other.folder.resolve() for other in material.runs):
+        material.runs.append(run)
+        _read_embeddings(path, material)
+
+
+def _read_scores(path: Path, material: Material) -> None:
+    file = path / "scores.json" if path.is_dir() else path
+    material.scores.append((file.parent, _json(file)))
+
+
+def _read_few_label(path: Path, material: Material) -> None:
+    file = path / "few_label.json" if path.is_dir() else path
+    material.few_label.append((file.parent, _json(file)))
+
+
+def _read_embeddings(path: Path, material: Material) -> None:
+    if path.is_file():
+        material.embeddings[path.name] = path
+        return
+    for name in EMBEDDINGS:
+        if (path / name).is_file():
+            material.embeddings[path.resolve().name] = path / name
+            return
+
+
+_READERS: dict[Kind, Callable[[Path, Material], None]] = {
+    "manifest": _read_manifest,
+    "check": _read_check,
+    "store": _read_store,
+    "run": _read_run,
+    "scores": _read_scores,
+    "few-label": _read_few_label,
+    "embeddings": _read_embeddings,
+}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, empty where there is no file.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}). Run the verb that wrote it again.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _origins(path: Path) -> dict[str, str]:
+    """Return the comment at the end of each line of run.yaml, by dotted key."""
+    found: dict[str, str] = {}
+    parents: list[tuple[int, str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = _ORIGIN.match(line)
+        if match is None:
+            continue
+        depth = len(match["indent"])
+        parents = [parent for parent in parents if parent[0] < depth]
+        key = ".".join([name for _, name in parents] + [match["key"]])
+        if match["value"].strip() or match["origin"]:
+            found[key] = match["origin"] or ""
+        else:
+            parents.append((depth, match["key"]))
+    return found
+
+
+def _found(named: str, beside: Path) -> Path | None:
+    """Return a folder that a run names, as it is seen from here or from the folder of runs."""
+    if not named:
+        return None
+    candidates = [Path(named)]
+    if not Path(named).is_absolute():
+        candidates += [parent / named for parent in list(beside.resolve().parents)[:3]]
+    return next((path for path in candidates if path.is_dir()), None)
+
+
+def _ends_with(folder: Path, name: str) -> bool:
+    parts = tuple(name.split("/"))
+    return folder.resolve().parts[-len(parts) :] == parts

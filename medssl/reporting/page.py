@@ -1,0 +1,86 @@
+"""The report as one HTML file that needs nothing else: no network, no scripts, nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+
+from medssl import __version__
+from medssl.reporting.blocks import Section
+from medssl.reporting.data_section import data_section
+from medssl.reporting.evaluation_section import evaluation_section
+from medssl.reporting.findings import Headline, headline
+from medssl.reporting.material import Material
+from medssl.reporting.privacy import Cleaner
+from medssl.reporting.record_section import record_section
+from medssl.reporting.training_sections import finetuning_section, pretraining_section
+
+__all__ = ["Page", "build_page"]
+
+_TEMPLATE = "page.html.j2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report.
+
+    Attributes:
+        html: The page.
+        title: Its title.
+        headline: Its first words.
+        sections: What it holds.
+    """
+
+    html: str
+    title: str
+    headline: Headline
+    sections: Sequence[Section]
+
+
+def build_page(material: Material, *, title: str = "", pictures: int = 6, cases: bool = True) -> Page:
+    """Return the report of what was gathered; a section is there only where its material is.
+
+    Args:
+        material: What `gather` read.
+        title: The title; the names of runs when empty.
+        pictures: How many scans are shown as thumbnails.
+        cases: Whether the best, median and worst case are shown.
+    """
+    import jinja2
+
+    clean = Cleaner(material.places())
+    found = headline(material)
+    found = Headline([(v, clean.text(t)) for v, t in found.sentences], [clean.text(t) for t in found.beware])
+    candidates = (
+        data_section(material, pictures=pictures, clean=clean),
+        pretraining_section(material, clean=clean),
+        finetuning_section(material, clean=clean),
+        evaluation_section(material, cases=cases, clean=clean),
+        record_section(material, clean=clean),
+    )
+    sections = [section for section in candidates if section is not None]
+    title = title or _title(material)
+    source = resources.files("medssl.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    html = environment.from_string(source).render(
+        title=title,
+        headline=found,
+        sections=sections,
+        notes=[clean.text(note) for note in material.notes],
+        version=__version__,
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+    return Page(html=html, title=title, headline=found, sections=sections)
+
+
+def _title(material: Material) -> str:
+    """Return the names of what is reported on, the most derived first."""
+    names = [folder.resolve().name for folder, _ in material.few_label] or [run.name for run in material.finetuned]
+    names = names or [run.name for run in material.pretrained] or [f.resolve().name for f in material.stores]
+    names = names or [*material.manifests, *material.checks, *material.embeddings]
+    names = names or [folder.resolve().name for folder, _ in material.scores]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,277 @@
+"""Pretraining and fine-tuning: what was trained on what, how it went, and what its signals say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import DataError
+from medssl.reporting.blocks import Block, Charts, Details, Listing, Picture, Section, Table, Text
+from medssl.reporting.charts import Series, line_chart, scatter_chart
+from medssl.reporting.material import Material, RunRecord
+from medssl.reporting.pictures import picture_of_file
+from medssl.reporting.privacy import Cleaner, short_name
+from medssl.reporting.words import SIGNALS, collapse_sentence, counted, stopping_sentence
+
+__all__ = ["citations_of", "finetuning_section", "pretraining_section", "read_embeddings"]
+
+_FATES = {
+    "matched": "carried over",
+    "adapted": "carried over, input channels adapted",
+    "missing": "not in the pretrained weights: drawn afresh",
+    "shape": "of another shape there: drawn afresh",
+    "unused": "only in the pretrained weights: not used",
+}
+_TOLD = "A held-out signal of the pretext task is a hint, not a measure of what the encoder is worth for a task."
+
+
+def pretraining_section(material: Material, *, clean: Cleaner) -> Section | None:
+    """Return the section; None without pretraining runs and embeddings."""
+    blocks: list[Block] = []
+    for run in material.pretrained:
+        blocks += _pretrained(run, clean)
+    for name, path in material.embeddings.items():
+        blocks += _embedding_map(name, path)
+    return Section("pretraining", "Pretraining", blocks) if blocks else None
+
+
+def finetuning_section(material: Material, *, clean: Cleaner) -> Section | None:
+    """Return the section; None without fine-tuning runs."""
+    blocks: list[Block] = []
+    for run in material.finetuned:
+        blocks += _finetuned(run, clean)
+    return Section("finetuning", "Fine-tuning", blocks) if blocks else None
+
+
+def citations_of(run: RunRecord) -> list[str]:
+    """Return the papers to cite: those on the card, else those of the method's and encoder's tables."""
+    from medssl.encoders.table import ENCODERS
+    from medssl.methods.table import METHODS
+
+    if run.card.get("citation"):
+        return [str(paper) for paper in run.card["citation"] if paper]
+    found = [METHODS.get(str(run.settings.get("method.name"))), ENCODERS.get(str(run.settings.get("encoder.name")))]
+    return [row.paper for row in found if row is not None]
+
+
+def read_embeddings(path: Path) -> tuple[npt.NDArray[np.float64], list[str], list[str]]:
+    """Read what ``embed`` wrote: vectors (n, dim), ids, and a group of each (its split, or else its modality).
+
+    Raises:
+        DataError: It is no such file.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                columns = {name: arrays[name].tolist() for name in arrays.files if name != "vectors"}
+                vectors = np.asarray(arrays["vectors"], dtype=np.float64)
+        else:
+            import polars
+
+            frame = polars.read_parquet(path)
+            columns = {name: frame[name].to_list() for name in frame.columns if name != "vector"}
+            vectors = np.array(frame["vector"].to_list(), dtype=np.float64)
+        ids = [str(i) for i in columns["id"]]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: no embeddings as `medssl embed` writes them ({error}).") from error
+    modalities, splits = columns.get("modality", [""] * len(ids)), columns.get("split", [""] * len(ids))
+    groups = modalities if len(set(modalities)) > 1 else splits
+    return vectors, ids, [str(group) or "no split" for group in groups]
+
+
+def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
+    settings, data = run.settings, run.card.get("data", {})
+    seen = f"{counted(int(data['scans']), 'scan')} of {counted(int(data['patients']), 'patient')}" if data else ""
+    held = f"{counted(int(data.get('held_out') or 0), 'scan')}" if data else ""
+    pairs = [
+        ("method", str(settings.get("method.name", ""))),
+        ("encoder", _encoder(run)),
+        ("trained on", seen),
+        ("held out", held),
+        ("modality", str(run.card.get("modality") or "")),
+        ("voxel size (z, y, x), mm", _times(run.card.get("spacing_mm"))),
+        ("window, voxels", _times(run.card.get("window"))),
+        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} windows"),
+        ("to cite", "; ".join(citations_of(run))),
+    ]
+    blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
+    blocks += _views(run)
+    blocks += _curves(run)
+    said = [stopping_sentence(name, points, steps=int(settings["train.steps"]))
+            for name, points in _held_out(run).items()]  # fmt: skip
+    said = [text for text in said if text]
+    if said:
+        blocks += [Text("When to stop", "head"), *(Text(text) for text in said), Text(_TOLD, "soft")]
+    elif run.rows:
+        blocks.append(
+            Text("No scan was held out, so nothing here says when to stop; give the manifest a split.", "soft")
+        )
+    collapse = collapse_sentence(_last_of(run), settings)
+    if collapse:
+        blocks.append(Text(collapse, "good" if collapse.startswith("No") else "bad"))
+    return blocks
+
+
+def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
+    settings, data = run.settings, run.card.get("data", {})
+    scans = data.get("scans") or []
+    start = f"the encoder of {short_name(run.start)}" if run.start else "scratch: fresh weights"
+    labelled = f"{counted(len(scans), 'scan')} of {counted(int(data['patients']), 'patient')}" if data else ""
+    if settings.get("data.labels"):
+        labelled += f" (draw {settings.get('data.draw', 0)} of {settings['data.labels']} labelled)"
+    pairs = [
+        ("from", start),
+        ("encoder", _encoder(run)),
+        ("trained on", labelled),
+        ("structures", ", ".join(map(str, _structures(run)))),
+        ("window, voxels", _times(run.card.get("window") or settings.get("segmentation.window"))),
+        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} windows"),
+        ("to cite", "; ".join(citations_of(run))),
+    ]
+    blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
+    blocks += _curves(run)
+    for name, points in _held_out(run).items():
+        text = stopping_sentence(name, points, steps=int(settings["train.steps"]))
+        blocks += [Text(text)] if text else []
+    dice = run.validation.get("dice") or {}
+    if dice:
+        rows = [(name, "absent" if value is None else f"{value:.3f}") for name, value in dice.items()]
+        told = f"Dice on {counted(int(run.validation['scans']), 'held-out scan')}, on the store's grid"
+        blocks.append(Table(("structure", "Dice"), rows, caption=told))
+    for part, report in run.transfer.items():
+        blocks += _carried(part, report, clean)
+    return blocks
+
+
+def _carried(part: str, report: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    """Return the carry-over report: how much matched, and the names of all that did not."""
+    rows = report.get("rows", ())
+    share = 100 * float(report.get("share", 0.0))
+    told = f"Of the {part}'s weights {share:.1f} % were carried over from {clean.word(str(report.get('source', '')))}."
+    counts = [(words, str(n)) for fate, words in _FATES.items() if (n := sum(r["status"] == fate for r in rows))]
+    blocks: list[Block] = [Text(told, "" if share >= 90 or part != "encoder" else "doubt"),
+                           Table(("fate", "tensors"), counts)]  # fmt: skip
+    odd = [r for r in rows if r["status"] != "matched"]
+    if odd:
+        lines = [(str(r["name"]), _FATES.get(r["status"], r["status"]), _times(r["pretrained"]), _times(r["network"]))
+                 for r in odd]  # fmt: skip
+        listed = Table(("tensor", "fate", "shape there", "shape here"), lines)
+        blocks.append(Details(f"{counted(len(odd), 'tensor')} of the {part} that did not simply match", (listed,)))
+    return blocks
+
+
+def _state(run: RunRecord) -> list[Block]:
+    """Say where a run stands that has not ended."""
+    if run.card:
+        return []
+    done = int(run.rows[-1]["step"]) if run.rows else 0
+    return [Text(f"This run has not ended: {done:,} of {int(run.settings['train.steps']):,} steps are done.", "doubt")]
+
+
+def _views(run: RunRecord) -> list[Block]:
+    path = run.folder / "views.png"
+    if not path.is_file():
+        return []
+    try:
+        source, width, height = picture_of_file(path)
+    except OSError:
+        return []
+    told = "What the network saw: the first batch's views, the middle slice of each."
+    return [Picture(source, width, height, f"views of the first batch of {run.name}", told)]
+
+
+def _curves(run: RunRecord) -> list[Block]:
+    """Return loss, held-out signals, features and learning rate over the steps."""
+    losses = [Series("loss", _points(run, "loss"))]
+    losses += [Series(_plain(key), _points(run, key)) for key in _keys(run, "part/")]
+    panels = [("Training loss", line_chart(losses, what=f"training loss of {run.name}"))]
+    held_out = _held_out(run)
+    for name, points in held_out.items():
+        if name in ("spread", "effective_rank"):
+            continue
+        words = SIGNALS[name].words if name in SIGNALS else _plain(name)
+        panels.append(
+            (f"Held-out {words}", line_chart([Series(words, points)], what=f"held-out {words} of {run.name}"))
+        )
+    for key in _keys(run, "signal/"):
+        name = key.removeprefix("signal/")
+        words = SIGNALS[name].words if name in SIGNALS else _plain(name)
+        lines = [Series("training", _points(run, key))]
+        if name in ("spread", "effective_rank") and name in held_out:
+            lines.append(Series("held out", held_out[name]))
+        panels.append((words[:1].upper() + words[1:], line_chart(lines, what=f"{words} of {run.name}", zero=True)))
+    rates = [Series(_plain(key), _points(run, key)) for key in ("lr", "lr_encoder") if _points(run, key)]
+    panels.append(("Learning rate", line_chart(rates, what=f"learning rate of {run.name}", zero=True)))
+    drawn = [(title, svg, "") for title, svg in panels if svg]
+    return [Charts(drawn)] if drawn else []
+
+
+def _embedding_map(name: str, path: Path) -> list[Block]:
+    vectors, ids, groups = read_embeddings(path)
+    known = np.isfinite(vectors).all(axis=1) if vectors.ndim == 2 else np.zeros(0, bool)
+    if known.sum() < 3:
+        return []
+    kept = vectors[known]
+    centred = kept - kept.mean(axis=0)
+    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
+    shares = strength**2 / max(float((strength**2).sum()), 1e-30)
+    places = left[:, :2] * strength[:2]
+    if places.shape[1] < 2:
+        return []
+    marked = [(float(x), float(y), groups[i], ids[i])
+              for (x, y), i in zip(places, np.flatnonzero(known).tolist(), strict=True)]  # fmt: skip
+    title = f"Scans by their embedding, {name}"
+    svg = scatter_chart(marked, what=title, x_name=f"first component ({shares[0]:.0%})",
+                        y_name=f"second ({shares[1]:.0%})")  # fmt: skip
+    note = (f"Principal components of {counted(len(marked), 'vector')} of {vectors.shape[1]} numbers; the two shown hold "
+            f"{shares[0] + shares[1]:.0%} of the variance. Point at a dot for its scan.")  # fmt: skip
+    return [Charts([(title, svg, note)])]
+
+
+def _held_out(run: RunRecord) -> dict[str, list[tuple[float, float]]]:
+    return {key.removeprefix("held_out/"): _points(run, key) for key in _keys(run, "held_out/")}
+
+
+def _keys(run: RunRecord, prefix: str) -> list[str]:
+    return list(dict.fromkeys(key for row in run.rows for key in row if key.startswith(prefix)))
+
+
+def _points(run: RunRecord, key: str) -> list[tuple[float, float]]:
+    return [(float(row["step"]), float(row[key])) for row in run.rows if row.get(key) is not None]
+
+
+def _last_of(run: RunRecord) -> dict[str, float]:
+    """Return the last spread and effective rank, of the held-out scans where they were probed."""
+    found = {}
+    for name in ("spread", "effective_rank"):
+        for key in (f"signal/{name}", f"held_out/{name}"):
+            points = _points(run, key)
+            if points:
+                found[name] = points[-1][1]
+    return found
+
+
+def _structures(run: RunRecord) -> Sequence[str]:
+    method = run.card.get("method", {})
+    names = method.get("structures") or method.get("classes") or run.settings.get("segmentation.structures") or ()
+    if isinstance(names, Mapping):
+        return [str(name) for value, name in names.items() if int(value) > 0]
+    return list(names)
+
+
+def _encoder(run: RunRecord) -> str:
+    channels = run.card.get("channels") or run.settings.get("encoder.channels") or ()
+    name = str(run.settings.get("encoder.name", ""))
+    return f"{name}, channels {' '.join(map(str, channels))}" if channels else name
+
+
+def _times(values: Sequence[float] | None) -> str:
+    return " x ".join(f"{v:.4g}" for v in values) if values else ""
+
+
+def _plain(key: str) -> str:
+    return key.split("/")[-1].replace("_", " ")

@@ -1,0 +1,192 @@
+"""From numbers to sentences: what a comparison found, and what held-out signals say about when to stop.
+
+Nothing here is kinder than its numbers: an interval that holds 0 is called inconclusive, a loss is called a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medssl.evaluation.curve import METRIC_NAMES
+from medssl.evaluation.summary import Comparison
+
+__all__ = [
+    "SIGNALS",
+    "Signal",
+    "collapse_sentence",
+    "comparison_sentence",
+    "counted",
+    "name_of",
+    "percent",
+    "stopping_sentence",
+]
+
+_LEVEL = 0.05
+_FEWEST_PROBES = 4
+_SMALL_CHANGE = 0.02  # of the whole change, over the last quarter: what counts as standing still
+# Two-sided Wilcoxon over n patients cannot fall below 2 / 2^n; so many are needed for p < 0.05.
+_FEWEST_FOR_TEST = 6
+_ROOM_FOR_RANK = 2
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How to read a signal: its name in words, and whether more is better (None: it judges no quality)."""
+
+    words: str
+    rising: bool | None
+
+
+SIGNALS: dict[str, Signal] = {
+    "reconstruction": Signal("reconstruction error", False),
+    "position_accuracy": Signal("share of crops placed right", True),
+    "position_error_mm": Signal("position error (mm)", False),
+    "dice": Signal("Dice", True),
+    "soft_dice": Signal("soft Dice", True),
+    "loss": Signal("loss", False),
+    "spread": Signal("spread of the features", None),
+    "effective_rank": Signal("effective rank of the features", None),
+}
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "scan"), counted(1200, "scan")
+        ('1 scan', '1,200 scans')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def percent(level: float) -> str:
+    """Return a confidence level as people write it.
+
+    Example:
+        >>> percent(0.95)
+        '95 %'
+    """
+    return f"{100 * level:g} %"
+
+
+def name_of(metric: str) -> str:
+    """Return a metric's name in words."""
+    return METRIC_NAMES.get(metric, metric)
+
+
+def comparison_sentence(found: Comparison, *, change: str, labelled: int | None = None) -> tuple[str, str]:
+    """Say what a comparison found.
+
+    Args:
+        found: The comparison.
+        change: What was changed, as a noun: "pretraining".
+        labelled: Labelled patients that both were trained with, where known.
+
+    Returns:
+        The verdict ("better", "worse" or "inconclusive") and one or two sentences.
+    """
+    mean, unit = found.result.mean, " mm" if found.metric.endswith("_mm") else ""
+    digits = 2 if unit else 3
+    with_labels = f"With {counted(labelled, 'labelled patient')}, " if labelled is not None else ""
+    sentence = f"{with_labels}{change} changed {name_of(found.metric).removesuffix(' (mm)')} by "
+    sentence += f"{mean.estimate:+.{digits}f}{unit}"
+    patients = mean.cases
+    if not (math.isfinite(mean.low) and math.isfinite(mean.high)):
+        text = f"{_capital(sentence)} on {counted(patients, 'test patient')}; too few for an interval, so this is inconclusive."
+        return "inconclusive", text
+    sentence += f" ({percent(mean.level)} CI {mean.low:+.{digits}f} to {mean.high:+.{digits}f}) on "
+    sentence += f"{counted(patients, 'test patient')}"
+    rising = not unit
+    excludes = mean.low > 0 or mean.high < 0
+    gain = (mean.estimate > 0) == rising
+    p = f"p after Holm's correction {_p(found.p_holm)}"
+    if not excludes:
+        return "inconclusive", f"{_capital(sentence)}: inconclusive, since the interval holds 0 ({p})."
+    if patients < _FEWEST_FOR_TEST:
+        return "inconclusive", (
+            f"{_capital(sentence)}. The interval leaves 0 out, but {counted(patients, 'patient')} cannot settle it: no "
+            f"paired test of fewer than {_FEWEST_FOR_TEST} reaches p < {_LEVEL} ({p})."
+        )
+    if found.p_holm >= _LEVEL:
+        return "inconclusive", (
+            f"{_capital(sentence)}. The interval leaves 0 out, but the paired test does not confirm it ({p})."
+        )
+    if gain:
+        return "better", f"{_capital(sentence)}: an improvement ({p})."
+    return "worse", f"{_capital(sentence)}: a loss, {change} made it worse ({p})."
+
+
+def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps: int | None = None) -> str:
+    """Say what a held-out signal says about when to stop; "" for one that judges no quality.
+
+    The best probe is compared with the last one, and the change over the last quarter of the run with the whole
+    change and with how much the signal jumps from probe to probe.
+
+    Args:
+        name: The signal, without ``held_out/``.
+        points: (step, value), in rising step.
+        steps: Steps that were planned.
+    """
+    signal = SIGNALS.get(name)
+    if signal is None or signal.rising is None:
+        return ""
+    known = [(s, v) for s, v in points if math.isfinite(v)]
+    if len(known) < _FEWEST_PROBES:
+        return (
+            f"Held-out {signal.words}: {counted(len(known), 'probe')} are too few to say when to stop; lower "
+            "train.probe_every."
+        ).replace("1 probe are", "1 probe is")
+    at, values = np.array(known, dtype=float).T
+    better = values if signal.rising else -values
+    best = int(np.argmax(better))
+    jump = float(np.median(np.abs(np.diff(better)))) if len(better) > 2 else 0.0
+    last_quarter = better[-1] - better[int(np.argmax(at >= at[-1] - 0.25 * (at[-1] - at[0])))]
+    whole = better[-1] - better[0]
+    span = f"{values[0]:.3g} at step {at[0]:,.0f} to {values[-1]:.3g} at step {at[-1]:,.0f}"
+    head = f"Held-out {signal.words} went from {span}"
+    stopped = f" (of {steps:,} planned)" if steps and at[-1] < steps else ""
+    if better.max() - better[0] <= 0:
+        return f"{head}{stopped}; no later probe was better than the first, so by this signal nothing was learned."
+    fall = better[best] - better[-1]
+    if best < len(better) - 1 and fall > max(2 * jump, 0.05 * (better.max() - better.min())):
+        return (
+            f"{head}{stopped}; it was best at step {at[best]:,.0f} ({values[best]:.3g}) and got worse afterwards: by this "
+            f"signal, about {at[best]:,.0f} steps are enough."
+        )
+    if last_quarter > _SMALL_CHANGE * abs(whole) and last_quarter > 0:
+        share = last_quarter / whole if whole > 0 else 1.0
+        return (
+            f"{head}{stopped} and was still improving: {share:.0%} of the change came in the last quarter. By this signal, "
+            "more steps may pay."
+        )
+    return f"{head}{stopped} and stood still over the last quarter: by this signal, more steps would add little."
+
+
+def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) -> str:
+    """Say whether the features of the last probe or report have collapsed; "" where nothing measures it."""
+    limits = {"spread": settings.get("train.collapse_spread"), "effective_rank": settings.get("train.collapse_rank")}
+    if int(settings.get("train.batch_size") or 0) < _ROOM_FOR_RANK * float(limits["effective_rank"] or 0):
+        del limits["effective_rank"]  # the rank of so few windows is small whatever the features are
+    known = {n: (values[n], float(limit)) for n, limit in limits.items() if n in values and limit is not None}
+    if not known:
+        return ""
+    low = [f"{SIGNALS[n].words} {v:.3g}, under {limit:g}" for n, (v, limit) in known.items() if v < limit]
+    if low:
+        return f"The features look collapsed: {'; '.join(low)}."
+    told = " and ".join(
+        f"{SIGNALS[n].words} {v:.3g} (a collapse is under {limit:g})" for n, (v, limit) in known.items()
+    )
+    return f"No collapse: {told}."
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
