@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -286,16 +287,25 @@ def _window(
                               "the encoder divides by.")  # fmt: skip
         return settings.window, Decision("window", _whole(settings.window), "it was asked for")
     # At least two voxels of the coarsest level along each axis: a normalisation needs more than one.
-    sides = [max(2 if m > 1 else 1, round(n / m)) * m for n, m in zip(shape, multiple, strict=True)]
-    cut = False
-    while math.prod(sides) > limit:
-        widest = max(
-            range(3), key=lambda axis: (sides[axis] > 2 * multiple[axis], sides[axis] / shape[axis], sides[axis])
+    least = [2 if m > 1 else 1 for m in multiple]
+    most = [max(few, round(n / m)) for few, n, m in zip(least, shape, multiple, strict=True)]
+    sides = [count * m for count, m in zip(most, multiple, strict=True)]
+    cut = math.prod(sides) > limit
+    if cut:
+        ranges = [range(few, many + 1) for few, many in zip(least, most, strict=True)]
+        fitting = [
+            tuple(count * m for count, m in zip(counts, multiple, strict=True))
+            for counts in product(*ranges)
+            if math.prod(count * m for count, m in zip(counts, multiple, strict=True)) <= limit
+        ]
+        smallest = tuple(few * m for few, m in zip(least, multiple, strict=True))
+        # The window that covers most of the body along the axis where it covers least.
+        sides = list(
+            max(
+                fitting or [smallest],
+                key=lambda window: (min(w / n for w, n in zip(window, shape, strict=True)), math.prod(window)),
+            )
         )
-        if sides[widest] <= 2 * multiple[widest]:
-            break
-        sides[widest] -= multiple[widest]
-        cut = True
     because = f"the median body has {body} voxels and the encoder wants multiples of {step}"
     because += f"; cut to {limit:,} voxels" if cut else ""
     window = (sides[0], sides[1], sides[2])
@@ -326,11 +336,12 @@ def _method_settings(method: str, window: Triple, multiple: Sequence[int]) -> di
     """Return the settings of the method that follow from the window: masked patches, base crops and their grid."""
     patch = [max(1, step // 2) if step > 8 else step for step in multiple]
     patch = [p if p > 1 else next(k for k in (4, 2, 1) if n % k == 0) for p, n in zip(patch, window, strict=True)]
-    counts = [3 if n == max(window) and n // m >= 6 else 2 for n, m in zip(window, multiple, strict=True)]
-    crop = [
-        max(1, n // (count * m)) * m if n // m >= 2 else n for n, m, count in zip(window, multiple, counts, strict=True)
+    # Two base crops along an axis, three along the longest; one where a crop would be a slice or two.
+    grid = [
+        1 if n < 16 or n < 2 * m else 3 if n == max(window) and n >= 6 * m else 2
+        for n, m in zip(window, multiple, strict=True)
     ]
-    grid = [max(1, n // c) for n, c in zip(window, crop, strict=True)]
+    crop = [n // (count * m) * m for n, m, count in zip(window, multiple, grid, strict=True)]
     masked = {"window": list(window), "patch": patch}
     voco = {"window": list(window), "crop": crop, "grid": grid}
     if method == "masked":

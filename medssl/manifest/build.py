@@ -9,6 +9,7 @@ from typing import Any
 
 from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.describe import describe, size_and_time
+from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.pool import default_workers, run_jobs
 from medssl.manifest.schema import COLUMNS, Manifest, manifest_of_rows
@@ -78,7 +79,8 @@ def build_manifest(
     series, marks = series_sources(
         tree.dicom, tree.root, old=old, marks=marks, workers=workers or _workers_worth(tree.dicom)
     )
-    sources = [*found.sources, *series]
+    files, series = label_series(found.sources, series)
+    sources = [*files, *series]
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))

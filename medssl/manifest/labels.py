@@ -2,19 +2,22 @@
 
 Rules, in this order: sibling folders (imagesTr/labelsTr, images/masks and their kind), then an ending beside the image
 (``_seg``, ``_gt``, ...). nnU-Net's channel number (``case_0000``) is left off an image's name where nothing else fits.
+A DICOM series that has a folder of its own is named by that folder: ``case_7_seg.nii.gz`` labels ``case_7/*.dcm``.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from medssl.manifest.sources import stem
+from medssl.manifest.sources import Source, stem
 
-__all__ = ["Pairs", "pair_labels"]
+__all__ = ["NO_IMAGE", "Pairs", "label_series", "pair_labels"]
+
+NO_IMAGE = "label-without-image"
 
 _IMAGE_FOLDERS = {
     "labelstr": ("imagestr",),
@@ -95,6 +98,31 @@ def pair_labels(files: Iterable[str]) -> Pairs:
         orphans=tuple(orphans),
         rivals={image: tuple(names[1:]) for image, names in ranked.items() if len(names) > 1},
     )
+
+
+def label_series(files: Sequence[Source], series: Sequence[Source]) -> tuple[list[Source], list[Source]]:
+    """Attach labels that no file claimed to the DICOM series that lies alone in a folder of their name.
+
+    Args:
+        files: Sources that are files; labels without an image have the flag ``NO_IMAGE``.
+        series: Sources of DICOM series; their path is their folder.
+
+    Returns:
+        The files without the labels that were attached, and the series with them.
+    """
+    volumes: defaultdict[str, list[int]] = defaultdict(list)  # folder -> places of its series
+    for place, source in enumerate(series):
+        if source.error is None:
+            volumes[source.relative].append(place)
+    left, labelled = [], list(series)
+    for source in files:
+        name = str(PurePosixPath(source.relative).with_name(_ENDING.sub("", _stem(source.relative))))
+        places = volumes.get(name, []) if NO_IMAGE in source.flags else []
+        if len(places) == 1 and labelled[places[0]].label_path is None:
+            labelled[places[0]] = replace(labelled[places[0]], label_path=source.path)
+        else:
+            left.append(source)
+    return left, labelled
 
 
 def _stem(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, is_bids
-from medssl.manifest.labels import Pairs, pair_labels
+from medssl.manifest.labels import NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
 from medssl.manifest.sources import Found, Source
 
@@ -93,7 +93,7 @@ def find_scans(scans: Path) -> tuple[Found, Tree]:
         Source(
             path=by_name[name],
             relative=name,
-            flags=("label-without-image",),
+            flags=(NO_IMAGE,),
             error="Its name says that it is a label, and there is no image of that name. Put the image in its place, "
             "or list scans and labels in a CSV.",
         )

@@ -1,0 +1,354 @@
+"""``medssl auto``: its decisions, its split, its words, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medssl.errors import ConfigError, DataError
+from medssl.manifest.schema import manifest_of_rows
+from medssl.phantoms import write_cohort
+from medssl.settings import flatten, resolve
+from pipelines import auto as auto_module
+from pipelines.auto import auto
+from pipelines.auto_decisions import Grid, Machine, decide_recipe, decide_spacing, grid_of
+from pipelines.auto_outcome import outcome_of
+from pipelines.auto_settings import AutoSettings
+from pipelines.auto_split import settle_split
+from pipelines.auto_stages import Stages, key_of
+from pipelines.finetune import FinetuneSettings
+from pipelines.pretrain import PretrainSettings
+from pipelines.verbs import function_of
+
+CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)
+TINY = [
+    "pretrain_steps=6", "finetune_steps=4", "window=[16,16,16]", "test=0.4", "workers=1",
+    "pretrain.encoder.channels=[4,8]", "pretrain.encoder.strides=[1,2]", "pretrain.train.checkpoint_every=2",
+    "finetune.train.checkpoint_every=2", "pretrain.train.precision=32-true", "finetune.train.precision=32-true",
+    "pretrain.train.threads=1", "finetune.train.threads=1", "finetune.inference.overlap=0",
+]  # fmt: skip
+
+
+def tiny(scans, out, **options):
+    options.setdefault("method", "masked")
+    return auto(scans, out=out, overrides=TINY, **options)
+
+
+def cohort(folder, **options):
+    given = {"subjects": 6, "modality": "MR", "shape": (18, 16, 20), "spacing_mm": (12.0, 15.0, 12.0)} | options
+    write_cohort(folder, **given)
+    return folder
+
+
+def weights(folder):
+    return (folder / "encoder.safetensors").read_bytes()
+
+
+# ---- decisions
+
+
+def test_voxels_are_kept_where_all_agree_and_the_median_taken_where_they_do_not():
+    same = [Grid((40, 50, 40), (1.0, 1.0, 1.0))] * 3
+    assert decide_spacing(same, AutoSettings(), small=True)[0] == "keep"
+    mixed = [*same, Grid((40, 50, 40), (1.0, 1.0, 1.3))]
+    assert decide_spacing(mixed, AutoSettings(), small=True)[0] == "median"
+
+
+def test_large_scans_are_made_coarser_and_thick_slices_stay_as_they_are():
+    spacing, decision = decide_spacing([Grid((40, 384, 384), (6.0, 1.0, 1.0))], AutoSettings(), small=True)
+    assert spacing == [6.0, 4.0, 4.0]
+    assert "384 mm" in decision.because
+    assert decide_spacing([Grid((40, 250, 250), (6.0, 1.0, 1.0))], AutoSettings(), small=False)[0] == "keep"
+
+
+def test_grids_are_turned_before_sizes_are_compared():
+    # A sagittal scan: its file's first axis runs to the right; after turning that is x.
+    affine = [0, 0, 3, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1]
+    grid = grid_of({"shape": [30, 20, 10], "spacing_mm": [3, 2, 1], "affine": [float(a) for a in affine]})
+    assert grid == Grid((20, 10, 30), (2.0, 1.0, 3.0))
+
+
+SHAPES = [(36, 50, 35), (48, 32, 42), (10, 200, 180), (96, 80, 90), (17, 18, 19), (3, 64, 64), (300, 20, 20)]
+SPACINGS = [(1.0, 1.0, 1.0), (8.0, 1.5, 1.5), (1.0, 1.0, 3.0)]
+
+
+@pytest.mark.parametrize(("shape", "spacing"), itertools.product(SHAPES, SPACINGS))
+@pytest.mark.parametrize("machine", [CPU, GPU])
+@pytest.mark.parametrize("method", ["voco", "masked", "voco_masked"])
+def test_every_recipe_fits_its_encoder_and_its_settings(shape, spacing, machine, method):
+    settings = AutoSettings(method=method, budget="medium" if machine.gpu else "small")
+    recipe = decide_recipe([Grid(shape, spacing)] * 5, settings, machine, patients=5)
+    words = [f"{key}={json.dumps(value)}" for key, value in recipe.pretrain.items()]
+    resolved = resolve(PretrainSettings, preset=recipe.preset, overrides=words).settings
+    finetune = [f"{key}={json.dumps(value)}" for key, value in recipe.finetune.items()]
+    resolve(FinetuneSettings, preset=recipe.finetune_preset, overrides=finetune)
+    total = [math.prod(stride[axis] for stride in resolved.encoder.stage_strides) for axis in range(3)]
+    assert all(n % m == 0 and n // m >= (2 if m > 1 else 1) for n, m in zip(recipe.window, total, strict=True))
+    leaves = flatten(resolved.method)
+    for key, value in leaves.items():
+        if key.endswith("crop"):
+            assert all(c >= m and c % m == 0 for c, m in zip(value, total, strict=True))
+            grid = leaves[key.replace("crop", "grid")]
+            assert all(g * c <= n for g, c, n in zip(grid, value, recipe.window, strict=True))
+        if key.endswith("patch"):
+            assert all(n % p == 0 for n, p in zip(recipe.window, value, strict=True))
+    limit = 96**3 if machine.gpu else 32 * 48 * 32
+    smallest = math.prod(m * (2 if m > 1 else 1) for m in total)
+    assert math.prod(recipe.window) <= max(limit, smallest)
+    assert all(d.because and d.chosen for d in recipe.decisions)
+
+
+def test_the_method_follows_from_how_alike_the_scans_are():
+    alike, unlike = [Grid((40, 40, 40), (1, 1, 1))] * 6, [Grid((20 + 20 * n, 40, 40), (1, 1, 1)) for n in range(6)]
+    assert decide_recipe(alike, AutoSettings(), CPU, patients=6).method == "voco_masked"
+    assert decide_recipe(unlike, AutoSettings(), CPU, patients=6).method == "masked"
+    assert decide_recipe(alike, AutoSettings(), CPU, patients=3).method == "masked"
+
+
+def test_a_budget_for_a_gpu_says_so_where_there_is_none():
+    recipe = decide_recipe([Grid((64, 64, 64), (1, 1, 1))] * 5, AutoSettings(budget="large"), CPU, patients=5)
+    assert recipe.preset == "voco_masked_small"
+    assert "there is none" in recipe.decisions[0].because
+    assert recipe.pretrain["train.steps"] == 100_000
+
+
+def test_wrong_wishes_are_refused():
+    bodies = [Grid((40, 40, 40), (1, 1, 1))] * 5
+    with pytest.raises(ConfigError, match="Did you mean 'voco'"):
+        decide_recipe(bodies, AutoSettings(method="vocco"), CPU, patients=5)
+    with pytest.raises(ConfigError, match="multiples of"):
+        decide_recipe(bodies, AutoSettings(window=(30, 32, 32)), CPU, patients=5)
+
+
+# ---- the split
+
+
+def manifest(rows):
+    return manifest_of_rows(
+        {"id": f"s{n}", "path": f"/x/{n}", "patient": f"p{n}", "label_path": "/l" if labelled else None, "split": split,
+         "content_hash": content}
+        for n, (labelled, split, content) in enumerate(rows)
+    )  # fmt: skip
+
+
+def splits(settled):
+    return [row["split"] for row in settled.rows()]
+
+
+def test_few_labelled_patients_are_on_both_sides():
+    rows = [(True, "train", f"c{n}") for n in range(4)] + [(False, "test", f"d{n}") for n in range(4)]
+    settled, decision = settle_split(manifest(rows), val=0.1, test=0.2, seed=0)
+    assert splits(settled)[:4].count("test") == 1
+    assert splits(settled)[:4].count("train") == 3
+    assert splits(settled)[4:] == ["train"] * 4
+    assert "4 more without labels" in decision.chosen
+
+
+def test_a_labelled_test_patient_stays_one_when_the_cohort_grows():
+    rows = [(True, "train", f"c{n}") for n in range(5)]
+    first, _ = settle_split(manifest(rows), val=0.1, test=0.4, seed=0)
+    grown = [(True, split, f"c{n}") for n, split in enumerate(splits(first))]
+    grown += [(True, "train", f"e{n}") for n in range(20)]
+    second, _ = settle_split(manifest(grown), val=0.1, test=0.4, seed=0)
+    was = {n for n, split in enumerate(splits(first)) if split == "test"}
+    assert was <= {n for n, split in enumerate(splits(second)) if split == "test"}
+    again, _ = settle_split(second, val=0.1, test=0.4, seed=0)
+    assert splits(again) == splits(second)
+
+
+def test_a_copy_of_a_test_scan_is_never_trained_on():
+    rows = [(True, "test", "same"), (True, "train", "b"), (True, "train", "c"), (False, "test", "same")]
+    settled, _ = settle_split(manifest(rows), val=0.0, test=0.3, seed=0)
+    assert splits(settled)[3] == "test"
+
+
+def test_without_labels_all_is_for_pretraining():
+    settled, decision = settle_split(
+        manifest([(False, s, s) for s in ("train", "test", "val")]), val=0, test=0.3, seed=0
+    )
+    assert splits(settled) == ["train", "train", "val"]
+    assert "none can be scored" in decision.because
+
+
+# ---- stages and words
+
+
+def test_stages_know_what_was_done_with_what(tmp_path):
+    stages = Stages(tmp_path / "stages.json")
+    assert stages.state("cache", "a") == "new"
+    stages.begin("cache", "a")
+    assert stages.state("cache", "a") == "started"
+    stages.finish("cache", "a", {"n": 3})
+    assert (stages.state("cache", "a"), stages.state("cache", "b")) == ("done", "changed")
+    assert stages.facts("cache") == {"n": 3}
+    (tmp_path / "stages.json").write_text("{cut sho")
+    assert stages.state("cache", "a") == "new"
+    assert key_of([1, 2]) != key_of([2, 1])
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "verdict", "word"),
+    [
+        ((0.04, 0.02, 0.06), 0.001, "better", "helped"),
+        ((0.01, -0.01, 0.03), 0.4, "open", "no difference that can be told from chance"),
+        ((0.04, 0.02, 0.06), 0.09, "open", "no difference that can be told from chance"),
+        ((-0.04, -0.06, -0.02), 0.001, "worse", "did harm"),
+        ((0.04, None, None), 1.0, "open", "no difference"),
+    ],
+)
+def test_what_a_comparison_says(tmp_path, interval, p, verdict, word):
+    def row(values):
+        return dict(zip(("estimate", "low", "high"), values, strict=True)) | {"cases": 9}
+
+    runs = {name: {"structures": [{"intervals": {"dice": row((0.7, 0.6, 0.8))}}]} for name in ("pretrained", "scratch")}
+    compared = {"arm": "pretrained", "baseline": "scratch", "metric": "dice", "result": {"mean": row(interval), "p": p}}
+    (tmp_path / "scores.json").write_text(json.dumps({"runs": runs, "comparisons": [compared]}))
+    outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
+    assert outcome.facts["verdict"] == verdict
+    assert word in outcome.sentence
+    assert "9 test patients" in outcome.sentence
+    assert "nan" not in outcome.sentence
+
+
+# ---- the whole chain
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("auto")
+    scans = cohort(folder / "scans")
+    (folder / "scans" / "broken.nii.gz").write_text("no scan")
+    return scans, folder / "out", tiny(scans, folder / "out")
+
+
+def test_the_chain_leaves_everything(whole):
+    _, out, result = whole
+    assert result.ok, result.failed
+    assert {"manifest.parquet", "check.html", "decisions.json", "stages.json", "report.html"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert (out / "runs/encoder/encoder.safetensors").exists()
+    assert result.comparison["patients"] == 2
+    assert 0 <= result.comparison["dice"]["scratch"][0] <= 1
+    assert len(list((out / "runs/scratch/predictions").glob("*.nii.gz"))) == 2
+    check = json.loads((out / "check.json").read_text())
+    assert any("broken" in finding["scan"] for finding in check["findings"])
+
+
+def test_both_arms_have_the_same_recipe(whole):
+    from medssl.engine.run import differences
+    from medssl.settings import load_yaml
+
+    _, out, _ = whole
+    arms = [load_yaml(out / "runs" / name / "run.yaml") for name in ("pretrained", "scratch")]
+    assert [key for key, *_ in differences(*arms)] == ["transfer.from_scratch"]
+
+
+def test_a_second_run_trains_nothing(whole, monkeypatch, capsys):
+    scans, out, first = whole
+    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()}
+
+    def forbidden(name):
+        assert name in ("index", "report"), name
+        return function_of(name)
+
+    monkeypatch.setattr(auto_module, "function_of", forbidden)
+    again = tiny(scans, out)
+    assert again.comparison == first.comparison
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert capsys.readouterr().out.count("done before") >= 5
+
+
+def test_a_dry_run_writes_nothing_and_explains(whole, tmp_path, capsys):
+    scans, _, _ = whole
+    result = tiny(scans, tmp_path / "none", dry_run=True)
+    assert not (tmp_path / "none").exists()
+    said = capsys.readouterr().out
+    assert "percentiles" in said
+    assert {"window", "method", "voxel size", "split"} <= {decision.what for decision in result.decisions}
+
+
+def test_a_late_failure_loses_nothing(whole, monkeypatch):
+    scans, out, _ = whole
+
+    def broken(name):
+        if name == "report":
+            raise RuntimeError("the disk is full")
+        return function_of(name)
+
+    monkeypatch.setattr(auto_module, "function_of", broken)
+    result = tiny(scans, out)
+    assert not result.ok
+    assert "the disk is full" in result.failed["report"]
+    assert result.comparison
+
+
+def test_new_scans_move_old_runs_aside(tmp_path):
+    scans, out = cohort(tmp_path / "scans", unlabelled=6), tmp_path / "out"
+    tiny(scans, out)
+    old = weights(out / "runs/encoder")
+    cohort(scans, subjects=7, unlabelled=7)
+    result = tiny(scans, out)
+    assert result.encoder is not None
+    assert weights(out / "runs/encoder.old") == old
+    assert weights(out / "runs/encoder") != old
+
+
+def test_without_labels_it_ends_with_the_encoder_and_says_what_to_do(tmp_path, capsys):
+    result = tiny(cohort(tmp_path / "scans", subjects=4, unlabelled=4), tmp_path / "out")
+    assert result.pretrained is None
+    assert result.comparison == {}
+    assert (tmp_path / "out/vectors.parquet").exists()
+    said = capsys.readouterr().out
+    assert "_seg.nii.gz" in said
+    assert said.splitlines()[-1].startswith("next: medssl auto")
+
+
+def test_a_folder_without_a_usable_scan_is_refused(tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/a.nii.gz").write_text("no scan")
+    with pytest.raises(DataError, match="none of the 1 scans can be used"):
+        tiny(tmp_path / "scans", tmp_path / "out")
+
+
+# ---- killed
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(tmp_path):
+    scans = cohort(tmp_path / "scans")
+    words = [sys.executable, "-m", "pipelines.cli", "auto", str(scans), "--method", "voco_masked"]
+    settings = [*(w for w in TINY if not w.startswith("pretrain_steps")), "pretrain_steps=30"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*words, "--out", str(out), *settings], env=env, stdout=subprocess.DEVNULL)
+
+    began = time.monotonic()
+    assert start(tmp_path / "whole").wait() == 0
+    took_s = time.monotonic() - began
+    chance = random.Random(os.getpid())
+    for _ in range(3):
+        process = start(tmp_path / "killed")
+        try:
+            process.wait(timeout=chance.uniform(0.2, 0.8) * took_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert start(tmp_path / "killed").wait() == 0
+    for name in ("encoder/encoder.safetensors", "pretrained/network.safetensors", "scratch/network.safetensors"):
+        digests = {
+            hashlib.sha256((tmp_path / out / "runs" / name).read_bytes()).hexdigest() for out in ("whole", "killed")
+        }
+        assert len(digests) == 1, name
