@@ -1,4 +1,4 @@
-"""The commands that take results elsewhere: export, embed."""
+"""The commands that take results elsewhere: report, export, embed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
+from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call, split_words
 
 __all__ = ["add_to"]
 
@@ -16,8 +16,68 @@ _PANEL = "Use what came out"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
+    app.command("report", rich_help_panel=_PANEL)(_report)
+    app.command("report", rich_help_panel=_PANEL)(_report)
     app.command("export", rich_help_panel=_PANEL)(_export)
     app.command("embed", rich_help_panel=_PANEL)(_embed)
+
+
+def _report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Runs, stores, manifests, check.json, few-label folders; and KEY=VALUE settings."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write one page on runs, stores, scores and comparisons: it needs no network and holds no path of this machine.
+
+    For example:
+
+      medssl report runs/ct-seg --out ct.html
+
+      medssl report runs/ct runs/few-label ct.parquet --out ct.html title="CT, few labels"
+    """
+    overrides = [str(word) for word in runs if "=" in str(word) and not word.exists()]
+    call(
+        "report", *(run for run in runs if str(run) not in overrides), out=out, preset=preset, overrides=overrides,
+        dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
+
+
+def _report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH... [KEY=VALUE]...", help="Runs, scores, few-label folders, stores, manifests; and settings."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    preset: Preset = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write one page that needs no network: what was trained, how it scores, and whether pretraining paid.
+
+    For example:
+
+      medssl report runs/ct runs/ct-seg --out report.html
+
+      medssl report runs/few-label stores/ct title="Hippocampus" pictures=12
+    """
+    paths, overrides = split_words(runs)
+    call(
+        "report", *paths, out=out, preset=preset, overrides=overrides, dry_run=dry_run,
+        as_json=as_json, quiet=quiet, verbose=verbose,
+    )  # fmt: skip
 
 
 def _export(

@@ -76,6 +76,12 @@ VERBS: dict[str, Verb] = {
         settings="EvaluateSettings",
         summary="Score predictions with intervals, and test them against other runs.",
     ),
+    "report": Verb(
+        module="pipelines.report",
+        function="report",
+        settings="ReportSettings",
+        summary="Write one page on runs and their scores that needs no network.",
+    ),
     "export": Verb(
         module="pipelines.export",
         function="export",
@@ -99,6 +105,12 @@ VERBS: dict[str, Verb] = {
         function="demo",
         settings="DemoSettings",
         summary="Show the whole chain in minutes, on made-up patients or on real data.",
+    ),
+    "report": Verb(
+        module="pipelines.report",
+        function="report",
+        settings="ReportSettings",
+        summary="Write one page on runs, stores, scores and comparisons, to read and to hand on.",
     ),
     "list": Verb(
         module="pipelines.list_things",

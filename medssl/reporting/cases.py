@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import DataError, MedSSLError
-from medssl.formats import table
+from medssl.formats.reading import read
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, focus_of, grey_levels
 from medssl.store.entry import Entry
@@ -152,7 +152,7 @@ def _canonical(path: Path) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return a label map in canonical axes, as whole numbers."""
     if not path.exists():
         raise DataError(f"{path.name} is not there any more")
-    scan = table.read(path)
+    scan = read(path)
     turned, affine = geometry.to_canonical(np.rint(np.nan_to_num(scan.values)).astype(np.int16), scan.header.affine)
     return turned, affine
 
@@ -172,7 +172,7 @@ def _image(
 ) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return the image on the grid of the prediction: from its source file, else from the store."""
     if path.exists():
-        scan = table.read(path, paths=paths)
+        scan = read(path, paths=paths)
         values, affine = geometry.to_canonical(scan.values, scan.header.affine)
         if values.shape == grid[0].shape and np.allclose(affine, grid[1], atol=1e-2):
             return values, grid[1]

@@ -70,8 +70,10 @@ def line_chart(series: Sequence[Series], *, what: str, x_name: str = "step", zer
         drawn = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line.points)
         parts.append(f'<polyline class="line {colour}" points="{drawn}"/>')
         if len(line.points) <= 12:
-            parts += [f'<circle class="dot {colour}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.6">'
-                      f"<title>{escape(line.name)}, {x_name} {x:g}: {y:.4g}</title></circle>" for x, y in line.points]  # fmt: skip
+            for x, y in line.points:
+                title = f"<title>{escape(line.name)}, {escape(x_name)} {x:g}: {y:.4g}</title>"
+                place = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}"'
+                parts.append(f'<circle class="dot {colour}" {place} r="2.6">{title}</circle>')
         first, last = line.points[0], line.points[-1]
         told.append(f"{line.name} from {first[1]:.3g} at {x_name} {first[0]:g} to {last[1]:.3g} at {last[0]:g}")
     return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([s.name for s in kept])
@@ -126,11 +128,11 @@ def interval_chart(arms: Sequence[Marks], *, what: str, x_name: str, baseline: f
     for i, arm in enumerate(arms):
         shift = 0.16 * (i - (len(arms) - 1) / 2)
         colour = f"c{arm.colour % _COLOURS}"
-        spots = [(frame.x(places.index(place) + shift), *rest) for place, *rest in arm.points]
+        spots = [frame.x(places.index(point[0]) + shift) for point in arm.points]
         if baseline is None and len(spots) > 1:
-            drawn = " ".join(f"{x:.1f},{frame.y(y):.1f}" for x, y, *_ in spots)
+            drawn = " ".join(f"{x:.1f},{frame.y(p[1]):.1f}" for x, p in zip(spots, arm.points, strict=True))
             parts.append(f'<polyline class="line thin {colour}" points="{drawn}"/>')
-        for (place, *_), (x, estimate, low, high, draws) in zip(arm.points, spots, strict=True):
+        for x, (place, estimate, low, high, draws) in zip(spots, arm.points, strict=True):
             ends = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else ""
             if ends:
                 parts.append(f'<line class="line {colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(low):.1f}" '

@@ -41,7 +41,7 @@ def data_section(material: Material, *, pictures: int, clean: Cleaner) -> Sectio
     for name, manifest in material.manifests.items():
         blocks += _of_manifest(name, manifest, clean)
     for name, check in material.checks.items():
-        blocks += [Text(f"Check {name}", "head"), *_summary(check["summary"]), *_findings(check, clean)]
+        blocks += [Text(f"Check: {name}", "head"), *_summary(check["summary"]), *_findings(check, clean)]
     for folder, store in material.stores.items():
         blocks += _of_store(short_name(folder.resolve()), store, clean)
     if not blocks:
@@ -64,7 +64,7 @@ def _of_manifest(name: str, manifest: Manifest, clean: Cleaner) -> list[Block]:
 
     result = check_manifest(manifest, look_at_files=False).to_dict()
     rows = [row for row in manifest.rows() if row["error"] is None]
-    blocks: list[Block] = [Text(f"Manifest {name}", "head"), *_summary(result["summary"])]
+    blocks: list[Block] = [Text(f"Manifest: {name}", "head"), *_summary(result["summary"])]
     if rows:
         blocks.append(_shapes([r["spacing_mm"] for r in rows], [r["shape"] for r in rows]))
     return [*blocks, *_findings(result, clean)]
@@ -123,7 +123,7 @@ def _of_store(name: str, store: Store, clean: Cleaner) -> list[Block]:
         *((f"{n:,}", f"{modality} scans") for modality, n in Counter(e.modality for e in entries).items()),
         *((f"{splits[s]:,}", words) for s, words in _SPLITS.items() if splits.get(s)),
     ]
-    blocks: list[Block] = [Text(f"Store {name}", "head"), Tiles(tiles)]
+    blocks: list[Block] = [Text(f"Store: {name}", "head"), Tiles(tiles)]
     if entries:
         blocks.append(_shapes([e.spacing_mm for e in entries], [e.shape for e in entries]))
     names = [label for value, label in sorted(store.classes.items()) if value > 0]
@@ -159,11 +159,11 @@ def _stored_scans(store: Store, count: int) -> list[tuple[str, str, Sequence[Pla
 
 
 def _scans_of_manifest(manifest: Manifest, count: int) -> list[tuple[str, str, Sequence[Plane]]]:
-    from medssl.formats.table import read
+    from medssl.formats.reading import read
     from medssl.store.body import find_body
 
-    rows = [r for r in manifest.rows()
-            if r["error"] is None and r["kind"] == "volume" and 0 < int(np.prod(r["shape"] or [0])) <= _VOXELS]  # fmt: skip
+    volumes = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "volume"]
+    rows = [row for row in volumes if 0 < int(np.prod(row["shape"] or [0])) <= _VOXELS]
     figures: list[tuple[str, str, Sequence[Plane]]] = []
     for index in _spread_out(len(rows), count):
         row = rows[index]

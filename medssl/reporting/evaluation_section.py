@@ -18,7 +18,7 @@ from medssl.reporting.words import counted, name_of, percent
 
 __all__ = ["evaluation_section"]
 
-_CONTOURS = ("truth", "prediction", "compared run")
+_TRUTH = "truth"
 
 
 def evaluation_section(material: Material, *, cases: bool, clean: Cleaner) -> Section | None:
@@ -49,8 +49,8 @@ def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
         blocks.append(Table(heads, rows, caption=told))
         if run.get("failed"):
             lines = [(case, clean.text(str(reason))) for case, reason in run["failed"].items()]
-            told = f"{counted(len(lines), 'case')} of {name} could not be scored and is in no mean."
-            blocks += [Text(told.replace("cases", "cases").replace(" is in", " is in"), "bad"),
+            told = f"{counted(len(lines), 'case')} of {name} left without a score, and out of every mean."
+            blocks += [Text(told, "bad"),
                        Table(("case", "why"), lines)]  # fmt: skip
     comparisons = comparisons_of(content.get("comparisons", ()))
     if comparisons:
@@ -91,10 +91,10 @@ def _cases(folder: Path, content: Mapping[str, Any], material: Material, clean: 
             problems.append(f"{case.id}: {why}")
     blocks: list[Block] = []
     if figures:
-        contours = _CONTOURS[: 3 if compared and any(len(p.paths) > 2 for _, _, ps in figures for p in ps) else 2]
+        third = any(len(plane.paths) > 2 for _, _, planes in figures for plane in planes)
         said = (f"Cases of {names[0]} by their mean Dice over structures, in the geometry of their source files, each "
                 "cut where the structures are largest.")  # fmt: skip
-        labels = [*contours[:1], f"{names[0]}", *([compared] if len(contours) > 2 and compared else [])]
+        labels = [_TRUTH, names[0], *([compared] if third and compared else [])]
         blocks = [Text("Best, median and worst case", "head"), Text(said, "soft"), Overlays(figures, contours=labels)]
     if problems:
         told = "No picture of some cases: " + "; ".join(clean.text(p) for p in problems)

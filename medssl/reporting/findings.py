@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _NAN = float("nan")
+_PRETEXT = ("reconstruction", "position_accuracy", "position_error_mm")  # the signal that is told, in this order
 # Settings that may differ between the arms of a fair comparison: what is compared, and what changes no result.
 _MAY_DIFFER = ("transfer.", "data.predict", "data.held_out", "train.threads", "train.keep_last", "train.log_every",
                "train.probe_every", "train.checkpoint_every", "inference.", "data.store")  # fmt: skip
@@ -171,7 +172,8 @@ def _scores_alone(content: Mapping[str, Any]) -> list[str]:
         over = "over its structures " if whole.structure == ALL_STRUCTURES else f"for {whole.structure} "
         told.append(
             f"{name} reaches a mean Dice {over}of {interval_text(dice)} ({percent(dice.level)} interval) on "
-            f"{counted(whole.patients, 'test patient')}. Nothing was compared with it, so this says nothing of pretraining."
+            f"{counted(whole.patients, 'test patient')}. Nothing was compared with it, so this says nothing of "
+            "pretraining."
         )
     return told
 
@@ -183,11 +185,9 @@ def _without_scores(material: Material) -> list[str]:
         known = f"mean Dice {sum(dice) / len(dice):.3f} on held-out scans; " if dice else ""
         told.append(f"{run.name} was fine-tuned: {known}it has not been scored on test scans yet.")
     for run in material.pretrained if not told else ():
-        name, points = next(
-            ((key, [(float(r["step"]), float(r[f"held_out/{key}"])) for r in run.rows if r.get(f"held_out/{key}") is not None])
-             for key in ("reconstruction", "position_accuracy", "position_error_mm")
-             if any(f"held_out/{key}" in r for r in run.rows)), ("", []),
-        )  # fmt: skip
+        name = next((n for n in _PRETEXT if any(f"held_out/{n}" in row for row in run.rows)), "")
+        key = f"held_out/{name}"
+        points = [(float(row["step"]), float(row[key])) for row in run.rows if row.get(key) is not None]
         reading = stopping_sentence(name, points, steps=int(run.settings["train.steps"])) if name else ""
         state = "has been pretrained" if run.card else "is being pretrained"
         told.append(f"{run.name} {state}. {reading} Whether it helps a task is not known before it is fine-tuned and "

@@ -186,8 +186,8 @@ def kind_of(path: Path) -> list[Kind]:
     if not found:
         missing = "is not there" if not path.exists() else "is none of these"
         raise DataError(
-            f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), check.json, "
-            f"few-label comparisons (few_label.json), scores.json and embeddings. This {missing}."
+            f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
+            f"check.json, few-label comparisons (few_label.json), scores.json and embeddings. This {missing}."
         )
     return found
 

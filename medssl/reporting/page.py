@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no network, no scripts, nothing of the machine it was made on."""
+"""The report as one HTML file that needs nothing else: no network, no scripts, no paths of the machine it is from."""
 
 from __future__ import annotations
 

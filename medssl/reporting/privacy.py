@@ -37,7 +37,7 @@ class Cleaner:
     def __init__(self, known: Iterable[str | Path] = ()) -> None:
         places = {str(place).rstrip("/\\") for place in known}
         # the longest first: a file before the folder that it lies in
-        self._known = sorted((p for p in places if len(p) > _LEAST_KNOWN and p[0] in "/\\~" or ":" in p[:3]),
+        self._known = sorted((p for p in places if (len(p) > _LEAST_KNOWN and p[0] in "/\\~") or ":" in p[:3]),
                              key=len, reverse=True)  # fmt: skip
 
     def text(self, text: str) -> str:

@@ -227,8 +227,8 @@ def _embedding_map(name: str, path: Path) -> list[Block]:
     title = f"Scans by their embedding, {name}"
     svg = scatter_chart(marked, what=title, x_name=f"first component ({shares[0]:.0%})",
                         y_name=f"second ({shares[1]:.0%})")  # fmt: skip
-    note = (f"Principal components of {counted(len(marked), 'vector')} of {vectors.shape[1]} numbers; the two shown hold "
-            f"{shares[0] + shares[1]:.0%} of the variance. Point at a dot for its scan.")  # fmt: skip
+    of = f"{counted(len(marked), 'vector')} of {vectors.shape[1]} numbers"
+    note = f"Principal components of {of}; the two shown hold {shares[0] + shares[1]:.0%} of the variance."
     return [Charts([(title, svg, note)])]
 
 

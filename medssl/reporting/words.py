@@ -97,8 +97,8 @@ def comparison_sentence(found: Comparison, *, change: str, labelled: int | None 
     sentence += f"{mean.estimate:+.{digits}f}{unit}"
     patients = mean.cases
     if not (math.isfinite(mean.low) and math.isfinite(mean.high)):
-        text = f"{_capital(sentence)} on {counted(patients, 'test patient')}; too few for an interval, so this is inconclusive."
-        return "inconclusive", text
+        told = "too few for an interval, so this is inconclusive."
+        return "inconclusive", f"{_capital(sentence)} on {counted(patients, 'test patient')}; {told}"
     sentence += f" ({percent(mean.level)} CI {mean.low:+.{digits}f} to {mean.high:+.{digits}f}) on "
     sentence += f"{counted(patients, 'test patient')}"
     rising = not unit
@@ -155,14 +155,14 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
     fall = better[best] - better[-1]
     if best < len(better) - 1 and fall > max(2 * jump, 0.05 * (better.max() - better.min())):
         return (
-            f"{head}{stopped}; it was best at step {at[best]:,.0f} ({values[best]:.3g}) and got worse afterwards: by this "
-            f"signal, about {at[best]:,.0f} steps are enough."
+            f"{head}{stopped}; it was best at step {at[best]:,.0f} ({values[best]:.3g}) and got worse afterwards: by "
+            f"this signal, about {at[best]:,.0f} steps are enough."
         )
     if last_quarter > _SMALL_CHANGE * abs(whole) and last_quarter > 0:
         share = last_quarter / whole if whole > 0 else 1.0
         return (
-            f"{head}{stopped} and was still improving: {share:.0%} of the change came in the last quarter. By this signal, "
-            "more steps may pay."
+            f"{head}{stopped} and was still improving: {share:.0%} of the change came in the last quarter. By this "
+            "signal, more steps may pay."
         )
     return f"{head}{stopped} and stood still over the last quarter: by this signal, more steps would add little."
 
