@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.errors import DataError, MedSSLError
+from medssl.errors import DataError
 from medssl.settings import flatten, resolve
 from pipelines import console
 from pipelines.auto_decisions import (
@@ -24,7 +24,7 @@ from pipelines.auto_decisions import (
 )
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_split import settle_split
-from pipelines.auto_stages import Stages, key_of
+from pipelines.auto_stages import Stagehand, Stages, key_of
 from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
@@ -115,10 +115,8 @@ class _Chain:
         self.scans, self.out, self.settings = scans, out, settings
         self.machine = Machine.here()
         self.small = BUDGETS[settings.budget].small or not self.machine.gpu
-        self.stages = Stages(out / "stages.json")
-        self.anew = overwrite
+        self.hand = Stagehand(Stages(out / "stages.json"), anew=overwrite)
         self.decisions: list[Decision] = []
-        self.failed: dict[str, str] = {}
         self.manifest_file, self.store_folder = out / "manifest.parquet", out / "store"
         self.encoder, self.pretrained, self.scratch = (out / "runs" / name for name in _RUNS)
 
@@ -150,29 +148,29 @@ class _Chain:
     def run(self) -> AutoResult:
         """Do every stage that is not done."""
         manifest = self._index()
-        self._late("check", "look for damage, copies, leaks and odd labels", lambda: self._check(manifest))
+        self._check(manifest)
         store = self._cache(manifest)
         recipe = self._recipe(store)
         self._write_decisions(recipe)
         self._pretrain(store, recipe)
         labelled = {split: _labelled(store, split) for split in ("train", "test")}
         if not labelled["train"]:
-            return self._without_labels(store)
+            return self._without_labels()
         paired = bool(labelled["test"])
         self._finetune(store, recipe, from_scratch=False)
         comparison: dict[str, Any] = {}
         if paired:
             self._finetune(store, recipe, from_scratch=True)
-            comparison = self._evaluate(store) or {}
+            comparison = self._evaluate()
         else:
             console.warn(
                 "no labelled patient is left to test on, so nothing is compared; two labelled patients would do"
             )
-        runs = [self.encoder, self.pretrained, *([self.scratch] if paired else [])]
-        report = self._report(runs)
+        report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
         for form in self.settings.export:
             self._export(form)
-        self._close(report, comparison, self._next_labelled())
+        segmenter = str(self.out / "segmenter.onnx")
+        self._close(report, comparison, ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", segmenter])
         return AutoResult(
             folder=self.out,
             decisions=tuple(self.decisions),
@@ -181,7 +179,7 @@ class _Chain:
             scratch=self.scratch if paired else None,
             comparison=comparison,
             report=report,
-            failed=self.failed,
+            failed=self.hand.failed,
         )
 
     # ---- data
@@ -194,8 +192,8 @@ class _Chain:
         words += [f"patient_pattern={settings.patient_pattern}"] if settings.patient_pattern else []
         words += [f"val={settings.val}", f"test={settings.test}", f"seed={settings.seed}"]
         words += [f"workers={settings.workers}"] if settings.workers else []
-        self._head("index", "describe every scan, one row a scan")
-        self._command("index", self.scans, *words, "--out", self.manifest_file)
+        self.hand.head("index", "describe every scan, one row a scan")
+        self.hand.command("index", self.scans, *words, "--out", self.manifest_file)
         with console.part("index"):
             manifest: Manifest = function_of("index")(self.scans, out=self.manifest_file, overrides=words)
         settled = self._settle(manifest)
@@ -227,15 +225,19 @@ class _Chain:
         return settled
 
     def _check(self, manifest: Manifest) -> None:
-        key = _manifest_key(manifest)
-        if self._ready("check", key, self.out / "check.html"):
-            return
-        self._command("check", self.manifest_file)
-        with console.part("check"):
+        def work() -> None:
             result = function_of("check")(self.manifest_file)
-        if not result.ok:
-            console.warn(f"the checks found {result.count('error')} errors; going on with the scans that can be read")
-        self.stages.finish("check", key, {"errors": result.count("error"), "warnings": result.count("warning")})
+            if not result.ok:
+                console.warn(f"{result.count('error')} errors were found; going on with the scans that can be read")
+
+        self.hand.late(
+            "check",
+            "look for damage, copies, leaks and odd labels",
+            key=_manifest_key(manifest),
+            output=self.out / "check.html",
+            command=["check", self.manifest_file],
+            work=work,
+        )
 
     def _cache(self, manifest: Manifest) -> Store:
         from medssl.store.read import Store
@@ -245,13 +247,13 @@ class _Chain:
         self.decisions.append(decision)
         words = [f"spacing_mm={_word(spacing)}", *([f"workers={w}"] if (w := self.settings.workers) else [])]
         key = key_of(_manifest_key(manifest), words[0])
-        self._head("cache", "store the scans for reading by windows")
-        if self._ready("cache", key, self.store_folder / "store.json"):
+        self.hand.head("cache", "store the scans for reading by windows")
+        if self.hand.ready("cache", key, self.store_folder / "store.json"):
             return Store.open(self.store_folder)
-        self._command("cache", self.manifest_file, "--out", self.store_folder, *words)
+        self.hand.command("cache", self.manifest_file, "--out", self.store_folder, *words)
         with console.part("cache"):
             store: Store = function_of("cache")(self.manifest_file, out=self.store_folder, overrides=words)
-        self.stages.finish("cache", key)
+        self.hand.stages.finish("cache", key)
         return store
 
     def _recipe(self, store: Store) -> Recipe:
@@ -284,11 +286,11 @@ class _Chain:
     def _pretrain(self, store: Store, recipe: Recipe) -> None:
         words = _words({**recipe.pretrain, **flatten(self.settings.pretrain)})
         key = key_of(_store_key(store, labels=False), recipe.preset, words)
-        self._head("pretrain", "learn from the scans themselves, without labels")
-        if self._ready("pretrain", key, self.encoder / "encoder.safetensors"):
+        self.hand.head("pretrain", "learn from the scans themselves, without labels")
+        if self.hand.ready("pretrain", key, self.encoder / "encoder.safetensors"):
             return
-        self._command("pretrain", recipe.preset, "--data", self.store_folder, "--out", self.encoder, *words)
-        self._train(
+        self.hand.command("pretrain", recipe.preset, "--data", self.store_folder, "--out", self.encoder, *words)
+        self.hand.train(
             "pretrain",
             key,
             self.encoder,
@@ -305,18 +307,18 @@ class _Chain:
             words += [f"data.draw={settings.draw}"]
         labels = self._usable_labels(store)
         key = key_of(
-            self.stages.read().get("pretrain", {}).get("key"), _store_key(store, labels=True), recipe.finetune_preset,
+            self.hand.stages.key_after("pretrain"), _store_key(store, labels=True), recipe.finetune_preset,
             words, labels, from_scratch,
         )  # fmt: skip
         start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
-        self._head(out.name, f"learn to segment {start}")
-        if self._ready(out.name, key, out / "network.safetensors"):
+        self.hand.head(out.name, f"learn to segment {start}")
+        if self.hand.ready(out.name, key, out / "network.safetensors"):
             return
         chosen = ["--labels", labels] if labels is not None else []
         fresh = ["--from-scratch"] if from_scratch else []
-        self._command("finetune", self.encoder, "--data", self.store_folder, "--out", out, "--preset",
+        self.hand.command("finetune", self.encoder, "--data", self.store_folder, "--out", out, "--preset",
                       recipe.finetune_preset, *chosen, *fresh, *words)  # fmt: skip
-        self._train(
+        self.hand.train(
             out.name,
             key,
             out,
@@ -332,24 +334,6 @@ class _Chain:
             ),
         )
 
-    def _train(self, name: str, key: str, out: Path, start: Callable[[dict[str, bool]], Any]) -> None:
-        """Start a run, or go on with one of the same inputs; one of other inputs is moved aside."""
-        begun = self.stages.state(name, key) == "started" and not self.anew
-        resume = begun and (out / "run.yaml").is_file()
-        occupied = out.exists() and not resume
-        if occupied and self.stages.state(name, key) == "changed":
-            console.say(f"{out} was made from other scans or settings: it is moved aside, and the run starts anew")
-        self.stages.begin(name, key)
-        from medssl.engine.loop import Interrupted
-
-        try:
-            with console.part(name):
-                start({"resume": resume, "overwrite": occupied})
-        except Interrupted:
-            console.say("the same medssl auto command goes on from here")
-            raise
-        self.stages.finish(name, key)
-
     def _usable_labels(self, store: Store) -> int | None:
         """Return how many patients' labels to ask for: no more than there are."""
         if self.settings.labels is None:
@@ -361,123 +345,83 @@ class _Chain:
 
     # ---- results
 
-    def _evaluate(self, store: Store) -> dict[str, Any] | None:
+    def _evaluate(self) -> dict[str, Any]:
+        """Score both arms; return the comparison, empty where scoring failed."""
         from pipelines.auto_outcome import outcome_of
 
-        rows = self.stages.read()
-        key = key_of([rows.get(name, {}).get("key") for name in ("pretrained", "scratch")])
-        self._head("evaluate", "score both on test patients, and test the difference")
-        words = ["--data", self.store_folder, "--against", self.scratch]
-        if not self._ready("evaluate", key, self.pretrained / "scores.json"):
-            self._command("evaluate", self.pretrained, *words)
-
-            def work() -> dict[str, Any]:
-                with console.part("evaluate"):
-                    function_of("evaluate")(self.pretrained, data=self.store_folder, against=[self.scratch])
-                return {}
-
-            if self._guarded("evaluate", work) is None:
-                return None
-            self.stages.finish("evaluate", key)
-        outcome = outcome_of(self.pretrained / "scores.json", arm="pretrained", baseline="scratch")
+        scores = self.pretrained / "scores.json"
+        self.hand.late(
+            "evaluate",
+            "score both on test patients, and test the difference",
+            key=self.hand.stages.key_after("pretrained", "scratch"),
+            output=scores,
+            command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],
+            work=lambda: function_of("evaluate")(self.pretrained, data=self.store_folder, against=[self.scratch]),
+        )
+        if "evaluate" in self.hand.failed:
+            return {}
+        outcome = outcome_of(scores, arm="pretrained", baseline="scratch")
         console.tell(outcome=outcome.facts)
         return outcome.facts | {"sentence": outcome.sentence}
 
-    def _report(self, runs: Sequence[Path]) -> Path | None:
+    def _embed(self) -> Path:
+        vectors = self.out / "vectors.parquet"
+        self.hand.late(
+            "embed",
+            "one vector for every scan",
+            key=self.hand.stages.key_after("cache", "pretrain"),
+            output=vectors,
+            command=["embed", self.encoder, "--data", self.store_folder, "--out", vectors],
+            work=lambda: function_of("embed")(self.encoder, data=self.store_folder, out=vectors),
+        )
+        return vectors
+
+    def _report(self, *material: Path) -> Path | None:
         page = self.out / "report.html"
-
-        def work() -> Path:
-            self._command("report", *runs, "--out", page)
-            with console.part("report"):
-                function_of("report")(*runs, out=page)
-            return page
-
-        self._head("report", "one page with pictures, curves and scores")
-        return self._guarded("report", work)
+        there = [path for path in (*material, self.out / "check.json") if path.exists()]
+        self.hand.late(
+            "report",
+            "one page with pictures, curves and scores",
+            key=key_of(self.hand.stages.key_after(*_REPORTED), *there),
+            output=page,
+            command=["report", *there, "--out", page],
+            work=lambda: function_of("report")(*there, out=page),
+        )
+        return None if "report" in self.hand.failed else page
 
     def _export(self, form: str) -> None:
         target = self.out / "export" / ("segmenter.onnx" if form == "onnx" else form)
-        key = key_of(self.stages.read().get("pretrained", {}).get("key"), form)
-        self._head(f"export to {form}", "the segmenter for other programs")
-        if self._ready(f"export-{form}", key, target):
-            return
+        self.hand.late(
+            f"export-{form}",
+            "the segmenter for other programs",
+            key=self.hand.stages.key_after("pretrained"),
+            output=target,
+            command=["export", self.pretrained, "--to", form, "--out", target],
+            work=lambda: function_of("export")(self.pretrained, to=form, out=target),
+        )
 
-        def work() -> bool:
-            self._command("export", self.pretrained, "--to", form, "--out", target)
-            with console.part(f"export-{form}"):
-                function_of("export")(self.pretrained, to=form, out=target)
-            return True
-
-        if self._guarded(f"export-{form}", work):
-            self.stages.finish(f"export-{form}", key)
-
-    def _without_labels(self, store: Store) -> AutoResult:
+    def _without_labels(self) -> AutoResult:
         """Close a chain on scans of which none has labels to train on."""
-        key = key_of(self.stages.read().get("pretrain", {}).get("key"), _store_key(store, labels=False))
-        vectors = self.out / "vectors.parquet"
-        self._head("embed", "one vector for every scan")
-        if not self._ready("embed", key, vectors):
-
-            def work() -> bool:
-                self._command("embed", self.encoder, "--data", self.store_folder, "--out", vectors)
-                with console.part("embed"):
-                    function_of("embed")(self.encoder, data=self.store_folder, out=vectors)
-                return True
-
-            if self._guarded("embed", work):
-                self.stages.finish("embed", key)
-        report = self._report([self.encoder])
+        vectors = self._embed()
+        report = self._report(self.encoder, vectors)
+        console.say("")
         console.say(
             "No scan to train on has labels, so the chain ends with the encoder. To go on, put label maps beside a few "
             "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME) and run the same "
             "command: what is done is kept."
         )
-        again = shlex.join(["medssl", "auto", str(self.scans), "--out", str(self.out)])
-        self._close(report, {}, again)
+        self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
         return AutoResult(folder=self.out, decisions=tuple(self.decisions), encoder=self.encoder, report=report,
-                          failed=self.failed)  # fmt: skip
+                          failed=self.hand.failed)  # fmt: skip
 
-    def _close(self, report: Path | None, comparison: dict[str, Any], following: str) -> None:
+    def _close(self, report: Path | None, comparison: dict[str, Any], following: Sequence[str]) -> None:
         if comparison:
             console.say("")
             console.say(comparison["sentence"])
-        for name, reason in self.failed.items():
+        for name, reason in self.hand.failed.items():
             console.warn(f"the stage '{name}' failed, and everything before it is there: {reason}")
-        console.tell(failed=self.failed)
-        console.done([path for path in (self.encoder, report) if path is not None], following)
-
-    def _next_labelled(self) -> str:
-        words = ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", str(self.out / "segmenter.onnx")]
-        return shlex.join(words)
-
-    # ---- talking and guarding
-
-    def _head(self, name: str, what: str) -> None:
-        console.say("")
-        console.say(f"== {name}: {what}")
-
-    def _command(self, verb: str, *words: object) -> None:
-        console.detail("by itself: " + shlex.join(["medssl", verb, *map(str, words)]))
-
-    def _ready(self, name: str, key: str, output: Path) -> bool:
-        ready = not self.anew and self.stages.state(name, key) == "done" and output.exists()
-        if ready:
-            console.say(f"done before, and nothing it depends on has changed: {output}")
-        return ready
-
-    def _late(self, name: str, what: str, work: Callable[[], None]) -> None:
-        self._head(name, what)
-        self._guarded(name, work)
-
-    def _guarded(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do a stage whose failure must not lose what is there; note why it failed."""
-        try:
-            return work()
-        except MedSSLError as error:
-            self.failed[name] = str(error)
-        except Exception as error:  # a bug or a full disk in a late stage loses no trained network
-            self.failed[name] = f"{type(error).__name__}: {error}"
-        return None
+        console.tell(failed=self.hand.failed)
+        console.done([path for path in (self.encoder, report) if path is not None], shlex.join(following))
 
     def _show_decisions(self, title: str) -> None:
         console.say("")
@@ -489,6 +433,7 @@ class _Chain:
 
 
 _RUNS = ("encoder", "pretrained", "scratch")
+_REPORTED = ("check", "pretrain", "pretrained", "scratch", "evaluate", "embed")  # stages whose results a report shows
 
 
 def _labelled(store: Store, split: str) -> list[str]:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,9 @@ class DemoSettings(Settings):
     pretrain_steps: int = Field(default=400, ge=1, description="Steps of pretraining.")
     finetune_steps: int = Field(default=250, ge=1, description="Steps of each fine-tuning run.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
+
+
+World = Callable[[DemoSettings, Path, Path | None, bool, bool], AutoResult | None]
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,8 @@ def demo(
     """
     settings = resolve(DemoSettings, preset=preset, overrides=list(overrides)).settings
     out, real = Path(out), _real_folder(data)
-    for world in _WORLDS:
-        result = world(settings, out, real, overwrite, dry_run)
-    return result
+    results = [world(settings, out, real, overwrite, dry_run) for world in _WORLDS]
+    return results[0]
 
 
 def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> AutoResult | None:
@@ -106,7 +108,7 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
 
 
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.
-_WORLDS: tuple[Callable[..., Any], ...] = (_volumes,)
+_WORLDS: tuple[World, ...] = (_volumes,)
 
 
 def _real_folder(data: str | Path | None) -> Path | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexSettings", "index"]
 
 _SHOWN = 8
+_FLAT = 2  # slices; a volume has more
 
 
 class IndexSettings(Settings):
@@ -143,6 +144,11 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.warn(f"{row['path']}: {row['error']}")
     if len(unreadable) > _SHOWN:
         console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
+    doubtful = [(row["path"], said) for row in manifest.usable().rows() if (said := _doubts(row))]
+    for path, said in doubtful[:_SHOWN]:
+        console.warn(f"{path}: {said}")
+    if len(doubtful) > _SHOWN:
+        console.warn(f"... and {len(doubtful) - _SHOWN} more that can be read but look wrong; medssl check lists all")
     if aside:
         console.say(f"{len(aside)} DICOM objects are no volumes (localisers, reports) and were set aside")
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
@@ -151,3 +157,17 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+
+
+def _doubts(row: Mapping[str, Any]) -> str:
+    """Return what is wrong with a scan that can be read; "" where nothing is seen yet. ``check`` looks closer."""
+    said = []
+    if "nonfinite" in row["flags"]:
+        said.append(f"{row['nonfinite']} voxels are NaN or infinite")
+    if "constant" in row["flags"]:
+        said.append(f"every voxel has the value {row['min']:g}")
+    if row["frames"] and row["frames"] > 1:
+        said.append(f"{row['frames']} volumes in one file; the first is used")
+    if row["kind"] == "volume" and row["shape"] and min(row["shape"]) <= _FLAT:
+        said.append(f"only {min(row['shape'])} slices")
+    return "; ".join(said)

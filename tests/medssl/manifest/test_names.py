@@ -1,13 +1,15 @@
 """What is read from names alone: stems, modalities, patients, labels."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medssl.errors import ConfigError
-from medssl.manifest.labels import pair_labels
+from medssl.manifest.labels import NO_IMAGE, label_series, pair_labels
 from medssl.manifest.patients import compiled_pattern, patient_key
-from medssl.manifest.sources import modality_of_name, stem
+from medssl.manifest.sources import Source, modality_of_name, stem
 
 
 def test_stems_lose_the_suffix_of_the_format_alone():
@@ -111,3 +113,18 @@ def test_pairing_does_not_depend_on_the_order_of_the_files(names, random):
     random.shuffle(shuffled)
     assert pair_labels(files) == pair_labels(shuffled)
     assert pair_labels(files).label_of == {f"{n}.nii": f"{n}_gt.nii" for n in names}
+
+
+def test_a_series_alone_in_its_folder_takes_the_label_of_the_folders_name():
+    def label(name):
+        return Source(path=Path("/d") / name, relative=name, flags=(NO_IMAGE,), error="no image")
+
+    def series(folder, **more):
+        return Source(path=Path("/d") / folder, relative=folder, paths=(Path("/d") / folder / "1.dcm",), **more)
+
+    files = [label("p/case_1_seg.nii.gz"), label("p/case_2_seg.nii.gz"), label("p/case_3_seg.nii.gz")]
+    every = [series("p/case_1"), series("p/case_2", series="a"), series("p/case_2", series="b"),
+             series("p/case_3", error="a localiser")]  # fmt: skip
+    left, labelled = label_series(files, every)
+    assert [source.relative for source in left] == ["p/case_2_seg.nii.gz", "p/case_3_seg.nii.gz"]
+    assert [source.label_path for source in labelled] == [Path("/d/p/case_1_seg.nii.gz"), None, None, None]
