@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["draw_progress", "draw_views"]
 
 _COLUMNS = 8
+_PANELS_WIDE = 3
+_LOGARITHMIC = ("loss and its parts", "gradient norm")  # they fall by orders of magnitude at the start
 
 
 def draw_views(stacks: Mapping[str, Tensor], path: Path) -> None:
@@ -43,7 +45,9 @@ def draw_views(stacks: Mapping[str, Tensor], path: Path) -> None:
 
 
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the rows of metrics.jsonl: loss and its parts, signals, held-out signals, learning rate, data wait.
+    """Draw the rows of metrics.jsonl: the loss and its parts, and one panel for each quantity worth watching.
+
+    A quantity that is measured in training and on held-out scans has both in one panel.
 
     Args:
         rows: As `medssl.engine.run.read_metrics` returns them.
@@ -51,33 +55,54 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    names = sorted({name for row in rows for name, value in row.items() if isinstance(value, (int, float))})
-    panels = {
-        "loss": [n for n in names if n == "loss" or n.startswith("part/")],
-        "signals": [n for n in names if n.startswith("signal/")],
-        "held-out": [n for n in names if n.startswith("held_out/")],
-        "learning rate": [n for n in names if n in ("lr", "lr_encoder")],
-        "gradient norm": [n for n in names if n == "grad_norm"],
-        "share of time waiting for data": [n for n in names if n == "data_wait"],
-    }
-    panels = {title: members for title, members in panels.items() if members}
+    panels = _panels({name for row in rows for name, value in row.items() if isinstance(value, int | float)})
     if not panels:
         return
-    figure = Figure(figsize=(12, 3.2 * -(-len(panels) // 2)), layout="constrained")
-    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).ravel()
+    lines = -(-len(panels) // _PANELS_WIDE)
+    figure = Figure(figsize=(4.2 * _PANELS_WIDE, 2.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, _PANELS_WIDE, squeeze=False).ravel()
     for axis, (title, members) in zip(axes, panels.items(), strict=False):
         for name in members:
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
             steps, values = np.array(points, dtype=float).T
-            axis.plot(steps, values, label=name.split("/")[-1], linewidth=1.2, marker="." if len(points) < 3 else "")
+            held_out = name.startswith("held_out/")
+            axis.plot(
+                steps,
+                values,
+                label=_label(name),
+                color="tab:orange" if held_out else None,
+                linewidth=2.0 if held_out else 1.1,
+                marker="o" if held_out or len(points) < 3 else "",
+                markersize=3.5,
+            )
+            if title in _LOGARITHMIC and (values > 0).all():
+                axis.set_yscale("log")
         axis.set_title(title, loc="left", fontsize=9)
-        axis.set_xlabel("step", fontsize=8)
+        axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
-        if len(members) > 1 or "/" in members[0]:
+        if len(members) > 1 or members[0].startswith("held_out/"):
             axis.legend(fontsize=7, frameon=False)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     _save(figure, path)
+
+
+def _panels(names: set[str]) -> dict[str, list[str]]:
+    """Return the names that each panel shows, by the panel's title."""
+    panels = {"loss and its parts": sorted(n for n in names if n == "loss" or n.startswith("part/"))}
+    for name in sorted(names):
+        kind, _, quantity = name.partition("/")
+        if kind in ("signal", "held_out"):
+            panels.setdefault(quantity.replace("_", " "), []).append(name)
+    panels["learning rate"] = sorted(n for n in names if n in ("lr", "lr_encoder"))
+    panels["gradient norm"] = [n for n in names if n == "grad_norm"]
+    panels["share of time waiting for data"] = [n for n in names if n == "data_wait"]
+    return {title: sorted(members, reverse=True) for title, members in panels.items() if members}
+
+
+def _label(name: str) -> str:
+    kind, _, quantity = name.partition("/")
+    return {"signal": "training", "held_out": "held-out scans"}.get(kind, quantity or kind)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -313,7 +313,7 @@ class VoCo(Method):
         measured = {
             "position_accuracy": right.float().mean(),
             "position_error_mm": error.mean(),
-            "spread": feature_spread(pooled),
+            "spread": feature_spread(features["crops"].flatten(0, 1)),
             "effective_rank": effective_rank(pooled),
         }
         if batch > 1:
