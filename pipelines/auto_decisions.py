@@ -201,7 +201,7 @@ def decide_recipe(
     decisions.append(Decision("steps", f"{steps:,} and {tuning:,}", "asked for" if given else why))
     batch = min(4 if small else 2, max(2, patients))
     decisions.append(
-        Decision("batch", f"{batch} windows, {2} when fine-tuning", "as the presets have it" if patients >= batch
+        Decision("batch", f"{batch} windows, 2 when fine-tuning", "as the presets have it" if patients >= batch
                  else f"there are no more than {patients} patients")
     )  # fmt: skip
     shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
@@ -234,11 +234,6 @@ def decide_recipe(
         "train.checkpoint_every": max(25, tuning // 5),
         "train.probe_every": max(25, tuning // 3),
     }
-    if tuning <= 1000:
-        finetune["train.lr"] = 1e-2
-        decisions.append(
-            Decision("fine-tuning rate", "0.01", f"{tuning:,} steps are few: a high rate makes use of them")
-        )
     preset = f"{method}_small" if small else method
     return Recipe(
         method=method,
