@@ -43,7 +43,8 @@ def effective_rank(features_ND: Tensor) -> Tensor:
 def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, neighbours: int = 5) -> Tensor:
     """Predict each row's target as the mean over its nearest rows of other groups, by cosine of the features.
 
-    Nothing is fitted, so it tells what the features themselves hold.
+    Nothing is fitted, so it tells what the features themselves hold. They are standardised over the rows first: pooled
+    features of a normalising network share a large constant, which would make every cosine nearly 1.
 
     Args:
         features_ND: (N, D), any scale.
@@ -58,7 +59,8 @@ def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, n
         Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018,
         arXiv:1805.01978, section 3.4 (there with labels and weights; here a plain mean).
     """
-    normalised = F.normalize(features_ND.float(), dim=-1)
+    deviation, mean = torch.std_mean(features_ND.float(), dim=0, unbiased=False)
+    normalised = F.normalize((features_ND.float() - mean) / deviation.clamp(min=1e-6), dim=-1)
     same = group_N[:, None] == group_N[None, :]
     similarity = (normalised @ normalised.T).masked_fill(same, float("-inf"))
     near = similarity.topk(min(neighbours, int((~same).sum(dim=1).min())), dim=1).indices

@@ -33,7 +33,8 @@ def test_knn_agrees_with_scikit_learn_across_groups():
     features, target = torch.randn(40, 6, generator=draw), torch.randn(40, 3, generator=draw)
     group = torch.arange(40) // 8
     predicted = knn_prediction(features, target, group, neighbours=5)
-    unit = torch.nn.functional.normalize(features, dim=1).numpy()
+    centred = (features - features.mean(0)) / features.std(0, unbiased=False)
+    unit = torch.nn.functional.normalize(centred, dim=1).numpy()
     for held_out in range(5):
         rows = (group == held_out).numpy()
         model = KNeighborsRegressor(n_neighbors=5, metric="cosine").fit(unit[~rows], target.numpy()[~rows])
