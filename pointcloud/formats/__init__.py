@@ -1,0 +1,1 @@
+"""Files to clouds, one module a format."""

@@ -1,0 +1,78 @@
+"""HDF5 files of many clouds, as ModelNet, ScanObjectNN and ShapeNetPart are given out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.errors import FormatError
+from pointcloud.cloud import Cloud, make_cloud
+from pointcloud.formats.files import library, start_of
+
+__all__ = ["count", "read"]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def count(path: Path) -> int:
+    """Return how many clouds the file holds.
+
+    Raises:
+        FormatError: The file is no HDF5, or has no ``data`` of shape (clouds, points, 3).
+        MissingDependencyError: h5py is not there.
+    """
+    with _opened(path) as file:
+        return int(_data(path, file).shape[0])
+
+
+def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
+    """Read one cloud.
+
+    The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud), ``normal``, and the labels of the
+    points as ``pid`` (ShapeNetPart) or ``mask`` (ScanObjectNN, where -1 is background).
+
+    Raises:
+        FormatError: The file is no such file, is damaged, or has no cloud ``item``.
+        MissingDependencyError: h5py is not there.
+    """
+    del samples, seed
+    with _opened(path) as file:
+        data = _data(path, file)
+        if not 0 <= item < data.shape[0]:
+            raise FormatError(path, f"There is no cloud {item}: the file has {data.shape[0]}, counted from 0.")
+        parts: dict[str, Any] = {}
+        try:
+            points = np.asarray(data[item])[:, :3]
+            label = file.get("label")
+            if label is not None and label.shape[0] == data.shape[0] and label.size == data.shape[0]:
+                parts["label"] = int(np.asarray(label[item]).reshape(-1)[0])
+            for part, names in (("normals", ("normal", "normals")), ("labels", ("pid", "mask"))):
+                name = next((n for n in names if n in file and file[n].shape[:2] == data.shape[:2]), None)
+                if name is not None:
+                    parts[part] = np.asarray(file[name][item])
+        except (OSError, KeyError, ValueError) as error:
+            raise FormatError(path, f"Cloud {item} cannot be read ({error}): the file is damaged.") from error
+    return make_cloud(points, path=path, item=item, **parts)
+
+
+def _opened(path: Path) -> Any:
+    if start_of(path, 8) != _SIGNATURE:
+        raise FormatError(path, "The file does not begin as an HDF5 file does.")
+    h5py: Any = library("h5py", install="h5py", purpose="to read .h5 files")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise FormatError(path, f"The file is damaged or truncated ({str(error).splitlines()[0][:120]}).") from error
+
+
+def _data(path: Path, file: Any) -> Any:
+    data = file.get("data")
+    if data is None:
+        raise FormatError(path, f"There is no dataset 'data'. Found: {', '.join(file) or 'nothing'}.")
+    if not hasattr(data, "shape") or len(data.shape) != 3 or data.shape[2] < 3 or data.shape[0] == 0:
+        raise FormatError(path, f"'data' has shape {getattr(data, 'shape', None)}; (clouds, points, 3) was expected.")
+    if data.dtype.kind not in "iuf":
+        raise FormatError(path, f"The coordinates are of type {data.dtype}; only real numbers are read.")
+    return data

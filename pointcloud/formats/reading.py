@@ -1,0 +1,77 @@
+"""Reading clouds, whatever their format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from medssl.errors import FormatError
+from pointcloud.cloud import Cloud
+from pointcloud.formats.table import FORMATS, Format, row_of
+
+__all__ = ["SAMPLES", "count", "read", "read_many"]
+
+SAMPLES = 8192
+
+
+def _row(path: Path) -> Format:
+    row = row_of(path)
+    if row is None:
+        allowed = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
+        raise FormatError(path, f"No reader of clouds for the suffix '{path.suffix}'. Allowed: {allowed}.")
+    return row
+
+
+def _module(row: Format) -> ModuleType:
+    return importlib.import_module(row.module)
+
+
+def count(path: Path) -> int:
+    """Return how many clouds a file holds: 1 for most formats, any number for .npy, .npz and .h5.
+
+    Raises:
+        FormatError: The file is not what its name promises.
+    """
+    path = Path(path)
+    row = _row(path)
+    return int(_module(row).count(path)) if row.several else 1
+
+
+def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) -> Cloud:
+    """Read a cloud.
+
+    Args:
+        path: The file.
+        item: Which cloud of the file, counted from 0.
+        samples: Points to draw from the surface of a mesh; 0 takes its vertices. A file of points is read whole.
+        seed: Decides which points of a surface are drawn.
+
+    Raises:
+        FormatError: The file is not what its name promises, holds no cloud, or no cloud ``item``.
+        MissingDependencyError: A library that reads this format is missing or cannot be loaded.
+    """
+    path = Path(path)
+    row = _row(path)
+    if item < 0 or (item > 0 and not row.several):
+        raise FormatError(path, f"There is no cloud {item}: the file has 1, counted from 0.")
+    if samples < 0:
+        raise ValueError(f"samples is {samples}; 0 or more was expected.")
+    cloud: Cloud = _module(row).read(path, item=item, samples=samples, seed=seed)
+    return cloud
+
+
+def read_many(paths: Iterable[Path], *, samples: int = SAMPLES, seed: int = 0) -> Iterator[Cloud | FormatError]:
+    """Yield every cloud of every file in turn; a file that cannot be read yields its error, and the rest goes on."""
+    for path in paths:
+        try:
+            items = count(path)
+        except FormatError as error:
+            yield error
+            continue
+        for item in range(items):
+            try:
+                yield read(path, item=item, samples=samples, seed=seed)
+            except FormatError as error:
+                yield error
