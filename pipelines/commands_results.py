@@ -1,4 +1,4 @@
-"""The commands that take results elsewhere: report, export, embed."""
+"""The commands that show results and take them elsewhere: report, export, embed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call, split_words
+from pipelines.options import AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
 
 __all__ = ["add_to"]
 
@@ -16,7 +16,6 @@ _PANEL = "Use what came out"
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
-    app.command("report", rich_help_panel=_PANEL)(_report)
     app.command("report", rich_help_panel=_PANEL)(_report)
     app.command("export", rich_help_panel=_PANEL)(_export)
     app.command("embed", rich_help_panel=_PANEL)(_embed)
@@ -48,35 +47,6 @@ def _report(
     call(
         "report", *(run for run in runs if str(run) not in overrides), out=out, preset=preset, overrides=overrides,
         dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
-
-
-def _report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH... [KEY=VALUE]...", help="Runs, scores, few-label folders, stores, manifests; and settings."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Write one page that needs no network: what was trained, how it scores, and whether pretraining paid.
-
-    For example:
-
-      medssl report runs/ct runs/ct-seg --out report.html
-
-      medssl report runs/few-label stores/ct title="Hippocampus" pictures=12
-    """
-    paths, overrides = split_words(runs)
-    call(
-        "report", *paths, out=out, preset=preset, overrides=overrides, dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
     )  # fmt: skip
 
 

@@ -106,12 +106,6 @@ VERBS: dict[str, Verb] = {
         settings="DemoSettings",
         summary="Show the whole chain in minutes, on made-up patients or on real data.",
     ),
-    "report": Verb(
-        module="pipelines.report",
-        function="report",
-        settings="ReportSettings",
-        summary="Write one page on runs, stores, scores and comparisons, to read and to hand on.",
-    ),
     "list": Verb(
         module="pipelines.list_things",
         function="list_things",

@@ -29,6 +29,7 @@ FULL_CALLS: dict[str, str] = {
     "index": "scans a=1 --out m.parquet --preset x --dry-run",
     "fetch": "msd-hippocampus a=1 --out data --accept-licence --preset x --dry-run",
     "check": "m.parquet a=1 --out c.html --preset x --dry-run",
+    "report": "r few ct.parquet a=1 --out o.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
     "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
