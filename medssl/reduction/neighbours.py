@@ -1,0 +1,291 @@
+"""Which codes lie near each other: exact search block by block, and multi-index hashing beyond what that can do.
+
+Pairs are told once, the smaller place first, sorted; a search returns the same arrays whatever its block size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import ConfigError
+
+__all__ = ["Pairs", "cosine_pairs", "hamming_pairs", "multi_index_pairs", "nearest_codes", "planted_recall"]
+
+Codes = npt.NDArray[np.uint64]
+Vectors = npt.NDArray[np.floating]
+_BLOCK_BYTES = 32 << 20  # of intermediate results: small enough to stay near the processor
+_ONE = np.uint64(1)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of places within a radius.
+
+    Attributes:
+        first: int64 (n,).
+        second: int64 (n,), larger than ``first`` where both are places in one set.
+        distance: (n,), differing bits, or 1 - cosine.
+        capped: Buckets of codes that were too full to be searched whole; 0 where nothing was left out for it.
+    """
+
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+    distance: npt.NDArray[np.float64]
+    capped: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.first)
+
+    def as_set(self) -> set[tuple[int, int]]:
+        """Return the pairs without distances."""
+        return set(zip(self.first.tolist(), self.second.tolist(), strict=True))
+
+
+def hamming_pairs(codes: Codes, radius: int, *, others: Codes | None = None) -> Pairs:
+    """Return every pair of codes that differ in at most ``radius`` bits. Exact; time grows with the square.
+
+    Args:
+        codes: uint64 (n, words), packed bits.
+        radius: Differing bits, inclusive.
+        others: uint64 (m, words). Pairs of a code (first) and one of these (second); without them, pairs among the
+            codes themselves.
+
+    Raises:
+        ConfigError: The codes have different lengths or are no packed codes.
+    """
+    codes = _checked(codes)
+    against = codes if others is None else _checked(others, words=codes.shape[1])
+    rows = max(1, _BLOCK_BYTES // (8 * 3 * max(1, len(against))))
+    columns = np.ascontiguousarray(against.T)  # word by word, so that each pass runs through memory in order
+
+    def blocks() -> Iterator[_Found]:
+        for start in range(0, len(codes), rows):
+            block = codes[start : start + rows]
+            from_column = 0 if others is not None else start
+            apart = np.zeros((len(block), len(against) - from_column), dtype=np.uint16)
+            for word, column in enumerate(columns):
+                apart += np.bitwise_count(block[:, word, None] ^ column[None, from_column:])
+            near, far = np.nonzero(apart <= radius)
+            yield near + start, far + from_column, apart[near, far].astype(np.float64)
+
+    return _collected(blocks(), among=others is None)
+
+
+def cosine_pairs(vectors: Vectors, radius: float, *, others: Vectors | None = None) -> Pairs:
+    """Return every pair of vectors with 1 - cosine of at most ``radius``. Exact; time grows with the square.
+
+    Args:
+        vectors: (n, d); their length does not matter. A vector of zeros is near nothing.
+        radius: 1 - cosine, inclusive, 0 to 2.
+        others: (m, d), as in `hamming_pairs`.
+
+    Raises:
+        ConfigError: The vectors are not finite, or have different lengths.
+    """
+    units = unit_vectors(vectors)
+    against = units if others is None else unit_vectors(others)
+    if against.shape[1] != units.shape[1]:
+        raise ConfigError(f"Embeddings of {units.shape[1]} and of {against.shape[1]} numbers cannot be compared.")
+    present: npt.NDArray[np.bool_] = np.asarray(against.any(axis=1))
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, len(against))))
+
+    def blocks() -> Iterator[_Found]:
+        for start in range(0, len(units), rows):
+            from_column = 0 if others is not None else start
+            block = units[start : start + rows]
+            rough = 1.0 - block @ against[from_column:].T
+            near, far = np.nonzero(
+                (rough <= radius + 1e-5) & present[from_column:] & np.any(block, axis=1, keepdims=True)
+            )
+            # Pair by pair in float64: the product of a whole block rounds by how it was cut into blocks.
+            exact = _cosine_distance(block[near], against[far + from_column])
+            kept = exact <= radius
+            yield near[kept] + start, far[kept] + from_column, exact[kept]
+
+    return _collected(blocks(), among=others is None)
+
+
+def unit_vectors(vectors: Vectors) -> npt.NDArray[np.float32]:
+    """Return the vectors with length 1, float32; zeros stay zeros.
+
+    Raises:
+        ConfigError: They are no table of finite numbers.
+    """
+    table = np.asarray(vectors, dtype=np.float64)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise ConfigError(f"Embeddings are a table (scans, numbers) without NaN or infinity. Got shape {table.shape}.")
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    result: npt.NDArray[np.float32] = (table / np.where(length > 0, length, 1.0)).astype(np.float32)
+    return result
+
+
+def nearest_codes(codes: Codes, query: Codes, *, count: int = 5) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return places and distances of the codes nearest to one code, nearest first, the smaller place first in a tie.
+
+    Args:
+        codes: uint64 (n, words).
+        query: uint64 (words,).
+        count: How many.
+    """
+    apart = np.bitwise_count(_checked(codes) ^ query[None]).sum(axis=1, dtype=np.int64)
+    places = np.argsort(apart, kind="stable")[:count]
+    return places.astype(np.int64), apart[places]
+
+
+def multi_index_pairs(
+    codes: Codes, radius: int, *, bands: int = 0, seed: int = 0, cap: int = 1000, block: int = 1 << 20
+) -> Pairs:
+    """Return pairs of codes that differ in at most ``radius`` bits and agree in all bits of at least one band.
+
+    The bits are dealt to bands at random. Two codes that differ in fewer bits than there are bands agree in one for
+    certain (pigeonhole), so with ``bands > radius`` nothing is missed; with fewer, and therefore longer bands, search
+    is quicker and recall is less than 1: measure it with `planted_recall`. Memory is that of the codes, of one band's
+    order and of one block of candidates.
+
+    Source: M. Norouzi, A. Punjani, D. Fleet, "Fast search in Hamming space with multi-index hashing", CVPR 2012.
+
+    Args:
+        codes: uint64 (n, words).
+        radius: Differing bits, inclusive.
+        bands: Bands; 0 takes as many as make a band about as long as log2 of the number of codes.
+        seed: Seed of the dealing.
+        cap: Codes of one bucket that are compared with each other in full. Of a fuller bucket each code is compared
+            with the next ``cap`` in order of the whole code, and the bucket is counted in ``capped``.
+        block: Candidates that are checked at a time.
+    """
+    codes = _checked(codes)
+    count, words = codes.shape
+    if count < 2:
+        return _collected(iter(()), among=True)
+    bits = words * 64
+    useful = np.array([bit for bit in range(bits) if _varies(codes, bit)], dtype=np.int64)
+    bands = bands or max(1, len(useful) // max(1, math.ceil(math.log2(count))))
+    # Where there are more bands than bits that vary, empty ones put all codes into one bucket, as they should.
+    dealt = np.array_split(np.random.default_rng(seed).permutation(useful), bands)
+    capped = 0
+    found: list[npt.NDArray[np.int64]] = []
+    for band in dealt:
+        key = _band_key(codes, band)
+        order = np.lexsort((*codes.T[::-1], key)) if _crowded(key, cap) else np.argsort(key, kind="stable")
+        pairs, too_full = _bucket_pairs(codes, key[order], order, radius, cap, block)
+        capped += too_full
+        found.append(pairs)
+        if len(found) > 8:
+            found = [np.unique(np.concatenate(found))]
+    places = np.unique(np.concatenate(found))
+    first, second = places // count, places % count
+    distance = np.bitwise_count(codes[first] ^ codes[second]).sum(axis=1).astype(np.float64)
+    return Pairs(first, second, distance, capped)
+
+
+def planted_recall(
+    codes: Codes, radius: int, *, search: Callable[[Codes], Pairs], planted: int = 1000, seed: int = 0, bits: int = 511
+) -> float:
+    """Return which share of planted pairs a search finds: copies of codes with up to ``radius`` bits changed.
+
+    Numbers of changed bits are drawn evenly from 0 to the radius, so the share is not flattered by easy pairs alone.
+
+    Args:
+        codes: uint64 (n, words), real ones, so that buckets are as skewed as they are.
+        radius: As in the search.
+        search: Takes codes and returns pairs, such as ``lambda c: multi_index_pairs(c, 40)``.
+        planted: Copies; at most as many as there are codes.
+        seed: Seed.
+        bits: Bits of a code that may change.
+    """
+    codes = _checked(codes)
+    planted = min(planted, len(codes))
+    if not planted:
+        return 1.0
+    generator = np.random.default_rng(seed)
+    sources = generator.choice(len(codes), planted, replace=False)
+    copies = codes[sources].copy()
+    for row in copies:
+        for bit in generator.choice(bits, generator.integers(0, radius + 1), replace=False):
+            row[bit // 64] ^= _ONE << np.uint64(bit % 64)
+    found = search(np.concatenate([codes, copies])).as_set()
+    return sum((int(source), len(codes) + k) in found for k, source in enumerate(sources)) / planted
+
+
+_Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+def _checked(codes: Codes, words: int | None = None) -> Codes:
+    if codes.ndim != 2 or codes.dtype != np.uint64 or (words is not None and codes.shape[1] != words):
+        raise ConfigError(
+            f"Packed codes are uint64 (n, {words or 'words'}). Got {codes.dtype} {codes.shape}; see hashes.bits."
+        )
+    return codes
+
+
+def _collected(blocks: Iterator[_Found], *, among: bool) -> Pairs:
+    firsts, seconds, distances = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for first, second, distance in blocks:
+        kept = first < second if among else np.ones(len(first), dtype=bool)
+        firsts.append(first[kept].astype(np.int64))
+        seconds.append(second[kept].astype(np.int64))
+        distances.append(distance[kept])
+    return Pairs(np.concatenate(firsts), np.concatenate(seconds), np.concatenate(distances))
+
+
+def _cosine_distance(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    # 1 - cosine by the length of the difference, which is exactly 0 for equal vectors.
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    result: npt.NDArray[np.float64] = (difference * difference).sum(axis=1) / 2
+    return result
+
+
+def _varies(codes: Codes, bit: int) -> bool:
+    column = (codes[:, bit // 64] >> np.uint64(bit % 64)) & _ONE
+    return bool(column.any()) and not bool(column.all())
+
+
+def _band_key(codes: Codes, band: npt.NDArray[np.int64]) -> Codes:
+    """Return the bits of a band as one number; of a band of more than 64 bits, a mixture of them."""
+    key = np.zeros(len(codes), dtype=np.uint64)
+    for bit in band.tolist():
+        key = ((key << _ONE) | (key >> np.uint64(63))) ^ ((codes[:, bit // 64] >> np.uint64(bit % 64)) & _ONE)
+    return key
+
+
+def _crowded(key: Codes, cap: int) -> bool:
+    return bool(np.unique(key, return_counts=True)[1].max() > cap)
+
+
+def _bucket_pairs(
+    codes: Codes, key: Codes, order: npt.NDArray[np.intp], radius: int, cap: int, block: int
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Return pairs of one band as first * n + second, and how many buckets were too full."""
+    count = len(codes)
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    sizes = np.diff(np.append(starts, count))
+    last = np.repeat(starts + sizes - 1, sizes)  # the end of the bucket that each sorted place is in
+    reach = np.minimum(last - np.arange(count), cap)
+    kept: list[npt.NDArray[np.int64]] = []
+    begin = 0
+    ends = np.cumsum(reach)
+    while begin < count:
+        base = ends[begin - 1] if begin else 0
+        stop = max(begin + 1, int(np.searchsorted(ends, base + block, side="right")))
+        here = reach[begin:stop]
+        total = int(here.sum())
+        if total:
+            left = np.repeat(np.arange(begin, stop), here)
+            right = left + 1 + np.arange(total) - np.repeat(np.cumsum(here) - here, here)
+            one, two = order[left], order[right]
+            apart = np.zeros(total, dtype=np.uint16)
+            for word in range(codes.shape[1]):
+                column = codes[:, word]
+                apart += np.bitwise_count(column[one] ^ column[two])
+            near = apart <= radius
+            one, two = one[near], two[near]
+            kept.append(np.unique(np.minimum(one, two) * count + np.maximum(one, two)))
+        begin = stop
+    pairs = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+    return pairs, int(np.count_nonzero(sizes - 1 > cap))
