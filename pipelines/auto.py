@@ -197,6 +197,7 @@ class _Chain:
         with console.part("index"):
             manifest: Manifest = function_of("index")(self.scans, out=self.manifest_file, overrides=words)
         settled = self._settle(manifest)
+        console.say(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
         if not settled.frame.equals(manifest.frame):
             write_manifest(settled, self.manifest_file)
         return settled
@@ -217,10 +218,11 @@ class _Chain:
         self.decisions += describe_modalities(counts)
         settled, decision = settle_split(manifest, val=settings.val, test=settings.test, seed=settings.seed)
         self.decisions.append(decision)
-        used = sum(1 for row in settled.rows() if row["label_path"] and row["split"] == "train" and not row["error"])
+        used = len({row["patient"] for row in settled.labelled().rows() if row["split"] == "train"})
         if used:
-            few = f"{min(settings.labels, used)} patients" if settings.labels else f"all {used} scans"
-            why = f"asked for, draw {settings.draw}" if settings.labels else "every label helps; labels=N uses fewer"
+            asked = settings.labels is not None and settings.labels < used
+            few = f"{settings.labels} of {used} patients" if asked else f"all {used} patients"
+            why = f"as set, draw {settings.draw}" if asked else "every label helps; labels=N takes fewer"
             self.decisions.append(Decision("labels to fine-tune on", few, why))
         return settled
 

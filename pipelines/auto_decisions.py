@@ -136,7 +136,7 @@ def decide_spacing(grids: Sequence[Grid], settings: AutoSettings, *, small: bool
         small: Whether the presets for a CPU will be used.
     """
     if settings.spacing_mm is not None:
-        return settings.spacing_mm, Decision("voxel size", _sizes(settings.spacing_mm), "it was asked for")
+        return settings.spacing_mm, Decision("voxel size", _sizes(settings.spacing_mm), "as set")
     if not grids:
         return "keep", Decision("voxel size", "keep", "no scan says its voxel size")
     spacings = np.array([grid.spacing_mm for grid in grids])
@@ -198,12 +198,12 @@ def decide_recipe(
     steps, tuning = settings.pretrain_steps or budget.pretrain_steps, settings.finetune_steps or budget.finetune_steps
     why = f"budget '{settings.budget}' ({budget.means})"
     given = settings.pretrain_steps is not None or settings.finetune_steps is not None
-    decisions.append(Decision("steps", f"{steps:,} and {tuning:,}", "asked for" if given else why))
-    batch = min(4 if small else 2, max(2, patients))
-    decisions.append(
-        Decision("batch", f"{batch} windows, 2 when fine-tuning", "as the presets have it" if patients >= batch
-                 else f"there are no more than {patients} patients")
-    )  # fmt: skip
+    chosen = f"{steps:,} of pretraining, {tuning:,} of each fine-tuning"
+    decisions.append(Decision("steps", chosen, "as set" if given else why))
+    usual = 4 if small else 2
+    batch = min(usual, max(2, patients))
+    why = "as the presets have it" if batch == usual else f"there are {patients} patients to train on"
+    decisions.append(Decision("batch", f"{batch} windows, 2 when fine-tuning", why))
     shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
     if not machine.gpu and machine.amx:
         shared["train.precision"] = "bf16-mixed"
@@ -280,7 +280,7 @@ def _window(
         if wrong:
             raise ConfigError(f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
                               "the encoder divides by.")  # fmt: skip
-        return settings.window, Decision("window", _whole(settings.window), "it was asked for")
+        return settings.window, Decision("window", _whole(settings.window), "as set")
     # At least two voxels of the coarsest level along each axis: a normalisation needs more than one.
     least = [2 if m > 1 else 1 for m in multiple]
     most = [max(few, round(n / m)) for few, n, m in zip(least, shape, multiple, strict=True)]
@@ -311,7 +311,7 @@ def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int) -> tu
     if settings.method is not None:
         if settings.method not in METHODS:
             raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
-        return settings.method, Decision("method", settings.method, "it was asked for")
+        return settings.method, Decision("method", settings.method, "as set")
     lengths = np.array([np.array(body.shape) * np.array(body.spacing_mm) for body in bodies])
     spread = float((lengths.std(axis=0) / lengths.mean(axis=0)).max())
     if patients < 4:

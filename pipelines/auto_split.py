@@ -35,7 +35,7 @@ def settle_split(manifest: Manifest, *, val: float, test: float, seed: int) -> t
     chosen = {patient: current[patient] for patient in labelled}
     counts = _counts(chosen)
     wanted = max(1, int(len(labelled) * test + 0.5)) if test > 0 and len(labelled) > 1 else 0
-    if counts.get("test", 0) < wanted / 2 or (labelled and not counts.get("train")):
+    if counts.get("test", 0) < wanted or (labelled and not counts.get("train")):
         # At least one of two patients is trained on, and one tested; small shares round to whole patients.
         share = max(test, 1 / len(labelled)) if wanted else 0.0
         held = val if len(labelled) * (1 - share - val) >= 1 else 0.0

@@ -83,7 +83,7 @@ SHAPES = [(36, 50, 35), (48, 32, 42), (10, 200, 180), (96, 80, 90), (17, 18, 19)
 SPACINGS = [(1.0, 1.0, 1.0), (8.0, 1.5, 1.5), (1.0, 1.0, 3.0)]
 
 
-@pytest.mark.parametrize(("shape", "spacing"), itertools.product(SHAPES, SPACINGS))
+@pytest.mark.parametrize(("shape", "spacing"), list(itertools.product(SHAPES, SPACINGS)))
 @pytest.mark.parametrize("machine", [CPU, GPU])
 @pytest.mark.parametrize("method", ["voco", "masked", "voco_masked"])
 def test_every_recipe_fits_its_encoder_and_its_settings(shape, spacing, machine, method):
