@@ -197,7 +197,8 @@ def _centred(
 def _unit_normals(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     known = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     length = np.linalg.norm(known, axis=1, keepdims=True)
-    return np.divide(known, length, out=np.zeros_like(known), where=length > 0).astype(np.float32)
+    scaled: npt.NDArray[np.float64] = np.divide(known, length, out=np.zeros_like(known), where=length > 0)
+    return scaled.astype(np.float32)
 
 
 def _bytes_of_colours(values: npt.NDArray[np.generic], path: Path | None) -> npt.NDArray[np.uint8]:

@@ -54,4 +54,5 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         raise FormatError(path, "The header promises 0 points.")
     if found != promised:
         raise FormatError(path, f"The header promises {promised} points; {found} are there: the file is truncated.")
-    return make_cloud(path=path, **{name: np.concatenate(blocks) for name, blocks in parts.items()})
+    joined: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in parts.items()}
+    return make_cloud(path=path, **joined)

@@ -1,0 +1,1 @@
+"""Operations on batches of points, in torch and scipy, without compiled extensions."""

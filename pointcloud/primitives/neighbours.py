@@ -1,0 +1,147 @@
+"""Nearest neighbours and neighbours within a radius: a k-d tree a cloud on a CPU, blocks of distances on a GPU."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssl.errors import DataError
+from pointcloud.primitives.checks import batch_of_points, cleared, valid_rows
+
+__all__ = ["Neighbours", "nearest", "within"]
+
+_BLOCK = 1 << 24  # distances held at once by the blocked search, 64 MB in float32
+_WAYS = ("auto", "tree", "blocks")
+
+
+class Neighbours(NamedTuple):
+    """Neighbours of each query, the nearest first.
+
+    Attributes:
+        indices: Int64 (clouds, queries, k), rows of the points; -1 where there are no more within the radius.
+        distances: (clouds, queries, k), in the points' unit, without gradient; infinite where the index is -1.
+    """
+
+    indices: Tensor
+    distances: Tensor
+
+
+def nearest(
+    queries_BQ3: Tensor, points_BN3: Tensor, k: int, *, lengths: Tensor | None = None, way: str = "auto"
+) -> Neighbours:
+    """Return the k nearest points of each query. Which of several points at one distance comes first is not defined.
+
+    Args:
+        queries_BQ3: Floating point (clouds, queries, 3).
+        points_BN3: Floating point (clouds, points, 3), on the same device.
+        k: How many; every cloud must have as many.
+        lengths: How many points of each cloud count, (clouds,); the rows after them are padding.
+        way: "tree" (exact, on the CPU), "blocks" (exact, on the tensors' device), or "auto": a tree on a CPU.
+
+    Raises:
+        DataError: Values are not finite, the batches differ, or a cloud has fewer than ``k`` points.
+    """
+    rows, way = _checked(queries_BQ3, points_BN3, lengths, way)
+    if not 1 <= k <= min(rows):
+        raise DataError(f"k is {k}; 1 to {min(rows)}, the points of the smallest cloud, were expected.")
+    return (
+        _by_tree(queries_BQ3, points_BN3, k, rows, None)
+        if way == "tree"
+        else _by_blocks(queries_BQ3, points_BN3, k, rows)
+    )
+
+
+def within(
+    queries_BQ3: Tensor,
+    points_BN3: Tensor,
+    radius: float,
+    *,
+    at_most: int,
+    lengths: Tensor | None = None,
+    way: str = "auto",
+) -> Neighbours:
+    """Return the nearest points that lie within a radius of each query, at most ``at_most`` of them.
+
+    Args:
+        queries_BQ3: Floating point (clouds, queries, 3).
+        points_BN3: Floating point (clouds, points, 3), on the same device.
+        radius: In the points' unit; a point at this very distance counts.
+        at_most: How many columns the result has.
+        lengths: How many points of each cloud count, (clouds,).
+        way: As in ``nearest``.
+
+    Raises:
+        DataError: Values are not finite, the batches differ, or ``radius`` or ``at_most`` is not above 0.
+    """
+    rows, way = _checked(queries_BQ3, points_BN3, lengths, way)
+    if not (radius > 0 and at_most > 0):
+        raise DataError(f"radius is {radius} and at_most {at_most}; both must be above 0.")
+    if way == "tree":
+        return _by_tree(queries_BQ3, points_BN3, at_most, rows, radius)
+    k = min(at_most, points_BN3.shape[1])
+    found = _by_blocks(queries_BQ3, points_BN3, k, rows)
+    outside = found.distances > radius
+    indices = found.indices.masked_fill(outside, -1)
+    distances = found.distances.masked_fill(outside, torch.inf)
+    pad = (0, at_most - k)
+    return Neighbours(
+        torch.nn.functional.pad(indices, pad, value=-1), torch.nn.functional.pad(distances, pad, value=torch.inf)
+    )
+
+
+def _checked(queries_BQ3: Tensor, points_BN3: Tensor, lengths: Tensor | None, way: str) -> tuple[list[int], str]:
+    if way not in _WAYS:
+        raise ValueError(f"way is '{way}'. Allowed: {', '.join(_WAYS)}.")
+    batch_of_points(queries_BQ3, "queries")
+    rows = valid_rows(points_BN3, lengths, "points")
+    batch_of_points(cleared(points_BN3, lengths), "points")
+    if len(queries_BQ3) != len(points_BN3) or queries_BQ3.device != points_BN3.device:
+        raise DataError(
+            f"There are {len(queries_BQ3)} clouds of queries on {queries_BQ3.device} and {len(points_BN3)} of points "
+            f"on {points_BN3.device}; they must be as many, on one device."
+        )
+    if way == "auto":
+        way = "tree" if points_BN3.device.type == "cpu" else "blocks"
+    return rows, way
+
+
+@torch.no_grad()
+def _by_tree(queries_BQ3: Tensor, points_BN3: Tensor, k: int, rows: list[int], radius: float | None) -> Neighbours:
+    from scipy.spatial import cKDTree
+
+    # The tree answers in float64, and takes points strictly nearer than its bound.
+    bound = np.inf if radius is None else np.nextafter(radius, np.inf)
+    indices, distances = [], []
+    for queries, points, row in zip(queries_BQ3.double().cpu(), points_BN3.double().cpu(), rows, strict=True):
+        tree = cKDTree(points[:row].numpy(), compact_nodes=False, balanced_tree=False)
+        distance, index = tree.query(queries.numpy(), k=range(1, k + 1), distance_upper_bound=bound)
+        distances.append(distance)
+        indices.append(np.where(index == row, -1, index))
+    device = points_BN3.device
+    return Neighbours(
+        torch.from_numpy(np.stack(indices).astype(np.int64)).to(device),
+        torch.from_numpy(np.stack(distances)).to(device, points_BN3.dtype),
+    )
+
+
+@torch.no_grad()
+def _by_blocks(queries_BQ3: Tensor, points_BN3: Tensor, k: int, rows: list[int]) -> Neighbours:
+    # Far from the origin the products inside a distance lose what tells points apart, so each cloud is centred first.
+    points_BN3 = cleared(points_BN3, torch.tensor(rows, device=points_BN3.device))
+    centre = points_BN3.mean(dim=1, keepdim=True)
+    queries, points = (queries_BQ3 - centre).float(), (points_BN3 - centre).float()
+    padding = (
+        torch.arange(points.shape[1], device=points.device)[None] >= torch.tensor(rows, device=points.device)[:, None]
+    )
+    step = max(1, _BLOCK // (points.shape[0] * points.shape[1]))
+    indices, distances = [], []
+    for block in torch.split(queries, step, dim=1):
+        between = torch.cdist(block, points, compute_mode="donot_use_mm_for_euclid_dist")
+        between.masked_fill_(padding[:, None], torch.inf)
+        found = between.topk(k, dim=-1, largest=False, sorted=True)
+        indices.append(found.indices)
+        distances.append(found.values)
+    return Neighbours(torch.cat(indices, dim=1), torch.cat(distances, dim=1).to(points_BN3.dtype))
