@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["Cleaner", "short_name"]
 
 # An absolute path in running text: POSIX with two parts or more, a home, a drive or a share.
-_ABSOLUTE = re.compile(r"""(?<![\w.:/\\~-])(?:~?/(?!/)[^\s'"<>|,;:()\[\]{}]*|~[\w-]+/[^\s'"<>|,;:()\[\]{}]*
+_ABSOLUTE = re.compile(r"""(?<![\w.:/\\~-])(?:~?/(?!/)[^\s'"<>|,;:()\[\]{}]+|~[\w-]+/[^\s'"<>|,;:()\[\]{}]*
                            |[A-Za-z]:[\\/][^\s'"<>|,;()\[\]{}]*|\\\\[^\s'"<>|,;()\[\]{}]+)""", re.VERBOSE)  # fmt: skip
 _LEAST_KNOWN = 3  # a known place this short ("/", "/x") is left to the pattern
 
