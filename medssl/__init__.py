@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _VERBS = (
     "auto", "cache", "check", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune", "index",
-    "pretrain", "report",
+    "load", "pretrain", "report",
 )  # fmt: skip
 __all__ = ["__version__", *_VERBS]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import medssl
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError, TransferError
@@ -83,6 +84,15 @@ def test_a_run_leaves_network_card_report_predictions_and_scores(run, store, pre
     segmenter = run.segmenter()
     assert segmenter.class_names == ("left", "right")
     torch.testing.assert_close(load_encoder(run.folder).state_dict(), dict(segmenter.encoder.state_dict()))
+
+
+def test_load_gives_the_network_of_either_kind_of_run(run, pretrained) -> None:
+    images = torch.rand(1, 1, 16, 16, 16)
+    network, encoder = medssl.load(run.folder), medssl.load(pretrained)
+    assert network(images).shape == (1, 3, 16, 16, 16)
+    assert encoder.embed(images).shape == (1, 8)
+    assert not network.training
+    assert not encoder.training
 
 
 def test_the_encoder_of_the_run_is_the_start_and_scratch_differs_in_that_alone(store, pretrained, tmp_path) -> None:

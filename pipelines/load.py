@@ -1,0 +1,38 @@
+"""``medssl.load``: the network of a run, ready to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medssl.engine.card import load_card, load_encoder
+from medssl.tasks.segmenter import load_segmenter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["load"]
+
+
+def load(run: str | Path) -> nn.Module:
+    """Return what a run trained, in evaluation mode, on the CPU.
+
+    Args:
+        run: Folder of a run that has ended.
+
+    Returns:
+        The encoder of a pretraining run: images (B, 1, z, y, x), scaled to [0, 1], to a pyramid of features; its
+        ``embed`` gives one vector an image. The network of a fine-tuning run: the same images to logits (B, classes,
+        z, y, x). ``card.json`` in the folder says at which voxel size and intensity scale.
+
+    Raises:
+        CheckpointError: Card or weights are missing or damaged, or do not fit each other.
+
+    Example:
+        >>> encoder = load("runs/ct")  # doctest: +SKIP
+        >>> encoder.embed(images).shape  # doctest: +SKIP
+        torch.Size([2, 64])
+    """
+    if load_card(Path(run)).method.get("name") == "segmentation":
+        return load_segmenter(run).network.eval()
+    return load_encoder(run)
