@@ -33,7 +33,7 @@ class Budget:
 
 
 BUDGETS = {
-    "minutes": Budget(pretrain_steps=600, finetune_steps=300, small=True, means="minutes on two CPU cores: a look"),
+    "minutes": Budget(pretrain_steps=400, finetune_steps=250, small=True, means="minutes on two CPU cores: a look"),
     "small": Budget(pretrain_steps=3000, finetune_steps=600, small=True, means="half an hour on a few CPU cores"),
     "medium": Budget(pretrain_steps=20_000, finetune_steps=5000, small=False, means="some hours on a GPU"),
     "large": Budget(pretrain_steps=100_000, finetune_steps=20_000, small=False, means="a day or more on a GPU"),

@@ -33,8 +33,8 @@ class DemoSettings(Settings):
     size: int = Field(default=48, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
     real_scans: int = Field(default=80, ge=6, description="How many scans of a real data set are taken.")
     labels: int = Field(default=1, ge=1, description="Patients whose labels fine-tuning uses.")
-    pretrain_steps: int = Field(default=600, ge=1, description="Steps of pretraining.")
-    finetune_steps: int = Field(default=300, ge=1, description="Steps of each fine-tuning run.")
+    pretrain_steps: int = Field(default=400, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=250, ge=1, description="Steps of each fine-tuning run.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
