@@ -57,8 +57,14 @@ def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
         heads, rows = comparison_rows(comparisons)
         told = "Paired, per patient: Wilcoxon's signed-rank test, Holm's correction over the table"
         note = "A positive difference is good for Dice and NSD, a negative one for distances in mm."
-        blocks.append(Table(heads, rows, caption=told, note=note))
+        blocks.append(Table(*_filled(heads, rows), caption=told, note=note))
     return blocks
+
+
+def _filled(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Return a table without the columns that are empty in every row."""
+    kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _definitions(content: Mapping[str, Any]) -> Block:
@@ -144,7 +150,7 @@ def _few_label(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
     if comparisons:
         heads, rows = comparison_rows(comparisons)
         told = "Paired by patient, draw and seed: Wilcoxon's signed-rank test, Holm's correction over the table"
-        blocks.append(Table(heads, rows, caption=told))
+        blocks.append(Table(*_filled(heads, rows), caption=told))
     failed = content.get("failed") or {}
     if failed:
         lines = [(cell, clean.text(str(why))) for cell, why in failed.items()]

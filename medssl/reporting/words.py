@@ -145,7 +145,8 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
     better = values if signal.rising else -values
     best = int(np.argmax(better))
     jump = float(np.median(np.abs(np.diff(better)))) if len(better) > 2 else 0.0
-    last_quarter = better[-1] - better[int(np.argmax(at >= at[-1] - 0.25 * (at[-1] - at[0])))]
+    before = int(np.flatnonzero(at <= at[-1] - 0.25 * (at[-1] - at[0]))[-1])
+    last_quarter = better[-1] - better[before]
     whole = better[-1] - better[0]
     span = f"{values[0]:.3g} at step {at[0]:,.0f} to {values[-1]:.3g} at step {at[-1]:,.0f}"
     head = f"Held-out {signal.words} went from {span}"
