@@ -153,7 +153,8 @@ def multi_index_pairs(
     Args:
         codes: uint64 (n, words).
         radius: Differing bits, inclusive.
-        bands: Bands; 0 takes as many as make a band about as long as log2 of the number of codes.
+        bands: Bands; 0 takes as many as make a band about as long as log2 of the number of codes less 2, so that a band
+            of evenly spread codes puts about four into a bucket.
         seed: Seed of the dealing.
         cap: Codes of one bucket that are compared with each other in full. Of a fuller bucket each code is compared
             with the next ``cap`` in order of the whole code, and the bucket is counted in ``capped``.
@@ -165,7 +166,7 @@ def multi_index_pairs(
         return _collected(iter(()), among=True)
     bits = words * 64
     useful = np.array([bit for bit in range(bits) if _varies(codes, bit)], dtype=np.int64)
-    bands = bands or max(1, len(useful) // max(1, math.ceil(math.log2(count))))
+    bands = bands or max(1, len(useful) // max(1, math.ceil(math.log2(count)) - 2))
     # Where there are more bands than bits that vary, empty ones put all codes into one bucket, as they should.
     dealt = np.array_split(np.random.default_rng(seed).permutation(useful), bands)
     capped = 0

@@ -1,0 +1,113 @@
+"""Candidates looked at: copies of an image, other patients, and repetitions of one patient."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, zoom
+
+from medssl.formats.scan import Scan, ScanHeader
+from medssl.phantoms import phantom
+from medssl.reduction.fingerprint import fingerprint_of
+from medssl.reduction.hashes import Variant
+from medssl.reduction.verify import SAME_IMAGE, Level, compare, verify
+
+
+def scan(values, affine):
+    path = Path("scan.nii.gz")
+    header = ScanHeader(
+        path=path, paths=(path,), format="nifti", shape=values.shape, affine=affine, dtype=str(values.dtype)
+    )
+    return Scan(header=header, values=values)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    made = [phantom(number, shape=(36, 48, 44), spacing_mm=(7.0, 6.0, 6.0), seed=5) for number in range(3)]
+    return [scan(one.values.astype(np.float32), one.affine) for one in made]
+
+
+def printed(one, file_hash):
+    return fingerprint_of(one, id=file_hash, size_bytes=1, mtime_ns=1, file_hash=file_hash)
+
+
+def changed(one, kind):
+    v, affine = one.values, one.header.affine
+    if kind == "8-bit":
+        return scan(np.clip((v + 1024) / 2000 * 255, 0, 255).astype(np.uint8), affine)
+    if kind == "negated":
+        return scan(500 - v, affine)
+    if kind == "blurred":
+        return scan(gaussian_filter(v, 0.7), affine)
+    if kind == "other grid":
+        small = zoom(v, 0.8, order=1)
+        scale = [a / b for a, b in zip(v.shape[::-1], small.shape[::-1], strict=True)]
+        return scan(small, affine @ np.diag([*scale, 1.0]))
+    if kind == "cut along z":
+        return scan(v[9:31], affine)
+    if kind == "cut in plane":
+        return scan(v[:, 5:44, 4:], affine)
+    return scan(np.pad(v, ((0, 3), (7, 0), (2, 5)), constant_values=-1024), affine)
+
+
+@pytest.mark.parametrize("kind", ["8-bit", "negated", "blurred", "other grid", "cut along z", "cut in plane", "padded"])
+def test_a_reexported_image_is_the_same_image(patients, kind):
+    copy = changed(patients[0], kind)
+    first, second = printed(patients[0], "a"), printed(copy, "b")
+    verdict = verify(first, second, (patients[0], copy))
+    assert verdict.level is Level.SAME_IMAGE, verdict
+    assert verdict.level.is_copy
+    assert (verdict.agreement.correlation < 0) == (kind == "negated")
+    expected = {"cut along z": (63, 0, 0), "cut in plane": (0, 30, 24), "padded": (0, -42, -12)}.get(kind, (0, 0, 0))
+    assert verdict.agreement.shift_mm == pytest.approx(expected, abs=3.5)
+    if kind.startswith("cut"):
+        assert verdict.agreement.overlap > 0.9
+
+
+def test_other_patients_are_different(patients):
+    for other in patients[1:]:
+        verdict = verify(printed(patients[0], "a"), printed(other, "b"), (patients[0], other))
+        assert verdict.level is Level.DIFFERENT, verdict
+        assert verdict.agreement.score < SAME_IMAGE - 0.15
+    known = verify(printed(patients[0], "a"), printed(other, "b"), (patients[0], other), same_patient=True)
+    assert known.level is Level.SAME_PATIENT
+    assert not known.level.is_copy
+
+
+def test_the_same_file_and_the_same_array_need_no_look(patients):
+    one = printed(patients[0], "a")
+    assert verify(one, one).level is Level.SAME_FILE
+    again = verify(one, dataclasses.replace(one, file_hash="b"))
+    assert (again.level, again.agreement.score) == (Level.SAME_ARRAY, 1.0)
+    unseen = verify(one, printed(patients[1], "c"))
+    assert (unseen.level, unseen.agreement.score) == (Level.DIFFERENT, 0.0)
+
+
+def test_a_repetition_of_one_patient_is_no_copy_and_an_8_bit_export_is(patients):
+    one = patients[0]
+    generator = np.random.default_rng(0)
+    again = scan(one.values + generator.normal(0, 80, one.values.shape).astype(np.float32), one.header.affine)
+    prints = printed(one, "a"), printed(again, "b")
+    assert verify(*prints, (one, again)).level is Level.SAME_IMAGE
+    assert verify(*prints, (one, again), same_patient=True).level is Level.RELATED
+    export = changed(one, "8-bit")
+    assert verify(prints[0], printed(export, "c"), (one, export), same_patient=True).level is Level.SAME_IMAGE
+
+
+def test_a_turned_scan_agrees_once_it_is_turned_back(patients):
+    one = patients[0]
+    turned = scan(np.ascontiguousarray(one.values[:, ::-1].transpose(0, 2, 1)), one.header.affine)
+    variant = Variant(order=(0, 2, 1), flips=(False, True, False))
+    np.testing.assert_array_equal(turned.values.transpose(0, 2, 1)[:, ::-1], one.values)
+    assert compare(one, turned, variant=variant).score > 0.99
+    assert compare(one, turned).score < SAME_IMAGE
+
+
+def test_nothing_to_see_is_no_agreement():
+    empty = scan(np.zeros((6, 7, 8), dtype=np.float32), np.eye(4))
+    assert compare(empty, empty).score == 0.0
+    tiny = scan(np.arange(2, dtype=np.float32).reshape(1, 1, 2), np.eye(4))
+    assert 0.0 <= compare(tiny, empty).score <= 1.0
