@@ -187,16 +187,20 @@ def _views(run: RunRecord) -> list[Block]:
 def _curves(run: RunRecord) -> list[Block]:
     """Return loss, held-out signals, features and learning rate over the steps."""
     losses = [Series("loss", _points(run, "loss"))]
-    losses += [Series(_plain(key), _points(run, key)) for key in _keys(run, "part/")]
+    parts = _keys(run, "part/")
+    losses += [Series(_plain(key), _points(run, key)) for key in parts if len(parts) > 1]
     panels = [("Training loss", line_chart(losses, what=f"training loss of {run.name}"))]
     held_out = _held_out(run)
+    structures = [Series(_plain(n).removeprefix("dice "), p) for n, p in held_out.items() if n.startswith("dice_")]
     for name, points in held_out.items():
-        if name in ("spread", "effective_rank"):
+        if name in ("spread", "effective_rank") or name.startswith("dice_"):
             continue
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
         panels.append(
             (f"Held-out {words}", line_chart([Series(words, points)], what=f"held-out {words} of {run.name}"))
         )
+    title = "Held-out Dice by structure"
+    panels.append((title, line_chart(structures, what=f"{title} of {run.name}", zero=True)))
     for key in _keys(run, "signal/"):
         name = key.removeprefix("signal/")
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
