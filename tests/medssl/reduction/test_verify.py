@@ -67,12 +67,15 @@ def test_a_reexported_image_is_the_same_image(patients, kind):
         assert verdict.agreement.overlap > 0.9
 
 
-def test_other_patients_are_different(patients):
-    for other in patients[1:]:
-        verdict = verify(printed(patients[0], "a"), printed(other, "b"), (patients[0], other))
+def test_other_patients_are_different():
+    # Finer voxels: below about 5 mm there is detail by which two bodies differ.
+    made = [phantom(number, shape=(72, 96, 88), spacing_mm=(3.5, 3.0, 3.0), seed=5) for number in range(3)]
+    one, *others = [scan(each.values, each.affine) for each in made]
+    for other in others:
+        verdict = verify(printed(one, "a"), printed(other, "b"), (one, other))
         assert verdict.level is Level.DIFFERENT, verdict
-        assert verdict.agreement.score < SAME_IMAGE - 0.15
-    known = verify(printed(patients[0], "a"), printed(other, "b"), (patients[0], other), same_patient=True)
+        assert verdict.agreement.score < SAME_IMAGE - 0.3
+    known = verify(printed(one, "a"), printed(other, "b"), (one, other), same_patient=True)
     assert known.level is Level.SAME_PATIENT
     assert not known.level.is_copy
 
