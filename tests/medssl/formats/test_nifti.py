@@ -187,8 +187,8 @@ class TestRefusals:
             ("a.nii", b"version https://git-lfs\n", "text, not a NIfTI"),
             ("a.nii.gz", bytes(range(128, 255)) * 9, "does not start as a gzip archive"),
             ("a.nii", bytes(range(128, 255)) * 9, "not a readable NIfTI"),
-            ("a.nii.gz", gzip.compress(b"hello" * 200), "not a readable NIfTI"),
-            ("a.nii", gzip.compress(b"hello" * 200), "Rename it to .nii.gz"),
+            ("a.nii.gz", gzip.compress(b"hello" * 200, mtime=0), "not a readable NIfTI"),
+            ("a.nii", gzip.compress(b"hello" * 200, mtime=0), "Rename it to .nii.gz"),
         ],
     )
     def test_each_kind_of_wrong_file_is_named(self, name: str, content: bytes, reason: str, tmp_path: Path) -> None:
