@@ -11,6 +11,8 @@ from typing import Any
 
 __all__ = ["Outcome", "outcome_of"]
 
+_FEWEST = 6  # patients of which a two-sided Wilcoxon test can reach p < 0.05: 2 / 2**6
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,4 +79,9 @@ def _sentence(facts: Mapping[str, Any], arm: str, baseline: str) -> str:
         "open": "That is no difference that can be told from chance here: more test patients, longer pretraining or "
         "several draws of labels would say more.",
     }[facts["verdict"]]
+    if facts["verdict"] == "open" and low * high > 0 and patients < _FEWEST:
+        meaning = (
+            f"The interval leaves 0 out, but {patients} patients cannot settle it: no paired test of fewer than {_FEWEST} "
+            "reaches p < 0.05. More test patients would."
+        )
     return f"{said}.\n{meaning}"

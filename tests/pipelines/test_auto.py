@@ -222,6 +222,16 @@ def test_what_a_comparison_says(tmp_path, interval, p, verdict, word):
     assert "nan" not in outcome.sentence
 
 
+def test_too_few_patients_are_not_called_no_difference(tmp_path):
+    row = {"estimate": 0.1, "low": 0.05, "high": 0.2, "cases": 4}
+    runs = {name: {"structures": [{"intervals": {"dice": row}}]} for name in ("pretrained", "scratch")}
+    compared = {"arm": "pretrained", "baseline": "scratch", "metric": "dice", "result": {"mean": row, "p": 0.125}}
+    (tmp_path / "scores.json").write_text(json.dumps({"runs": runs, "comparisons": [compared]}))
+    outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
+    assert outcome.facts["verdict"] == "open"
+    assert "4 patients cannot settle it" in outcome.sentence
+
+
 # ---- the whole chain
 
 
