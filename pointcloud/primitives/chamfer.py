@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medssl.errors import DataError
 from pointcloud.primitives.checks import cleared
-from pointcloud.primitives.neighbours import nearest
+from pointcloud.primitives.neighbours import mutual_nearest, nearest
 
 __all__ = ["chamfer", "nearest_distances"]
 
@@ -32,8 +32,8 @@ def nearest_distances(from_BN3: Tensor, to_BM3: Tensor, *, lengths: Tensor | Non
     Raises:
         DataError: Values are not finite, or the batches differ.
     """
-    index = nearest(from_BN3.detach(), to_BM3.detach(), 1, lengths=lengths, way=way).indices
-    return (from_BN3 - to_BM3.gather(1, index.expand(-1, -1, 3))).square().sum(dim=-1)
+    index = nearest(from_BN3.detach(), to_BM3.detach(), 1, lengths=lengths, way=way).indices[..., 0]
+    return _squared(from_BN3, to_BM3, index)
 
 
 def chamfer(
@@ -71,12 +71,16 @@ def chamfer(
     if norm not in ("l1", "l2"):
         raise DataError(f"norm is '{norm}'. Allowed: l1, l2.")
     a_BN3, b_BM3 = cleared(a_BN3, lengths_a), cleared(b_BM3, lengths_b)
-    ahead = nearest_distances(a_BN3, b_BM3, lengths=lengths_b, way=way)
-    back = nearest_distances(b_BM3, a_BN3, lengths=lengths_a, way=way)
+    to_b, to_a = mutual_nearest(a_BN3, b_BM3, lengths_a=lengths_a, lengths_b=lengths_b, way=way)
+    ahead, back = _squared(a_BN3, b_BM3, to_b), _squared(b_BM3, a_BN3, to_a)
     if norm == "l1":
         ahead, back = ahead.clamp_min(_LEAST).sqrt(), back.clamp_min(_LEAST).sqrt()
         return 0.5 * (_mean(ahead, lengths_a) + _mean(back, lengths_b))
     return _mean(ahead, lengths_a) + _mean(back, lengths_b)
+
+
+def _squared(from_BN3: Tensor, to_BM3: Tensor, index_BN: Tensor) -> Tensor:
+    return (from_BN3 - to_BM3.gather(1, index_BN[..., None].expand(-1, -1, 3))).square().sum(dim=-1)
 
 
 def _mean(values_BN: Tensor, lengths: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,8 +10,6 @@ from medssl.errors import DataError
 from pointcloud.primitives.checks import batch_of_points, cleared, valid_rows
 
 __all__ = ["farthest_points"]
-
-_PICKED, _PADDING = -1.0, -2.0  # below every distance, so argmax takes neither before the points are used up
 
 
 @torch.no_grad()
@@ -25,8 +24,8 @@ def farthest_points(
     """Return the points' indices in the order in which they are picked.
 
     Policies. A tie goes to the lowest index. Duplicates: no index is returned twice; where fewer than ``count`` places
-    are distinct, the points that repeat a place come last. NaN is refused. More picks than points are refused, or with
-    ``beyond="repeat"`` the order begins again.
+    are distinct, the points that repeat a place come last, in their own order. NaN is refused. More picks than points
+    are refused, or with ``beyond="repeat"`` the order begins again.
 
     The coordinates are held as three planes, so that each step runs over contiguous memory: on a CPU this is several
     times faster than working on (N, 3) rows.
@@ -70,28 +69,55 @@ def farthest_points(
 
 
 def _order(points_BN3: Tensor, count: int, first: Tensor, inside_BN: Tensor | None) -> Tensor:
-    x, y, z = (points_BN3[..., axis].contiguous() for axis in range(3))
-    distance = torch.full_like(x, torch.inf)
+    planes = points_BN3.permute(2, 0, 1).contiguous()
+    distance = torch.full_like(planes[0], torch.inf)
     if inside_BN is not None:
-        distance.masked_fill_(~inside_BN, _PADDING)
-    total, along = torch.empty_like(x), torch.empty_like(x)
-    order = torch.empty(len(x), count, dtype=torch.int64, device=x.device)
-    last = first[:, None]
-    # numpy's argmax along rows is several times as fast as torch's on a CPU; both take the lowest index of a tie.
-    shared = distance.numpy() if distance.device.type == "cpu" and distance.dtype != torch.bfloat16 else None
-    for pick in range(count):
-        order[:, pick] = last[:, 0]
-        if pick == count - 1:
-            break
-        torch.sub(x, x.gather(1, last), out=total)
-        total.mul_(total)
-        for plane in (y, z):
-            torch.sub(plane, plane.gather(1, last), out=along)
-            total.addcmul_(along, along)
-        torch.minimum(distance, total, out=distance)
-        distance.scatter_(1, last, _PICKED)
-        if shared is not None:
-            last = torch.from_numpy(shared.argmax(axis=1)[:, None])
-        else:
-            last = distance.argmax(dim=1, keepdim=True)
+        distance.masked_fill_(~inside_BN, 0.0)  # as near as a point can be: never the farthest
+    if planes.device.type == "cpu" and planes.dtype != torch.bfloat16:
+        order = _loop_on_cpu(planes, distance, count, first)
+    else:
+        order = _loop(planes, distance, count, first)
+    return _without_repeats(order, inside_BN, planes.shape[2])
+
+
+def _loop(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor:
+    clouds, points = planes.shape[1:]
+    starts = torch.arange(clouds, device=planes.device) * points
+    picks = [first]
+    for _ in range(count - 1):
+        centre = planes.reshape(3, -1).index_select(1, picks[-1] + starts)
+        distance = torch.minimum(distance, (planes - centre[..., None]).square_().sum(dim=0))
+        picks.append(distance.argmax(dim=1))
+    return torch.stack(picks, dim=1)
+
+
+def _loop_on_cpu(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor:
+    """Do the same without a new array a step; numpy's argmax and take cost a fraction of torch's on a CPU."""
+    clouds, points = planes.shape[1:]
+    order = np.empty((count, clouds), dtype=np.int64)
+    order[0] = first.numpy()
+    with torch.inference_mode():
+        flat, reach = planes.numpy().reshape(3, -1), distance.numpy()
+        starts = np.arange(clouds) * points
+        centre, apart = torch.empty(3, clouds, 1, dtype=planes.dtype), torch.empty_like(planes)
+        centres = centre.numpy().reshape(3, clouds)
+        total, along_y, along_z = apart
+        for pick in range(1, count):
+            np.take(flat, order[pick - 1] + starts, axis=1, out=centres, mode="clip")
+            torch.sub(planes, centre, out=apart)
+            total.mul_(total).addcmul_(along_y, along_y).addcmul_(along_z, along_z)
+            torch.minimum(distance, total, out=distance)
+            reach.argmax(axis=1, out=order[pick])
+    return torch.from_numpy(order.T.copy())
+
+
+def _without_repeats(order: Tensor, inside_BN: Tensor | None, points: int) -> Tensor:
+    """Put indices not yet picked, the lowest first, where a cloud had no new place left and an index came again."""
+    ordered = order.sort(dim=1).values
+    repeats = (ordered[:, 1:] == ordered[:, :-1]).any(dim=1)
+    for row in repeats.nonzero()[:, 0].tolist():
+        there = range(points) if inside_BN is None else inside_BN[row].nonzero()[:, 0].tolist()
+        once = list(dict.fromkeys([*order[row].tolist(), *there]))  # keeps the first of each
+        once += once[:1] * (order.shape[1] - len(once))  # a cloud shorter than the longest; cut off by the caller
+        order[row] = torch.tensor(once[: order.shape[1]], device=order.device)
     return order

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from medssl.errors import DataError
 from pointcloud.primitives.chamfer import chamfer, nearest_distances
 from pointcloud.primitives.farthest import farthest_points
-from pointcloud.primitives.neighbours import nearest, within
+from pointcloud.primitives.neighbours import mutual_nearest, nearest, within
 from pointcloud.primitives.normals import estimate_normals
 from pointcloud.primitives.voxels import voxel_grid
 
@@ -96,6 +96,22 @@ class TestFarthestPoints:
         with pytest.raises(DataError):
             farthest_points(cloud(7, 1, 5), count, start=start)
 
+    def test_the_way_of_other_devices_is_the_same(self):
+        from pointcloud.primitives import farthest
+
+        planes = cloud(9, 3, 50).permute(2, 0, 1).contiguous()
+        first, endless = torch.tensor([3, 0, 49]), torch.full((3, 50), torch.inf)
+        loops = (farthest._loop, farthest._loop_on_cpu)
+        assert torch.equal(*(loop(planes, endless.clone(), 30, first) for loop in loops))
+        halves = farthest_points(cloud(9, 3, 50).bfloat16(), 50)
+        assert torch.equal(halves.sort(dim=1).values, torch.arange(50).expand(3, 50))
+
+    def test_the_order_may_index_what_is_learnt(self):
+        points = cloud(9, 2, 20).requires_grad_()
+        order = farthest_points(points, 5)
+        (gradient,) = torch.autograd.grad(points.gather(1, order[..., None].expand(-1, -1, 3)).sum(), points)
+        assert float(gradient.sum()) == 2 * 5 * 3
+
     def test_layout_and_type_do_not_matter(self):
         points = cloud(8, 2, 40)
         planar = points.transpose(1, 2).contiguous().transpose(1, 2)
@@ -133,6 +149,17 @@ class TestNeighbours:
                 expected += [-1] * (8 - len(expected))
                 assert found.indices[row, query].tolist() == expected
                 assert torch.isinf(found.distances[row, query]).tolist() == [at == -1 for at in expected]
+
+    @pytest.mark.parametrize("way", ["tree", "blocks"])
+    def test_mutual_nearest_is_nearest_both_ways(self, way):
+        a, b = cloud(18, 2, 40), cloud(19, 2, 25)
+        a[1, 33:] = torch.nan
+        lengths = torch.tensor([40, 33])
+        to_b, to_a = mutual_nearest(a, b, lengths_a=lengths, way=way)
+        for row, length in enumerate((40, 33)):
+            between = cdist(a[row, :length].double(), b[row].double())
+            np.testing.assert_array_equal(to_b[row, :length].numpy(), between.argmin(axis=1))
+            np.testing.assert_array_equal(to_a[row].numpy(), between.argmin(axis=0))
 
     @pytest.mark.parametrize("way", ["tree", "blocks"])
     def test_radius_counts_its_edge_and_may_exceed_the_points(self, way):
