@@ -81,7 +81,7 @@ def _sentence(facts: Mapping[str, Any], arm: str, baseline: str) -> str:
     }[facts["verdict"]]
     if facts["verdict"] == "open" and low * high > 0 and patients < _FEWEST:
         meaning = (
-            f"The interval leaves 0 out, but {patients} patients cannot settle it: no paired test of fewer than {_FEWEST} "
-            "reaches p < 0.05. More test patients would."
+            f"The interval leaves 0 out, but {patients} patients cannot settle it: no paired test of fewer than "
+            f"{_FEWEST} reaches p < 0.05. More test patients would."
         )
     return f"{said}.\n{meaning}"
