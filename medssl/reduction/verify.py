@@ -1,8 +1,8 @@
 """Looking at a candidate pair itself: both scans on one grid, moved until they agree best, and how well they then do.
 
 A perceptual hash only proposes. What decides is the correlation of the detail (what a blur of five voxels takes away)
-where the two overlap: two patients of one protocol agree in their outlines, but not in that. It needs voxels of 5 mm or less: coarser ones hold no detail by which
-two bodies differ, and such pairs should be looked at by a person.
+where the two overlap: two patients of one protocol agree in their outlines, but not in that. It needs voxels of 5 mm or
+less: coarser ones hold no detail by which two bodies differ, and such pairs should be looked at by a person.
 
 Source of the search over all shifts: D. Padfield, "Masked object registration in the Fourier domain", IEEE
 Transactions on Image Processing 21 (2012).

@@ -1,0 +1,116 @@
+"""From a folder of scans to its copies: planted ones of every kind are found, other patients are not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from medssl import reduction
+from medssl.formats.nifti import write_nifti
+from medssl.manifest.build import build_manifest
+from medssl.phantoms import phantom
+from medssl.reduction.candidates import candidates, search_recall, slab_candidates
+from medssl.reduction.duplicates import find_copies, write_pairs
+from medssl.reduction.fingerprint import targets_of
+from medssl.reduction.index import make_fingerprints, read_index
+
+KINDS = ("copy", "turned", "eight", "flipped", "cut")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three patients; of the first a copy of each kind under the name of somebody else, and a file that is none."""
+    scans = tmp_path_factory.mktemp("scans")
+    for number in range(3):
+        one = phantom(number, shape=(60, 64, 60), spacing_mm=(4.2, 4.5, 4.4), seed=5)
+        write_nifti(scans / f"patient{number}.nii.gz", one.values, one.affine)
+        if number:
+            continue
+        v, affine = one.values, one.affine
+        shutil.copy(scans / "patient0.nii.gz", scans / "copy.nii.gz")
+        mirror = np.diag([-1.0, 1, 1, 1])
+        mirror[0, 3] = v.shape[2] - 1
+        write_nifti(scans / "turned.nii.gz", np.ascontiguousarray(v[:, :, ::-1]).astype(np.float32), affine @ mirror)
+        write_nifti(scans / "eight.nii.gz", np.clip((v + 1024) / 2000 * 255, 0, 255).astype(np.uint8), affine)
+        write_nifti(scans / "flipped.nii.gz", np.ascontiguousarray(v[:, ::-1]), affine)
+        write_nifti(scans / "cut.nii.gz", v[14:50], affine)
+    (scans / "broken.nii.gz").write_bytes(b"no scan at all")
+    return scans
+
+
+@pytest.fixture(scope="module")
+def found(folder, tmp_path_factory):
+    rows = list(build_manifest(folder, depth="header", workers=1)[0].rows())
+    targets = targets_of(rows)
+    work = tmp_path_factory.mktemp("work")
+    make_fingerprints(targets, work)
+    index = read_index(work)
+    return index, find_copies(index, {target.id: target for target in targets}), work
+
+
+def test_each_kind_of_copy_is_found_at_its_level(found):
+    levels = {(one.first, one.second): one.verdict.level.value for one in found[1].matches}
+    with_first = {(set(pair) - {"patient0"}).pop(): level for pair, level in levels.items() if "patient0" in pair}
+    expected = dict.fromkeys(("eight", "flipped", "cut"), "same image") | {"copy": "same file", "turned": "same array"}
+    assert {name: with_first.get(name) for name in KINDS} == expected
+    strangers = {p: level for p, level in levels.items() if p[0].startswith("patient") and p[1].startswith("patient")}
+    assert set(strangers.values()) <= {"different"}
+
+
+def test_every_group_is_of_one_patient_and_everything_left_out_has_a_kept_copy(found):
+    groups = found[1].groups
+    assert len(groups.kept) == 3
+    assert set(groups.removed.values()) == {(set(groups.kept) - {"patient1", "patient2"}).pop()}
+    assert sorted([*groups.kept, *groups.removed]) == sorted([*KINDS, "patient0", "patient1", "patient2"])
+
+
+def test_the_slabs_find_what_is_cut_along_z(found):
+    index = found[0]
+    pairs = {(index.ids[one.first], index.ids[one.second]) for one in slab_candidates(index)}
+    assert ("cut", "patient0") in pairs
+    assert not {p for p in pairs if p[0].startswith("patient") and p[1].startswith("patient")}
+    without = candidates(index, turned=False, slabs=False)
+    assert {"cut", "flipped"}.isdisjoint(index.ids[k] for one in without for k in (one.first, one.second))
+
+
+def test_the_search_beyond_the_exact_one_finds_the_same_and_says_how_sure_it_is(found, monkeypatch):
+    index = found[0]
+    exact = candidates(index, turned=False)
+    assert found[1].recall == search_recall(index) == 1.0
+    monkeypatch.setattr("medssl.reduction.candidates.EXACT_UP_TO", 2)
+    assert candidates(index, turned=False) == exact
+    assert 0.5 < search_recall(index) <= 1.0
+
+
+def test_pairs_are_written_as_fastdup_writes_them(found, tmp_path):
+    write_pairs(found[1], tmp_path / "pairs.csv")
+    rows = list(csv.DictReader((tmp_path / "pairs.csv").open()))
+    assert list(rows[0])[:3] == ["from", "to", "distance"]
+    assert len(rows) == len(found[1].matches)
+    flip = next(row for row in rows if (row["from"], row["to"]) == ("flipped", "patient0"))
+    assert flip["variant"] == "zyx flip y"
+
+
+def test_the_names_that_people_know(folder, found, tmp_path):
+    given = {"work_dir": found[2], "outfile": tmp_path / "x.json"}
+    named = reduction.find_duplicates(folder, scores=True, **given)
+    assert named["patient1"] == []
+    assert ("copy", 1.0) in named["patient0"]
+    assert set(named) == {*KINDS, "patient0", "patient1", "patient2"}
+    assert {name for name, _ in named["patient0"]} == set(KINDS)
+    remove = reduction.find_duplicates_to_remove(folder, **given)
+    assert json.loads((tmp_path / "x.json").read_text()) == remove == sorted(found[1].groups.removed)
+    assert (folder / "copy.nii.gz").exists()
+
+
+def test_the_folder_of_the_package_imports_nothing_heavy():
+    heavy = "('polars', 'torch', 'SimpleITK')"
+    code = f"import sys, medssl.reduction.fingerprint; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
