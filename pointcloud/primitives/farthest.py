@@ -77,7 +77,9 @@ def _order(points_BN3: Tensor, count: int, first: Tensor, inside_BN: Tensor | No
         order = _loop_on_cpu(planes, distance, count, first)
     else:
         order = _loop(planes, distance, count, first)
-    return _without_repeats(order, inside_BN, planes.shape[2])
+    # Picks come nearer and nearer: only where the last was at distance 0 can an index have come twice.
+    last = distance.gather(1, order[:, -1:])
+    return _without_repeats(order, inside_BN, planes.shape[2]) if bool((last == 0).any()) else order
 
 
 def _loop(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ def _loop(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor
     picks = [first]
     for _ in range(count - 1):
         centre = planes.reshape(3, -1).index_select(1, picks[-1] + starts)
-        distance = torch.minimum(distance, (planes - centre[..., None]).square_().sum(dim=0))
+        torch.minimum(distance, (planes - centre[..., None]).square_().sum(dim=0), out=distance)
         picks.append(distance.argmax(dim=1))
     return torch.stack(picks, dim=1)
 

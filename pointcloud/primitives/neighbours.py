@@ -125,14 +125,13 @@ def mutual_nearest(
     if way == "blocks":
         to_b = _by_blocks(a_BN3, b_BM3, 1, rows_b).indices[..., 0]
         return to_b, _by_blocks(b_BM3, a_BN3, 1, rows_a).indices[..., 0]
-    to_b, to_a = np.zeros(a_BN3.shape[:2], np.int64), np.zeros(b_BM3.shape[:2], np.int64)
+    of_a, of_b = np.zeros(a_BN3.shape[:2], np.int64), np.zeros(b_BM3.shape[:2], np.int64)
     pairs = zip(_on_cpu(a_BN3), _on_cpu(b_BM3), strict=True)
     for cloud, ((a, b), row_a, row_b) in enumerate(zip(pairs, rows_a, rows_b, strict=True)):
         tree_a, tree_b = _tree(a[:row_a]), _tree(b[:row_b])
-        to_b[cloud, tree_a.indices] = tree_b.query(tree_a.data[tree_a.indices], k=1)[1]
-        to_a[cloud, tree_b.indices] = tree_a.query(tree_b.data[tree_b.indices], k=1)[1]
-    device = a_BN3.device
-    return torch.from_numpy(to_b).to(device), torch.from_numpy(to_a).to(device)
+        of_a[cloud, tree_a.indices] = tree_b.query(tree_a.data[tree_a.indices], k=1)[1]
+        of_b[cloud, tree_b.indices] = tree_a.query(tree_b.data[tree_b.indices], k=1)[1]
+    return torch.from_numpy(of_a).to(a_BN3.device), torch.from_numpy(of_b).to(a_BN3.device)
 
 
 def _on_cpu(points_BN3: Tensor) -> npt.NDArray[np.float64]:
