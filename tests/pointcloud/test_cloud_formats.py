@@ -303,3 +303,15 @@ def test_rows_stay_together():
     sphere = cloud.in_unit_sphere()
     assert np.linalg.norm(sphere, axis=1).max() == pytest.approx(1.0)
     np.testing.assert_allclose(sphere.mean(axis=0), 0, atol=1e-6)
+
+
+@pytest.mark.realdata
+def test_organs_of_real_patients(real_data):
+    path = real_data / "points" / "head_neck_organs.npz"
+    clouds = list(read_many([path]))
+    assert len(clouds) == count(path) > 100
+    with np.load(path, allow_pickle=False) as arrays:
+        assert [cloud.label for cloud in clouds] == arrays["label"].tolist()
+        for at in (0, len(clouds) - 1):
+            np.testing.assert_allclose(clouds[at].positions(), arrays["points"][at], atol=1e-4)
+    assert all(len(cloud) == 1024 for cloud in clouds)
