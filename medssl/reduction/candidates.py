@@ -22,6 +22,7 @@ SLAB_RADIUS = 12.0  # mean differing bits of 63 over the slabs that overlap
 _SEED_RADIUS = 6  # differing bits of the slabs that propose an offset
 _LEAST_SHARE = 0.6
 _LEAST_SLABS = 4
+_LEAST_VOTES = 2  # slabs that must propose one offset: a single one does by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def _near(codes: hashes.Code, radius: int) -> Pairs:
 def slab_candidates(index: Index) -> list[Candidate]:
     """Return pairs of which one shows a part of what the other shows along z, or both overlap by 60 % of the shorter.
 
-    Slabs that are nearly equal propose an offset; what counts is the mean distance of all slabs that lie on each other
+    Two slabs or more that are nearly equal propose an offset; what counts is the mean distance of all slabs that lie on each other
     at that offset. Scans of fewer than 4 slabs are left out.
     """
     prints = index.fingerprints
@@ -120,7 +121,8 @@ def slab_candidates(index: Index) -> list[Candidate]:
     first, second = first[across], second[across]
     proposed = np.stack([scan[first], scan[second], position[first] - position[second]], axis=1)
     best: dict[tuple[int, int], float] = {}
-    for a, b, offset in np.unique(proposed, axis=0).tolist():
+    offsets, votes = np.unique(proposed, axis=0, return_counts=True)
+    for a, b, offset in offsets[votes >= _LEAST_VOTES].tolist():
         distance = _on_each_other(prints[a].slabs, prints[b].slabs, offset)
         if distance <= SLAB_RADIUS:
             best[a, b] = min(distance, best.get((a, b), np.inf))

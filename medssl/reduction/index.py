@@ -22,7 +22,7 @@ import numpy.typing as npt
 from medssl.errors import CacheError
 from medssl.formats.files import written_aside
 from medssl.manifest.describe import size_and_time
-from medssl.manifest.pool import run_jobs
+from medssl.pool import run_jobs
 from medssl.reduction import hashes
 from medssl.reduction.fingerprint import VERSION, Failure, Fingerprint, Target, fingerprint
 
