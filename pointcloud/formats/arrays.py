@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from functools import lru_cache
@@ -27,7 +28,11 @@ _PARTS = {
     "labels": ("labels", "label", "segment", "seg"),
 }
 _CLASSES = ("label", "labels", "cls", "class", "y")
-_BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
+# numpy reads its header with Python's own tokenizer, so a damaged one can raise what that raises.
+_BROKEN = (
+    OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def count(path: Path) -> int:

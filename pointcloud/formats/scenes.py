@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,8 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
     _check_frame(path, raw, kind)
     trimesh: Any = library("trimesh", install="trimesh", purpose=f"to read .{kind} files")
     try:
-        scene = trimesh.load_scene(io.BytesIO(raw), file_type=kind, process=False)
-        parts = scene.dump()
+        with _quiet("trimesh"):
+            parts = trimesh.load_scene(io.BytesIO(raw), file_type=kind, process=False).dump()
     except Exception as error:  # trimesh lets whatever its parsers meet come through
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise FormatError(path, f"trimesh cannot read it ({why}): the file is damaged.") from error
@@ -49,6 +52,17 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
         raise FormatError(path, "The file has no faces and no points.")
     told = ("The file has no faces; its vertices are taken as the points.",)
     return make_cloud(np.concatenate(loose), unit=unit, path=path, warnings=told)
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Keep a library from writing tracebacks to the screen for what is said in our own error, or does not matter."""
+    log = logging.getLogger(logger)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _check_frame(path: Path, raw: bytes, kind: str) -> None:

@@ -305,6 +305,44 @@ def test_rows_stay_together():
     np.testing.assert_allclose(sphere.mean(axis=0), 0, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_refused_or_read_but_nothing_else_happens(tmp_path):
+    """Cut short, or with bytes changed: a reader may not see it, but never lets a library's error through."""
+    whole, damaged = tmp_path / "whole", tmp_path / "damaged"
+    whole.mkdir()
+    damaged.mkdir()
+    written(whole)
+    random, refused = np.random.default_rng(11), 0
+    for path in _cubes(whole):
+        raw = path.read_bytes()
+        for round_ in range(8):
+            content = bytearray(raw)
+            if round_ < 3:
+                content = content[: int(len(raw) * random.random())]
+            else:
+                reach = len(raw) if round_ < 5 else min(len(raw), 300)  # headers more often
+                for at in random.integers(0, reach, int(random.integers(1, 5))):
+                    content[at] = random.integers(0, 256)
+            made = damaged / path.name
+            made.write_bytes(content)
+            for found in read_many([made], samples=20):
+                if isinstance(found, FormatError):
+                    assert str(made) in str(found)
+                    refused += 1
+                else:
+                    assert np.isfinite(found.points).all(), path.name
+    assert refused > 100
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', 'fortran_order': (((", b"{'descr': '<f4'}", b"\xff" * 30])
+def test_a_damaged_header_of_numpy(tmp_path, header):
+    header = header.ljust(117) + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + POINTS.tobytes())
+    with pytest.raises(FormatError, match="damaged"):
+        read(path)
+
+
 @pytest.mark.realdata
 def test_organs_of_real_patients(real_data):
     path = real_data / "points" / "head_neck_organs.npz"
