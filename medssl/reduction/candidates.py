@@ -16,7 +16,7 @@ from medssl.reduction.neighbours import Pairs, hamming_pairs, multi_index_pairs,
 
 __all__ = ["EXACT_UP_TO", "RADIUS", "Candidate", "candidates", "search_recall", "slab_candidates"]
 
-RADIUS = 51  # a tenth of the bits
+RADIUS = 77  # 0.15 of the bits: what it proposes wrongly is looked at and dropped
 EXACT_UP_TO = 20_000  # codes; beyond, multi-index hashing
 SLAB_RADIUS = 12.0  # mean differing bits of 63 over the slabs that overlap
 _SEED_RADIUS = 6  # differing bits of the slabs that propose an offset
@@ -104,8 +104,8 @@ def _near(codes: hashes.Code, radius: int) -> Pairs:
 def slab_candidates(index: Index) -> list[Candidate]:
     """Return pairs of which one shows a part of what the other shows along z, or both overlap by 60 % of the shorter.
 
-    Two slabs or more that are nearly equal propose an offset; what counts is the mean distance of all slabs that lie on each other
-    at that offset. Scans of fewer than 4 slabs are left out.
+    Two slabs or more that are nearly equal propose an offset; what counts is the mean distance of all slabs that lie
+    on each other at that offset. Scans of fewer than 4 slabs are left out.
     """
     prints = index.fingerprints
     long = [place for place, one in enumerate(prints) if len(one.slabs) >= _LEAST_SLABS]
