@@ -66,7 +66,7 @@ METHODS: dict[str, Row] = {
         module="medssl.methods.voco_masked",
         method="VoCoMasked",
         settings="VoCoMaskedSettings",
-        paper="VoCo joined with masked reconstruction of the same window",
+        paper="Wu et al. 2024, arXiv:2402.17300 and arXiv:2410.09890; Wald et al. 2025, arXiv:2412.17041",
         needs="scans that show the same region",
         take_when="both kinds of task are to come",
     ),

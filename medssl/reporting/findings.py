@@ -11,7 +11,14 @@ from medssl.evaluation.paired import PairedComparison
 from medssl.evaluation.summary import ALL_STRUCTURES, Comparison, SizeSummary, StructureSummary
 from medssl.evaluation.wording import interval_text
 from medssl.reporting.material import Material, RunRecord
-from medssl.reporting.words import comparison_sentence, counted, name_of, percent, stopping_sentence
+from medssl.reporting.words import (
+    comparison_sentence,
+    comparison_sentences,
+    counted,
+    name_of,
+    percent,
+    stopping_sentence,
+)
 
 __all__ = [
     "Headline",
@@ -48,13 +55,7 @@ def headline(material: Material) -> Headline:
     beware: list[str] = []
     for folder, content in material.few_label:
         metric = str(content.get("summary", {}).get("metric", "dice"))
-        for comparison in comparisons_of(content.get("summary", {}).get("comparisons", ())):
-            change = (
-                "pretraining" if comparison.baseline == "scratch" else f"{comparison.arm}, not {comparison.baseline},"
-            )
-            several = len({c["arm"] for c in content["summary"]["comparisons"]}) > 1
-            change += f" ({comparison.arm})" if several and change == "pretraining" else ""
-            found.append(comparison_sentence(comparison, change=change, labelled=comparison.n))
+        found += _by_arm(comparisons_of(content.get("summary", {}).get("comparisons", ())))
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({name_of(metric)}) are not done.")  # fmt: skip
@@ -78,6 +79,20 @@ def headline(material: Material) -> Headline:
     if not found:
         found = [("", text) for text in _without_scores(material)]
     return Headline(found, list(dict.fromkeys(beware)))
+
+
+def _by_arm(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
+    """Return one sentence for each pair of arms, over all numbers of labelled patients."""
+    pairs: dict[tuple[str, str], list[Comparison]] = {}
+    for one in comparisons:
+        pairs.setdefault((one.arm, one.baseline), []).append(one)
+    told = []
+    for (arm, baseline), members in pairs.items():
+        change = f"{arm}, not {baseline}," if baseline != "scratch" else "pretraining"
+        if baseline == "scratch" and len(pairs) > 1:
+            change += f" ({arm})"
+        told.append(comparison_sentences(members, change=change))
+    return told
 
 
 def comparisons_of(rows: Sequence[Mapping[str, Any]]) -> list[Comparison]:

@@ -26,6 +26,7 @@ _FATES = {
     "shape": "of another shape there: drawn afresh",
     "unused": "only in the pretrained weights: not used",
 }
+_LONG = 20  # points of a curve from which its beginning can be spared
 _TOLD = "A held-out signal of the pretext task is a hint, not a measure of what the encoder is worth for a task."
 
 
@@ -184,12 +185,17 @@ def _views(run: RunRecord) -> list[Block]:
     return [Picture(source, width, height, f"views of the first batch of {run.name}", told)]
 
 
+def _settled(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Leave out the first tenth of a long curve, where a loss falls so far that nothing later could be seen."""
+    return points if len(points) < _LONG else points[len(points) // 10 :]
+
+
 def _curves(run: RunRecord) -> list[Block]:
     """Return loss, held-out signals, features and learning rate over the steps."""
-    losses = [Series("loss", _points(run, "loss"))]
+    losses = [Series("loss", _settled(_points(run, "loss")))]
     parts = _keys(run, "part/")
-    losses += [Series(_plain(key), _points(run, key)) for key in parts if len(parts) > 1]
-    panels = [("Training loss", line_chart(losses, what=f"training loss of {run.name}"))]
+    losses += [Series(_plain(key), _settled(_points(run, key))) for key in parts if len(parts) > 1]
+    panels = [("Training loss after its first fall", line_chart(losses, what=f"training loss of {run.name}"))]
     held_out = _held_out(run)
     structures = [Series(_plain(n).removeprefix("dice "), p) for n, p in held_out.items() if n.startswith("dice_")]
     for name, points in held_out.items():

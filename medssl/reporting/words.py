@@ -20,6 +20,7 @@ __all__ = [
     "Signal",
     "collapse_sentence",
     "comparison_sentence",
+    "comparison_sentences",
     "counted",
     "name_of",
     "percent",
@@ -46,6 +47,7 @@ SIGNALS: dict[str, Signal] = {
     "reconstruction": Signal("reconstruction error", False),
     "position_accuracy": Signal("share of crops placed right", True),
     "position_error_mm": Signal("position error (mm)", False),
+    "knn_error_mm": Signal("position error of nearest neighbours (mm)", False),
     "dice": Signal("Dice", True),
     "soft_dice": Signal("soft Dice", True),
     "loss": Signal("loss", False),
@@ -121,6 +123,46 @@ def comparison_sentence(found: Comparison, *, change: str, labelled: int | None 
     return "worse", f"{_capital(sentence)}: a loss, {change} made it worse ({p})."
 
 
+def comparison_sentences(found: Sequence[Comparison], *, change: str) -> tuple[str, str]:
+    """Say in one breath what the same comparison found at several numbers of labelled patients.
+
+    Args:
+        found: The comparisons, each with its ``n``; at least one.
+        change: What was changed, as a noun: "pretraining".
+
+    Returns:
+        The verdict: "better" or "worse" where some are and none says the contrary, else "inconclusive"; and a sentence
+        with every difference and interval.
+    """
+    if len(found) == 1:
+        return comparison_sentence(found[0], change=change, labelled=found[0].n)
+    ordered = sorted(found, key=lambda one: one.n or 0)
+    verdicts = {one.n: comparison_sentence(one, change=change)[0] for one in ordered}
+    unit = " mm" if ordered[0].metric.endswith("_mm") else ""
+    digits = 2 if unit else 3
+    told = ", ".join(
+        f"{m.estimate:+.{digits}f}{unit} [{m.low:+.{digits}f}, {m.high:+.{digits}f}]"
+        for m in (one.result.mean for one in ordered)
+    )
+    sizes = _listed([str(one.n) for one in ordered])
+    metric = name_of(ordered[0].metric).removesuffix(" (mm)")
+    mean = ordered[0].result.mean
+    sentence = f"With {sizes} labelled patients, {change} changed {metric} by {told} ({percent(mean.level)} CI) on "
+    sentence += f"{counted(mean.cases, 'test patient')}: "
+    kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
+    groups = {kind: [str(n) for n, verdict in verdicts.items() if verdict == kind] for kind in kinds}
+    held = {kind: members for kind, members in groups.items() if members}
+    if len(held) == 1:
+        sentence += f"{kinds[next(iter(held))]} at each."
+    else:
+        sentence += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items()) + "."
+    both = groups["better"] and groups["worse"]
+    verdict = (
+        "inconclusive" if both else "better" if groups["better"] else "worse" if groups["worse"] else "inconclusive"
+    )
+    return verdict, _capital(sentence)
+
+
 def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps: int | None = None) -> str:
     """Say what a held-out signal says about when to stop; "" for one that judges no quality.
 
@@ -187,6 +229,10 @@ def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) 
 
 def _p(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _capital(text: str) -> str:

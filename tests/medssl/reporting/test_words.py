@@ -7,7 +7,7 @@ import pytest
 from medssl.evaluation.intervals import Interval
 from medssl.evaluation.paired import PairedComparison
 from medssl.evaluation.summary import Comparison
-from medssl.reporting.words import collapse_sentence, comparison_sentence, stopping_sentence
+from medssl.reporting.words import collapse_sentence, comparison_sentence, comparison_sentences, stopping_sentence
 
 
 def found(mean, low, high, *, metric="dice", cases=12, p_holm=0.004, n=None):
@@ -21,6 +21,19 @@ def test_an_improvement():
     assert verdict == "better"
     assert text.startswith("With 4 labelled patients, pretraining changed Dice by +0.021 (95 % CI +0.008 to +0.033)")
     assert "12 test patients: an improvement (p after Holm's correction 0.0040)" in text
+
+
+def test_several_sizes_in_one_sentence():
+    better, unclear = found(0.021, 0.008, 0.033, n=1), found(0.004, -0.002, 0.010, n=4)
+    verdict, text = comparison_sentences([unclear, better], change="pretraining")
+    assert verdict == "better"
+    assert text == (
+        "With 1 and 4 labelled patients, pretraining changed Dice by +0.021 [+0.008, +0.033], +0.004 [-0.002, +0.010] "
+        "(95 % CI) on 12 test patients: an improvement with 1; inconclusive with 4."
+    )
+    assert comparison_sentences([better, found(0.03, 0.01, 0.05, n=2)], change="x")[1].endswith("improvement at each.")
+    assert comparison_sentences([better, found(-0.03, -0.05, -0.01, n=2)], change="x")[0] == "inconclusive"
+    assert comparison_sentences([unclear], change="x")[0] == "inconclusive"
 
 
 def test_a_loss_is_called_a_loss():
