@@ -48,7 +48,7 @@ class _Frame:
 
 
 def line_chart(series: Sequence[Series], *, what: str, x_name: str = "step", zero: bool = False) -> str:
-    """Return lines over x; "" where there is nothing to draw.
+    """Return lines over x; "" where nothing is measured at two places at least.
 
     Args:
         series: The lines; values that are not finite are left out.
@@ -58,7 +58,7 @@ def line_chart(series: Sequence[Series], *, what: str, x_name: str = "step", zer
     """
     kept = [Series(s.name, [(x, y) for x, y in s.points if math.isfinite(x) and math.isfinite(y)]) for s in series]
     kept = [s for s in kept if s.points]
-    if not kept:
+    if len({x for s in kept for x, _ in s.points}) < 2:
         return ""
     xs = [x for s in kept for x, _ in s.points]
     ys = [y for s in kept for _, y in s.points]

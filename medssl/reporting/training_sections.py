@@ -195,7 +195,8 @@ def _curves(run: RunRecord) -> list[Block]:
     losses = [Series("loss", _settled(_points(run, "loss")))]
     parts = _keys(run, "part/")
     losses += [Series(_plain(key), _settled(_points(run, key))) for key in parts if len(parts) > 1]
-    panels = [("Training loss after its first fall", line_chart(losses, what=f"training loss of {run.name}"))]
+    title = "Training loss" + (" after its first fall" if len(losses[0].points) < len(_points(run, "loss")) else "")
+    panels = [(title, line_chart(losses, what=f"training loss of {run.name}"))]
     held_out = _held_out(run)
     structures = [Series(_plain(n).removeprefix("dice "), p) for n, p in held_out.items() if n.startswith("dice_")]
     for name, points in held_out.items():
