@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medssl.errors import FormatError
+from medssl.errors import FormatError, MedSSLError
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.files import library, start_of
 
@@ -57,14 +59,19 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     return make_cloud(points, path=path, item=item, **parts)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if start_of(path, 8) != _SIGNATURE:
         raise FormatError(path, "The file does not begin as an HDF5 file does.")
     h5py: Any = library("h5py", install="h5py", purpose="to read .h5 files")
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise FormatError(path, f"The file is damaged or truncated ({str(error).splitlines()[0][:120]}).") from error
+        with h5py.File(path, "r") as file:
+            yield file
+    except MedSSLError:
+        raise
+    except Exception as error:  # a damaged file makes h5py raise of every kind, even where it only lists names
+        why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise FormatError(path, f"The file is damaged or truncated ({why}).") from error
 
 
 def _data(path: Path, file: Any) -> Any:

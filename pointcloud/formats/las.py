@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from medssl.errors import FormatError
 from pointcloud.cloud import Cloud, make_cloud
-from pointcloud.formats.files import library, start_of
+from pointcloud.formats.files import library, size_of, start_of
 
 __all__ = ["read"]
 
@@ -27,8 +28,7 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         MissingDependencyError: laspy, or lazrs for LAZ, is not there.
     """
     del item, samples, seed
-    if start_of(path, 4) != b"LASF":
-        raise FormatError(path, "The file does not begin with 'LASF': it is no LAS file.")
+    _check_header(path)
     laspy: Any = library("laspy", install="laspy[lazrs]", purpose="to read LAS files")
     if path.suffix.lower() == ".laz":
         library("lazrs", install="laspy[lazrs]", purpose="to read LAZ files")
@@ -56,3 +56,22 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         raise FormatError(path, f"The header promises {promised} points; {found} are there: the file is truncated.")
     joined: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in parts.items()}
     return make_cloud(path=path, **joined)
+
+
+def _check_header(path: Path) -> None:
+    """Hold the header's numbers against the file's size: laspy would look for billions of records."""
+    start, size = start_of(path, 247), size_of(path)
+    if start[:4] != b"LASF":
+        raise FormatError(path, "The file does not begin with 'LASF': it is no LAS file.")
+    if len(start) < 227:
+        raise FormatError(path, f"The file has {size} bytes, less than the header of a LAS file: truncated.")
+    header, points_at, records = struct.unpack_from("<HII", start, 94)
+    if not header <= points_at <= size or records * 54 > points_at - header:
+        raise FormatError(
+            path,
+            f"The header promises {records} records before byte {points_at} of {size}: damaged or truncated.",
+        )
+    if header >= 375 and len(start) == 247:  # LAS 1.4 has further records after the points
+        after, later = struct.unpack_from("<QI", start, 235)
+        if later and (after > size or later * 60 > size - after):
+            raise FormatError(path, f"The header promises {later} records after byte {after} of {size}: damaged.")

@@ -57,12 +57,14 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
 @contextmanager
 def _quiet(logger: str) -> Iterator[None]:
     """Keep a library from writing tracebacks to the screen for what is said in our own error, or does not matter."""
-    log = logging.getLogger(logger)
-    before, log.disabled = log.disabled, True
+    log, nowhere = logging.getLogger(logger), logging.NullHandler()
+    before, log.propagate = log.propagate, False
+    log.addHandler(nowhere)
     try:
         yield
     finally:
-        log.disabled = before
+        log.removeHandler(nowhere)
+        log.propagate = before
 
 
 def _check_frame(path: Path, raw: bytes, kind: str) -> None:

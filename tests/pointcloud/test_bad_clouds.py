@@ -87,6 +87,7 @@ REFUSED = {
     "short.bin": (POINTS.tobytes()[:-3], "whole number of rows"),
     "short.las": (las_bytes(POINTS)[:-30], "damaged|truncated"),
     "half_header.las": (las_bytes(POINTS)[:100], "damaged|truncated"),
+    "records.las": (las_bytes(POINTS)[:100] + b"\xff" * 4 + las_bytes(POINTS)[104:], "4294967295 records"),
     "short.glb": (b"glTF" + struct.pack("<II", 2, 5000) + b"\0" * 20, "truncated"),
     "short.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "damaged"),
     # Wrong headers and types.
