@@ -65,6 +65,9 @@ class FormatError(MedSSLError):
         self.reason = reason
         super().__init__(f"{path}: {reason}")
 
+    def __reduce__(self) -> tuple[type[FormatError], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)  # so that it comes back from another process
+
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return a sentence that suggests the nearest of ``choices``, or lists them all when none is near.

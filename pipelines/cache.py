@@ -6,11 +6,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from medssl.errors import DataError
+from medssl.pool import default_workers
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
 from pipelines import console
@@ -32,6 +33,10 @@ class CacheSettings(StoreSettings):
     verb: ClassVar[str] = "cache"
 
     workers: int = Field(default=0, ge=0, description="Processes; 0 takes one a processor that is allowed, at most 8.")
+    engine: Literal["processes", "ray"] = Field(
+        default="processes",
+        description="Where they run: on this machine, or as tasks of Ray (the cluster of RAY_ADDRESS, or a local one).",
+    )
     shard: str = Field(default="1/1", description="Do the i-th of n parts, such as 2/8; run all n, on any machines.")
     split: str = Field(default="", description="Store the scans of this split alone; empty stores all.")
     prune: bool = Field(
@@ -87,9 +92,18 @@ def cache(
             console.say(f"  ... and {len(todo) - _SHOWN} more")
         console.done(None, f"medssl cache {_shown(manifest)} --out {folder}")
         return None
-    workers = _workers(settings.workers, max((job.voxels for job in todo), default=0))
+    workers = settings.workers
+    if settings.engine == "processes":  # a cluster knows its own size and memory
+        workers = workers or _workers(max((job.voxels for job in todo), default=0))
     with console.progress(len(todo), "scans stored") as shown:
-        report = build(folder, plan, workers=workers, shard=shard, progress=lambda scan_id: shown.advance(note=scan_id))
+        report = build(
+            folder,
+            plan,
+            workers=workers,
+            engine=settings.engine,
+            shard=shard,
+            progress=lambda scan_id: shown.advance(note=scan_id),
+        )
     for scan_id, reason in list(report.failed.items())[:_SHOWN]:
         console.warn(f"{scan_id} was left out: {reason}")
     if len(report.failed) > _SHOWN:
@@ -130,11 +144,8 @@ def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) ->
         console.warn(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
 
 
-def _workers(asked: int, largest_voxels: int) -> int:
-    if asked:
-        return asked
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(allowed, 8)
+def _workers(largest_voxels: int) -> int:
+    workers = default_workers()
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -40,6 +40,10 @@ class IndexSettings(Settings):
     test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
     seed: int = Field(default=0, description="Seed of the split by patients.")
     workers: int = Field(default=0, ge=0, description="Processes that read; 0 decides by how much there is to read.")
+    engine: Literal["processes", "ray"] = Field(
+        default="processes",
+        description="Where they run: on this machine, or as tasks of Ray (the cluster of RAY_ADDRESS, or a local one).",
+    )
     fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
 
 
@@ -94,6 +98,7 @@ def index(
             previous=previous,
             depth=settings.depth,
             workers=settings.workers,
+            engine=settings.engine,
             modality=settings.modality,
             patient_pattern=settings.patient_pattern,
             val=settings.val,

@@ -11,11 +11,11 @@ from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.describe import describe, size_and_time
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
-from medssl.manifest.pool import default_workers, run_jobs
 from medssl.manifest.schema import COLUMNS, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
 from medssl.manifest.walk import find_scans
+from medssl.pool import Engine, default_workers, run_jobs
 
 __all__ = ["Counts", "build_manifest"]
 
@@ -45,6 +45,7 @@ def build_manifest(
     previous: Manifest | None = None,
     depth: str = "full",
     workers: int = 0,
+    engine: Engine = "processes",
     modality: str = "",
     patient_pattern: str = "",
     val: float = 0.1,
@@ -60,6 +61,7 @@ def build_manifest(
             that could not be read are tried again.
         depth: "full", or "header" to read no voxels.
         workers: Processes that read; 1 reads in this one; 0 takes one a processor where there is much to read.
+        engine: Where they run, see `medssl.pool.run_jobs`.
         modality: What all scans are, where the user knows better.
         patient_pattern: Regular expression that finds the patient's key in a path.
         val: Share of patients for validation.
@@ -70,15 +72,15 @@ def build_manifest(
     Raises:
         ConfigError: The pattern is no regular expression, or the shares leave nothing to train on.
         ManifestError: There is no such folder, or the CSV lists no paths.
+        MissingDependencyError: Ray is asked for and not installed.
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
     found, tree = find_scans(scans)
     old = {tuple(row["paths"]): row for row in previous.rows()} if previous else {}
     marks = previous.settings.get("dicom", {}) if previous else {}
-    series, marks = series_sources(
-        tree.dicom, tree.root, old=old, marks=marks, workers=workers or _workers_worth(tree.dicom)
-    )
+    hands = _hands(workers, engine, tree.dicom)
+    series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series(found.sources, series)
     sources = [*files, *series]
     kept: dict[int, Mapping[str, Any]] = {}
@@ -91,8 +93,8 @@ def build_manifest(
     if progress:
         progress(len(kept), len(sources))
     jobs = {place: (sources[place], depth) for place in fresh}
-    hands = workers or _workers_worth([source.path for source, _ in jobs.values()])
-    for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed):
+    hands = _hands(workers, engine, [source.path for source, _ in jobs.values()])
+    for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed, engine=engine):
         facts[place] = row
         if progress:
             progress(len(facts), len(sources))
@@ -113,8 +115,10 @@ def build_manifest(
     return manifest, Counts(read=len(fresh), reused=len(kept), gone=len(set(old) - present))
 
 
-def _workers_worth(paths: Sequence[Path]) -> int:
+def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
     """Return how many processes pay: starting them takes seconds, in which one reads some hundred megabytes."""
+    if asked or engine == "ray":  # a cluster knows its own size
+        return asked
     size = 0
     for path in paths:
         try:

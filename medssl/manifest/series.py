@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.manifest.pool import run_jobs
 from medssl.manifest.sources import Source
+from medssl.pool import Engine, run_jobs
 
 __all__ = ["SET_ASIDE", "group_branch", "series_sources"]
 
@@ -20,7 +20,13 @@ Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
 
 
 def series_sources(
-    files: Sequence[Path], root: Path, *, old: Rows, marks: Mapping[str, str], workers: int
+    files: Sequence[Path],
+    root: Path,
+    *,
+    old: Rows,
+    marks: Mapping[str, str],
+    workers: int,
+    engine: Engine = "processes",
 ) -> tuple[list[Source], dict[str, str]]:
     """Group DICOM files to series.
 
@@ -33,6 +39,7 @@ def series_sources(
         old: Rows of an earlier manifest by their files.
         marks: Branch -> mark of its files, of the earlier run.
         workers: Processes.
+        engine: Where they run.
 
     Returns:
         The sources, sorted, and the marks for the next run.
@@ -49,7 +56,7 @@ def series_sources(
         if any(path in branch_of for path in key) and all(branch_of.get(path) in kept for path in key)
     ]
     jobs = {n: (paths, root) for n, (name, paths) in enumerate(branches.items()) if name not in kept}
-    for _, found in run_jobs(group_branch, jobs, workers=workers, crashed=_crashed):
+    for _, found in run_jobs(group_branch, jobs, workers=workers, crashed=_crashed, engine=engine):
         sources += found
     return sorted(_joined(sources, root), key=lambda source: (source.relative, source.paths)), new_marks
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import CacheError, MedSSLError
+from medssl.pool import Engine, run_jobs
 from medssl.store.index import SCANS, Record, write_index
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
 
 __all__ = ["Report", "build", "superseded"]
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 _OWN_SUFFIXES = (".b2nd", ".json", ".npz", ".part")
 _ABANDONED_AFTER_S = 3600.0
 _KILLED = "The process that stored it was ended by the system, most often for want of memory. Use fewer workers."
@@ -51,6 +46,7 @@ def build(
     plan: Plan,
     *,
     workers: int = 1,
+    engine: Engine = "processes",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[str], None] | None = None,
 ) -> Report:
@@ -60,11 +56,13 @@ def build(
         folder: The store; made if absent.
         plan: What it shall hold.
         workers: Processes; 1 works in this one.
+        engine: Where they run, see `medssl.pool.run_jobs`.
         shard: (index from 0, count): this call stores every count-th of the missing scans and lists all there are.
         progress: Called with a scan's id each time one is done.
 
     Raises:
-        CacheError: The folder cannot be written to.
+        CacheError: The folder cannot be written to, or the disk is full.
+        MissingDependencyError: Ray is asked for and not installed.
     """
     try:
         (folder / SCANS).mkdir(parents=True, exist_ok=True)
@@ -74,8 +72,7 @@ def build(
     todo = [job for job in mine if stored_record(folder, job) is None]
     failed: dict[str, str] = {}
     written = 0
-    runs = _in_turn(folder, todo) if workers <= 1 or len(todo) <= 1 else _in_parallel(folder, todo, workers)
-    for job, reason in runs:
+    for job, reason in _in_parallel(folder, todo, workers, engine):
         if reason is None:
             written += 1
         else:
@@ -151,56 +148,11 @@ def _store_one(folder: Path, job: Job) -> str | None:
     return None
 
 
-def _in_turn(folder: Path, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None]]:
-    for job in jobs:
-        yield job, _store_one(folder, job)
-
-
-def _in_parallel(folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
-    """Store scans in worker processes. When a process dies, the scans that were in hand are tried again one by one."""
-    suspects: list[Job] = []
-    for job, reason in _pooled(folder, jobs, workers):
-        if reason is _KILLED:
-            suspects.append(job)
-        else:
-            yield job, reason
-    for job in suspects:
-        yield from _pooled(folder, [job], 1)
-
-
-def _pooled(folder: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
-    # Spawned, not forked: a fork of a process with threads (torch, BLAS) may hang, and Windows has no other way.
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker
-    )
-    waiting = iter(jobs)
-    running: dict[Future[str | None], Job] = {}
-    broken = False
-    try:
-        while True:
-            while not broken and len(running) < 2 * workers and (job := next(waiting, None)) is not None:
-                try:
-                    running[pool.submit(_store_one, folder, job)] = job
-                except BrokenProcessPool:
-                    broken = True
-                    yield job, _KILLED
-            if not running:
-                break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                job = running.pop(future)
-                try:
-                    yield job, future.result()
-                except BrokenProcessPool:
-                    broken = True
-                    yield job, _KILLED
-        for job in waiting:
-            yield job, _KILLED
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which lets the scans in hand finish
-    for name in _THREAD_VARIABLES:
-        os.environ[name] = "1"
+def _in_parallel(
+    folder: Path, jobs: Sequence[Job], workers: int, engine: Engine = "processes"
+) -> Iterator[tuple[Job, str | None]]:
+    """Store scans and yield each with the reason why it failed, or None."""
+    # Worker processes may have another working directory.
+    numbered = {number: (folder.absolute(), job) for number, job in enumerate(jobs)}
+    for number, reason in run_jobs(_store_one, numbered, workers=workers, crashed=lambda _: _KILLED, engine=engine):
+        yield jobs[number], reason

@@ -18,7 +18,7 @@ LAYERS: dict[int, set[str]] = {
     4: {"engine", "manifest"},
     3: {"methods", "formats", "phantoms", "evaluation"},
     2: {"objectives", "views", "encoders", "decoder", "heads", "teacher"},
-    1: {"errors", "settings", "setting_errors", "geometry", "randomness", "windows"},
+    1: {"errors", "settings", "setting_errors", "geometry", "randomness", "windows", "pool"},
 }
 # Within a layer a room may import only these.
 SIDEWAYS: set[tuple[str, str]] = {
@@ -33,6 +33,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("setting_errors", "errors"),
     ("geometry", "errors"),
     ("windows", "errors"),
+    ("pool", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
 NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder"}

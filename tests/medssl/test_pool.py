@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from medssl.manifest.pool import default_workers, run_jobs
+from medssl.pool import default_workers, run_jobs
 
 
 def square(number: int) -> int:
