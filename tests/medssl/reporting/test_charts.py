@@ -31,10 +31,14 @@ def test_values_that_are_not_finite_are_left_out():
     assert "inf" not in drawn.replace("info", "")
 
 
+def test_a_single_place_makes_no_curve():
+    assert line_chart([Series("a", [(300, 1.0)]), Series("b", [(300, 2.0)])], what="a") == ""
+
+
 def test_names_are_escaped():
     evil = "<script>alert(1)</script>"
     for text in (
-        line_chart([Series(evil, [(0, 1.0)]), Series("b", [(0, 2.0)])], what=evil),
+        line_chart([Series(evil, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 2.0)])], what=evil),
         scatter_chart([(0, 0, evil, evil), (1, 1, "b", "c")], what=evil, x_name="x", y_name="y"),
         interval_chart([Marks(evil, [(evil, 1.0, 0.5, 1.5, ())])], what=evil, x_name="n"),
     ):
