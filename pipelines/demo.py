@@ -32,9 +32,10 @@ class DemoSettings(Settings):
     dicom: int = Field(default=2, ge=0, description="How many of them come as DICOM series.")
     size: int = Field(default=48, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
     real_scans: int = Field(default=80, ge=6, description="How many scans of a real data set are taken.")
-    labels: int = Field(default=1, ge=1, description="Patients whose labels fine-tuning uses.")
-    pretrain_steps: int = Field(default=400, ge=1, description="Steps of pretraining.")
-    finetune_steps: int = Field(default=250, ge=1, description="Steps of each fine-tuning run.")
+    method: str = Field(default="voco", description="Pretraining method; the cheapest by default.")
+    labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
+    pretrain_steps: int = Field(default=900, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=400, ge=1, description="Steps of each fine-tuning run.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
@@ -86,7 +87,7 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     if dry_run:
         what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} made-up patients"
         console.say(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
-        console.done(None, f"medssl demo --out {out}")
+        console.done(None, f"medssl demo --out {out}" + (f" --data {real.parent}" if real else ""))
         return None
     scans = _real_scans(real, out / "scans", settings) if real else _made_up(out / "scans", settings)
     console.say(scans.said)
@@ -94,6 +95,7 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     return auto(
         scans.folder,
         out=out,
+        method=settings.method,
         labels=settings.labels,
         budget="minutes",
         overwrite=overwrite,

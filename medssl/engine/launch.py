@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -41,6 +42,7 @@ def launch(settings: TrainSettings) -> Fabric:
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
     many = devices * nodes > 1
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the settings say the precision already
     strategy = DDPStrategy(find_unused_parameters=settings.find_unused) if many else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
     fabric.launch()

@@ -61,7 +61,8 @@ def test_made_up_patients_are_used_and_called_so(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "No real data was named" in said
     assert "8 torsos as MR" in said
-    assert given["labels"] == 1
+    assert given["labels"] == 2
+    assert given["method"] == "voco"
     assert len(list((tmp_path / "d/scans/dicom").glob("*/*.dcm"))) == 2 * 24
     manifest = CliRunner().invoke(
         app, ["index", str(given["scans"]), "--out", str(tmp_path / "m.parquet"), "workers=1"]
