@@ -21,7 +21,7 @@ class FewLabelSettings(Settings):
 
     sizes: tuple[int, ...] = Field(default=(1, 2, 4, 8), description="Numbers of labelled patients.")
     draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
-    seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw.")
+    seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw; every draw has seeds of its own.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
     metric: Metric = Field(default="dice", description="Metric that is compared, the mean over structures.")
     recipe: str | None = Field(

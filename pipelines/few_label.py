@@ -26,9 +26,11 @@ from pipelines.scored_cases import Reference, Truth, read_reference, score_map
 if TYPE_CHECKING:
     from medssl.evaluation.overlap import LabelMap
 
-__all__ = ["FewLabelOutcome", "Trainer", "few_label"]
+__all__ = ["FewLabelOutcome", "Trainer", "few_label", "training_seed"]
 
 _WORK = "work"
+_SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
+_SEEDS_A_DRAW = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ def few_label(
         key=_digest(
             fine_tune.recipe,
             few.draw_seed,
+            _SEEDING,
             [(e.id, e.patient, e.file, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
             sorted(structures.items()),
             tolerance,
@@ -135,7 +138,7 @@ def few_label(
         chosen = set(labelled_patients(patients, cell.n, draw=cell.draw, seed=few.draw_seed))
         labelled = train.subset([e.id for e in train.entries if (e.patient or e.id) in chosen])
         work = out / _WORK / cell.arm / cell.file.stem
-        predict, finish = fine_tune(train=labelled, start=starts[cell.arm], seed=cell.seed, folder=work)
+        predict, finish = fine_tune(train=labelled, start=starts[cell.arm], seed=training_seed(cell), folder=work)
         rows = _score(predict, store.subset(list(test)), test, structures, tolerance)
         finish()
         return rows
@@ -268,6 +271,14 @@ def _arms(runs: Sequence[Path]) -> dict[str, str]:
             raise ConfigError(f"Two arms are called '{name}'. Rename a run's folder: arms are named after them.")
         arms[name] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     return arms
+
+
+def training_seed(cell: Cell) -> int:
+    """Return the seed of a cell's fine-tuning run: the same for every arm, another for every draw.
+
+    Fresh weights shared by all draws would be lucky or unlucky as a whole, and no interval over draws would show it.
+    """
+    return cell.draw * _SEEDS_A_DRAW + cell.seed
 
 
 def _digest(*parts: object) -> str:

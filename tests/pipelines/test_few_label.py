@@ -117,7 +117,7 @@ def test_every_arm_gets_the_same_patients_and_seeds(house):
     assert len(by_arm[None]) == 12
     patients = [f"patient{i:02d}" for i in range(6)]
     for seed, chosen in by_arm[None]:
-        assert seed in (0, 1)
+        assert seed in {1000 * draw + number for draw in range(3) for number in range(2)}
         drawn = [set(labelled_patients(patients, len(chosen), draw=d)) for d in range(3)]
         assert set(chosen) in drawn
 
@@ -184,7 +184,7 @@ def test_more_draws_and_arms_may_be_added(house):
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     class Fails(Pretended):
         def __call__(self, **arguments):
-            if arguments["seed"] == 1 and arguments["start"] is None:
+            if arguments["seed"] % 1000 == 1 and arguments["start"] is None:
                 raise RuntimeError("out of memory")
             return super().__call__(**arguments)
 
