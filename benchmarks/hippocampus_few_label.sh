@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# VoCo, masked reconstruction and both joined against scratch at n = 1, 2, 4, 8 labelled hippocampi.
+# Pretraining methods against scratch at n = 1, 2, 4, 8 labelled hippocampi, each with several pretraining seeds.
 #   MEDSSL_DATA=FOLDER bash benchmarks/hippocampus_few_label.sh OUT
 # Larger on a GPU: SIZE="" STEPS=20000 RECIPE=segmentation DRAWS=10 PRECISION=auto (presets without _small).
 # Every step is skipped when it is done, so the script goes on where it was stopped.
 set -euo pipefail
 out=${1:?usage: hippocampus_few_label.sh OUT}
-size=${SIZE-_small} steps=${STEPS:-3000} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
-precision=${PRECISION:-bf16-mixed} seed=${SEED:-0}
+size=${SIZE-_small} steps=${STEPS:-1500} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
+precision=${PRECISION:-32-true} seeds=${SEEDS:-0 1 2} methods=${METHODS:-voco voco_masked}
 mkdir -p "$out" && cd "$out"
 medssl index "${MEDSSL_DATA:?names the folder that holds hippocampus/}/hippocampus" --out hippocampus.parquet
 medssl cache hippocampus.parquet --out store
-for method in voco voco_masked masked; do
-  run=runs/$method
-  [ "$seed" = 0 ] || run=$run-seed$seed
-  [ -f "$run/card.json" ] && continue
-  resume=(); [ -d "$run" ] && resume=(--resume)
-  medssl pretrain "$method$size" --data store --out "$run" "${resume[@]}" \
-    train.steps="$steps" train.seed="$seed" train.precision="$precision" train.threads=1
+arms=()
+for seed in $seeds; do
+  for method in $methods; do
+    run=runs/$method-seed$seed
+    arms+=("$run")
+    [ -f "$run/card.json" ] && continue
+    resume=(); [ -d "$run" ] && resume=(--resume)
+    medssl pretrain "$method$size" --data store --out "$run" "${resume[@]}" \
+      train.steps="$steps" train.seed="$seed" train.precision="$precision" train.threads=1
+  done
 done
-suffix=; [ "$seed" = 0 ] || suffix=-seed$seed
-medssl evaluate "runs/voco$suffix" --against "runs/voco_masked$suffix" --against "runs/masked$suffix" --data store \
-  --protocol few-label --out few few_label.draws="$draws" few_label.sizes=[1,2,4,8] few_label.recipe="$recipe" \
+against=(); for run in "${arms[@]:1}"; do against+=(--against "$run"); done
+medssl evaluate "${arms[0]}" "${against[@]}" --data store --protocol few-label --out few \
+  few_label.draws="$draws" few_label.sizes=[1,2,4,8] few_label.recipe="$recipe" \
   few_label.finetune.train.precision="$precision" few_label.finetune.train.threads=1
-medssl report "runs/voco$suffix" "runs/voco_masked$suffix" "runs/masked$suffix" few --out report.html

@@ -13,6 +13,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.evaluation.curve import draw_few_label
 from medssl.evaluation.draws import labelled_patients
 from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells, run_cells
+from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, FewLabelSummary, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
@@ -205,6 +206,11 @@ def _report(
         heads, rows = comparison_rows(summary.comparisons)
         console.table("Against scratch, paired by patient, draw and seed (Wilcoxon, Holm over the table)", heads, rows,
                       key="comparisons")  # fmt: skip
+    pooled = pool_pretraining_runs(done, baseline=SCRATCH, metric=settings.few_label.metric, level=settings.level)
+    if pooled:
+        heads, rows = pooled_rows(pooled)
+        title = f"Against scratch, pretraining runs pooled [{percent} interval over runs, draws and patients]"
+        console.table(title, heads, rows, key="pooled")
     console.say(f"{summary.metric}: {DEFINITIONS[summary.metric]}")
     figure = draw_few_label(summary, out / "few_label.png")
     content = {
@@ -212,6 +218,7 @@ def _report(
         "definitions": DEFINITIONS,
         "settings": settings.model_dump(mode="json"),
         "summary": summary,
+        "pooled": pooled,
         "missing": [str(cell.file) for cell in missing],
         "failed": {str(cell.file): reason for cell, reason in failed.items()},
     }

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssl.evaluation.pooling import pooled_rows
 from medssl.evaluation.wording import comparison_rows, size_rows, structure_rows
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Overlays, Section, Table, Text
 from medssl.reporting.cases import Case, chosen_cases, draw_case
 from medssl.reporting.charts import Marks, interval_chart
-from medssl.reporting.findings import comparisons_of, sizes_of, structures_of
+from medssl.reporting.findings import comparisons_of, pooled_of, sizes_of, structures_of
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane
 from medssl.reporting.privacy import Cleaner
@@ -151,6 +152,10 @@ def _few_label(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
         heads, rows = comparison_rows(comparisons)
         told = "Paired by patient, draw and seed: Wilcoxon's signed-rank test, Holm's correction over the table"
         blocks.append(Table(*_filled(heads, rows), caption=told))
+    pooled = pooled_of(content.get("pooled") or ())
+    if pooled:
+        told = f"Against scratch, pretraining runs of a method pooled [{level} interval over runs, draws and patients]"
+        blocks.append(Table(*pooled_rows(pooled), caption=told))
     failed = content.get("failed") or {}
     if failed:
         lines = [(cell, clean.text(str(why))) for cell, why in failed.items()]

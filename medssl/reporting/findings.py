@@ -8,6 +8,7 @@ from typing import Any
 
 from medssl.evaluation.intervals import Interval
 from medssl.evaluation.paired import PairedComparison
+from medssl.evaluation.pooling import PooledComparison
 from medssl.evaluation.summary import ALL_STRUCTURES, Comparison, SizeSummary, StructureSummary
 from medssl.evaluation.wording import interval_text
 from medssl.reporting.material import Material, RunRecord
@@ -17,6 +18,7 @@ from medssl.reporting.words import (
     counted,
     name_of,
     percent,
+    pooled_sentence,
     stopping_sentence,
 )
 
@@ -25,6 +27,7 @@ __all__ = [
     "comparisons_of",
     "differing_settings",
     "headline",
+    "pooled_of",
     "sizes_of",
     "structures_of",
 ]
@@ -55,7 +58,11 @@ def headline(material: Material) -> Headline:
     beware: list[str] = []
     for folder, content in material.few_label:
         metric = str(content.get("summary", {}).get("metric", "dice"))
-        found += _by_arm(comparisons_of(content.get("summary", {}).get("comparisons", ())))
+        pooled = pooled_of(content.get("pooled") or ())
+        methods = list(dict.fromkeys(row.method for row in pooled))
+        found += [pooled_sentence([r for r in pooled if r.method == name], metric=metric) for name in methods]
+        single = comparisons_of(content.get("summary", {}).get("comparisons", ()))
+        found += _by_arm([one for one in single if one.arm.rpartition("-seed")[0] not in methods])
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({name_of(metric)}) are not done.")  # fmt: skip
@@ -112,6 +119,21 @@ def comparisons_of(rows: Sequence[Mapping[str, Any]]) -> list[Comparison]:
                 draw_means=tuple(_number(d) for d in row["result"]["draw_means"]),
             ),
             p_holm=_number(row["p_holm"]),
+        )
+        for row in rows
+    ]
+
+
+def pooled_of(rows: Sequence[Mapping[str, Any]]) -> list[PooledComparison]:
+    """Return comparisons over several pretraining runs as `evaluate` wrote them."""
+    return [
+        PooledComparison(
+            method=row["method"],
+            n=int(row["n"]),
+            mean=_interval(row["mean"]),
+            run_means=tuple(_number(m) for m in row["run_means"]),
+            better=int(row["better"]),
+            pairs=int(row["pairs"]),
         )
         for row in rows
     ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from medssl.evaluation.curve import METRIC_NAMES
+from medssl.evaluation.pooling import PooledComparison
 from medssl.evaluation.summary import Comparison
 
 __all__ = [
@@ -161,6 +162,40 @@ def comparison_sentences(found: Sequence[Comparison], *, change: str) -> tuple[s
         "inconclusive" if both else "better" if groups["better"] else "worse" if groups["worse"] else "inconclusive"
     )
     return verdict, _capital(sentence)
+
+
+def pooled_sentence(found: Sequence[PooledComparison], *, metric: str) -> tuple[str, str]:
+    """Say what a method brought over several pretraining runs of it; luck of a single run does not count.
+
+    Args:
+        found: The method at each number of labelled patients; at least one.
+        metric: The metric that the differences are of.
+
+    Returns:
+        The verdict: "better" or "worse" where an interval leaves 0 out and none says the contrary, else "inconclusive";
+        and a sentence with every difference and interval.
+    """
+    ordered = sorted(found, key=lambda one: one.n)
+    unit = " mm" if metric.endswith("_mm") else ""
+    digits, sign = (2, -1) if unit else (3, 1)
+    told = ", ".join(
+        f"{m.estimate:+.{digits}f}{unit} [{m.low:+.{digits}f}, {m.high:+.{digits}f}]" for m in (o.mean for o in ordered)
+    )
+    clear = {sign * np.sign(o.mean.low) for o in ordered if o.mean.low > 0 or o.mean.high < 0}
+    verdict = "better" if clear == {1} else "worse" if clear == {-1} else "inconclusive"
+    where = _listed([str(o.n) for o in ordered if o.mean.low > 0 or o.mean.high < 0])
+    first = ordered[0]
+    patients = (
+        "1 labelled patient"
+        if [o.n for o in ordered] == [1]
+        else (f"{_listed([str(o.n) for o in ordered])} labelled patients")
+    )
+    end = f"the interval leaves 0 out with {where}." if clear else "every interval holds 0."
+    return verdict, (
+        f"With {patients}, pretraining ({first.method}) changed {name_of(metric).removesuffix(' (mm)')} by {told} "
+        f"({percent(first.mean.level)} CI over {len(first.run_means)} pretraining runs, {first.mean.draws} draws and "
+        f"{counted(first.mean.cases, 'test patient')}): {end}"
+    )
 
 
 def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps: int | None = None) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.few_label import Cell, CellResult
+from medssl.evaluation.pooling import pool_pretraining_runs
 from medssl.evaluation.scoring import DEFINITIONS, score_case
 from medssl.evaluation.summary import as_json, summarise_few_label
 from medssl.formats.nifti import write_nifti
@@ -126,10 +127,10 @@ def cohort(tmp_path):
     return tmp_path
 
 
-def few_label(folder):
+def few_label(folder, arms=(("scratch", 2), ("masked", 1))):
     """Write few_label.json as ``evaluate`` does, from scored maps."""
     cells = []
-    for arm, shift in (("scratch", 2), ("masked", 1)):
+    for arm, shift in arms:
         for n in (1, 4):
             for draw in range(2):
                 rows = []
@@ -143,7 +144,9 @@ def few_label(folder):
                 )
     summary = summarise_few_label(cells, baseline="scratch")
     folder.mkdir(parents=True)
-    content = {"definitions": DEFINITIONS, "settings": {"level": 0.95}, "summary": summary, "missing": [], "failed": {}}
+    pooled = pool_pretraining_runs(cells, baseline="scratch")
+    content = {"definitions": DEFINITIONS, "settings": {"level": 0.95}, "summary": summary, "pooled": pooled,
+               "missing": [], "failed": {}}  # fmt: skip
     (folder / "few_label.json").write_text(json.dumps(as_json(content)))
     return summary
 
@@ -244,6 +247,15 @@ def test_the_headline_of_a_few_label_comparison(cohort):
     for comparison in summary.comparisons:
         mean = comparison.result.mean
         assert f"{mean.estimate:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]" in sentence
+
+
+def test_several_pretraining_runs_are_told_as_one(cohort):
+    few_label(cohort / "few", arms=(("scratch", 2), ("masked-seed0", 1), ("masked-seed1", 1)))
+    result = report(cohort / "few", out=cohort / "few.html")
+    (sentence,) = result.headline
+    assert sentence.startswith("With 1 and 4 labelled patients, pretraining (masked) changed Dice by +")
+    assert "over 2 pretraining runs, 2 draws" in sentence
+    assert "pretraining runs of a method pooled" in (cohort / "few.html").read_text()
 
 
 def test_other_differences_of_the_runs_are_said(cohort, capsys):
