@@ -270,7 +270,7 @@ class _Chain:
         return recipe
 
     def _write_decisions(self, recipe: Recipe) -> None:
-        from medssl.formats.files import written_aside
+        from medssl.writing import written_aside
 
         self._show_decisions("What was decided, and why")
         content = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medssl.errors import MedSSLError
-from medssl.formats.files import written_aside
+from medssl.writing import written_aside
 from pipelines import console
 
 __all__ = ["Stagehand", "Stages", "key_of"]

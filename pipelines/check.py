@@ -54,10 +54,10 @@ def check(
         ConfigError: A setting is wrong.
         ManifestError: The manifest cannot be read.
     """
-    from medssl.formats.files import written_aside
     from medssl.manifest.check import SEVERITIES, check_manifest
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
+    from medssl.writing import written_aside
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)

@@ -160,7 +160,7 @@ def _real_scans(source: Path, folder: Path, settings: DemoSettings) -> _Scans:
     """Lay out a part of a real data set, as links to its files (copies where links are not allowed)."""
     import json
 
-    from medssl.formats.files import written_aside
+    from medssl.writing import written_aside
 
     described = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
     training = sorted(described["training"], key=lambda row: str(row["image"]))[: settings.real_scans]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,6 +15,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
 from medssl.settings import Settings, resolve
 from medssl.store.read import Store
+from medssl.writing import written_aside
 from pipelines import console
 
 __all__ = ["EmbedSettings", "embed"]
@@ -144,8 +144,6 @@ def _window(settings: EmbedSettings, run: Path, multiple: Triple) -> Triple:
 
 def _write(table: FeatureTable, path: Path) -> None:
     """Write the table aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
     columns = {
         "id": list(table.ids),
         "patient": list(table.patients),
@@ -153,12 +151,12 @@ def _write(table: FeatureTable, path: Path) -> None:
         "modality": list(table.modalities),
         "windows": list(table.windows),
     }
-    if path.suffix == ".npz":
-        arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
-        np.savez(aside, vectors=table.vectors, **arrays)
-    else:
-        import polars
+    with written_aside(path) as aside:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+            np.savez(aside, vectors=table.vectors, **arrays)
+        else:
+            import polars
 
-        series = polars.Series("vector", table.vectors.tolist(), dtype=polars.List(polars.Float32))
-        polars.DataFrame(columns).with_columns(series).write_parquet(aside)
-    aside.replace(path)
+            series = polars.Series("vector", table.vectors.tolist(), dtype=polars.List(polars.Float32))
+            polars.DataFrame(columns).with_columns(series).write_parquet(aside)

@@ -12,8 +12,8 @@ from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
 from medssl.evaluation.wording import comparison_rows, structure_rows
-from medssl.formats.files import written_aside
 from medssl.settings import resolve
+from medssl.writing import written_aside
 from pipelines import console
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions

@@ -129,7 +129,7 @@ def _is_there(final: Path, card: Card) -> bool:
 
 def _mark(final: Path, card: Card, address: Address) -> None:
     """Note in the folder what it is; the licence asks for this, and the next run skips it."""
-    from medssl.formats.files import written_aside
+    from medssl.writing import written_aside
 
     facts = {
         "title": card.title,

@@ -17,9 +17,9 @@ from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, FewLabelSummary, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
-from medssl.formats.files import written_aside
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
+from medssl.writing import written_aside
 from pipelines import console
 from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import Reference, Truth, read_reference, score_map

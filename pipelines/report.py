@@ -70,9 +70,9 @@ def report(
         ConfigError: A setting is wrong, or ``out`` would replace a file that is no page.
         DataError: A path is not there, or is nothing that a report is made of.
     """
-    from medssl.formats.files import written_aside
     from medssl.reporting.material import gather
     from medssl.reporting.page import build_page
+    from medssl.writing import written_aside
 
     settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings
     page_path = _page_path(Path(out))

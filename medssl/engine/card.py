@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.checkpoint import save_tensors
 from medssl.errors import CheckpointError
 from medssl.settings import Settings
+from medssl.writing import written_aside
 
 __all__ = ["Card", "load_card", "load_encoder", "load_weights", "save_encoder"]
 
@@ -84,9 +84,8 @@ def save_encoder(
         save_tensors(module.state_dict(), path, {"medssl": __version__})
         written.append(path)
     named = card.model_copy(update={"weights": [path.name for path in written]})
-    aside = folder / f".card.json.{os.getpid()}"
-    aside.write_text(json.dumps(named.model_dump(mode="json"), indent=1) + "\n")
-    aside.replace(folder / "card.json")
+    with written_aside(folder / "card.json") as aside:
+        aside.write_text(json.dumps(named.model_dump(mode="json"), indent=1) + "\n")
     return [*written, folder / "card.json"]
 
 

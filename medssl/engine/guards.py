@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from medssl.engine.meters import Report
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import MedSSLError
 from medssl.windows import WindowBatch
+from medssl.writing import written_aside
 
 __all__ = ["CollapseWatch", "NonFiniteLossError", "StarvationWatch", "save_batch"]
 
@@ -38,9 +38,8 @@ class NonFiniteLossError(MedSSLError):
 def save_batch(batch: WindowBatch, scans: Sequence[str], path: Path) -> Path:
     """Write a batch and the ids of its scans, for a look at what broke a step; load with ``weights_only=True``."""
     content = {f.name: v.cpu() for f in fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save({**content, "scans": list(scans)}, aside)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        torch.save({**content, "scans": list(scans)}, aside)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from medssl.writing import written_aside
 
 __all__ = ["draw_progress", "draw_views"]
 
@@ -107,6 +107,5 @@ def _label(name: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the figure without pyplot, which would keep global state and may want a display."""
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    figure.savefig(aside, dpi=120)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        figure.savefig(aside, format="png", dpi=120)

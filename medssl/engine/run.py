@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medssl.errors import CheckpointError, ConfigError
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
+from medssl.writing import written_aside
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -104,9 +105,8 @@ class Run:
     def write_text(self, name: str, text: str) -> None:
         """Write a small file, aside and renamed."""
         if self.writes:
-            aside = self.folder / f".{name}.{os.getpid()}"
-            aside.write_text(text)
-            aside.replace(self.folder / name)
+            with written_aside(self.folder / name) as aside:
+                aside.write_text(text)
 
     def log(self, text: str) -> None:
         """Add a line with the time to log.txt."""

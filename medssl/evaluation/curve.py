@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from medssl.evaluation.summary import FewLabelSummary
+from medssl.writing import written_aside
 
 __all__ = ["METRIC_NAMES", "draw_few_label"]
 
@@ -78,8 +78,6 @@ def draw_few_label(summary: FewLabelSummary, path: Path) -> Path:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color="#e5e5e5")
         panel.set_axisbelow(True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(aside, format="png")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        figure.savefig(aside, format="png")
     return path

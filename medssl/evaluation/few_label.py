@@ -8,7 +8,6 @@ draws, seeds, recipe and budget, so cells pair up; subsets are nested in a draw 
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.scoring import StructureScore
+from medssl.writing import written_aside
 
 __all__ = ["SCRATCH", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
 
@@ -187,10 +187,8 @@ def _write_cell(path: Path, result: CellResult) -> None:
         "seconds": result.seconds,
         "scores": [_finite(score.row()) for score in result.scores],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _read_cell(path: Path, *, expected_key: str) -> CellResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.contract import Encoder
 from medssl.errors import DataError
+from medssl.writing import written_aside
 
 __all__ = ["Exportable", "example_input", "stirred", "write_json", "write_text"]
 
@@ -111,10 +111,8 @@ def stirred(network: nn.Module, *, seed: int = 0) -> nn.Module:
 
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` aside and rename it to ``path``, making the folder; return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
     return path
 
 

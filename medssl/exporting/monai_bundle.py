@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from medssl import __version__
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
+from medssl.writing import written_aside
 
 __all__ = ["Bundle", "export_monai_bundle"]
 
@@ -281,8 +281,6 @@ def _compare(model: Exportable, config: Path, folder: Path) -> tuple[float, floa
 
 def _save(state: dict[str, Tensor], path: Path) -> Path:
     """Write a state dict aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(state, aside)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        torch.save(state, aside)
     return path

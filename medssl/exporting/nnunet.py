@@ -5,7 +5,6 @@ Written for and tested with nnunetv2 2.7.0 and dynamic_network_architectures 0.4
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, write_json, write_text
 from medssl.exporting.nnunet_names import architecture, segmenter_to_nnunet
+from medssl.writing import written_aside
 
 __all__ = ["NNUNET_VERSION", "export_pretrained_weights", "export_trained_model", "plan_architecture"]
 
@@ -226,8 +226,6 @@ def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _save(checkpoint: Mapping[str, Any], path: Path) -> Path:
     """Write ``checkpoint`` aside and rename it to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(dict(checkpoint), aside)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        torch.save(dict(checkpoint), aside)
     return path

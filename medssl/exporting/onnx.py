@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
+from medssl.writing import written_aside
 
 __all__ = ["OPSET", "OnnxReport", "export_onnx", "run_onnx"]
 
@@ -92,19 +92,17 @@ def export_onnx(
     device = next(model.network.parameters()).device
     model.network.eval().to("cpu")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{os.getpid()}.{path.name}")
         program = _program(wrapped, model, dynamic_size=dynamic_size, opset=opset)
-        program.save(str(aside), external_data=False)
         shapes = [model.window, _larger(model)] if dynamic_size else [model.window]
-        difference, greatest, checked = _compare(wrapped, aside, model, shapes)
-        if not difference <= tolerance * max(greatest, 1.0):
-            aside.unlink()
-            raise DataError(
-                f"The ONNX export of '{model.name}' differs from torch by {difference:.2g} (greatest output "
-                f"{greatest:.2g}; allowed {tolerance:g} of it), so it was not kept. Raise 'tolerance' if that will do."
-            )
-        aside.replace(path)
+        with written_aside(path) as aside:
+            program.save(str(aside), external_data=False)
+            difference, greatest, checked = _compare(wrapped, aside, model, shapes)
+            if not difference <= tolerance * max(greatest, 1.0):
+                raise DataError(
+                    f"The ONNX export of '{model.name}' differs from torch by {difference:.2g} (greatest output "
+                    f"{greatest:.2g}; allowed {tolerance:g} of it), so it was not kept. "
+                    "Raise 'tolerance' if that will do."
+                )
     finally:
         model.network.to(device).train(training)
     axes: list[int | str] = ["batch", model.encoder.in_channels, *(("z", "y", "x") if dynamic_size else model.window)]

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import FormatError
-from medssl.formats.files import first_bytes, written_aside
+from medssl.formats.files import first_bytes
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.writing import written_aside
 
 __all__ = ["read", "read_header", "write_npz"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import geometry
-from medssl.formats.files import written_aside
+from medssl.writing import written_aside
 
 __all__ = ["write_multiframe", "write_series"]
 

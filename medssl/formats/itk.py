@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
-from medssl.formats.files import first_bytes, written_aside
+from medssl.formats.files import first_bytes
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.writing import written_aside
 
 __all__ = ["read", "read_header", "write_itk"]
 

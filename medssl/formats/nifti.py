@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import FormatError
-from medssl.formats.files import first_bytes, looks_like_text, written_aside
+from medssl.formats.files import first_bytes, looks_like_text
 from medssl.formats.rescale import apply_rescale, rescaled_dtype
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.writing import written_aside
 
 __all__ = ["read", "read_header", "write_nifti"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from medssl.errors import ManifestError, did_you_mean
-from medssl.formats.files import written_aside
+from medssl.writing import written_aside
 
 __all__ = ["COLUMNS", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
 

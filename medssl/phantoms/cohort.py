@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import ConfigError
-from medssl.formats.files import written_aside
 from medssl.formats.nifti import write_nifti
 from medssl.phantoms.anatomy import CLASSES, Modality, phantom
+from medssl.writing import written_aside
 
 __all__ = ["Cohort", "write_cohort"]
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import MedSSLError
-from medssl.formats.files import written_aside
 from medssl.formats.scan import Scan
 from medssl.reduction.candidates import RADIUS, Candidate, candidates, search_recall
 from medssl.reduction.fingerprint import Target, read_target, targets_of
@@ -23,6 +22,7 @@ from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Verdict, verify
+from medssl.writing import written_aside
 
 __all__ = ["Found", "Match", "find_copies", "find_duplicates", "find_duplicates_to_remove", "groups_of", "write_pairs"]
 

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import CacheError
-from medssl.formats.files import written_aside
 from medssl.manifest.describe import size_and_time
 from medssl.pool import run_jobs
 from medssl.reduction import hashes
 from medssl.reduction.fingerprint import VERSION, Failure, Fingerprint, Target, fingerprint
+from medssl.writing import written_aside
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.source_grid import to_source_grid
+from medssl.writing import written_aside
 
 __all__ = ["InferenceSettings", "Prediction", "dice_of_store", "predict_store", "prediction_file", "probabilities_of"]
 
@@ -236,9 +236,8 @@ def _write(path: Path, probabilities: Tensor, entry: Entry, numbers: Any, listin
     classes = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine)
     write_nifti(path, numbers[classes], np.asarray(entry.source_affine, dtype=np.float64))
     cases = {**_listed(listing, made_with), entry.id: path.name}
-    aside = listing.with_name(f".{listing.name}.{os.getpid()}")
-    aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
-    aside.replace(listing)
+    with written_aside(listing) as aside:
+        aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
 
 
 def _listed(listing: Path, made_with: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ LAYERS: dict[int, set[str]] = {
     4: {"engine", "manifest"},
     3: {"methods", "formats", "phantoms", "evaluation"},
     2: {"objectives", "views", "encoders", "decoder", "heads", "teacher"},
-    1: {"errors", "settings", "setting_errors", "geometry", "randomness", "windows", "pool"},
+    1: {"errors", "settings", "setting_errors", "geometry", "randomness", "windows", "pool", "writing"},
 }
 # Within a layer a room may import only these.
 SIDEWAYS: set[tuple[str, str]] = {
