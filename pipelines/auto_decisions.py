@@ -57,7 +57,7 @@ class Machine:
 
     Attributes:
         gpu: Name of the GPU that is used, "" for none.
-        amx: Whether the CPU multiplies bfloat16 matrices in hardware.
+        amx: Whether the CPU multiplies bfloat16 matrices in hardware, and rightly.
         cores: Processors that this process may use.
     """
 
@@ -70,10 +70,12 @@ class Machine:
         """Look at this machine."""
         import torch
 
+        from medssl.engine.precision import wrong_bf16_convolutions
+
         gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         try:
-            amx = "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+            amx = "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") and not wrong_bf16_convolutions()
         except OSError:
             amx = False  # not Linux: plain float32 is never wrong
         return cls(gpu=gpu, amx=amx, cores=cores)

@@ -67,6 +67,7 @@ def doctor(folder: Path | None = None) -> list[Finding]:
         _pairing,
         _gpu,
         _processors,
+        _bfloat16,
         _open3d,
         lambda: _disk(place),
         _window_reads,
@@ -169,6 +170,18 @@ def _processors() -> Iterator[Finding]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found += f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB memory"
     yield Finding("Processors", found)
+
+
+def _bfloat16() -> Iterator[Finding]:
+    try:
+        from medssl.engine.precision import wrong_bf16_convolutions
+
+        fault = wrong_bf16_convolutions()
+    except Exception as error:  # a damaged install fails in several ways; another finding says so
+        yield Finding("bf16 on the CPU", f"not tried: {error}")
+        return
+    hint = "keep train.precision at auto or 32-true; GPUs are not concerned" if fault else ""
+    yield Finding("bf16 on the CPU", fault or "convolutions agree with float32", hint)
 
 
 def _open3d() -> Iterator[Finding]:

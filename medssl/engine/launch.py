@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
+from medssl.engine.precision import choose_precision
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError, MedSSLError
 
@@ -28,7 +29,7 @@ def launch(settings: TrainSettings) -> Fabric:
     """Return Fabric with its processes started: those of torchrun or SLURM where these run, else ``devices``.
 
     Raises:
-        ConfigError: More GPUs are asked for than there are.
+        ConfigError: More GPUs are asked for than there are, or bfloat16 on a CPU that computes it wrongly.
     """
     accelerator = settings.accelerator
     if accelerator == "auto":
@@ -38,9 +39,7 @@ def launch(settings: TrainSettings) -> Fabric:
     devices = wanted if isinstance(wanted, int) else max(count, 1) if accelerator == "cuda" else 1
     if accelerator == "cuda" and devices > count:
         raise ConfigError(f"train.devices is {devices}, and this machine has {count} GPUs. Try train.accelerator=cpu.")
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    precision = choose_precision(settings.precision, accelerator)
     many = devices * nodes > 1
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the settings say the precision already
     strategy = DDPStrategy(find_unused_parameters=settings.find_unused) if many else "auto"

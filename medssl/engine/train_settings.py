@@ -35,7 +35,8 @@ class TrainSettings(Settings):
         clip: Largest gradient norm; None clips nothing.
         accumulate: Parts into which each rank's batch is cut, one forward and backward after another, to save memory.
             An objective that compares items of a batch then compares within a part.
-        precision: "auto" is bf16-mixed on GPUs that have it, else 32-true.
+        precision: "auto" is bf16-mixed on GPUs that have it, else 32-true. bf16-mixed on a CPU whose convolutions in
+            bfloat16 are wrong is refused; `medssl doctor` says whether they are.
         accelerator: "auto", "cpu" or "cuda" (Fabric's names).
         devices: Processes on this machine; "auto" takes every GPU, or one process on a CPU. torchrun decides alone.
         nodes: Machines; torchrun and SLURM decide alone.
