@@ -12,8 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = (
-    "auto", "cache", "check", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune", "index",
-    "load", "pretrain", "report",
+    "auto", "cache", "check", "check_split", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune",
+    "index", "load", "pretrain", "query", "reduce", "report",
 )  # fmt: skip
 __all__ = ["__version__", *_VERBS]
 

@@ -73,7 +73,9 @@ def check(
     counts = {severity: result.count(severity) for severity in SEVERITIES}
     console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
     following = (
-        f"medssl cache {file} --out store" if result.ok else f"medssl index {source.root or 'SCANS'} --out {file}"
+        f"medssl reduce {file} --out {file.with_name('kept.parquet')}"
+        if result.ok
+        else f"medssl index {source.root or 'SCANS'} --out {file}"
     )
     if dry_run:
         console.done(None, f"medssl check {file}", ok=result.ok, counts=counts)

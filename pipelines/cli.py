@@ -9,7 +9,14 @@ import typer
 from typer.models import ArgumentInfo
 
 from medssl import __version__
-from pipelines import commands_chains, commands_data, commands_looking, commands_results, commands_training
+from pipelines import (
+    commands_chains,
+    commands_data,
+    commands_looking,
+    commands_reduction,
+    commands_results,
+    commands_training,
+)
 from pipelines.options import EXIT_INTERRUPTED
 
 __all__ = ["app", "main", "surface"]
@@ -44,6 +51,7 @@ def _root(
 
 commands_chains.add_to(app)
 commands_data.add_to(app)
+commands_reduction.add_to(app)
 commands_training.add_to(app)
 commands_results.add_to(app)
 commands_looking.add_to(app)

@@ -52,6 +52,24 @@ VERBS: dict[str, Verb] = {
         settings="CheckSettings",
         summary="Look for damage, copies, leaks, odd geometry and bad labels.",
     ),
+    "reduce": Verb(
+        module="pipelines.reduce",
+        function="reduce",
+        settings="ReduceSettings",
+        summary="Mark copies, and choose which scans to train on.",
+    ),
+    "check-split": Verb(
+        module="pipelines.check_split",
+        function="check_split",
+        settings="CheckSplitSettings",
+        summary="See whether train and test share a patient or an image.",
+    ),
+    "query": Verb(
+        module="pipelines.query",
+        function="query",
+        settings="QuerySettings",
+        summary="Ask whether a scan, or a copy of it, is in an index.",
+    ),
     "cache": Verb(
         module="pipelines.cache",
         function="cache",

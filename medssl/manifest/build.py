@@ -11,7 +11,7 @@ from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.describe import describe, size_and_time
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
-from medssl.manifest.schema import COLUMNS, Manifest, manifest_of_rows
+from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
 from medssl.manifest.walk import find_scans
@@ -87,7 +87,8 @@ def build_manifest(
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
         if row is not None and _unchanged(source, row, depth):
-            kept[place] = {name: row[name] for name in COLUMNS}
+            # What a reduction said held for the scans of that time, and is said anew.
+            kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED}
     fresh = [place for place in range(len(sources)) if place not in kept]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:

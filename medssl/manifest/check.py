@@ -138,7 +138,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
         look_at_files: Whether to see if files are still there and unchanged.
     """
     rows = list(manifest.rows())
-    good = [row for row in rows if row["error"] is None]
+    good = [row for row in rows if row["error"] is None and row["keep"]]
     findings: list[Finding] = []
     for row in rows:
         findings += _unreadable(row)
@@ -152,6 +152,9 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     for rule_of_all in (_copies, _split_patients, _whole):
         findings += rule_of_all(good)
     findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
+    left_out = sum(not row["keep"] for row in rows)
+    if left_out:
+        findings.append(_of_all("info", "left-out", f"{left_out} scans are left out by medssl reduce", "Nothing."))
     seen = {value for row in good for value in row["label_values"] or ()}
     for value, name in manifest.classes.items():
         if seen and value not in seen:

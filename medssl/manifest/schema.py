@@ -19,7 +19,7 @@ import polars as pl
 from medssl.errors import ManifestError, did_you_mean
 from medssl.writing import written_aside
 
-__all__ = ["COLUMNS", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
+__all__ = ["COLUMNS", "REDUCED", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
 
 _WORDS, _NUMBERS, _COUNTS = pl.List(pl.String), pl.List(pl.Float64), pl.List(pl.Int64)
 
@@ -60,10 +60,20 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "notes": _WORDS,  # what the reader noticed, in sentences
     "fields": pl.String,  # JSON: header values that may be kept, and what the header itself said of modality and units
     "error": pl.String,  # why the scan cannot be read; null where it can
+    # What `medssl reduce` says; a manifest that was not reduced keeps every scan.
+    "keep": pl.Boolean,  # false: left out of the store and of training
+    "group": pl.String,  # equal for scans that must lie on one side of a split
+    "level": pl.String,  # what it is to the scan that stands for it, such as "same image"
+    "reason": pl.String,  # why it is kept or left out, in words
+    "distance": pl.Float64,  # to the scan that stands for it, as the strategy measures it
+    "score": pl.Float64,  # how well the two agree, 1 for equal arrays; null where nobody looked
+    "representative": pl.String,  # id of the scan that stands for it; its own where it stands for itself
 }
+REDUCED = ("keep", "group", "level", "reason", "distance", "score", "representative")
 SPLITS = ("train", "val", "test", "")
 _REQUIRED = ("id", "path")
-_DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1}
+_DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1,
+                             "keep": True}  # fmt: skip
 _META_KEY = "medssl"
 _VERSION = 1
 
@@ -95,12 +105,17 @@ class Manifest:
         return self.frame.iter_rows(named=True)
 
     def usable(self) -> Manifest:
-        """Return the rows that can be read."""
-        return self.with_frame(self.frame.filter(pl.col("error").is_null()))
+        """Return the rows that can be read and that `medssl reduce`, where it ran, keeps."""
+        return self.with_frame(self.frame.filter(pl.col("error").is_null() & pl.col("keep")))
+
+    def kept(self) -> Manifest:
+        """Return the rows that `medssl reduce` keeps, unreadable ones included; all of a manifest that it never saw."""
+        return self.with_frame(self.frame.filter(pl.col("keep")))
 
     def labelled(self) -> Manifest:
-        """Return the readable rows that have a label."""
-        return self.with_frame(self.frame.filter(pl.col("error").is_null() & pl.col("label_path").is_not_null()))
+        """Return the usable rows that have a label."""
+        usable = self.usable()
+        return usable.with_frame(usable.frame.filter(pl.col("label_path").is_not_null()))
 
     def of_split(self, *names: str) -> Manifest:
         """Return the rows of one split or of several.
@@ -132,8 +147,9 @@ class Manifest:
         return replace(self, frame=frame)
 
     def summary(self) -> dict[str, Any]:
-        """Return counts: scans, patients, labelled, unreadable, set aside, and scans by modality and by split."""
+        """Return counts: scans, patients, labelled, left out, unreadable, set aside, scans by modality and by split."""
         good = self.usable().frame
+        readable = self.frame.filter(pl.col("error").is_null()).height
         aside = self.frame.filter(pl.col("error").is_not_null() & pl.col("flags").list.contains("set-aside")).height
 
         def counted(column: str) -> dict[str, int]:
@@ -144,7 +160,8 @@ class Manifest:
             "scans": good.height,
             "patients": good["patient"].n_unique() if good.height else 0,
             "labelled": int(good["label_path"].is_not_null().sum()),
-            "unreadable": self.frame.height - good.height - aside,
+            "left_out": readable - good.height,
+            "unreadable": self.frame.height - readable - aside,
             "set_aside": aside,
             "modalities": counted("modality"),
             "splits": counted("split"),
@@ -154,6 +171,7 @@ class Manifest:
         """Say what the manifest holds, in one line and a small table."""
         s = self.summary()
         head = f"Manifest: {s['scans']} scans of {s['patients']} patients, {s['labelled']} labelled"
+        head += f", {s['left_out']} left out" if s["left_out"] else ""
         head += f", {s['unreadable']} unreadable" if s["unreadable"] else ""
         if s["modalities"]:
             head += "; " + ", ".join(f"{n} {name}" for name, n in s["modalities"].items())
@@ -298,7 +316,7 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with every column, in order and of its type, and defaults where there was nothing."""
     try:
         columns = [
-            frame[name].cast(dtype) if name in frame.columns else pl.Series(name, [None] * frame.height, dtype=dtype)
+            _cast(frame[name], dtype) if name in frame.columns else pl.Series(name, [None] * frame.height, dtype=dtype)
             for name, dtype in COLUMNS.items()
         ]
     except pl.exceptions.PolarsError as error:
@@ -313,6 +331,12 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     # A scan that nobody names belongs to a patient of its own: never two strangers in one.
     unnamed = pl.col("patient").is_null() | (pl.col("patient") == "")
     return whole.with_columns(patient=pl.when(unnamed).then(pl.col("id")).otherwise(pl.col("patient")))
+
+
+def _cast(column: pl.Series, dtype: pl.DataType | type[pl.DataType]) -> pl.Series:
+    if dtype == pl.Boolean and column.dtype == pl.String:
+        return column.str.to_lowercase().replace_strict({"true": True, "false": False, "1": True, "0": False})
+    return column.cast(dtype)
 
 
 def _validate(frame: pl.DataFrame, where: str) -> None:

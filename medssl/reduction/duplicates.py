@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medssl.errors import MedSSLError
-from medssl.formats.scan import Scan
+from medssl.pool import Engine
 from medssl.reduction.candidates import RADIUS, Candidate, candidates, search_recall
-from medssl.reduction.fingerprint import Target, read_target, targets_of
+from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
+from medssl.reduction.looks import JOURNAL, Pair, look_at
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Verdict, verify
 from medssl.writing import written_aside
 
 __all__ = ["Found", "Match", "find_copies", "find_duplicates", "find_duplicates_to_remove", "groups_of", "write_pairs"]
-
-_SCANS_IN_MEMORY = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +63,15 @@ class Found:
 
 def find_copies(
     index: Index,
-    targets: dict[str, Target],
+    targets: Mapping[str, Target],
     *,
     radius: int = RADIUS,
     turned: bool = True,
-    patients: dict[str, str] | None = None,
+    patients: Mapping[str, str] | None = None,
+    worth: Mapping[str, float] | None = None,
+    journal: Path | None = None,
+    workers: int = 1,
+    engine: Engine = "processes",
     progress: Callable[[int, int], None] | None = None,
 ) -> Found:
     """Look at every candidate pair of an index.
@@ -80,36 +82,77 @@ def find_copies(
         radius: Differing bits of 511 up to which hashes propose a pair.
         turned: Propose flipped, swapped and negated copies as well.
         patients: id -> patient; scans of one patient are told as such where they are no copies.
+        worth: id -> what it is worth keeping for; by default its voxels.
+        journal: File of verdicts, so that a killed run looks at no pair twice.
+        workers: Processes that look.
+        engine: Where they run, see `medssl.pool.run_jobs`.
         progress: Called with (pairs done, pairs in all).
     """
     proposed = candidates(index, radius=radius, turned=turned)
     owner = patients or {}
-    failures = {one.id: one.reason for one in index.failures}
-    cache: dict[str, Scan] = {}
-    matches = []
-    for done, one in enumerate(proposed, 1):
+    pairs = []
+    for one in proposed:
         first, second = index.fingerprints[one.first], index.fingerprints[one.second]
-        same_patient = first.id in owner and owner[first.id] == owner.get(second.id)
-        scans = None
-        if first.file_hash != second.file_hash and first.content_hash != second.content_hash:
-            scans = _both(targets[first.id], targets[second.id], cache, failures)
-        verdict = verify(first, second, scans, variant=one.variant, same_patient=same_patient)
-        matches.append(Match(first=first.id, second=second.id, candidate=one, verdict=verdict))
-        if progress:
-            progress(done, len(proposed))
+        pairs.append(
+            Pair(
+                first=first,
+                second=second,
+                targets=(targets[first.id], targets[second.id]),
+                variant=one.variant,
+                same_patient=first.id in owner and owner[first.id] == owner.get(second.id),
+            )
+        )
+    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
+    matches = [
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=verdict)
+        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
+    ]
+    matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
     matches.sort(key=lambda match: (match.first, match.second))
-    return Found(tuple(matches), groups_of(index, matches), failures, search_recall(index, radius=radius))
+    failures = {one.id: one.reason for one in index.failures} | unread
+    groups = groups_of(index, matches, worth=worth)
+    return Found(tuple(matches), groups, failures, search_recall(index, radius=radius))
 
 
-def groups_of(index: Index, matches: list[Match]) -> Groups:
-    """Return who stands for whom among copies; 1 - score is the distance, and more voxels go before fewer."""
+def groups_of(index: Index, matches: Sequence[Match], *, worth: Mapping[str, float] | None = None) -> Groups:
+    """Return who stands for whom among copies; 1 - score is the distance.
+
+    Args:
+        index: Fingerprints.
+        matches: Pairs that were looked at.
+        worth: id -> what it is worth keeping for; by default its voxels, so that more go before fewer.
+    """
     place = {name: number for number, name in enumerate(index.ids)}
     copies = [match for match in matches if match.verdict.level.is_copy]
     first = np.array([place[match.first] for match in copies], dtype=np.int64)
     second = np.array([place[match.second] for match in copies], dtype=np.int64)
     distance = np.array([1.0 - match.verdict.agreement.score for match in copies], dtype=np.float64)
-    worth = [float(np.prod(one.shape)) for one in index.fingerprints]
-    return lead(index.ids, Pairs(first, second, distance), worth=worth)
+    return lead(index.ids, Pairs(first, second, distance), worth=_values(index, worth))
+
+
+def _values(index: Index, worth: Mapping[str, float] | None) -> list[float]:
+    return [float(np.prod(one.shape)) if worth is None else worth[one.id] for one in index.fingerprints]
+
+
+def _equal_to_best(index: Index, worth: Sequence[float], known: set[tuple[str, str]]) -> Iterator[Match]:
+    """Yield a match of each scan with the one worth most among those with equal files or arrays.
+
+    `candidates` proposes each with the first only, which need not be the one that is kept.
+    """
+    for how in ("file", "array"):
+        clusters: dict[str, list[int]] = {}
+        for number, one in enumerate(index.fingerprints):
+            clusters.setdefault(one.file_hash if how == "file" else one.content_hash, []).append(number)
+        for members in clusters.values():
+            best = max(members, key=lambda number: (worth[number], -number))
+            for number in members:
+                low, high = sorted((best, number))
+                one, two = index.fingerprints[low], index.fingerprints[high]
+                if low == high or (one.id, two.id) in known:
+                    continue
+                known.add((one.id, two.id))
+                proposed = Candidate(first=low, second=high, distance=0.0, how=how)
+                yield Match(first=one.id, second=two.id, candidate=proposed, verdict=verify(one, two))
 
 
 def find_duplicates(
@@ -196,25 +239,10 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
     index = read_index(work_dir)
     by_id = {target.id: target for target in targets}
     # A scan without a patient's name stands under its own id, and so is nobody else's.
-    return find_copies(index, by_id, radius=radius, turned=turned, patients={row["id"]: row["patient"] for row in rows})
-
-
-def _both(first: Target, second: Target, cache: dict[str, Scan], failures: dict[str, str]) -> tuple[Scan, Scan] | None:
-    """Read both scans, or take them from the few that are in memory; None where one has gone bad since its pass."""
-    scans = []
-    for target in (first, second):
-        if target.id not in cache:
-            try:
-                scan = read_target(target)
-            except (MedSSLError, OSError) as error:
-                failures[target.id] = str(error)
-                return None
-            if len(cache) >= _SCANS_IN_MEMORY:
-                oldest = next(name for name in cache if name != first.id)
-                del cache[oldest]
-            cache[target.id] = scan
-        scans.append(cache[target.id])
-    return scans[0], scans[1]
+    patients = {row["id"]: row["patient"] for row in rows}
+    return find_copies(
+        index, by_id, radius=radius, turned=turned, patients=patients, journal=work_dir / JOURNAL, workers=workers
+    )
 
 
 def _write_json(result: Any, outfile: str | Path | None) -> None:

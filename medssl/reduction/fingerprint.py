@@ -6,7 +6,7 @@ Imports neither polars nor torch: this is what worker processes run.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,7 +231,7 @@ def _middle(length: int, most: int = 128) -> slice:
     return slice(start, start + size)
 
 
-def targets_of(rows: Sequence[dict[str, Any]]) -> list[Target]:
+def targets_of(rows: Sequence[Mapping[str, Any]]) -> list[Target]:
     """Return the targets of a manifest's rows, readable volumes only."""
     return [
         Target(id=row["id"], path=row["path"], paths=tuple(row["paths"]) if row["format"] == "dicom" else ())

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from medssl.errors import CacheError
 from medssl.manifest.describe import size_and_time
-from medssl.pool import run_jobs
+from medssl.pool import Engine, run_jobs
 from medssl.reduction import hashes
 from medssl.reduction.fingerprint import VERSION, Failure, Fingerprint, Target, fingerprint
 from medssl.writing import written_aside
@@ -29,7 +29,7 @@ from medssl.writing import written_aside
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLE", "Index", "Pass", "gather", "make_fingerprints", "read_index"]
+__all__ = ["TABLE", "Index", "Pass", "gather", "known_fingerprints", "make_fingerprints", "read_index"]
 
 TABLE = "fingerprints.parquet"
 _ARRAYS = {"field": "<f2", "box": "<f2", "slabs": "<u8", "slices": "<u8"}
@@ -89,6 +89,7 @@ def make_fingerprints(
     folder: str | Path,
     *,
     workers: int = 1,
+    engine: Engine = "processes",
     shard: tuple[int, int] = (0, 1),
     progress: Callable[[int, int], None] | None = None,
 ) -> Pass:
@@ -98,6 +99,7 @@ def make_fingerprints(
         targets: The scans; ids must differ. See `fingerprint.targets_of` for those of a manifest.
         folder: Where journals and table lie; made if absent.
         workers: Processes; 1 works in this one.
+        engine: Where they run, see `medssl.pool.run_jobs`.
         shard: (index from 0, count): this call takes every count-th of the scans, sorted by id.
         progress: Called with (scans done, scans of this shard).
 
@@ -122,7 +124,8 @@ def make_fingerprints(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"journal-{shard[0] + 1}-of-{shard[1]}.jsonl").open("ab") as journal:
-            for count, (_, outcome) in enumerate(run_jobs(fingerprint, todo, workers=workers, crashed=_crashed), 1):
+            outcomes = run_jobs(fingerprint, todo, workers=workers, crashed=_crashed, engine=engine)
+            for count, (_, outcome) in enumerate(outcomes, 1):
                 # A line that a killed run left unfinished ends here and is skipped when read.
                 journal.write(b"\n" + json.dumps(_plain(outcome), sort_keys=True).encode() + b"\n")
                 journal.flush()
@@ -154,6 +157,26 @@ def gather(targets: Iterable[Target], folder: str | Path) -> Path | None:
     with written_aside(path) as aside:
         _frame(chosen).write_parquet(aside, compression="zstd", metadata={"medssl_fingerprints": str(VERSION)})
     return path
+
+
+def known_fingerprints(targets: Sequence[Target], folder: str | Path, *, table_only: bool = False) -> set[str]:
+    """Return the ids of targets that have a fingerprint of their files as they are now.
+
+    Args:
+        targets: The scans.
+        folder: The folder of fingerprints; it need not exist.
+        table_only: Count those of the table alone, and scans that are in it with the reason why they have none.
+    """
+    folder = Path(folder)
+    if not table_only:
+        return {name for name, one in _known(targets, folder).items() if isinstance(one, Fingerprint)}
+    try:
+        index = read_index(folder)
+    except CacheError:
+        return set()
+    outcomes: list[Outcome] = [*index.fingerprints, *index.failures]
+    there = {one.id: (one.size_bytes, one.mtime_ns) for one in outcomes}
+    return {target.id for target in targets if there.get(target.id) == _files_now(target)}
 
 
 def read_index(path: str | Path) -> Index:

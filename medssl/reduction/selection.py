@@ -25,6 +25,7 @@ __all__ = [
     "random_choice",
     "semantic_duplicates",
     "semantic_duplicates_as_published",
+    "semantic_order",
     "spherical_k_means",
     "target_size",
 ]
@@ -165,7 +166,7 @@ def spherical_k_means(
 
 
 def semantic_duplicates_as_published(
-    vectors: Vectors, *, eps: float, clusters: int, keep: Keep = "hard", seed: int = 0
+    vectors: Vectors, *, eps: float, clusters: int, keep: Keep = "hard", seed: int = 0, size: int | None = None
 ) -> Places:
     """Choose by SemDeDup as its code does it, for comparison; `semantic_duplicates` is the one to use.
 
@@ -181,15 +182,30 @@ def semantic_duplicates_as_published(
         clusters: Of k-means.
         keep: Which of a group comes first: the farthest from the centroid, the nearest, or any.
         seed: Seed of k-means and of "random".
+        size: Keep so many, by the eps at which that is what is left; ``eps`` is then not used.
     """
     member, order = _clustered_order(vectors, clusters, keep, seed)
     units = unit_vectors(vectors)
-    kept = []
+    worst = np.empty(len(units))  # cosine to the nearest earlier one of the cluster
     for cluster in np.unique(member):
         places = order[member[order] == cluster]
-        likeness = np.triu(units[places] @ units[places].T, k=1)
-        kept.append(places[likeness.max(axis=0) <= 1 - eps])
-    return np.sort(np.concatenate(kept)).astype(np.int64)
+        worst[places] = np.triu(units[places] @ units[places].T, k=1).max(axis=0)
+    if size is not None:
+        rank = np.argsort(worst, kind="stable")[: target_size(len(units), size=size)]
+        return np.sort(rank).astype(np.int64)
+    return np.flatnonzero(worst <= 1 - eps).astype(np.int64)
+
+
+def semantic_order(vectors: Vectors, *, clusters: int | None = None, keep: Keep = "hard", seed: int = 0) -> Places:
+    """Return all places from the most worth keeping on, as SemDeDup has it: by the distance from the centroid.
+
+    Args:
+        vectors: (n, d).
+        clusters: Of k-means; by default the square root of the number of vectors.
+        keep: "hard" (the farthest from its centroid first), "easy" or "random".
+        seed: Seed of k-means and of "random".
+    """
+    return _clustered_order(vectors, clusters or max(1, math.isqrt(len(vectors))), keep, seed)[1]
 
 
 def semantic_duplicates(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Marks", "Series", "interval_chart", "line_chart", "scatter_chart"]
+__all__ = ["Marks", "Series", "histogram_chart", "interval_chart", "line_chart", "scatter_chart"]
 
 _WIDTH, _HEIGHT = 360.0, 210.0
 _LEFT, _RIGHT, _TOP, _FOOT = 46.0, 10.0, 10.0, 34.0
@@ -144,6 +144,61 @@ def interval_chart(arms: Sequence[Marks], *, what: str, x_name: str, baseline: f
                          f"<title>{escape(text)}</title></circle>")  # fmt: skip
             told.append(text)
     return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([a.name for a in arms], [a.colour for a in arms])
+
+
+def histogram_chart(
+    groups: Sequence[tuple[str, Sequence[float]]],
+    *,
+    what: str,
+    x_name: str,
+    ends: tuple[float, float],
+    marks: Sequence[tuple[float, str]] = (),
+    bins: int = 40,
+) -> str:
+    """Return stacked bars of how many values lie where, with vertical lines at thresholds; "" for no values.
+
+    Args:
+        groups: (name, values); values outside of the ends count as the end.
+        what: What the chart shows, for those who cannot see it.
+        x_name: Name of the horizontal axis.
+        ends: The lowest and highest value drawn.
+        marks: (value, name) of each threshold.
+        bins: Bars over the width.
+    """
+    low, high = ends
+    known = [(name, [v for v in values if math.isfinite(v)]) for name, values in groups]
+    known = [(name, values) for name, values in known if values]
+    if not known or not high > low:
+        return ""
+    counts = []
+    for _, values in known:
+        row = [0] * bins
+        for value in values:
+            row[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
+        counts.append(row)
+    frame = _frame(low, high, 0.0, float(max(sum(column) for column in zip(*counts, strict=True))), exact_x=True)
+    parts = _axes(frame, x_name, "pairs")
+    thick = (frame.x(high) - frame.x(low)) / bins
+    for place in range(bins):
+        foot = 0
+        for i, row in enumerate(counts):
+            if row[place]:
+                top, under = frame.y(foot + row[place]), frame.y(foot)
+                title = f"<title>{escape(known[i][0])}: {row[place]}</title>"
+                left = frame.x(low) + place * thick + 0.4
+                parts.append(f'<rect class="dot c{i % _COLOURS}" x="{left:.1f}" y="{top:.1f}" '
+                             f'width="{thick - 0.8:.1f}" height="{under - top:.1f}">{title}</rect>')  # fmt: skip
+                foot += row[place]
+    for number, (value, name) in enumerate(marks):
+        at = frame.x(value)
+        before = at > _WIDTH * 0.45
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP + 12 * number}" '
+                     f'y2="{_HEIGHT - _FOOT}"/>')  # fmt: skip
+        parts.append(f'<text x="{at + (-4 if before else 4):.1f}" y="{_TOP + 9 + 12 * number}" '
+                     f'text-anchor="{"end" if before else "start"}">{escape(name)} {_number(value)}</text>'
+                     )  # fmt: skip
+    told = ", ".join(f"{len(values)} {name}" for name, values in known)
+    return _svg(parts, f"{what}: {told}") + _legend([name for name, _ in known])
 
 
 def _frame(low_x: float, high_x: float, low_y: float, high_y: float, *, exact_x: bool = False) -> _Frame:

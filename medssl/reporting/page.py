@@ -17,7 +17,7 @@ from medssl.reporting.privacy import Cleaner
 from medssl.reporting.record_section import record_section
 from medssl.reporting.training_sections import finetuning_section, pretraining_section
 
-__all__ = ["Page", "build_page"]
+__all__ = ["Page", "build_page", "render_page"]
 
 _TEMPLATE = "page.html.j2"
 
@@ -48,8 +48,6 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         pictures: How many scans are shown as thumbnails.
         cases: Whether the best, median and worst case are shown.
     """
-    import jinja2
-
     clean = Cleaner(material.places())
     found = headline(material)
     found = Headline([(v, clean.text(t)) for v, t in found.sentences], [clean.text(t) for t in found.beware])
@@ -62,19 +60,33 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
     )
     sections = [section for section in candidates if section is not None]
     title = title or _title(material)
+    html = render_page(title, found, sections, notes=[clean.text(note) for note in material.notes])
+    return Page(html=html, title=title, headline=found, sections=sections)
+
+
+def render_page(title: str, found: Headline, sections: Sequence[Section], *, notes: Sequence[str] = ()) -> str:
+    """Return a page of sections as HTML.
+
+    Args:
+        title: The title.
+        found: The first words.
+        sections: What it holds; texts must be free of paths of this machine.
+        notes: Sentences under the first words.
+    """
+    import jinja2
+
     source = resources.files("medssl.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    html = environment.from_string(source).render(
+    return environment.from_string(source).render(
         title=title,
         headline=found,
         sections=sections,
-        notes=[clean.text(note) for note in material.notes],
+        notes=notes,
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    return Page(html=html, title=title, headline=found, sections=sections)
 
 
 def _title(material: Material) -> str:

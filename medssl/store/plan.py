@@ -33,7 +33,7 @@ class Plan:
     """What a store shall hold.
 
     Attributes:
-        jobs: Every scan, in the order of the manifest.
+        jobs: Every scan that is kept, in the order of the manifest.
         unreadable: Scans that the manifest itself lists as unreadable, id -> reason.
         clouds: How many point clouds were left out; they need no store.
         settings: As asked for.
@@ -69,10 +69,10 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     Raises:
         DataError: There is no readable scan in the manifest.
     """
-    rows = [row for row in manifest.rows() if row["kind"] == "volume"]
+    rows = [row for row in manifest.kept().rows() if row["kind"] == "volume"]
     unreadable = {row["id"]: row["error"] for row in rows if row["error"] is not None}
     good = [row for row in rows if row["error"] is None]
-    clouds = len(manifest) - len(rows)
+    clouds = len(manifest.kept()) - len(rows)
     if not good:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
         extra += f" {clouds} are point clouds, which are trained on without a store." if clouds else ""

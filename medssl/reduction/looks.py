@@ -1,0 +1,168 @@
+"""Looking at candidate pairs in processes, each verdict kept in a file: a run that was killed looks at none twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssl.errors import CacheError, MedSSLError
+from medssl.pool import Engine, run_jobs
+from medssl.reduction import fingerprint, verify
+from medssl.reduction.fingerprint import Fingerprint, Target
+from medssl.reduction.hashes import Variant
+from medssl.reduction.verify import Agreement, Level, Verdict
+
+__all__ = ["JOURNAL", "Pair", "look_at"]
+
+JOURNAL = "verdicts.jsonl"
+# What a stored verdict was judged by; one that was judged by something else is judged again.
+_RULES = f"{fingerprint.VERSION}/{verify.SAME_IMAGE}/{verify.SAME_VALUES}/{verify.RELATED}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two scans to look at. Plain values only, so that it travels to a worker process.
+
+    Attributes:
+        first: Fingerprint of the first.
+        second: Fingerprint of the second.
+        targets: Where the two scans lie.
+        variant: How the second's axes are to be turned first.
+        same_patient: Whether the manifest says so.
+    """
+
+    first: Fingerprint
+    second: Fingerprint
+    targets: tuple[Target, Target]
+    variant: Variant
+    same_patient: bool
+
+    @property
+    def needs_voxels(self) -> bool:
+        """Whether the hashes of file and contents do not decide alone."""
+        return self.first.file_hash != self.second.file_hash and self.first.content_hash != self.second.content_hash
+
+    @property
+    def key(self) -> str:
+        """A name of what is judged and by which rules; the same for the same files."""
+        turn = "".join(map(str, (*self.variant.order, *map(int, self.variant.flips), int(self.variant.negated))))
+        files = f"{self.first.file_hash[:24]}:{self.second.file_hash[:24]}"
+        return f"{files}:{turn}:{int(self.same_patient)}:{_RULES}"
+
+
+def look_at(
+    pairs: Sequence[Pair],
+    *,
+    journal: Path | None = None,
+    workers: int = 1,
+    engine: Engine = "processes",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Verdict], dict[str, str]]:
+    """Return a verdict for each pair, and id -> reason for scans that could not be read any more.
+
+    Scans are read once for all pairs that they are the first of. A pair of which one scan cannot be read is judged
+    by its fingerprints alone.
+
+    Args:
+        pairs: What to look at.
+        journal: File of verdicts, added to as they come; None keeps none.
+        workers: Processes; 1 works in this one.
+        engine: Where they run, see `medssl.pool.run_jobs`.
+        progress: Called with (pairs done, pairs in all).
+
+    Raises:
+        CacheError: The journal cannot be written to.
+    """
+    known = _read(journal)
+    verdicts: dict[int, Verdict] = {}
+    jobs: dict[int, list[int]] = {}
+    by_first: dict[str, int] = {}
+    for place, pair in enumerate(pairs):
+        if not pair.needs_voxels:
+            verdicts[place] = verify.verify(pair.first, pair.second)
+        elif pair.key in known:
+            verdicts[place] = known[pair.key]
+        else:
+            jobs.setdefault(by_first.setdefault(pair.first.id, place), []).append(place)
+    failures: dict[str, str] = {}
+    if progress:
+        progress(len(verdicts), len(pairs))
+    work = {number: (tuple(pairs[place] for place in places),) for number, places in jobs.items()}
+    try:
+        if journal is not None and work:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+        for number, (seen, failed) in run_jobs(_look, work, workers=workers, crashed=_crashed, engine=engine):
+            failures |= failed
+            verdicts |= dict(zip(jobs[number], seen, strict=True))
+            if journal is not None:
+                _append(journal, [(pairs[p], v) for p, v in zip(jobs[number], seen, strict=True)], failed)
+            if progress:
+                progress(len(verdicts), len(pairs))
+    except OSError as error:
+        raise CacheError(
+            f"{journal}: cannot be written to ({error.strerror}). Free space, or choose another folder."
+        ) from error
+    return [verdicts[place] for place in range(len(pairs))], failures
+
+
+def _look(pairs: tuple[Pair, ...]) -> tuple[list[Verdict], dict[str, str]]:
+    """Judge pairs that share their first scan."""
+    failures: dict[str, str] = {}
+    first = _scan(pairs[0].targets[0], failures)
+    verdicts = []
+    for pair in pairs:
+        second = _scan(pair.targets[1], failures) if first is not None else None
+        scans = (first, second) if first is not None and second is not None else None
+        verdicts.append(
+            verify.verify(pair.first, pair.second, scans, variant=pair.variant, same_patient=pair.same_patient)
+        )
+    return verdicts, failures
+
+
+def _scan(target: Target, failures: dict[str, str]) -> Any:
+    try:
+        return fingerprint.read_target(target)
+    except (MedSSLError, OSError) as error:
+        failures[target.id] = str(error)
+        return None
+
+
+def _crashed(job: tuple[Any, ...]) -> tuple[list[Verdict], dict[str, str]]:
+    pairs: tuple[Pair, ...] = job[0]
+    reason = "The process that compared it with others died: memory may have run out."
+    blind = [verify.verify(p.first, p.second, variant=p.variant, same_patient=p.same_patient) for p in pairs]
+    return blind, {pairs[0].first.id: reason}
+
+
+def _append(journal: Path, judged: Sequence[tuple[Pair, Verdict]], failed: dict[str, str]) -> None:
+    lines = [
+        # A line that a killed run left unfinished ends here and is skipped when read.
+        b"\n" + json.dumps({"key": pair.key, **dataclasses.asdict(verdict)}).encode() + b"\n"
+        for pair, verdict in judged
+        if pair.first.id not in failed and pair.second.id not in failed
+    ]
+    with journal.open("ab") as file:
+        file.write(b"".join(lines))
+
+
+def _read(journal: Path | None) -> dict[str, Verdict]:
+    if journal is None or not journal.is_file():
+        return {}
+    return dict(_lines(journal))
+
+
+def _lines(journal: Path) -> Iterator[tuple[str, Verdict]]:
+    with journal.open("rb") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+                seen, turn = row["agreement"], row["variant"]
+                agreement = Agreement(**{**seen, "shift_mm": tuple(seen["shift_mm"])})
+                variant = Variant(tuple(turn["order"]), tuple(turn["flips"]), turn["negated"])
+                yield row["key"], Verdict(level=Level(row["level"]), agreement=agreement, variant=variant)
+            except (ValueError, KeyError, TypeError):
+                continue  # empty, or cut short when its writer was killed

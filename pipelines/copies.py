@@ -1,0 +1,143 @@
+"""What ``reduce`` and ``check-split`` share: fingerprints of a manifest's scans, and pairs that repeat each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from medssl.pool import default_workers
+from medssl.settings import Settings
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.reduction.duplicates import Found
+    from medssl.reduction.fingerprint import Target
+    from medssl.reduction.index import Index
+
+__all__ = ["CopySettings", "find", "fingerprints", "index_folder", "say_plan"]
+
+_SHOWN = 8
+
+
+class CopySettings(Settings):
+    """How copies are searched for."""
+
+    radius: int = Field(
+        default=77, ge=0, le=200, description="Differing bits of 511 up to which a pair of scans is looked at."
+    )
+    turned: bool = Field(default=True, description="Look for flipped, swapped and negated copies as well.")
+    workers: int = Field(default=0, ge=0, description="Processes; 0 takes one a processor that is allowed, at most 8.")
+    engine: Literal["processes", "ray"] = Field(
+        default="processes",
+        description="Where they run: on this machine, or as tasks of Ray (the cluster of RAY_ADDRESS, or a local one).",
+    )
+
+    @property
+    def hands(self) -> int:
+        """How many jobs run at a time."""
+        return self.workers if self.workers or self.engine == "ray" else default_workers()
+
+
+def index_folder(manifest: Manifest, file: Path, asked: str | Path | None) -> Path:
+    """Return the folder of fingerprints: the asked one, the one a reduced manifest names, or NAME.prints beside it."""
+    if asked is not None:
+        return Path(asked)
+    named = manifest.settings.get("prints")
+    if named and Path(named).is_dir():
+        return Path(named)
+    return file.with_name(f"{file.stem}.prints")
+
+
+def say_plan(targets: Sequence[Target], folder: Path) -> int:
+    """Say what is to be read, and return how many scans that is."""
+    from medssl.reduction.index import known_fingerprints
+
+    todo = [target for target in targets if target.id not in known_fingerprints(targets, folder)]
+    size = 0
+    for target in todo:
+        for file in target.files:
+            size += file.stat().st_size if file.is_file() else 0
+    there = len(targets) - len(todo)
+    said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} are to be read"
+    console.say(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
+    console.tell(scans=len(targets), to_read=len(todo), bytes_to_read=size)
+    return len(todo)
+
+
+def fingerprints(
+    rows: Sequence[Mapping[str, Any]],
+    targets: Sequence[Target],
+    folder: Path,
+    settings: CopySettings,
+    shard: tuple[int, int] = (0, 1),
+) -> Index | None:
+    """Make the fingerprints that are missing, and return all of the targets; None while other shards make theirs."""
+    from medssl.reduction.index import Index, known_fingerprints, make_fingerprints, read_index
+    from medssl.reduction.places import write_places
+
+    wanted = {target.id for target in targets}
+    # A table of more scans than these, all of them up to date, stays as it is.
+    if shard == (0, 1) and len(known_fingerprints(targets, folder, table_only=True)) == len(targets):
+        index = read_index(folder)
+    else:
+        with console.progress(None, "scans read") as shown:
+
+            def show(done: int, total: int) -> None:
+                shown.total = total
+                shown.reach(done)
+
+            made = make_fingerprints(
+                targets, folder, workers=settings.hands, engine=settings.engine, shard=shard, progress=show
+            )
+        console.say(f"{made.read} scans were read, {made.reused} had fingerprints")
+        console.tell(read=made.read, reused=made.reused)
+        if made.table is None:
+            console.say(f"{made.waiting} scans are left to other shards; the last one to end goes on")
+            return None
+        write_places(rows, targets, folder)
+        index = read_index(folder)
+    return Index(
+        tuple(one for one in index.fingerprints if one.id in wanted),
+        tuple(one for one in index.failures if one.id in wanted),
+    )
+
+
+def find(
+    index: Index,
+    rows: Sequence[Mapping[str, Any]],
+    targets: Sequence[Target],
+    folder: Path,
+    settings: CopySettings,
+    worth: Mapping[str, float] | None = None,
+) -> Found:
+    """Look at every pair that may be copies, and say how many of what level there are."""
+    from medssl.reduction.duplicates import find_copies
+    from medssl.reduction.looks import JOURNAL
+
+    with console.progress(None, "pairs looked at") as shown:
+
+        def show(done: int, total: int) -> None:
+            shown.total = total
+            shown.reach(done)
+
+        found = find_copies(
+            index,
+            {target.id: target for target in targets},
+            radius=settings.radius,
+            turned=settings.turned,
+            patients={row["id"]: row["patient"] for row in rows},
+            worth=worth,
+            journal=folder / JOURNAL,
+            workers=settings.hands,
+            engine=settings.engine,
+            progress=show,
+        )
+    for name, reason in list(found.failures.items())[:_SHOWN]:
+        console.warn(f"{name}: {reason}")
+    if len(found.failures) > _SHOWN:
+        console.warn(f"... and {len(found.failures) - _SHOWN} more that cannot be read")
+    return found

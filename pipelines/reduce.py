@@ -1,0 +1,327 @@
+"""``medssl reduce``: which scans of a manifest to train on, and why; nothing is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from medssl.errors import ConfigError, DataError
+from medssl.settings import resolve
+from pipelines import console, copies
+from pipelines.copies import CopySettings
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.reduction.duplicates import Found
+    from medssl.reduction.index import Index
+    from medssl.reduction.leaders import Choice
+    from medssl.reduction.marks import Mark
+
+__all__ = ["ReduceSettings", "reduce"]
+
+By = Literal[
+    "copies", "all", "every", "random", "hash", "ssim", "mi", "embedding", "semdedup", "semdedup-published", "kcentre",
+    "balanced",
+]  # fmt: skip
+_HASH_RADIUS = 77.0  # differing bits of 511 for whole scans; slices have the 6 of 64 of the paper
+_KEPT_SHOWN = 8
+
+
+class ReduceSettings(CopySettings):
+    """Settings of ``medssl reduce``."""
+
+    verb: ClassVar[str] = "reduce"
+
+    by: By = Field(
+        default="copies", description="'copies' leaves out copies alone; the others choose among what is left."
+    )
+    keep: str = Field(default="", description="How many scans to keep, such as 200, or which share: 0.25 or 25%.")
+    copies: bool = Field(default=True, description="Leave out copies before the strategy chooses.")
+    related: Literal["keep", "one"] = Field(
+        default="keep",
+        description="Other kernels, phases and echoes of one acquisition: 'keep' them all, or the 'one' worth most.",
+    )
+    splits: Literal["mend", "leave"] = Field(
+        default="mend",
+        description="Scans of one patient, copies and related ones that lie in several splits: 'mend' moves them to "
+        "one, test before val before train; 'leave' leaves them.",
+    )
+    thin: tuple[str, ...] = Field(
+        default=("train", ""), description="Splits that a strategy chooses from; the others keep all but copies."
+    )
+    step: int | None = Field(default=None, ge=1, description="For by=every: every n-th scan, in the order of ids.")
+    near: float | None = Field(
+        default=None, ge=0, description="How near two must be for one to stand for the other, where keep is not given."
+    )
+    prefer: Literal["hard", "easy", "random"] = Field(
+        default="hard", description="For SemDeDup: which of a group is kept, by the distance from its cluster's centre."
+    )
+    embeddings: str = Field(
+        default="",
+        description="Vectors of the scans: a .parquet or .npz of medssl embed, or a .npy with a row for each scan of "
+        "the manifest. Empty: the 512 lowest frequencies of each scan.",
+    )
+    planted: int = Field(
+        default=2, ge=0, description="Scans of which altered copies are made and looked for, to measure recall."
+    )
+    pictures: int = Field(default=12, ge=0, le=200, description="How many groups to show on the page.")
+    seed: int = Field(default=0, description="Seed of what is drawn.")
+    shard: str = Field(default="1/1", description="Read the i-th of n parts, such as 2/8; run all n, on any machines.")
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What ``reduce`` came to.
+
+    Attributes:
+        manifest: The manifest with its marks; None after a dry run, or while other shards have scans to read.
+        found: Every pair that was looked at.
+        recall: Kind of change -> (altered copies found, made).
+    """
+
+    manifest: Manifest | None
+    found: Found | None = None
+    recall: Mapping[str, tuple[int, int]] | None = None
+
+    @property
+    def kept(self) -> list[str]:
+        """Ids of the scans that are kept."""
+        return [] if self.manifest is None else self.manifest.usable().frame["id"].to_list()
+
+
+def reduce(
+    manifest: str | Path | Manifest,
+    *,
+    out: str | Path = "kept.parquet",
+    by: str | None = None,
+    keep: str | float | None = None,
+    index: str | Path | None = None,
+    shard: str | None = None,
+    jobs: int | None = None,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> Reduced:
+    """Mark copies, and choose among the scans that are left. Safe to run again: no scan is read twice.
+
+    Args:
+        manifest: A manifest, or its file. One that was reduced before goes on from there.
+        out: The manifest with its marks, .parquet or .csv; beside it go the pairs as CSV and a page.
+        by: The strategy.
+        keep: How many scans to keep, or which share.
+        index: Folder of fingerprints; by default NAME.prints beside the manifest.
+        shard: Read the i-th of n parts, such as "2/8".
+        jobs: Processes.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show reduce``.
+        dry_run: Say what would be read; write nothing.
+
+    Returns:
+        The marked manifest, the pairs and the recall.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        ManifestError: The manifest cannot be read.
+        DataError: It has no scan that can be read.
+        CacheError: The folder of fingerprints cannot be written to.
+    """
+    from medssl.manifest.schema import Manifest, read_manifest, write_manifest
+    from medssl.reduction.duplicates import write_pairs
+    from medssl.reduction.fingerprint import targets_of
+    from medssl.reduction.marks import mark_copies, one_side, worth_of
+    from medssl.reduction.reduced import counts_of, marked
+    from medssl.reporting.reduction_page import reduction_page
+    from medssl.settings import flatten
+    from medssl.store.plan import shard_of
+    from medssl.writing import written_aside
+
+    given = {"by": by, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
+    settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
+    part = shard_of(settings.shard)
+    _check(settings)
+    out = Path(out)
+    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
+    rows = list(source.usable().rows())
+    targets = targets_of(rows)
+    if not targets:
+        raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {file}")
+    folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
+    copies.say_plan(targets, folder)
+    if dry_run:
+        console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
+        console.done(None, f"medssl reduce {file} --out {out}")
+        return Reduced(None)
+    prints = copies.fingerprints(rows, targets, folder, settings, part)
+    if prints is None:
+        console.done(folder, f"medssl reduce {file} --out {out} --shard (the others)")
+        return Reduced(None)
+    with_prints = {*prints.ids, *(one.id for one in prints.failures)}
+    scans = [row for row in rows if row["id"] in with_prints]
+    worth = worth_of(scans)
+    found = copies.find(prints, scans, targets, folder, settings, worth)
+    recall = _planted(prints, found, {target.id: target for target in targets}, folder, settings)
+    marks = mark_copies(scans, found, worth, related=settings.related)
+    if not settings.copies:
+        marks = _all_kept(marks)
+    marks, radius = _chosen(marks, scans, prints, source, settings)
+    moved = one_side(scans, marks) if settings.splits == "mend" else {}
+    result = marked(source, marks, moved, str(folder.absolute()))
+    moved = {name: split for name, split in moved.items() if marks[name].keep}  # of the others nobody need be told
+    pairs = out.with_suffix(".pairs.csv")
+    write_manifest(result, out)
+    write_pairs(found, pairs)
+    counts = counts_of(scans, marks)
+    unreadable = {row["id"]: row["error"] for row in source.rows() if row["error"] is not None}
+    page = out.with_suffix(".html")
+    html = reduction_page(
+        rows, marks, found, counts, name=file.name, strategy=settings.by, recall=recall, moved=moved,
+        settings=flatten(settings), unreadable=unreadable, radius=radius, pictures=settings.pictures,
+    )  # fmt: skip
+    with written_aside(page) as aside:
+        aside.write_text(html, encoding="utf-8")
+    _say(counts.kept, len(rows), counts.levels, marks, moved, found)
+    console.done(
+        [out, pairs, page],
+        f"medssl cache {out} --out stores/{out.stem}",
+        scans=len(rows),
+        kept=counts.kept,
+        left_out=counts.levels,
+        moved=moved,
+        recall={kind: list(numbers) for kind, numbers in recall.items()},
+        search_recall=found.recall,
+    )
+    return Reduced(result, found, recall)
+
+
+def _check(settings: ReduceSettings) -> None:
+    from medssl.reduction.strategies import parse_keep
+
+    if settings.keep:
+        parse_keep(settings.keep)
+    if settings.by in ("copies", "all") and (settings.keep or settings.near is not None):
+        raise ConfigError(
+            f"by={settings.by} keeps what it keeps: it takes neither keep nor near. Choose a strategy, such as "
+            "--by kcentre; see: medssl show reduce"
+        )
+
+
+def _planted(
+    prints: Index, found: Found, targets: Mapping[str, Any], folder: Path, settings: ReduceSettings
+) -> dict[str, tuple[int, int]]:
+    """Measure recall on altered copies of a few scans, and say it."""
+    from medssl.reduction.planted import JOURNAL, planted_copies
+
+    chosen = [(one, targets[one.id]) for one in prints.fingerprints if one.id not in found.failures]
+    if not settings.planted or not chosen:
+        return {}
+    with console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
+        recall = planted_copies(
+            chosen, count=settings.planted, radius=settings.radius, seed=settings.seed, journal=folder / JOURNAL,
+            workers=settings.hands, engine=settings.engine, progress=lambda done, _: shown.reach(done),
+        )  # fmt: skip
+    hit, made = (sum(numbers[i] for numbers in recall.values()) for i in (0, 1))
+    if made:
+        missed = [f"{kind} {n} of {m}" for kind, (n, m) in recall.items() if n < m]
+        told = f"recall on planted copies: {hit} of {made} found"
+        console.say(f"{told}; {', '.join(missed)}" if missed else told)
+    if found.recall < 1.0:
+        console.say(f"recall of the search for near hashes, on planted codes: {found.recall:.4f}")
+    return recall
+
+
+def _all_kept(marks: Mapping[str, Mark]) -> dict[str, Mark]:
+    from dataclasses import replace
+
+    return {
+        name: mark
+        if mark.level == "unreadable"
+        else replace(mark, keep=True, representative=name, distance=0.0, reason=f"{mark.reason}; copies are kept")
+        for name, mark in marks.items()
+    }
+
+
+def _chosen(
+    marks: dict[str, Mark],
+    rows: Sequence[Mapping[str, Any]],
+    prints: Index,
+    source: Manifest,
+    settings: ReduceSettings,
+) -> tuple[dict[str, Mark], float | None]:
+    """Apply the strategy to the scans that are left in the splits that are to be thinned out; return its radius too."""
+    from medssl.reduction.reduced import with_choice
+    from medssl.reduction.strategies import choose, parse_keep
+
+    if settings.by == "copies":
+        return marks, None
+    pool = [row["id"] for row in rows if row["split"] in settings.thin and marks[row["id"]].keep]
+    everyone = sum(row["split"] in settings.thin for row in rows)
+    size, share = parse_keep(settings.keep) if settings.keep else (None, None)
+    if share is not None:
+        from medssl.reduction.selection import target_size
+
+        size = target_size(everyone, share=share)
+    if size is not None and size > len(pool):
+        console.warn(f"{size} scans are to be kept, and {len(pool)} are left: all of them are kept")
+        size = len(pool)
+    near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
+    choice: Choice = choose(
+        settings.by, _things(settings, pool, prints, source), size=size, step=settings.step, radius=near,
+        keep=settings.prefer, seed=settings.seed,
+    )  # fmt: skip
+    console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
+    return with_choice(marks, pool, choice, settings.by), choice.radius
+
+
+def _things(settings: ReduceSettings, pool: Sequence[str], prints: Index, source: Manifest) -> Any:
+    import numpy as np
+
+    from medssl.reduction.embeddings import read_vectors
+    from medssl.reduction.strategies import STRATEGIES, Things
+
+    by_id = {one.id: place for place, one in enumerate(prints.fingerprints)}
+    places = [by_id[name] for name in pool]
+    needs = STRATEGIES[settings.by].needs
+    if needs == "codes":
+        return Things(ids=pool, codes=prints.codes("box")[places])
+    if needs == "pictures":
+        raise ConfigError(f"by={settings.by} compares pictures. For scans choose hash, embedding, kcentre or semdedup.")
+    if needs == "vectors" and settings.embeddings:
+        return Things(ids=pool, vectors=read_vectors(settings.embeddings, pool, source.frame["id"].to_list()))
+    if needs == "vectors":
+        stored = [prints.fingerprints[place].box.astype(np.float32).ravel() for place in places]
+        return Things(ids=pool, vectors=np.stack(stored) if stored else np.zeros((0, 1), np.float32))
+    return Things(ids=pool)
+
+
+def _say(
+    kept: int,
+    scans: int,
+    levels: Mapping[str, int],
+    marks: Mapping[str, Mark],
+    moved: Mapping[str, str],
+    found: Found,
+) -> None:
+    table = [
+        (level, count, *next((name, m.reason) for name, m in sorted(marks.items()) if m.level == level and not m.keep))
+        for level, count in levels.items()
+    ]
+    if table:
+        console.table("Left out", ("why", "scans", "such as", "reason"), table, key="left_out_examples")
+    kinds: dict[str, int] = {}
+    for one in found.matches:
+        kinds[one.verdict.level.value] = kinds.get(one.verdict.level.value, 0) + 1
+    related, same = kinds.get("related", 0), kinds.get("same patient", 0)
+    if related:
+        console.say(f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)")
+    if same:
+        console.say(f"{same} pairs are of one patient and look alike; they stay on one side of a split")
+    for name, split in list(moved.items())[:_KEPT_SHOWN]:
+        console.warn(f"{name} was moved to the split '{split}', where its copies, relatives or patient are")
+    if len(moved) > _KEPT_SHOWN:
+        console.warn(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
+    console.say(f"{kept} of {scans} scans are kept; nothing was deleted")
