@@ -1,16 +1,8 @@
-"""Windows of a store as batches, in an order and at places that are a pure function of (seed, step).
-
-Sample ``g = step * batch_size + slot`` of a run is place ``g mod n`` of the permutation of epoch ``g div n``, so every
-scan is seen once an epoch, epochs shorter than a batch work, and neither threads, ranks nor a resume change anything.
-"""
+"""Windows of a store as batches, in an order and at places that are a pure function of (seed, step)."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,6 +10,7 @@ from torch import Tensor
 
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
+from medssl.step_loader import StepLoader, group_numbers
 from medssl.store.read import Store
 from medssl.windows import WindowBatch, WindowPlan
 
@@ -25,11 +18,11 @@ __all__ = ["WindowLoader", "held_out_batches", "patient_numbers", "place_window"
 
 Triple = tuple[int, int, int]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
-_ORIGINS, _ORDER, _HELD_OUT = 1, 2, 3
+_ORIGINS, _HELD_OUT = 1, 3  # 2 is the order's
 _PLACEMENTS = ("body", "anywhere", "foreground")
 
 
-class WindowLoader:
+class WindowLoader(StepLoader[WindowBatch]):
     """Batches of windows for a training run.
 
     Args:
@@ -59,34 +52,12 @@ class WindowLoader:
         threads: int = 1,
         pin: bool = False,
     ) -> None:
-        _check(store, plan, batch_size)
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank must be in [0, {world_size}). Got {rank}.")
-        if batch_size < world_size:
-            raise ConfigError(
-                f"batch_size is the global batch and must be at least the number of processes, {world_size}. "
-                f"Got {batch_size}."
-            )
-        if threads < 0:
-            raise ConfigError(f"threads must be 0 or more. Got {threads}.")
-        self.store, self.plan, self.batch_size, self.seed = store, plan, batch_size, seed
-        self.threads = threads
-        self.slots = tuple(range(rank, batch_size, world_size))
-        self.wait_seconds = 0.0
-        self._pin = pin and torch.cuda.is_available()
+        _check(store, plan)
+        super().__init__(
+            len(store), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads, pin=pin
+        )
+        self.store, self.plan = store, plan
         self._patients = patient_numbers(store)
-        self._order = lru_cache(maxsize=4)(self._permutation)
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps in which every scan is seen once; a fraction where the batch does not divide the scans."""
-        return len(self.store) / self.batch_size
-
-    def items(self, step: int) -> tuple[int, ...]:
-        """Return the scans of this rank's part of a step's batch."""
-        count = len(self.store)
-        places = [divmod(step * self.batch_size + slot, count) for slot in self.slots]
-        return tuple(int(self._order(epoch)[place]) for epoch, place in places)
 
     def batch(self, step: int) -> WindowBatch:
         """Return this rank's part of the batch of a step."""
@@ -96,45 +67,6 @@ class WindowLoader:
             for item, slot in zip(items, self.slots, strict=True)
         ]
         return _gather(self.store, self.plan, items, origins, self.slots, self._patients)
-
-    def batches(self, start_step: int, stop_step: int) -> Iterator[WindowBatch]:
-        """Yield the batches of steps ``start_step`` to ``stop_step - 1``, read ahead by ``threads`` threads.
-
-        Closing the iterator, an error in it or in its consumer, and an interrupt all stop the threads.
-        ``wait_seconds`` grows by the time that the consumer waited.
-        """
-        if self.threads == 0:
-            for step in range(start_step, stop_step):
-                began = time.perf_counter()
-                batch = self._ready(step)
-                self.wait_seconds += time.perf_counter() - began
-                yield batch
-            return
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="medssl-loader")
-        ahead: deque[Future[WindowBatch]] = deque()
-        steps = iter(range(start_step, stop_step))
-        try:
-            for step in steps:
-                ahead.append(pool.submit(self._ready, step))
-                if len(ahead) > self.threads:
-                    break
-            while ahead:
-                began = time.perf_counter()
-                batch = ahead.popleft().result()
-                self.wait_seconds += time.perf_counter() - began
-                following = next(steps, None)
-                if following is not None:
-                    ahead.append(pool.submit(self._ready, following))
-                yield batch
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # what runs ends within one batch
-
-    def _ready(self, step: int) -> WindowBatch:
-        batch = self.batch(step)
-        return batch.pinned() if self._pin else batch
-
-    def _permutation(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return numpy_generator(self.seed, epoch, 0, _ORDER).permutation(len(self.store))
 
 
 def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int) -> list[WindowBatch]:
@@ -149,7 +81,9 @@ def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int)
     Raises:
         DataError: The store is empty, or the plan asks for labels that a scan does not have.
     """
-    _check(store, plan, batch_size)
+    _check(store, plan)
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
     patients = patient_numbers(store)
     parts = np.array_split(np.arange(len(store)), -(-len(store) // batch_size))
     batches = []
@@ -162,10 +96,7 @@ def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int)
 
 def patient_numbers(store: Store) -> tuple[int, ...]:
     """Return a number for each scan that scans of one patient share; a scan without a patient has its own."""
-    numbers: dict[tuple[str, str], int] = {}
-    return tuple(
-        numbers.setdefault(("patient", e.patient) if e.patient else ("scan", e.id), len(numbers)) for e in store.entries
-    )
+    return group_numbers(("patient", e.patient) if e.patient else ("scan", e.id) for e in store.entries)
 
 
 def place_window(store: Store, item: int, plan: WindowPlan, generator: np.random.Generator) -> Triple:
@@ -231,9 +162,7 @@ def _whole_numbers(values: Sequence[int] | Sequence[Triple]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
-def _check(store: Store, plan: WindowPlan, batch_size: int) -> None:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
+def _check(store: Store, plan: WindowPlan) -> None:
     if plan.placement not in _PLACEMENTS:
         raise ConfigError(f"placement must be one of {', '.join(_PLACEMENTS)}. Got {plan.placement!r}.")
     if min(plan.size) < 1:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from medssl.batch import Batch
 
 __all__ = ["WindowBatch", "WindowPlan"]
 
@@ -30,7 +31,7 @@ class WindowPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowBatch:
+class WindowBatch(Batch):
     """Windows of scans as they lie in the store, ready to be moved to a device. B items; axes (z, y, x).
 
     Attributes:
@@ -40,9 +41,7 @@ class WindowBatch:
         body_box: float32, (B, 2, 3), first and one-past-last voxel of the body in the scan.
         spacing_mm: float32, (B, 3).
         scale: float32, (B, 2), the stored values that become 0 and 1 in the network's input.
-        item: int64, (B,), the scan's row in the store.
-        patient: int64, (B,), the same number for scans of the same patient.
-        slot: int64, (B,), the item's place in the global batch (names its random stream).
+        item, patient, slot: See `medssl.batch.Batch`.
         labels: int16, (B, z, y, x), structure numbers; -1 where padded. None where the plan wants none.
     """
 
@@ -52,30 +51,7 @@ class WindowBatch:
     body_box: Tensor
     spacing_mm: Tensor
     scale: Tensor
-    item: Tensor
-    patient: Tensor
-    slot: Tensor
     labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return int(self.values.shape[0])
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> WindowBatch:
-        """Return the batch on ``device``."""
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
-
-    def pinned(self) -> WindowBatch:
-        """Return the batch in page-locked memory, so that its copy to a GPU overlaps with compute."""
-        locked = {
-            f.name: value.pin_memory() for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
-        }
-        return replace(self, **locked)
 
     def network_input(self) -> Tensor:
         """Return the windows as the network sees them: float32, (B, 1, z, y, x), 0 and 1 at ``scale``, clipped."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from medssl.batch import Batch
 from medssl.engine.meters import Report
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import MedSSLError
-from medssl.windows import WindowBatch
 from medssl.writing import written_aside
 
 __all__ = ["CollapseWatch", "NonFiniteLossError", "StarvationWatch", "save_batch"]
@@ -35,9 +33,9 @@ class NonFiniteLossError(MedSSLError):
         )
 
 
-def save_batch(batch: WindowBatch, scans: Sequence[str], path: Path) -> Path:
+def save_batch(batch: Batch, scans: Sequence[str], path: Path) -> Path:
     """Write a batch and the ids of its scans, for a look at what broke a step; load with ``weights_only=True``."""
-    content = {f.name: v.cpu() for f in fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
+    content = {name: value.cpu() for name, value in batch.tensors().items()}
     with written_aside(path) as aside:
         torch.save({**content, "scans": list(scans)}, aside)
     return path

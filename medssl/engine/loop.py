@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from medssl.batch import Batch
 from medssl.encoders.contract import Encoder
 from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.launch import launch, stop_signals
@@ -26,7 +26,6 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.errors import CheckpointError
 from medssl.methods.contract import Method
 from medssl.randomness import Stream, numpy_generator
-from medssl.windows import WindowBatch
 
 __all__ = ["Interrupted", "Loader", "fit"]
 
@@ -48,7 +47,7 @@ def fit(
     *,
     run: Run,
     fabric: Fabric | None = None,
-    held_out: Sequence[WindowBatch] = (),
+    held_out: Sequence[Batch] = (),
     scans: Sequence[str] = (),
     resume: bool = False,
     on_report: Callable[[Report], None] = lambda _: None,
@@ -65,7 +64,7 @@ def fit(
         run: Its folder; ranks other than the first hold one that does not write.
         fabric: From `launch`; made here when None. A caller whose loader depends on the rank launches first.
         held_out: Batches for ``method.probe``, the same at every probe.
-        scans: The scans' ids by row of the store, for messages.
+        scans: The ids of scans or clouds by row of the store, for messages.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
         on_report: Told every ``log_every`` steps, on the first rank.
 
@@ -190,17 +189,16 @@ def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run) -> int:
     return checkpoint.step
 
 
-def _cut(batch: WindowBatch, parts: int) -> Iterator[WindowBatch]:
+def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
     """Yield the batch in ``parts`` runs of rows of nearly equal length."""
     if parts == 1:
         yield batch
         return
     if parts > len(batch):
-        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {len(batch)} windows")
+        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {len(batch)} items")
     bounds = [round(i * len(batch) / parts) for i in range(parts + 1)]
     for low, high in pairwise(bounds):
-        rows = {f.name: v[low:high] for f in fields(batch) if isinstance(v := getattr(batch, f.name), Tensor)}
-        yield replace(batch, **rows)
+        yield batch.rows(low, high)
 
 
 def _without_sync(fabric: Fabric, module: nn.Module, *, unless: bool) -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from medssl.batch import Batch
 from medssl.engine.checkpoint import checkpoints_of, save_checkpoint
 from medssl.engine.guards import CollapseWatch, NonFiniteLossError, StarvationWatch, save_batch
 from medssl.engine.meters import Clock, Meters, Report
@@ -20,7 +21,6 @@ from medssl.engine.run import Run, read_metrics
 from medssl.engine.train_settings import TrainSettings
 from medssl.methods.contract import Method
 from medssl.randomness import Stream
-from medssl.windows import WindowBatch
 
 __all__ = ["Loader", "Reporter"]
 
@@ -28,9 +28,9 @@ _DRAW_EVERY_S = 60.0  # drawing takes a second or so: too much for every checkpo
 
 
 class Loader(Protocol):
-    """What the loop wants of a loader; `medssl.loading.WindowLoader` is one."""
+    """What the loop wants of a loader; `medssl.step_loader.StepLoader` is one."""
 
-    def batches(self, start_step: int, stop_step: int) -> Iterator[WindowBatch]:
+    def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Yield this rank's batches of the steps, each a pure function of (seed, step)."""
         ...
 
@@ -55,7 +55,7 @@ class Reporter:
         method: Method,
         run: Run,
         settings: TrainSettings,
-        held_out: Sequence[WindowBatch],
+        held_out: Sequence[Batch],
         scans: Sequence[str],
         on_report: Callable[[Report], None],
     ) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from medssl.randomness import Stream
-from medssl.windows import WindowBatch, WindowPlan
 
 __all__ = ["Losses", "Method"]
 
@@ -40,16 +39,24 @@ class Method(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def plan(self) -> WindowPlan:
-        """The windows that the method wants from the store."""
+    def plan(self) -> Any:
+        """What the method wants from the store: a ``WindowPlan`` of scans, a ``CloudPlan`` of clouds."""
 
     def kept(self) -> dict[str, nn.Module]:
         """What outlives pretraining, by name; each is saved as NAME.safetensors."""
         return {"encoder": self.encoder}
 
     @abstractmethod
-    def views(self, batch: WindowBatch, stream: Stream) -> Any:
-        """Cut and augment views on the batch's device; deterministic given ``stream``. Returns what forward takes."""
+    def views(self, batch: Any, stream: Stream) -> Any:
+        """Cut and augment views of the batch on its device; deterministic given ``stream``.
+
+        Args:
+            batch: What the plan asked for: a ``WindowBatch``, or a ``CloudBatch``.
+            stream: The draws of each item.
+
+        Returns:
+            What ``forward`` takes.
+        """
 
     @abstractmethod
     def forward(self, views: Any, progress: float) -> Losses:
@@ -59,9 +66,13 @@ class Method(nn.Module, ABC):
         """Update what is not trained by gradients (the teacher, a queue), after the optimiser's step."""
 
     def pictures(self, views: Any) -> dict[str, Tensor]:
-        """Return named image stacks, (N, 1, z, y, x) in [0, 1], that show the first batch as the network sees it."""
+        """Return named stacks that show the first batch as the network sees it.
+
+        Images are (N, 1, z, y, x) in [0, 1]. Clouds are (N, points, 3), or (N, points, 4) with a value in [0, 1] that
+        colours each point; points that are NaN are not drawn.
+        """
         return {}
 
     def probe(self, views: Any) -> dict[str, Tensor]:
-        """Return named scalars measured on held-out windows without gradients: the signals that say when to stop."""
+        """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""
         return {}

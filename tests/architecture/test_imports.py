@@ -18,7 +18,18 @@ LAYERS: dict[int, set[str]] = {
     4: {"engine", "manifest"},
     3: {"methods", "formats", "phantoms", "evaluation"},
     2: {"objectives", "views", "encoders", "decoder", "heads", "teacher"},
-    1: {"errors", "settings", "setting_errors", "geometry", "randomness", "windows", "pool", "writing"},
+    1: {
+        "errors",
+        "settings",
+        "setting_errors",
+        "geometry",
+        "randomness",
+        "windows",
+        "batch",
+        "step_loader",
+        "pool",
+        "writing",
+    },
 }
 # Within a layer a room may import only these.
 SIDEWAYS: set[tuple[str, str]] = {
@@ -33,6 +44,10 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("setting_errors", "errors"),
     ("geometry", "errors"),
     ("windows", "errors"),
+    ("windows", "batch"),
+    ("step_loader", "batch"),
+    ("step_loader", "errors"),
+    ("step_loader", "randomness"),
     ("pool", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.

@@ -1,0 +1,139 @@
+"""Batches in an order that is a pure function of (seed, step), read ahead by threads.
+
+Sample ``g = step * batch_size + slot`` of a run is place ``g mod n`` of the permutation of epoch ``g div n``, so every
+item is seen once an epoch, epochs shorter than a batch work, and neither threads, ranks nor a resume change anything.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+
+from medssl.batch import Batch
+from medssl.errors import ConfigError
+from medssl.randomness import numpy_generator
+
+__all__ = ["StepLoader", "group_numbers"]
+
+# A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
+_ORDER = 2
+
+B = TypeVar("B", bound=Batch)
+
+
+class StepLoader(ABC, Generic[B]):
+    """Which items each step takes, on which rank; a subclass says what an item's row of the batch holds.
+
+    Args:
+        count: Items that there are, at least 1.
+        batch_size: Items in the global batch, over all ranks.
+        seed: The run's seed.
+        rank: This process; it takes slots ``rank``, ``rank + world_size``, ...
+        world_size: Number of processes.
+        threads: Threads that read ahead; 0 reads in the caller's thread.
+        pin: Whether to put batches in page-locked memory (where CUDA is present).
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        pin: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank must be in [0, {world_size}). Got {rank}.")
+        if batch_size < world_size:
+            raise ConfigError(
+                f"batch_size is the global batch and must be at least the number of processes, {world_size}. "
+                f"Got {batch_size}."
+            )
+        if threads < 0:
+            raise ConfigError(f"threads must be 0 or more. Got {threads}.")
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.threads = threads
+        self.slots = tuple(range(rank, batch_size, world_size))
+        self.wait_seconds = 0.0
+        self._pin = pin and torch.cuda.is_available()
+        self._order = lru_cache(maxsize=4)(self._permutation)
+
+    @abstractmethod
+    def batch(self, step: int) -> B:
+        """Return this rank's part of the batch of a step."""
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which every item is seen once; a fraction where the batch does not divide the items."""
+        return self.count / self.batch_size
+
+    def items(self, step: int) -> tuple[int, ...]:
+        """Return the items of this rank's part of a step's batch."""
+        places = [divmod(step * self.batch_size + slot, self.count) for slot in self.slots]
+        return tuple(int(self._order(epoch)[place]) for epoch, place in places)
+
+    def batches(self, start_step: int, stop_step: int) -> Iterator[B]:
+        """Yield the batches of steps ``start_step`` to ``stop_step - 1``, read ahead by ``threads`` threads.
+
+        Closing the iterator, an error in it or in its consumer, and an interrupt all stop the threads.
+        ``wait_seconds`` grows by the time that the consumer waited.
+        """
+        if self.threads == 0:
+            for step in range(start_step, stop_step):
+                began = time.perf_counter()
+                batch = self._ready(step)
+                self.wait_seconds += time.perf_counter() - began
+                yield batch
+            return
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="medssl-loader")
+        ahead: deque[Future[B]] = deque()
+        steps = iter(range(start_step, stop_step))
+        try:
+            for step in steps:
+                ahead.append(pool.submit(self._ready, step))
+                if len(ahead) > self.threads:
+                    break
+            while ahead:
+                began = time.perf_counter()
+                batch = ahead.popleft().result()
+                self.wait_seconds += time.perf_counter() - began
+                following = next(steps, None)
+                if following is not None:
+                    ahead.append(pool.submit(self._ready, following))
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # what runs ends within one batch
+
+    def _ready(self, step: int) -> B:
+        batch = self.batch(step)
+        return batch.pinned() if self._pin else batch
+
+    def _permutation(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return numpy_generator(self.seed, epoch, 0, _ORDER).permutation(self.count)
+
+
+def group_numbers(keys: Iterable[Hashable]) -> tuple[int, ...]:
+    """Return a number for each key, in the order in which they come; equal keys share theirs.
+
+    Example:
+        >>> group_numbers(["b", "a", "b"])
+        (0, 1, 0)
+    """
+    numbers: dict[Hashable, int] = {}
+    return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
