@@ -1,14 +1,18 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names for them that are safe on every system."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["written_aside"]
+__all__ = ["stem_of", "written_aside"]
+
+_KEY_LENGTH = 12
 
 
 @contextmanager
@@ -30,6 +34,18 @@ def written_aside(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def stem_of(item_id: str, key: str) -> str:
+    """Return the file name, without suffix, of an item with this id and key.
+
+    Example:
+        >>> stem_of("a/b c", "0123456789abcdef")
+        'a_b_c-0123456789ab'
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", item_id).strip("._") or "scan"
+    digest = hashlib.sha256(f"{item_id}\n{key}".encode()).hexdigest() if safe != item_id or len(safe) > 80 else key
+    return f"{safe[:80]}-{digest[:_KEY_LENGTH]}"
 
 
 def _umask() -> int:

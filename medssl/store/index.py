@@ -6,9 +6,7 @@ is made from the records at the end and can be made again at any time.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from medssl.errors import CacheError
 from medssl.store.blocks import write_aside
 from medssl.store.entry import Entry
+from medssl.writing import stem_of
 
 __all__ = [
     "FORMAT_VERSION",
@@ -35,7 +34,6 @@ __all__ = [
 FORMAT_VERSION = 1
 INDEX = "store.json"
 SCANS = "scans"
-_KEY_LENGTH = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +63,6 @@ class Index:
     settings: dict[str, Any]
     classes: dict[int, str]
     failed: dict[str, str]
-
-
-def stem_of(scan_id: str, key: str) -> str:
-    """Return the file name, without suffix, of a scan with this id and key; safe on every system.
-
-    Example:
-        >>> stem_of("a/b c", "0123456789abcdef")
-        'a_b_c-0123456789ab'
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", scan_id).strip("._") or "scan"
-    digest = hashlib.sha256(f"{scan_id}\n{key}".encode()).hexdigest() if safe != scan_id or len(safe) > 80 else key
-    return f"{safe[:80]}-{digest[:_KEY_LENGTH]}"
 
 
 def record_path(folder: Path, stem: str) -> Path:
