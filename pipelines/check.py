@@ -13,6 +13,9 @@ from medssl.settings import Settings, resolve
 from pipelines import console
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from medssl.manifest.check import CheckResult
     from medssl.manifest.schema import Manifest
 
@@ -83,10 +86,17 @@ def check(
     page = Path(out) if out is not None else file.with_name("check.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check.html"
-    html = check_page(source, result, name=file.name, pictures=settings.pictures)
+    html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=_drawn)
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(result.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with written_aside(path) as aside:
             aside.write_text(text, encoding="utf-8")
     console.done(written, following, ok=result.ok, counts=counts)
     return result
+
+
+def _drawn(path: Path, item: int) -> npt.NDArray[np.uint8]:
+    from pointcloud.formats.reading import read
+    from pointcloud.pictures import cloud_picture
+
+    return cloud_picture(read(path, item=item).points)

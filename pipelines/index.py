@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,11 +16,13 @@ from pipelines import console
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Counts
+    from medssl.manifest.clouds import CloudReader
     from medssl.manifest.schema import Manifest
 
 __all__ = ["IndexSettings", "index"]
 
 _SHOWN = 8
+_DOUBTFUL = ("missing points", "strays", "no faces")  # beginnings of notes on clouds
 _FLAT = 2  # slices; a volume has more
 
 
@@ -32,6 +36,13 @@ class IndexSettings(Settings):
     )
     patient_pattern: str = Field(
         default="", description="Regular expression that finds the patient's key in a path; a group is the key."
+    )
+    unit: Literal["", "mm", "m"] = Field(
+        default="", description="Unit of point clouds whose files do not say it; most formats have no place for it."
+    )
+    class_folders: bool = Field(
+        default=True,
+        description="Take classes of clouds from folders (CLASS/train/x.off, train/CLASS/x.ply, CLASS/x.ply).",
     )
     depth: Literal["full", "header"] = Field(
         default="full", description="'header' reads no voxels: quick, but no intensities, no hashes of contents."
@@ -59,7 +70,8 @@ def index(
     """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
 
     Args:
-        scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz; MSD, nnU-Net or BIDS layouts), one scan, or a CSV.
+        scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz; MSD, nnU-Net or BIDS layouts; clouds and meshes as PLY,
+            PCD, OFF, OBJ, STL, GLB, LAS, XYZ, NumPy or HDF5), one scan, or a CSV.
         out: The manifest, .parquet or .csv. One that is there is brought up to date.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show index``.
@@ -76,11 +88,13 @@ def index(
     """
     from medssl.manifest.build import build_manifest
     from medssl.manifest.schema import read_manifest, write_manifest
+    from pointcloud.describe import cloud_reader
 
     settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     scans, out = Path(scans), Path(out)
+    clouds = cloud_reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
-        return _plan(scans, out)
+        return _plan(scans, out, clouds)
     previous = None
     if out.exists():
         # Read even where everything is made anew: a file that is no manifest is never written over.
@@ -104,12 +118,13 @@ def index(
             val=settings.val,
             test=settings.test,
             seed=settings.seed,
+            clouds=clouds,
             progress=show,
         )
     if not len(manifest):
         raise DataError(
-            f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .npz and DICOM files in the "
-            "folder and below it."
+            f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .npz and DICOM files, and for "
+            "clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, .npy, .h5, ...), in it and below."
         )
     write_manifest(manifest, out)
     _say(manifest, counts)
@@ -122,11 +137,11 @@ def _root(scans: Path) -> Path:
     return whole if whole.is_dir() else whole.parent
 
 
-def _plan(scans: Path, out: Path) -> Manifest:
+def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
     from medssl.manifest.schema import manifest_of_rows
     from medssl.manifest.walk import find_scans
 
-    found, tree = find_scans(scans)
+    found, tree = find_scans(scans, clouds)
     labels = sum(source.label_path is not None for source in found.sources)
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
     for note in found.notes:
@@ -159,13 +174,32 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
     if inferred:
         console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
+    for name, classes in _classes_of_clouds(manifest).items():
+        shown = [f"{word} {count}" for word, count in classes[:_SHOWN]]
+        shown += [f"... {len(classes) - _SHOWN} more"] if len(classes) > _SHOWN else []
+        console.say(f"{name}: {len(classes)} ({', '.join(shown)})")
+    units = {row["length_unit"] for row in manifest.usable().rows() if row["kind"] == "cloud"}
+    if "unknown" in units:
+        console.say("the unit of the clouds is not known; set it with unit=mm or unit=m, where it matters")
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
 
 
+def _classes_of_clouds(manifest: Manifest) -> dict[str, list[tuple[str, int]]]:
+    """Return target -> (class, clouds), the most frequent first."""
+    counted: dict[str, Counter[str]] = {}
+    for row in manifest.usable().rows():
+        if row["kind"] == "cloud":
+            for name, word in json.loads(row["targets"] or "{}").items():
+                counted.setdefault("classes of clouds" if name == "class" else name, Counter())[word] += 1
+    return {name: sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])) for name, counts in counted.items()}
+
+
 def _doubts(row: Mapping[str, Any]) -> str:
     """Return what is wrong with a scan that can be read; "" where nothing is seen yet. ``check`` looks closer."""
+    if row["kind"] == "cloud":
+        return "; ".join(note.partition(": ")[2] for note in row["notes"] if note.startswith(_DOUBTFUL))
     said = []
     if "nonfinite" in row["flags"]:
         said.append(f"{row['nonfinite']} voxels are NaN or infinite")

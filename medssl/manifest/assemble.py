@@ -39,18 +39,19 @@ def assemble(
         fields[_SEEN] = " ".join(seen)
         row["fields"] = json.dumps(fields, sort_keys=True)
         flags = [*source.flags, *(flag for flag in seen if flag not in _CLUES)]
-        row["modality"], guessed = _modality(source, fields, seen, modality)
-        if guessed:
-            flags.append("modality-inferred")
-        elif row["modality"] == "unknown" and not row.get("error"):
-            flags.append("modality-unknown")
-        row["units"] = _units(row, fields, seen, flags)
+        if source.kind == "volume":
+            row["modality"], guessed = _modality(source, fields, seen, modality)
+            if guessed:
+                flags.append("modality-inferred")
+            elif row["modality"] == "unknown" and not row.get("error"):
+                flags.append("modality-unknown")
+            row["units"] = _units(row, fields, seen, flags)
         row["flags"] = sorted(set(flags))
         matched = pattern.search(source.relative) if pattern else None
         row["patient"] = (
             patient_key(source.relative, pattern=pattern)
             if matched
-            else source.patient or fields.get("patient") or patient_key(source.relative)
+            else source.patient or fields.get("patient") or _key(source)
         )
         row["study"] = source.study or fields.get("study")
         row["series"] = fields.get("series")
@@ -103,6 +104,14 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {patient: first(patient) for patient in group_of}
 
 
+def _key(source: Source) -> str:
+    """Return the patient that the name says. Clouds of many classes are often numbered within each: 0001 is no key."""
+    key = patient_key(source.relative)
+    if source.kind == "volume" or key != PurePosixPath(source.relative).name:
+        return key
+    return source.relative
+
+
 def _modality(source: Source, fields: Mapping[str, str], seen: Sequence[str], given: str) -> tuple[str, bool]:
     """Return the modality, and whether it is a guess."""
     stated = fields.get("modality", "unknown")
@@ -143,5 +152,5 @@ def _tell_apart(rows: list[dict[str, Any]], sources: Sequence[Source]) -> None:
     counts = Counter(row["id"].lower() for row in rows)
     for row, source in zip(rows, sources, strict=True):
         if counts[row["id"].lower()] > 1:
-            first = source.paths[0].name if source.paths else ""
+            first = source.paths[0].name if source.paths else source.path.name if source.kind == "cloud" else ""
             row["id"] += "-" + hashlib.sha256(f"{source.relative}\0{first}".encode()).hexdigest()[:8]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.manifest.assemble import assemble, give_splits
+from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
 from medssl.manifest.describe import describe, size_and_time
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
@@ -21,7 +22,6 @@ __all__ = ["Counts", "build_manifest"]
 
 Progress = Callable[[int, int], None]
 _WORTH_A_POOL_BYTES = 200 << 20
-_CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def build_manifest(
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
+    clouds: CloudReader | None = None,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -67,7 +68,8 @@ def build_manifest(
         val: Share of patients for validation.
         test: Share of patients for testing.
         seed: Seed of the split.
-        progress: Called with (scans done, scans in all).
+        clouds: Who reads point clouds; without one they are passed over.
+        progress: Called with (files done, files in all).
 
     Raises:
         ConfigError: The pattern is no regular expression, or the shares leave nothing to train on.
@@ -76,13 +78,16 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans)
-    old = {tuple(row["paths"]): row for row in previous.rows()} if previous else {}
+    found, tree = find_scans(scans, clouds)
+    before = list(previous.rows()) if previous else []
+    old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
     marks = previous.settings.get("dicom", {}) if previous else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
-    files, series = label_series(found.sources, series)
+    files, series = label_series([source for source in found.sources if source.kind == "volume"], series)
     sources = [*files, *series]
+    of_clouds = [source for source in found.sources if source.kind == "cloud"]
+    total = len(sources) + len(of_clouds)
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
@@ -92,14 +97,27 @@ def build_manifest(
     fresh = [place for place in range(len(sources)) if place not in kept]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
-        progress(len(kept), len(sources))
+        progress(len(kept), total)
     jobs = {place: (sources[place], depth) for place in fresh}
     hands = _hands(workers, engine, [source.path for source, _ in jobs.values()])
     for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed, engine=engine):
         facts[place] = row
         if progress:
-            progress(len(facts), len(sources))
-    rows = assemble([(source, facts[i]) for i, source in enumerate(sources)], modality=modality, pattern=pattern)
+            progress(len(facts), total)
+    pairs = [(source, facts[i]) for i, source in enumerate(sources)]
+    held: list[tuple[Source, Mapping[str, Any]]] = []
+    reused = 0
+    if clouds and of_clouds:
+        held, reused = cloud_pairs(
+            of_clouds,
+            clouds,
+            old=before if previous and previous.settings.get("clouds") == clouds.settings else (),
+            depth=depth,
+            workers=_hands(workers, engine, [source.path for source in of_clouds]),
+            engine=engine,
+            done=lambda count: progress(len(facts) + count, total) if progress else None,
+        )
+    rows = assemble([*pairs, *held], modality=modality, pattern=pattern)
     split = {"val": val, "test": test, "seed": seed}
     known: dict[str, str] = {}
     if previous and previous.settings.get("split") == split:
@@ -110,10 +128,19 @@ def build_manifest(
         classes=found.classes,
         notes=found.notes,
         root=str(tree.root),
-        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks},
+        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks}
+        | ({"clouds": dict(clouds.settings)} if clouds else {}),
     )
-    present = {tuple(row["paths"]) for row in manifest.rows()}
-    return manifest, Counts(read=len(fresh), reused=len(kept), gone=len(set(old) - present))
+    present = {_place(row) for row in manifest.rows()}
+    return manifest, Counts(
+        read=len(fresh) + len(held) - reused,
+        reused=len(kept) + reused,
+        gone=len({_place(row) for row in before} - present),
+    )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*row["paths"], row["item"])
 
 
 def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
@@ -148,4 +175,4 @@ def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
 
 
 def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:
-    return describe(replace(job[0], error=_CRASHED))
+    return describe(replace(job[0], error=CRASHED))

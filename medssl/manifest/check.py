@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
 from medssl.manifest.describe import size_and_time
 from medssl.manifest.schema import Manifest
 
@@ -66,6 +67,7 @@ _NOTES = (
     ("sform without voxel size", "sform-without-voxel-size", "info", "Nothing; the header's voxel sizes are used."),
     ("sform", "odd-header", "warning", "Compare the geometry with the source."),
     ("qform", "odd-header", "info", "Nothing, where the sform is right."),
+    *CLOUD_NOTES,
     ("label", "", "", ""),  # told by the flag of the label
 )
 
@@ -144,18 +146,22 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
         findings += _unreadable(row)
     per_scan: list[Callable[[Row], Iterator[Finding]]] = [_flagged, _noted, _shape, _geometry, _intensities]
     for row in good:
-        for rule in per_scan:
+        if row["kind"] == "cloud":
+            findings += [_of(row, *doubt) for doubt in cloud_doubts(row)]
+        for rule in per_scan if row["kind"] == "volume" else [_noted]:
             findings += rule(row)
-        findings += _classes(row, manifest.classes)
+        if row["kind"] == "volume":
+            findings += _classes(row, manifest.classes)
         if look_at_files:
             findings += _stale(row)
     for rule_of_all in (_copies, _split_patients, _whole):
         findings += rule_of_all(good)
+    findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
     findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
     left_out = sum(not row["keep"] for row in rows)
     if left_out:
         findings.append(_of_all("info", "left-out", f"{left_out} scans are left out by medssl reduce", "Nothing."))
-    seen = {value for row in good for value in row["label_values"] or ()}
+    seen = {value for row in good if row["kind"] == "volume" for value in row["label_values"] or ()}
     for value, name in manifest.classes.items():
         if seen and value not in seen:
             findings.append(
@@ -284,9 +290,11 @@ def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
         if len(group) < 2:
             continue
         first, others = group[0], group[1:]
+        content = "points" if first["kind"] == "cloud" else "voxels"
         splits = sorted({row["split"] for row in group if row["split"]})
         for row in others:
-            how = "is the same file as" if row["file_hash"] == first["file_hash"] else "holds the same voxels as"
+            same_file = row["file_hash"] == first["file_hash"] and row["path"] != first["path"]
+            how = "is the same file as" if same_file else f"holds the same {content} as"
             yield _of(row, "warning", "duplicate", f"{how} {first['id']} ({first['path']})", "Keep one of them.")
             if row["patient"] != first["patient"]:
                 yield _of(row, "warning", "copy-of-another-patient",
@@ -294,7 +302,7 @@ def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
                           "Mend the names, or give patient_pattern to: medssl index")  # fmt: skip
         if len(splits) > 1:
             names = ", ".join(row["id"] for row in group[:4])
-            yield _of(first, "error", "leak", f"the same voxels are in the splits {' and '.join(splits)}: {names}",
+            yield _of(first, "error", "leak", f"the same {content} are in the splits {' and '.join(splits)}: {names}",
                       "Keep one of them, then: medssl index")  # fmt: skip
 
 

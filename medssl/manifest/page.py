@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +78,22 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 {% else %}<p class="card">Nothing was found.</p>{% endfor %}
 {% if charts %}<h2>What the scans are like</h2><div class="charts">{% for title, svg in charts %}
 <div class="card"><h3>{{ title }}</h3>{{ svg|safe }}</div>{% endfor %}</div>{% endif %}
-{% if pictures %}<h2>Some of them</h2><p class="soft">Middle slices, between the 0.5 and 99.5 percentiles.</p>
-<div class="pictures">{% for scan, source in pictures %}<figure><img alt="middle slice of {{ scan }}"
+{% if pictures %}<h2>Some of them</h2><p class="soft">Middle slices, between the 0.5 and 99.5 percentiles; clouds from
+the front and a little above.</p>
+<div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ scan }}"
 src="data:image/png;base64,{{ source }}"><figcaption>{{ scan }}</figcaption></figure>{% endfor %}</div>{% endif %}
 </main></body></html>
 """
 
 
-def check_page(manifest: Manifest, result: CheckResult, *, name: str, pictures: int = 0) -> str:
+def check_page(
+    manifest: Manifest,
+    result: CheckResult,
+    *,
+    name: str,
+    pictures: int = 0,
+    draw_cloud: Callable[[Path, int], npt.NDArray[np.uint8]] | None = None,
+) -> str:
     """Return the page.
 
     Args:
@@ -91,23 +101,47 @@ def check_page(manifest: Manifest, result: CheckResult, *, name: str, pictures: 
         result: What was found.
         name: What to call the manifest.
         pictures: How many scans to show, spread evenly over the manifest.
+        draw_cloud: (file, which of its clouds) -> uint8 (height, width, 3); clouds are not shown without it.
     """
     import jinja2
 
     summary = result.summary
-    tiles = [(summary["scans"], "scans"), (summary["patients"], "patients"), (summary["labelled"], "with labels"),
+    volumes = summary["scans"] - summary["clouds"]
+    kinds = [(count, kind) for count, kind in ((volumes, "scans"), (summary["clouds"], "clouds")) if count]
+    tiles = [*(kinds or [(0, "scans")]), (summary["patients"], "patients"), (summary["labelled"], "with labels"),
              (summary["unreadable"], "unreadable")]  # fmt: skip
-    tiles += [(count, f"{modality} scans") for modality, count in summary["modalities"].items()]
+    tiles += [(count, f"{modality} scans") for modality, count in summary["modalities"].items()
+              if modality != "points"]  # fmt: skip
     tiles += [(count, f"in {split}") for split, count in summary["splits"].items() if split != "none"]
     rows = [row for row in manifest.rows() if row["error"] is None]
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     return template.render(
         name=name, root=manifest.root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
-        pictures=_pictures(rows, pictures),
+        pictures=_pictures(rows, pictures, draw_cloud),
     )  # fmt: skip
 
 
 def _charts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    clouds = [row for row in rows if row["kind"] == "cloud"]
+    rows = [row for row in rows if row["kind"] == "volume"]
+    return _charts_of_volumes(rows) + _charts_of_clouds(clouds)
+
+
+def _charts_of_clouds(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    if not rows:
+        return []
+    charts = [
+        ("Points of a cloud", _histogram(np.array([row["points"] for row in rows]))),
+        ("Longest side of a cloud", _histogram(np.array([max(row["extent"]) for row in rows]))),
+    ]
+    named = [json.loads(row["targets"] or "{}") for row in rows]
+    for target in sorted({target for said in named for target in said}):
+        counts = Counter(html.escape(said[target]) for said in named if target in said)
+        charts.append((f"Clouds of each {target}", _bars(counts.most_common(40))))
+    return charts
+
+
+def _charts_of_volumes(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     if not rows:
         return []
     spacing = np.array([row["spacing_mm"] for row in rows])
@@ -136,7 +170,7 @@ def _histogram(values: npt.NDArray[Any]) -> str:
 
 
 def _bars(pairs: Sequence[tuple[str, int]]) -> str:
-    """Return bars as SVG; labels are numbers made here, so nothing needs escaping."""
+    """Return bars as SVG; labels are numbers made here, or escaped already."""
     width, height, foot, head = 340, 150, 18, 14
     most = max(n for _, n in pairs)
     step = width / len(pairs)
@@ -158,13 +192,23 @@ def _bars(pairs: Sequence[tuple[str, int]]) -> str:
     return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
 
 
-def _pictures(rows: Sequence[Mapping[str, Any]], count: int) -> list[tuple[str, str]]:
-    fit = [row for row in rows if row["p005"] is not None and np.prod(row["shape"]) <= _PICTURE_VOXELS]
+def _pictures(
+    rows: Sequence[Mapping[str, Any]], count: int, draw_cloud: Callable[[Path, int], npt.NDArray[np.uint8]] | None
+) -> list[tuple[str, str]]:
+    def fits(row: Mapping[str, Any]) -> bool:
+        if row["kind"] == "cloud":
+            return draw_cloud is not None
+        return row["p005"] is not None and bool(np.prod(row["shape"]) <= _PICTURE_VOXELS)
+
+    fit = [row for row in rows if fits(row)]
     chosen = [fit[i] for i in np.unique(np.linspace(0, len(fit) - 1, min(count, len(fit))).round().astype(int))]
     pictures = []
     for row in chosen:
         paths = [Path(name) for name in row["paths"]] if row["format"] == "dicom" else []
         try:
+            if row["kind"] == "cloud" and draw_cloud:
+                pictures.append((row["id"], _encoded(draw_cloud(Path(row["path"]), row["item"]))))
+                continue
             values: npt.NDArray[Any] = read(Path(row["path"]), paths=paths).values
         except (FormatError, OSError):
             continue  # it has gone or changed since; the table of findings says so
@@ -174,16 +218,20 @@ def _pictures(rows: Sequence[Mapping[str, Any]], count: int) -> list[tuple[str, 
 
 
 def _png(values: npt.NDArray[Any], affine: npt.NDArray[np.float64], low: float, high: float) -> str:
-    from PIL import Image
-
     turned, upright = geometry.to_canonical(values, affine)
     plane = np.asarray(turned[turned.shape[0] // 2], dtype=np.float64)
     # Radiological view: the patient's front is up, the right side on the left.
     shown = np.clip((np.nan_to_num(plane[::-1, ::-1], nan=low) - low) / ((high - low) or 1.0), 0, 1)
     _, y_mm, x_mm = geometry.spacing_mm(upright)
     shown = _resized(shown, y_mm / x_mm)
+    return _encoded((shown * 255).astype(np.uint8))
+
+
+def _encoded(picture: npt.NDArray[np.uint8]) -> str:
+    from PIL import Image
+
     file = io.BytesIO()
-    Image.fromarray((shown * 255).astype(np.uint8)).save(file, format="png", optimize=True)
+    Image.fromarray(picture).save(file, format="png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -40,6 +40,11 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "orientation": pl.String,
     "dtype": pl.String,
     "frames": pl.Int64,
+    "item": pl.Int64,  # clouds: which one of its file, from 0
+    "points": pl.Int64,  # clouds: how many points; of a mesh, its vertices
+    "extent": _NUMBERS,  # clouds: the sides of its box (x, y, z), in length_unit
+    "length_unit": pl.String,  # clouds: "mm", "m" or "unknown"
+    "attributes": _WORDS,  # clouds: what each point has besides its place, such as "normals" and "labels"
     "p005": pl.Float64,  # intensity at 0.5 %, of finite voxels
     "p50": pl.Float64,
     "p995": pl.Float64,
@@ -54,7 +59,8 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "label_size_bytes": pl.Int64,
     "label_mtime_ns": pl.Int64,
     "label_values": _COUNTS,  # the classes that occur, 0 included
-    "label_voxels": _COUNTS,  # how many voxels each of them has
+    "label_voxels": _COUNTS,  # how many voxels, or points, each of them has
+    "targets": pl.String,  # JSON: classes of the patient or the scan by name, such as {"diagnosis": "DCM"}
     "split": pl.String,  # "train", "val", "test" or ""
     "flags": _WORDS,
     "notes": _WORDS,  # what the reader noticed, in sentences
@@ -74,6 +80,8 @@ SPLITS = ("train", "val", "test", "")
 _REQUIRED = ("id", "path")
 _DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1,
                              "keep": True}  # fmt: skip
+# A label of its own for a volume; the class of each point for a cloud.
+_LABELLED = pl.col("label_path").is_not_null() | ((pl.col("kind") == "cloud") & pl.col("label_values").is_not_null())
 _META_KEY = "medssl"
 _VERSION = 1
 
@@ -159,10 +167,11 @@ class Manifest:
         return {
             "scans": good.height,
             "patients": good["patient"].n_unique() if good.height else 0,
-            "labelled": int(good["label_path"].is_not_null().sum()),
+            "labelled": good.filter(_LABELLED).height,
             "left_out": readable - good.height,
             "unreadable": self.frame.height - readable - aside,
             "set_aside": aside,
+            "clouds": int((good["kind"] == "cloud").sum()),
             "modalities": counted("modality"),
             "splits": counted("split"),
         }
@@ -170,11 +179,15 @@ class Manifest:
     def __repr__(self) -> str:
         """Say what the manifest holds, in one line and a small table."""
         s = self.summary()
-        head = f"Manifest: {s['scans']} scans of {s['patients']} patients, {s['labelled']} labelled"
+        held = f"{s['scans'] - s['clouds']} scans" if s["scans"] > s["clouds"] or not s["clouds"] else ""
+        held += (" and " if held else "") + f"{s['clouds']} clouds" if s["clouds"] else ""
+        head = f"Manifest: {held} of {s['patients']} patients"
+        head += f", {s['labelled']} labelled" if s["labelled"] or s["scans"] > s["clouds"] else ""
         head += f", {s['left_out']} left out" if s["left_out"] else ""
         head += f", {s['unreadable']} unreadable" if s["unreadable"] else ""
-        if s["modalities"]:
-            head += "; " + ", ".join(f"{n} {name}" for name, n in s["modalities"].items())
+        modalities = {name: n for name, n in s["modalities"].items() if name != "points"}
+        if modalities:
+            head += "; " + ", ".join(f"{n} {name}" for name, n in modalities.items())
         if set(s["splits"]) - {"none"}:
             head += "; " + ", ".join(f"{name} {n}" for name, n in s["splits"].items())
         with pl.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=8, fmt_str_lengths=40):
@@ -186,7 +199,9 @@ class Manifest:
         return f"<p><b>{head}</b></p>{self._short()._repr_html_()}"
 
     def _short(self) -> pl.DataFrame:
-        return self.frame.select("id", "modality", "patient", "shape", "spacing_mm", "split", "error")
+        kinds = set(self.frame["kind"])
+        size = (["shape", "spacing_mm"] if kinds != {"cloud"} else []) + (["points"] if "cloud" in kinds else [])
+        return self.frame.select("id", "modality", "patient", *size, "split", "error")
 
 
 def manifest_of_rows(
@@ -360,7 +375,7 @@ def _validate(frame: pl.DataFrame, where: str) -> None:
                 f"{where}: '{value}' in the column '{column}' of scan '{wrong['id'][0]}'. "
                 f"Allowed: {', '.join(name or 'empty' for name in allowed)}."
             )
-    for column, length in (("shape", 3), ("spacing_mm", 3), ("affine", 16)):
+    for column, length in (("shape", 3), ("spacing_mm", 3), ("affine", 16), ("extent", 3)):
         wrong = frame.filter(pl.col(column).is_not_null() & (pl.col(column).list.len() != length))
         if wrong.height:
             raise ManifestError(

@@ -31,6 +31,8 @@ class Source:
         study: Study or session that an importer gives.
         split: Split that an importer gives; empty where the split is still to be drawn.
         series: Hash that a DICOM series is known by; empty for other formats.
+        kind: "volume" or "cloud".
+        group: Class that the folders of a cloud say; empty where they say none.
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
     """
@@ -44,6 +46,8 @@ class Source:
     study: str = ""
     split: str = ""
     series: str = ""
+    kind: str = "volume"
+    group: str = ""
     flags: tuple[str, ...] = ()
     error: str | None = None
 

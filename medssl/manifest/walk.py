@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
+from medssl.manifest.clouds import CloudReader, cloud_sources
 from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, is_bids
 from medssl.manifest.labels import NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
@@ -31,6 +32,7 @@ class Tree:
         dicom: Files that are, or may be, slices of DICOM series.
         described: Every dataset.json.
         closed: Folders that could not be listed, with the reason.
+        clouds: Files of point clouds.
     """
 
     root: Path
@@ -38,13 +40,15 @@ class Tree:
     dicom: tuple[Path, ...]
     described: tuple[Path, ...]
     closed: tuple[tuple[Path, str], ...]
+    clouds: tuple[Path, ...] = ()
 
 
-def find_files(root: Path) -> Tree:
+def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
     """List what a tree holds. Hidden files and folders are passed over; links are followed, circles are not.
 
     Args:
         root: A folder, or one file.
+        clouds: Who knows clouds; without one they are passed over.
 
     Raises:
         ManifestError: There is no such file or folder.
@@ -55,7 +59,12 @@ def find_files(root: Path) -> Tree:
     dicom: list[Path] = []
     described: list[Path] = []
     closed: list[tuple[Path, str]] = []
-    for path in _walk(root, closed):
+    claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed)}
+    # A file that may be a damaged cloud is one where others lie.
+    taken = {"cloud", "damaged"} if "cloud" in claims.values() else {"cloud"}
+    for path, claimed in claims.items():
+        if claimed in taken:
+            continue
         if path.name == "dataset.json":
             described.append(path)
         elif is_scan_name(path):
@@ -68,19 +77,25 @@ def find_files(root: Path) -> Tree:
         dicom=tuple(dicom),
         described=tuple(described),
         closed=tuple(closed),
+        clouds=tuple(path for path, claimed in claims.items() if claimed in taken),
     )
 
 
-def find_scans(scans: Path) -> tuple[Found, Tree]:
-    """Find the scans of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
+def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, Tree]:
+    """Find the scans and clouds of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
+
+    Args:
+        scans: The folder, file or CSV.
+        clouds: Who knows clouds; without one they are passed over.
 
     Raises:
         ManifestError: There is no such file or folder, or the CSV lists no paths.
     """
     scans = Path(scans).absolute()
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
-        return found_in_csv(scans), Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
-    tree = find_files(scans)
+        listed = _told_apart(found_in_csv(scans), clouds)
+        return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
+    tree = find_files(scans, clouds)
     by_name = {_relative(path, tree.root): path for path in tree.files}
     hints = _hints(tree, by_name)
     pairs = pair_labels(name for name in by_name if name not in hints.labels and name not in hints.skipped)
@@ -99,9 +114,22 @@ def find_scans(scans: Path) -> tuple[Found, Tree]:
         )
         for name in pairs.orphans
     ]
+    if clouds:
+        sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
     found = Found(sources=tuple(sources), classes=hints.classes, notes=hints.notes, layout=hints.layout or "tree")
     return found, tree
+
+
+def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
+    """Say of every source of a CSV whether it is a cloud."""
+    if clouds is None:
+        return found
+    sources = [
+        replace(source, kind="cloud") if source.error is None and clouds.claim(source.path) != "other" else source
+        for source in found.sources
+    ]
+    return replace(found, sources=tuple(sources))
 
 
 def _walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[Path]:

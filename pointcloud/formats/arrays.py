@@ -17,19 +17,20 @@ from pointcloud.cloud import UNITS, Cloud, make_cloud
 from pointcloud.formats.columns import guessed
 from pointcloud.formats.files import size_of, start_of
 
-__all__ = ["count", "read"]
+__all__ = ["BROKEN", "POINTS", "count", "owner", "read"]
 
 # The first that is there.
-_POINTS = ("points", "xyz", "pos", "positions", "coords", "coord", "vertices", "data", "pc", "arr_0")
+POINTS = ("points", "xyz", "pos", "positions", "coords", "coord", "vertices", "data", "pc", "arr_0")
 _PARTS = {
     "normals": ("normals", "normal"),
     "colours": ("colours", "colors", "color", "rgb"),
     "intensity": ("intensity", "intensities", "reflectance"),
     "labels": ("labels", "label", "segment", "seg"),
 }
+_OWNERS = ("patient", "patients", "subject", "subjects")
 _CLASSES = ("label", "labels", "cls", "class", "y")
 # numpy reads its header with Python's own tokenizer, so a damaged one can raise what that raises.
-_BROKEN = (
+BROKEN = (
     OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError,
     tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -79,6 +80,25 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     return make_cloud(path=path, item=item, unit=unit, label=_class(arrays, item, items, name), **parts)
 
 
+def owner(path: Path, item: int = 0) -> tuple[str, str]:
+    """Return whose cloud it is and the name of its class, "" where the archive does not say.
+
+    ``patient`` (or ``subject``) holds one word for each cloud, ``classes`` the names of the numbers in ``label``.
+
+    Raises:
+        FormatError: The file is no array of points.
+    """
+    arrays = _load(path)
+    points, name = _points(path, arrays)
+    items = points.shape[0] if points.ndim == 3 else 1
+    patients = next((arrays[n] for n in _OWNERS if n in arrays and arrays[n].size == items), None)
+    patient = str(patients.reshape(-1)[item]) if patients is not None and patients.dtype.kind in "UiuS" else ""
+    number, classes = _class(arrays, item, items, name), arrays.get("classes")
+    if number is None or classes is None or classes.dtype.kind not in "US" or not 0 <= number < classes.size:
+        return patient, ""
+    return patient, str(classes.reshape(-1)[number])
+
+
 def _load(path: Path) -> dict[str, npt.NDArray[np.generic]]:
     size_of(path)
     state = path.stat()
@@ -97,7 +117,7 @@ def _arrays(path: Path, _mtime_ns: int, _size: int) -> dict[str, npt.NDArray[np.
             return {"points": loaded}
         with loaded as archive:
             return {name: archive[name] for name in archive.files}
-    except _BROKEN as error:
+    except BROKEN as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FormatError(
             path, f"The file is damaged or holds Python objects, which are never opened ({why})."
@@ -105,7 +125,7 @@ def _arrays(path: Path, _mtime_ns: int, _size: int) -> dict[str, npt.NDArray[np.
 
 
 def _points(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> tuple[npt.NDArray[np.generic], str]:
-    name = next((name for name in _POINTS if name in arrays), None)
+    name = next((name for name in POINTS if name in arrays), None)
     if name is None:
         hint = " 'values' is how a volume is stored, not a cloud." if "values" in arrays else ""
         raise FormatError(path, f"There is no array 'points'. Found: {', '.join(arrays) or 'nothing'}.{hint}")

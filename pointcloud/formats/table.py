@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FORMATS", "Format", "format_of", "is_cloud_name", "row_of"]
+__all__ = ["FORMATS", "Format", "bare_name", "format_of", "is_cloud_name", "row_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,18 @@ def row_of(path: Path) -> Format | None:
         return None  # what macOS leaves beside every file it copies to a foreign disk
     fitting = [(len(suffix), row) for row in FORMATS for suffix in row.suffixes if name.endswith(suffix)]
     return max(fitting, key=lambda found: found[0])[1] if fitting else None
+
+
+def bare_name(name: str) -> str:
+    """Return a file's name without the suffix of its format.
+
+    Example:
+        >>> bare_name("sweep.pcd.bin"), bare_name("chair_0001.OFF"), bare_name("notes")
+        ('sweep', 'chair_0001', 'notes')
+    """
+    row = row_of(Path(name))
+    fitting = [suffix for suffix in row.suffixes if name.lower().endswith(suffix)] if row else []
+    return name[: -max(map(len, fitting))] or name if fitting else name
 
 
 def format_of(path: Path) -> str | None:

@@ -1,0 +1,168 @@
+"""Reading the clouds of a file to rows of a manifest: sizes, classes, hashes, and what a careful reader noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from medssl.errors import FormatError, MedSSLError
+from medssl.manifest.clouds import CloudReader
+from medssl.manifest.describe import file_hash, size_and_time
+from medssl.manifest.sources import Source
+from pointcloud.cloud import Cloud
+from pointcloud.folders import arrange, claim
+from pointcloud.formats import arrays, reading, table
+
+__all__ = ["cloud_reader", "describe", "shape_hash"]
+
+_MESHES = {"off", "obj", "stl", "glb", "ply"}
+_ATTRIBUTES = ("normals", "colours", "intensity", "labels")
+_TRIED = 16  # points drawn from a mesh to see whether it has a surface
+_MAX_CLASSES = 1024
+# What warnings of `Cloud` say -> how the note of the manifest begins, by which `check` knows it.
+_KINDS = (
+    (r"have NaN or infinite", "missing points"),
+    (r"repeat the place", "doubled points"),
+    (r"times the spread", "strays"),
+    (r"relative to an offset", "far from the origin"),
+    (r"no faces", "no faces"),
+    (r"not read", "not read"),
+)
+
+
+def cloud_reader(*, unit: str = "", class_folders: bool = True) -> CloudReader:
+    """Return what `medssl.manifest.build.build_manifest` needs to index clouds.
+
+    Args:
+        unit: Unit of all clouds whose files do not say it: "mm", "m" or "".
+        class_folders: Whether folders may name classes.
+    """
+    arranged = arrange if class_folders else _splits_alone
+    return CloudReader(
+        claim=claim,
+        arrange=arranged,
+        describe=partial(describe, unit=unit),
+        settings={"unit": unit, "class_folders": class_folders},
+    )
+
+
+def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tuple[Source, dict[str, Any]]]:
+    """Return a source and the facts of its row for every cloud of a file.
+
+    Whatever is wrong becomes an ``error`` of that row; the other clouds of the file go on.
+
+    Args:
+        source: The file, with what its folders say.
+        depth: "full", or "header" to make no hashes.
+        unit: What the coordinates are in, where the file does not say it.
+    """
+    path = source.path
+    shared: dict[str, Any] = {
+        "path": str(path),
+        "paths": [str(path)],
+        "kind": "cloud",
+        "item": 0,
+        "modality": "points",
+        "flags": [],
+        "notes": [],
+        "error": source.error,
+    }
+    try:
+        shared["size_bytes"], shared["mtime_ns"] = size_and_time([path])
+        shared["format"] = table.format_of(path)
+        if source.error is not None:
+            return [_named(source, shared)]
+        items = reading.count(path)
+        if depth == "full":
+            shared["file_hash"] = file_hash([path])
+    except Exception as error:  # see _reason
+        return [_named(source, shared | {"error": source.error or _reason(error)})]
+    found = []
+    for item in range(items):
+        row = {**shared, "item": item, "flags": [], "notes": []}
+        group = patient = ""
+        try:
+            group, patient = _read(path, item, row, depth=depth, unit=unit)
+        except Exception as error:
+            row["error"] = _reason(error)
+        mine = replace(source, group=group or source.group, patient=patient or source.patient)
+        found.append(_named(mine, row, items))
+    return found
+
+
+def shape_hash(cloud: Cloud) -> str:
+    """Return a hash of the points that is the same whatever file they are kept in and whatever order they have."""
+    values = np.ascontiguousarray(cloud.points, dtype="<f4") + np.float32(0.0)  # one zero
+    order = np.lexsort((values[:, 2], values[:, 1], values[:, 0]))
+    digest = hashlib.sha256(str(len(values)).encode())
+    digest.update(np.ascontiguousarray(values[order]).tobytes())
+    digest.update((np.asarray(cloud.offset, dtype="<f8") + 0.0).tobytes())
+    return digest.hexdigest()
+
+
+def _splits_alone(names: Any) -> Any:
+    return {name: replace(placed, group="") for name, placed in arrange(names).items()}
+
+
+def _named(source: Source, row: dict[str, Any], items: int = 1) -> tuple[Source, dict[str, Any]]:
+    """Give the cloud a path of its own: its file without the suffix, and its number where there are several."""
+    file = PurePosixPath(source.relative)
+    relative = str(file.with_name(table.bare_name(file.name)))
+    if items > 1:
+        relative += f"/{row['item']:0{len(str(items - 1))}d}"
+    said = {"relative": relative, "group": source.group, "patient": source.patient}
+    row["fields"] = json.dumps({name: value for name, value in said.items() if value}, sort_keys=True)
+    row["targets"] = json.dumps({"class": source.group}) if source.group else None
+    return replace(source, relative=relative), row
+
+
+def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) -> tuple[str, str]:
+    """Fill in the row; return class and patient where the file says them."""
+    cloud = reading.read(path, item=item, samples=0)
+    low, high = cloud.points.min(axis=0), cloud.points.max(axis=0)
+    row |= {
+        "points": len(cloud),
+        "extent": [float(side) for side in high.astype(np.float64) - low],
+        "length_unit": cloud.unit if cloud.unit != "unknown" else unit or "unknown",
+        "attributes": [
+            name for name in ("normals", "colours", "intensity", "labels") if getattr(cloud, name) is not None
+        ],
+        "notes": [_note(warning) for warning in cloud.warnings],
+    }
+    missing = [int(note.split()[2]) for note in row["notes"] if note.startswith("missing points: ")]
+    row["nonfinite"] = sum(missing)
+    if depth == "full":
+        row["content_hash"] = shape_hash(cloud)
+    if cloud.labels is not None:
+        classes, counts = np.unique(cloud.labels, return_counts=True)
+        if len(classes) <= _MAX_CLASSES:
+            row["label_values"], row["label_voxels"] = classes.tolist(), counts.tolist()
+    if row["format"] in _MESHES and not any(note.startswith("no faces") for note in row["notes"]):
+        reading.read(path, item=item, samples=_TRIED)  # a mesh that has no surface is refused here
+    patient = group = ""
+    if row["format"] == "numpy":
+        patient, group = arrays.owner(path, item)
+    return group or ("" if cloud.label is None else str(cloud.label)), patient
+
+
+def _note(warning: str) -> str:
+    kind = next((kind for words, kind in _KINDS if re.search(words, warning)), "noticed")
+    return f"{kind}: {warning}"
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read; an error that a plugin lets slip must not end the folder."""
+    if isinstance(error, FormatError):
+        return error.reason
+    if isinstance(error, MedSSLError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
+    return f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
