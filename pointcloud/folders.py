@@ -25,6 +25,7 @@ _PLAIN = {"clouds", "cloud", "points", "pointclouds", "point_clouds", "scans", "
           "data", "raw", "shapes", "objects", "velodyne", "lidar"} | {
     suffix.lstrip(".") for row in table.FORMATS for suffix in row.suffixes
 }  # fmt: skip
+_SHORTEST_WORD = 3  # letters of what names a structure
 _LOOK_BYTES, _LOOK_LINES = 1 << 16, 24
 _COLUMNS = range(3, 17)
 _CAR_REACH_M, _REFLECTANCE = 300.0, 255.0
@@ -101,7 +102,7 @@ def _names_that_recur(names: Iterable[str]) -> set[str]:
     count = 0
     for name in names:
         count += 1
-        if not any(letter.isdigit() for letter in _bare(name)):
+        if len(_bare(name)) >= _SHORTEST_WORD and not any(letter.isdigit() for letter in _bare(name)):
             where[_bare(name)].add(str(PurePosixPath(name).parent))
     recurring = {bare for bare, folders in where.items() if len(folders) > 1}
     covered = sum(len(where[bare]) for bare in recurring)
