@@ -50,6 +50,7 @@ def windows(size: tuple[int, int, int], device: str, batch: int = 2) -> WindowBa
         scale=torch.tensor([[-1000.0, 1000.0]]).expand(batch, 2),
         item=torch.arange(batch),
         patient=torch.arange(batch),
+        part=torch.zeros(batch, dtype=torch.int64),
         slot=torch.arange(batch),
     ).to(device)
 

@@ -33,6 +33,10 @@ class Batch:
         """Return the tensors by name; those that are None are left out."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
+    def starts(self) -> list[int]:
+        """Return the rows before which the batch may be cut: all, where no rows belong together."""
+        return list(range(len(self)))
+
     def rows(self, low: int, high: int) -> Self:
         """Return the items ``low`` to ``high - 1``."""
         return replace(self, **{name: value[low:high] for name, value in self.tensors().items()})

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medssl.errors import ConfigError, DataError
+from medssl.placement import Place, Placer
 from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader, group_numbers
 from medssl.store.read import Store
-from medssl.windows import WindowBatch, WindowPlan
+from medssl.windows import Relation, WindowBatch, WindowPlan
 
-__all__ = ["WindowLoader", "held_out_batches", "patient_numbers", "place_window"]
+__all__ = ["WindowLoader", "held_out_batches", "patient_numbers"]
 
 Triple = tuple[int, int, int]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
@@ -28,15 +30,19 @@ class WindowLoader(StepLoader[WindowBatch]):
     Args:
         store: The scans.
         plan: Which windows to take.
-        batch_size: Windows in the global batch, over all ranks.
+        batch_size: Windows in the global batch, over all ranks; a multiple of ``plan.count``.
         seed: The run's seed.
-        rank: This process; it takes slots ``rank``, ``rank + world_size``, ...
+        rank: This process; it takes scans ``rank``, ``rank + world_size``, ... of the batch.
         world_size: Number of processes.
         threads: Threads that read ahead; 0 reads in the caller's thread.
         pin: Whether to put batches in page-locked memory (where CUDA is present).
+        allowed: Scan id -> indices along ``plan.axis`` on which windows may be centred, such as the slices that a
+            reduction kept. An epoch then goes through these places (one window a scan) or through the scans that
+            have any ("partitions"). None allows every place of every scan.
+        phases: Scan id -> phase in cycles, such as 0 and 0.4 for end diastole and end systole; for "frame".
 
     Raises:
-        DataError: The store is empty, or the plan asks for labels that a scan does not have.
+        DataError: The store is empty, or the plan asks for labels that a scan does not have, or no place is allowed.
         ConfigError: A number is out of range.
     """
 
@@ -51,31 +57,49 @@ class WindowLoader(StepLoader[WindowBatch]):
         world_size: int = 1,
         threads: int = 1,
         pin: bool = False,
+        allowed: Mapping[str, Sequence[int]] | None = None,
+        phases: Mapping[str, float] | None = None,
     ) -> None:
         _check(store, plan)
+        indices = None if allowed is None else _allowed_places(store, plan, allowed)
+        self._samples = _samples(plan, indices, len(store))
         super().__init__(
-            len(store), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads, pin=pin
+            len(self._samples),
+            batch_size=batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            threads=threads,
+            pin=pin,
+            rows_per_item=plan.count,
         )
         self.store, self.plan = store, plan
         self._patients = patient_numbers(store)
+        self._placer = Placer(store, plan, self._patients, phases=phases, allowed=indices)
+
+    def items(self, step: int) -> tuple[int, ...]:
+        """Return the scans of this rank's part of a step's batch, one for each ``plan.count`` windows."""
+        return tuple(self._samples[sample][0] for sample in super().items(step))
 
     def batch(self, step: int) -> WindowBatch:
         """Return this rank's part of the batch of a step."""
-        items = self.items(step)
-        origins = [
-            place_window(self.store, item, self.plan, numpy_generator(self.seed, step, slot, _ORIGINS))
-            for item, slot in zip(items, self.slots, strict=True)
-        ]
-        return _gather(self.store, self.plan, items, origins, self.slots, self._patients)
+        count = self.plan.count
+        places: list[Place] = []
+        for row, sample in enumerate(super().items(step)):
+            item, index = self._samples[sample]
+            slots = self.slots[row * count : (row + 1) * count]
+            generators = [numpy_generator(self.seed, step, slot, _ORIGINS) for slot in slots]
+            places += self._placer.places(item, generators, index=index)
+        return _gather(self.store, self.plan, places, self.slots, self._patients)
 
 
 def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int) -> list[WindowBatch]:
-    """Return one window of every scan, the same at every call, in batches of nearly equal size.
+    """Return the plan's windows of every scan, the same at every call, in batches of nearly equal size.
 
     Args:
         store: The held-out scans.
         plan: Which windows to take.
-        batch_size: Largest number of windows in a batch.
+        batch_size: Largest number of windows in a batch; all windows of a scan are in one.
         seed: Decides where the windows lie.
 
     Raises:
@@ -85,12 +109,15 @@ def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
     patients = patient_numbers(store)
-    parts = np.array_split(np.arange(len(store)), -(-len(store) // batch_size))
+    placer, count = Placer(store, plan, patients), plan.count
+    parts = np.array_split(np.arange(len(store)), -(-len(store) // max(batch_size // count, 1)))
     batches = []
     for part in parts:
-        items = [int(item) for item in part]
-        origins = [place_window(store, item, plan, numpy_generator(seed, item, 0, _HELD_OUT)) for item in items]
-        batches.append(_gather(store, plan, items, origins, items, patients))
+        places: list[Place] = []
+        for item in (int(item) for item in part):
+            places += placer.places(item, [numpy_generator(seed, item, k, _HELD_OUT) for k in range(count)])
+        slots = [int(item) * count + k for item in part for k in range(count)]
+        batches.append(_gather(store, plan, places, slots, patients))
     return batches
 
 
@@ -99,44 +126,14 @@ def patient_numbers(store: Store) -> tuple[int, ...]:
     return group_numbers(("patient", e.patient) if e.patient else ("scan", e.id) for e in store.entries)
 
 
-def place_window(store: Store, item: int, plan: WindowPlan, generator: np.random.Generator) -> Triple:
-    """Draw the first voxel (z, y, x) of a window of a scan.
-
-    The window stays inside the scan wherever the scan is large enough, and is centred on it where it is not.
-
-    Args:
-        store: The scans.
-        item: The scan.
-        plan: Size and placement.
-        generator: The window's own stream.
-    """
-    entry = store.entries[item]
-    (low, high), size = entry.body_box, plan.size
-    if plan.placement != "body":
-        low, high = (0, 0, 0), entry.shape
-    if plan.placement == "foreground" and generator.random() < plan.foreground_share:
-        structures = store.foreground(item)
-        if structures:
-            points = structures[sorted(structures)[int(generator.integers(len(structures)))]]
-            z, y, x = (int(v) for v in points[int(generator.integers(len(points)))])
-            low, high = (z, y, x), (z + 1, y + 1, x + 1)
-    origin = []
-    for first, last, extent, wanted in zip(low, high, entry.shape, size, strict=True):
-        room = (last - first) - wanted
-        place = first + int(generator.integers(room + 1)) if room >= 0 else first + room // 2
-        spare = extent - wanted
-        origin.append(min(max(place, 0), spare) if spare >= 0 else spare // 2)
-    return origin[0], origin[1], origin[2]
-
-
 def _gather(
     store: Store,
     plan: WindowPlan,
-    items: Sequence[int],
-    origins: Sequence[Triple],
+    places: Sequence[Place],
     slots: Sequence[int],
     patients: Sequence[int],
 ) -> WindowBatch:
+    items, origins = [place.item for place in places], [place.origin for place in places]
     values = np.empty((len(items), 1, *plan.size), dtype=np.int16)
     labels = np.empty((len(items), *plan.size), dtype=np.int16) if plan.labels else None
     for row, (item, origin) in enumerate(zip(items, origins, strict=True)):
@@ -153,6 +150,7 @@ def _gather(
         scale=torch.tensor([e.scale for e in entries], dtype=torch.float32),
         item=_whole_numbers(items),
         patient=_whole_numbers([patients[item] for item in items]),
+        part=_whole_numbers([slot % plan.count for slot in slots]),
         slot=_whole_numbers(slots),
         labels=None if labels is None else torch.from_numpy(labels),
     )
@@ -162,11 +160,44 @@ def _whole_numbers(values: Sequence[int] | Sequence[Triple]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.int64)
 
 
+def _allowed_places(store: Store, plan: WindowPlan, allowed: Mapping[str, Sequence[int]]) -> list[list[int]]:
+    """Return the allowed indices of each scan of the store, in order."""
+    if plan.relation not in {"independent", "partitions"} or (plan.relation == "independent" and plan.count > 1):
+        raise ConfigError(
+            "A list of allowed slices serves methods that take one window a scan or one in each part. This one takes "
+            f"{plan.count} windows, '{plan.relation}'. Leave the list out, or take another method."
+        )
+    indices = []
+    for entry in store.entries:
+        extent = entry.shape[plan.axis]
+        wanted = sorted(set(allowed.get(entry.id, ())))
+        if wanted and not 0 <= wanted[0] <= wanted[-1] < extent:
+            raise DataError(
+                f"{store.folder}: the scan {entry.id!r} has {extent} slices along {'zyx'[plan.axis]}, and the list "
+                f"of allowed slices names {wanted[-1] if wanted[0] >= 0 else wanted[0]}. The list must count slices of "
+                "the store: make it from this store, or store the scans at the spacing of the list."
+            )
+        indices.append(wanted)
+    if not any(indices):
+        raise DataError(f"{store.folder}: the list of allowed slices names none of its {len(store)} scans.")
+    return indices
+
+
+def _samples(plan: WindowPlan, allowed: Sequence[Sequence[int]] | None, scans: int) -> Sequence[tuple[int, int | None]]:
+    """Return what an epoch goes through: (scan, index along the axis or None)."""
+    if allowed is None:
+        return [(item, None) for item in range(scans)]
+    if plan.relation == "partitions":
+        return [(item, None) for item, indices in enumerate(allowed) if indices]
+    return [(item, index) for item, indices in enumerate(allowed) for index in indices]
+
+
 def _check(store: Store, plan: WindowPlan) -> None:
     if plan.placement not in _PLACEMENTS:
         raise ConfigError(f"placement must be one of {', '.join(_PLACEMENTS)}. Got {plan.placement!r}.")
     if min(plan.size) < 1:
         raise ConfigError(f"The window must have at least one voxel on each axis. Got {plan.size}.")
+    _check_relation(plan)
     if len(store) == 0:
         raise DataError(f"{store.folder}: there is no scan to take windows from. Check the manifest and its splits.")
     if plan.labels or plan.placement == "foreground":
@@ -177,3 +208,18 @@ def _check(store: Store, plan: WindowPlan) -> None:
                 f"{store.folder}: labels were asked for, but {len(bare)} of {len(store)} scans have none ({shown}). "
                 "Leave these out, or name their labels in the manifest and run `medssl cache` again."
             )
+
+
+def _check_relation(plan: WindowPlan) -> None:
+    if plan.count < 1:
+        raise ConfigError(f"A plan takes at least one window of each scan. Got {plan.count}.")
+    if plan.relation not in get_args(Relation):
+        raise ConfigError(f"relation must be one of {', '.join(get_args(Relation))}. Got {plan.relation!r}.")
+    if plan.relation in {"gap", "frame"} and plan.count != 2:
+        raise ConfigError(f"The relation '{plan.relation}' is one of two windows. Got {plan.count}.")
+    if plan.relation != "independent" and plan.placement == "foreground":
+        raise ConfigError(f"The relation '{plan.relation}' goes with the placements 'body' and 'anywhere' alone.")
+    if plan.axis not in (0, 1, 2):
+        raise ConfigError(f"axis must be 0, 1 or 2 (z, y, x). Got {plan.axis}.")
+    if (plan.gap_mm is not None and plan.gap_mm <= 0) or plan.gap_power <= 0:
+        raise ConfigError(f"gap_mm and gap_power must be above 0. Got {plan.gap_mm} and {plan.gap_power}.")

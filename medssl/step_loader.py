@@ -2,6 +2,7 @@
 
 Sample ``g = step * batch_size + slot`` of a run is place ``g mod n`` of the permutation of epoch ``g div n``, so every
 item is seen once an epoch, epochs shorter than a batch work, and neither threads, ranks nor a resume change anything.
+Where an item has several rows, the sample is the item, and a rank takes all its rows.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ class StepLoader(ABC, Generic[B]):
 
     Args:
         count: Items that there are, at least 1.
-        batch_size: Items in the global batch, over all ranks.
+        batch_size: Rows in the global batch, over all ranks; a multiple of ``rows_per_item``.
         seed: The run's seed.
-        rank: This process; it takes slots ``rank``, ``rank + world_size``, ...
+        rank: This process; it takes items ``rank``, ``rank + world_size``, ... of the batch.
         world_size: Number of processes.
         threads: Threads that read ahead; 0 reads in the caller's thread.
         pin: Whether to put batches in page-locked memory (where CUDA is present).
+        rows_per_item: Rows that each item has in a batch.
 
     Raises:
         ConfigError: A number is out of range.
@@ -55,21 +57,30 @@ class StepLoader(ABC, Generic[B]):
         world_size: int = 1,
         threads: int = 1,
         pin: bool = False,
+        rows_per_item: int = 1,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank must be in [0, {world_size}). Got {rank}.")
-        if batch_size < world_size:
+        if batch_size % rows_per_item:
             raise ConfigError(
-                f"batch_size is the global batch and must be at least the number of processes, {world_size}. "
+                f"batch_size counts windows and must be a multiple of the {rows_per_item} windows that the method takes "
+                f"of each scan. Got {batch_size}; try {-(-batch_size // rows_per_item) * rows_per_item}."
+            )
+        if batch_size // rows_per_item < world_size:
+            times = f" times {rows_per_item} windows a scan" if rows_per_item > 1 else ""
+            raise ConfigError(
+                f"batch_size is the global batch and must be at least the number of processes, {world_size}{times}. "
                 f"Got {batch_size}."
             )
         if threads < 0:
             raise ConfigError(f"threads must be 0 or more. Got {threads}.")
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.threads = threads
-        self.slots = tuple(range(rank, batch_size, world_size))
+        self.rows_per_item = rows_per_item
+        self._places = range(rank, batch_size // rows_per_item, world_size)
+        self.slots = tuple(place * rows_per_item + row for place in self._places for row in range(rows_per_item))
         self.wait_seconds = 0.0
         self._pin = pin and torch.cuda.is_available()
         self._order = lru_cache(maxsize=4)(self._permutation)
@@ -81,11 +92,12 @@ class StepLoader(ABC, Generic[B]):
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which every item is seen once; a fraction where the batch does not divide the items."""
-        return self.count / self.batch_size
+        return self.count * self.rows_per_item / self.batch_size
 
     def items(self, step: int) -> tuple[int, ...]:
-        """Return the items of this rank's part of a step's batch."""
-        places = [divmod(step * self.batch_size + slot, self.count) for slot in self.slots]
+        """Return the items of this rank's part of a step's batch, each once."""
+        items = self.batch_size // self.rows_per_item
+        places = [divmod(step * items + place, self.count) for place in self._places]
         return tuple(int(self._order(epoch)[place]) for epoch, place in places)
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[B]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from medssl.batch import Batch
 
-__all__ = ["WindowBatch", "WindowPlan"]
+__all__ = ["Relation", "WindowBatch", "WindowPlan"]
+
+Relation = Literal["independent", "partitions", "gap", "frame"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +25,26 @@ class WindowPlan:
             ``foreground_share`` and "anywhere" otherwise.
         foreground_share: Share of windows forced to hold a labelled voxel, in [0, 1]; used by "foreground" only.
         labels: Whether the label window is read beside the image window.
+        count: Windows of each scan in a batch. Rows come scan-major: row i * count + k is window k of scan i.
+        relation: Where the windows of a scan lie relative to each other. "independent": each by itself. "partitions":
+            the body box ("anywhere": the scan) is cut into ``count`` equal parts along ``axis``, and window k has its
+            centre in part k. "gap": two windows whose distance along ``axis`` follows a decreasing distribution, at
+            one place on the other axes. "frame": like "gap", with the second window from another scan of the same
+            patient, at the same relative place; from the same scan where the patient has no other.
+        axis: The axis of "partitions", "gap" and "frame": 0 is z.
+        gap_mm: Largest distance of "gap" and "frame"; None allows the whole length.
+        gap_power: How fast the distribution of distances falls; 1 is linear. See ``placement.draw_gap``.
     """
 
     size: tuple[int, int, int]
     placement: str = "body"
     foreground_share: float = 0.33
     labels: bool = False
+    count: int = 1
+    relation: Relation = "independent"
+    axis: int = 0
+    gap_mm: float | None = None
+    gap_power: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +58,7 @@ class WindowBatch(Batch):
         body_box: float32, (B, 2, 3), first and one-past-last voxel of the body in the scan.
         spacing_mm: float32, (B, 3).
         scale: float32, (B, 2), the stored values that become 0 and 1 in the network's input.
+        part: int64, (B,), the window's number among those of its scan, in [0, ``count``).
         item, patient, slot: See `medssl.batch.Batch`.
         labels: int16, (B, z, y, x), structure numbers; -1 where padded. None where the plan wants none.
     """
@@ -51,7 +69,13 @@ class WindowBatch(Batch):
     body_box: Tensor
     spacing_mm: Tensor
     scale: Tensor
+    part: Tensor
     labels: Tensor | None = None
+
+    def starts(self) -> list[int]:
+        """Return the first row of every scan: its windows stay together."""
+        starts: list[int] = (self.part == 0).nonzero().flatten().tolist()
+        return starts
 
     def network_input(self) -> Tensor:
         """Return the windows as the network sees them: float32, (B, 1, z, y, x), 0 and 1 at ``scale``, clipped."""

@@ -194,9 +194,11 @@ def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
     if parts == 1:
         yield batch
         return
-    if parts > len(batch):
-        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {len(batch)} items")
-    bounds = [round(i * len(batch) / parts) for i in range(parts + 1)]
+    starts = [*batch.starts(), len(batch)]
+    items = len(starts) - 1
+    if parts > items:
+        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {items} items")
+    bounds = [starts[round(i * items / parts)] for i in range(parts + 1)]
     for low, high in pairwise(bounds):
         yield batch.rows(low, high)
 

@@ -9,7 +9,8 @@ import torch
 
 from medssl import loading
 from medssl.errors import ConfigError, DataError
-from medssl.loading import WindowLoader, held_out_batches, patient_numbers, place_window
+from medssl.loading import WindowLoader, held_out_batches, patient_numbers
+from medssl.placement import place_window
 from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
 from medssl.windows import WindowBatch, WindowPlan

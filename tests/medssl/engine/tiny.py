@@ -91,6 +91,7 @@ class TinyLoader:
             scale=torch.tensor([[-1000.0, 1000.0]] * n),
             item=torch.tensor(list(self.slots)) + step,
             patient=torch.tensor(list(self.slots)) + step,
+            part=torch.zeros(n, dtype=torch.int64),
             slot=torch.tensor(list(self.slots)),
         )
 

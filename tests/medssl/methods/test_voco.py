@@ -33,6 +33,7 @@ def window(size=(16, 16, 16), batch=2, box=None) -> WindowBatch:
         scale=torch.tensor([[0.0, float(values.max())]]).expand(batch, 2),
         item=torch.arange(batch),
         patient=torch.arange(batch),
+        part=torch.zeros(batch, dtype=torch.int64),
         slot=torch.arange(batch),
     )
 
