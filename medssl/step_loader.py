@@ -65,8 +65,8 @@ class StepLoader(ABC, Generic[B]):
             raise ConfigError(f"rank must be in [0, {world_size}). Got {rank}.")
         if batch_size % rows_per_item:
             raise ConfigError(
-                f"batch_size counts windows and must be a multiple of the {rows_per_item} windows that the method takes "
-                f"of each scan. Got {batch_size}; try {-(-batch_size // rows_per_item) * rows_per_item}."
+                f"batch_size counts windows and must be a multiple of the {rows_per_item} windows that the "
+                f"method takes of each scan. Got {batch_size}; try {-(-batch_size // rows_per_item) * rows_per_item}."
             )
         if batch_size // rows_per_item < world_size:
             times = f" times {rows_per_item} windows a scan" if rows_per_item > 1 else ""
