@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from medssl.encoders.blocks import NEGATIVE_SLOPE, ConvBlock, initialise
 from medssl.encoders.contract import Encoder
 
-__all__ = ["SegmentationNetwork", "StackedConvBlocks", "UNetDecoder"]
+__all__ = ["ColumnNeck", "Level", "SegmentationNetwork", "StackedConvBlocks", "UNetDecoder", "decoder_levels"]
 
 Triple = tuple[int, int, int]
 _EVERYWHERE = (3, 3, 3)
@@ -38,24 +39,65 @@ class StackedConvBlocks(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
+    """One level of a decoder: its channels, its stride (z, y, x), and where its skip comes from."""
+
     channels: int
     stride: Triple
-    skip: str  # "pyramid", "image" or "none"
+    skip: Literal["pyramid", "image", "none"]
 
 
-def _levels(encoder: Encoder) -> list[_Level]:
+def decoder_levels(encoder: Encoder) -> list[Level]:
     """Return the decoder's levels, finest first, ending with the encoder's coarsest.
 
-    Where the encoder's finest level is below full resolution, levels of half the stride and half the channels are put
-    before it until full resolution; the first of them takes the image itself, through convolutions, as its skip.
+    Levels of one and the same stride, as plain transformers have them, become levels of halved strides (see
+    ``ColumnNeck``). Where the finest level is below full resolution, levels of half the stride and half the channels
+    are put before it until full resolution; the first of them takes the image itself, through convolutions, as its
+    skip.
     """
-    levels = [_Level(c, s, "pyramid") for c, s in zip(encoder.channels, encoder.strides, strict=True)]
+    levels = [Level(c, s, "pyramid") for c, s in zip(encoder.channels, encoder.strides, strict=True)]
+    if _is_column(encoder):
+        for number in range(len(levels) - 2, -1, -1):
+            below = levels[number + 1].stride
+            width = max(8, encoder.channels[number] // (3 * 2 ** (len(levels) - 1 - number)))
+            levels[number] = Level(width, _halved(below), "pyramid")
     while max(levels[0].stride) > 1:
-        z, y, x = levels[0].stride
-        stride = (_halved(z), _halved(y), _halved(x))
-        levels.insert(0, _Level(max(8, levels[0].channels // 2), stride, "image" if max(stride) == 1 else "none"))
+        stride = _halved(levels[0].stride)
+        levels.insert(0, Level(max(8, levels[0].channels // 2), stride, "image" if max(stride) == 1 else "none"))
     return levels
+
+
+class ColumnNeck(nn.Module):
+    """The levels of a plain transformer, all of one stride, as a pyramid: what UNETR has on its skips.
+
+    Each level but the last is taken to its finer stride by transposed convolutions, each after the first followed by
+    a convolution block.
+
+    Args:
+        channels: Channels of the transformer's levels.
+        levels: What the levels are to become, finest first, ending with the last as it is.
+
+    Reference:
+        Hatamizadeh et al., "UNETR: transformers for 3D medical image segmentation", WACV 2022, arXiv:2103.10504.
+    """
+
+    def __init__(self, channels: Sequence[int], levels: Sequence[Level]) -> None:
+        super().__init__()
+        steps = nn.ModuleList()
+        for number, width in enumerate(channels[:-1]):
+            wanted = levels[number].channels
+            parts: list[nn.Module] = []
+            for fine, coarse in list(pairwise(levels[number:]))[::-1]:
+                up = _ratio(coarse.stride, fine.stride)
+                parts.append(nn.ConvTranspose3d(wanted if parts else width, wanted, up, up))
+                if len(parts) > 1:
+                    parts.append(ConvBlock(wanted, wanted, kernel=_EVERYWHERE))
+            steps.append(nn.Sequential(*parts))
+        self.levels = steps
+
+    def forward(self, column: Sequence[Tensor]) -> list[Tensor]:
+        """Return the pyramid, finest first, of the transformer's levels."""
+        return [*(step(level) for step, level in zip(self.levels, column[:-1], strict=True)), column[-1]]
 
 
 class UNetDecoder(nn.Module):
@@ -80,12 +122,13 @@ class UNetDecoder(nn.Module):
         kernels: Sequence[Triple] | None = None,
     ) -> None:
         super().__init__()
-        levels = _levels(encoder)
+        levels = decoder_levels(encoder)
         added = len(levels) - len(encoder.channels)
         kernels = kernels or getattr(getattr(encoder, "settings", None), "stage_kernels", None)
         level_kernels = [_EVERYWHERE] * added + list(kernels or [_EVERYWHERE] * len(encoder.channels))
         self.deep_supervision = deep_supervision
         self.skips = tuple(level.skip for level in levels[-2::-1])
+        self.neck = ColumnNeck(encoder.channels, levels[added:]) if _is_column(encoder) else None
         self.stem: StackedConvBlocks | None = None
         if levels[0].skip == "image":
             self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2)
@@ -103,8 +146,9 @@ class UNetDecoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.seg_layers = heads
         initialise(self)
-        for transposed_convolution in self.transpconvs:
-            _initialise_transposed(transposed_convolution)
+        for module in self.modules():
+            if isinstance(module, nn.ConvTranspose3d):
+                _initialise_transposed(module)
 
     def forward(self, pyramid: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """Return logits, (B, num_classes, ...) each, full resolution first.
@@ -116,7 +160,7 @@ class UNetDecoder(nn.Module):
         Returns:
             One tensor; while training with deep supervision one a stage.
         """
-        waiting = list(pyramid)
+        waiting = list(pyramid) if self.neck is None else self.neck(pyramid)
         features = waiting.pop()
         outputs: list[Tensor] = []
         last = len(self.stages) - 1
@@ -155,8 +199,14 @@ class SegmentationNetwork(nn.Module):
         return logits
 
 
-def _halved(stride: int) -> int:
-    return stride // 2 if stride % 2 == 0 else 1
+def _is_column(encoder: Encoder) -> bool:
+    """Return whether an encoder has several levels, all of one stride."""
+    return len(encoder.strides) > len(set(encoder.strides)) == 1
+
+
+def _halved(stride: Triple) -> Triple:
+    z, y, x = (length // 2 if length % 2 == 0 else 1 for length in stride)
+    return z, y, x
 
 
 def _ratio(coarse: Triple, fine: Triple) -> Triple:
@@ -166,9 +216,8 @@ def _ratio(coarse: Triple, fine: Triple) -> Triple:
     return coarse[0] // fine[0], coarse[1] // fine[1], coarse[2] // fine[2]
 
 
-def _initialise_transposed(convolution: nn.Module) -> None:
+def _initialise_transposed(convolution: nn.ConvTranspose3d) -> None:
     """Draw weights as for a convolution (Kaiming for the leaky ReLU, zero bias), as nnU-Net does."""
-    assert isinstance(convolution, nn.ConvTranspose3d)
     nn.init.kaiming_normal_(convolution.weight, a=NEGATIVE_SLOPE)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)

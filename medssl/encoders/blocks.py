@@ -7,7 +7,7 @@ a zero there gives the same function (see ``medssl/exporting/nnunet.py``).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -193,7 +193,7 @@ def check_input_size(images: Tensor, *, in_channels: int, size_multiple: Triple)
         )
 
 
-def run_stage(stage: nn.Module, features: Tensor, *, checkpointing: bool) -> Tensor:
+def run_stage(stage: Callable[[Tensor], Tensor], features: Tensor, *, checkpointing: bool) -> Tensor:
     """Run ``stage``; with ``checkpointing``, forget its activations and compute them again in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         recomputed: Tensor = checkpoint(stage, features, use_reentrant=False)

@@ -54,6 +54,14 @@ ENCODERS: dict[str, EncoderRow] = {
         paper="Hatamizadeh et al., Swin UNETR, 2022, arXiv:2201.01266",
         when="To compare with, or start from, published VoCo and Swin UNETR weights; loads into MONAI.",
     ),
+    "vit": EncoderRow(
+        encoder="medssl.encoders.vit.ViTEncoder",
+        settings="medssl.encoders.vit.ViTSettings",
+        paper="Dosovitskiy et al., An image is worth 16x16 words, ICLR 2021, arXiv:2010.11929; "
+        "Hatamizadeh et al., UNETR, WACV 2022, arXiv:2103.10504",
+        when="Many unlabelled scans and classification or 'mae' in mind; it gains most from pretraining, and has "
+        "little to offer without.",
+    ),
 }
 
 

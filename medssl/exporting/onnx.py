@@ -84,7 +84,7 @@ def export_onnx(
     """
     if dynamic_size and not isinstance(model.encoder, StagedEncoder):
         raise DataError(
-            f"'{model.name}' has an encoder with attention windows, which bind it to one size: ONNX with "
+            f"'{model.name}' has an encoder with attention windows or positions, which bind it to one size: ONNX with "
             f"'dynamic_size' is for convolutional encoders. Export the window {model.window}, and slide it."
         )
     training = model.network.training

@@ -64,5 +64,8 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
 def _fitting(card: Card, multiple: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the training window cut to a size the encoder takes; methods cut smaller views from larger windows."""
     wanted = card.window or (_SMALLEST, _SMALLEST, _SMALLEST)
-    z, y, x = (max(2, length // step) * step for length, step in zip(wanted, multiple, strict=True))
+    steps = [max(1, length // step) for length, step in zip(wanted, multiple, strict=True)]
+    if max(steps) == 1:  # an encoder takes no window that shrinks to a single place
+        steps = [2] * 3
+    z, y, x = (count * step for count, step in zip(steps, multiple, strict=True))
     return z, y, x

@@ -2,15 +2,19 @@
 
 References:
     He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv:2111.06377 (normalised targets);
+    Tian et al., "Designing BERT for convolutional networks", ICLR 2023, arXiv:2301.03580 (the same, for SparK);
+    Xie et al., "SimMIM: a simple framework for masked image modeling", CVPR 2022, arXiv:2111.09886 (absolute error);
     Wald et al., "Revisiting MAE pre-training for 3D medical image segmentation", CVPR 2025, arXiv:2410.23132.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-__all__ = ["masked_reconstruction", "patchify"]
+__all__ = ["masked_reconstruction", "patchify", "unpatchify"]
 
 Triple = tuple[int, int, int]
 
@@ -23,6 +27,13 @@ def patchify(images: Tensor, patch: Triple) -> Tensor:
     return split.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(batch, cz * cy * cx, -1)
 
 
+def unpatchify(rows: Tensor, grid: Triple, patch: Triple) -> Tensor:
+    """Return the images (B, C, z, y, x) whose patches are ``rows`` (B, patches, C * voxels): ``patchify`` undone."""
+    z, y, x = (n * p for n, p in zip(grid, patch, strict=True))
+    split = rows.reshape(len(rows), *grid, -1, *patch).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return split.reshape(len(rows), -1, z, y, x)
+
+
 def masked_reconstruction(
     predicted: Tensor,
     target: Tensor,
@@ -30,9 +41,10 @@ def masked_reconstruction(
     *,
     patch: Triple,
     normalise: bool = False,
+    error: Literal["squared", "absolute"] = "squared",
     counted: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean squared error over hidden voxels.
+    """Return the mean error over hidden voxels.
 
     Args:
         predicted: (B, C, z, y, x).
@@ -41,6 +53,7 @@ def masked_reconstruction(
         patch: Patch size, (z, y, x).
         normalise: Whether each patch of the target is first shifted and scaled to mean 0 and deviation 1 (unbiased
             variance, epsilon 1e-6), so that faint structure counts as much as strong edges.
+        error: Whether differences are squared or taken absolutely.
         counted: True for voxels that count, (B, 1, z, y, x); None counts all. Padding and defaced voxels do not.
 
     Returns:
@@ -50,10 +63,11 @@ def masked_reconstruction(
     if normalise:
         centred = wanted - wanted.mean(dim=2, keepdim=True)
         wanted = centred / torch.sqrt(wanted.var(dim=2, keepdim=True) + 1e-6)
-    squared = (patchify(predicted.float(), patch) - wanted) ** 2
-    weight = hidden.flatten(1)[:, :, None].to(squared.dtype)
+    difference = patchify(predicted.float(), patch) - wanted
+    cost = difference.square() if error == "squared" else difference.abs()
+    weight = hidden.flatten(1)[:, :, None].to(cost.dtype)
     if counted is not None:
-        inside = patchify(counted.to(squared.dtype), patch)
-        weight = weight * inside.repeat(1, 1, squared.shape[2] // inside.shape[2])
-    weight = weight.expand_as(squared)
-    return (squared * weight).sum() / weight.sum().clamp(min=1.0)
+        inside = patchify(counted.to(cost.dtype), patch)
+        weight = weight * inside.repeat(1, 1, cost.shape[2] // inside.shape[2])
+    weight = weight.expand_as(cost)
+    return (cost * weight).sum() / weight.sum().clamp(min=1.0)

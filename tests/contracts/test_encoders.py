@@ -22,6 +22,7 @@ SMALL = {
     },
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
+    "vit": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "positions": "learned", "grid": [3, 2, 2]},
 }
 NAMES = sorted(ENCODERS)
 

@@ -23,9 +23,13 @@ from medssl.windows import WindowBatch
 WINDOW = (16, 24, 16)
 VOCO = {"name": "voco", "crop": (8, 8, 8), "grid": (2, 3, 2), "random_crops": 4, "hidden": 32, "projected": 16}
 MASKED = {"name": "masked", "window": WINDOW, "patch": (4, 4, 4)}
+MAE = {"name": "mae", "window": WINDOW, "decoder_width": 20, "decoder_depth": 1, "decoder_heads": 2}
 SMALL = {
     "voco": VOCO,
     "masked": MASKED,
+    "spark": {"name": "spark", "window": WINDOW},
+    "mae": MAE,
+    "simmim": {"name": "simmim", "window": WINDOW},
     "voco_masked": {"name": "voco_masked", "voco": VOCO, "masked": MASKED},
 }
 PUBLISHED = {
@@ -43,12 +47,20 @@ PUBLISHED = {
     },
     "ours, aligned": {"inter": "position"},
 }  # fmt: skip
-CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()}
+KINDS = {
+    "spark, S3D": {"name": "spark", "window": WINDOW, "decoder": "unet", "normalise": False, "ratio": 0.75},
+    "spark, fine patches": {"name": "spark", "window": WINDOW, "patch": (2, 2, 4)},
+    "simmim, vit": {"name": "simmim", "window": WINDOW, "patch": (8, 8, 8)},
+    "masked, vit": MASKED,
+}
+VIT = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "patch": 4}
+CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()} | KINDS
 
 
 def make(case: str) -> Method:
     torch.manual_seed(5)
-    encoder = build_encoder({"name": "unet", "channels": [4, 6, 8], "blocks": 1})
+    plain = case == "mae" or case.endswith("vit")
+    encoder = build_encoder(VIT if plain else {"name": "unet", "channels": [4, 6, 8], "blocks": 1})
     return build_method(CASES[case], encoder)
 
 

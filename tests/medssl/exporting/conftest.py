@@ -13,6 +13,7 @@ SETTINGS = {
     "unet": {"channels": [4, 8, 12]},
     "residual": {"channels": [4, 8, 12], "blocks": [1, 2, 1], "strides": [1, [1, 2, 2], 2]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
+    "vit": {"width": 24, "depth": 3, "heads": 2, "patch": 4},
 }
 
 

@@ -36,7 +36,9 @@ def _run(folder, **entries) -> None:
     parser.get_parsed_content("run")
 
 
-@pytest.mark.parametrize(("name", "how"), [("unet", "monai.networks.nets.DynUNet"), ("residual", "TorchScript")])
+@pytest.mark.parametrize(
+    ("name", "how"), [("unet", "monai.networks.nets.DynUNet"), ("residual", "TorchScript"), ("vit", "TorchScript")]
+)
 def test_monai_segments_as_we_do(make, tmp_path, name: str, how: str) -> None:
     model = make(name, segmenter=True, structures=(0, 3, 9))
     bundle = export_monai_bundle(model, tmp_path / "bundle")

@@ -99,8 +99,9 @@ def test_their_predictor_segments_as_we_do(make, tmp_path, name: str, convs: int
 def test_what_nnunet_has_not_is_refused(make, tmp_path) -> None:
     with pytest.raises(DataError, match="is an encoder"):
         export_trained_model(make("unet", segmenter=False), tmp_path)
-    with pytest.raises(DataError, match="swin"):
-        export_pretrained_weights(make("swin", segmenter=False), tmp_path)
+    for name in ("swin", "vit"):
+        with pytest.raises(DataError, match=name):
+            export_pretrained_weights(make(name, segmenter=False), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -52,8 +52,15 @@ def test_what_differs_is_not_kept(make, tmp_path) -> None:
 
 
 def test_attention_windows_bind_the_size(make, tmp_path) -> None:
-    with pytest.raises(DataError, match="attention windows"):
-        export_onnx(make("swin", segmenter=False), tmp_path / "encoder.onnx", dynamic_size=True)
+    for name in ("swin", "vit"):
+        with pytest.raises(DataError, match="attention windows or positions"):
+            export_onnx(make(name, segmenter=False), tmp_path / "encoder.onnx", dynamic_size=True)
+
+
+@pytest.mark.parametrize("segmenter", [False, True])
+def test_vit(make, tmp_path, segmenter) -> None:
+    report = export_onnx(make("vit", segmenter=segmenter), tmp_path / "network.onnx")
+    assert report.max_difference < 1e-3 < report.max_output
 
 
 @pytest.mark.slow

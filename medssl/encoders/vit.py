@@ -1,0 +1,205 @@
+"""The plain vision transformer over volumes: tokens of patches, one scale, attention over the whole window."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medssl.encoders.blocks import Triple, as_triples, check_input_size, run_stage
+from medssl.encoders.contract import Encoder
+from medssl.encoders.transformer import LAYER_NORM_EPS, Block, initialise_transformer, sincos_positions
+from medssl.settings import Settings
+
+__all__ = ["ViTEncoder", "ViTSettings"]
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Size(NamedTuple):
+    width: int
+    depth: int
+    heads: int
+
+
+class ViTSettings(Settings):
+    """A plain vision transformer. ``size`` names the usual three; ``width``, ``depth``, ``heads`` override it.
+
+    For a CPU: ``size: tiny``, and patches so large that a window has a few hundred tokens.
+    """
+
+    sizes: ClassVar[dict[str, _Size]] = {
+        "tiny": _Size(192, 12, 3),
+        "small": _Size(384, 12, 6),
+        "base": _Size(768, 12, 12),
+    }
+
+    name: Literal["vit"] = "vit"
+    in_channels: Positive = Field(default=1, description="Channels of the input.")
+    size: Literal["tiny", "small", "base"] = Field(
+        default="small", description="ViT-Ti (192 channels, 3 heads), ViT-S (384, 6) or ViT-B (768, 12); 12 blocks."
+    )
+    width: Positive | None = Field(default=None, description="Channels of a token. None: as the size has it.")
+    depth: Positive | None = Field(default=None, description="Blocks. None: as the size has it.")
+    heads: Positive | None = Field(default=None, description="Attention heads. None: as the size has it.")
+    mlp_ratio: float = Field(default=4.0, gt=0, description="Hidden channels of a block as a multiple of the width.")
+    patch: Positive | tuple[Positive, Positive, Positive] = Field(
+        default=16, description="Voxels of a token, a number or [z,y,x]; 1 along z for windows of one slice."
+    )
+    positions: Literal["sincos", "learned"] = Field(
+        default="sincos", description="Fixed sine and cosine code, or a learnt table of 'grid' tokens."
+    )
+    grid: tuple[Positive, Positive, Positive] | None = Field(
+        default=None, description="Tokens of the learnt table, [z,y,x]; interpolated for windows of other sizes."
+    )
+    layers: tuple[Positive, ...] | None = Field(
+        default=None,
+        description="Blocks after which a task takes the tokens, ending with the last. None: evenly spread, one for "
+        "each halving of the patch, as UNETR has them.",
+    )
+    checkpointing: bool = Field(
+        default=False, description="Recompute each block in the backward pass: less memory, about a third more time."
+    )
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        width, depth, heads = self.dimensions
+        if width % heads:
+            raise ValueError(f"heads must divide the width, {width}. Got {heads}. Try {max(1, width // 64)}.")
+        if (self.positions == "learned") != (self.grid is not None):
+            raise ValueError(
+                "positions: learned needs 'grid', the tokens of its table along z, y, x (window / patch); "
+                f"'sincos' needs none. Got positions {self.positions} and grid {self.grid}."
+            )
+        most = max(1, self.halvings)
+        layers = self.taken
+        if list(layers) != sorted(set(layers)) or layers[-1] != depth or len(layers) > most:
+            raise ValueError(
+                f"layers must rise and end with the last block, {depth}, and be {most} at most, one for each halving "
+                f"of the patch. Got {list(layers)}."
+            )
+        return self
+
+    @property
+    def dimensions(self) -> _Size:
+        """Channels of a token, blocks and heads."""
+        usual = self.sizes[self.size]
+        return _Size(self.width or usual.width, self.depth or usual.depth, self.heads or usual.heads)
+
+    @property
+    def patch_size(self) -> Triple:
+        """Voxels of a token, (z, y, x)."""
+        return as_triples([self.patch])[0]
+
+    @property
+    def halvings(self) -> int:
+        """How often the patch can be halved until it is a voxel: the steps of a decoder."""
+        return max(_halvings(length) for length in self.patch_size)
+
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """Blocks after which tokens are taken, from 1."""
+        if self.layers is not None:
+            return self.layers
+        depth = self.dimensions.depth
+        count = min(max(1, self.halvings), depth)
+        return tuple(depth * (step + 1) // count for step in range(count))
+
+
+class ViTEncoder(Encoder):
+    """Patches to tokens, positions, pre-norm blocks; a level of the pyramid for each layer that is taken.
+
+    All levels have the patch as their stride; a decoder brings the earlier ones to finer strides, as UNETR does (see
+    ``medssl/decoder.py``). The last is normed; its mean over space is the embedding. There is no class token: the mean
+    serves as well (He et al., section A.1 of arXiv:2111.06377), and does without a token that no volume task uses.
+    Modules bear timm's names, whose ``VisionTransformer`` without class token this is for windows of one slice.
+
+    Args:
+        settings: The sizes.
+
+    Reference:
+        Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021, arXiv:2010.11929; for volumes Hatamizadeh et
+        al., "UNETR", WACV 2022, arXiv:2103.10504.
+    """
+
+    pos_embed: nn.Parameter | None
+
+    def __init__(self, settings: ViTSettings) -> None:
+        super().__init__()
+        width, depth, heads = settings.dimensions
+        self.settings = settings
+        self.width = width
+        self.patch = settings.patch_size
+        self.in_channels = settings.in_channels
+        self.channels = (width,) * len(settings.taken)
+        self.strides = (self.patch,) * len(settings.taken)
+        self.size_multiple = self.patch
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(settings.in_channels, width, self.patch, self.patch)})
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=settings.mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.register_parameter("pos_embed", None)
+        if settings.grid is not None:
+            z, y, x = settings.grid
+            self.pos_embed = nn.Parameter(torch.zeros(1, z * y * x, width))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        initialise_transformer(self)
+        projection = self.patch_embed["proj"]
+        assert isinstance(projection, nn.Conv3d)
+        assert projection.bias is not None
+        nn.init.xavier_uniform_(projection.weight.view(width, -1))
+        nn.init.zeros_(projection.bias)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return one (B, width, z, y, x) tensor a taken layer of ``images`` (B, C, z, y, x), all of the patch's stride.
+
+        Raises:
+            ConfigError: A size is no multiple of the patch, or the channels differ.
+        """
+        tokens, grid = self.embed_patches(images)
+        return [self.as_map(level, grid) for level in self.encode(tokens + self.positions(grid))]
+
+    def embed_patches(self, images: Tensor) -> tuple[Tensor, Triple]:
+        """Return the tokens of images (B, C, z, y, x), without positions, (B, N, width), and their grid (z, y, x).
+
+        Raises:
+            ConfigError: As ``forward``.
+        """
+        check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
+        embedded: Tensor = self.patch_embed["proj"](images)
+        return embedded.flatten(2).transpose(1, 2), (embedded.shape[2], embedded.shape[3], embedded.shape[4])
+
+    def positions(self, grid: Triple) -> Tensor:
+        """Return the code of every place of a grid, (1, N, width); the learnt table is interpolated to other grids."""
+        if self.pos_embed is None or self.settings.grid is None:
+            return sincos_positions(grid, self.width, self.norm.weight.device)[None]
+        if grid == self.settings.grid:
+            return self.pos_embed
+        table = self.as_map(self.pos_embed, self.settings.grid)
+        return functional.interpolate(table, grid, mode="trilinear", align_corners=False).flatten(2).transpose(1, 2)
+
+    def encode(self, tokens: Tensor) -> list[Tensor]:
+        """Return the tokens (B, N, width) after each taken layer, the last normed; any number of tokens will do."""
+        checkpointing = self.settings.checkpointing and self.training
+        levels = []
+        for number, block in enumerate(self.blocks, start=1):
+            tokens = run_stage(block, tokens, checkpointing=checkpointing)
+            if number in self.settings.taken:
+                levels.append(tokens)
+        levels[-1] = self.norm(levels[-1])
+        return levels
+
+    @staticmethod
+    def as_map(tokens: Tensor, grid: Triple) -> Tensor:
+        """Return tokens (B, N, width) as (B, width, z, y, x)."""
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
+
+
+def _halvings(length: int) -> int:
+    """Return the steps from ``length`` to 1; an odd length takes one."""
+    steps = 0
+    while length > 1:
+        steps, length = steps + 1, length // 2 if length % 2 == 0 else 1
+    return steps

@@ -1,0 +1,135 @@
+"""What all masked reconstruction shares: one window a scan, patches of it hidden, an error in those patches alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medssl.encoders.contract import Encoder
+from medssl.methods.contract import Losses, Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.objectives.reconstruction import masked_reconstruction
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.masking import sample_patch_mask, to_voxels
+from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["MaskedViews", "MaskedWindow", "MaskedWindowSettings", "inside_scan"]
+
+Triple = tuple[int, int, int]
+
+
+class MaskedWindowSettings(Settings):
+    """What every masked reconstruction may be told."""
+
+    window: Triple = Field((64, 64, 64), description="Window in voxels, (z, y, x).")
+    ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that are hidden.")
+    normalise: bool = Field(False, description="Normalise each patch of the target to mean 0 and deviation 1.")
+    spatial: SpatialSettings = SpatialSettings(rotate_degrees=(10.0, 10.0, 10.0), scale=(0.9, 1.1), probability=0.5)
+    intensity: IntensitySettings = IntensitySettings(
+        contrast=(0.75, 1.25), brightness=0.1, gamma=(0.8, 1.25), probability=0.3
+    )
+
+
+@dataclass(frozen=True)
+class MaskedViews:
+    """``target`` (B, 1, z, y, x); ``hidden`` bool by patch, (B, z', y', x'); ``inside`` bool, (B, 1, z, y, x)."""
+
+    target: Tensor
+    hidden: Tensor
+    inside: Tensor
+
+
+class MaskedWindow(Method):
+    """Hide patches of a window, draw them again from the rest; a method says how they are hidden and drawn.
+
+    Args:
+        settings: See ``MaskedWindowSettings``.
+        encoder: What is pretrained; the window must fit its ``size_multiple``.
+        patch: Size of the patches that are hidden, (z, y, x).
+
+    Raises:
+        ValueError: If the window does not fit the encoder or the patch.
+    """
+
+    error: ClassVar[Literal["squared", "absolute"]] = "squared"
+
+    def __init__(self, settings: MaskedWindowSettings, encoder: Encoder, *, patch: Triple) -> None:
+        super().__init__()
+        for name, multiple in (("encoder's multiple", encoder.size_multiple), ("patch", patch)):
+            if any(w % m for w, m in zip(settings.window, multiple, strict=True)):
+                raise ValueError(f"The window {settings.window} must be a multiple of the {name} {multiple}.")
+        self.settings = settings
+        self.encoder: Encoder = encoder
+        self.patch = patch
+
+    @abstractmethod
+    def reconstruct(self, views: MaskedViews) -> Tensor:
+        """Return the drawn windows, (B, C, z, y, x)."""
+
+    @property
+    def plan(self) -> WindowPlan:
+        """One window a scan."""
+        return WindowPlan(size=self.settings.window, placement="body")
+
+    def views(self, batch: WindowBatch, stream: Stream) -> MaskedViews:
+        """Augment each window and draw its mask."""
+        chosen = self.settings
+        inside = inside_scan(batch)
+        spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, spacing_mm=batch.spacing_mm)
+        target, marked = apply_spatial(batch.network_input(), spatial, labels=inside[:, 0].to(torch.int16))
+        target = apply_intensity(target, sample_intensity(chosen.intensity, stream))
+        hidden = sample_patch_mask(stream, shape=chosen.window, patch=self.patch, ratio=chosen.ratio)
+        assert marked is not None
+        return MaskedViews(target=target, hidden=hidden.to(target.device), inside=(marked > 0)[:, None])
+
+    def forward(self, views: MaskedViews, progress: float) -> Losses:
+        """Return the error in hidden patches."""
+        error = self._error(self.reconstruct(views), views)
+        return Losses(error, {"reconstruction": error.detach()})
+
+    def shown(self, views: MaskedViews) -> Tensor:
+        """Return the windows with zeros in hidden patches, (B, 1, z, y, x)."""
+        return views.target.masked_fill(to_voxels(views.hidden, self.patch), 0.0)
+
+    def _error(self, drawn: Tensor, views: MaskedViews) -> Tensor:
+        return masked_reconstruction(
+            drawn,
+            views.target,
+            views.hidden,
+            patch=self.patch,
+            normalise=self.settings.normalise,
+            error=self.error,
+            counted=views.inside,
+        )
+
+    def pictures(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return the windows before and after hiding."""
+        return {"window": views.target.clamp(0, 1), "shown": self.shown(views).clamp(0, 1)}
+
+    def probe(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return the error on scans that are not trained on, and whether the features of whole windows collapse."""
+        pooled = self.encoder.embed(views.target)
+        return {
+            "reconstruction": self._error(self.reconstruct(views), views),
+            "spread": feature_spread(pooled),
+            "effective_rank": effective_rank(pooled),
+        }
+
+
+def inside_scan(batch: WindowBatch) -> Tensor:
+    """Return which voxels of each window lie inside its scan, bool, (B, 1, z, y, x); padding does not."""
+    marks = []
+    for axis, length in enumerate(batch.values.shape[2:]):
+        place = batch.origin[:, axis, None] + torch.arange(length, device=batch.origin.device)
+        shape = [len(batch), 1, 1, 1, 1]
+        shape[2 + axis] = length
+        marks.append(((place >= 0) & (place < batch.extent[:, axis, None])).view(shape))
+    return marks[0] & marks[1] & marks[2]
