@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.errors import DataError
+from medssl.errors import ConfigError, DataError
 from medssl.pool import default_workers
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
 from pipelines import console
+from pointcloud.storing import CloudStoreSettings
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.store.plan import Plan
     from medssl.store.read import Store
+    from pointcloud.store import CloudStore
 
 __all__ = ["CacheSettings", "cache"]
 
@@ -27,7 +29,7 @@ _SHOWN = 10
 _MEMORY_PER_VOXEL = 24  # bytes: file, turned copy, float32 and the spline's coefficients while one scan is in hand
 
 
-class CacheSettings(StoreSettings):
+class CacheSettings(StoreSettings, CloudStoreSettings):
     """Settings of ``medssl cache``."""
 
     verb: ClassVar[str] = "cache"
@@ -53,8 +55,10 @@ def cache(
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
-) -> Store | None:
+) -> Store | CloudStore | None:
     """Write the scans of a manifest as a store. What is there already, from the same source and settings, is kept.
+
+    Volumes and point clouds may share a folder: each kind has a listing of its own.
 
     Args:
         manifest: A manifest, or its file.
@@ -64,7 +68,7 @@ def cache(
         dry_run: Say what would be written, and write nothing.
 
     Returns:
-        The store; None after a dry run.
+        The store; of a manifest with both kinds that of the volumes; None after a dry run.
 
     Raises:
         DataError: No scan of the manifest could be stored.
@@ -81,6 +85,14 @@ def cache(
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     if settings.split:
         source = source.of_split(settings.split)
+    kinds = {row["kind"] for row in source.rows() if row["error"] is None and row["keep"]}
+    clouds = None
+    if "cloud" in kinds:
+        clouds = _clouds(source, folder, settings, dry_run=dry_run)
+        if "volume" not in kinds:
+            said = f"medssl pretrain PRESET --data {folder} --out runs/{folder.resolve().name}"
+            console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
+            return clouds
     plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
     mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
     todo = [job for job in plan.missing(folder) if job.id in mine]
@@ -127,13 +139,24 @@ def cache(
     return store
 
 
+def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> CloudStore | None:
+    from pipelines.cache_clouds import cache_clouds
+
+    if dry_run:
+        count = sum(row["kind"] == "cloud" and row["error"] is None for row in source.rows())
+        console.say(f"{count} clouds would be stored, with up to {settings.points:,} points each")
+        return None
+    if settings.shard != "1/1":
+        raise ConfigError("Clouds are stored in one part: leave shard out, or give a manifest without clouds.")
+    chosen = CloudStoreSettings(**settings.model_dump(include=set(CloudStoreSettings.model_fields)))
+    return cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
+
+
 def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
     kept = len(plan.jobs) - todo_count
     console.say(f"{len(plan.jobs)} scans to have, {kept} there already or in other shards, {todo_count} to store")
     for modality, spacing in plan.spacings.items():
         console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
-    if plan.clouds:
-        console.say(f"{plan.clouds} point clouds are left out: they are trained on without a store")
     full = 2 * todo_voxels
     if full:
         console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")

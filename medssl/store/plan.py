@@ -35,7 +35,6 @@ class Plan:
     Attributes:
         jobs: Every scan that is kept, in the order of the manifest.
         unreadable: Scans that the manifest itself lists as unreadable, id -> reason.
-        clouds: How many point clouds were left out; they need no store.
         settings: As asked for.
         spacings: Voxel size that each modality gets; empty where scans keep their own.
         classes: Names of the structures.
@@ -43,7 +42,6 @@ class Plan:
 
     jobs: tuple[Job, ...]
     unreadable: dict[str, str]
-    clouds: int
     settings: StoreSettings
     spacings: dict[str, Spacing]
     classes: dict[int, str]
@@ -72,17 +70,14 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     rows = [row for row in manifest.kept().rows() if row["kind"] == "volume"]
     unreadable = {row["id"]: row["error"] for row in rows if row["error"] is not None}
     good = [row for row in rows if row["error"] is None]
-    clouds = len(manifest.kept()) - len(rows)
     if not good:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
-        extra += f" {clouds} are point clouds, which are trained on without a store." if clouds else ""
         raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
     spacings = _spacings(good, settings)
     jobs = tuple(_job(row, settings, spacings.get(_modality(row))) for row in good)
     return Plan(
         jobs=jobs,
         unreadable=unreadable,
-        clouds=clouds,
         settings=settings,
         spacings=spacings,
         classes=dict(manifest.classes),

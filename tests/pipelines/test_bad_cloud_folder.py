@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
 from pointcloud.shapes import shape
+from pointcloud.store import CloudStore
 
 GOOD = {f"{name}-{index}": shape(name, index, seed=0, points=128) for name in ("torus", "cup") for index in range(3)}
 POINTS = GOOD["torus-0"].points
@@ -106,7 +107,7 @@ BESIDE = {
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """Take the folder through index and check, as a person would."""
+    """Take the folder through index, check and cache, as a person would."""
     home = tmp_path_factory.mktemp("bad")
     folder = home / "Clouds of Jörg № 1"
     folder.mkdir()
@@ -122,6 +123,7 @@ def walked(tmp_path_factory):
     steps = {
         "index": ["index", str(folder), "--out", str(manifest), "workers=1"],
         "check": ["check", str(manifest), "--out", str(home / "check.html")],
+        "cache": ["cache", str(manifest), "--out", str(home / "store"), "workers=1"],
     }
     return folder, {verb: runner.invoke(app, words) for verb, words in steps.items()}
 
@@ -140,7 +142,7 @@ def findings_of(folder: Path, name: str) -> list[dict]:
 
 def test_every_verb_ends_as_promised(walked):
     _, outcomes = walked
-    assert {verb: outcome.exit_code for verb, outcome in outcomes.items()} == {"index": 0, "check": 1}
+    assert {verb: outcome.exit_code for verb, outcome in outcomes.items()} == {"index": 0, "check": 1, "cache": 0}
     assert not [verb for verb, outcome in outcomes.items() if "Traceback" in outcome.output]
 
 
@@ -180,6 +182,10 @@ def test_the_rest_goes_through(walked):
     usable = {Path(row["path"]).name for row in manifest.usable().rows()}
     assert usable == set(FLAGGED) | {f"{name}.npy" for name in GOOD}
     assert {row["split"] for row in manifest.usable().rows()} == {"train", "val", "test"}
+    store = CloudStore.open(folder.parent / "store")
+    assert {Path(entry.source_path).name for entry in store.entries} == usable
+    assert store.failed == {}
+    assert all(np.isfinite(store.points(row)).all() for row in range(len(store)))
 
 
 def test_files_that_are_no_clouds_are_left_alone(walked):

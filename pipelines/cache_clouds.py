@@ -1,0 +1,60 @@
+"""The part of ``medssl cache`` that stores point clouds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medssl.errors import DataError
+from pipelines import console
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.pool import Engine
+    from pointcloud.store import CloudStore
+    from pointcloud.storing import CloudStoreSettings
+
+__all__ = ["cache_clouds"]
+
+_SHOWN = 10
+_WORTH_A_POOL_BYTES = 50 << 20
+
+
+def cache_clouds(
+    manifest: Manifest, folder: Path, settings: CloudStoreSettings, *, workers: int, engine: Engine
+) -> CloudStore:
+    """Store the clouds of a manifest and say what became of them.
+
+    Args:
+        manifest: The clouds; rows of other kinds are passed over.
+        folder: The store.
+        settings: How they are stored.
+        workers: Processes; 0 takes one where there is little to read.
+        engine: Where they run.
+
+    Raises:
+        DataError: None of the clouds could be stored.
+    """
+    from medssl.pool import default_workers
+    from pointcloud.store import CloudStore
+    from pointcloud.storing import store_clouds
+
+    rows = [row for row in manifest.rows() if row["error"] is None and row["keep"] and row["kind"] == "cloud"]
+    size = sum({row["path"]: row["size_bytes"] or 0 for row in rows}.values())
+    hands = workers or (default_workers() if size > _WORTH_A_POOL_BYTES else 1)
+    with console.progress(len(rows), "clouds stored") as shown:
+        report = store_clouds(folder, manifest, settings, workers=hands, engine=engine, progress=shown.reach)
+    for cloud_id, reason in list(report.failed.items())[:_SHOWN]:
+        console.warn(f"{cloud_id} was left out: {reason}")
+    if len(report.failed) > _SHOWN:
+        console.warn(f"... and {len(report.failed) - _SHOWN} more; {report.index.name} lists all under 'failed'")
+    if not report.listed:
+        raise DataError(f"{folder}: none of the {len(rows)} clouds could be stored. The reasons are listed above.")
+    store = CloudStore.open(folder)
+    if report.thinned:
+        console.say(f"{report.thinned} clouds have more than {settings.points:,} points: so many of each are kept")
+    classes = f", {len(store.classes)} classes" if store.classes else ", no classes"
+    labelled = sum(entry.label_file is not None for entry in store.entries)
+    parts = f", {labelled} with labelled points" if labelled else ""
+    console.say(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
+    return store

@@ -1,0 +1,170 @@
+"""The clouds of a manifest into a store: read file by file, in processes, what is there already kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from medssl.errors import MedSSLError
+from medssl.manifest.schema import Manifest
+from medssl.pool import Engine, run_jobs
+from medssl.randomness import numpy_generator
+from medssl.settings import Settings
+from pointcloud.cloud import Cloud
+from pointcloud.formats.reading import read
+from pointcloud.store import CloudEntry
+from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index
+
+__all__ = ["CloudReport", "CloudStoreSettings", "store_clouds"]
+
+_THIN = 4  # counter that keeps these draws apart from others of the seed
+_CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
+
+
+class CloudStoreSettings(Settings):
+    """How clouds are stored."""
+
+    points: int = Field(
+        default=8192,
+        ge=16,
+        description="Clouds: most points kept of one, drawn at random; a mesh gives so many.",
+    )
+    target: str = Field(default="class", description="Clouds: which target of the manifest is the class of a cloud.")
+    points_seed: int = Field(default=0, description="Clouds: decides which points are drawn.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudReport:
+    """What a run did.
+
+    Attributes:
+        index: The listing that was written.
+        listed: Clouds in it.
+        written: Clouds that were written anew.
+        failed: Id -> reason of those that could not be stored.
+        thinned: Clouds of which fewer points are kept than the file has.
+    """
+
+    index: Path
+    listed: int
+    written: int
+    failed: dict[str, str]
+    thinned: int
+
+
+def store_clouds(
+    folder: Path,
+    manifest: Manifest,
+    settings: CloudStoreSettings,
+    *,
+    workers: int = 1,
+    engine: Engine = "processes",
+    progress: Callable[[int], None] = lambda _: None,
+) -> CloudReport:
+    """Write the readable clouds of a manifest that are not left out.
+
+    Args:
+        folder: The store; made if absent. What it holds of the same sources and settings is kept.
+        manifest: Rows of kind "cloud" are stored, others passed over.
+        settings: How.
+        workers: Processes; 1 reads in this one.
+        engine: Where they run.
+        progress: Called with the number of clouds that are done, after each file.
+    """
+    rows = [row for row in manifest.rows() if row["kind"] == "cloud" and row["error"] is None and row["keep"]]
+    names = _classes(rows, settings.target)
+    numbers = {name: number for number, name in names.items()}
+    files: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        files[row["path"]].append(row)
+    jobs = {number: (folder, found, settings) for number, found in enumerate(files.values())}
+    entries: dict[str, CloudEntry] = {}
+    failed: dict[str, str] = {}
+    written = done = 0
+    for _, (made, faults, fresh) in run_jobs(_store_file, jobs, workers=workers, crashed=_crashed, engine=engine):
+        entries |= {entry.id: entry for entry in made}
+        failed |= faults
+        written += fresh
+        done += len(made) + len(faults)
+        progress(done)
+    listed = []
+    for row in rows:
+        if row["id"] in entries:
+            name = _class_of(row, settings.target)
+            listed.append(replace(entries[row["id"]], label=numbers[name] if name else None))
+    parts = sorted({int(value) for row in rows for value in row["label_values"] or ()})
+    index = write_cloud_index(
+        folder,
+        listed,
+        settings=settings.model_dump(mode="json"),
+        classes=names,
+        parts={part: str(part) for part in parts},
+        failed=failed,
+    )
+    thinned = sum((row["points"] or 0) > settings.points for row in rows)
+    return CloudReport(index=index, listed=len(listed), written=written, failed=failed, thinned=thinned)
+
+
+def _class_of(row: Mapping[str, Any], target: str) -> str:
+    return str(json.loads(row["targets"] or "{}").get(target, ""))
+
+
+def _classes(rows: Sequence[Mapping[str, Any]], target: str) -> dict[int, str]:
+    """Return number -> name; names that are whole numbers keep them, others are counted from a to z."""
+    names = {name for row in rows if (name := _class_of(row, target))}
+    if names and all(name.isdecimal() and str(int(name)) == name for name in names):
+        return {int(name): name for name in sorted(names, key=int)}
+    return dict(enumerate(sorted(names)))
+
+
+def _store_file(
+    folder: Path, rows: Sequence[Mapping[str, Any]], settings: CloudStoreSettings
+) -> tuple[list[CloudEntry], dict[str, str], int]:
+    """Store the clouds of one file; return their entries, what failed, and how many were written anew."""
+    entries, failed, fresh = [], {}, 0
+    for row in rows:
+        key = _key(row, settings)
+        entry = find_entry(folder, row["id"], key)
+        if entry is None:
+            try:
+                cloud = _thinned(
+                    read(Path(row["path"]), item=row["item"], samples=settings.points, seed=settings.points_seed),
+                    settings,
+                )
+                cloud = replace(cloud, unit=row["length_unit"] or cloud.unit)
+                entry = write_cloud(folder, row["id"], cloud, key=key, source_path=row["path"])
+                fresh += 1
+            except MedSSLError as error:
+                failed[row["id"]] = str(error)
+                continue
+            except (OSError, ValueError, MemoryError) as error:
+                failed[row["id"]] = f"It could not be stored ({type(error).__name__}: {str(error)[:200]})."
+                continue
+        entries.append(replace(entry, patient=row["patient"], split=row["split"], source_path=row["path"]))
+    return entries, failed, fresh
+
+
+def _crashed(job: tuple[Any, ...]) -> tuple[list[CloudEntry], dict[str, str], int]:
+    return [], {row["id"]: _CRASHED for row in job[1]}, 0
+
+
+def _key(row: Mapping[str, Any], settings: CloudStoreSettings) -> str:
+    """Return a hash of everything that the stored arrays depend on."""
+    source = row["file_hash"] or [row["size_bytes"], row["mtime_ns"]]
+    content = [source, row["item"], row["length_unit"], settings.points, settings.points_seed]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _thinned(cloud: Cloud, settings: CloudStoreSettings) -> Cloud:
+    if len(cloud) <= settings.points:
+        return cloud
+    generator = numpy_generator(settings.points_seed, cloud.item, len(cloud), _THIN)
+    return cloud.take(np.sort(generator.choice(len(cloud), settings.points, replace=False)))
