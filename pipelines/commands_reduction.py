@@ -43,6 +43,9 @@ def _reduce(
     keep: Annotated[
         str | None, typer.Option("--keep", help="How many to keep (200), or which share (0.25, 25%).")
     ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="scan (the default); slice or block: parts of the scans that are kept.")
+    ] = None,
     index: Index = None,
     shard: Annotated[
         str | None,
@@ -65,12 +68,14 @@ def _reduce(
 
       medssl reduce ct.parquet --out half.parquet --by kcentre --keep 0.5
 
+      medssl reduce ct.parquet --out kept.parquet --unit slice --by hash
+
       medssl reduce ct.parquet --out kept.parquet --shard 2/8 --jobs 4
 
       medssl reduce ct.parquet --out kept.parquet related=one splits=leave
     """
     call(
-        "reduce", manifest, out=out, by=by, keep=keep, index=index, shard=shard, jobs=jobs, preset=preset,
+        "reduce", manifest, out=out, by=by, keep=keep, unit=unit, index=index, shard=shard, jobs=jobs, preset=preset,
         overrides=overrides or [], dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from pipelines.copies import CopySettings
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.reduction.duplicates import Found
+    from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.marks import Mark
@@ -41,6 +42,19 @@ class ReduceSettings(CopySettings):
     )
     keep: str = Field(default="", description="How many scans to keep, such as 200, or which share: 0.25 or 25%.")
     copies: bool = Field(default=True, description="Leave out copies before the strategy chooses.")
+    unit: Literal["scan", "slice", "block"] = Field(
+        default="scan",
+        description="What a strategy chooses: scans, or slices or blocks of the scans that are kept.",
+    )
+    within: Literal["scan", "dataset"] = Field(
+        default="scan", description="For slices and blocks: choose within each scan, or over all scans together."
+    )
+    axis: Literal["z", "y", "x"] = Field(default="z", description="Along which axis slices are cut.")
+    block: tuple[int, int, int] = Field(default=(64, 64, 64), description="Voxels of a block, (z, y, x).")
+    stretch: Literal["scan", "slice"] = Field(
+        default="scan",
+        description="Grey values that ssim, mi and embedding see: between limits of the 'scan', or of each 'slice'.",
+    )
     related: Literal["keep", "one"] = Field(
         default="keep",
         description="Other kernels, phases and echoes of one acquisition: 'keep' them all, or the 'one' worth most.",
@@ -64,6 +78,10 @@ class ReduceSettings(CopySettings):
         default="",
         description="Vectors of the scans: a .parquet or .npz of medssl embed, or a .npy with a row for each scan of "
         "the manifest. Empty: the 512 lowest frequencies of each scan.",
+    )
+    network: str = Field(
+        default="",
+        description="What makes vectors: timm:NAME (random weights) or timm:NAME:FILE.safetensors.",
     )
     planted: int = Field(
         default=2, ge=0, description="Scans of which altered copies are made and looked for, to measure recall."
@@ -99,6 +117,7 @@ def reduce(
     out: str | Path = "kept.parquet",
     by: str | None = None,
     keep: str | float | None = None,
+    unit: str | None = None,
     index: str | Path | None = None,
     shard: str | None = None,
     jobs: int | None = None,
@@ -112,7 +131,8 @@ def reduce(
         manifest: A manifest, or its file. One that was reduced before goes on from there.
         out: The manifest with its marks, .parquet or .csv; beside it go the pairs as CSV and a page.
         by: The strategy.
-        keep: How many scans to keep, or which share.
+        keep: How many scans (or slices of each) to keep, or which share.
+        unit: "scan", or "slice" or "block" to choose among those of the scans that are kept.
         index: Folder of fingerprints; by default NAME.prints beside the manifest.
         shard: Read the i-th of n parts, such as "2/8".
         jobs: Processes.
@@ -138,8 +158,9 @@ def reduce(
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
     from medssl.writing import written_aside
+    from pipelines.reduce_parts import reduce_parts
 
-    given = {"by": by, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
+    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)
@@ -164,11 +185,17 @@ def reduce(
     scans = [row for row in rows if row["id"] in with_prints]
     worth = worth_of(scans)
     found = copies.find(prints, scans, targets, folder, settings, worth)
-    recall = _planted(prints, found, {target.id: target for target in targets}, folder, settings)
+    by_id = {target.id: target for target in targets}
+    recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)
     if not settings.copies:
         marks = _all_kept(marks)
-    marks, radius = _chosen(marks, scans, prints, source, settings)
+    marks, radius = _chosen(marks, scans, prints, source, settings, by_id, folder)
+    parts = None
+    if settings.unit != "scan":
+        kept = [row["id"] for row in scans if marks[row["id"]].keep]
+        thinned = [row["id"] for row in scans if marks[row["id"]].keep and row["split"] in settings.thin]
+        parts = reduce_parts(kept, thinned, prints, by_id, folder, out, settings)
     moved = one_side(scans, marks) if settings.splits == "mend" else {}
     result = marked(source, marks, moved, str(folder.absolute()))
     moved = {name: split for name, split in moved.items() if marks[name].keep}  # of the others nobody need be told
@@ -186,12 +213,13 @@ def reduce(
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, len(rows), counts.levels, marks, moved, found)
     console.done(
-        [out, pairs, page],
+        [out, *([parts.path] if parts else []), pairs, page],
         f"medssl cache {out} --out stores/{out.stem}",
         scans=len(rows),
         kept=counts.kept,
         left_out=counts.levels,
         moved=moved,
+        parts={"unit": settings.unit, "kept": parts.kept, "of": parts.parts} if parts else None,
         recall={kind: list(numbers) for kind, numbers in recall.items()},
         search_recall=found.recall,
     )
@@ -203,6 +231,11 @@ def _check(settings: ReduceSettings) -> None:
 
     if settings.keep:
         parse_keep(settings.keep)
+    if settings.unit != "scan" and settings.by == "copies":
+        raise ConfigError(
+            f"unit={settings.unit} needs a strategy, such as --by hash (Hash-6 of 'Less is More'), or --by random "
+            "--keep 0.3. See them with: medssl show reduce"
+        )
     if settings.by in ("copies", "all") and (settings.keep or settings.near is not None):
         raise ConfigError(
             f"by={settings.by} keeps what it keeps: it takes neither keep nor near. Choose a strategy, such as "
@@ -251,12 +284,14 @@ def _chosen(
     prints: Index,
     source: Manifest,
     settings: ReduceSettings,
+    targets: Mapping[str, Target],
+    folder: Path,
 ) -> tuple[dict[str, Mark], float | None]:
     """Apply the strategy to the scans that are left in the splits that are to be thinned out; return its radius too."""
     from medssl.reduction.reduced import with_choice
     from medssl.reduction.strategies import choose, parse_keep
 
-    if settings.by == "copies":
+    if settings.by == "copies" or settings.unit != "scan":
         return marks, None
     pool = [row["id"] for row in rows if row["split"] in settings.thin and marks[row["id"]].keep]
     everyone = sum(row["split"] in settings.thin for row in rows)
@@ -270,32 +305,47 @@ def _chosen(
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
-        settings.by, _things(settings, pool, prints, source), size=size, step=settings.step, radius=near,
-        keep=settings.prefer, seed=settings.seed,
+        settings.by, _things(settings, pool, prints, source, targets, folder), size=size, step=settings.step,
+        radius=near, keep=settings.prefer, seed=settings.seed,
     )  # fmt: skip
     console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
     return with_choice(marks, pool, choice, settings.by), choice.radius
 
 
-def _things(settings: ReduceSettings, pool: Sequence[str], prints: Index, source: Manifest) -> Any:
+def _things(
+    settings: ReduceSettings,
+    pool: Sequence[str],
+    prints: Index,
+    source: Manifest,
+    targets: Mapping[str, Target],
+    folder: Path,
+) -> Any:
     import numpy as np
 
     from medssl.reduction.embeddings import read_vectors
     from medssl.reduction.strategies import STRATEGIES, Things
+    from pipelines.reduce_parts import described, recipe_of
 
     by_id = {one.id: place for place, one in enumerate(prints.fingerprints)}
     places = [by_id[name] for name in pool]
     needs = STRATEGIES[settings.by].needs
     if needs == "codes":
         return Things(ids=pool, codes=prints.codes("box")[places])
-    if needs == "pictures":
-        raise ConfigError(f"by={settings.by} compares pictures. For scans choose hash, embedding, kcentre or semdedup.")
     if needs == "vectors" and settings.embeddings:
         return Things(ids=pool, vectors=read_vectors(settings.embeddings, pool, source.frame["id"].to_list()))
-    if needs == "vectors":
+    if needs == "vectors" and not settings.network:
         stored = [prints.fingerprints[place].box.astype(np.float32).ravel() for place in places]
         return Things(ids=pool, vectors=np.stack(stored) if stored else np.zeros((0, 1), np.float32))
-    return Things(ids=pool)
+    recipe = recipe_of(settings, "scan")
+    if recipe is None:
+        return Things(ids=pool)
+    made, failed = described([targets[name] for name in pool], recipe, folder, settings)
+    if failed:
+        name = min(failed)
+        raise DataError(f"{name}: {failed[name]} Its fingerprint was made before; run medssl index and reduce again.")
+    tables = [made[name].table for name in pool]
+    given: dict[str, Any] = {needs: np.concatenate(tables) if tables else np.zeros((0, 1))}
+    return Things(ids=pool, **given)
 
 
 def _say(

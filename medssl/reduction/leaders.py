@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medssl.errors import ConfigError
 from medssl.reduction.metrics import Metric
 
-__all__ = ["Choice", "chosen_of", "farthest_first", "leaders", "leaders_to_size"]
+__all__ = ["Choice", "chosen_of", "farthest_first", "joined", "leaders", "leaders_to_size"]
 
 Places = npt.NDArray[np.int64]
 _HALVINGS = 40
@@ -49,6 +49,23 @@ def chosen_of(count: int, kept: Places) -> Choice:
     distance = np.full(count, np.nan)
     distance[kept] = 0.0
     return Choice(representative, distance)
+
+
+def joined(choices: Sequence[Choice]) -> Choice:
+    """Return several choices as one over their things, one after the other."""
+    if not choices:
+        return Choice(np.zeros(0, dtype=np.int64), np.zeros(0))
+    begins = np.cumsum([0, *(len(one.representative) for one in choices)])
+    who = [
+        np.where(one.representative < 0, -1, one.representative + begin)
+        for one, begin in zip(choices, begins[:-1], strict=True)
+    ]
+    radius = {one.radius for one in choices}
+    return Choice(
+        np.concatenate(who).astype(np.int64),
+        np.concatenate([one.distance for one in choices]),
+        radius.pop() if len(radius) == 1 else float("nan"),
+    )
 
 
 def leaders(metric: Metric, radius: float, *, order: Sequence[int] | Places | None = None) -> Choice:

@@ -19,6 +19,7 @@ from medssl.reduction.verify import Agreement, Level, Verdict
 __all__ = ["JOURNAL", "Pair", "look_at"]
 
 JOURNAL = "verdicts.jsonl"
+_TOGETHER = 8  # pairs that share a reading of their first scan, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
 _RULES = f"{fingerprint.VERSION}/{verify.SAME_IMAGE}/{verify.SAME_VALUES}/{verify.RELATED}"
 
@@ -64,7 +65,7 @@ def look_at(
 ) -> tuple[list[Verdict], dict[str, str]]:
     """Return a verdict for each pair, and id -> reason for scans that could not be read any more.
 
-    Scans are read once for all pairs that they are the first of. A pair of which one scan cannot be read is judged
+    A scan is read once for eight pairs that it is the first of. A pair of which one scan cannot be read is judged
     by its fingerprints alone.
 
     Args:
@@ -87,7 +88,10 @@ def look_at(
         elif pair.key in known:
             verdicts[place] = known[pair.key]
         else:
-            jobs.setdefault(by_first.setdefault(pair.first.id, place), []).append(place)
+            job = by_first.setdefault(pair.first.id, place)
+            if len(jobs.get(job, ())) >= _TOGETHER:
+                job = by_first[pair.first.id] = place
+            jobs.setdefault(job, []).append(place)
     failures: dict[str, str] = {}
     if progress:
         progress(len(verdicts), len(pairs))

@@ -86,14 +86,14 @@ class Structure:
     Transactions on Image Processing 13 (2004); constants and sample variance as in scikit-image's default.
 
     Args:
-        pictures: uint8 (n, y, x), 7 pixels or more along each side.
+        pictures: uint8 (n, y, x) or (n, planes, y, x), 7 pixels or more along each side; planes are averaged.
 
     Raises:
         ConfigError: They are smaller.
     """
 
     def __init__(self, pictures: Pictures) -> None:
-        if pictures.ndim != 3 or min(pictures.shape[1:]) < _WINDOW:
+        if pictures.ndim not in (3, 4) or min(pictures.shape[-2:]) < _WINDOW:
             raise ConfigError(f"SSIM needs pictures of {_WINDOW} x {_WINDOW} pixels or more. Got {pictures.shape}.")
         self._pictures = pictures
         values = pictures.astype(np.float32)
@@ -115,7 +115,7 @@ class Structure:
             c1, c2 = (_K1 * _RANGE) ** 2, (_K2 * _RANGE) ** 2
             above = (2 * mean * self._mean[place] + c1) * (2 * cross + c2)
             below = (mean**2 + self._mean[place] ** 2 + c1) * (variance + self._variance[place] + c2)
-            result[part] = 1.0 - (above / below).mean(axis=(1, 2))
+            result[part] = 1.0 - (above / below).reshape(len(above), -1).mean(axis=1)
         result[place] = 0.0
         return np.maximum(result, 0.0)
 
@@ -127,7 +127,7 @@ class Information:
     pictures without contrast are equal.
 
     Args:
-        pictures: uint8 (n, y, x).
+        pictures: uint8 (n, y, x) or (n, planes, y, x).
         bins: Grey values are put into so many bins of equal width.
     """
 
@@ -157,9 +157,9 @@ class Information:
 
 
 def _boxes(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return the mean of each window that lies within a picture whole: (n, y - 6, x - 6)."""
+    """Return the mean of each window that lies within a picture whole: (..., y - 6, x - 6)."""
     sums = values.astype(np.float64)
-    for axis in (1, 2):
+    for axis in (-2, -1):
         total = np.cumsum(sums, axis=axis)
         total = np.concatenate([np.zeros_like(np.take(total, [0], axis=axis)), total], axis=axis)
         size = sums.shape[axis]

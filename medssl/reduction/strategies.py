@@ -80,7 +80,7 @@ class Things:
         ids: Names, all different; they fix the order of every choice.
         codes: uint64 (n, words).
         vectors: (n, d).
-        pictures: uint8 (n, y, x).
+        pictures: uint8 (n, y, x) or (n, planes, y, x).
         by_name: Whether names give the order; false where things have an order of their own, as slices do.
     """
 

@@ -32,7 +32,8 @@ FULL_CALLS: dict[str, str] = {
     "report": "r few ct.parquet a=1 --out o.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
-    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --index f --shard 1/2 --jobs 2 --preset x --dry-run",
+    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --jobs 2 "
+    "--preset x --dry-run",
     "check-split": "m.parquet a=1 --test t.parquet --out c.html --index f --jobs 2 --preset x --dry-run",
     "query": "s.nii.gz a=1 --index f --preset x",
     "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
