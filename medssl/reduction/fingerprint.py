@@ -19,15 +19,16 @@ from medssl.errors import FormatError
 from medssl.formats.reading import read
 from medssl.formats.scan import Scan
 from medssl.manifest.describe import content_hash, file_hash, size_and_time
-from medssl.reduction import grids, hashes
+from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
 
-VERSION = 1  # of everything below that changes a fingerprint; files of another version are made again
-SLAB_MM = 4.0
-MAX_SLABS = 512  # thicker slabs where a header claims more than two metres
-_THUMB = 64
-_BLOCK = 32
+VERSION = 2  # of everything below that changes a fingerprint; files of another version are made again
+_SMALL = 48  # voxels along each axis of the grid that the hashes are taken from
+_CHUNK = 1 << 18  # voxels that are worked on at a time, so that they stay near the processor
+_FINE_POINTS, _COARSE_POINTS = 64, 32
+_THIN = 16  # cells along the shortest side
+_TEXTURE = 48  # voxels along each axis of the block that texture is measured in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,10 @@ class Fingerprint:
         field: float16 (8, 8, 8), coefficients of the whole field; see `hashes`.
         box: float16 (8, 8, 8), coefficients of the box of the foreground.
         box_mm: Size of that box (z, y, x).
-        slab_mm: Thickness of a slab.
-        slabs: uint64 (n,), the hash of each slab from the feet upwards, 63 bits.
         slices: uint64 (z,), the hash of each slice from the feet upwards, 63 bits.
+        points: int16 (n, 4), see `keypoints`: log2 of the size of a cell in mm, and the place (z, y, x) in quarters of
+            a cell from the middle of the scan.
+        point_codes: uint64 (n,), the hash of what lies around each point, 63 bits.
         statistics: Names and numbers of intensities and texture; see `fingerprint_of`.
     """
 
@@ -81,9 +83,9 @@ class Fingerprint:
     field: hashes.Coefficients
     box: hashes.Coefficients
     box_mm: tuple[float, float, float]
-    slab_mm: float
-    slabs: hashes.Code
     slices: hashes.Code
+    points: npt.NDArray[np.int16]
+    point_codes: hashes.Code
     statistics: dict[str, float]
 
 
@@ -134,10 +136,10 @@ def read_target(target: Target) -> Scan:
 def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_hash: str) -> Fingerprint:  # noqa: A002
     """Return the fingerprint of a scan in memory.
 
-    Statistics are of the intensities, in units of the file, ``p005 p50 p995 mean std``, and of the image between its
-    0.5 % and 99.5 % intensities, which a new scale does not change: ``entropy`` in bits of a 64-bin histogram,
-    ``body`` the share of voxels that are foreground, ``edge_z edge_y edge_x`` the mean difference of neighbours along
-    an axis as a share of that range (a sharper kernel or less smoothing raises it).
+    Statistics are of a sample of the intensities, in units of the file, ``p005 p50 p995 mean std``, and of the image
+    between its 0.5 % and 99.5 % intensities, which a new scale does not change: ``entropy`` in bits of a 64-bin
+    histogram, ``body`` the share of voxels that are foreground, ``edge_z edge_y edge_x`` the mean difference of
+    neighbours along an axis in the middle as a share of that range (a sharper kernel or less smoothing raises it).
 
     Args:
         scan: The scan.
@@ -148,16 +150,22 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     """
     header = scan.header
     values, affine = geometry.to_canonical(scan.values, header.affine)
-    limits = grids.clip_limits(values, hounsfield=header.units == "HU")
-    thumbs = _plane_thumbs(values, limits)
-    edges = np.linspace(0, len(thumbs), _THUMB + 1)
-    small = grids.block_means(thumbs, 0, edges)
-    mask = grids.foreground(small)
-    small_box = grids.foreground_box(mask)
     spacing = geometry.spacing_mm(affine)
     shape = (int(values.shape[0]), int(values.shape[1]), int(values.shape[2]))
-    box_mm = [(stop - start) / _THUMB * n * s for (start, stop), n, s in zip(small_box, shape, spacing, strict=True)]
-    slab_mm = max(SLAB_MM, shape[0] * spacing[0] / MAX_SLABS)
+    taken = grids.sample(values, hounsfield=header.units == "HU")
+    limits = grids.limits_of(taken)
+    planes_mm = [
+        max(keypoints.cell_mm(n * s), 2.0 ** math.floor(math.log2(s))) for n, s in zip(shape, spacing, strict=True)
+    ]
+    planes = _planes(values, limits, spacing, planes_mm)
+    thumbs = planes
+    for axis in (1, 2):
+        thumbs = grids.block_means(thumbs, axis, np.linspace(0, thumbs.shape[axis], _SMALL + 1))
+    small = grids.block_means(thumbs, 0, np.linspace(0, len(thumbs), _SMALL + 1))
+    mask = grids.foreground(small)
+    box = grids.foreground_box(mask)
+    box_mm = [(stop - start) / _SMALL * n * s for (start, stop), n, s in zip(box, shape, spacing, strict=True)]
+    points, codes = _points(planes, shape, spacing, planes_mm)
     return Fingerprint(
         id=id,
         size_bytes=size_bytes,
@@ -166,66 +174,95 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
         content_hash=content_hash(scan.values, header.affine),
         shape=shape,
         spacing_mm=(round(spacing[0], 4), round(spacing[1], 4), round(spacing[2], 4)),
-        field=hashes.coefficients(grids.in_box(small, ((0.0, _THUMB),) * 3, _BLOCK)),
-        box=hashes.coefficients(grids.in_box(small, small_box, _BLOCK)),
+        field=hashes.coefficients(small),
+        box=hashes.coefficients(small, box),
         box_mm=(round(box_mm[0], 2), round(box_mm[1], 2), round(box_mm[2], 2)),
-        slab_mm=slab_mm,
-        slabs=_slab_hashes(thumbs, spacing[0], slab_mm),
-        slices=hashes.plane_bits(grids.block_means(grids.block_means(thumbs, 1, _HALVES), 2, _HALVES)),
-        statistics=_statistics(values, limits, mask),
+        slices=hashes.plane_bits(thumbs),
+        points=points,
+        point_codes=codes,
+        statistics=_statistics(values, taken, limits, mask),
     )
 
 
-_HALVES = np.linspace(0, _THUMB, _BLOCK + 1)
+def _planes(
+    values: npt.NDArray[Any], limits: tuple[float, float], spacing: tuple[float, float, float], cells_mm: list[float]
+) -> grids.Field:
+    """Return every axial slice on cells of these (z, y, x) mm in plane, 0 at the lower limit, 1 at the upper.
 
-
-def _plane_thumbs(values: npt.NDArray[Any], limits: tuple[float, float]) -> grids.Field:
-    """Return every axial slice, clipped to the limits, as 64x64 means: (z, 64, 64)."""
+    This is the one look at all voxels.
+    """
     low, high = limits
-    result = np.empty((len(values), _THUMB, _THUMB), dtype=np.float32)
-    along = [np.linspace(0, n, _THUMB + 1) for n in values.shape[1:]]
-    for place, plane in enumerate(values):
-        clipped = np.nan_to_num(np.asarray(plane, dtype=np.float32), nan=low, posinf=high, neginf=low)
-        np.clip(clipped, low, high, out=clipped)
-        rows = grids.block_means(clipped, 0, along[0])
-        result[place] = grids.block_means(rows, 1, along[1])
-    return result
+    step = max(1, _CHUNK // max(1, values.shape[1] * values.shape[2]))
+    made = []
+    for begin in range(0, len(values), step):
+        chunk = values[begin : begin + step]
+        if chunk.dtype.kind in "iu":
+            chunk = np.clip(chunk, math.floor(low), math.ceil(high))  # integers stay so: four times as quick
+        else:
+            chunk = np.clip(chunk, low, high)
+            chunk = np.where(np.isnan(chunk), low, chunk) if np.isnan(chunk.sum()) else chunk
+        made.append(grids.cells(grids.cells(chunk, 1, spacing[1], cells_mm[1]), 2, spacing[2], cells_mm[2]))
+    planes: grids.Field = np.concatenate(made)
+    planes -= np.float32(low)
+    planes *= np.float32(1.0 / (high - low) if high > low else 0.0)
+    return planes
 
 
-def _slab_hashes(thumbs: grids.Field, slice_mm: float, slab_mm: float) -> hashes.Code:
-    """Return the hash of each slab, taken in the box of its own foreground, so that a crop along z changes none."""
-    slices = slab_mm / slice_mm
-    count = max(1, math.floor(len(thumbs) / slices))  # what is left over at the top is less than a slab
-    slabs = grids.block_means(thumbs, 0, np.minimum(np.arange(count + 1) * slices, len(thumbs)))
-    pictures = [grids.in_box(slab, grids.foreground_box(grids.foreground(slab)), _BLOCK) for slab in slabs]
-    return hashes.plane_bits(np.stack(pictures))
+def _points(
+    planes: grids.Field, shape: tuple[int, int, int], spacing: tuple[float, float, float], planes_mm: list[float]
+) -> tuple[npt.NDArray[np.int16], hashes.Code]:
+    """Return the points of two grids of cubic cells, each of cells twice as large as before; of a thin scan, three.
+
+    The size of a cell follows from the longest side; there are two, so that a cut scan shares one with the whole.
+    """
+    extents = [n * s for n, s in zip(shape, spacing, strict=True)]
+    cell = keypoints.cell_mm(max(extents))
+    sizes = [_FINE_POINTS, _COARSE_POINTS]
+    if min(extents) < _THIN * cell:  # a thin scan has no detail along its short axis on these
+        cell, sizes = cell / 2, [_FINE_POINTS, *sizes]
+    field = planes
+    for axis, size in enumerate((spacing[0], *planes_mm[1:])):
+        field = grids.cells(field, axis, size, cell) if cell != size else field
+    # Cells lie in the middle of the scan, so places are counted from there.
+    found = []
+    for most in sizes:
+        places, codes = keypoints.keypoints(field, most)
+        places = places - np.array(field.shape, dtype=np.int16) * 2
+        scale = np.full((len(places), 1), round(math.log2(cell)), dtype=np.int16)
+        found.append((np.concatenate([scale, places], axis=1), codes))
+        for axis, length in enumerate(field.shape):
+            field = grids.cells(field, axis, 1.0, min(2.0, length))
+        cell *= 2
+    return np.concatenate([places for places, _ in found]), np.concatenate([codes for _, codes in found])
 
 
-def _statistics(values: npt.NDArray[Any], limits: tuple[float, float], mask: npt.NDArray[np.bool_]) -> dict[str, float]:
+def _statistics(
+    values: npt.NDArray[Any], taken: grids.Field, limits: tuple[float, float], mask: npt.NDArray[np.bool_]
+) -> dict[str, float]:
     low, high = limits
-    # The middle half along each axis, at full resolution: texture would not survive leaving voxels out.
-    middle = values[tuple(_middle(n) for n in values.shape)].astype(np.float64)
-    middle = np.nan_to_num(middle, nan=low, posinf=high, neginf=low)
-    extent = high - low
-    scaled = np.clip((middle - low) / extent, 0.0, 1.0) if extent > 0 else np.zeros(middle.shape)
-    counts = np.histogram(scaled, bins=64, range=(0.0, 1.0))[0] / scaled.size
+    scale = np.float32(1.0 / (high - low) if high > low else 0.0)
+    spread = np.clip((taken - np.float32(low)) * scale, 0.0, 1.0)
+    counts = np.bincount((spread * np.float32(63.999)).astype(np.uint8), minlength=64) / max(1, spread.size)
     present = counts[counts > 0]
     result = {
         "p005": low,
-        "p50": float(np.median(middle)),
+        "p50": float(np.median(taken)) if taken.size else 0.0,
         "p995": high,
-        "mean": float(middle.mean()),
-        "std": float(middle.std()),
+        "mean": float(taken.mean(dtype=np.float64)) if taken.size else 0.0,
+        "std": float(taken.std(dtype=np.float64)) if taken.size else 0.0,
         "entropy": float(-(present * np.log2(present)).sum()),
         "body": float(mask.mean()),
     }
+    # At full resolution, for texture would not survive leaving voxels out.
+    middle = values[tuple(_middle(n) for n in values.shape)].astype(np.float32)
+    scaled = np.clip((np.nan_to_num(middle, nan=low) - np.float32(low)) * scale, 0.0, 1.0)
     for axis, name in enumerate(("edge_z", "edge_y", "edge_x")):
         steps = np.abs(np.diff(scaled, axis=axis))
-        result[name] = float(steps.mean()) if steps.size else 0.0
+        result[name] = float(steps.mean(dtype=np.float64)) if steps.size else 0.0
     return {name: float(f"{number:.6g}") for name, number in result.items()}
 
 
-def _middle(length: int, most: int = 128) -> slice:
+def _middle(length: int, most: int = _TEXTURE) -> slice:
     size = min(most, max(min(length, 2), length // 2))
     start = (length - size) // 2
     return slice(start, start + size)

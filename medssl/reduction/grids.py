@@ -10,34 +10,61 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Box", "axis_box", "block_means", "clip_limits", "foreground", "foreground_box", "in_box"]
+__all__ = [
+    "Box",
+    "axis_box",
+    "block_means",
+    "cells",
+    "clip_limits",
+    "foreground",
+    "foreground_box",
+    "in_box",
+    "limits_of",
+    "sample",
+    "start_of",
+]
 
 Field = npt.NDArray[np.float32]
 Box = tuple[tuple[float, float], ...]
 
 _CLIP_PERCENT = (0.5, 99.5)  # symmetric, so that a scan with the sign changed is clipped alike
-_SAMPLES_PER_AXIS = 96
+_SAMPLES_PER_AXIS = 64
 _BINS = 256
 _LEAST_SHARE = 0.05  # of the fullest plane: planes with less foreground are noise, or a table
 
 
-def clip_limits(values: npt.NDArray[Any], *, hounsfield: bool = False) -> tuple[float, float]:
-    """Return the intensities between which a scan is looked at, 0.5 % and 99.5 % of its finite voxels.
+def sample(values: npt.NDArray[Any], *, hounsfield: bool = False) -> Field:
+    """Return finite voxels spread evenly over a scan, at most 64 along each axis, in one row.
 
     Args:
-        values: Voxels, three axes or two. Every n-th is taken where there are more than 96 along an axis.
-        hounsfield: Values are HU: limits stay within [-1024, 3071], so padding outside of the scanner's circle is air.
+        values: Voxels, any number of axes.
+        hounsfield: Values are HU: they are kept within [-1024, 3071], so padding outside the scanner's circle is air.
     """
-    steps = tuple(slice(None, None, max(1, n // _SAMPLES_PER_AXIS)) for n in values.shape)
-    sample = np.asarray(values[steps], dtype=np.float64).ravel()
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
+    steps = (-(-n // _SAMPLES_PER_AXIS) for n in values.shape)
+    places = (slice((n - 1) % step // 2, None, step) for n, step in zip(values.shape, steps, strict=True))
+    taken = np.asarray(values[tuple(places)], dtype=np.float32).ravel()
+    if values.dtype.kind == "f":
+        taken = taken[np.isfinite(taken)]
+    return np.clip(taken, -1024.0, 3071.0) if hounsfield else taken
+
+
+def clip_limits(values: npt.NDArray[Any], *, hounsfield: bool = False) -> tuple[float, float]:
+    """Return the intensities between which a scan is looked at, 0.5 % and 99.5 % of a `sample`; 0, 0 if that is empty.
+
+    Args:
+        values: Voxels, any number of axes; a sample is its own sample only if it is short.
+        hounsfield: As in `sample`.
+    """
+    return limits_of(sample(values, hounsfield=hounsfield))
+
+
+def limits_of(taken: Field) -> tuple[float, float]:
+    """Return the limits of `clip_limits` from a sample."""
+    if not taken.size:
         return 0.0, 0.0
-    if hounsfield:
-        sample = np.clip(sample, -1024.0, 3071.0)
-    low, high = np.percentile(sample, _CLIP_PERCENT)
+    low, high = np.percentile(taken, _CLIP_PERCENT)
     if low == high:  # nearly everything has one value: what little there is besides is the image
-        low, high = sample.min(), sample.max()
+        low, high = taken.min(), taken.max()
     return float(low), float(high)
 
 
@@ -52,17 +79,48 @@ def block_means(values: npt.NDArray[Any], axis: int, edges: npt.NDArray[np.float
     Returns:
         Array with n means along the axis, float32.
     """
+    last = values.shape[axis] - 1
+    starts, stops = edges[:-1], edges[1:]
+    first = np.minimum(np.floor(starts).astype(np.intp), last)
+    shape = tuple(-1 if a == axis % values.ndim else 1 for a in range(values.ndim))
+    means: Field | None = None
+    # Block by block would be a loop over n; the k-th voxel of all blocks at once is a few long steps.
+    for k in range(max(1, int((np.ceil(stops) - first).max()))):
+        place = first + k
+        share = np.maximum(np.minimum(place + 1, stops) - np.maximum(place, starts), 0.0) / (stops - starts)
+        part = np.take(values, np.minimum(place, last), axis).astype(np.float32)
+        part *= share.astype(np.float32).reshape(shape)
+        means = part if means is None else np.add(means, part, out=means)
+    assert means is not None
+    return means
+
+
+def cells(values: npt.NDArray[Any], axis: int, voxel_mm: float, cell_mm: float) -> Field:
+    """Return an array on cells of a given size along one axis, by means, or between voxels by interpolation.
+
+    The cells lie in the middle of the array: what is left over, less than a cell, is divided between both ends, so
+    that a flip of the array is a flip of the result.
+
+    Args:
+        values: Array of any shape.
+        axis: The axis to change.
+        voxel_mm: Size of its voxels.
+        cell_mm: Size of a cell. An array shorter than that becomes one cell.
+    """
     length = values.shape[axis]
-    moved = np.moveaxis(values, axis, 0)
-    whole = np.minimum(np.floor(edges).astype(np.intp), length - 1)
-    part = (edges - whole).astype(np.float32).reshape((-1,) + (1,) * (moved.ndim - 1))
-    rows = moved[whole].astype(np.float32, copy=False) * part
-    sums = np.add.reduceat(moved, whole[:-1], axis=0, dtype=np.float32)
-    sums[-1] = np.add.reduce(moved[whole[-2] : whole[-1]], axis=0, dtype=np.float32)
-    sums[whole[:-1] == whole[1:]] = 0.0  # reduceat gives the voxel itself where an interval is empty
-    widths = np.diff(edges).astype(np.float32).reshape(part[1:].shape)
-    means: Field = (sums + rows[1:] - rows[:-1]) / widths
-    return np.moveaxis(means, 0, axis)
+    count = max(1, int(length * voxel_mm / cell_mm + 1e-6))
+    width = min(cell_mm / voxel_mm, float(length))
+    edges = np.clip(start_of(length, voxel_mm, cell_mm) / voxel_mm + np.arange(count + 1) * width, 0.0, length)
+    if width >= 1.0:
+        return block_means(values, axis, edges)
+    # Cells smaller than a voxel would be steps.
+    places = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, length - 1)
+    below = np.minimum(np.floor(places).astype(np.intp), length - 1)
+    above = np.minimum(below + 1, length - 1)
+    weight = (places - below).astype(np.float32)
+    weight = weight.reshape([-1 if a == axis % values.ndim else 1 for a in range(values.ndim)])
+    result: Field = np.take(values, below, axis) * (1 - weight) + np.take(values, above, axis) * weight
+    return result
 
 
 def in_box(values: npt.NDArray[Any], box: Box, size: int) -> Field:
@@ -79,6 +137,12 @@ def in_box(values: npt.NDArray[Any], box: Box, size: int) -> Field:
     return np.ascontiguousarray(result, dtype=np.float32)
 
 
+def start_of(length: int, voxel_mm: float, cell_mm: float) -> float:
+    """Return where the first of the `cells` begins, in mm from the first voxel's face."""
+    count = max(1, int(length * voxel_mm / cell_mm + 1e-6))
+    return max(0.0, (length * voxel_mm - count * cell_mm) / 2)
+
+
 def foreground(field: Field) -> npt.NDArray[np.bool_]:
     """Return which voxels are body: Otsu's threshold, and background is what the edges of the field show most.
 
@@ -89,7 +153,9 @@ def foreground(field: Field) -> npt.NDArray[np.bool_]:
     low, high = float(field.min()), float(field.max())
     if not high > low:
         return np.ones(field.shape, dtype=bool)
-    counts, borders = np.histogram(field, bins=_BINS, range=(low, high))
+    which = ((field - low) * np.float32(_BINS / (high - low) * (1 - 1e-6))).astype(np.uint8)
+    counts = np.bincount(which.ravel(), minlength=_BINS)
+    borders = np.linspace(low, high, _BINS + 1)
     share = np.cumsum(counts) / field.size
     mean = np.cumsum(counts * (borders[:-1] + borders[1:]) / 2) / field.size
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,7 +163,7 @@ def foreground(field: Field) -> npt.NDArray[np.bool_]:
     between[~np.isfinite(between)] = -1.0
     # Between two heaps any threshold is as good: the middle of the best ones does not hang on a single voxel.
     best = np.flatnonzero(between >= between.max() * (1 - 1e-6))
-    bright: npt.NDArray[np.bool_] = field > borders[1 + (best[0] + best[-1]) // 2]
+    bright: npt.NDArray[np.bool_] = which > (best[0] + best[-1]) // 2
     at_border = np.zeros(field.shape, dtype=np.int8)
     for axis, length in enumerate(field.shape):
         for plane in {0, length - 1}:

@@ -10,11 +10,15 @@ Source: pHash (C. Zauner, "Implementation and Benchmarking of Perceptual Image H
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from medssl.reduction.grids import Box
 
 __all__ = [
     "BITS",
@@ -26,11 +30,13 @@ __all__ = [
     "coefficients",
     "distance",
     "plane_bits",
+    "signs",
     "turned",
 ]
 
 SIDE = 8  # frequencies kept along each axis
 BITS = SIDE**3 - 1  # 511: the mean of the image is left out
+_NOTHING = 1e-5  # of the largest intensity: smaller frequencies are rounding errors
 WORDS = 8  # uint64 words of a packed hash; the last bit is always 0
 
 Code = npt.NDArray[np.uint64]
@@ -68,38 +74,53 @@ def all_variants(*, negated: bool = True) -> list[Variant]:
     ]
 
 
-def coefficients(block: npt.NDArray[np.float32]) -> Coefficients:
-    """Return the lowest 8x8x8 coefficients of the 3D cosine transform (DCT-II) of a cube.
+def coefficients(field: npt.NDArray[np.float32], box: Box | None = None) -> Coefficients:
+    """Return the lowest 8x8x8 frequencies (those of the DCT-II) of a box of a field.
 
     Args:
-        block: Cube (n, n, n) with n >= 8, any intensities. It must be a cube so that axes can be swapped afterwards.
+        field: (z, y, x), any intensities. Waves are fitted to the box, so its sides may differ.
+        box: (start, stop) in voxels along each axis, fractions allowed; the whole field if absent.
 
     Returns:
-        (8, 8, 8), scaled so that the largest besides the mean is 1; zeros for a constant block. The mean is set to 0.
+        (8, 8, 8), scaled so that the largest besides the mean is 1; zeros for a constant box. The mean is set to 0.
     """
-    from scipy.fft import dctn
-
-    low = dctn(block.astype(np.float64), type=2, norm="ortho")[:SIDE, :SIDE, :SIDE]
+    low: npt.NDArray[Any] = field
+    for axis in range(3):
+        waves = _waves(field.shape[axis], *(box[axis] if box else (0.0, float(field.shape[axis]))))
+        # einsum without BLAS: the same sums in the same order whatever the number of threads. What is reduced is the
+        # first axis, which comes back as the last, so after three rounds the axes are in their order again.
+        low = np.einsum("zyx,kz->yxk", low, waves)
     low[0, 0, 0] = 0.0
     largest = float(np.abs(low).max())
     # A constant block leaves rounding errors of its mean, which are no image.
-    if largest <= 1e-5 * max(1.0, float(np.abs(block).max())):
+    if largest <= _NOTHING * max(1.0, float(np.abs(field).max())):
         return np.zeros((SIDE,) * 3, dtype=np.float16)
     result: Coefficients = (low / largest).astype(np.float16)
     return result
+
+
+@functools.lru_cache(maxsize=256)
+def _waves(length: int, start: float, stop: float) -> npt.NDArray[np.float32]:
+    """Return cosines 0 to 7 over [start, stop], each the mean over a voxel's part of it: float32 (8, length)."""
+    edges = np.clip(np.arange(length + 1), start, stop)
+    phase = np.pi * np.arange(1, SIDE)[:, None] * (edges - start) / (stop - start)
+    constant = np.diff(edges)[None] / (stop - start)
+    waves = np.diff(np.sin(phase), axis=1) / (np.pi * np.arange(1, SIDE)[:, None]) * np.sqrt(2)
+    return np.concatenate([constant, waves]).astype(np.float32)
 
 
 def turned(stored: Coefficients, variant: Variant) -> Coefficients:
     """Return the coefficients that a scan would have after the variant's swap, flips and change of sign.
 
     Args:
-        stored: (8, 8, 8) as `coefficients` gives them.
+        stored: (8, 8, 8) or (n, 8, 8, 8) as `coefficients` gives them.
         variant: What to do; axes are swapped first, then flipped.
     """
-    result = stored.transpose(variant.order).copy()
+    result = stored.transpose(*range(stored.ndim - 3), *(stored.ndim - 3 + axis for axis in variant.order)).copy()
     for axis, flip in enumerate(variant.flips):
         if flip:
-            result[(slice(None),) * axis + (slice(1, None, 2),)] *= np.float16(-1)
+            odd = np.moveaxis(result, result.ndim - 3 + axis, 0)[1::2]  # a view
+            odd *= np.float16(-1)
     return -result if variant.negated else result
 
 
@@ -123,23 +144,35 @@ def plane_bits(images: npt.NDArray[np.float32]) -> Code:
     """Return the 63-bit perceptual hash of each image: its lowest 8x8 frequencies above their median.
 
     Args:
-        images: (n, m, m) with m >= 8.
+        images: (n, y, x), at least 8 wide and high.
 
     Returns:
         uint64 (n,); 0 for constant images.
     """
-    from scipy.fft import dctn
-
     if not len(images):
         return np.zeros(0, dtype=np.uint64)
-    low = dctn(images.astype(np.float64), type=2, norm="ortho", axes=(1, 2))[:, :SIDE, :SIDE].reshape(-1, SIDE**2)[
-        :, 1:
-    ]
-    tiny = 1e-5 * np.maximum(1.0, np.abs(images).max(axis=(1, 2)))[:, None]
-    above = low > np.median(low, axis=1, keepdims=True)
-    above &= np.abs(low).max(axis=1, keepdims=True) > tiny
-    result: Code = np.ascontiguousarray(np.packbits(above, axis=1, bitorder="little")).view("<u8").astype(np.uint64)
-    return result[:, 0]
+    rows = np.einsum("nyx,kx->nky", images, _waves(images.shape[2], 0.0, float(images.shape[2])))
+    low = np.einsum("nky,jy->njk", rows, _waves(images.shape[1], 0.0, float(images.shape[1])))
+    flat = low.reshape(len(images), SIDE**2)[:, 1:]
+    tiny = _NOTHING * np.maximum(1.0, np.abs(images).max(axis=(1, 2)))[:, None]
+    return signs(flat, np.abs(flat).max(axis=1, keepdims=True) > tiny)
+
+
+def signs(flat: npt.NDArray[np.floating], told: npt.NDArray[np.bool_] | None = None) -> Code:
+    """Return which of 63 numbers lie above their median, packed.
+
+    Args:
+        flat: (n, 63).
+        told: (n, 1); rows that are False become 0.
+
+    Returns:
+        uint64 (n,).
+    """
+    above = flat > np.median(flat, axis=1, keepdims=True)
+    if told is not None:
+        above &= told
+    packed: Code = np.ascontiguousarray(np.packbits(above, axis=1, bitorder="little")).view("<u8").astype(np.uint64)
+    return packed[:, 0]
 
 
 def distance(first: Code, second: Code) -> int:

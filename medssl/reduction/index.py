@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["TABLE", "Index", "Pass", "gather", "known_fingerprints", "make_fingerprints", "read_index"]
 
 TABLE = "fingerprints.parquet"
-_ARRAYS = {"field": "<f2", "box": "<f2", "slabs": "<u8", "slices": "<u8"}
+_ARRAYS = {"field": "<f2", "box": "<f2", "slices": "<u8", "points": "<i2", "point_codes": "<u8"}
+_SHAPES = {"field": (hashes.SIDE,) * 3, "box": (hashes.SIDE,) * 3, "points": (-1, 4)}
 _TRIPLES = ("shape", "spacing_mm", "box_mm")
 _CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 Outcome = Fingerprint | Failure
@@ -284,7 +285,7 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
     values = {one.name: row[one.name] for one in fields(Fingerprint)}
     for name, dtype in _ARRAYS.items():
         array: npt.NDArray[Any] = np.frombuffer(values[name], dtype=dtype)
-        values[name] = array.reshape((hashes.SIDE,) * 3) if dtype == "<f2" else array
+        values[name] = array.reshape(_SHAPES.get(name, (-1,)))
     for name in _TRIPLES:
         values[name] = tuple(values[name])
     values["statistics"] = json.loads(values["statistics"])
@@ -305,9 +306,9 @@ def _frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
         "field": pl.Binary,
         "box": pl.Binary,
         "box_mm": pl.List(pl.Float64),
-        "slab_mm": pl.Float64,
-        "slabs": pl.Binary,
         "slices": pl.Binary,
+        "points": pl.Binary,
+        "point_codes": pl.Binary,
         "statistics": pl.String,
         "reason": pl.String,
     }

@@ -178,8 +178,8 @@ def multi_index_pairs(
         capped += too_full
         found.append(pairs)
         if len(found) > 8:
-            found = [np.unique(np.concatenate(found))]
-    places = np.unique(np.concatenate(found))
+            found = [_distinct(np.concatenate(found))]
+    places = _distinct(np.concatenate(found))
     first, second = places // count, places % count
     distance = np.bitwise_count(codes[first] ^ codes[second]).sum(axis=1).astype(np.float64)
     return Pairs(first, second, distance, capped)
@@ -242,6 +242,13 @@ def _cosine_distance(first: npt.NDArray[np.float32], second: npt.NDArray[np.floa
     return result
 
 
+def _distinct(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the numbers sorted, each once. Several times as quick as `numpy.unique`, which hashes them first."""
+    ordered = np.sort(numbers)
+    result: npt.NDArray[np.int64] = ordered[np.concatenate([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
+    return result
+
+
 def _varies(codes: Codes, bit: int) -> bool:
     column = (codes[:, bit // 64] >> np.uint64(bit % 64)) & _ONE
     return bool(column.any()) and not bool(column.all())
@@ -286,7 +293,7 @@ def _bucket_pairs(
                 apart += np.bitwise_count(column[one] ^ column[two])
             near = apart <= radius
             one, two = one[near], two[near]
-            kept.append(np.unique(np.minimum(one, two) * count + np.maximum(one, two)))
+            kept.append(_distinct(np.minimum(one, two) * count + np.maximum(one, two)))
         begin = stop
     pairs = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
     return pairs, int(np.count_nonzero(sizes - 1 > cap))

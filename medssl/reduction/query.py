@@ -18,8 +18,9 @@ from medssl.reduction.verify import Level, Verdict, verify
 
 __all__ = ["Answer", "Stored", "ask"]
 
-_SLAB_RADIUS = 8  # differing bits of 63 up to which two slabs may be of one place; wider than what proposes a pair
-_LEAST_SLABS = 2
+_PARTS = ("slices", "point_codes")
+_PART_RADIUS = 8  # differing bits of 63 up to which two slices or points may be of one place
+_LEAST_PARTS = 2
 _NEAREST = 5
 _MOST = 300  # scans that are compared in full: the nearest ones where more may be
 _QUERY = ""  # an id that no scan of a manifest has
@@ -48,11 +49,15 @@ class Stored:
     def __init__(self, index: Index) -> None:
         self.index = index
         self.codes = {which: index.codes(which) for which in ("field", "box")}
-        self.slabs = np.concatenate([np.zeros(0, np.uint64), *(one.slabs for one in index.fingerprints)])
-        self.slab_scan = np.repeat(np.arange(len(index)), [len(one.slabs) for one in index.fingerprints])
+        self.parts = {}
+        for which in _PARTS:
+            each = [getattr(one, which) for one in index.fingerprints]
+            codes = np.concatenate([np.zeros(0, np.uint64), *each])
+            scan = np.repeat(np.arange(len(index)), [len(one) for one in each])
+            self.parts[which] = codes[codes != 0], scan[codes != 0]
 
     def near(self, one: Fingerprint, *, radius: int = RADIUS, turned: bool = True) -> Index:
-        """Return the stored scans that may be copies of a scan: equal, within the radius, or with slabs in common."""
+        """Return the stored scans that may be copies of a scan: equal, within the radius, or alike in parts."""
         chosen = np.zeros(len(self.index), dtype=bool)
         distance = np.full(len(self.index), np.inf)
         for place, other in enumerate(self.index.fingerprints):
@@ -63,12 +68,14 @@ class Stored:
             if asked.any() and len(codes):
                 found = hamming_pairs(asked, radius, others=codes)
                 np.minimum.at(distance, found.second, found.distance)
-        telling = np.flatnonzero(self.slabs)
-        asked = one.slabs[one.slabs != 0]
-        if len(asked) and len(telling):
-            found = hamming_pairs(asked[:, None], _SLAB_RADIUS, others=self.slabs[telling][:, None])
-            votes = np.bincount(self.slab_scan[telling[found.second]], minlength=len(self.index))
-            several = votes >= _LEAST_SLABS
+        for which, (codes, scan) in self.parts.items():
+            asked = getattr(one, which)
+            asked = asked[asked != 0]
+            if not len(asked) or not len(codes):
+                continue
+            found = hamming_pairs(asked[:, None], _PART_RADIUS, others=codes[:, None])
+            votes = np.bincount(scan[found.second], minlength=len(self.index))
+            several = votes >= _LEAST_PARTS
             distance[several] = np.minimum(distance[several], hashes.BITS - np.minimum(votes[several], hashes.BITS))
         places = np.flatnonzero(np.isfinite(distance))
         places = np.sort(places[np.argsort(distance[places], kind="stable")[:_MOST]])

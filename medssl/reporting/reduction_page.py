@@ -98,7 +98,16 @@ def score_chart(found: Found) -> Block | None:
         return None
     note = "Every pair that a hash proposed, by what looking at the voxels came to."
     charts = [("How well proposed pairs agree", score, note)]
-    return Charts([*charts, *([("What proposed them", hash_, "Of 511 bits; slabs have 63.")] if hash_ else [])])
+    return Charts(
+        [
+            *charts,
+            *(
+                [("What proposed them", hash_, "Of 511 bits; slices have 63, and points count by their number.")]
+                if hash_
+                else []
+            ),
+        ]
+    )
 
 
 def unread_section(failures: Mapping[str, str], clean: Cleaner) -> Section | None:

@@ -15,7 +15,7 @@ from medssl import reduction
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.build import build_manifest
 from medssl.phantoms import phantom
-from medssl.reduction.candidates import candidates, search_recall, slab_candidates
+from medssl.reduction.candidates import candidates, search_recall, slice_candidates
 from medssl.reduction.duplicates import find_copies, write_pairs
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.index import make_fingerprints, read_index
@@ -70,12 +70,12 @@ def test_every_group_is_of_one_patient_and_everything_left_out_has_a_kept_copy(f
     assert sorted([*groups.kept, *groups.removed]) == sorted([*KINDS, "patient0", "patient1", "patient2"])
 
 
-def test_the_slabs_find_what_is_cut_along_z(found):
+def test_slices_find_what_is_cut_along_z(found):
     index = found[0]
-    pairs = {(index.ids[one.first], index.ids[one.second]) for one in slab_candidates(index)}
+    pairs = {(index.ids[one.first], index.ids[one.second]) for one in slice_candidates(index)}
     assert ("cut", "patient0") in pairs
     assert not {p for p in pairs if p[0].startswith("patient") and p[1].startswith("patient")}
-    without = candidates(index, turned=False, slabs=False)
+    without = candidates(index, turned=False, parts=False)
     assert {"cut", "flipped"}.isdisjoint(index.ids[k] for one in without for k in (one.first, one.second))
 
 

@@ -145,17 +145,32 @@ def test_orientation_in_the_file_changes_nothing_but_the_file(patients):
     first, second = taken(one.values, one.affine), taken(np.ascontiguousarray(turned), affine)
     assert first.content_hash == second.content_hash
     np.testing.assert_array_equal(first.field, second.field)
-    np.testing.assert_array_equal(first.slabs, second.slabs)
+    np.testing.assert_array_equal(first.slices, second.slices)
+    np.testing.assert_array_equal(first.point_codes, second.point_codes)
 
 
-def test_slabs_of_a_scan_cut_along_z_are_a_part_of_the_whole(patients):
+def test_slices_of_a_scan_cut_along_z_are_a_part_of_the_whole(patients):
     one = patients[0]
     whole, part = taken(one.values, one.affine), taken(one.values[8:32], one.affine)
-    n = len(part.slabs)
-    means = [np.bitwise_count(whole.slabs[k : k + n] ^ part.slabs).mean() for k in range(len(whole.slabs) - n + 1)]
-    assert int(np.argmin(means)) == round(8 * 7.0 / 4.0)
-    assert min(means) < 8 < np.median(means)
-    assert len(part.slices) == 24
+    n = len(part.slices)
+    assert n == 24
+    means = [np.bitwise_count(whole.slices[k : k + n] ^ part.slices).mean() for k in range(len(whole.slices) - n + 1)]
+    assert int(np.argmin(means)) == 8
+    assert min(means) < 2 < np.median(means)
+
+
+def test_points_of_a_cut_scan_are_those_of_the_whole_moved_by_the_cut():
+    one = phantom(0, shape=(60, 80, 76), spacing_mm=(4.2, 3.6, 3.6), seed=5)
+    whole, part = taken(one.values, one.affine), taken(one.values[4:52, 12:, :68], one.affine)
+    apart = np.bitwise_count(whole.point_codes[:, None] ^ part.point_codes[None])
+    first, second = np.nonzero((apart <= 8) & (whole.points[:, None, 0] == part.points[None, :, 0]))
+    cells_mm = 2.0 ** whole.points[first, :1]
+    moved_mm = (whole.points[first, 1:] - part.points[second, 1:]) * cells_mm / 4
+    # Places are counted from the middle, which a cut moves by half of what it takes, to the side that it leaves.
+    expected = np.array([(4 - 8) / 2 * 4.2, 12 / 2 * 3.6, -8 / 2 * 3.6])
+    right = np.abs(moved_mm - expected).max(axis=1) <= cells_mm[:, 0]
+    assert np.count_nonzero(right) >= 15
+    assert np.count_nonzero(right) > 0.5 * len(right)  # few go wrong, and those not all in one way
 
 
 def test_strange_values_are_no_reason_to_fail():

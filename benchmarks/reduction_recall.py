@@ -1,0 +1,425 @@
+"""Which copies of a scan are found, and how many strangers are called copies: a generated benchmark.
+
+Each scan is written again in every way of benchmarks/reduction_changes.py. All files, and the scans that were left as
+they are, then go through the real pass and the real search. Scans are halved by patient: thresholds were chosen on one
+half, and the table is of the other. Beside it, on the same files: equal bytes, a 2D perceptual hash of the middle slice
+at distance 10 (imagededup's default) and at 0 (cleanvision's), and Hash-6 of "Less is More".
+
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py             # under 10 minutes of one core
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py --full      # every scan; hours
+    python benchmarks/reduction_recall.py                               # phantoms alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import math
+import os
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from reduction_changes import CHANGES, Change, Image, applies, write_change
+
+from medssl import geometry
+from medssl.formats.nifti import write_nifti
+from medssl.formats.reading import read
+from medssl.formats.scan import Scan
+from medssl.phantoms import phantom
+from medssl.reduction.candidates import candidates
+from medssl.reduction.fingerprint import Target, read_target
+from medssl.reduction.index import Index, make_fingerprints, read_index
+from medssl.reduction.slices import HASH_6, as_8_bit, difference_hash
+from medssl.reduction.verify import Level, Verdict, verify
+
+SEED = 0
+# Scans of the data folder that show one acquisition: neither a copy that was made, nor strangers.
+ONE_BODY = (
+    ("kits_00072_slab", "ct_dicom_kits_00072"),
+    ("totalseg_aorta_crop", "totalseg_pulm_crop"),  # they overlap; the folder's notes suspected it
+)
+HALVES = ("choose", "report")
+IMAGEDEDUP, CLEANVISION = 10, 0
+
+
+@dataclass(frozen=True)
+class Original:
+    """A scan as it came: where it lies, whose it is, and of which kind."""
+
+    id: str
+    patient: str
+    kind: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of the benchmark: an original, or a changed copy of it."""
+
+    id: str
+    original: Original
+    change: Change | None
+    path: Path
+    half: str
+
+    @property
+    def target(self) -> Target:
+        """What the fingerprint pass takes."""
+        paths = tuple(str(p) for p in sorted(self.path.glob("*.dcm"))) if self.path.is_dir() else ()
+        return Target(id=self.id, path=str(self.path), paths=paths)
+
+
+def originals(data: Path | None, work: Path, phantoms: int) -> list[Original]:
+    """Return every scan there is: those of the data folder, and phantoms, written below ``work``."""
+    found = []
+    if data is not None:
+        for path in sorted(data.glob("ct/*.nii.gz")):
+            found.append(Original(path.name[:-7], path.name[:-7], "ct", path))
+        for path in sorted(data.glob("ct_labelled/*_ct.nii.gz")):
+            found.append(Original("ct_labelled_" + path.name[:-7], "ct_labelled_" + path.name[:-7], "ct", path))
+        for path in sorted(p for p in data.glob("ct_dicom/*") if p.is_dir()):
+            found.append(Original("ct_dicom_" + path.name, "ct_dicom_" + path.name, "ct", path))
+        for path in sorted(data.glob("hippocampus/imagesTr/hippocampus_*.nii.gz")):
+            found.append(Original(path.name[:-7], path.name[:-7], "hippocampus", path))
+        for path in sorted(data.glob("acdc/patient*/*_frame??.nii.gz")):
+            found.append(Original(path.name[:-7], path.parent.name, "acdc", path))
+        for path in sorted(data.glob("lgg_flair/images/*.nii.gz")):
+            found.append(Original(path.name[:-7], path.name[:12], "lgg", path))
+    folder = work / "phantoms"
+    folder.mkdir(parents=True, exist_ok=True)
+    for subject in range(phantoms):
+        for modality in ("CT", "MR"):  # one anatomy, two sequences: a hard negative
+            path = folder / f"phantom{subject:03d}_{modality}.nii.gz"
+            if not path.exists():
+                made = phantom(
+                    subject, modality=modality, shape=(72, 88, 80), spacing_mm=(4.0, 3.5, 3.5), seed=SEED
+                )  # fmt: skip
+                write_nifti(path, made.values, made.affine)
+            found.append(Original(path.name[:-7], f"phantom{subject:03d}", "phantom", path))
+    return found
+
+
+def halves(scans: Iterable[Original]) -> dict[str, str]:
+    """Deal patients to the halves: those of each kind in turn, in an order drawn from the seed."""
+    generator = np.random.default_rng(SEED)
+    joined = {name: pair[0] for pair in ONE_BODY for name in pair}
+    dealt: dict[str, str] = {}
+    kinds = defaultdict(set)
+    for one in scans:
+        kinds[one.kind].add(joined.get(one.patient, one.patient))
+    for kind in sorted(kinds):
+        for place, patient in enumerate(generator.permutation(sorted(kinds[kind]))):
+            dealt[str(patient)] = HALVES[place % 2]
+    return {one.patient: dealt[joined.get(one.patient, one.patient)] for one in scans}
+
+
+def build(scans: list[Original], work: Path, each: dict[str, int]) -> list[Item]:
+    """Write the changed copies of the first ``each`` patients of a kind in either half; the others stay as they are."""
+    half_of = halves(scans)
+    items = []
+    taken: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in scans:
+        half = half_of[one.patient]
+        items.append(Item(one.id, one, None, one.path, half))
+        chosen = taken[half, one.kind]
+        if one.patient not in chosen and len(chosen) >= each.get(one.kind, 10**9):
+            continue
+        chosen.add(one.patient)
+        items += copies(one, half, work / "copies" / one.id)
+    return items
+
+
+def copies(one: Original, half: str, folder: Path) -> Iterator[Item]:
+    """Write every changed copy of a scan that is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image: Image | None = None
+    for number, change in enumerate(CHANGES):
+        listed = folder / f"{change.key}.path"
+        if not listed.exists():
+            image = image or _image(one)
+            # A generator of its own for each change, so that adding one leaves the others as they are.
+            generator = np.random.default_rng([SEED, number, *one.id.encode()])
+            place = write_change(change, image, folder / change.key, generator) if applies(change, image) else None
+            listed.write_text(place.name if place else "")
+        name = listed.read_text()
+        if name:
+            yield Item(f"{one.id}/{change.key}", one, change, folder / name, half)
+
+
+def _image(one: Original) -> Image:
+    scan = read(one.path)
+    values, affine = geometry.to_canonical(scan.values, scan.header.affine)
+    hounsfield = one.kind == "ct" or one.id.endswith("_CT")
+    return Image(np.ascontiguousarray(values), affine, hounsfield)
+
+
+# --- the other ways ---------------------------------------------------------------------------------------------------
+
+
+def perceptual_hash(image: npt.NDArray[np.uint8]) -> int:
+    """Return the 64 bits of pHash as `imagehash.phash` and imagededup have them: 8x8 of the DCT of 32x32, > median."""
+    from PIL import Image as Picture
+    from scipy.fft import dct
+
+    pixels = np.asarray(Picture.fromarray(image).convert("L").resize((32, 32), Picture.Resampling.LANCZOS))
+    low = dct(dct(pixels.astype(np.float64), axis=0), axis=1)[:8, :8]
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What the 2D ways keep of a scan, from the array as it is stored."""
+
+    perceptual: int
+    difference: npt.NDArray[np.uint64]
+
+
+def slices_of(item: Item) -> Slices:
+    """Hash the middle slice by pHash, and every slice by dHash."""
+    values = np.nan_to_num(read_target(item.target).values)
+    planes = [as_8_bit(plane) for plane in values]
+    return Slices(
+        perceptual_hash(planes[len(planes) // 2]),
+        np.array([difference_hash(plane) for plane in planes], dtype=np.uint64),
+    )
+
+
+def hash_6_share(one: Slices, two: Slices) -> float:
+    """Return the share of the slices of the shorter scan that have a slice within 6 bits in the other."""
+    apart = np.bitwise_count(one.difference[:, None] ^ two.difference[None])
+    axis = 1 if len(one.difference) <= len(two.difference) else 0
+    return float((apart.min(axis=axis) <= HASH_6).mean())
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Look:
+    """A pair that was proposed and looked at."""
+
+    first: Item
+    second: Item
+    how: str
+    distance: float
+    verdict: Verdict
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the two are told as copies."""
+        return self.verdict.level.is_copy
+
+
+def one_body(first: Item, second: Item) -> bool | None:
+    """Tell whether two files show one image; None where they come from one acquisition in the data folder."""
+    if first.original.id == second.original.id:
+        return True
+    pair = {first.original.id, second.original.id}
+    return None if any(pair <= set(known) for known in ONE_BODY) else False
+
+
+def search(items: list[Item], index: Index) -> list[Look]:
+    """Look at the proposed pairs of two patients, and at those of one patient of which one is an original."""
+    by_id = {item.id: item for item in items}
+    ordered = [by_id[name] for name in index.ids]
+    reading = functools.lru_cache(maxsize=4)(lambda place: read_target(ordered[place].target))
+    looks = []
+    for one in candidates(index):
+        first, second = ordered[one.first], ordered[one.second]
+        if first.original.patient == second.original.patient and first.change is not None and second.change is not None:
+            continue  # two copies of one scan, or of two of one patient: too many to look at
+        prints = index.fingerprints[one.first], index.fingerprints[one.second]
+        known = prints[0].content_hash == prints[1].content_hash
+        scans: tuple[Scan, Scan] | None = None if known else (reading(one.first), reading(one.second))
+        verdict = verify(*prints, scans, variant=one.variant)
+        looks.append(Look(first, second, one.how, one.distance, verdict))
+    return looks
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (E. B. Wilson, 1927)."""
+    z = 1.959964
+    share = hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return middle - half, middle + half
+
+
+def strangers(items: list[Item]) -> int:
+    """Return the number of pairs of files of two patients."""
+    of = Counter(item.original.patient for item in items)
+    pairs = len(items) * (len(items) - 1) // 2 - sum(n * (n - 1) // 2 for n in of.values())
+    return pairs - sum(of[a] * of[b] for a, b in ONE_BODY)
+
+
+def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None:
+    """Print the tables of one half."""
+    prints = {one.id: one for one in index.fingerprints}
+    slices = {item.id: slices_of(item) for item in mine if item.id in prints}
+    found = {frozenset((look.first.id, look.second.id)): look for look in looks}
+    rows: dict[tuple[str, str], Counter[str]] = {(c.name, c.severity): Counter(group=0) for c in CHANGES}
+    missed = []
+    for item in mine:
+        if item.change is None:
+            continue
+        row = rows[item.change.name, item.change.severity]
+        row["files"] += 1
+        if item.id not in prints:
+            missed.append(f"{item.id}: unreadable")
+            continue
+        look = found.get(frozenset((item.id, item.original.id)))
+        row["proposed"] += look is not None
+        row["copy"] += look is not None and look.is_copy
+        array = look is not None and look.verdict.level in (Level.SAME_FILE, Level.SAME_ARRAY)
+        row["array"] += array
+        first, second = slices[item.id], slices[item.original.id]
+        row["file"] += prints[item.id].file_hash == prints[item.original.id].file_hash
+        apart = (first.perceptual ^ second.perceptual).bit_count()
+        row["imagededup"] += apart <= IMAGEDEDUP
+        row["cleanvision"] += apart <= CLEANVISION
+        row["hash-6"] += hash_6_share(first, second) >= 0.5
+        if look is None or not look.is_copy:
+            score = f"score {look.verdict.agreement.score:.2f}" if look else "not proposed"
+            missed.append(f"{item.id}: {score}")
+    apart = [look for look in looks if look.first.original.patient != look.second.original.patient]
+    apart = [look for look in apart if one_body(look.first, look.second) is False]
+    false = [look for look in apart if look.is_copy]
+    for look in false:
+        for item in {look.first.change, look.second.change} - {None}:
+            rows[item.name, item.severity]["false"] += 1
+    chosen = "chosen" if half == HALVES[0] else "not chosen"
+    print(f"\n## The half on which thresholds were {chosen}: {half}\n")
+    print("| group | change | how much | files | proposed | found [95 %] | false pairs | same bytes | pHash 10 "
+          "| pHash 0 | Hash-6 |")  # fmt: skip
+    print("|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|")
+    for change in CHANGES:
+        row = rows[change.name, change.severity]
+        count = row["files"]
+        if not count:
+            continue
+        low, high = wilson(row["copy"], count)
+        shares = " | ".join(f"{row[way] / count:.3f}" for way in ("file", "imagededup", "cleanvision", "hash-6"))
+        print(f"| {change.group} | {change.name} | {change.severity} | {count} | {row['proposed'] / count:.3f} | "
+              f"{row['copy'] / count:.3f} [{low:.3f}, {high:.3f}] | {row['false']} | {shares} |")  # fmt: skip
+    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    for change in CHANGES:
+        groups[change.group].update(rows[change.name, change.severity])
+    print("\n| group | files | found | as the same array | same bytes | pHash 10 | pHash 0 | Hash-6 |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    for group, row in groups.items():
+        names = ("copy", "array", "file", "imagededup", "cleanvision", "hash-6")
+        print(
+            f"| {group} | {row['files']} | " + " | ".join(f"{row[n] / max(1, row['files']):.4f}" for n in names) + " |"
+        )
+    pairs = strangers(mine)
+    images, patients = {item.original.id for item in mine}, {item.original.patient for item in mine}
+    print(f"\nPairs of two patients: {pairs:,}. Looked at: {len(apart):,}. Called copies: {len(false)}, so at most "
+          f"{_bound(len(false), pairs):.1e} at 95 %, were pairs independent; they come from {len(images)} images of "
+          f"{len(patients)} patients.")  # fmt: skip
+    _other_false(mine, slices, prints)
+    _hard(mine, found)
+    print("\nMissed:", *(missed[:60] or ["nothing"]), sep="\n  ")
+    print("\nFalse:", *([f"{k.first.id} {k.second.id} {k.verdict}" for k in false[:20]] or ["none"]), sep="\n  ")
+
+
+def _bound(false: int, pairs: int) -> float:
+    """Return the upper end of the exact 95 % interval of a rate (one-sided; 3/n where nothing was false)."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(0.95, false + 1, max(1, pairs - false)))
+
+
+def _other_false(mine: list[Item], slices: dict[str, Slices], prints: dict[str, object]) -> None:
+    """Count strangers that the 2D hashes call copies: the middle slices of all pairs, Hash-6 of the originals."""
+    here = [item for item in mine if item.id in slices]
+    codes = np.array([slices[item.id].perceptual for item in here], dtype=np.uint64)
+    body = np.unique([item.original.id for item in here], return_inverse=True)[1]
+    counts = Counter[str]()
+    for place in range(len(here) - 1):
+        apart = np.bitwise_count(codes[place + 1 :] ^ codes[place])
+        other = body[place + 1 :] != body[place]
+        counts["pairs"] += int(other.sum())
+        counts["imagededup"] += int((other & (apart <= IMAGEDEDUP)).sum())
+        counts["cleanvision"] += int((other & (apart <= CLEANVISION)).sum())
+    plain = [item for item in here if item.change is None]
+    pairs = [(a, b) for a, b in itertools.combinations(plain, 2) if one_body(a, b) is False]
+    wrong = sum(hash_6_share(slices[a.id], slices[b.id]) >= 0.5 for a, b in pairs)
+    print(f"The others, called copies: pHash 10 {counts['imagededup']:,} and pHash 0 {counts['cleanvision']:,} of "
+          f"{counts['pairs']:,}; Hash-6 {wrong:,} of {len(pairs):,} pairs of originals.")  # fmt: skip
+
+
+_HARD = {"acdc": "other phase of the heart", "phantom": "other sequence of a phantom"}
+
+
+def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
+    """Print what became of the pairs that are hard to tell apart: originals, and those of one patient with all copies.
+
+    Nobody told the search whose the scans are.
+    """
+    plain = [item for item in mine if item.change is None]
+    print("\n| hard pair | pairs | called copies | related | highest score |")
+    print("|---|--:|--:|--:|--:|")
+    kinds: dict[str, list[Look | None]] = defaultdict(list)
+    for a, b in itertools.combinations(plain, 2):
+        if one_body(a, b) is not False or a.original.kind != b.original.kind:
+            continue
+        label = f"other patient, {a.original.kind}"
+        if a.original.patient == b.original.patient:
+            label = _HARD.get(a.original.kind, "one patient")
+        kinds[label].append(found.get(frozenset((a.id, b.id))))
+    for a, b in itertools.product(plain, mine):
+        if b.change is not None and a.original.patient == b.original.patient and one_body(a, b) is False:
+            label = f"{_HARD.get(a.original.kind, 'one patient')}, changed ({b.change.group})"
+            kinds[label].append(found.get(frozenset((a.id, b.id))))
+    for label, looks in sorted(kinds.items()):
+        seen = [look for look in looks if look is not None]
+        related = sum(look.verdict.level is Level.RELATED for look in seen)
+        highest = max((look.verdict.agreement.score for look in seen), default=0.0)
+        print(f"| {label} | {len(looks)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
+
+
+def main() -> None:
+    """Make the files, run the pass and the search, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="change every scan, not the first few of each kind")
+    parser.add_argument(
+        "--work", type=Path, help="where files are kept for the next call; a temporary folder if absent"
+    )
+    parser.add_argument("--phantoms", type=int, default=8, help="made-up patients, each as CT and MR (default 8)")
+    parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="which tables to print")
+    chosen = parser.parse_args()
+    each = {} if chosen.full else {"ct": 8, "hippocampus": 8, "acdc": 4, "lgg": 6, "phantom": 2}
+    root = os.environ.get("MEDSSL_DATA")
+    begin = time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = chosen.work or Path(scratch)
+        scans = originals(Path(root) if root else None, work, chosen.phantoms)
+        items = build(scans, work, each)
+        spent = time.process_time() - begin
+        print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
+        for half in HALVES if chosen.half == "both" else (chosen.half,):
+            mine = [item for item in items if item.half == half]
+            begin = time.process_time()
+            make_fingerprints([item.target for item in mine], work / f"prints-{half}")
+            index = read_index(work / f"prints-{half}")
+            printed = time.process_time()
+            looks = search(mine, index)
+            looked = time.process_time()
+            report(half, mine, looks, index)
+            rest = time.process_time() - looked
+            print(f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
+                  f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s.")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
