@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Projection"]
+__all__ = ["Projection", "PrototypeHead"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
 
@@ -52,6 +54,66 @@ class Projection(nn.Module):
         """Return the projection of (N, inputs), (N, outputs)."""
         projected: Tensor = self.layers(embedding)
         return projected
+
+
+class PrototypeHead(nn.Module):
+    """DINO's head: a perceptron to a normalised bottleneck, and its cosines with prototypes of length 1.
+
+    Where the authors' code cancels the gradients of the last layer during the first epoch, the caller says ``frozen``:
+    then the prototypes get a gradient of zero (not none, so that data-parallel training goes on).
+
+    Args:
+        inputs: Length of the embedding.
+        hidden: Width of the hidden layers.
+        bottleneck: Length of the normalised vector.
+        prototypes: K.
+        layers: Linear layers before the prototypes.
+        norm: As of `Projection`; DINO uses none.
+
+    Reference:
+        Caron et al., "Emerging properties in self-supervised vision transformers", ICCV 2021, arXiv:2104.14294,
+        section 3.2 and the code beside it (``weight_g`` fixed at 1, GELU, truncated normal 0.02).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        *,
+        hidden: int = 2048,
+        bottleneck: int = 256,
+        prototypes: int = 65536,
+        layers: int = 3,
+        norm: Norm = "none",
+    ) -> None:
+        super().__init__()
+        widths = [inputs, *([hidden] * (layers - 1)), bottleneck]
+        parts: list[nn.Module] = []
+        for number, (before, after) in enumerate(itertools.pairwise(widths)):
+            last = number == layers - 1
+            parts.append(nn.Linear(before, after))
+            if not last:
+                parts += [nn.GELU()] if norm == "none" else [_norm(norm, after), nn.GELU()]
+        self.perceptron = nn.Sequential(*parts)
+        for module in self.perceptron:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
+        nn.init.trunc_normal_(self.prototypes, std=0.02)
+
+    def bottleneck(self, embedding: Tensor) -> Tensor:
+        """Return the normalised bottleneck of (..., inputs), (..., bottleneck), float32."""
+        return F.normalize(self.perceptron(embedding).float(), dim=-1)
+
+    def scores(self, bottleneck: Tensor, *, frozen: bool = False) -> Tensor:
+        """Return the cosines of normalised vectors with the prototypes, (..., K), float32."""
+        weight = self.prototypes.detach() + 0.0 * self.prototypes if frozen else self.prototypes
+        with torch.autocast(bottleneck.device.type, enabled=False):
+            return F.linear(bottleneck.float(), F.normalize(weight.float(), dim=-1))
+
+    def forward(self, embedding: Tensor, *, frozen: bool = False) -> Tensor:
+        """Return the scores of embeddings, (..., inputs) to (..., K)."""
+        return self.scores(self.bottleneck(embedding), frozen=frozen)
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:

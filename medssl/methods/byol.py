@@ -1,0 +1,127 @@
+"""BYOL and SimSiam: predict the features of one view from another, without negatives.
+
+References:
+    Grill et al., "Bootstrap your own latent" (BYOL), NeurIPS 2020, arXiv:2006.07733; Chen, He, "Exploring simple Siamese
+    representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
+
+Differs from the papers: AdamW in place of LARS or SGD; the predictor has the rate of everything else (SimSiam keeps it
+constant).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.embedder import Embedder
+from medssl.objectives.agreement import cosine_distance
+from medssl.objectives.diagnostics import feature_spread
+from medssl.teacher import EMATeacher
+
+__all__ = ["BYOL", "BYOLSettings", "SimSiam", "SimSiamSettings"]
+
+
+class BYOLSettings(CropSettings):
+    """Settings of BYOL."""
+
+    name: Literal["byol"] = "byol"
+    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher at the start; .996 for long runs.")
+    final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
+    hidden: int = Field(1024, ge=8, description="Width of projector and predictor; 4096 in the paper.")
+    projected: int = Field(256, ge=8, description="Length of the projected features.")
+
+
+class BYOL(CropMethod):
+    """A student with a predictor follows a slow teacher, each seeing another view.
+
+    Args:
+        settings: See ``BYOLSettings``; takes two views.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: BYOLSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        _two(settings)
+        width, hidden, projected = encoder.embedding_dim, settings.hidden, settings.projected
+        self.student = Embedder(encoder, Projection(width, hidden, projected, layers=2, norm="batch"))
+        self.predictor = Projection(projected, hidden, projected, layers=2, norm="batch")
+        self.teacher = EMATeacher(
+            self.student, momentum=settings.momentum, final_momentum=settings.final_momentum, train_mode=True
+        )
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.student.encoder
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the distance of each view's prediction from the teacher's features of the other."""
+        both = views.crops[:, :2].transpose(0, 1).flatten(0, 1)
+        pooled, projected = self.student(both)
+        first, second = self.predictor(projected).chunk(2)
+        target_first, target_second = self.teacher(both)[1].chunk(2)
+        loss = cosine_distance(first, target_second) + cosine_distance(second, target_first)
+        return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(pooled.detach())})
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher."""
+        self.teacher.update(self.student, progress)
+
+
+class SimSiamSettings(CropSettings):
+    """Settings of SimSiam."""
+
+    name: Literal["simsiam"] = "simsiam"
+    hidden: int = Field(512, ge=8, description="Width of the projector; 2048 in the paper.")
+    projected: int = Field(512, ge=8, description="Length of the projected features; 2048 in the paper.")
+    bottleneck: int = Field(128, ge=4, description="Width of the predictor, a quarter of the features in the paper.")
+
+
+class SimSiam(CropMethod):
+    """A predictor and a stopped gradient, no teacher.
+
+    Args:
+        settings: See ``SimSiamSettings``; takes two views.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: SimSiamSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        _two(settings)
+        projector = Projection(
+            encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch", last_norm=True
+        )
+        self.network = Embedder(encoder, projector)
+        self.predictor = Projection(
+            settings.projected, settings.bottleneck, settings.projected, layers=2, norm="batch"
+        )
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.network.encoder
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the negative cosine of predictions and the other view's features, in [-1, 1]."""
+        both = views.crops[:, :2].transpose(0, 1).flatten(0, 1)
+        pooled, projected = self.network(both)
+        first, second = self.predictor(projected).chunk(2)
+        target_first, target_second = projected.chunk(2)
+        distance = cosine_distance(first, target_second) + cosine_distance(second, target_first)
+        loss = distance / 4 - 1
+        signals = {
+            "spread": feature_spread(pooled.detach()),
+            "projected_spread": feature_spread(torch.cat([target_first, target_second]).detach()),
+        }
+        return Losses(loss, {"negative_cosine": loss.detach()}, signals)
+
+
+def _two(settings: CropSettings) -> None:
+    if settings.views != 2:
+        raise ValueError(f"This method takes two views, not {settings.views}.")

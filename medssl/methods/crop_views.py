@@ -1,0 +1,123 @@
+"""What the methods that compare crops of a window share: their settings, their views, their pictures and probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from medssl.encoders.contract import Encoder
+from medssl.methods.contract import Losses, Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.views.intensity import IntensitySettings
+from medssl.views.random_crops import random_crops
+from medssl.views.spatial import SpatialSettings
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["CropMethod", "CropSettings", "CropViews", "summed"]
+
+Triple = tuple[int, int, int]
+
+
+class CropSettings(Settings):
+    """Where views come from and how they are changed."""
+
+    window: Triple = Field((96, 96, 96), description="Window read from a scan, in voxels, (z, y, x).")
+    crop: Triple = Field((64, 64, 64), description="Size of a view; it lies at random in the window.")
+    views: int = Field(2, ge=2, description="Views of this size a window.")
+    local_crop: Triple = Field((32, 32, 32), description="Size of the small views, where there are any.")
+    local_views: int = Field(0, ge=0, description="Small views a window (multi-crop); the teacher never sees them.")
+    spatial: SpatialSettings = SpatialSettings(
+        flip=(0.0, 0.0, 0.5), rotate_degrees=(15.0, 15.0, 15.0), scale=(0.8, 1.25), probability=0.8
+    )
+    intensity: IntensitySettings = IntensitySettings(
+        contrast=(0.65, 1.5), brightness=0.15, gamma=(0.7, 1.5), noise=0.08, blur_voxels=1.0, low_resolution=1.5,
+        probability=0.5,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CropViews:
+    """``crops`` (B, V, 1, z, y, x); ``local`` (B, V', 1, z, y, x), None without small views; ``item`` and ``patient`` (B,)."""
+
+    crops: Tensor
+    local: Tensor | None
+    item: Tensor
+    patient: Tensor
+
+
+class CropMethod(Method):
+    """A method whose views are crops of one window, and whose network gives one vector a crop.
+
+    Args:
+        settings: Where views come from.
+        encoder: What is pretrained; views must fit its ``size_multiple``.
+
+    Raises:
+        ValueError: If a view does not fit the encoder or the window.
+    """
+
+    def __init__(self, settings: CropSettings, encoder: Encoder) -> None:
+        super().__init__()
+        sizes = {"crop": settings.crop} | ({"local_crop": settings.local_crop} if settings.local_views else {})
+        for name, size in sizes.items():
+            if any(s % m for s, m in zip(size, encoder.size_multiple, strict=True)):
+                raise ValueError(f"{name} {size} must be a multiple of {encoder.size_multiple} (the encoder's).")
+            if any(w < s for w, s in zip(settings.window, size, strict=True)):
+                raise ValueError(f"The window {settings.window} is smaller than {name} {size}.")
+        self.crop_settings = settings
+
+    @property
+    def plan(self) -> WindowPlan:
+        """One window a scan, in its body."""
+        return WindowPlan(size=self.crop_settings.window, placement="body")
+
+    def views(self, batch: WindowBatch, stream: Stream) -> CropViews:
+        """Cut and augment the views of each window."""
+        chosen = self.crop_settings
+        crops = random_crops(
+            batch, stream, size=chosen.crop, count=chosen.views, spatial=chosen.spatial, intensity=chosen.intensity
+        )
+        local = None
+        if chosen.local_views:
+            local = random_crops(
+                batch, stream, size=chosen.local_crop, count=chosen.local_views, spatial=chosen.spatial,
+                intensity=chosen.intensity,
+            )  # fmt: skip
+        return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient)
+
+    def pictures(self, views: CropViews) -> dict[str, Tensor]:
+        """Return the views of the first scans."""
+        shown = {"views": views.crops[:4].flatten(0, 1).clamp(0, 1)}
+        if views.local is not None:
+            shown["small views"] = views.local[:2].flatten(0, 1).clamp(0, 1)
+        return shown
+
+    def probe(self, views: CropViews) -> dict[str, Tensor]:
+        """Return on held-out scans whether features have collapsed, and how often a view finds its other view.
+
+        ``retrieval`` is the share of first views whose nearest second view, by cosine of the encoder's standardised
+        features, is of the same scan; by chance 1 / B.
+        """
+        batch = views.crops.shape[0]
+        pooled: Tensor = self.encoder.embed(views.crops[:, :2].transpose(0, 1).flatten(0, 1))  # type: ignore[operator]
+        deviation, mean = torch.std_mean(pooled, dim=0, unbiased=False)
+        unit = F.normalize((pooled - mean) / deviation.clamp(min=1e-6), dim=-1)
+        found = (unit[:batch] @ unit[batch:].T).argmax(dim=1)
+        right = found == torch.arange(batch, device=found.device)
+        return {
+            "retrieval": right.float().mean(),
+            "spread": feature_spread(pooled),
+            "effective_rank": effective_rank(pooled),
+        }
+
+
+def summed(parts: dict[str, Tensor], signals: dict[str, Tensor]) -> Losses:
+    """Return losses whose total is the sum of their parts."""
+    total = torch.stack(list(parts.values())).sum()
+    return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)

@@ -1,0 +1,116 @@
+"""MoCo: contrast with the keys of a slow teacher, held in a queue (v2) or taken from the batch alone (v3).
+
+References:
+    He et al., CVPR 2020, arXiv:1911.05722; Chen et al., "Improved baselines with momentum contrastive learning" (v2),
+    2020, arXiv:2003.04297; Chen, Xie, He, "An empirical study of training self-supervised vision transformers" (v3),
+    ICCV 2021, arXiv:2104.02057.
+
+Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue are none
+either; the queue is in the checkpoint. Keys need no shuffling, since no encoder here normalises over the batch and v2's
+head has no normalisation. v2 is not symmetrised, as published; v3 is, with a predictor and its factor 2 x temperature.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.embedder import Embedder
+from medssl.objectives.diagnostics import feature_spread
+from medssl.objectives.infonce import PairSet, countable, info_nce, score_statistics
+from medssl.queue import FeatureQueue
+from medssl.teacher import EMATeacher
+
+__all__ = ["MoCo", "MoCoSettings"]
+
+
+class MoCoSettings(CropSettings):
+    """Settings of MoCo."""
+
+    name: Literal["moco"] = "moco"
+    version: Literal["v2", "v3"] = Field("v2", description="v2: a queue of keys; v3: the batch's keys and a predictor.")
+    temperature: float = Field(0.2, gt=0, description="Temperature of the contrast.")
+    queue: int = Field(4096, ge=1, description="Keys in the queue (v2); 65536 in the paper, for a million images.")
+    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher; .999 in the paper, for long runs.")
+    final_momentum: float = Field(0.999, ge=0, le=1, description="Momentum at the end; cosine between the two.")
+    hidden: int = Field(512, ge=8, description="Width of the heads.")
+    projected: int = Field(128, ge=8, description="Length of the projected features.")
+
+
+class MoCo(CropMethod):
+    """Contrast of a student's queries with a teacher's keys.
+
+    Args:
+        settings: See ``MoCoSettings``; takes two views.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: MoCoSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        if settings.views != 2:
+            raise ValueError(f"MoCo takes two views, not {settings.views}.")
+        self.settings = settings
+        v3 = settings.version == "v3"
+        head = Projection(
+            encoder.embedding_dim, settings.hidden, settings.projected,
+            layers=3 if v3 else 2, norm="batch_plain" if v3 else "none", last_norm=v3,
+        )  # fmt: skip
+        self.student = Embedder(encoder, head)
+        self.teacher = EMATeacher(
+            self.student, momentum=settings.momentum, final_momentum=settings.final_momentum, train_mode=v3
+        )
+        self.predictor = (
+            Projection(settings.projected, settings.hidden, settings.projected, layers=2, last_norm=True)
+            if v3
+            else None
+        )
+        self.queue = None if v3 else FeatureQueue(settings.queue, settings.projected)
+        self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.student.encoder
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the contrast of queries with keys."""
+        first, second = views.crops[:, 0], views.crops[:, 1]
+        key, group = views.item, views.patient
+        if self.predictor is not None:
+            both = torch.cat([first, second])
+            pooled, projected = self.student(both)
+            queries = self.predictor(projected).chunk(2)
+            keys = self.teacher(both)[1].chunk(2)
+            counted = countable(key, key, group, group)
+            sets = [PairSet(queries[i], keys[1 - i][:, None], keys[1 - i], counted) for i in range(2)]
+            scale = 2 * self.settings.temperature
+        else:
+            assert self.queue is not None
+            pooled, query = self.student(first)
+            kept = self.teacher(second)[1]
+            counted = countable(key, self.queue.keys, group, self.queue.groups)
+            # the batch's other keys count as well, so that the first steps, with an empty queue, have negatives
+            negatives = torch.cat([self.queue.features.clone(), kept])
+            counted = torch.cat([counted, countable(key, key, group, group)], dim=1)
+            sets = [PairSet(query, kept[:, None], negatives, counted)]
+            scale = 1.0
+            if self.training:
+                self._fresh = (kept, key, group)
+        losses = [info_nce(pairs, temperature=self.settings.temperature).mean() for pairs in sets]
+        loss = scale * torch.stack(losses).sum()
+        signals = {"spread": feature_spread(pooled.detach()), **score_statistics(sets[0])}
+        return Losses(loss, {"contrast": loss.detach()}, signals)
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher and put the step's keys into the queue."""
+        self.teacher.update(self.student, progress)
+        if self.queue is not None and self._fresh is not None:
+            self.queue.push(*self._fresh)
+            self._fresh = None

@@ -1,0 +1,103 @@
+"""Barlow Twins and VICReg: two views agree, and statistics over the batch keep features from collapsing.
+
+References:
+    Zbontar et al., ICML 2021, arXiv:2103.03230; Bardes, Ponce, LeCun, ICLR 2022, arXiv:2105.04906.
+
+Differs from the papers: AdamW in place of LARS; narrower projectors by default (8192 in the papers), since batches of
+volumes are small. Several crops of one patient in a batch are counted as independent rows, as in the papers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews, summed
+from medssl.methods.embedder import Embedder
+from medssl.objectives.diagnostics import feature_spread
+from medssl.objectives.redundancy import barlow_twins, vicreg
+
+__all__ = ["BarlowTwins", "BarlowTwinsSettings", "VICReg", "VICRegSettings"]
+
+
+class BarlowTwinsSettings(CropSettings):
+    """Settings of Barlow Twins."""
+
+    name: Literal["barlow"] = "barlow"
+    off_diagonal: float = Field(0.0051, ge=0, description="Weight of the off-diagonal correlations.")
+    hidden: int = Field(1024, ge=8, description="Width of the projector.")
+    projected: int = Field(1024, ge=8, description="Length of the projected features.")
+
+
+class VICRegSettings(CropSettings):
+    """Settings of VICReg."""
+
+    name: Literal["vicreg"] = "vicreg"
+    invariance: float = Field(25.0, ge=0, description="Weight of the squared difference of views.")
+    variance: float = Field(25.0, ge=0, description="Weight of the hinge on the deviation of each feature.")
+    covariance: float = Field(1.0, ge=0, description="Weight of the covariances.")
+    hidden: int = Field(1024, ge=8, description="Width of the projector.")
+    projected: int = Field(1024, ge=8, description="Length of the projected features.")
+
+
+class _Twins(CropMethod):
+    """One network for two views."""
+
+    def __init__(self, settings: BarlowTwinsSettings | VICRegSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        if settings.views != 2:
+            raise ValueError(f"This method takes two views, not {settings.views}.")
+        head = Projection(encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch")
+        self.network = Embedder(encoder, head)
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.network.encoder
+
+
+class BarlowTwins(_Twins):
+    """Make the cross-correlation of two views the identity.
+
+    Args:
+        settings: See ``BarlowTwinsSettings``; takes two views.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: BarlowTwinsSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        self.settings = settings
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the loss of the cross-correlation."""
+        pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
+        first, second = projected.chunk(2)
+        loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
+        return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(pooled.detach())})
+
+
+class VICReg(_Twins):
+    """Invariance, variance and covariance.
+
+    Args:
+        settings: See ``VICRegSettings``; takes two views.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: VICRegSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        self.settings = settings
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the sum of the three parts."""
+        chosen = self.settings
+        pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
+        first, second = projected.chunk(2)
+        parts = vicreg(
+            first, second, invariance=chosen.invariance, variance=chosen.variance, covariance=chosen.covariance
+        )
+        return summed(parts, {"spread": feature_spread(pooled.detach())})

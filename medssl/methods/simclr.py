@@ -1,0 +1,79 @@
+"""SimCLR: two views of a scan attract each other, views of other patients are pushed away. DCL and DCLW by a setting.
+
+References:
+    Chen et al., "A simple framework for contrastive learning of visual representations", ICML 2020, arXiv:2002.05709;
+    Yeh et al., "Decoupled contrastive learning", ECCV 2022, arXiv:2110.06848, whose gain is largest at the small
+    batches that volumes allow.
+
+Differs from the papers: crops of one patient never repel each other; AdamW in place of LARS; the head has three layers,
+as in SimCLR v2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.embedder import Embedder
+from medssl.objectives.diagnostics import feature_spread
+from medssl.objectives.infonce import dclw_weights, info_nce, pairs_of_views, score_statistics
+
+__all__ = ["SimCLR", "SimCLRSettings"]
+
+
+class SimCLRSettings(CropSettings):
+    """Settings of SimCLR."""
+
+    name: Literal["simclr"] = "simclr"
+    temperature: float = Field(0.1, gt=0, description="Temperature of the contrast.")
+    decoupled: Literal["no", "dcl", "dclw"] = Field(
+        "no", description="no: NT-Xent; dcl: the positive leaves the denominator; dclw: and hard positives weigh more."
+    )
+    sigma: float = Field(0.5, gt=0, description="Sharpness of the weights of dclw.")
+    hidden: int = Field(512, ge=8, description="Width of the projection head.")
+    projected: int = Field(128, ge=8, description="Length of the projected features.")
+
+
+class SimCLR(CropMethod):
+    """Contrast of the views of a batch.
+
+    Args:
+        settings: See ``SimCLRSettings``.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: SimCLRSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        if settings.decoupled == "dclw" and settings.views != 2:
+            raise ValueError(f"dclw weighs pairs: it takes two views, not {settings.views}.")
+        self.settings = settings
+        self.network = Embedder(encoder, Projection(encoder.embedding_dim, settings.hidden, settings.projected))
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.network.encoder
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the contrast of all views of the batch."""
+        chosen = self.settings
+        crops = views.crops.transpose(0, 1)
+        pooled, projected = self.network(crops.flatten(0, 1))
+        features_VBD = projected.view(*crops.shape[:2], -1)
+        pairs = pairs_of_views(features_VBD, views.item, views.patient)
+        weight = None
+        if chosen.decoupled == "dclw":
+            weight = dclw_weights(features_VBD[0], features_VBD[1], sigma=chosen.sigma).repeat(2)
+        loss = info_nce(
+            pairs,
+            temperature=chosen.temperature,
+            positive_in_denominator=chosen.decoupled == "no",
+            positive_weight=weight,
+        ).mean()
+        signals = {"spread": feature_spread(pooled.detach()), **score_statistics(pairs)}
+        return Losses(loss, {"contrast": loss.detach()}, signals)

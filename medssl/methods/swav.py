@@ -1,0 +1,116 @@
+"""SwAV: predict the cluster of one view from another, clusters being prototypes that are all used equally.
+
+Reference:
+    Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments", NeurIPS 2020,
+    arXiv:2006.09882.
+
+Differs from the authors' code: Sinkhorn runs on logarithms in float32; prototypes are normalised where they are used
+instead of after each step; the queue counts no empty places; AdamW in place of LARS.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.heads import Projection
+from medssl.methods.contract import Losses
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.embedder import Embedder
+from medssl.objectives.diagnostics import feature_spread
+from medssl.objectives.prototypes import distillation, sinkhorn
+from medssl.queue import FeatureQueue
+
+__all__ = ["SwAV", "SwAVSettings"]
+
+
+class SwAVSettings(CropSettings):
+    """Settings of SwAV."""
+
+    name: Literal["swav"] = "swav"
+    prototypes: int = Field(300, ge=2, description="Prototypes; 3000 in the paper, for a million images.")
+    temperature: float = Field(0.1, gt=0, description="Temperature of the prediction.")
+    epsilon: float = Field(0.05, gt=0, description="Smoothness of the assignments.")
+    iterations: int = Field(3, ge=1, description="Sinkhorn iterations.")
+    queue: int = Field(512, ge=0, description="Features of each view that are kept to assign with small batches.")
+    queue_from: float = Field(0.15, ge=0, le=1, description="Share of the run before the queue is used.")
+    freeze_prototypes: float = Field(0.01, ge=0, le=1, description="Share of the run in which prototypes stand still.")
+    hidden: int = Field(512, ge=8, description="Width of the projector; 2048 in the paper.")
+    projected: int = Field(128, ge=8, description="Length of the projected features.")
+
+
+class SwAV(CropMethod):
+    """Swapped prediction of assignments.
+
+    Args:
+        settings: See ``SwAVSettings``; small views are predicted from, never assigned.
+        encoder: What is pretrained.
+    """
+
+    def __init__(self, settings: SwAVSettings, encoder: Encoder) -> None:
+        super().__init__(settings, encoder)
+        self.settings = settings
+        head = Projection(encoder.embedding_dim, settings.hidden, settings.projected, layers=2, norm="batch")
+        self.network = Embedder(encoder, head)
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(settings.prototypes, settings.projected), dim=1))
+        lengths = [settings.queue] * settings.views if settings.queue else []
+        self.queues = nn.ModuleList(FeatureQueue(length, settings.projected) for length in lengths)
+        self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.network.encoder
+
+    def forward(self, views: CropViews, progress: float) -> Losses:
+        """Return the cross-entropy of every view's prediction with the assignments of the other large views."""
+        chosen = self.settings
+        crops = views.crops.transpose(0, 1)
+        pooled, projected = self.network(crops.flatten(0, 1))
+        features = [F.normalize(projected.float(), dim=1).view(*crops.shape[:2], -1)]
+        if views.local is not None:
+            local = views.local.transpose(0, 1)
+            features.append(
+                F.normalize(self.network(local.flatten(0, 1))[1].float(), dim=1).view(*local.shape[:2], -1)
+            )
+        features_SBD = torch.cat(features)
+        weight = self.prototypes
+        if progress < chosen.freeze_prototypes:
+            weight = weight.detach() + 0.0 * weight
+        weight = F.normalize(weight.float(), dim=1)
+        scores_SBK = F.linear(features_SBD, weight)
+        assigned = torch.stack([self._assign(features_SBD[v], weight, v, progress) for v in range(chosen.views)])
+        loss = distillation(scores_SBK, assigned, temperature=chosen.temperature)
+        if self.training and self.queues:
+            self._fresh = [(features_SBD[v].detach(), views.item, views.patient) for v in range(chosen.views)]
+        used = assigned.mean(dim=(0, 1))
+        signals = {
+            "spread": feature_spread(pooled.detach()),
+            "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
+        }
+        return Losses(loss, {"swapped": loss.detach()}, signals)
+
+    @torch.no_grad()
+    def _assign(self, features_BD: Tensor, weight_KD: Tensor, view: int, progress: float) -> Tensor:
+        """Return the assignments of a view's rows, (B, K), shared out over the queue's features too."""
+        rows = features_BD.detach()
+        if self.queues and progress >= self.settings.queue_from:
+            queue = self.queues[view]
+            assert isinstance(queue, FeatureQueue)
+            rows = torch.cat([rows, queue.features[queue.keys >= 0]])
+        shares = sinkhorn(
+            rows @ weight_KD.detach().T, epsilon=self.settings.epsilon, iterations=self.settings.iterations
+        )
+        return shares[: features_BD.shape[0]]
+
+    def after_step(self, progress: float) -> None:
+        """Put the step's features into the queues."""
+        for queue, fresh in zip(self.queues, self._fresh, strict=False):
+            assert isinstance(queue, FeatureQueue)
+            queue.push(*fresh)
+        self._fresh = []

@@ -1,0 +1,29 @@
+"""Agreement of two views without negatives: the cosine of BYOL and SimSiam, and MoCo v3's symmetric contrast.
+
+References:
+    Grill et al., "Bootstrap your own latent", NeurIPS 2020, arXiv:2006.07733; Chen, He, "Exploring simple Siamese
+    representation learning", CVPR 2021, arXiv:2011.10566.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["cosine_distance"]
+
+
+def cosine_distance(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
+    """Return the mean of 2 - 2 cos over rows, float32 scalar in [0, 4]; no gradient reaches the target.
+
+    It is BYOL's squared distance of normalised vectors, and 2 + 2 x SimSiam's negative cosine.
+
+    Args:
+        predicted_ND: What the predictor gives, (N, D).
+        target_ND: What it should be, (N, D); detached here.
+    """
+    with torch.autocast(predicted_ND.device.type, enabled=False):
+        predicted = F.normalize(predicted_ND.float(), dim=-1)
+        target = F.normalize(target_ND.detach().float(), dim=-1)
+        return (2.0 - 2.0 * (predicted * target).sum(dim=-1)).mean()

@@ -1,0 +1,161 @@
+"""Contrast of pairs: one InfoNCE for every method that tells an anchor's positives from its negatives.
+
+A anchors, P positives an anchor, N negatives, D features. Which negative counts for which anchor is decided in one
+place, ``countable``: never the anchor's own item, and never a crop of the same patient, which may show the same
+anatomy and is no negative, only named one.
+
+References:
+    van den Oord et al., "Representation learning with contrastive predictive coding", 2018, arXiv:1807.03748;
+    Chen et al., "A simple framework for contrastive learning of visual representations" (SimCLR, NT-Xent), ICML 2020,
+    arXiv:2002.05709; Yeh et al., "Decoupled contrastive learning" (DCL, DCLW), ECCV 2022, arXiv:2110.06848.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "PairSet",
+    "countable",
+    "dclw_weights",
+    "info_nce",
+    "pairs_of_views",
+    "score_statistics",
+]
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Anchors with their positives and negatives; features need not be normalised.
+
+    Attributes:
+        anchor: (A, D).
+        positive: (A, P, D).
+        negative: (N, D), shared by all anchors, or (A, N, D).
+        counted: Whether a negative counts for an anchor, bool, (A, N).
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    counted: Tensor
+
+
+def countable(anchor_key_A: Tensor, key_N: Tensor, anchor_group_A: Tensor, group_N: Tensor) -> Tensor:
+    """Return which negatives count for which anchor, bool, (A, N): those of another item and of another group.
+
+    Args:
+        anchor_key_A: Item of each anchor, int64.
+        key_N: Item of each negative; below 0 for a place that holds nothing (of a queue), which never counts.
+        anchor_group_A: Group (patient) of each anchor.
+        group_N: Group of each negative; below 0 where it is not known, which then does not exclude.
+    """
+    same_item = anchor_key_A[:, None] == key_N[None]
+    same_group = (anchor_group_A[:, None] == group_N[None]) & (group_N >= 0)[None]
+    return ~same_item & ~same_group & (key_N >= 0)[None]
+
+
+def pairs_of_views(features_VBD: Tensor, key_B: Tensor, group_B: Tensor) -> PairSet:
+    """Return every view as an anchor: its positives are the other views of its item, its negatives all views of others.
+
+    Args:
+        features_VBD: Features of V >= 2 views of B items.
+        key_B: Item of each row.
+        group_B: Group (patient) of each row.
+
+    Raises:
+        ValueError: If there are fewer than two views.
+    """
+    views, batch, width = features_VBD.shape
+    if views < 2:
+        raise ValueError(f"Contrast needs at least two views of an item. Got {views}.")
+    flat = features_VBD.reshape(views * batch, width)
+    others = [torch.cat([features_VBD[:v], features_VBD[v + 1 :]]) for v in range(views)]
+    positive = torch.stack(others).permute(0, 2, 1, 3).reshape(views * batch, views - 1, width)
+    key, group = key_B.repeat(views), group_B.repeat(views)
+    return PairSet(flat, positive, flat, countable(key, key, group, group))
+
+
+def info_nce(
+    pairs: PairSet,
+    *,
+    temperature: float | Tensor,
+    positive_in_denominator: bool = True,
+    positive_weight: Tensor | None = None,
+) -> Tensor:
+    """Return each anchor's loss, float32, (A,), a mean over its positives.
+
+    With cosine s and temperature t, for each positive: ``-w s+ / t + log([e^(s+ / t)] + sum_n e^(s_n / t))``. The term
+    in brackets is there for InfoNCE (NT-Xent, MoCo) and left out for DCL. The loss of an anchor for which no negative
+    counts (a batch of one patient) is 0 without a gradient; DCL would be minus infinity there.
+
+    Args:
+        pairs: Anchors, positives, negatives.
+        temperature: t, a number or one an anchor, (A,) or (A, 1); positive.
+        positive_in_denominator: False for DCL.
+        positive_weight: w, (A,) or (A, P), detached by the caller; None for 1. See `dclw_weights`.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    attract, repel = _similarities(pairs)
+    if isinstance(temperature, Tensor):
+        temperature = temperature.float().reshape(-1, 1)
+    attract, repel = attract / temperature, repel / temperature
+    some = pairs.counted.any(dim=1, keepdim=True)
+    # an anchor without negatives gets one at 0, so that nothing infinite reaches the backward pass; it is masked below
+    repel = torch.where(some, repel.masked_fill(~pairs.counted, float("-inf")), torch.zeros_like(repel))
+    denominator = torch.logsumexp(repel, dim=1, keepdim=True).expand_as(attract)
+    if positive_in_denominator:
+        denominator = torch.logaddexp(denominator, attract)
+    if positive_weight is not None:
+        weight = positive_weight.float().reshape(attract.shape[0], -1)
+        attract = weight * attract
+    return ((denominator - attract) * some).mean(dim=1)
+
+
+def dclw_weights(first_BD: Tensor, second_BD: Tensor, *, sigma: float = 0.5) -> Tensor:
+    """Return DCLW's weights of positive pairs, detached, (B,): small where a pair agrees already; their mean is 1.
+
+    w_i = 2 - exp(<z1_i, z2_i> / sigma) / mean_k exp(<z1_k, z2_k> / sigma).
+    """
+    with torch.no_grad():
+        cosine = (F.normalize(first_BD.float(), dim=-1) * F.normalize(second_BD.float(), dim=-1)).sum(dim=-1)
+        return 2.0 - cosine.numel() * torch.softmax(cosine / sigma, dim=0)
+
+
+@torch.no_grad()
+def score_statistics(pairs: PairSet) -> dict[str, Tensor]:
+    """Return what Zhu et al. (ICCV 2021, arXiv:2108.02982) watch: mean cosine of positives; mean, spread of negatives.
+
+    All are 0 where no negative counts.
+    """
+    attract, repel = _similarities(pairs)
+    counted = pairs.counted.float()
+    number = counted.sum().clamp(min=1.0)
+    mean = (repel * counted).sum() / number
+    spread = (((repel - mean) ** 2 * counted).sum() / number).sqrt()
+    return {"positive_cosine": attract.mean(), "negative_cosine": mean, "negative_spread": spread}
+
+
+def _similarities(pairs: PairSet) -> tuple[Tensor, Tensor]:
+    """Return the cosines with the positives, (A, P), and with the negatives, (A, N), in float32."""
+    anchors = pairs.anchor.shape[0]
+    negatives = pairs.negative.shape[-2]
+    if pairs.positive.shape[0] != anchors or pairs.counted.shape != (anchors, negatives):
+        raise ValueError(
+            f"anchor {tuple(pairs.anchor.shape)}, positive {tuple(pairs.positive.shape)}, negative "
+            f"{tuple(pairs.negative.shape)} and counted {tuple(pairs.counted.shape)} do not fit: (A, D), (A, P, D), "
+            "(N, D) or (A, N, D), and (A, N) are wanted."
+        )
+    with torch.autocast(pairs.anchor.device.type, enabled=False):
+        anchor = F.normalize(pairs.anchor.float(), dim=-1)
+        positive = F.normalize(pairs.positive.float(), dim=-1)
+        negative = F.normalize(pairs.negative.float(), dim=-1)
+        attract = torch.einsum("ad,apd->ap", anchor, positive)
+        letters = "ad,nd->an" if negative.dim() == 2 else "ad,and->an"
+        return attract, torch.einsum(letters, anchor, negative)
