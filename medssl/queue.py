@@ -17,9 +17,9 @@ _EMPTY = -1
 class FeatureQueue(nn.Module):
     """The last ``length`` features, first in, first out; all of it in buffers, so a checkpoint holds it.
 
-    Unlike in the usual code no tail of a batch is dropped where the length is no multiple of the batch, places that hold
-    nothing yet never count as negatives (instead of random vectors that do), and every feature keeps its item and its
-    group, so that crops of one patient are not told apart.
+    Unlike in the usual code no tail of a batch is dropped where the length is no multiple of the batch, places that
+    hold nothing yet never count as negatives (instead of random vectors that do), and every feature keeps its item and
+    its group, so that crops of one patient are not told apart.
 
     Attributes:
         features: (length, D), float32.

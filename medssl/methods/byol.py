@@ -98,9 +98,7 @@ class SimSiam(CropMethod):
             encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch", last_norm=True
         )
         self.network = Embedder(encoder, projector)
-        self.predictor = Projection(
-            settings.projected, settings.bottleneck, settings.projected, layers=2, norm="batch"
-        )
+        self.predictor = Projection(settings.projected, settings.bottleneck, settings.projected, layers=2, norm="batch")
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

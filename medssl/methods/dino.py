@@ -5,9 +5,10 @@ References:
     Zhou et al., "iBOT: image BERT pre-training with online tokenizer", ICLR 2022, arXiv:2111.07832; Oquab et al.,
     "DINOv2", 2023, arXiv:2304.07193 (Sinkhorn in place of the centre, KoLeo).
 
-Differs from the papers: the centre moves after the step and only in training; masked patches are hidden in the input, by
-one learned value, so that any encoder can be trained: patches are the places of its coarsest level. For a convolutional
-encoder the features at a hidden place still see what is around it. Class and patch features share one head, as in iBOT.
+Differs from the papers: the centre moves after the step and only in training; masked patches are hidden in the input,
+by one learned value, so that any encoder can be trained: patches are the places of its coarsest level. For a
+convolutional encoder the features at a hidden place still see what is around it. Class and patch features share one
+head, as in iBOT.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from medssl.teacher import EMATeacher
 from medssl.views.masking import sample_patch_mask, to_voxels
 from medssl.windows import WindowBatch
 
-__all__ = ["DINO", "DINOSettings", "IBOT", "IBOTSettings", "MaskedCropViews"]
+__all__ = ["DINO", "IBOT", "DINOSettings", "IBOTSettings", "MaskedCropViews"]
 
 Triple = tuple[int, int, int]
 

@@ -75,11 +75,9 @@ class SwAV(CropMethod):
         features = [F.normalize(projected.float(), dim=1).view(*crops.shape[:2], -1)]
         if views.local is not None:
             local = views.local.transpose(0, 1)
-            features.append(
-                F.normalize(self.network(local.flatten(0, 1))[1].float(), dim=1).view(*local.shape[:2], -1)
-            )
+            features.append(F.normalize(self.network(local.flatten(0, 1))[1].float(), dim=1).view(*local.shape[:2], -1))
         features_SBD = torch.cat(features)
-        weight = self.prototypes
+        weight: Tensor = self.prototypes
         if progress < chosen.freeze_prototypes:
             weight = weight.detach() + 0.0 * weight
         weight = F.normalize(weight.float(), dim=1)

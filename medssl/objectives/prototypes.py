@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Centre", "distillation", "patch_distillation", "sharpened", "sinkhorn", "warmed_up"]

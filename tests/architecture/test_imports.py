@@ -17,7 +17,7 @@ LAYERS: dict[int, set[str]] = {
     5: {"tasks", "loading", "placement", "store", "reduction"},
     4: {"engine", "manifest"},
     3: {"methods", "formats", "phantoms", "evaluation"},
-    2: {"objectives", "views", "encoders", "decoder", "heads", "teacher"},
+    2: {"objectives", "views", "encoders", "decoder", "heads", "teacher", "queue"},
     1: {
         "errors",
         "settings",

@@ -24,6 +24,9 @@ WINDOW = (16, 24, 16)
 VOCO = {"name": "voco", "crop": (8, 8, 8), "grid": (2, 3, 2), "random_crops": 4, "hidden": 32, "projected": 16}
 MASKED = {"name": "masked", "window": WINDOW, "patch": (4, 4, 4)}
 MAE = {"name": "mae", "window": WINDOW, "decoder_width": 20, "decoder_depth": 1, "decoder_heads": 2}
+CROPS = {"window": WINDOW, "crop": (12, 16, 12), "hidden": 32}
+LOCAL = {"local_crop": (8, 8, 8), "local_views": 2}
+DINO = {"prototypes": 12, "bottleneck": 16, "freeze_prototypes": 0}
 SMALL = {
     "voco": VOCO,
     "masked": MASKED,
@@ -31,6 +34,21 @@ SMALL = {
     "mae": MAE,
     "simmim": {"name": "simmim", "window": WINDOW},
     "voco_masked": {"name": "voco_masked", "voco": VOCO, "masked": MASKED},
+    "simclr": {"name": "simclr", **CROPS, "projected": 16},
+    "moco": {"name": "moco", **CROPS, "projected": 16, "queue": 7},
+    "byol": {"name": "byol", **CROPS, "projected": 16},
+    "simsiam": {"name": "simsiam", **CROPS, "projected": 16, "bottleneck": 8},
+    "swav": {"name": "swav", **CROPS, **LOCAL, "projected": 16, "prototypes": 6, "freeze_prototypes": 0, "queue": 8},
+    "barlow": {"name": "barlow", **CROPS, "projected": 16},
+    "vicreg": {"name": "vicreg", **CROPS, "projected": 16},
+    "dino": {"name": "dino", **CROPS, **LOCAL, **DINO},
+    "ibot": {"name": "ibot", **CROPS, **LOCAL, **DINO},
+}
+JOINT = {
+    "simclr, dcl": {**SMALL["simclr"], "decoupled": "dcl"},
+    "simclr, dclw": {**SMALL["simclr"], "decoupled": "dclw"},
+    "moco, v3": {**SMALL["moco"], "version": "v3"},
+    "dino, sinkhorn and koleo": {**SMALL["dino"], "assign": "sinkhorn", "koleo_weight": 0.1},
 }
 PUBLISHED = {
     "paper": {
@@ -54,7 +72,8 @@ KINDS = {
     "masked, vit": MASKED,
 }
 VIT = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "patch": 4}
-CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()} | KINDS
+CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()}
+CASES |= KINDS | JOINT
 
 
 def make(case: str) -> Method:
