@@ -1,8 +1,8 @@
 """BYOL and SimSiam: predict the features of one view from another, without negatives.
 
 References:
-    Grill et al., "Bootstrap your own latent" (BYOL), NeurIPS 2020, arXiv:2006.07733; Chen, He, "Exploring simple Siamese
-    representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
+    Grill et al., "Bootstrap your own latent" (BYOL), NeurIPS 2020, arXiv:2006.07733; Chen, He, "Exploring simple
+    Siamese representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
 
 Differs from the papers: AdamW in place of LARS or SGD; the predictor has the rate of everything else (SimSiam keeps it
 constant).

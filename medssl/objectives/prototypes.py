@@ -122,26 +122,27 @@ class Centre(nn.Module):
         self.momentum = momentum
         self.register_buffer("value", torch.zeros(prototypes))
         self.register_buffer("pending", torch.zeros(prototypes), persistent=False)
-        self._seen = False
+        self._seen = 0
 
     @torch.no_grad()
     def see(self, logits_NK: Tensor) -> None:
-        """Note the teacher's logits of this step, (..., K); ignored in evaluation."""
+        """Note the teacher's logits, (..., K), as often as a step sees any; ignored in evaluation."""
         if not self.training:
             return
         mean = logits_NK.float().flatten(0, -2).mean(dim=0)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(mean)
             mean = mean / torch.distributed.get_world_size()
-        self.pending.copy_(mean)
-        self._seen = True
+        self.pending += mean
+        self._seen += 1
 
     @torch.no_grad()
     def move(self) -> None:
         """Move towards what was seen since the last call."""
         if self._seen:
-            self.value.lerp_(self.pending, 1.0 - self.momentum)
-            self._seen = False
+            self.value.lerp_(self.pending / self._seen, 1.0 - self.momentum)
+            self.pending.zero_()
+            self._seen = 0
 
 
 def warmed_up(progress: float, *, start: float, end: float, share: float) -> float:

@@ -75,6 +75,10 @@ VIT = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "patch": 4}
 CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()}
 CASES |= KINDS | JOINT
 
+# What these are trained towards moves with them (a queue that fills, a teacher whose centre settles), or is a statistic
+# of a batch that is tiny here: their loss over a short run says nothing.
+MOVING = {"moco", "moco, v3", "dino", "dino, sinkhorn and koleo", "ibot", "barlow", "vicreg"}
+
 
 def make(case: str) -> Method:
     torch.manual_seed(5)
@@ -102,6 +106,8 @@ def batch_of(store: Store, method: Method, step: int = 0) -> WindowBatch:
 def tensors(views: object) -> list[Tensor]:
     found = []
     for value in (getattr(views, f.name) for f in dataclasses.fields(views)):
+        if value is None:
+            continue
         found += [value] if isinstance(value, Tensor) else tensors(value)
     return found
 
@@ -160,7 +166,7 @@ def test_state_round_trip_gives_the_same_loss(case, store):
     assert torch.equal(other(views, 0.5).total, wanted)
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", sorted(set(CASES) - MOVING))
 def test_training_lowers_the_loss_on_scans_with_structure(case, store):
     method = make(case)
     optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
@@ -175,6 +181,21 @@ def test_training_lowers_the_loss_on_scans_with_structure(case, store):
         method.after_step(step / 30)
         history.append(losses.total.item())
     assert sum(history[-5:]) < 0.9 * sum(history[:5])
+
+
+@pytest.mark.parametrize("case", sorted(MOVING))
+def test_steps_on_one_batch_lower_its_loss_while_the_target_stands_still(case, store):
+    method = make(case)
+    views = method.views(batch_of(store, method), Stream(0, 0, [0, 1, 2]))
+    optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
+    history = []
+    for _ in range(20):
+        losses = method(views, 0.5)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        history.append(losses.total.item())
+    assert history[-1] < history[0] - 0.02  # the entropy of a target is a floor that no step can lower
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
