@@ -86,6 +86,14 @@ METHODS: dict[str, Row] = {
         needs="nothing beyond windows; any encoder",
         take_when="'swin' is to be pretrained by reconstruction, or the simplest method is wanted to compare with",
     ),
+    "joined": Row(
+        module="medssl.methods.joined",
+        method="Joined",
+        settings="JoinedSettings",
+        paper="Wald et al. 2025, arXiv:2412.17041, and those of its parts",
+        needs="what its parts need, and the time of all of them",
+        take_when="one encoder is to serve classification and segmentation: contrast beside reconstruction",
+    ),
     "voco_masked": Row(
         module="medssl.methods.voco_masked",
         method="VoCoMasked",

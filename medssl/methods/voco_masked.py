@@ -2,25 +2,22 @@
 
 Position contrast is reported to help classification and masked reconstruction segmentation (Wald et al., ICCV 2025,
 arXiv:2412.17041); the joined method trains for both. Every step pays for both: the crops of VoCo and the masked window.
+`medssl.methods.joined` joins any other methods.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.methods.contract import Losses, Method
-from medssl.methods.masked import MaskedReconstruction, MaskedReconstructionSettings, MaskedViews
-from medssl.methods.voco import VoCo, VoCoSettings, VoCoViews
-from medssl.randomness import Stream
+from medssl.methods.joined import Parts
+from medssl.methods.masked import MaskedReconstruction, MaskedReconstructionSettings
+from medssl.methods.voco import VoCo, VoCoSettings
 from medssl.settings import Settings
-from medssl.windows import WindowBatch, WindowPlan
 
-__all__ = ["VoCoMasked", "VoCoMaskedSettings", "VoCoMaskedViews"]
+__all__ = ["VoCoMasked", "VoCoMaskedSettings"]
 
 
 class VoCoMaskedSettings(Settings):
@@ -33,15 +30,7 @@ class VoCoMaskedSettings(Settings):
     masked_weight: float = Field(10.0, ge=0, description="Weight of the reconstruction (its error is far below 1).")
 
 
-@dataclass(frozen=True)
-class VoCoMaskedViews:
-    """The views of the two parts."""
-
-    voco: VoCoViews
-    masked: MaskedViews
-
-
-class VoCoMasked(Method):
+class VoCoMasked(Parts):
     """Position contrast and masked reconstruction of the same window.
 
     Args:
@@ -53,45 +42,14 @@ class VoCoMasked(Method):
     """
 
     def __init__(self, settings: VoCoMaskedSettings, encoder: Encoder) -> None:
-        super().__init__()
         if settings.voco.window_size != settings.masked.window:
             raise ValueError(
                 f"The windows of both parts must agree. Got voco {settings.voco.window_size} (grid * crop, or "
                 f"voco.window) and masked.window {settings.masked.window}."
             )
+        super().__init__(
+            {"voco": VoCo(settings.voco, encoder), "masked": MaskedReconstruction(settings.masked, encoder)},
+            {"voco": settings.voco_weight, "masked": settings.masked_weight},
+            encoder,
+        )
         self.settings = settings
-        self.encoder = encoder
-        self.voco = VoCo(settings.voco, encoder)
-        self.masked = MaskedReconstruction(settings.masked, encoder)
-
-    @property
-    def plan(self) -> WindowPlan:
-        """The window of VoCo."""
-        return self.voco.plan
-
-    def kept(self) -> dict[str, nn.Module]:
-        """Keep the decoder of the reconstruction too."""
-        return self.masked.kept()
-
-    def views(self, batch: WindowBatch, stream: Stream) -> VoCoMaskedViews:
-        """Cut crops for the one part and mask the window for the other."""
-        return VoCoMaskedViews(self.voco.views(batch, stream), self.masked.views(batch, stream))
-
-    def forward(self, views: VoCoMaskedViews, progress: float) -> Losses:
-        """Return the weighted sum of both losses."""
-        chosen = self.settings
-        position, drawn = self.voco(views.voco, progress), self.masked(views.masked, progress)
-        total = chosen.voco_weight * position.total + chosen.masked_weight * drawn.total
-        return Losses(total, {**position.parts, **drawn.parts}, {**drawn.signals, **position.signals})
-
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.voco.after_step(progress)
-
-    def pictures(self, views: VoCoMaskedViews) -> dict[str, Tensor]:
-        """Return the pictures of both parts."""
-        return {**self.voco.pictures(views.voco), **self.masked.pictures(views.masked)}
-
-    def probe(self, views: VoCoMaskedViews) -> dict[str, Tensor]:
-        """Return the measurements of both parts."""
-        return {**self.masked.probe(views.masked), **self.voco.probe(views.voco)}

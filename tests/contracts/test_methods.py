@@ -33,6 +33,10 @@ SMALL = {
     "spark": {"name": "spark", "window": WINDOW},
     "mae": MAE,
     "simmim": {"name": "simmim", "window": WINDOW},
+    "joined": {
+        "name": "joined",
+        "parts": {"place": {"method": VOCO}, "drawn": {"weight": 10.0, "method": {"name": "spark", "window": WINDOW}}},
+    },
     "voco_masked": {"name": "voco_masked", "voco": VOCO, "masked": MASKED},
     "simclr": {"name": "simclr", **CROPS, "projected": 16},
     "moco": {"name": "moco", **CROPS, "projected": 16, "queue": 7},
@@ -48,6 +52,13 @@ JOINT = {
     "simclr, dcl": {**SMALL["simclr"], "decoupled": "dcl"},
     "simclr, dclw": {**SMALL["simclr"], "decoupled": "dclw"},
     "moco, v3": {**SMALL["moco"], "version": "v3"},
+    "joined, contrast": {
+        "name": "joined",
+        "parts": {
+            "contrast": {"method": {**SMALL["simclr"], "decoupled": "dcl"}},
+            "masked": {"weight": 10.0, "method": MASKED},
+        },
+    },
     "dino, sinkhorn and koleo": {**SMALL["dino"], "assign": "sinkhorn", "koleo_weight": 0.1},
 }
 PUBLISHED = {
@@ -105,7 +116,8 @@ def batch_of(store: Store, method: Method, step: int = 0) -> WindowBatch:
 
 def tensors(views: object) -> list[Tensor]:
     found = []
-    for value in (getattr(views, f.name) for f in dataclasses.fields(views)):
+    values = views.values() if isinstance(views, dict) else (getattr(views, f.name) for f in dataclasses.fields(views))
+    for value in values:
         if value is None:
             continue
         found += [value] if isinstance(value, Tensor) else tensors(value)

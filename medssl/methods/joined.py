@@ -1,0 +1,159 @@
+"""Several methods trained at once: one window, one encoder, a weighted sum of their losses.
+
+Contrast is reported to help classification and masked reconstruction segmentation (Wald et al., "An OpenMind for 3D
+medical vision self-supervised learning", ICCV 2025, arXiv:2412.17041); joined they train for both. Every step pays for
+every part: each cuts its own views of the window and runs the encoder on them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.methods.contract import Losses, Method
+from medssl.methods.table import METHODS, build_method, settings_class
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["Joined", "JoinedPart", "JoinedSettings", "JoinedViews", "Parts"]
+
+_JOINS = ("joined", "voco_masked")
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    PartMethod = Settings
+else:
+    PartMethod = Annotated[
+        reduce(or_, (settings_class(name) for name in METHODS if name not in _JOINS)), Field(discriminator="name")
+    ]
+
+
+class JoinedPart(Settings):
+    """One of the methods that are joined."""
+
+    weight: float = Field(1.0, gt=0, description="Weight of the part's loss.")
+    method: PartMethod = Field(description="The method, by its name, with its settings.")
+
+
+class JoinedSettings(Settings):
+    """Settings of joined methods."""
+
+    name: Literal["joined"] = "joined"
+    parts: dict[str, JoinedPart] = Field(
+        min_length=2,
+        description="The methods, each under a name of your choice.",
+    )
+
+
+@dataclass(frozen=True)
+class JoinedViews:
+    """The views of every part, by the part's name."""
+
+    parts: dict[str, Any]
+
+
+class Parts(Method):
+    """Methods around one encoder, each with a weight.
+
+    Where two parts name something alike (a signal, a picture, what is kept) the first keeps the name and the later one
+    gets its part's name in front, as in ``masked_spread``.
+
+    Args:
+        parts: Methods by name, all built around ``encoder``.
+        weights: The weight of each part's loss.
+        encoder: What is pretrained.
+
+    Raises:
+        ValueError: If the parts want different windows.
+    """
+
+    def __init__(self, parts: Mapping[str, Method], weights: Mapping[str, float], encoder: Encoder) -> None:
+        super().__init__()
+        (first, leading), *others = ((name, part.plan) for name, part in parts.items())
+        for name, plan in others:
+            if dataclasses.replace(plan, placement=leading.placement) != leading:
+                raise ValueError(f"All parts must want the same windows. Got {first}: {leading} and {name}: {plan}.")
+        self.encoder = encoder
+        self.parts = nn.ModuleDict(dict(parts))
+        self.weights = dict(weights)
+
+    @property
+    def plan(self) -> WindowPlan:
+        """The windows of the parts, placed as the first wants them."""
+        plan: WindowPlan = next(iter(self._methods().values())).plan
+        return plan
+
+    def kept(self) -> dict[str, nn.Module]:
+        """Keep what the parts keep: the encoder, and a decoder where one reconstructs."""
+        return {"encoder": self.encoder} | _by_name({name: part.kept() for name, part in self._methods().items()})
+
+    def views(self, batch: WindowBatch, stream: Stream) -> JoinedViews:
+        """Cut every part's views, in the order of the parts."""
+        return JoinedViews({name: part.views(batch, stream) for name, part in self._methods().items()})
+
+    def forward(self, views: JoinedViews, progress: float) -> Losses:
+        """Return the weighted sum of the parts' losses; the parts' own parts are shown without their weights."""
+        losses: dict[str, Losses] = {name: part(views.parts[name], progress) for name, part in self.parts.items()}
+        total = torch.stack([self.weights[name] * loss.total for name, loss in losses.items()]).sum()
+        return Losses(
+            total,
+            _by_name({name: loss.parts for name, loss in losses.items()}),
+            _by_name({name: loss.signals for name, loss in losses.items()}),
+        )
+
+    def after_step(self, progress: float) -> None:
+        """Let every part move its teacher, queue or centre."""
+        for part in self._methods().values():
+            part.after_step(progress)
+
+    def pictures(self, views: JoinedViews) -> dict[str, Tensor]:
+        """Return the pictures of all parts."""
+        return _by_name({name: part.pictures(views.parts[name]) for name, part in self._methods().items()})
+
+    def probe(self, views: JoinedViews) -> dict[str, Tensor]:
+        """Return the measurements of all parts."""
+        return _by_name({name: part.probe(views.parts[name]) for name, part in self._methods().items()})
+
+    def _methods(self) -> dict[str, Method]:
+        return {name: part for name, part in self.parts.items() if isinstance(part, Method)}
+
+
+class Joined(Parts):
+    """Any methods of the table, joined.
+
+    Args:
+        settings: See ``JoinedSettings``; all parts must want windows of the same size.
+        encoder: What is pretrained.
+
+    Raises:
+        ValueError: If the windows differ.
+    """
+
+    def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
+        super().__init__(
+            {name: build_method(part.method, encoder) for name, part in settings.parts.items()},
+            {name: part.weight for name, part in settings.parts.items()},
+            encoder,
+        )
+        self.settings = settings
+
+
+def _by_name(found: dict[str, dict[str, _T]]) -> dict[str, _T]:
+    """Return everything that the parts name; a name that is taken already gets its part's name in front."""
+    merged: dict[str, _T] = {}
+    for part, named in found.items():
+        for name, value in named.items():
+            if merged.get(name) is value:
+                continue
+            merged[f"{part}_{name}" if name in merged else name] = value
+    return merged
