@@ -112,7 +112,7 @@ def check_split(
         return SplitResult((), {})
     prints = copies.fingerprints(rows, targets, folder, settings)
     assert prints is not None, "nothing is left to other shards"
-    found = copies.find(prints, rows, targets, folder, settings)
+    found, _ = copies.find_all(prints, rows, targets, folder, settings)
     leaks = leaks_of(rows, found)
     result = SplitResult(tuple(leaks), dict(found.failures))
     if leaks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from medssl.reduction.duplicates import Found
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
+    from pointcloud.reduction import CloudPrint
 
-__all__ = ["CopySettings", "find", "fingerprints", "index_folder", "say_plan"]
+__all__ = ["CopySettings", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
 
 _SHOWN = 8
 
@@ -56,7 +58,10 @@ def say_plan(targets: Sequence[Target], folder: Path) -> int:
     """Say what is to be read, and return how many scans that is."""
     from medssl.reduction.index import known_fingerprints
 
-    todo = [target for target in targets if target.id not in known_fingerprints(targets, folder)]
+    if not targets:
+        return 0
+    known = known_fingerprints(targets, folder)
+    todo = [target for target in targets if target.id not in known]
     size = 0
     for target in todo:
         for file in target.files:
@@ -79,6 +84,8 @@ def fingerprints(
     from medssl.reduction.index import Index, known_fingerprints, make_fingerprints, read_index
     from medssl.reduction.places import write_places
 
+    if not targets:
+        return Index(())
     wanted = {target.id for target in targets}
     # A table of more scans than these, all of them up to date, stays as it is.
     if shard == (0, 1) and len(known_fingerprints(targets, folder, table_only=True)) == len(targets):
@@ -104,6 +111,39 @@ def fingerprints(
         tuple(one for one in index.fingerprints if one.id in wanted),
         tuple(one for one in index.failures if one.id in wanted),
     )
+
+
+def find_all(
+    index: Index,
+    rows: Sequence[Mapping[str, Any]],
+    targets: Sequence[Target],
+    folder: Path,
+    settings: CopySettings,
+    worth: Mapping[str, float] | None = None,
+) -> tuple[Found, list[CloudPrint]]:
+    """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well."""
+    from medssl.reduction.duplicates import together
+    from pointcloud.reduction import CloudTarget, cloud_prints, find_cloud_copies
+
+    found = find(index, [row for row in rows if row["kind"] != "cloud"], targets, folder, settings, worth)
+    clouds = [row for row in rows if row["kind"] == "cloud"]
+    if not clouds:
+        return found, []
+    places = {row["id"]: CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0) for row in clouds}
+    with console.progress(len(clouds), "clouds read") as shown:
+        prints, failed = cloud_prints(
+            list(places.values()), folder, workers=settings.hands, engine=settings.engine,
+            progress=lambda done, _: shown.reach(done),
+        )  # fmt: skip
+    with console.progress(None, "pairs of clouds looked at") as shown:
+        pairs = find_cloud_copies(
+            prints, places, radius=settings.radius, worth=worth,
+            patients={row["id"]: row["patient"] for row in clouds}, progress=lambda done, _: shown.reach(done),
+        )  # fmt: skip
+    failed |= pairs.failures
+    for name, reason in list(failed.items())[:_SHOWN]:
+        console.warn(f"{name}: {reason}")
+    return together(found, replace(pairs, failures=failed)), prints
 
 
 def find(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.marks import Mark
+    from pointcloud.reduction import CloudPrint
 
 __all__ = ["ReduceSettings", "reduce"]
 
@@ -169,7 +170,7 @@ def reduce(
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
     rows = list(source.usable().rows())
     targets = targets_of(rows)
-    if not targets:
+    if not rows:
         raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {file}")
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
     copies.say_plan(targets, folder)
@@ -182,19 +183,20 @@ def reduce(
         console.done(folder, f"medssl reduce {file} --out {out} --shard (the others)")
         return Reduced(None)
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
-    scans = [row for row in rows if row["id"] in with_prints]
+    scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
     worth = worth_of(scans)
-    found = copies.find(prints, scans, targets, folder, settings, worth)
+    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)
     if not settings.copies:
         marks = _all_kept(marks)
-    marks, radius = _chosen(marks, scans, prints, source, settings, by_id, folder)
+    marks, radius = _chosen(marks, scans, prints, source, settings, by_id, folder, clouds)
     parts = None
     if settings.unit != "scan":
-        kept = [row["id"] for row in scans if marks[row["id"]].keep]
-        thinned = [row["id"] for row in scans if marks[row["id"]].keep and row["split"] in settings.thin]
+        whole = [row for row in scans if marks[row["id"]].keep and row["id"] in by_id]
+        kept = [row["id"] for row in whole]
+        thinned = [row["id"] for row in whole if row["split"] in settings.thin]
         parts = reduce_parts(kept, thinned, prints, by_id, folder, out, settings)
     moved = one_side(scans, marks) if settings.splits == "mend" else {}
     result = marked(source, marks, moved, str(folder.absolute()))
@@ -286,6 +288,7 @@ def _chosen(
     settings: ReduceSettings,
     targets: Mapping[str, Target],
     folder: Path,
+    clouds: Sequence[CloudPrint],
 ) -> tuple[dict[str, Mark], float | None]:
     """Apply the strategy to the scans that are left in the splits that are to be thinned out; return its radius too."""
     from medssl.reduction.reduced import with_choice
@@ -305,7 +308,7 @@ def _chosen(
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
-        settings.by, _things(settings, pool, prints, source, targets, folder), size=size, step=settings.step,
+        settings.by, _things(settings, pool, prints, source, targets, folder, clouds), size=size, step=settings.step,
         radius=near, keep=settings.prefer, seed=settings.seed,
     )  # fmt: skip
     console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
@@ -319,26 +322,29 @@ def _things(
     source: Manifest,
     targets: Mapping[str, Target],
     folder: Path,
+    clouds: Sequence[CloudPrint],
 ) -> Any:
     import numpy as np
 
     from medssl.reduction.embeddings import read_vectors
+    from medssl.reduction.hashes import bits
     from medssl.reduction.strategies import STRATEGIES, Things
     from pipelines.reduce_parts import described, recipe_of
 
-    by_id = {one.id: place for place, one in enumerate(prints.fingerprints)}
-    places = [by_id[name] for name in pool]
     needs = STRATEGIES[settings.by].needs
+    stored = {one.id: one.box for one in prints.fingerprints} | {one.id: one.occupancy for one in clouds}
     if needs == "codes":
-        return Things(ids=pool, codes=prints.codes("box")[places])
+        return Things(ids=pool, codes=bits(np.stack([stored[name] for name in pool])) if pool else None)
     if needs == "vectors" and settings.embeddings:
         return Things(ids=pool, vectors=read_vectors(settings.embeddings, pool, source.frame["id"].to_list()))
     if needs == "vectors" and not settings.network:
-        stored = [prints.fingerprints[place].box.astype(np.float32).ravel() for place in places]
-        return Things(ids=pool, vectors=np.stack(stored) if stored else np.zeros((0, 1), np.float32))
+        flat = [stored[name].astype(np.float32).ravel() for name in pool]
+        return Things(ids=pool, vectors=np.stack(flat) if flat else np.zeros((0, 1), np.float32))
     recipe = recipe_of(settings, "scan")
     if recipe is None:
         return Things(ids=pool)
+    if clouds:
+        raise ConfigError(f"by={settings.by} looks at pictures, and clouds have none. Try hash, kcentre or random.")
     made, failed = described([targets[name] for name in pool], recipe, folder, settings)
     if failed:
         name = min(failed)

@@ -24,7 +24,16 @@ from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Verdict, verify
 from medssl.writing import written_aside
 
-__all__ = ["Found", "Match", "find_copies", "find_duplicates", "find_duplicates_to_remove", "groups_of", "write_pairs"]
+__all__ = [
+    "Found",
+    "Match",
+    "find_copies",
+    "find_duplicates",
+    "find_duplicates_to_remove",
+    "groups_of",
+    "together",
+    "write_pairs",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +68,19 @@ class Found:
     groups: Groups
     failures: dict[str, str]
     recall: float
+
+
+def together(first: Found, second: Found) -> Found:
+    """Return two searches, over different scans, as one."""
+    count = len(first.groups.ids)
+    groups = Groups(
+        first.groups.ids + second.groups.ids,
+        np.concatenate([first.groups.leader, second.groups.leader + count]),
+        np.concatenate([first.groups.distance, second.groups.distance]),
+    )
+    matches = sorted((*first.matches, *second.matches), key=lambda match: (match.first, match.second))
+    recall = min(first.recall, second.recall)
+    return Found(tuple(matches), groups, first.failures | second.failures, recall)
 
 
 def find_copies(

@@ -51,7 +51,7 @@ def worth_of(rows: Sequence[Row]) -> dict[str, float]:
     """
 
     def order(row: Row) -> tuple[bool, bool, float]:
-        voxels = float(np.prod(row["shape"])) if row.get("shape") else 0.0
+        voxels = float(np.prod(row["shape"])) if row.get("shape") else float(row.get("points") or 0)
         return bool(row.get("label_path")), row.get("split") == "test", voxels
 
     steps = {key: float(place) for place, key in enumerate(sorted({order(row) for row in rows}))}
