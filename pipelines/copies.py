@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["CopySettings", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
 
 _SHOWN = 8
+_PLANE_BITS, _BITS = 63, 511
 
 
 class CopySettings(Settings):
@@ -123,9 +124,21 @@ def find_all(
 ) -> tuple[Found, list[CloudPrint]]:
     """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well."""
     from medssl.reduction.duplicates import together
+    from medssl.reduction.index import Index
     from pointcloud.reduction import CloudTarget, cloud_prints, find_cloud_copies
 
-    found = find(index, [row for row in rows if row["kind"] != "cloud"], targets, folder, settings, worth)
+    pictures = {row["id"] for row in rows if row["format"] == "image"}
+    volumes, flat = (
+        Index(
+            tuple(one for one in index.fingerprints if (one.id in pictures) is wanted),
+            tuple(one for one in index.failures if (one.id in pictures) is wanted),
+        )
+        for wanted in (False, True)
+    )
+    found = find(volumes, rows, targets, folder, settings, worth)
+    if len(flat):  # of the 511 frequencies of a picture all but 63 are nothing
+        near = settings.model_copy(update={"radius": settings.radius * _PLANE_BITS // _BITS})
+        found = together(found, find(flat, rows, targets, folder, near, worth))
     clouds = [row for row in rows if row["kind"] == "cloud"]
     if not clouds:
         return found, []

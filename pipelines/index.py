@@ -70,8 +70,8 @@ def index(
     """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
 
     Args:
-        scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz; MSD, nnU-Net or BIDS layouts; clouds and meshes as PLY,
-            PCD, OFF, OBJ, STL, GLB, LAS, XYZ, NumPy or HDF5), one scan, or a CSV.
+        scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz, or nothing but pictures; MSD, nnU-Net or BIDS layouts;
+            clouds and meshes as PLY, PCD, OFF, OBJ, STL, GLB, LAS, XYZ, NumPy or HDF5), one scan, or a CSV.
         out: The manifest, .parquet or .csv. One that is there is brought up to date.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show index``.
@@ -207,6 +207,6 @@ def _doubts(row: Mapping[str, Any]) -> str:
         said.append(f"every voxel has the value {row['min']:g}")
     if row["frames"] and row["frames"] > 1:
         said.append(f"{row['frames']} volumes in one file; the first is used")
-    if row["kind"] == "volume" and row["shape"] and min(row["shape"]) <= _FLAT:
+    if row["kind"] == "volume" and row["format"] != "image" and row["shape"] and min(row["shape"]) <= _FLAT:
         said.append(f"only {min(row['shape'])} slices")
     return "; ".join(said)

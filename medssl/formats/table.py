@@ -29,6 +29,11 @@ FORMATS = (
     Format(name="nifti", suffixes=(".nii", ".nii.gz"), module="medssl.formats.nifti"),
     Format(name="itk", suffixes=(".mha", ".mhd", ".nrrd", ".nhdr"), module="medssl.formats.itk"),
     Format(name="npz", suffixes=(".npz",), module="medssl.formats.arrays"),
+    Format(
+        name="image",
+        suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+        module="medssl.formats.images",
+    ),
     Format(name="dicom", suffixes=(".dcm", ".dicom", ".ima"), module="medssl.formats.dicom", one_file=False),
 )
 
@@ -56,14 +61,14 @@ def format_of(path: Path) -> str | None:
 
 
 def is_scan_name(path: Path) -> bool:
-    """Tell whether a file of this name should be one scan by itself (so not a slice of a DICOM series).
+    """Tell whether a file of this name should be one scan by itself (no slice of a DICOM series, no plain picture).
 
     Example:
         >>> is_scan_name(Path("a.nrrd")), is_scan_name(Path("a.dcm"))
         (True, False)
     """
     row = row_of(Path(path))
-    return row is not None and row.one_file
+    return row is not None and row.one_file and row.name != "image"
 
 
 def is_dicom_name(path: Path) -> bool:

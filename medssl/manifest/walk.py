@@ -58,6 +58,7 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
     files: list[Path] = []
     dicom: list[Path] = []
     described: list[Path] = []
+    pictures: list[Path] = []
     closed: list[tuple[Path, str]] = []
     claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed)}
     # A file that may be a damaged cloud is one where others lie.
@@ -67,10 +68,14 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
             continue
         if path.name == "dataset.json":
             described.append(path)
+        elif format_of(path) == "image":
+            pictures.append(path)
         elif is_scan_name(path):
             files.append(path)
         elif is_dicom_name(path) or _may_be_dicom(path):
             dicom.append(path)
+    if not files and not dicom and "cloud" not in claims.values():
+        files = pictures  # beside scans they are screenshots and previews; alone they are what is meant
     return Tree(
         root=root if root.is_dir() else root.parent,
         files=tuple(files),
