@@ -210,7 +210,9 @@ def _verdict(
 
 
 def _agreement(score: float) -> Agreement:
-    return Agreement(score=score, explained=None, correlation=score, overlap=1.0, shift_mm=(0.0, 0.0, 0.0))
+    return Agreement(
+        score=score, explained=None, correlation=score, unevenness=0.0, overlap=1.0, shift_mm=(0.0, 0.0, 0.0)
+    )
 
 
 def _candidates(prints: Sequence[CloudPrint], radius: int) -> list[Candidate]:
