@@ -124,6 +124,8 @@ def _blur_matrix(deviation: Tensor, length: int) -> Tensor:
 
 def _low_resolution_matrix(factor: Tensor, length: int) -> Tensor:
     """Nearest sampling at a coarser pitch followed by linear interpolation back, (N, length, length)."""
+    if length == 1:  # a slice has nothing to lose along its normal
+        return torch.ones(len(factor), 1, 1, device=factor.device)
     place = torch.arange(length, device=factor.device, dtype=torch.float32)
     coarse = (length / factor).round().clamp(min=2.0).view(-1, 1)
     pitch = (length - 1) / (coarse - 1)

@@ -77,3 +77,11 @@ def test_ranges_and_probability_hold():
     assert drawn.gamma.min() >= 0.5
     assert drawn.gamma.max() <= 2.0
     assert drawn.noise.max() <= 0.2
+
+
+def test_low_resolution_leaves_an_axis_of_one_voxel_alone():
+    image = torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = apply_intensity(image, params(low_resolution=2.0))
+    assert bool(torch.isfinite(changed).all())
+    assert changed[0].std() < image[0].std()
+    assert torch.allclose(changed[1], image[1], atol=1e-6)
