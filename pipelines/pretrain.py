@@ -61,6 +61,9 @@ class DataSettings(Settings):
 
     store: str = Field("", description="The folder that `medssl cache` wrote.")
     splits: tuple[str, ...] = Field(("train", ""), description="Splits that are trained on; '' is unassigned scans.")
+    slices: str = Field(
+        "", description="The slices that `medssl reduce --unit slice` chose (kept.slices.parquet); '' takes all."
+    )
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
@@ -121,6 +124,7 @@ def pretrain(
     resolved = _resolved(preset, method=method, data=data, devices=devices, overrides=overrides)
     settings = resolved.settings
     scans = _choose_scans(Store.open(settings.data.store), settings)
+    allowed = _chosen_slices(settings.data.slices, scans.train) if settings.data.slices else None
     network = _build(settings, init_from=Path(init_from) if init_from else None)
     if dry_run:
         for line in _plan_lines(resolved, scans, network, out, world_size=None):
@@ -145,6 +149,7 @@ def pretrain(
         world_size=fabric.world_size,
         threads=settings.train.threads,
         pin=fabric.device.type == "cuda",
+        allowed=allowed,
     )
     probes = []
     if scans.held_out is not None:
@@ -253,6 +258,24 @@ def _choose_scans(store: Store, settings: PretrainSettings) -> _Scans:
     )
 
 
+def _chosen_slices(path: str, store: Store) -> dict[str, list[int]]:
+    """Return the chosen slices of each scan along z, counted in the store, whose voxels may have another size."""
+    from medssl.reduction.parts import kept_slices
+
+    table = kept_slices(path)
+    lacking = [entry.id for entry in store.entries if entry.id not in table]
+    if lacking:
+        raise DataError(
+            f"{path}: says nothing about {len(lacking)} of the {len(store)} scans to train on, such as {lacking[0]}. "
+            "Choose slices of this store's own manifest with: medssl reduce MANIFEST --unit slice"
+        )
+    chosen = {}
+    for entry in store.entries:
+        kept, depth = table[entry.id]
+        chosen[entry.id] = sorted({int((place + 0.5) * entry.shape[0] / depth) for place in kept.tolist()})
+    return chosen
+
+
 def _build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
     """Build the method; weights to start from go into the encoder first, so that a teacher copies them."""
     with torch.random.fork_rng(devices=[]):
@@ -296,13 +319,14 @@ def _plan_lines(
     of_encoder = sum(p.numel() for p in method.encoder.parameters())
     window = " x ".join(map(str, method.plan.size))
     epochs = train.steps * train.batch_size / len(entries)
+    slices = f" on the slices of {settings.data.slices}" if settings.data.slices else ""
     processes = f" on {world_size} processes" if world_size and world_size > 1 else ""
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
         f"store: {settings.data.store}: {len(entries)} scans of {patients} patients ({kinds}, {spacing} mm); {held}",
         f"method: {settings.method.name}; encoder: {settings.encoder.name}, {of_encoder:,} of {trained:,} trained "
         "parameters",
-        f"plan: {train.steps:,} steps of {train.batch_size} windows of {window}{processes}, {epochs:,.1f} times "
+        f"plan: {train.steps:,} steps of {train.batch_size} windows of {window}{processes}{slices}, {epochs:,.1f} times "
         f"through the scans; into {out}",
     ]
 
