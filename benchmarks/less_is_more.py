@@ -86,7 +86,8 @@ def pretrained(
             "method.spatial.rotate_degrees=[15,0,0]", f"encoder.channels={list(options.channels)}",
             f"encoder.kernels={[[1, 3, 3]] * levels}", f"encoder.strides={[[1, 1, 1]] + [[1, 2, 2]] * (levels - 1)}",
             f"data.slices={table}", "data.held_out_share=0", f"train.steps={steps}", f"train.seed={seed}",
-            f"train.batch_size={options.batch}", "train.precision=32-true", "train.threads=1", "train.probe_every=100000",
+            f"train.batch_size={options.batch}", "train.precision=32-true", "train.threads=1",
+            "train.probe_every=100000",
         ],
     )  # fmt: skip
     return run

@@ -326,8 +326,8 @@ def _plan_lines(
         f"store: {settings.data.store}: {len(entries)} scans of {patients} patients ({kinds}, {spacing} mm); {held}",
         f"method: {settings.method.name}; encoder: {settings.encoder.name}, {of_encoder:,} of {trained:,} trained "
         "parameters",
-        f"plan: {train.steps:,} steps of {train.batch_size} windows of {window}{processes}{slices}, {epochs:,.1f} times "
-        f"through the scans; into {out}",
+        f"plan: {train.steps:,} steps of {train.batch_size} windows of {window}{processes}{slices}, "
+        f"{epochs:,.1f} times through the scans; into {out}",
     ]
 
 

@@ -24,13 +24,13 @@ QUICK = [
 ]  # fmt: skip
 
 
-def cohort(folder, splits):
+def cohort(folder, splits, name="scan"):
     draw = np.random.default_rng(0)
     items = []
     for number, split in enumerate(splits):
         values = draw.normal(0, 60, (20, 24, 20)).astype(np.int16)
         values[5:15, 6:18, 5:15] += 200 + 40 * number
-        items.append(Item(id=f"scan-{number}", values=values, patient=f"p{number // 2}", split=split, modality="CT"))
+        items.append(Item(id=f"{name}-{number}", values=values, patient=f"p{number // 2}", split=split, modality="CT"))
     return store_from_arrays(folder, items)
 
 
@@ -233,3 +233,57 @@ def test_the_screen_line():
     values = {"loss": 4.312, "signal/spread": 0.92, "lr": 2e-4, "signal/other": 1.0}
     report = Report(step=1240, steps=50_000, values=values, data_wait=0.031, memory_gib=11.2)
     assert screen_note(report) == "loss 4.31 | spread 0.92 | lr 2.0e-4 | data-wait 3% | 11.2 GiB"
+
+
+def slices_of(store, path, keep, depth=None):
+    """Write a table of slices as `reduce --unit slice` does: the same ones of every scan."""
+    import polars as pl
+
+    from medssl.reduction.parts import write_parts
+    from medssl.store.read import Store
+
+    rows = []
+    for entry in Store.open(store).entries:
+        shape = [depth or entry.shape[0], *entry.shape[1:]]
+        rows += [{"id": entry.id, "axis": "z", "index": i, "start": [i, 0, 0], "stop": [i + 1, *shape[1:]],
+                  "shape": shape, "keep": i in keep} for i in range(shape[0])]  # fmt: skip
+    write_parts(pl.DataFrame(rows), path, {"by": "hand"})
+    return path
+
+
+def test_chosen_slices_are_counted_in_the_store(store, tmp_path):
+    from medssl.store.read import Store
+    from pipelines.pretrain import _chosen_slices
+
+    scans = Store.open(store)
+    depth = scans.entries[0].shape[0]
+    same = _chosen_slices(str(slices_of(store, tmp_path / "a.parquet", {0, 3})), scans)
+    assert set(map(tuple, same.values())) == {(0, 3)}
+    twice = _chosen_slices(str(slices_of(store, tmp_path / "b.parquet", {0, 1, 7}, depth=2 * depth)), scans)
+    assert set(map(tuple, twice.values())) == {(0, 3)}
+    some = scans.subset([entry.id for entry in scans.entries[:2]])
+    slices_of(store, tmp_path / "c.parquet", {0})
+    assert set(_chosen_slices(str(tmp_path / "c.parquet"), some)) == {entry.id for entry in some.entries}
+
+
+def test_a_run_on_chosen_slices_draws_no_others(store, tmp_path, capsys):
+    table = slices_of(store, tmp_path / "kept.slices.parquet", {2, 5})
+    slices = ["method.window=[1,24,16]", "method.patch=[1,8,8]", f"data.slices={table}",
+              "encoder.kernels=[[1,3,3],[1,3,3]]", "encoder.strides=[[1,1,1],[1,2,2]]"]  # fmt: skip
+    seen = []
+    from medssl.loading import WindowLoader
+
+    plain = WindowLoader.batch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WindowLoader, "batch", lambda self, step: seen.append(plain(self, step)) or seen[-1])
+        pretrain("masked_small", data=store, out=tmp_path / "run", overrides=[*QUICK, *slices])
+    assert {int(z) for batch in seen for z in batch.origin[:, 0]} == {2, 5}
+    assert f"on the slices of {table}" in capsys.readouterr().out
+
+
+def test_a_table_of_other_scans_is_refused(store, tmp_path):
+    table = slices_of(store, tmp_path / "kept.slices.parquet", {2})
+    other = tmp_path / "other"
+    cohort(other, ["train"] * 2, name="stranger")
+    with pytest.raises(DataError, match=r"says nothing about 2 of the 2 scans.*stranger"):
+        pretrain("masked_small", data=other, out=tmp_path / "run", overrides=[*QUICK, f"data.slices={table}"])
