@@ -57,6 +57,9 @@ def _index(
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest, .parquet or .csv.")] = Path(
         "manifest.parquet"
     ),
+    targets: Annotated[
+        Path | None, typer.Option("--targets", metavar="CSV", help="Classes (diagnosis, grade) by patient or scan.")
+    ] = None,
     preset: Preset = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -70,9 +73,12 @@ def _index(
       medssl index scans/ --out ct.parquet
 
       medssl index scans/ --out mr.parquet modality=MR test=0.3 seed=1
+
+      medssl index scans/ --out lgg.parquet --targets data.csv
     """
+    given = [*(overrides or []), *([f"targets={targets}"] if targets else [])]
     call(
-        "index", scans, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
+        "index", scans, out=out, preset=preset, overrides=given, dry_run=dry_run,
         as_json=as_json, quiet=quiet, verbose=verbose,
     )  # fmt: skip
 

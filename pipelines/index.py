@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.errors import DataError
+from medssl.errors import ConfigError, DataError
 from medssl.settings import Settings, resolve
 from pipelines import console
 
 if TYPE_CHECKING:
-    from medssl.manifest.build import Counts
+    from medssl.manifest.build import Counts, Targets
     from medssl.manifest.clouds import CloudReader
     from medssl.manifest.schema import Manifest
 
@@ -54,6 +54,13 @@ class IndexSettings(Settings):
     engine: Literal["processes", "ray"] = Field(
         default="processes",
         description="Where they run: on this machine, or as tasks of Ray (the cluster of RAY_ADDRESS, or a local one).",
+    )
+    targets: str = Field(
+        default="", description="A CSV of classes (a diagnosis, a grade) by patient or scan; for classification."
+    )
+    targets_key: str = Field(default="", description="Its column that names patients or scans; '' finds it.")
+    targets_columns: dict[str, str] = Field(
+        default_factory=dict, description="Target -> column, such as targets_columns.grade=who_grade; empty takes all."
     )
     fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
 
@@ -119,6 +126,7 @@ def index(
             test=settings.test,
             seed=settings.seed,
             clouds=clouds,
+            targets=_targets(settings),
             progress=show,
         )
     if not len(manifest):
@@ -130,6 +138,16 @@ def index(
     _say(manifest, counts)
     console.done(out, f"medssl check {out}", **manifest.summary(), read=counts.read, reused=counts.reused)
     return manifest
+
+
+def _targets(settings: IndexSettings) -> Targets | None:
+    from medssl.manifest.build import Targets
+
+    if not settings.targets:
+        if settings.targets_key or settings.targets_columns:
+            raise ConfigError("targets_key and targets_columns speak of a table. Name it with --targets FILE.")
+        return None
+    return Targets(file=Path(settings.targets), key=settings.targets_key, columns=settings.targets_columns)
 
 
 def _root(scans: Path) -> Path:
@@ -158,6 +176,7 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
     for note in manifest.notes:
         console.warn(note)
+    _say_targets(manifest, counts)
     aside = [row for row in manifest.rows() if row["error"] is not None and "set-aside" in row["flags"]]
     unreadable = [row for row in manifest.rows() if row["error"] is not None and "set-aside" not in row["flags"]]
     for row in unreadable[:_SHOWN]:
@@ -184,6 +203,18 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+
+
+def _say_targets(manifest: Manifest, counts: Counts) -> None:
+    if counts.targets:
+        for line in counts.targets.lines():
+            console.say(line)
+        for doubt in counts.targets.doubts():
+            console.warn(doubt)
+    else:
+        volumes = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume"))
+        for name, classes in volumes.targets().items():
+            console.say(f"{name}: " + ", ".join(f"{label} {count}" for label, count in classes.items()) + " patients")
 
 
 def _classes_of_clouds(manifest: Manifest) -> dict[str, list[tuple[str, int]]]:

@@ -13,6 +13,7 @@ from typing import Any
 from medssl.manifest.patients import patient_key
 from medssl.manifest.sources import Source, modality_of_name, stem
 from medssl.manifest.split import split_patients
+from medssl.manifest.targets import targets_of
 
 __all__ = ["assemble", "give_splits"]
 
@@ -57,6 +58,8 @@ def assemble(
         row["series"] = fields.get("series")
         row["id"] = _identity(source, fields)
         row["split"] = source.split
+        targets = {**targets_of(row), **dict(source.targets)}
+        row["targets"] = json.dumps(targets, sort_keys=True) if targets else None
         rows.append(row)
     _tell_apart(rows, [source for source, _ in pairs])
     return sorted(rows, key=lambda row: str(row["id"]))

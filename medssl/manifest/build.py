@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
+from medssl.manifest.targets import TargetReport, add_targets
 from medssl.manifest.walk import find_scans
 from medssl.pool import Engine, default_workers, run_jobs
 
-__all__ = ["Counts", "build_manifest"]
+__all__ = ["Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
 _WORTH_A_POOL_BYTES = 200 << 20
@@ -32,11 +33,28 @@ class Counts:
         read: Scans that were read.
         reused: Scans whose files had not changed.
         gone: Scans of the earlier manifest that are no longer there.
+        targets: What became of the table of targets; None where there was none.
     """
 
     read: int
     reused: int
     gone: int
+    targets: TargetReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """A table of classes; see `medssl.manifest.targets.add_targets`.
+
+    Attributes:
+        file: The CSV.
+        key: The column that names patients or scans; "" finds it.
+        columns: Target -> column; empty takes every column of classes.
+    """
+
+    file: Path
+    key: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_manifest(
@@ -52,6 +70,7 @@ def build_manifest(
     test: float = 0.2,
     seed: int = 0,
     clouds: CloudReader | None = None,
+    targets: Targets | None = None,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -69,6 +88,7 @@ def build_manifest(
         test: Share of patients for testing.
         seed: Seed of the split.
         clouds: Who reads point clouds; without one they are passed over.
+        targets: A table of classes. Without one, targets of ``previous`` stay.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -123,6 +143,7 @@ def build_manifest(
     if previous and previous.settings.get("split") == split:
         known = {row["patient"]: row["split"] for row in previous.rows() if row["split"]}
     give_splits(rows, val=val, test=test, seed=seed, known=known)
+    said = add_targets(rows, targets.file, key=targets.key, columns=targets.columns) if targets else None
     manifest = manifest_of_rows(
         rows,
         classes=found.classes,
@@ -136,6 +157,7 @@ def build_manifest(
         read=len(fresh) + len(held) - reused,
         reused=len(kept) + reused,
         gone=len({_place(row) for row in before} - present),
+        targets=said,
     )
 
 

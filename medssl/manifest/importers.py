@@ -1,4 +1,4 @@
-"""Data sets that say themselves what they hold: dataset.json of MSD and nnU-Net, and BIDS folders.
+"""Data sets that say themselves what they hold: dataset.json of MSD and nnU-Net, Info.cfg of ACDC, and BIDS folders.
 
 An importer gives hints for files by their path; the walk (`walk.py`) finds the files. So a file that a dataset.json
 forgets is still found, and one that it names and that is missing is told of.
@@ -16,7 +16,7 @@ from typing import Any
 
 from medssl.manifest.sources import modality_of_name, stem
 
-__all__ = ["Hints", "bids_hints", "dataset_json_hints", "is_bids"]
+__all__ = ["Hints", "bids_hints", "dataset_json_hints", "info_cfg_targets", "is_bids"]
 
 _BIDS_KINDS = {"anat": "MR", "func": "MR", "dwi": "MR", "perf": "MR", "fmap": "MR", "ct": "CT", "pet": "PT"}
 _BIDS_LABEL = re.compile(r"_(dseg|probseg|mask|seg|roi|lesion)$")
@@ -36,6 +36,7 @@ class Hints:
         classes: Label value -> name.
         notes: Sentences about the data set.
         layout: "msd", "nnunet" or "bids".
+        targets: Image -> classes of the scan by name.
     """
 
     label_of: dict[str, str] = field(default_factory=dict)
@@ -45,6 +46,7 @@ class Hints:
     classes: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: str = ""
+    targets: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def dataset_json_hints(path: Path, folder: str, files: Iterable[str]) -> Hints:
@@ -66,6 +68,23 @@ def dataset_json_hints(path: Path, folder: str, files: Iterable[str]) -> Hints:
         return Hints(notes=(f"{path} describes no MSD or nnU-Net data set; its folder was read by names alone.",))
     present = set(files)
     return _nnunet(said, folder, present) if "channel_names" in said else _msd(said, path, folder, present)
+
+
+def info_cfg_targets(path: Path) -> dict[str, str]:
+    """Return the diagnosis in an ``Info.cfg`` of ACDC (``Group: DCM``); empty where it names none.
+
+    Height and weight, which stand there as well, are left where they are.
+
+    Reference:
+        Bernard et al., "Deep learning techniques for automatic MRI cardiac multi-structures segmentation and
+        diagnosis", IEEE TMI 2018.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    match = re.search(r"^\s*Group\s*:\s*([A-Za-z0-9]{1,16})\s*$", text, flags=re.MULTILINE)
+    return {"diagnosis": match[1]} if match else {}
 
 
 def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) -> Hints:

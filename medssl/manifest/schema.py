@@ -174,6 +174,18 @@ class Manifest:
             "clouds": int((good["kind"] == "cloud").sum()),
             "modalities": counted("modality"),
             "splits": counted("split"),
+            "targets": self.targets(),
+        }
+
+    def targets(self) -> dict[str, dict[str, int]]:
+        """Return how many patients have each class of each target."""
+        owners: dict[str, dict[str, set[str]]] = {}
+        for row in self.usable().rows():
+            for name, label in json.loads(row["targets"] or "{}").items():
+                owners.setdefault(name, {}).setdefault(label, set()).add(row["patient"])
+        return {
+            name: {label: len(patients) for label, patients in sorted(classes.items())}
+            for name, classes in sorted(owners.items())
         }
 
     def __repr__(self) -> str:

@@ -36,6 +36,7 @@ class Source:
         group: Class that the folders of a cloud say; empty where they say none.
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
+        targets: Classes that an importer gives, as (name, class).
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Source:
     group: str = ""
     flags: tuple[str, ...] = ()
     error: str | None = None
+    targets: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

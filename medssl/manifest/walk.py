@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 from medssl.manifest.clouds import CloudReader, cloud_sources
-from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, is_bids
+from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, info_cfg_targets, is_bids
 from medssl.manifest.labels import NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
 from medssl.manifest.sources import Found, Source
@@ -33,6 +33,7 @@ class Tree:
         described: Every dataset.json.
         closed: Folders that could not be listed, with the reason.
         clouds: Files of point clouds.
+        patient_cards: Every Info.cfg: what ACDC says of a patient.
     """
 
     root: Path
@@ -41,6 +42,7 @@ class Tree:
     described: tuple[Path, ...]
     closed: tuple[tuple[Path, str], ...]
     clouds: tuple[Path, ...] = ()
+    patient_cards: tuple[Path, ...] = ()
 
 
 def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
@@ -60,6 +62,7 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
     described: list[Path] = []
     pictures: list[Path] = []
     closed: list[tuple[Path, str]] = []
+    cards: list[Path] = []
     claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed)}
     # A file that may be a damaged cloud is one where others lie.
     taken = {"cloud", "damaged"} if "cloud" in claims.values() else {"cloud"}
@@ -70,6 +73,8 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
             described.append(path)
         elif format_of(path) == "image":
             pictures.append(path)
+        elif path.name.lower() == "info.cfg":
+            cards.append(path)
         elif is_scan_name(path):
             files.append(path)
         elif is_dicom_name(path) or _may_be_dicom(path):
@@ -83,6 +88,7 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
         described=tuple(described),
         closed=tuple(closed),
         clouds=tuple(path for path, claimed in claims.items() if claimed in taken),
+        patient_cards=tuple(cards),
     )
 
 
@@ -189,6 +195,7 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
     if any(other != classes for other in named[1:]):
         notes.append("Several data sets name their labels differently, so no names are kept. Index them one by one.")
         classes = {}
+    said = {path.parent: found for path in tree.patient_cards if (found := info_cfg_targets(path))}
     layouts = {hints.layout for hints in every if hints.layout}
     return Hints(
         label_of={image: label for hints in every for image, label in hints.label_of.items()},
@@ -198,13 +205,15 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
         classes=classes,
         notes=tuple(notes),
         layout=layouts.pop() if len(layouts) == 1 else "+".join(sorted(layouts)),
+        targets={name: said[path.parent] for name, path in by_name.items() if path.parent in said},
     )
 
 
 def _source(name: str, path: Path, by_name: dict[str, Path], hints: Hints, pairs: Pairs) -> Source:
     label = hints.label_of.get(name) or pairs.label_of.get(name)
     values = dict(hints.values.get(name, {}))
-    source = Source(path=path, relative=name, label_path=by_name[label] if label else None)
+    targets = tuple(sorted(hints.targets.get(name, {}).items()))
+    source = Source(path=path, relative=name, label_path=by_name[label] if label else None, targets=targets)
     if values.pop("channel", ""):
         from medssl.manifest.patients import patient_key
 

@@ -32,6 +32,7 @@ class Entry:
         source_affine: Affine of the file it came from; predictions are written on this grid.
         source_path: The file it came from, as the manifest names it.
         label_path: The label file it came from, as the manifest names it; None where there is none.
+        targets: Classes of the patient or the scan by name, as ((name, class), ...), sorted.
     """
 
     id: str
@@ -52,3 +53,8 @@ class Entry:
     source_affine: tuple[tuple[float, ...], ...]
     source_path: str
     label_path: str | None = None
+    targets: tuple[tuple[str, str], ...] = ()
+
+    def target(self, name: str) -> str | None:
+        """Return the class of one target; None where it is not known."""
+        return dict(self.targets).get(name)

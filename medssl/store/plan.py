@@ -15,6 +15,7 @@ import numpy as np
 from medssl import geometry
 from medssl.errors import CacheError, ConfigError, DataError
 from medssl.manifest.describe import file_hash, size_and_time
+from medssl.manifest.targets import targets_of
 from medssl.store.index import Record, read_record, record_path, stem_of
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import Job
@@ -95,7 +96,14 @@ def stored_record(folder: Path, job: Job) -> Record | None:
         return None
     if record.key != job.key or any(not (folder / file).exists() for file in record.checksums):
         return None
-    entry = replace(record.entry, patient=job.patient, split=job.split, source_path=job.path, label_path=job.label_path)
+    entry = replace(
+        record.entry,
+        patient=job.patient,
+        split=job.split,
+        source_path=job.path,
+        label_path=job.label_path,
+        targets=job.targets,
+    )
     return replace(record, entry=entry)
 
 
@@ -138,6 +146,7 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
         voxels=_voxels(row, spacing),
         settings=settings,
+        targets=tuple(sorted(targets_of(row).items())),
     )
 
 

@@ -43,6 +43,7 @@ class Job:
         key: Hash of everything that the stored arrays depend on.
         voxels: About how many voxels will be stored; 0 where the manifest does not say.
         settings: How to store it.
+        targets: As in the manifest, ((name, class), ...).
     """
 
     id: str
@@ -57,6 +58,7 @@ class Job:
     key: str
     voxels: int
     settings: StoreSettings
+    targets: tuple[tuple[str, str], ...] = ()
 
     @property
     def hounsfield(self) -> bool:
@@ -132,6 +134,7 @@ def prepare(folder: Path, job: Job) -> Record:
         source_affine=source_affine,
         source_path=job.path,
         label_path=job.label_path,
+        targets=job.targets,
         flags=[*flags, *scaled.flags],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class Item:
         modality: "CT", "MR" or another DICOM modality.
         patient: Key of the patient; scans without one count as patients of their own.
         split: "train", "val", "test" or "".
+        targets: Classes of the patient or the scan by name.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Item:
     modality: str = "CT"
     patient: str = ""
     split: str = ""
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 def foreground_coordinates(
@@ -112,6 +114,7 @@ def write_entry(
     source_affine: npt.NDArray[np.float64] | None = None,
     source_path: str = "",
     label_path: str | None = None,
+    targets: Iterable[tuple[str, str]] = (),
     flags: Iterable[str] = (),
 ) -> Record:
     """Write one scan: each file aside and renamed, its record last. Several processes may write into one folder.
@@ -135,6 +138,7 @@ def write_entry(
         source_affine: Affine of the file; ``affine`` when left out.
         source_path: The file.
         label_path: The label file.
+        targets: Classes by name.
         flags: What was noticed on the way.
 
     Returns:
@@ -182,6 +186,7 @@ def write_entry(
         source_affine=_rows(grid),
         source_path=source_path,
         label_path=label_path,
+        targets=tuple(sorted(targets)),
     )
     checksums = {file: sha256_of(folder / file) for file in files}
     record = Record(entry=entry, key=key, checksums=checksums, class_voxels=class_voxels, flags=tuple(flags))
@@ -221,6 +226,7 @@ def store_from_arrays(
             modality=item.modality,
             patient=item.patient,
             split=item.split,
+            targets=item.targets.items(),
         )
         entries.append(record.entry)
         found |= {number for number in record.class_voxels if number >= 0}
