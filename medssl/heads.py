@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Projection", "PrototypeHead"]
+__all__ = ["AttentionPooling", "Projection", "PrototypeHead"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
 
@@ -114,6 +114,33 @@ class PrototypeHead(nn.Module):
     def forward(self, embedding: Tensor, *, frozen: bool = False) -> Tensor:
         """Return the scores of embeddings, (..., inputs) to (..., K)."""
         return self.scores(self.bottleneck(embedding), frozen=frozen)
+
+
+class AttentionPooling(nn.Module):
+    """Gated attention over the instances of a bag: one embedding a bag, and how much each instance gave to it.
+
+    a_k = softmax_k(w (tanh(V h_k) * sigmoid(U h_k))), z = sum_k a_k h_k, equations 7 to 9 of the paper; V and U have
+    biases, as in the authors' code.
+
+    Args:
+        inputs: Length of an instance's embedding.
+        hidden: Width of V and U.
+
+    Reference:
+        Ilse, Tomczak, Welling, "Attention-based deep multiple instance learning", ICML 2018, arXiv:1802.04712.
+    """
+
+    def __init__(self, inputs: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.value = nn.Linear(inputs, hidden)
+        self.gate = nn.Linear(inputs, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)  # a bias would cancel in the softmax
+
+    def forward(self, instances_BKD: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bags' embeddings (B, D) and the weights (B, K), which sum to 1 in each bag."""
+        gated = torch.tanh(self.value(instances_BKD)) * torch.sigmoid(self.gate(instances_BKD))
+        weights = torch.softmax(self.score(gated).squeeze(-1), dim=1)
+        return (weights[:, :, None] * instances_BKD).sum(dim=1), weights
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:

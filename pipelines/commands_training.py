@@ -79,7 +79,9 @@ def _finetune(
     overrides: Overrides = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote, with labels.")] = None,
     preset: Preset = None,
-    task: Annotated[str, typer.Option("--task", help="What is learned.")] = "segmentation",
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="segmentation|classification", help="What is learned.")
+    ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="RUN's architecture and recipe with fresh weights, to compare with.")
     ] = False,
@@ -88,7 +90,7 @@ def _finetune(
     ] = None,
     draw: Annotated[int | None, typer.Option("--draw", help="Which draw of N patients; draws are nested in N.")] = None,
     predict: Annotated[
-        list[str] | None, typer.Option("--predict", metavar="SPLIT", help="Splits to write label maps of; else test.")
+        list[str] | None, typer.Option("--predict", metavar="SPLIT", help="Splits to predict; else test.")
     ] = None,
     devices: Devices = None,
     resume: Resume = False,
@@ -98,13 +100,15 @@ def _finetune(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a segmenter on labelled scans, from a pretrained encoder or from scratch, and segment the test scans.
+    """Train a segmenter or classifier on labelled scans, pretrained or from scratch, and predict the test scans.
 
     For example:
 
       medssl finetune runs/ct --data stores/ct --out runs/ct-seg --labels 4
 
       medssl finetune runs/ct --data stores/ct --out runs/ct-scratch --labels 4 --from-scratch
+
+      medssl finetune runs/mr --data stores/mr --task classification classification.target=diagnosis --out runs/mr-dx
     """
     encoder_run, given = split_overrides(encoder_run, overrides)
     call(

@@ -19,7 +19,8 @@ from medssl.store.read import Store
 from medssl.tasks.inference import probabilities_of
 from medssl.tasks.source_grid import to_source_grid
 from pipelines import console
-from pipelines.finetune import FinetuneSettings, finetune
+from pipelines.finetune import finetune
+from pipelines.finetune_settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from medssl.evaluation.overlap import LabelMap
@@ -28,6 +29,8 @@ __all__ = ["CellTrainer", "overrides_of"]
 
 # Set by the protocol, so that every arm has them alike.
 _RESERVED = ("transfer.run", "transfer.from_scratch", "train.seed", "data.")
+# What the scores of a cell do not hang on, or what the protocol sets.
+_NO_PART_OF_IT: Any = {"data": True, "transfer": {"run", "from_scratch"}, "task": True, "classification": True}
 
 
 class CellTrainer:
@@ -63,7 +66,10 @@ class CellTrainer:
         wanted = resolved.train.accelerator
         self._device = "cuda" if wanted in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
         card = load_card(runs[0])
-        recipe = resolved.model_dump(mode="json", exclude={"data": True, "transfer": {"run", "from_scratch"}})
+        recipe = resolved.model_dump(
+            mode="json",
+            exclude={"data": True, "transfer": {"run", "from_scratch"}, "task": True, "classification": True},
+        )
         self.recipe: Mapping[str, Any] = {**recipe, "encoder": card.encoder, "card_window": card.window}
 
     def __call__(

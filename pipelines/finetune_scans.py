@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from medssl.errors import DataError
-from medssl.evaluation.draws import labelled_patients
+from medssl.evaluation.draws import stratified_patients
 from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 
-__all__ = ["LabelledScans", "LabelledSettings", "choose_scans"]
+__all__ = ["LabelledScans", "LabelledSettings", "choose_scans", "has_label_map"]
 
 
 class LabelledSettings(Settings):
@@ -35,8 +36,12 @@ class LabelledSettings(Settings):
     )
     draw_seed: int = Field(default=0, description="Seed of the draws.")
     held_out_split: str = Field(default="val", description="Split whose labelled scans are only scored.")
-    held_out_scans: Annotated[int, Field(ge=0)] = Field(default=8, description="Most scans that are scored meanwhile.")
-    predict: tuple[str, ...] = Field(default=("test",), description="Splits to write label maps of; [] writes none.")
+    held_out_scans: Annotated[int, Field(ge=0)] = Field(
+        default=8, description="Most scans that are scored meanwhile; a classifier takes all of them, or none with 0."
+    )
+    predict: tuple[str, ...] = Field(
+        default=("test",), description="Splits to predict (label maps, or classes); [] predicts none."
+    )
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,27 @@ class LabelledScans:
     left_out: int
 
 
-def choose_scans(store: Store, settings: LabelledSettings) -> LabelledScans:
+def has_label_map(entry: Entry) -> str | None:
+    """Return "labelled" where a scan has a label map: what a segmenter asks of it."""
+    return None if entry.label_file is None else "labelled"
+
+
+def choose_scans(
+    store: Store,
+    settings: LabelledSettings,
+    *,
+    class_of: Callable[[Entry], str | None] = has_label_map,
+    wanted: str = "labels",
+    every_held_out: bool = False,
+) -> LabelledScans:
     """Return the scans of a run.
 
     Args:
         store: All scans.
         settings: Splits or ids, and how many patients' labels.
+        class_of: The class of a scan, None where it has none. Draws of a few patients hold every class.
+        wanted: What a scan without a class lacks.
+        every_held_out: Whether all held-out scans are taken, unless ``held_out_scans`` is 0.
 
     Raises:
         DataError: If no labelled scan is left to train on, an id is unknown, or more patients are asked for than are.
@@ -70,30 +90,31 @@ def choose_scans(store: Store, settings: LabelledSettings) -> LabelledScans:
         candidates = list(store.subset(settings.ids).entries)
     else:
         candidates = [e for e in store.entries if e.split in settings.splits]
-    train = [e for e in candidates if e.label_file is not None]
+    train = [e for e in candidates if class_of(e) is not None]
     if not train:
-        counts = dict(Counter(e.split or "unassigned" for e in store.entries if e.label_file is not None))
+        counts = dict(Counter(e.split or "unassigned" for e in store.entries if class_of(e) is not None))
         raise DataError(
             f"{store.folder}: no labelled scan is in the splits {list(settings.splits)} (data.splits). Labelled scans "
-            f"of the store by split: {counts or 'none'}. Name other splits, or index the scans with their labels."
+            f"of the store by split: {counts or 'none'}. Name other splits, or index the scans with their {wanted}."
         )
     if settings.labels is not None:
-        chosen = set(
-            labelled_patients(map(_patient, train), settings.labels, draw=settings.draw, seed=settings.draw_seed)
-        )
+        classes = {_patient(e): class_of(e) or "" for e in reversed(train)}
+        chosen = set(stratified_patients(classes, settings.labels, draw=settings.draw, seed=settings.draw_seed))
         train = [e for e in train if _patient(e) in chosen]
     trained_on = {_patient(e) for e in train}
     held_out = [
         e
         for e in store.entries
-        if e.split == settings.held_out_split and e.label_file is not None and _patient(e) not in trained_on
-    ][: settings.held_out_scans]
+        if e.split == settings.held_out_split and class_of(e) is not None and _patient(e) not in trained_on
+    ]
+    if not every_held_out or not settings.held_out_scans:
+        held_out = held_out[: settings.held_out_scans]
     predict = [e for e in store.entries if e.split in settings.predict]
     return LabelledScans(
         train=store.subset([e.id for e in train]),
         held_out=store.subset([e.id for e in held_out]) if held_out else None,
         predict=store.subset([e.id for e in predict]) if predict else None,
-        left_out=sum(e.label_file is None for e in candidates),
+        left_out=sum(class_of(e) is None for e in candidates),
     )
 
 

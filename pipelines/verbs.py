@@ -86,7 +86,7 @@ VERBS: dict[str, Verb] = {
         module="pipelines.finetune",
         function="finetune",
         settings="FinetuneSettings",
-        summary="Train a segmenter on labelled scans, from a pretrained encoder or from scratch.",
+        summary="Train a segmenter or classifier on labelled scans, pretrained or from scratch.",
     ),
     "evaluate": Verb(
         module="pipelines.evaluate",

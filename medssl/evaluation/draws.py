@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from medssl.errors import DataError
 from medssl.randomness import numpy_generator
 
-__all__ = ["labelled_patients", "nested_subsets"]
+__all__ = ["labelled_patients", "nested_subsets", "stratified_patients"]
 
 
 def _stream(name: str) -> int:
@@ -61,3 +61,44 @@ def nested_subsets(
     """
     different = sorted(set(patients))
     return {n: labelled_patients(different, n, draw=draw, seed=seed) for n in sizes}
+
+
+def stratified_patients(classes: Mapping[str, str], n: int, *, draw: int, seed: int = 0) -> tuple[str, ...]:
+    """Return the ``n`` patients whose labels one draw may use, every class among them and in proportion.
+
+    The patients of `labelled_patients`' order are put in another: one of each class first, then the rest so that every
+    start of the order holds the classes in the proportions of the whole, as nearly as whole patients allow. So the
+    subsets of one draw are nested, as there. Of patients of one class the result is that of `labelled_patients`.
+
+    Args:
+        classes: The class of each patient.
+        n: How many to take: at least one for each class.
+        draw: Number of the draw, from 0.
+        seed: Seed of the whole comparison.
+
+    Raises:
+        DataError: If ``n`` is below the number of classes or above that of patients, or ``draw`` is negative.
+
+    Example:
+        >>> patients = {"a": "ill", "b": "ill", "c": "ill", "d": "well"}
+        >>> sorted({patients[p] for p in stratified_patients(patients, 2, draw=0)})
+        ['ill', 'well']
+    """
+    order = labelled_patients(classes, len(set(classes)), draw=draw, seed=seed) if classes else ()
+    sizes = {label: list(classes.values()).count(label) for label in set(classes.values())}
+    if not len(sizes) <= n <= len(order):
+        if len(sizes) == 1 or n > len(order):
+            labelled_patients(classes, n, draw=draw, seed=seed)  # says what is allowed
+        raise DataError(
+            f"{n} labelled patients cannot hold every class: there are {len(sizes)} ({', '.join(sorted(sizes))}). "
+            f"Allowed: {len(sizes)} to {len(order)}."
+        )
+    seen = dict.fromkeys(sizes, 0)
+    places = []
+    for rank, patient in enumerate(order):
+        label = classes[patient]
+        # the first of a class comes before all that are not the first of theirs
+        share = seen[label] / sizes[label]
+        places.append((seen[label] > 0, share, rank, patient))
+        seen[label] += 1
+    return tuple(patient for *_, patient in sorted(places)[:n])

@@ -38,6 +38,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("placement", "store"),
     ("tasks", "store"),
     ("tasks", "loading"),
+    ("tasks", "placement"),
     ("exporting", "reporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),

@@ -1,0 +1,112 @@
+"""What is chosen on validation cases, never on test cases: a temperature for the probabilities, and a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import DataError
+
+__all__ = ["Decision", "best_threshold", "decide", "fitted_temperature", "probabilities"]
+
+Values = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+_TEMPERATURES = (0.05, 20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How logits become probabilities, and probabilities a class.
+
+    Attributes:
+        temperature: Divides the logits.
+        threshold: Of two classes the second is predicted from this probability on; None for more classes, where the
+            likeliest is.
+        cases: Validation cases that both were chosen on; 0 where nothing was chosen.
+    """
+
+    temperature: float = 1.0
+    threshold: float | None = None
+    cases: int = 0
+
+    def predicted(self, probability_NC: Values) -> Whole:
+        """Return the predicted classes, (N,)."""
+        if self.threshold is not None and probability_NC.shape[1] == 2:
+            return np.asarray(probability_NC[:, 1] >= self.threshold, dtype=np.int64)
+        return np.asarray(probability_NC.argmax(axis=1), dtype=np.int64)
+
+
+def probabilities(logits_NC: npt.ArrayLike, temperature: float = 1.0) -> Values:
+    """Return softmax(logits / temperature), (N, C)."""
+    scaled = np.asarray(logits_NC, dtype=np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    result: Values = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def fitted_temperature(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> float:
+    """Return the temperature in [0.05, 20] under which the classes of the cases are the likeliest.
+
+    Reference:
+        Guo et al., "On calibration of modern neural networks", ICML 2017, arXiv:1706.04599, section 4.2.
+
+    Args:
+        logits_NC: Logits.
+        truth_N: Classes.
+
+    Raises:
+        DataError: There is no case.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits, truth = np.asarray(logits_NC, dtype=np.float64), np.asarray(truth_N)
+    if not len(truth):
+        raise DataError("A temperature was asked for, and there is no validation case to choose it on.")
+
+    def surprise(log_temperature: float) -> float:
+        chosen = probabilities(logits, float(np.exp(log_temperature)))[np.arange(len(truth)), truth]
+        return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+
+    found = minimize_scalar(surprise, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x))
+
+
+def best_threshold(score_N: npt.ArrayLike, truth_N: npt.ArrayLike) -> float:
+    """Return the threshold with the best balanced accuracy (Youden's J) of two classes.
+
+    Thresholds lie half way between neighbouring scores. Of equally good ones the nearest to 0.5 is taken; where only
+    one class is there, nothing can be chosen, and it is 0.5.
+
+    Args:
+        score_N: Probability of the second class.
+        truth_N: Classes, 0 or 1.
+    """
+    score, truth = np.asarray(score_N, dtype=np.float64), np.asarray(truth_N)
+    positives, negatives = int((truth == 1).sum()), int((truth == 0).sum())
+    if not positives or not negatives:
+        return 0.5
+    different = np.unique(score)
+    candidates = np.concatenate([(different[1:] + different[:-1]) / 2, [0.5]])
+    above = score[None, :] >= candidates[:, None]
+    balanced = (above & (truth == 1)).sum(axis=1) / positives + (~above & (truth == 0)).sum(axis=1) / negatives
+    best = candidates[balanced >= balanced.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def decide(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> Decision:
+    """Choose temperature and, of two classes, threshold on validation cases.
+
+    Args:
+        logits_NC: Logits.
+        truth_N: Classes; negative ones (not known) are left out.
+    """
+    logits, truth = np.asarray(logits_NC, dtype=np.float64), np.asarray(truth_N)
+    logits, truth = logits[truth >= 0], truth[truth >= 0]
+    two = logits.shape[1] == 2
+    if not len(truth):
+        return Decision(threshold=0.5 if two else None)
+    temperature = fitted_temperature(logits, truth)
+    threshold = best_threshold(probabilities(logits, temperature)[:, 1], truth) if two else None
+    return Decision(temperature=temperature, threshold=threshold, cases=len(truth))

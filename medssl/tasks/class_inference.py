@@ -1,0 +1,124 @@
+"""From a trained classifier to one row of logits a scan, or a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medssl.tasks.class_loading import Reader
+from medssl.tasks.class_samples import Samples
+from medssl.tasks.classification import ClassificationTask
+
+__all__ = ["ClassLogits", "predict_classes"]
+
+
+@dataclass(frozen=True)
+class ClassLogits:
+    """Predictions row by row; N of them.
+
+    Attributes:
+        ids: Scans.
+        patients: Keys of their patients.
+        splits: "train", "val", "test" or "".
+        slices: The slice that a row speaks of, on the store's grid; -1 for the whole scan.
+        attended: The slice of a set that weighed most; -1 elsewhere.
+        truth: The class, -1 where it is not known, (N,).
+        logits: float64, (N, C).
+    """
+
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    splits: tuple[str, ...]
+    slices: tuple[int, ...]
+    attended: tuple[int, ...]
+    truth: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+    def of_split(self, split: str) -> ClassLogits:
+        """Return the rows of one split."""
+        rows = [row for row, own in enumerate(self.splits) if own == split]
+        return ClassLogits(
+            ids=tuple(self.ids[r] for r in rows),
+            patients=tuple(self.patients[r] for r in rows),
+            splits=tuple(self.splits[r] for r in rows),
+            slices=tuple(self.slices[r] for r in rows),
+            attended=tuple(self.attended[r] for r in rows),
+            truth=self.truth[rows],
+            logits=self.logits[rows],
+        )
+
+
+@torch.no_grad()
+def predict_classes(
+    task: ClassificationTask,
+    samples: Samples,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ClassLogits:
+    """Return logits of every scan or slice.
+
+    Nothing is augmented. A set is looked at whole, up to ``set_limit`` slices of it. Slices whose class is their scan's
+    are joined: the scan's logits are the mean of theirs.
+
+    Args:
+        task: The classifier.
+        samples: What to predict; classes may be unknown.
+        batch_size: Most samples that go through the network at once.
+        device: Where it runs.
+        progress: Told how many samples are done after each batch.
+    """
+    task = task.to(device)
+    modes = {module: module.training for module in task.modules()}
+    task.eval()
+    reader = Reader(samples, task.settings)
+    logits = np.zeros((len(samples), len(samples.classes)))
+    attended = np.full(len(samples), -1)
+    for rows in _batches(reader, len(samples), 1 if task.settings.level == "set" else batch_size):
+        batch = reader.batch(rows, rows, instances=reader.instances_of(rows[0]))
+        per_item = batch.values.shape[1]
+        images = batch.to(device).network_input().flatten(0, 1)[:, None]
+        found, weights = task.network.explained(images.contiguous(memory_format=torch.channels_last_3d), per_item)
+        logits[rows] = found.double().cpu().numpy()
+        if task.settings.level == "set":
+            best = int(weights[0].argmax())
+            (low, _, _), (high, _, _) = samples.store.entries[int(samples.item[rows[0]])].body_box
+            attended[rows[0]] = low + int((best + 0.5) * (high - low) / per_item)
+        progress(len(rows))
+    for module, mode in modes.items():
+        module.training = mode
+    return _joined(samples, logits, attended, by_scan=task.settings.level == "slice" and task.settings.shows is None)
+
+
+def _batches(reader: Reader, count: int, size: int) -> list[list[int]]:
+    return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+
+
+def _joined(
+    samples: Samples, logits: npt.NDArray[np.float64], attended: npt.NDArray[np.int64], *, by_scan: bool
+) -> ClassLogits:
+    entries = samples.store.entries
+    if by_scan:
+        groups = [np.flatnonzero(samples.item == item) for item in np.unique(samples.item)]
+    else:
+        groups = [np.array([row]) for row in range(len(samples))]
+    first = [int(group[0]) for group in groups]
+    owners = [entries[int(samples.item[row])] for row in first]
+    return ClassLogits(
+        ids=tuple(e.id for e in owners),
+        patients=tuple(e.patient or e.id for e in owners),
+        splits=tuple(e.split for e in owners),
+        slices=tuple(-1 if by_scan else int(samples.place[row]) for row in first),
+        attended=tuple(int(attended[row]) for row in first),
+        truth=samples.target[first],
+        logits=np.stack([logits[group].mean(axis=0) for group in groups]) if groups else np.zeros((0, logits.shape[1])),
+    )

@@ -1,0 +1,241 @@
+"""Classification as a method: scans, slices or sets of slices in, one class out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.errors import ConfigError, DataError
+from medssl.heads import AttentionPooling
+from medssl.methods.contract import Losses, Method
+from medssl.randomness import Stream
+from medssl.settings import Settings
+from medssl.tasks.class_loading import ClassBatch
+from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.windows import WindowBatch, WindowPlan
+
+__all__ = ["ClassViews", "ClassificationSettings", "ClassificationTask", "Classifier"]
+
+Triple = tuple[int, int, int]
+
+
+def _spatial() -> SpatialSettings:
+    return SpatialSettings(rotate_degrees=(15.0, 15.0, 15.0), scale=(0.8, 1.25), translate=0.1, probability=0.5)
+
+
+def _intensity() -> IntensitySettings:
+    return IntensitySettings(
+        contrast=(0.75, 1.25), brightness=0.1, gamma=(0.7, 1.5), noise=0.05, blur_voxels=1.0, probability=0.2
+    )
+
+
+class ClassificationSettings(Settings):
+    """What a classifier tells apart, what it looks at, and how it is trained, beyond the encoder and the schedule."""
+
+    target: str = Field(default="", description="Target of the store that is learned, such as diagnosis.")
+    shows: int | None = Field(
+        default=None, description="In place of a target: a structure's number; the classes are absent and present."
+    )
+    shows_voxels: int = Field(default=1, ge=1, description="Voxels of the structure from which on it is present.")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="Classes of the target in order, the last of two is the positive one; None takes all."
+    )
+    level: Literal["volume", "slice", "set"] = Field(
+        default="volume",
+        description="'volume': a scan at once; 'slice': each slice, averaged over the scan where the class is the "
+        "scan's; 'set': slices of a scan, pooled by attention.",
+    )
+    window: Triple = Field(
+        default=(64, 96, 96), description="Voxels that the network sees at once, (z, y, x); z is 1 for slices."
+    )
+    fit: Literal["resize", "crop"] = Field(
+        default="resize", description="'resize' scales the body to the window; 'crop' keeps the store's voxels."
+    )
+    set_size: int = Field(default=16, ge=1, description="Slices of a set while training, spread over the body.")
+    set_limit: int = Field(default=64, ge=1, description="Most slices of a set when predicting.")
+    attention: int = Field(default=64, ge=1, description="Width of the attention over a set.")
+    feature_norm: bool = Field(
+        default=True, description="Whether features are standardised (batch norm) before the last layer."
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of features dropped before the last layer.")
+    frozen: bool = Field(default=False, description="Train the head alone, and leave the encoder as it is.")
+    balance: Literal["weights", "sampling", "none"] = Field(
+        default="weights",
+        description="'weights' weighs the loss so that classes count alike; 'sampling' draws classes, then patients.",
+    )
+    calibrate: bool = Field(
+        default=True, description="Choose a temperature (and, of two classes, the threshold) on the held-out scans."
+    )
+    spatial: SpatialSettings = Field(default_factory=_spatial, description="Rotation, scale and flips.")
+    intensity: IntensitySettings = Field(default_factory=_intensity, description="Contrast, noise, blur.")
+
+
+@dataclass(frozen=True)
+class ClassViews:
+    """``images`` float32 (B * K, 1, z, y, x), K windows an item; ``target`` int64 (B,)."""
+
+    images: Tensor
+    target: Tensor
+
+
+class Classifier(nn.Module):
+    """Encoder, pooling over the windows of an item, and a linear layer.
+
+    Args:
+        encoder: The encoder.
+        classes: Number of classes.
+        settings: Head and level.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, settings: ClassificationSettings) -> None:
+        super().__init__()
+        dim = encoder.embedding_dim
+        self.encoder: Encoder = encoder
+        self.norm = nn.BatchNorm1d(dim, affine=False) if settings.feature_norm else None
+        self.pooling = AttentionPooling(dim, settings.attention) if settings.level == "set" else None
+        self.dropout = nn.Dropout(settings.dropout)
+        self.linear = nn.Linear(dim, classes)
+        self.frozen = settings.frozen
+        if self.frozen:
+            encoder.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set the mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor, per_item: int = 1) -> Tensor:
+        """Return logits (B, classes), float32, of images (B * per_item, C, z, y, x)."""
+        return self.explained(images, per_item)[0]
+
+    def explained(self, images: Tensor, per_item: int = 1) -> tuple[Tensor, Tensor]:
+        """Return logits, and how much each of an item's windows gave, (B, per_item), summing to 1."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.encoder.embed(images).float()
+        with torch.autocast(device_type=features.device.type, enabled=False):
+            if self.norm is not None:
+                if self.training and len(features) == 1:  # one value has no spread: the running statistics serve
+                    features = F.batch_norm(features, self.norm.running_mean, self.norm.running_var)
+                else:
+                    features = self.norm(features)
+            instances = features.view(-1, per_item, features.shape[1])
+            if self.pooling is not None:
+                pooled, weights = self.pooling(instances)
+            else:
+                pooled = instances.mean(dim=1)
+                weights = torch.full(instances.shape[:2], 1.0 / per_item, device=features.device)
+            return self.linear(self.dropout(pooled)), weights
+
+
+class ClassificationTask(Method):
+    """A network that names the class of a scan or a slice, trained from windows of a store.
+
+    Args:
+        settings: Level, window, head and augmentation.
+        encoder: The encoder, pretrained or not.
+        classes: Names of the classes.
+        weights: Weight of each class in the loss; all 1 when None.
+
+    Raises:
+        ConfigError: If the window does not fit the encoder.
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self,
+        settings: ClassificationSettings,
+        encoder: Encoder,
+        classes: Sequence[str],
+        *,
+        weights: Mapping[int, float] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(settings, encoder)
+        self.settings, self.class_names = settings, tuple(classes)
+        self.network = Classifier(encoder, len(self.class_names), settings)
+        given = [1.0 if weights is None else weights[number] for number in range(len(self.class_names))]
+        self.register_buffer("weight", torch.tensor(given), persistent=False)
+        turn = settings.spatial.rotate_degrees
+        flat = settings.window[0] == 1  # a slice turns in its own plane alone
+        self._spatial = settings.spatial.model_copy(update={"rotate_degrees": (turn[0], 0.0, 0.0)} if flat else {})
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder."""
+        return self.network.encoder
+
+    def kept(self) -> dict[str, nn.Module]:
+        """Keep the whole network."""
+        return {"network": self.network}
+
+    @property
+    def plan(self) -> WindowPlan:
+        """Windows of the network's size; `class_loading` says where they lie."""
+        return WindowPlan(size=self.settings.window)
+
+    def views(self, batch: WindowBatch, stream: Stream) -> ClassViews:
+        """Scale the windows, and augment them while training.
+
+        Raises:
+            DataError: If the batch holds no classes.
+        """
+        if not isinstance(batch, ClassBatch):
+            raise DataError("A classifier needs windows with classes. Take them from a ClassLoader.")
+        per_item = batch.values.shape[1]
+        images = batch.network_input().flatten(0, 1)[:, None]
+        if self.training:
+            spatial = sample_spatial(
+                self._spatial, stream, shape=self.settings.window, count=per_item, spacing_mm=batch.spacing_mm
+            )
+            images, _ = apply_spatial(images, spatial)
+            images = apply_intensity(images, sample_intensity(self.settings.intensity, stream, count=per_item))
+        return ClassViews(images.contiguous(memory_format=torch.channels_last_3d), batch.target)
+
+    def forward(self, views: ClassViews, progress: float) -> Losses:
+        """Return the weighted cross-entropy of the views, averaged over items (not over their weights)."""
+        logits = self.network(views.images, len(views.images) // len(views.target))
+        each = F.cross_entropy(logits, views.target, reduction="none")
+        total = (each * self.weight[views.target]).mean()
+        right = (logits.detach().argmax(dim=1) == views.target).float().mean()
+        return Losses(total=total, parts={"cross_entropy": total.detach()}, signals={"accuracy": right})
+
+    def pictures(self, views: ClassViews) -> dict[str, Tensor]:
+        """Return the windows."""
+        return {"windows": views.images.detach().clamp(0.0, 1.0)}
+
+    @torch.no_grad()
+    def probe(self, views: ClassViews) -> dict[str, Tensor]:
+        """Return accuracy and unweighted cross-entropy."""
+        logits = self.network(views.images, len(views.images) // len(views.target))
+        right = (logits.argmax(dim=1) == views.target).float().mean()
+        return {"accuracy": right, "cross_entropy": F.cross_entropy(logits, views.target)}
+
+    def described(self, *, start: str) -> dict[str, Any]:
+        """Return what a card's ``method`` holds of a classifier that started from the weights of run ``start``."""
+        return {
+            "name": "classification",
+            "settings": self.settings.model_dump(mode="json"),
+            "classes": list(self.class_names),
+            "start": start,
+        }
+
+
+def _check(settings: ClassificationSettings, encoder: Encoder) -> None:
+    wrong = [n for n, m in zip(settings.window, encoder.size_multiple, strict=True) if n < m or n % m]
+    if wrong:
+        near = tuple(max(m, round(n / m) * m) for n, m in zip(settings.window, encoder.size_multiple, strict=True))
+        raise ConfigError(
+            f"classification.window must be a multiple of {encoder.size_multiple}, as the encoder needs. "
+            f"Got {settings.window}. Try {near}."
+        )

@@ -1,0 +1,207 @@
+"""What ``finetune`` may be told, and the network that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+from torch import nn
+
+from medssl.encoders.contract import Encoder
+from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.engine.card import load_card, load_weights
+from medssl.engine.loop import Loader
+from medssl.engine.run import Run
+from medssl.engine.train_settings import TrainSettings
+from medssl.errors import ConfigError
+from medssl.methods.contract import Method
+from medssl.randomness import numpy_generator
+from medssl.settings import Auto, Resolved, Settings, flatten, resolve
+from medssl.store.entry import Entry
+from medssl.tasks.classification import ClassificationSettings
+from medssl.tasks.inference import InferenceSettings
+from medssl.tasks.segmentation import SegmentationSettings
+from medssl.tasks.transfer import TransferReport, carry_over
+from medssl.windows import WindowBatch
+from pipelines.finetune_scans import LabelledSettings
+from pipelines.pretrain import EncoderSettings
+
+__all__ = [
+    "TASKS",
+    "FinetuneSettings",
+    "Job",
+    "TransferSettings",
+    "carry_encoder",
+    "few_words",
+    "fresh_weights",
+    "resolved_settings",
+]
+
+TASKS = ("segmentation", "classification")
+_INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
+
+
+class TransferSettings(Settings):
+    """What the network starts from."""
+
+    run: str = Field(default="", description="The pretraining run whose encoder is used; '' for none.")
+    from_scratch: bool = Field(default=False, description="Take the encoder's architecture, but not its weights.")
+    minimum_share: float = Field(
+        default=0.9, ge=0, le=1, description="Least share of the encoder's weights that must fit."
+    )
+    adapt_channels: bool = Field(
+        default=False, description="Spread kernels over another number of input channels where they differ."
+    )
+    decoder: bool = Field(
+        default=True, description="Carry the decoder over too, as far as it fits, where one was kept."
+    )
+
+
+class FinetuneSettings(Settings):
+    """Everything that decides a fine-tuning run."""
+
+    verb: ClassVar[str] = "finetune"
+
+    task: Literal["segmentation", "classification"] = Field(default="segmentation", description="What is learned.")
+    segmentation: SegmentationSettings = Field(default=SegmentationSettings(), description="For --task segmentation.")
+    classification: ClassificationSettings = Field(
+        default=ClassificationSettings(), description="For --task classification."
+    )
+    encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
+    transfer: TransferSettings = TransferSettings()
+    train: TrainSettings = TrainSettings(steps=5000, batch_size=2, lr=1e-3, schedule="poly", warmup=0.05)
+    data: LabelledSettings = LabelledSettings()
+    inference: InferenceSettings = InferenceSettings()
+
+
+class Job(Protocol):
+    """What a task adds to the flow that all share."""
+
+    @property
+    def method(self) -> Method:
+        """What is trained."""
+        ...
+
+    @property
+    def reports(self) -> Sequence[TransferReport]:
+        """What became of the pretrained weights."""
+        ...
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The scans that are trained on."""
+        ...
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """What the network sees at once."""
+        ...
+
+    def loader(self, *, rank: int, world_size: int, pin: bool) -> Loader:
+        """Return this rank's batches."""
+        ...
+
+    def held_out(self) -> list[WindowBatch]:
+        """Return batches that are only looked at."""
+        ...
+
+    def lines(self) -> tuple[str, str]:
+        """Return what is said of the data and of the network before the run."""
+        ...
+
+    def described(self, start: str) -> dict[str, Any]:
+        """Return the card's ``method``."""
+        ...
+
+    def kept(self) -> Mapping[str, nn.Module]:
+        """Return what is kept beside the encoder."""
+        ...
+
+    def finish(self, out: Path, run: Run, fabric: Fabric) -> Finished:
+        """Predict and score; every rank does its part."""
+        ...
+
+
+class Finished(Protocol):
+    """What a job left behind."""
+
+    @property
+    def predictions(self) -> tuple[Path, ...]:
+        """The files."""
+        ...
+
+    @property
+    def shown(self) -> Path | None:
+        """What the last line names, None where nothing was predicted."""
+        ...
+
+    @property
+    def scores(self) -> dict[str, float] | None:
+        """Scores on the held-out scans."""
+        ...
+
+
+def resolved_settings(
+    preset: str | Path | None, overrides: Sequence[str], options: Mapping[str, object]
+) -> Resolved[FinetuneSettings]:
+    """Return the settings; with a pretraining run its encoder's settings, and its window where nothing else says."""
+    resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides, command_line=options)
+    source = resolved.settings.transfer.run
+    if source:
+        card = load_card(Path(source))
+        if card.window is not None:
+            window = {f"{resolved.settings.task}.window": Auto(card.window, f"window of {source}")}
+            resolved = resolve(
+                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=window
+            )
+        own = [key for key, at in resolved.origins.items() if key.startswith("encoder.") and at == "command line"]
+        if own:
+            raise ConfigError(
+                f"The encoder is that of {source}, and {', '.join(own)} would change it. Leave that out, or leave the "
+                "run out to train this encoder from scratch."
+            )
+        encoder = encoder_settings_class(str(card.encoder.get("name"))).model_validate(card.encoder)
+        origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
+        origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
+        resolved = Resolved(resolved.settings.model_copy(update={"encoder": encoder}), origins)
+    if not resolved.settings.data.store:
+        raise ConfigError("There is no store to train on. Give one with --data; `medssl cache` makes it.")
+    return resolved
+
+
+@contextmanager
+def fresh_weights(seed: int) -> Iterator[None]:
+    """Draw fresh weights inside; the same whatever is carried over: arms of a comparison differ in that alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(numpy_generator(seed, 0, 0, _INITIAL).integers(1 << 62)))
+        yield
+
+
+def carry_encoder(settings: TransferSettings, encoder: Encoder) -> list[TransferReport]:
+    """Carry the pretrained encoder over, where one is asked for; return what became of it.
+
+    Raises:
+        TransferError: Too little of it fits.
+    """
+    if not settings.run or settings.from_scratch:
+        return []
+    return [
+        carry_over(
+            load_weights(Path(settings.run)),
+            encoder,
+            source=settings.run,
+            minimum_share=settings.minimum_share,
+            adapt_channels=settings.adapt_channels,
+        )
+    ]
+
+
+def few_words(settings: FinetuneSettings) -> str:
+    """Return how many labelled patients were drawn, for a line about the data; "" where all are taken."""
+    data = settings.data
+    return f" (draw {data.draw} of {data.labels} labelled patients)" if data.labels else ""
