@@ -119,13 +119,14 @@ def effective_rank(embeddings_BD: Embeddings) -> float:
         Roy and Vetterli, "The effective rank", EUSIPCO 2007; Garrido et al., "RankMe", ICML 2023, arXiv:2210.02885
         (there without centring).
     """
-    centred = np.asarray(embeddings_BD, dtype=np.float64) - embeddings_BD.mean(axis=0)
-    singular = np.linalg.svd(centred, compute_uv=False)
-    if singular.sum() <= 1e-12 * max(1.0, float(np.abs(embeddings_BD).max())):
+    import torch
+
+    from medssl.objectives import diagnostics
+
+    values = np.asarray(embeddings_BD, dtype=np.float64)
+    if np.ptp(values, axis=0).max() <= 1e-12 * max(1.0, float(np.abs(values).max())):
         return 0.0
-    share = singular / singular.sum()
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))
+    return float(diagnostics.effective_rank(torch.from_numpy(values)))
 
 
 def feature_spread(embeddings_BD: Embeddings) -> float:
@@ -137,9 +138,11 @@ def feature_spread(embeddings_BD: Embeddings) -> float:
     Args:
         embeddings_BD: Embeddings, shape (B, D).
     """
-    values = np.asarray(embeddings_BD, dtype=np.float64)
-    unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return float(unit.std(axis=0).mean() * np.sqrt(values.shape[1]))
+    import torch
+
+    from medssl.objectives import diagnostics
+
+    return float(diagnostics.feature_spread(torch.from_numpy(np.asarray(embeddings_BD, dtype=np.float64))))
 
 
 def _check(embeddings_BD: Embeddings, labels: Sequence[str | int], patients: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ def feature_spread(features_ND: Tensor) -> Tensor:
     Reference:
         Chen, He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv:2011.10566, section 4.1.
     """
-    normalised = F.normalize(features_ND.float(), dim=-1)
+    normalised = F.normalize(_wide(features_ND), dim=-1)
     spread: Tensor = normalised.std(dim=0, unbiased=False).mean() * float(features_ND.shape[1] ** 0.5)
     return spread
 
@@ -34,7 +34,8 @@ def effective_rank(features_ND: Tensor) -> Tensor:
     Reference:
         Roy, Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
     """
-    centred = features_ND.float() - features_ND.float().mean(dim=0, keepdim=True)
+    features = _wide(features_ND)
+    centred = features - features.mean(dim=0, keepdim=True)
     singular = torch.linalg.svdvals(centred)
     share = singular / singular.sum().clamp(min=1e-12)
     return torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())
@@ -65,3 +66,8 @@ def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, n
     similarity = (normalised @ normalised.T).masked_fill(same, float("-inf"))
     near = similarity.topk(min(neighbours, int((~same).sum(dim=1).min())), dim=1).indices
     return target_NT.float()[near].mean(dim=1)
+
+
+def _wide(features: Tensor) -> Tensor:
+    """Return features in float64 where they are, else in float32."""
+    return features if features.dtype == torch.float64 else features.float()
