@@ -15,6 +15,7 @@ from medssl.evaluation.wording import comparison_rows, structure_rows
 from medssl.settings import resolve
 from medssl.writing import written_aside
 from pipelines import console
+from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 
@@ -70,7 +71,7 @@ def evaluate(
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        An `Evaluation`; for the protocol a `FewLabelOutcome`.
+        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocol a `FewLabelOutcome`.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -87,6 +88,8 @@ def evaluate(
                          shard=shard, dry_run=dry_run)  # fmt: skip
     if shard is not None:
         raise ConfigError("--shard shares out the cells of --protocol few-label. Plain scoring needs none.")
+    if is_classification(Path(run)):
+        return _evaluate_classes(Path(run), Path(out or run), [Path(a) for a in against], settings, dry_run)
     return _evaluate(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
 
 
@@ -140,6 +143,16 @@ def _evaluate(
     return Evaluation(
         scores=scores, summaries=summaries, comparisons=comparisons, failed=failed, table=table, summary=summary
     )
+
+
+def _evaluate_classes(
+    run: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
+) -> ClassEvaluation:
+    for folder in against:
+        if not is_classification(folder):
+            raise ConfigError(f"{folder}: no classifier's run, and {run} is one. Compare runs of one task.")
+    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
+    return evaluate_classes(runs, out, split=settings.split or "test", level=settings.level, dry_run=dry_run)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

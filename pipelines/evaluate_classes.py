@@ -1,0 +1,147 @@
+"""``medssl evaluate`` for classifiers: scores of their tables of predictions, with intervals and paired tests."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medssl.errors import DataError
+from medssl.evaluation.calibration import Decision
+from medssl.evaluation.class_summary import ClassComparison, ClassPredictions, compare_classifiers, summarise_classes
+from medssl.evaluation.classes import CLASS_DEFINITIONS, CLASS_METRICS, confusion
+from medssl.evaluation.intervals import Interval
+from medssl.evaluation.summary import as_json
+from medssl.evaluation.wording import interval_text, p_text
+from pipelines import console
+
+__all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
+
+PREDICTIONS = "predictions.csv"
+DECISION = "decision.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEvaluation:
+    """What was found.
+
+    Attributes:
+        summaries: Metric -> score with its interval, for each run.
+        comparisons: The first run against each of the others.
+        summary: class_scores.json; None for a dry run.
+    """
+
+    summaries: Mapping[str, Mapping[str, Interval]]
+    comparisons: Sequence[ClassComparison]
+    summary: Path | None = None
+
+
+def is_classification(run: Path) -> bool:
+    """Tell whether a folder holds a table of predicted classes."""
+    return (run / PREDICTIONS).is_file() and (run / DECISION).is_file()
+
+
+def read_predictions(run: Path, split: str) -> tuple[ClassPredictions, Decision]:
+    """Read the predictions of one split whose class is known, and how they were decided.
+
+    Raises:
+        DataError: The table or the decision is missing or damaged, or has no known case in the split.
+    """
+    path = run / PREDICTIONS
+    try:
+        decision = Decision(**json.loads((run / DECISION).read_text(encoding="utf-8")))
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            classes = tuple(head.removeprefix("p_") for head in reader.fieldnames or () if head.startswith("p_"))
+            rows = [row for row in reader if row["split"] == split and row["truth"]]
+        numbers = {name: number for number, name in enumerate(classes)}
+        truth = np.array([numbers[row["truth"]] for row in rows], dtype=np.int64)
+        predicted = np.array([numbers[row["predicted"]] for row in rows], dtype=np.int64)
+        probability = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a table of predicted classes ({error}). Make it with: medssl finetune") from error
+    if not rows:
+        raise DataError(f"{path}: no case of known class is in the split '{split}'. Choose another with split=NAME.")
+    keys = tuple(f"{row['id']}:{row['slice']}" for row in rows)
+    return ClassPredictions(keys, tuple(r["patient"] for r in rows), truth, probability, predicted, classes), decision
+
+
+def evaluate_classes(
+    runs: Mapping[str, Path], out: Path, *, split: str, level: float, dry_run: bool = False
+) -> ClassEvaluation:
+    """Score the predictions of classifiers, and test the first against the others.
+
+    Where all cases of each patient have one class, a patient's probabilities are averaged first.
+
+    Args:
+        runs: Folders of classification runs, by name; the first is compared with the others.
+        out: Where class_scores.json goes.
+        split: The split to score.
+        level: Confidence level of the intervals.
+        dry_run: Say what would be done; write nothing.
+
+    Raises:
+        DataError: A table cannot be read, or two runs cannot be compared.
+    """
+    cases: dict[str, ClassPredictions] = {}
+    raw: dict[str, ClassPredictions] = {}
+    for name, folder in runs.items():
+        raw[name], decision = read_predictions(folder, split)
+        cases[name] = raw[name].by_patient(decision)
+    first = next(iter(cases))
+    patients = len(set(cases[first].patients))
+    console.say(f"{len(raw[first])} cases of {patients} patients of the split '{split}'; runs: {', '.join(runs)}")
+    if dry_run:
+        console.done(None, "")
+        return ClassEvaluation(summaries={}, comparisons=())
+    summaries = {name: summarise_classes(found, level=level) for name, found in cases.items()}
+    comparisons = compare_classifiers(cases, [(first, name) for name in cases if name != first], level=level)
+    unit = "one case a patient" if cases[first].one_a_patient else f"{len(cases[first])} cases"
+    console.table(
+        f"{patients} patients, {unit} [{100 * level:g} % bootstrap interval over patients]",
+        ["run", *CLASS_METRICS],
+        [[name, *(interval_text(found[metric]) for metric in CLASS_METRICS)] for name, found in summaries.items()],
+        key="scores",
+    )
+    if comparisons:
+        console.table(
+            "Paired, by patient (Holm over the table)",
+            ["run", "against", "metric", "difference", "p", "p Holm", "test"],
+            [
+                [c.arm, c.baseline, c.metric, interval_text(c.difference, signed=True), p_text(c.p), p_text(c.p_holm),
+                 c.test]
+                for c in comparisons
+            ],
+            key="comparison_table",
+        )  # fmt: skip
+    for name, text in CLASS_DEFINITIONS.items():
+        console.say(f"{name}: {text}")
+    content = {
+        "kind": "classification",
+        "split": split,
+        "definitions": CLASS_DEFINITIONS,
+        "runs": {
+            name: {
+                "classes": cases[name].classes,
+                "scores": found,
+                "confusion": confusion(cases[name].truth, cases[name].predicted, len(cases[name].classes)).tolist(),
+            }
+            for name, found in summaries.items()
+        },
+        "comparisons": comparisons,
+    }
+    path = out / "class_scores.json"
+    _write(path, json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False))
+    console.done(path, "", scores=as_json(summaries), comparisons=as_json(comparisons))
+    return ClassEvaluation(summaries=summaries, comparisons=comparisons, summary=path)
+
+
+def _write(path: Path, text: str) -> None:
+    from medssl.writing import written_aside
+
+    with written_aside(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
