@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader, held_out_batches
@@ -18,6 +19,8 @@ from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
+from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
+from medssl.tasks.transfer import carry_over
 from medssl.windows import WindowBatch
 
 WINDOW = (16, 24, 16)
@@ -264,3 +267,20 @@ def test_unknown_method_gets_a_suggestion():
     encoder = build_encoder({"name": "unet", "channels": [4, 6, 8]})
     with pytest.raises(ConfigError, match="Did you mean 'voco'"):
         build_method({"name": "vocoo"}, encoder)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_kept_decoder_is_that_of_a_segmenter_but_for_its_head(case: str) -> None:
+    """Fine-tuning carries such a decoder over: whatever is kept by that name must fit, tensor by tensor."""
+    method = make(case)
+    kept = method.kept().get("decoder")
+    if kept is None:
+        pytest.skip("keeps no decoder")
+    encoder = method.encoder
+    assert isinstance(encoder, Encoder)
+    settings = SegmentationSettings(window=tuple(8 * m for m in encoder.size_multiple))
+    task = SegmentationTask(settings, encoder, {1: "one", 2: "two"})
+    report = carry_over(kept.state_dict(), task.decoder, source="here", part="decoder", minimum_share=0.0)
+    lost = {row.name for row in report.rows if row.status != "matched"}
+    assert lost <= {name for name in task.decoder.state_dict() if name.startswith("seg_layers.")}, lost
+    assert report.share > 0.9
