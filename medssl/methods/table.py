@@ -102,6 +102,14 @@ METHODS: dict[str, Row] = {
         needs="scans that show the same region",
         take_when="both kinds of task are to come",
     ),
+    "global_contrast": Row(
+        module="medssl.methods.global_contrast",
+        method="GlobalContrast",
+        settings="GlobalContrastSettings",
+        paper="Chaitanya et al. 2020, arXiv:2006.10511",
+        needs="scans that show the same region in the same direction; three scans and more a batch",
+        take_when="few labelled scans of one region are to be segmented, slice by slice or in sub-volumes",
+    ),
     "simclr": Row(
         module="medssl.methods.simclr",
         method="SimCLR",
