@@ -30,7 +30,7 @@ _MEANING = {
 }
 _MEMBERS = 6  # scans of one group that are shown
 _LISTED = 500
-_DOUBT = (0.45, 0.80)  # scores around the thresholds
+_DOUBT = 0.45  # score from which a pair that is no copy is worth a look
 _DOUBTS = 6
 
 
@@ -77,7 +77,7 @@ def reduction_page(
         _record_section(recall, found, settings, clean),
     ]  # fmt: skip
     title = f"Reduction of {name}"
-    return render_page(title, _headline(counts, recall, moved), [one for one in sections if one is not None])
+    return render_page(title, _headline(counts, found, recall, moved), [one for one in sections if one is not None])
 
 
 def score_chart(found: Found) -> Block | None:
@@ -119,10 +119,15 @@ def unread_section(failures: Mapping[str, str], clean: Cleaner) -> Section | Non
     return Section("unread", "Files that cannot be read", [Table(("scan", "why"), listed, note=note)])
 
 
-def _headline(counts: Counts, recall: Mapping[str, tuple[int, int]], moved: Mapping[str, str]) -> Headline:
+def _headline(
+    counts: Counts, found: Found, recall: Mapping[str, tuple[int, int]], moved: Mapping[str, str]
+) -> Headline:
     out = [f"{n:,} {level}" for level, n in counts.levels.items()]
     told = f"{counts.kept:,} of {counted(counts.scans, 'scan')} are kept"
     sentences = [("", f"{told}; left out: {', '.join(out)}." if out else f"{told}; none is a copy of another.")]
+    related = sum(one.verdict.level is Level.RELATED for one in found.matches)
+    if related:
+        sentences.append(("", f"{counted(related, 'pair')} are related: other kernels, phases or moments of one body."))
     hit, made = (sum(pair[i] for pair in recall.values()) for i in (0, 1))
     if made:
         sentences.append(("", f"Of {made} altered copies that were planted, {hit} were found."))
@@ -216,7 +221,8 @@ def _doubt_section(found: Found, figures: ScanFigures, pictures: int) -> Section
     doubtful = [
         one
         for one in found.matches
-        if _DOUBT[0] <= one.verdict.agreement.score < _DOUBT[1] and not one.verdict.level.is_copy
+        if one.verdict.level is Level.RELATED
+        or (one.verdict.agreement.score >= _DOUBT and not one.verdict.level.is_copy)
     ]
     if not doubtful or not pictures:
         return None

@@ -112,6 +112,8 @@ def test_the_files_beside_it(reduced):
     html = kept.with_suffix(".html").read_text()
     assert "patient060" in html
     assert "same image" in html
+    assert "Nearly copies" in html
+    assert "patient001_a and patient001_b: related" in html
     assert "<svg" in html
     assert "data:image/" in html
     assert str(kept.parent) not in html
