@@ -189,9 +189,15 @@ def _planes(
 ) -> grids.Field:
     """Return every axial slice on cells of these (z, y, x) mm in plane, 0 at the lower limit, 1 at the upper.
 
-    This is the one look at all voxels.
+    This is the one look at the whole scan.
     """
     low, high = limits
+    # A cell of many voxels is known from every second one as well; two along each axis are the least.
+    thin = [max(1, int(cell / size / 2 + 1e-6)) for cell, size in zip(cells_mm[1:], spacing[1:], strict=True)]
+    rows, columns = (slice((n - 1) % k // 2, None, k) for n, k in zip(values.shape[1:], thin, strict=True))
+    full = values.shape
+    values = values[:, rows, columns]
+    sizes = [mm * n / kept for mm, n, kept in zip(spacing, full, values.shape, strict=True)]
     step = max(1, _CHUNK // max(1, values.shape[1] * values.shape[2]))
     made = []
     for begin in range(0, len(values), step):
@@ -201,7 +207,7 @@ def _planes(
         else:
             chunk = np.clip(chunk, low, high)
             chunk = np.where(np.isnan(chunk), low, chunk) if np.isnan(chunk.sum()) else chunk
-        made.append(grids.cells(grids.cells(chunk, 1, spacing[1], cells_mm[1]), 2, spacing[2], cells_mm[2]))
+        made.append(grids.cells(grids.cells(chunk, 1, sizes[1], cells_mm[1]), 2, sizes[2], cells_mm[2]))
     planes: grids.Field = np.concatenate(made)
     planes -= np.float32(low)
     planes *= np.float32(1.0 / (high - low) if high > low else 0.0)
