@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -217,21 +215,22 @@ def test_version_and_bare_call(run):
     assert "demo" in run().output
 
 
-def test_help_is_quick():
-    """Half a second on a quiet machine; the bound here only catches a heavy library that has crept in."""
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    best = float("inf")
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", "--help"],
-            check=True,
-            capture_output=True,
-            env=environment,
-            cwd=ROOT,
-        )
-        best = min(best, time.perf_counter() - started)
-    assert best < 3.0
+def test_help_loads_nothing_heavy():
+    """It is what makes help quick: half a second on a quiet machine."""
+    heavy = "torch monai SimpleITK nibabel pydicom open3d scipy sklearn skimage matplotlib polars lightning_fabric timm"
+    code = f"""
+import sys
+sys.argv = ["medssl", "--help"]
+try:
+    from pipelines.cli import main
+    main()
+except SystemExit:
+    pass
+print(sorted(set("{heavy}".split()) & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert "pretrain" in done.stdout
+    assert done.stderr.strip().splitlines()[-1] == "[]"
 
 
 def test_a_closed_pipe_is_no_error():
