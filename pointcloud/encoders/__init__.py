@@ -1,0 +1,1 @@
+"""Encoders of clouds behind one contract, and the table that names them."""

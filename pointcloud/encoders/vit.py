@@ -1,0 +1,188 @@
+"""The 3D vision transformer: a cloud as tokens of patches around spread places.
+
+References:
+    Fu et al., "Distillation with Contrast is All You Need for Self-Supervised Point Cloud Representation Learning",
+    2022, arXiv:2202.04241, and the code of its successor POS-BERT (tokeniser "edge": a network of each point, then of
+    the differences within each patch; no positions);
+    Yu et al., Point-BERT, CVPR 2022, arXiv:2111.14819; Pang et al., Point-MAE, ECCV 2022, arXiv:2203.06604 (tokeniser
+    "pointnet": a mini-PointNet of each patch about its centre; positions before every block).
+
+Differs from those codes: the number of tokens follows the number of points, so clouds of one batch may differ; the
+first place is the cloud's outermost point and not its first, so the order of points does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medssl.settings import Settings
+from pointcloud.batch import inside
+from pointcloud.encoders.contract import CloudEncoder, CloudFeatures, Level
+from pointcloud.encoders.packing import RowMLP, max_rows, mean_rows, pack, unpack
+from pointcloud.encoders.patches import neighbours_of, rows_at, spread_places
+from pointcloud.encoders.transformer import Transformer, position_mlp
+
+__all__ = ["Patches", "PointViT", "PointViTSettings"]
+
+
+class PointViTSettings(Settings):
+    """Settings of the 3D vision transformer; the defaults are the small model of the papers."""
+
+    name: Literal["point_vit"] = "point_vit"
+    width: int = Field(192, ge=4, description="Length of a token.")
+    depth: int = Field(4, ge=1, description="Transformer blocks.")
+    heads: int = Field(4, ge=1, description="Attention heads; divides the width.")
+    mlp_ratio: float = Field(2.0, gt=0, description="Width of the perceptrons, as a multiple of the tokens'.")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="Chance that a branch is left out, in the last block.")
+    points_per_token: int = Field(32, ge=1, description="A cloud of N points has ceil(N / this) tokens.")
+    patch: int = Field(32, ge=2, description="Points of a patch: those nearest to its place.")
+    tokeniser: Literal["edge", "pointnet"] = Field("edge", description="How a patch becomes a token.")
+    positions: Literal["none", "input", "every"] = Field(
+        "none", description="Whether the places are told to the blocks: not, to the first, or to every one."
+    )
+    pool: Literal["cls", "max_mean"] = Field(
+        "cls", description="The embedding: a class token, or the tokens' maximum beside their mean."
+    )
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> PointViTSettings:
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide width. Got {self.heads} heads for a width of {self.width}.")
+        return self
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A cloud in patches.
+
+    Attributes:
+        tokens: (B, T, width), one a patch, before any block.
+        places: float32, (B, T, 3).
+        count: int64, (B,), tokens of each cloud.
+        members: int64, (B, T, patch), rows of the points of each patch.
+    """
+
+    tokens: Tensor
+    places: Tensor
+    count: Tensor
+    members: Tensor
+
+
+class PointViT(CloudEncoder):
+    """Patches, tokens, blocks. Its parts are open to methods that hide tokens: ``patches``, then ``encode``."""
+
+    def __init__(self, settings: PointViTSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        width = settings.width
+        self.tokeniser: nn.Module = _EdgeTokeniser(width) if settings.tokeniser == "edge" else _PointNetTokeniser(width)
+        self.position = None if settings.positions == "none" else position_mlp(width)
+        self.blocks = Transformer(
+            width,
+            settings.depth,
+            settings.heads,
+            ratio=settings.mlp_ratio,
+            drop_path=settings.drop_path,
+            every=settings.positions == "every",
+        )
+        if settings.pool == "cls":
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+            self.cls_position = nn.Parameter(torch.zeros(1, 1, width)) if self.position is not None else None
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+            if self.cls_position is not None:
+                nn.init.trunc_normal_(self.cls_position, std=0.02)
+        self.channels = (width,)
+        self.embedding_dim = width if settings.pool == "cls" else 2 * width
+
+    def forward(self, points: Tensor, count: Tensor) -> CloudFeatures:
+        """Return the tokens after the last block as the one level, and the embedding."""
+        patches = self.patches(points, count)
+        tokens, embedding = self.encode(patches.tokens, patches.places, patches.count)
+        return CloudFeatures((Level(tokens, patches.places, patches.count),), embedding)
+
+    def patches(self, points: Tensor, count: Tensor) -> Patches:
+        """Cut clouds into patches and make a token of each; arguments as in ``forward``."""
+        chosen = self.settings
+        wanted = -(-count // chosen.points_per_token)
+        places = rows_at(points, spread_places(points, count, wanted))
+        members = neighbours_of(places, points, count, chosen.patch)
+        return Patches(self.tokeniser(points, count, places, wanted, members), places, wanted, members)
+
+    def encode(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the blocks over tokens: all of a cloud's, or those that a method shows.
+
+        Args:
+            tokens: (B, T, width).
+            places: float32, (B, T, 3).
+            count: int64, (B,), at least 1; those after them are padding.
+
+        Returns:
+            The tokens after the last norm, (B, T, width), and the embedding, float32, (B, embedding_dim).
+        """
+        done = self.blocks(*self._input(tokens, places, count))
+        if self.settings.pool == "cls":
+            return done[:, 1:], done[:, 0].float()
+        return done, torch.cat([max_rows(done, count), mean_rows(done, count)], dim=1).float()
+
+    def attention(self, points: Tensor, count: Tensor) -> tuple[Tensor, Patches]:
+        """Return how much the class token looks at each patch in the last block, (B, heads, T), and the patches.
+
+        Raises:
+            ValueError: The encoder has no class token.
+        """
+        if self.settings.pool != "cls":
+            raise ValueError("Attention maps are those of a class token, and this encoder pools by max and mean.")
+        patches = self.patches(points, count)
+        weights = self.blocks.last_attention(*self._input(patches.tokens, patches.places, patches.count))
+        return weights[:, :, 0, 1:], patches
+
+    def _input(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return tokens, which of them are there, and their positions; with the class token first where there is one.
+
+        It has its own position, since it lies nowhere.
+        """
+        there = inside(count, tokens.shape[1])
+        positions = None if self.position is None else self.position(places)
+        if self.settings.pool == "cls":
+            clouds = len(tokens)
+            tokens = torch.cat([self.cls_token.expand(clouds, -1, -1).to(tokens.dtype), tokens], dim=1)
+            there = torch.cat([there.new_ones(clouds, 1), there], dim=1)
+            if positions is not None:
+                assert self.cls_position is not None
+                positions = torch.cat([self.cls_position.expand(clouds, -1, -1).to(positions.dtype), positions], dim=1)
+        return tokens, there, positions
+
+
+class _EdgeTokeniser(nn.Module):
+    """A feature of each point, then a network of [f_j - f_i, f_i] over each patch, then its maximum."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.of_points = RowMLP([3, 64, 64])
+        self.of_patches = RowMLP([128, width, width])
+
+    def forward(self, points: Tensor, count: Tensor, places: Tensor, wanted: Tensor, members: Tensor) -> Tensor:
+        features = unpack(self.of_points(pack(points, count)), count, points.shape[1])
+        around = rows_at(features, members)
+        # The nearest point to a place is the place itself.
+        middle = around[:, :, :1].expand_as(around)
+        edges = pack(torch.cat([around - middle, middle], dim=-1), wanted)
+        return unpack(self.of_patches(edges).amax(dim=1), wanted, members.shape[1])
+
+
+class _PointNetTokeniser(nn.Module):
+    """Two shared perceptrons over the points of a patch about its place, the first one's maximum beside each point."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = RowMLP([3, 128, 256], last=False), RowMLP([512, 512, width], last=False)
+
+    def forward(self, points: Tensor, count: Tensor, places: Tensor, wanted: Tensor, members: Tensor) -> Tensor:
+        rows = self.first(pack(rows_at(points, members) - places[:, :, None], wanted))
+        rows = self.second(torch.cat([rows.amax(dim=1, keepdim=True).expand_as(rows), rows], dim=-1))
+        return unpack(rows.amax(dim=1), wanted, members.shape[1])
