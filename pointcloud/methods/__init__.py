@@ -1,0 +1,1 @@
+"""Pretraining methods for clouds, and the table that names them."""

@@ -1,0 +1,58 @@
+"""What pretraining methods of clouds share: their encoder's kind, their plan and the signals of their features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medssl.methods.contract import Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread
+from pointcloud.batch import CloudPlan, inside
+from pointcloud.encoders.contract import CloudEncoder
+from pointcloud.encoders.vit import PointViT
+
+__all__ = ["CloudMethod", "picture_of", "with_tokens"]
+
+
+class CloudMethod(Method):
+    """A method whose batches are `CloudBatch`.
+
+    Args:
+        encoder: What is pretrained.
+        points: Points that it wants of each cloud.
+    """
+
+    encoder: CloudEncoder
+
+    def __init__(self, encoder: CloudEncoder, points: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._points = points
+
+    @property
+    def plan(self) -> CloudPlan:
+        """So many points of each cloud."""
+        return CloudPlan(points=self._points)
+
+    @staticmethod
+    def health(embeddings: Tensor) -> dict[str, Tensor]:
+        """Return how far embeddings (N, D) spread, and over how many dimensions."""
+        found = embeddings.detach()
+        return {"spread": feature_spread(found), "effective_rank": effective_rank(found)}
+
+
+def with_tokens(encoder: CloudEncoder, method: str) -> PointViT:
+    """Return the encoder, once it is known to have tokens that can be hidden.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not isinstance(encoder, PointViT):
+        raise ValueError(f"{method} hides tokens of patches, so it needs the encoder point_vit.")
+    return encoder
+
+
+def picture_of(points: Tensor, count: Tensor, values: Tensor | None = None) -> Tensor:
+    """Return clouds as `Method.pictures` wants them: NaN where padded, with ``values`` (B, N) as a fourth column."""
+    stack = points if values is None else torch.cat([points, values[..., None].to(points.dtype)], dim=-1)
+    return torch.where(inside(count, points.shape[1])[..., None], stack, torch.nan)

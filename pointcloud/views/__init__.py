@@ -1,0 +1,1 @@
+"""Views of clouds: parameters drawn from a stream, then applied to a batch at once."""
