@@ -29,6 +29,7 @@ LAYERS: dict[int, set[str]] = {
         "step_loader",
         "pool",
         "writing",
+        "choices",
     },
 }
 # Within a layer a room may import only these.
@@ -46,6 +47,9 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("settings", "setting_errors"),
     ("setting_errors", "errors"),
     ("geometry", "errors"),
+    ("choices", "errors"),
+    ("choices", "settings"),
+    ("choices", "setting_errors"),
     ("windows", "errors"),
     ("windows", "batch"),
     ("step_loader", "batch"),
