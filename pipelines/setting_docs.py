@@ -44,21 +44,30 @@ class SettingDoc:
     meaning: str
 
 
-def setting_docs(model: type[BaseModel], prefix: str = "") -> Iterator[SettingDoc]:
-    """Yield every key of ``model`` and of the settings nested in it, in the order of the classes."""
+def setting_docs(model: type[BaseModel], prefix: str = "", given: BaseModel | None = None) -> Iterator[SettingDoc]:
+    """Yield every key of ``model`` and of the settings nested in it, in the order of the classes.
+
+    Args:
+        model: The class.
+        prefix: What the keys begin with.
+        given: What a class that holds this one takes for it by default; its values are the defaults then.
+    """
     meanings = _meanings(model)
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         members = models_of(field.annotation)
         if not members:
-            yield SettingDoc(key, _default(field), _allowed(model, name), field.description or meanings.get(name, ""))
+            shown = _default(field) if given is None else _shown(getattr(given, name))
+            yield SettingDoc(key, shown, _allowed(model, name), field.description or meanings.get(name, ""))
             continue
         default = None if field.default_factory_takes_validated_data else field.get_default(call_default_factory=True)
+        if given is not None:
+            default = getattr(given, name)
         meaning = field.description or meanings.get(name, "") or _purpose(members)
         yield SettingDoc(key, _kind(default), _choices(members), meaning)
         for member in members:
             inner = f"{key}." if len(members) == 1 else f"{key}[{_kind_of(member)}]."
-            yield from setting_docs(member, inner)
+            yield from setting_docs(member, inner, default if type(default) is member else None)
 
 
 def _default(field: FieldInfo) -> str:
@@ -66,7 +75,10 @@ def _default(field: FieldInfo) -> str:
         return "(needed)"
     if field.default_factory_takes_validated_data:
         return "(derived)"
-    value = field.get_default(call_default_factory=True)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return str(list(value)).replace("'", "")
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -148,7 +148,7 @@ METHODS: dict[str, Row] = {
         settings="SwAVSettings",
         paper="Caron et al. 2020, arXiv:2006.09882",
         needs="scans that fall into kinds (regions, slices, protocols)",
-        take_when="pretraining is on slices or mixed regions; it was the strongest 2D contrast on CT slices",
+        take_when="pretraining is on slices, or on scans of mixed regions",
     ),
     "barlow": Row(
         module="medssl.methods.redundancy",

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medssl.errors import DataError
+from medssl.methods.table import METHODS, settings_class
 from pipelines import doctor, options
 from pipelines.cli import app, surface
 from pipelines.options import call, split_overrides
@@ -281,3 +282,17 @@ def test_doctor_leaves_nothing_and_finds_this_machine_fit(run, tmp_path):
     assert found["healthy"] is True
     assert {row["what"] for row in found["findings"]} >= {"Python", "Packages", "GPU", "Disk", "Window reads"}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"joined"}))  # which has parts without defaults
+def test_shown_defaults_are_those_that_hold(name):
+    """A method may give a group of settings other defaults than the group's class has."""
+    made = settings_class(name)()
+    for doc in setting_docs(settings_class(name)):
+        value = made
+        for part in doc.key.split("."):
+            value = getattr(value, part, None)
+        if doc.allowed != "a group" and isinstance(value, tuple | float):
+            assert doc.default == (str(list(value)).replace("'", "") if isinstance(value, tuple) else str(value)), (
+                doc.key
+            )
