@@ -22,19 +22,29 @@ class Mesh:
         vertices: Float64 (V, 3).
         faces: Int64 (F, 3), rows of ``vertices``, anticlockwise as seen from outside.
         colours: (V, 3) as in ``make_cloud``, or None.
+        parts: Int64 (F,), the part of the shape that each face belongs to, or None.
     """
 
     vertices: npt.NDArray[np.float64]
     faces: npt.NDArray[np.int64]
     colours: npt.NDArray[np.generic] | None = None
+    parts: npt.NDArray[np.int64] | None = None
 
 
-def joined(meshes: list[Mesh]) -> Mesh:
-    """Return one mesh of several, without their colours."""
+def joined(meshes: list[Mesh], parts: list[int] | None = None) -> Mesh:
+    """Return one mesh of several, without their colours.
+
+    Args:
+        meshes: The meshes.
+        parts: The part of the shape that each of them is; without it the result has no parts.
+    """
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     return Mesh(
         vertices=np.concatenate([mesh.vertices for mesh in meshes]),
         faces=np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]),
+        parts=None
+        if parts is None
+        else np.repeat(np.array(parts, dtype=np.int64), [len(mesh.faces) for mesh in meshes]),
     )
 
 

@@ -11,11 +11,13 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.randomness import numpy_generator
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.mesh import Mesh, sample_surface
-from pointcloud.solids import SOLIDS
+from pointcloud.solids import PARTS, SOLIDS
 
-__all__ = ["CLASSES", "CLEAN", "HARD", "Nuisance", "dataset", "shape"]
+__all__ = ["CLASSES", "CLEAN", "HARD", "PART_NAMES", "Nuisance", "dataset", "parts_of", "shape"]
 
 CLASSES = tuple(SOLIDS)
+# The parts of all classes in one row, as ShapeNetPart numbers them: the number of a part says its class too.
+PART_NAMES = tuple(f"{name} {part}" for name in CLASSES for part in PARTS.get(name, ()))
 
 _MOST_TRIES = 8  # times a half-occluded draw is drawn more densely before it is filled by repeats
 
@@ -61,7 +63,19 @@ CLEAN = Nuisance(pose="none", scale=(1.0, 1.0), stretch=0.0, noise=0.0, outliers
 HARD = Nuisance(pose="any", stretch=0.25, noise=0.03, outliers=0.03, occlusion=0.5, density=0.9)
 
 
-def shape(name: str, index: int, *, seed: int, points: int = 1024, nuisance: Nuisance | None = None) -> Cloud:
+def parts_of(name: str) -> tuple[int, ...]:
+    """Return the numbers in ``PART_NAMES`` of the parts of a class; none where it is one piece.
+
+    Example:
+        >>> [PART_NAMES[part] for part in parts_of("cup")]
+        ['cup wall', 'cup handle']
+    """
+    return tuple(PART_NAMES.index(f"{name} {part}") for part in PARTS.get(name, ()))
+
+
+def shape(
+    name: str, index: int, *, seed: int, points: int = 1024, nuisance: Nuisance | None = None, parts: bool = False
+) -> Cloud:
     """Return one cloud of a class.
 
     Args:
@@ -70,13 +84,15 @@ def shape(name: str, index: int, *, seed: int, points: int = 1024, nuisance: Nui
         seed: The benchmark's seed.
         points: How many points.
         nuisance: What happens to it; by default ``Nuisance()``.
+        parts: Whether each point is labelled with the part that it lies on, a number in ``PART_NAMES``; outliers are
+            labelled -1. The points are the same without it.
 
     Returns:
         A cloud without unit, whose ``label`` is the class's number. Normals are of the surface, which has no inside
         where the shape is open.
 
     Raises:
-        ConfigError: There is no such class.
+        ConfigError: There is no such class, or parts are asked of one that has none.
 
     Example:
         >>> bool((shape("torus", 3, seed=0).points == shape("torus", 3, seed=0).points).all())
@@ -93,11 +109,16 @@ def shape(name: str, index: int, *, seed: int, points: int = 1024, nuisance: Nui
     size = generator.uniform(*chosen.scale)
     vertices *= size * generator.uniform(1 - chosen.stretch, 1 + chosen.stretch, 3)
     vertices = vertices @ _rotation(chosen.pose, generator).T
-    placed, normals = _drawn(Mesh(vertices=vertices, faces=solid.faces), points, generator, chosen)
+    if parts and solid.parts is None:
+        raise ConfigError(f"The shape '{name}' is of one piece. Shapes with parts: {', '.join(PARTS)}.")
+    placed, normals, face = _drawn(Mesh(vertices=vertices, faces=solid.faces), points, generator, chosen)
     placed = placed + generator.normal(size=placed.shape) * chosen.noise * size
     stray = generator.random(points) < chosen.outliers
     placed[stray] = _in_ball(int(stray.sum()), generator) * size
-    return make_cloud(placed, normals=normals, label=label)
+    labels = None
+    if parts and solid.parts is not None:
+        labels = np.where(stray, -1, np.array(parts_of(name))[solid.parts[face]])
+    return make_cloud(placed, normals=normals, label=label, labels=labels)
 
 
 def dataset(
@@ -154,13 +175,18 @@ def _in_ball(count: int, generator: np.random.Generator) -> npt.NDArray[np.float
 
 def _drawn(
     mesh: Mesh, points: int, generator: np.random.Generator, nuisance: Nuisance
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Draw points from what is left of the surface, at the density that is left of it; return them and the normals."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Draw points from what is left of the surface, at the density that is left of it.
+
+    Returns:
+        The points, the normals and the faces that they lie on.
+    """
     direction, thinner = generator.normal(size=(2, 3))
     direction, thinner = direction / np.linalg.norm(direction), thinner / np.linalg.norm(thinner)
     cut = generator.uniform(0, nuisance.occlusion) if nuisance.occlusion else 0.0
     fall = generator.uniform(0, nuisance.density) if nuisance.density else 0.0
     kept, across = list[npt.NDArray[np.float64]](), list[npt.NDArray[np.float64]]()
+    faces = list[npt.NDArray[np.int64]]()
     limit = low = high = 0.0
     for _ in range(_MOST_TRIES):
         drawn, face, _weights = sample_surface(mesh, 2 * points, generator)
@@ -171,9 +197,10 @@ def _drawn(
         stays = (side <= limit) & (generator.random(len(drawn)) >= fall * np.clip(slope, 0, 1))
         corners = mesh.vertices[mesh.faces[face[stays]]]
         kept.append(drawn[stays])
+        faces.append(face[stays])
         across.append(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
         if sum(map(len, kept)) >= points:
             break
     placed, normals = np.concatenate(kept), np.concatenate(across)
     rows = np.arange(points) % len(placed)
-    return placed[rows], normals[rows]
+    return placed[rows], normals[rows], np.concatenate(faces)[rows]

@@ -6,6 +6,7 @@ Where parts overlap, as the legs and the top of a table, what lies inside is sur
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from pointcloud.mesh import Mesh, joined
 
-__all__ = ["SOLIDS", "Solid"]
+__all__ = ["PARTS", "SOLIDS", "Solid"]
 
 Array = npt.NDArray[np.float64]
 Grid = npt.NDArray[Any]
@@ -31,14 +32,30 @@ def _sheet(u: Grid, v: Grid, place: Callable[[Grid, Grid], tuple[Array, Array, A
     return Mesh(vertices=vertices.astype(np.float64), faces=faces.astype(np.int64))
 
 
-def _turned(radius: npt.ArrayLike, height: npt.ArrayLike, *, closed: bool = True, corners: int = _ROUND) -> Mesh:
-    """Return the surface of revolution about z of a profile, given from the bottom up."""
+def _turned(
+    radius: npt.ArrayLike,
+    height: npt.ArrayLike,
+    *,
+    closed: bool = True,
+    corners: int = _ROUND,
+    parts: tuple[int, ...] | None = None,
+) -> Mesh:
+    """Return the surface of revolution about z of a profile, given from the bottom up.
+
+    ``parts`` are those of the profile's pieces, its lids among them.
+    """
     r, z = np.asarray(radius, dtype=np.float64), np.asarray(height, dtype=np.float64)
     if closed:
         r, z = np.concatenate([[0.0], r, [0.0]]), np.concatenate([z[:1], z, z[-1:]])
     step = np.arange(len(r))
     around = np.linspace(0, 2 * np.pi, corners + 1)
-    return _sheet(around, step, lambda a, k: (r[k] * np.cos(a), r[k] * np.sin(a), z[k]))
+    mesh = _sheet(around, step, lambda a, k: (r[k] * np.cos(a), r[k] * np.sin(a), z[k]))
+    return mesh if parts is None else _in_parts(mesh, parts)
+
+
+def _in_parts(mesh: Mesh, pieces: tuple[int, ...]) -> Mesh:
+    """Give the faces of a sheet parts by their place along its second axis; ``pieces`` has one for each step of it."""
+    return replace(mesh, parts=np.resize(np.array(pieces, dtype=np.int64), len(mesh.faces)))
 
 
 def _box(size: npt.ArrayLike, centre: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Mesh:
@@ -93,7 +110,7 @@ def _brick(g: np.random.Generator) -> Mesh:
 
 
 def _cylinder(g: np.random.Generator) -> Mesh:
-    return _turned([1, 1], [0, g.uniform(1.2, 3.0)])
+    return _turned([1, 1], [0, g.uniform(1.2, 3.0)], parts=(0, 1, 0))
 
 
 def _cone(g: np.random.Generator) -> Mesh:
@@ -122,12 +139,13 @@ def _pyramid(g: np.random.Generator) -> Mesh:
 
 def _star(g: np.random.Generator) -> Mesh:
     points = int(g.integers(4, 8))
-    return _prism(_circle(2 * points, np.tile([1.0, g.uniform(0.35, 0.55)], points)), g.uniform(0.3, 0.8))
+    star = _prism(_circle(2 * points, np.tile([1.0, g.uniform(0.35, 0.55)], points)), g.uniform(0.3, 0.8))
+    return _in_parts(star, (0, 1, 0))
 
 
 def _bottle(g: np.random.Generator) -> Mesh:
     neck, body, tip = g.uniform(0.2, 0.35), g.uniform(1.2, 2.0), g.uniform(0.6, 1.0)
-    return _turned([1, 1, neck, neck], [0, body, body + 0.5, body + 0.5 + tip])
+    return _turned([1, 1, neck, neck], [0, body, body + 0.5, body + 0.5 + tip], parts=(0, 0, 0, 1, 1))
 
 
 def _bowl(g: np.random.Generator) -> Mesh:
@@ -143,7 +161,7 @@ def _cup(g: np.random.Generator) -> Mesh:
     def ear(t: Array) -> Array:
         return np.stack([1 + reach * np.sin(t), np.zeros_like(t), height / 2 + 0.3 * height * np.cos(t)], axis=1)
 
-    return joined([wall, _pipe(ear, np.linspace(0, np.pi, 13), 0.12)])
+    return joined([wall, _pipe(ear, np.linspace(0, np.pi, 13), 0.12)], [0, 1])
 
 
 def _spring(g: np.random.Generator) -> Mesh:
@@ -159,7 +177,8 @@ def _table(g: np.random.Generator) -> Mesh:
     wide, deep, high = g.uniform(1.2, 2.2), g.uniform(0.9, 1.4), g.uniform(0.8, 1.4)
     legs = [(x * (wide / 2 - 0.1), y * (deep / 2 - 0.1)) for x in (-1, 1) for y in (-1, 1)]
     return joined(
-        [_box((wide, deep, 0.12), (0, 0, high)), *(_box((0.12, 0.12, high), (x, y, high / 2)) for x, y in legs)]
+        [_box((wide, deep, 0.12), (0, 0, high)), *(_box((0.12, 0.12, high), (x, y, high / 2)) for x, y in legs)],
+        [0, 1, 1, 1, 1],
     )
 
 
@@ -167,7 +186,7 @@ def _chair(g: np.random.Generator) -> Mesh:
     high, back = g.uniform(0.8, 1.1), g.uniform(0.8, 1.3)
     legs = [(x * 0.42, y * 0.42) for x in (-1, 1) for y in (-1, 1)]
     seat, rest = _box((1.0, 1.0, 0.12), (0, 0, high)), _box((1.0, 0.12, back), (0, 0.44, high + back / 2))
-    return joined([seat, rest, *(_box((0.12, 0.12, high), (x, y, high / 2)) for x, y in legs)])
+    return joined([seat, rest, *(_box((0.12, 0.12, high), (x, y, high / 2)) for x, y in legs)], [0, 1, 2, 2, 2, 2])
 
 
 def _dumbbell(g: np.random.Generator) -> Mesh:
@@ -175,7 +194,7 @@ def _dumbbell(g: np.random.Generator) -> Mesh:
     first = _turned(np.sin(polar), -np.cos(polar), closed=False)
     thick = g.uniform(0.2, 0.35)
     grip = _turned([thick, thick], [0.9, length - 0.9], closed=False)
-    return joined([first, _moved(first, (0, 0, length)), grip])
+    return joined([first, _moved(first, (0, 0, length)), grip], [0, 0, 1])
 
 
 def _arch(g: np.random.Generator) -> Mesh:
@@ -186,7 +205,7 @@ def _arch(g: np.random.Generator) -> Mesh:
     bow = _sheet(angle, np.arange(5), lambda a, k: (r[k] * np.cos(a), y[k] + 0 * a, r[k] * np.sin(a)))
     high = g.uniform(0.4, 1.2)
     feet = [_box((thick, deep, high), (x * (1 - thick / 2), deep / 2, -high / 2)) for x in (-1, 1)]
-    return joined([bow, *feet])
+    return joined([bow, *feet], [0, 1, 1])
 
 
 def _cross(g: np.random.Generator) -> Mesh:
@@ -209,6 +228,17 @@ def _moebius(g: np.random.Generator) -> Mesh:
     )
 
 
+# Names of the parts of the classes that have several, in the order of their meshes' numbers.
+PARTS: dict[str, tuple[str, ...]] = {
+    "cylinder": ("lids", "side"),
+    "star": ("lids", "side"),
+    "bottle": ("body", "neck"),
+    "cup": ("wall", "handle"),
+    "table": ("top", "legs"),
+    "chair": ("seat", "rest", "legs"),
+    "dumbbell": ("weights", "grip"),
+    "arch": ("bow", "feet"),
+}
 # The order is the class's number; a new class goes to the end, so that old numbers keep their meaning.
 SOLIDS: dict[str, Solid] = {
     "ellipsoid": _ellipsoid,

@@ -8,7 +8,7 @@ import pytest
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 from pointcloud.mesh import sample_surface
-from pointcloud.shapes import CLASSES, CLEAN, HARD, Nuisance, dataset, shape
+from pointcloud.shapes import CLASSES, CLEAN, HARD, Nuisance, dataset, parts_of, shape
 from pointcloud.solids import SOLIDS
 
 
@@ -169,3 +169,41 @@ def test_wrong_nuisance_is_refused(wrong, told):
 def test_unknown_shapes_are_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match="Did you mean 'torus'"):
         shape("toru", 0, seed=0)
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if parts_of(name)])
+def test_parts_cover_the_shape_and_change_no_point(name):
+    plain = shape(name, 1, seed=3, points=600)
+    labelled = shape(name, 1, seed=3, points=600, parts=True)
+    assert (plain.points == labelled.points).all()
+    assert plain.labels is None
+    assert set(labelled.labels.tolist()) == set(parts_of(name))
+
+
+def test_parts_lie_where_they_should():
+    table = shape("table", 0, seed=0, points=2000, nuisance=CLEAN, parts=True)
+    top, legs = parts_of("table")
+    assert table.points[table.labels == top, 2].min() > np.median(table.points[table.labels == legs, 2])
+    bottle = shape("bottle", 0, seed=0, points=2000, nuisance=CLEAN, parts=True)
+    body, neck = parts_of("bottle")
+    around = np.linalg.norm(bottle.points[:, :2], axis=1)
+    assert np.median(around[bottle.labels == body]) > 2 * around[bottle.labels == neck].max()
+    cylinder = shape("cylinder", 0, seed=0, points=2000, nuisance=CLEAN, parts=True)
+    lids, side = parts_of("cylinder")
+    up = np.abs(cylinder.normals[:, 2])
+    assert (up[cylinder.labels == lids] > 0.99).all()
+    assert (up[cylinder.labels == side] < 0.01).all()
+    star = shape("star", 0, seed=0, points=2000, nuisance=CLEAN, parts=True)
+    lids, side = parts_of("star")
+    assert (np.abs(star.normals[star.labels == lids, 2]) > 0.99).all()
+    assert (np.abs(star.normals[star.labels == side, 2]) < 0.01).all()
+
+
+def test_outliers_belong_to_no_part():
+    cloud = shape("cup", 0, seed=0, points=1000, nuisance=Nuisance(outliers=0.3), parts=True)
+    assert 0.2 < (cloud.labels == -1).mean() < 0.4
+
+
+def test_a_shape_of_one_piece_has_no_parts():
+    with pytest.raises(ConfigError, match="cup"):
+        shape("torus", 0, seed=0, parts=True)

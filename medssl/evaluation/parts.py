@@ -1,0 +1,100 @@
+"""Scores of part segmentation: intersection over union of the parts of shapes, by shape and by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import DataError
+
+__all__ = ["PART_DEFINITIONS", "PartScores", "part_scores", "shape_iou"]
+
+Whole = npt.NDArray[np.integer]
+
+PART_DEFINITIONS: dict[str, str] = {
+    "shape iou": "mean of the IoU of the parts that the shape's class has; a part that neither truth nor prediction "
+    "shows counts 1 (the rule of ShapeNetPart)",
+    "instance mIoU": "mean over shapes",
+    "class mIoU": "mean over classes of the mean over their shapes",
+    "points": "points without a label are left out",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartScores:
+    """How well parts were found.
+
+    Attributes:
+        instance_miou: Mean IoU over shapes.
+        class_miou: Mean over classes of the mean over their shapes.
+        accuracy: Share of the labelled points of all shapes that are right.
+        by_class: Mean IoU of each class's shapes.
+        shapes: IoU of each shape, (N,).
+    """
+
+    instance_miou: float
+    class_miou: float
+    accuracy: float
+    by_class: dict[str, float]
+    shapes: npt.NDArray[np.float64]
+
+
+def shape_iou(truth: Whole, predicted: Whole, parts: Sequence[int]) -> float:
+    """Return the mean IoU of the parts of one shape; points whose truth is below 0 are left out.
+
+    Args:
+        truth: Part of each point, (P,).
+        predicted: Likewise.
+        parts: The parts that shapes of this class may have.
+
+    Raises:
+        DataError: Lengths differ, no point has a label, or the class has no parts.
+    """
+    if truth.shape != predicted.shape or truth.ndim != 1 or not parts:
+        raise DataError(
+            f"Parts of shapes {truth.shape} and {predicted.shape}, of {len(parts)} parts, cannot be scored."
+        )
+    known = truth >= 0
+    if not known.any():
+        raise DataError("None of the shape's points has a label, so its parts cannot be scored.")
+    here, there = truth[known], predicted[known]
+    ious = []
+    for part in parts:
+        either = int(((here == part) | (there == part)).sum())
+        ious.append(int(((here == part) & (there == part)).sum()) / either if either else 1.0)
+    return float(np.mean(ious))
+
+
+def part_scores(
+    truths: Sequence[Whole], predictions: Sequence[Whole], classes: Sequence[str], parts_of: Mapping[str, Sequence[int]]
+) -> PartScores:
+    """Return the scores of many shapes.
+
+    Args:
+        truths: Part of each point, one array a shape.
+        predictions: Likewise.
+        classes: Class of each shape.
+        parts_of: Class -> the parts that its shapes may have.
+
+    Raises:
+        DataError: There is no shape, lengths differ, or a class has no parts.
+    """
+    if not truths or not len(truths) == len(predictions) == len(classes):
+        raise DataError(f"{len(truths)} shapes, {len(predictions)} predictions and {len(classes)} classes were given.")
+    each = np.array(
+        [shape_iou(t, p, parts_of.get(c, ())) for t, p, c in zip(truths, predictions, classes, strict=True)]
+    )
+    names = sorted(set(classes))
+    where = np.asarray(classes)
+    by_class = {name: float(each[where == name].mean()) for name in names}
+    right = sum(int((t[t >= 0] == p[t >= 0]).sum()) for t, p in zip(truths, predictions, strict=True))
+    return PartScores(
+        instance_miou=float(each.mean()),
+        class_miou=float(np.mean(list(by_class.values()))),
+        accuracy=right / sum(int((t >= 0).sum()) for t in truths),
+        by_class=by_class,
+        shapes=each,
+    )
