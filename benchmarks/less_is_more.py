@@ -93,7 +93,7 @@ def pretrained(
     return run
 
 
-def features(run: Path | None, store: Store, data: str, options: argparse.Namespace) -> np.ndarray:
+def features(run: Path | None, store: Store, data: str, options: argparse.Namespace, *, seed: int) -> np.ndarray:
     """Return one vector a slice of the store, in order of scans and slices; of fresh weights where there is no run."""
     import torch
 
@@ -101,7 +101,7 @@ def features(run: Path | None, store: Store, data: str, options: argparse.Namesp
 
     if run is None:
         levels = len(options.channels)
-        torch.manual_seed(options.fresh)
+        torch.manual_seed(seed)
         encoder = build_encoder({
             "name": "unet", "channels": options.channels, "kernels": [[1, 3, 3]] * levels,
             "strides": [[1, 1, 1]] + [[1, 2, 2]] * (levels - 1),
@@ -222,13 +222,12 @@ def compared(data: str, out: Path, options: argparse.Namespace) -> None:
     vectors: dict[str, list[np.ndarray]] = {"fresh weights": []}
     seconds: dict[str, float] = {}
     for seed in range(options.seeds):
-        options.fresh = seed
-        vectors["fresh weights"].append(features(None, store, data, options))
+        vectors["fresh weights"].append(features(None, store, data, options, seed=seed))
         for arm, (table, _, steps) in arms.items():
             began = time.process_time()
             run = pretrained(out / "store", data, arm.partition(",")[0], table, seed, steps, options)
             seconds[arm] = seconds.get(arm, 0.0) + time.process_time() - began
-            vectors.setdefault(arm, []).append(features(run, store, data, options))
+            vectors.setdefault(arm, []).append(features(run, store, data, options, seed=seed))
     for task, (labels, unit) in truths(data, store).items():
         found = {arm: [probed(v, labels, unit, patients, test) for v in rows] for arm, rows in vectors.items()}
         print(f"\n{data}: {task}, AUROC on {len(np.unique(patients[test]))} test patients, {options.seeds} seeds\n")

@@ -6,7 +6,6 @@ the classes of its points; ``STEM.json`` its entry, written last, so that any nu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import CacheError, DataError, did_you_mean
+from medssl.listings import read_listing
 
 __all__ = ["CLOUDS", "FORMAT_VERSION", "INDEX", "CloudEntry", "CloudIndex", "CloudStore", "read_entry"]
 
@@ -231,7 +231,7 @@ def read_entry(path: Path) -> CloudEntry:
     Raises:
         CacheError: It is missing, damaged or of another version.
     """
-    return _entry(_content(path).get("entry"), path)
+    return _entry(read_listing(path, FORMAT_VERSION).get("entry"), path)
 
 
 def _read_index(folder: Path) -> CloudIndex:
@@ -240,7 +240,7 @@ def _read_index(folder: Path) -> CloudIndex:
         raise CacheError(
             f"{folder} is no store of clouds: it has no {INDEX}. Make one with `medssl cache MANIFEST --out FOLDER`."
         )
-    content = _content(path)
+    content = read_listing(path, FORMAT_VERSION)
     try:
         return CloudIndex(
             entries=tuple(_entry(row, path) for row in content["entries"]),
@@ -251,20 +251,6 @@ def _read_index(folder: Path) -> CloudIndex:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
-
-
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{path}: cannot be read ({error}). Run `medssl cache` again.") from error
-    version = content.get("version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise CacheError(
-            f"{path}: has version {version}; this release reads version {FORMAT_VERSION}. "
-            "Make the store again with `medssl cache`."
-        )
-    return dict(content)
 
 
 def _entry(row: Mapping[str, Any] | None, path: Path) -> CloudEntry:

@@ -46,8 +46,7 @@ class BYOL(CropMethod):
     """
 
     def __init__(self, settings: BYOLSettings, encoder: Encoder) -> None:
-        super().__init__(settings, encoder)
-        _two(settings)
+        super().__init__(settings, encoder, pairs_only=True)
         width, hidden, projected = encoder.embedding_dim, settings.hidden, settings.projected
         self.student = Embedder(encoder, Projection(width, hidden, projected, layers=2, norm="batch"))
         self.predictor = Projection(projected, hidden, projected, layers=2, norm="batch")
@@ -92,8 +91,7 @@ class SimSiam(CropMethod):
     """
 
     def __init__(self, settings: SimSiamSettings, encoder: Encoder) -> None:
-        super().__init__(settings, encoder)
-        _two(settings)
+        super().__init__(settings, encoder, pairs_only=True)
         projector = Projection(
             encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch", last_norm=True
         )
@@ -118,8 +116,3 @@ class SimSiam(CropMethod):
             "projected_spread": feature_spread(torch.cat([target_first, target_second]).detach()),
         }
         return Losses(loss, {"negative_cosine": loss.detach()}, signals)
-
-
-def _two(settings: CropSettings) -> None:
-    if settings.views != 2:
-        raise ValueError(f"This method takes two views, not {settings.views}.")

@@ -57,13 +57,16 @@ class CropMethod(Method):
     Args:
         settings: Where views come from.
         encoder: What is pretrained; views must fit its ``size_multiple``.
+        pairs_only: Whether the method compares exactly two views.
 
     Raises:
-        ValueError: If a view does not fit the encoder or the window.
+        ValueError: If a view does not fit the encoder or the window, or there are too many.
     """
 
-    def __init__(self, settings: CropSettings, encoder: Encoder) -> None:
+    def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:
         super().__init__()
+        if pairs_only and settings.views != 2:
+            raise ValueError(f"This method takes two views, not {settings.views}.")
         sizes = {"crop": settings.crop} | ({"local_crop": settings.local_crop} if settings.local_views else {})
         for name, size in sizes.items():
             if any(s % m for s, m in zip(size, encoder.size_multiple, strict=True)):

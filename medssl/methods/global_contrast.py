@@ -10,7 +10,8 @@ in two random crops that are resized to its size, and the head takes the flatten
 (windows with z = 1) or sub-volumes.
 
 Differs from the authors' code: see `medssl.objectives.partitions`; partitions are cut out of the body box, by position,
-rather than out of the file's slices; AdamW in place of Adam.
+rather than out of the file's slices; a version is the image zoomed by 1.92 and shifted by up to 0.3 of half its size,
+which is about their crop of 100x100 pixels of 192x192 with its corner in [10, 70), resized; AdamW in place of Adam.
 """
 
 from __future__ import annotations

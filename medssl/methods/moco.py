@@ -53,9 +53,7 @@ class MoCo(CropMethod):
     """
 
     def __init__(self, settings: MoCoSettings, encoder: Encoder) -> None:
-        super().__init__(settings, encoder)
-        if settings.views != 2:
-            raise ValueError(f"MoCo takes two views, not {settings.views}.")
+        super().__init__(settings, encoder, pairs_only=True)
         self.settings = settings
         v3 = settings.version == "v3"
         head = Projection(

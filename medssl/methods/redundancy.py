@@ -48,9 +48,7 @@ class _Twins(CropMethod):
     """One network for two views."""
 
     def __init__(self, settings: BarlowTwinsSettings | VICRegSettings, encoder: Encoder) -> None:
-        super().__init__(settings, encoder)
-        if settings.views != 2:
-            raise ValueError(f"This method takes two views, not {settings.views}.")
+        super().__init__(settings, encoder, pairs_only=True)
         head = Projection(encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch")
         self.network = Embedder(encoder, head)
 

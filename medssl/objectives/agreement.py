@@ -1,4 +1,4 @@
-"""Agreement of two views without negatives: the cosine of BYOL and SimSiam, and MoCo v3's symmetric contrast.
+"""Agreement of two views without negatives: the cosine of BYOL and SimSiam.
 
 References:
     Grill et al., "Bootstrap your own latent", NeurIPS 2020, arXiv:2006.07733; Chen, He, "Exploring simple Siamese

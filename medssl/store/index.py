@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import CacheError
+from medssl.listings import read_listing
 from medssl.store.blocks import write_aside
 from medssl.store.entry import Entry
 from medssl.writing import stem_of
@@ -81,7 +82,7 @@ def read_record(path: Path) -> Record:
     Raises:
         CacheError: It is missing, damaged or of another version.
     """
-    content = _read_json(path)
+    content = read_listing(path, FORMAT_VERSION)
     try:
         return Record(
             entry=_entry(content["entry"]),
@@ -134,7 +135,7 @@ def read_index(folder: Path) -> Index:
         raise CacheError(
             f"{folder} is no store: it has no {INDEX}. Make one with `medssl cache MANIFEST --out FOLDER`."
         )
-    content = _read_json(path)
+    content = read_listing(path, FORMAT_VERSION)
     try:
         return Index(
             entries=tuple(_entry(row) for row in content["entries"]),
@@ -153,20 +154,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
     write_aside(path, write)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{path}: cannot be read ({error}). Run `medssl cache` again.") from error
-    version = content.get("version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise CacheError(
-            f"{path}: has version {version}; this release reads version {FORMAT_VERSION}. "
-            "Make the store again with `medssl cache`."
-        )
-    return dict(content)
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

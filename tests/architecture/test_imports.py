@@ -30,6 +30,7 @@ LAYERS: dict[int, set[str]] = {
         "pool",
         "writing",
         "choices",
+        "listings",
     },
 }
 # Within a layer a room may import only these.
@@ -48,6 +49,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("setting_errors", "errors"),
     ("geometry", "errors"),
     ("choices", "errors"),
+    ("listings", "errors"),
     ("choices", "settings"),
     ("choices", "setting_errors"),
     ("windows", "errors"),
