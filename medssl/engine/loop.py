@@ -18,10 +18,10 @@ from medssl.encoders.contract import Encoder
 from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.launch import launch, stop_signals
 from medssl.engine.meters import Clock, Meters, Pace, Report
-from medssl.engine.optimiser import build_optimiser, set_learning_rates
+from medssl.engine.optimiser import build_optimiser, set_learning_rates, set_weight_decay
 from medssl.engine.reporter import Loader, Reporter
 from medssl.engine.run import Run
-from medssl.engine.schedules import learning_rates
+from medssl.engine.schedules import learning_rates, weight_decays
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import CheckpointError
 from medssl.methods.contract import Method
@@ -81,7 +81,7 @@ def fit(
     module, stepper = fabric.setup(_Step(method), optimizer)
     module.train()
 
-    rates = learning_rates(settings)
+    rates, decays = learning_rates(settings), weight_decays(settings)
     meters, clock, pace = Meters(device), Clock(), Pace(device)
     reporter = Reporter(
         fabric=fabric, method=method, run=run, settings=settings, held_out=held_out, scans=scans, on_report=on_report
@@ -95,6 +95,7 @@ def fit(
             torch.manual_seed(int(numpy_generator(settings.seed, step, fabric.global_rank, _TORCH).integers(1 << 62)))
             progress = step / settings.steps
             rate = set_learning_rates(optimizer, rates, step)
+            set_weight_decay(optimizer, float(decays[step]))
 
             pace.wait()
             with clock.waiting():

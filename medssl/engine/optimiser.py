@@ -11,7 +11,7 @@ from medssl.engine.schedules import LearningRates
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 
-__all__ = ["build_optimiser", "parameter_groups", "set_learning_rates"]
+__all__ = ["build_optimiser", "parameter_groups", "set_learning_rates", "set_weight_decay"]
 
 
 def parameter_groups(method: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
@@ -59,3 +59,10 @@ def set_learning_rates(optimiser: torch.optim.Optimizer, rates: LearningRates, s
         group["lr"] = float((rates.encoder if group["part"] == "encoder" else rates.rest)[step])
     rest, encoder = float(rates.rest[step]), float(rates.encoder[step])
     return {"lr": rest} if rest == encoder else {"lr": rest, "lr_encoder": encoder}
+
+
+def set_weight_decay(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Give ``value`` to each group that decays; one whose decay is 0 is left alone."""
+    for group in optimiser.param_groups:
+        if group["weight_decay"] > 0.0:
+            group["weight_decay"] = value

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medssl.engine.train_settings import TrainSettings
 
-__all__ = ["LearningRates", "constant", "cosine", "learning_rates", "poly", "sawtooth"]
+__all__ = ["LearningRates", "constant", "cosine", "learning_rates", "poly", "sawtooth", "weight_decays"]
 
 Array = NDArray[np.float64]
 
@@ -115,3 +115,9 @@ def learning_rates(settings: TrainSettings) -> LearningRates:
         }[settings.schedule]()
         rates = LearningRates(encoder=values, rest=values)
     return LearningRates(encoder=rates.encoder * settings.encoder_lr_scale, rest=rates.rest)
+
+
+def weight_decays(settings: TrainSettings) -> Array:
+    """Return the weight decay of every step of a run: half a cosine from its first value to its last, no warm-up."""
+    last = settings.weight_decay if settings.final_weight_decay is None else settings.final_weight_decay
+    return cosine(settings.steps, peak=settings.weight_decay, final=last)

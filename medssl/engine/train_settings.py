@@ -25,6 +25,7 @@ class TrainSettings(Settings):
         lr: Peak learning rate.
         encoder_lr_scale: The encoder's learning rate as a multiple of ``lr``; 0 freezes it.
         weight_decay: On weights of two and more dimensions; biases, norms and other vectors have none.
+        final_weight_decay: Where it ends, along half a cosine over the whole run; None keeps it as it is.
         betas: AdamW's averaging factors.
         momentum: SGD's.
         schedule: "cosine", "poly" (power 0.9), "constant" (each after ``warmup``), or "sawtooth": the rest of the
@@ -60,6 +61,7 @@ class TrainSettings(Settings):
     lr: Annotated[float, Field(gt=0.0)] = 2e-4
     encoder_lr_scale: Annotated[float, Field(ge=0.0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    final_weight_decay: Annotated[float, Field(ge=0.0)] | None = None
     betas: tuple[Share, Share] = (0.9, 0.999)
     momentum: Share = 0.99
     schedule: Literal["cosine", "poly", "constant", "sawtooth"] = "cosine"
@@ -89,5 +91,10 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"warmup is {self.warmup}, and 'sawtooth' has four stages of that share before it decays: "
                 "it must be below 0.25 (0.025 is usual)"
+            )
+        if self.final_weight_decay is not None and self.weight_decay == 0.0:
+            raise ValueError(
+                "final_weight_decay needs a weight_decay above 0 to begin with, which tells what decays at all "
+                "(0.04 is usual)"
             )
         return self

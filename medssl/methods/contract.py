@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from medssl.randomness import Stream
 
-__all__ = ["Losses", "Method"]
+__all__ = ["Losses", "Method", "summed"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,9 @@ class Method(nn.Module, ABC):
     def probe(self, views: Any) -> dict[str, Tensor]:
         """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""
         return {}
+
+
+def summed(parts: dict[str, Tensor], signals: dict[str, Tensor]) -> Losses:
+    """Return losses whose total is the sum of their parts."""
+    total = torch.stack(list(parts.values())).sum()
+    return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)

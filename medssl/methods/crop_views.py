@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.contract import Encoder
-from medssl.methods.contract import Losses, Method
-from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.methods.contract import Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread, view_retrieval
 from medssl.randomness import Stream
 from medssl.settings import Settings
 from medssl.views.intensity import IntensitySettings
@@ -19,7 +17,7 @@ from medssl.views.random_crops import random_crops
 from medssl.views.spatial import SpatialSettings
 from medssl.windows import WindowBatch, WindowPlan
 
-__all__ = ["CropMethod", "CropSettings", "CropViews", "summed"]
+__all__ = ["CropMethod", "CropSettings", "CropViews"]
 
 Triple = tuple[int, int, int]
 
@@ -109,18 +107,8 @@ class CropMethod(Method):
         """
         batch = views.crops.shape[0]
         pooled: Tensor = self.encoder.embed(views.crops[:, :2].transpose(0, 1).flatten(0, 1))  # type: ignore[operator]
-        deviation, mean = torch.std_mean(pooled, dim=0, unbiased=False)
-        unit = F.normalize((pooled - mean) / deviation.clamp(min=1e-6), dim=-1)
-        found = (unit[:batch] @ unit[batch:].T).argmax(dim=1)
-        right = found == torch.arange(batch, device=found.device)
         return {
-            "retrieval": right.float().mean(),
+            "retrieval": view_retrieval(pooled[:batch], pooled[batch:]),
             "spread": feature_spread(pooled),
             "effective_rank": effective_rank(pooled),
         }
-
-
-def summed(parts: dict[str, Tensor], signals: dict[str, Tensor]) -> Losses:
-    """Return losses whose total is the sum of their parts."""
-    total = torch.stack(list(parts.values())).sum()
-    return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)

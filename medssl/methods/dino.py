@@ -22,20 +22,11 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import PrototypeHead
-from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews, summed
-from medssl.objectives.diagnostics import feature_spread
-from medssl.objectives.koleo import koleo
-from medssl.objectives.prototypes import (
-    Centre,
-    distillation,
-    patch_distillation,
-    sharpened,
-    sinkhorn,
-    warmed_up,
-)
+from medssl.methods.contract import Losses, summed
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.prototypes import PrototypeSettings, assigned, distilled, prototype_head, teacher_of
+from medssl.objectives.prototypes import Centre, patch_distillation
 from medssl.randomness import Stream
-from medssl.teacher import EMATeacher
 from medssl.views.masking import sample_patch_mask, to_voxels
 from medssl.windows import WindowBatch
 
@@ -44,24 +35,11 @@ __all__ = ["DINO", "IBOT", "DINOSettings", "IBOTSettings", "MaskedCropViews"]
 Triple = tuple[int, int, int]
 
 
-class DINOSettings(CropSettings):
+class DINOSettings(PrototypeSettings, CropSettings):
     """Settings of DINO."""
 
     name: Literal["dino"] = "dino"
     local_views: int = Field(4, ge=0, description="Small views a window, for the student alone.")
-    prototypes: int = Field(4096, ge=2, description="Prototypes; 65536 in the paper, for a million images.")
-    hidden: int = Field(1024, ge=8, description="Width of the head; 2048 in the paper.")
-    bottleneck: int = Field(256, ge=4, description="Length of the normalised vector before the prototypes.")
-    temperature: float = Field(0.1, gt=0, description="Temperature of the student.")
-    teacher_temperature: float = Field(0.04, gt=0, description="Temperature of the teacher at the start.")
-    final_teacher_temperature: float = Field(0.07, gt=0, description="Temperature of the teacher after its warm-up.")
-    temperature_warmup: float = Field(0.1, ge=0, le=1, description="Share of the run over which it rises.")
-    assign: Literal["centre", "sinkhorn"] = Field("centre", description="What keeps the teacher from one prototype.")
-    centre_momentum: float = Field(0.9, ge=0, le=1, description="Momentum of the centre.")
-    freeze_prototypes: float = Field(0.01, ge=0, le=1, description="Share of the run in which prototypes stand still.")
-    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher at the start; .996 for long runs.")
-    final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
-    koleo_weight: float = Field(0.0, ge=0, description="Weight of KoLeo on the student's features; 0.1 in DINOv2.")
 
 
 class IBOTSettings(DINOSettings):
@@ -111,14 +89,8 @@ class DINO(CropMethod):
     def __init__(self, settings: DINOSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
-        head = PrototypeHead(
-            encoder.embedding_dim,
-            hidden=settings.hidden,
-            bottleneck=settings.bottleneck,
-            prototypes=settings.prototypes,
-        )
-        self.student = _Backbone(encoder, head)
-        self.teacher = EMATeacher(self.student, momentum=settings.momentum, final_momentum=settings.final_momentum)
+        self.student = _Backbone(encoder, prototype_head(settings, encoder.embedding_dim))
+        self.teacher = teacher_of(settings, self.student)
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
 
     @property
@@ -144,34 +116,9 @@ class DINO(CropMethod):
         if views.local is not None:
             scores.append(self.student(views.local.transpose(0, 1).flatten(0, 1), frozen=frozen)["scores"])
         student_SNK = torch.cat(scores).view(-1, batch, chosen.prototypes)
-        teacher_TNK = self._assign(seen["scores"], self.centre, progress).view(chosen.views, batch, -1)
-        parts = {"distillation": distillation(student_SNK, teacher_TNK, temperature=chosen.temperature)}
-        if chosen.koleo_weight:
-            by_view = large["pooled"].view(chosen.views, batch, -1)
-            parts["koleo"] = chosen.koleo_weight * torch.stack([koleo(rows) for rows in by_view]).mean()
-        used = teacher_TNK.mean(dim=(0, 1))
-        signals = {
-            "spread": feature_spread(large["pooled"].detach()),
-            "teacher_entropy": -(teacher_TNK * teacher_TNK.clamp(min=1e-12).log()).sum(dim=-1).mean(),
-            "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
-        }
-        return parts, signals, large
-
-    @torch.no_grad()
-    def _assign(self, scores_NK: Tensor, centre: Centre, progress: float) -> Tensor:
-        """Return the teacher's probabilities, and note its scores for the centre."""
-        chosen = self.settings
-        temperature = warmed_up(
-            progress,
-            start=chosen.teacher_temperature,
-            end=chosen.final_teacher_temperature,
-            share=chosen.temperature_warmup,
-        )
-        if chosen.assign == "sinkhorn":
-            flat = scores_NK.flatten(0, -2)
-            return sinkhorn(flat, epsilon=temperature).view_as(scores_NK)
-        centre.see(scores_NK)
-        return sharpened(scores_NK, centre.value, temperature=temperature)
+        teacher_TNK = assigned(chosen, seen["scores"], self.centre, progress).view(chosen.views, batch, -1)
+        pooled = large["pooled"].view(chosen.views, batch, -1)
+        return *distilled(chosen, student_SNK, teacher_TNK, pooled), large
 
     def after_step(self, progress: float) -> None:
         """Move the teacher and the centre."""
@@ -224,7 +171,7 @@ class IBOT(DINO):
         shown = torch.where(to_voxels(hidden, self.patch), fill, crops)
         seen = self.teacher(crops, places=True)
         parts, signals, large = self._distil(views.crops, shown, seen, progress, places=True)
-        targets = self._assign(seen["places"], self.patch_centre, progress)
+        targets = assigned(self.settings, seen["places"], self.patch_centre, progress)
         at_patches = patch_distillation(
             large["places"], targets, hidden.flatten(1), temperature=self.settings.temperature
         )

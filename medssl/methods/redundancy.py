@@ -15,8 +15,8 @@ from pydantic import Field
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
-from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews, summed
+from medssl.methods.contract import Losses, summed
+from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
 from medssl.methods.embedder import Embedder
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.redundancy import barlow_twins, vicreg

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["effective_rank", "feature_spread", "knn_prediction"]
+__all__ = ["effective_rank", "feature_spread", "knn_prediction", "view_retrieval"]
 
 
 def feature_spread(features_ND: Tensor) -> Tensor:
@@ -66,6 +66,23 @@ def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, n
     similarity = (normalised @ normalised.T).masked_fill(same, float("-inf"))
     near = similarity.topk(min(neighbours, int((~same).sum(dim=1).min())), dim=1).indices
     return target_NT.float()[near].mean(dim=1)
+
+
+def view_retrieval(first_BD: Tensor, second_BD: Tensor) -> Tensor:
+    """Return the share of first views whose nearest second view is of the same item; by chance 1 / B.
+
+    By cosine of the features, standardised over all 2 B rows.
+
+    Args:
+        first_BD: Features of one view an item, any scale.
+        second_BD: Features of the other, in the same order.
+    """
+    batch = len(first_BD)
+    both = torch.cat([first_BD, second_BD]).float()
+    deviation, mean = torch.std_mean(both, dim=0, unbiased=False)
+    unit = F.normalize((both - mean) / deviation.clamp(min=1e-6), dim=-1)
+    found = (unit[:batch] @ unit[batch:].T).argmax(dim=1)
+    return (found == torch.arange(batch, device=found.device)).float().mean()
 
 
 def _wide(features: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ References:
     Cuturi, "Sinkhorn distances", NeurIPS 2013, arXiv:1306.0895; Caron et al., "Unsupervised learning of visual features
     by contrasting cluster assignments" (SwAV), NeurIPS 2020, arXiv:2006.09882; Caron et al., "Emerging properties in
     self-supervised vision transformers" (DINO), ICCV 2021, arXiv:2104.14294; Zhou et al., "iBOT", ICLR 2022,
-    arXiv:2111.07832.
+    arXiv:2111.07832; Rao et al., "Global-local bidirectional reasoning for unsupervised representation learning of 3D
+    point clouds" (PointGLR), CVPR 2020, arXiv:2003.12971 (the N-pair term).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Centre", "distillation", "patch_distillation", "sharpened", "sinkhorn", "warmed_up"]
+__all__ = ["Centre", "distillation", "n_pair", "patch_distillation", "sharpened", "sinkhorn", "warmed_up"]
 
 
 @torch.no_grad()
@@ -73,6 +74,32 @@ def distillation(
         if number < 1:
             raise ValueError(f"{students} student and {teachers} teacher views leave no pair. Give the student more.")
         return (loss_ST * pairs).sum() / number
+
+
+def n_pair(
+    student_SNK: Tensor, teacher_TNK: Tensor, *, scale: float = 64.0, counted_NN: Tensor | None = None
+) -> Tensor:
+    """Return the contrast of teacher and student: of all clouds (or images) of a batch, which is this one?
+
+    With teacher probabilities p and student logits h, the score of item i with item j is ``scale * p_i . h_j`` for each
+    pair of a teacher's and a student's view, and the loss is the cross-entropy of i's scores with i. Pairs of the same
+    view count too, as published: unlike in `distillation` they are told from other items, not merely matched.
+
+    Args:
+        student_SNK: Logits of the student, (S, N, K).
+        teacher_TNK: Probabilities of the teacher, (T, N, K); detached here.
+        scale: One over the temperature; 64 in the authors' code.
+        counted_NN: Which items count as negatives of which, bool, (N, N); None counts all. See `infonce.countable`.
+
+    Returns:
+        Scalar, float32: mean over anchors and pairs of views; 0 where no negative counts.
+    """
+    with torch.autocast(student_SNK.device.type, enabled=False):
+        scores = scale * torch.einsum("tik,sjk->tsij", teacher_TNK.detach().float(), student_SNK.float())
+        if counted_NN is not None:
+            itself = torch.eye(len(counted_NN), dtype=torch.bool, device=scores.device)
+            scores = scores.masked_fill(~(counted_NN | itself), float("-inf"))
+        return (scores.logsumexp(dim=-1) - scores.diagonal(dim1=-2, dim2=-1)).mean()
 
 
 def patch_distillation(

@@ -27,7 +27,7 @@ from pointcloud.encoders.packing import RowMLP, max_rows, mean_rows, pack, unpac
 from pointcloud.encoders.patches import neighbours_of, rows_at, spread_places
 from pointcloud.encoders.transformer import Transformer, position_mlp
 
-__all__ = ["Patches", "PointViT", "PointViTSettings"]
+__all__ = ["Groups", "Patches", "PointViT", "PointViTSettings"]
 
 
 class PointViTSettings(Settings):
@@ -57,20 +57,29 @@ class PointViTSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Patches:
+class Groups:
+    """Which points make up each patch.
+
+    Attributes:
+        places: float32, (B, T, 3).
+        count: int64, (B,), patches of each cloud.
+        members: int64, (B, T, patch), rows of the points of each patch.
+    """
+
+    places: Tensor
+    count: Tensor
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class Patches(Groups):
     """A cloud in patches.
 
     Attributes:
         tokens: (B, T, width), one a patch, before any block.
-        places: float32, (B, T, 3).
-        count: int64, (B,), tokens of each cloud.
-        members: int64, (B, T, patch), rows of the points of each patch.
     """
 
     tokens: Tensor
-    places: Tensor
-    count: Tensor
-    members: Tensor
 
 
 class PointViT(CloudEncoder):
@@ -105,13 +114,18 @@ class PointViT(CloudEncoder):
         tokens, embedding = self.encode(patches.tokens, patches.places, patches.count)
         return CloudFeatures((Level(tokens, patches.places, patches.count),), embedding)
 
-    def patches(self, points: Tensor, count: Tensor) -> Patches:
-        """Cut clouds into patches and make a token of each; arguments as in ``forward``."""
+    def groups(self, points: Tensor, count: Tensor) -> Groups:
+        """Cut clouds into patches; arguments as in ``forward``. Nothing here is learned, so networks can share it."""
         chosen = self.settings
         wanted = -(-count // chosen.points_per_token)
         places = rows_at(points, spread_places(points, count, wanted))
-        members = neighbours_of(places, points, count, chosen.patch)
-        return Patches(self.tokeniser(points, count, places, wanted, members), places, wanted, members)
+        return Groups(places, wanted, neighbours_of(places, points, count, chosen.patch))
+
+    def patches(self, points: Tensor, count: Tensor, groups: Groups | None = None) -> Patches:
+        """Make a token of each patch; arguments as in ``forward``, and the patches where they are known already."""
+        found = self.groups(points, count) if groups is None else groups
+        tokens = self.tokeniser(points, count, found.places, found.count, found.members)
+        return Patches(found.places, found.count, found.members, tokens)
 
     def encode(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """Run the blocks over tokens: all of a cloud's, or those that a method shows.

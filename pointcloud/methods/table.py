@@ -9,6 +9,13 @@ __all__ = ["CLOUD_METHODS"]
 CLOUD_METHODS = Choices(
     "cloud method",
     {
+        "point_distil": Choice(
+            target="pointcloud.methods.point_distil.PointDistil",
+            settings="pointcloud.methods.point_distil.PointDistilSettings",
+            paper="Fu et al. 2022, arXiv:2202.04241; Abou Zeid et al., AsymDSD, NeurIPS 2025",
+            when="whole shapes are told apart, or few labels are at hand; its views may be turned in any direction",
+            needs="any encoder; point_vit where patch_weight is above 0",
+        ),
         "point_mae": Choice(
             target="pointcloud.methods.point_mae.PointMAE",
             settings="pointcloud.methods.point_mae.PointMAESettings",

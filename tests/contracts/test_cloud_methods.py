@@ -23,7 +23,19 @@ from pointcloud.store_writing import CloudItem, store_from_clouds
 VIT = {"name": "point_vit", "width": 24, "depth": 2, "heads": 2, "points_per_token": 8, "patch": 8}
 MAE_VIT = {**VIT, "tokeniser": "pointnet", "positions": "every", "pool": "max_mean"}
 POINTS = 96
+DISTIL: dict[str, object] = {
+    "name": "point_distil", "points": POINTS, "prototypes": 32, "hidden": 32, "bottleneck": 16, "momentum": 0.9,
+    "small": {"number": 2, "share": [0.2, 0.5]}, "thinned": [24], "thinned_number": 1, "freeze_prototypes": 0,
+}  # fmt: skip
 CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "point_distil, distillation alone": ({**DISTIL, "contrast_weight": 0}, VIT),
+    "point_distil, with contrast": ({**DISTIL, "contrast_weight": 0.1}, {"name": "pointnet", "widths": [16, 32]}),
+    "point_distil, filled": ({**DISTIL, "contrast_weight": 0.1, "fill": True, "teacher_statistics": "batch"}, VIT),
+    "point_distil, masked": (
+        {**DISTIL, "assign": "sinkhorn", "koleo_weight": 0.01, "patch_weight": 1.0, "large": {"shape": "box"}},
+        VIT,
+    ),
+    "point_distil, masked, two heads": ({**DISTIL, "patch_weight": 1.0}, MAE_VIT),
     "point_mae": ({"name": "point_mae", "points": POINTS, "decoder_depth": 1}, MAE_VIT),
     "point_mae, class token": (
         {"name": "point_mae", "points": POINTS, "decoder_depth": 1},
@@ -31,6 +43,8 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     ),
 }  # fmt: skip
 NAMES = sorted(CASES)
+# Their target moves with the teacher, so the loss over a run may rise while they learn.
+MOVING = {case for case in CASES if case.startswith("point_distil")}
 
 
 def make(case: str) -> Method:
@@ -143,7 +157,7 @@ def test_state_round_trip_gives_the_same_loss(case, store):
     assert torch.equal(other(views, 0.5).total, wanted)
 
 
-@pytest.mark.parametrize("case", NAMES)
+@pytest.mark.parametrize("case", sorted(set(NAMES) - MOVING))
 def test_training_lowers_the_loss_on_clouds_with_structure(case, store):
     method = make(case)
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=3e-3)
@@ -157,6 +171,21 @@ def test_training_lowers_the_loss_on_clouds_with_structure(case, store):
         method.after_step(step / 40)
         history.append(losses.total.item())
     assert sum(history[-5:]) < 0.9 * sum(history[:5])
+
+
+@pytest.mark.parametrize("case", sorted(MOVING))
+def test_steps_on_one_batch_lower_its_loss_while_the_target_stands_still(case, store):
+    method = make(case)
+    views = views_of(method, store, size=6)
+    optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
+    history = []
+    for _ in range(20):
+        losses = method(views, 0.5)
+        optimiser.zero_grad()
+        losses.total.backward()
+        optimiser.step()
+        history.append(losses.total.item())
+    assert history[-1] < history[0] - 0.02  # the entropy of a target is a floor that no step can lower
 
 
 @pytest.mark.parametrize("case", NAMES)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from medssl.objectives.agreement import cosine_distance
 from medssl.objectives.infonce import PairSet, countable, dclw_weights, info_nce, pairs_of_views, score_statistics
 from medssl.objectives.koleo import koleo
-from medssl.objectives.prototypes import distillation, patch_distillation, sharpened, sinkhorn
+from medssl.objectives.prototypes import distillation, n_pair, patch_distillation, sharpened, sinkhorn
 from medssl.objectives.redundancy import barlow_twins, vicreg
 
 ONE_HOT = torch.stack([torch.eye(2), torch.eye(2)])
@@ -132,3 +132,27 @@ def test_sinkhorn_is_the_usual_iteration():
 def test_masks_of_three_axes_are_refused():
     with pytest.raises(ValueError, match="flattened"):
         patch_distillation(torch.zeros(2, 8, 4), torch.zeros(2, 8, 4), torch.zeros(2, 2, 2, 2, dtype=torch.bool))
+
+
+def test_n_pair_tells_an_item_from_the_others():
+    two = torch.eye(2)[None]
+    assert n_pair(two, two, scale=1.0).item() == pytest.approx(0.313262, abs=1e-6)  # ln(1 + 1 / e)
+    assert n_pair(torch.ones(3, 5, 4), torch.full((2, 5, 4), 0.25)).item() == pytest.approx(math.log(5), abs=1e-5)
+    nobody = torch.zeros(2, 2, dtype=torch.bool)  # both of one patient: nothing to be told apart
+    assert n_pair(two, two, counted_NN=nobody).item() == 0.0
+
+
+def test_n_pair_written_out_with_loops():
+    generator = torch.Generator().manual_seed(2)
+    student = torch.randn(3, 4, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    teacher = torch.softmax(torch.randn(2, 4, 6, generator=generator, dtype=torch.float64), dim=-1)
+    wanted = [
+        torch.nn.functional.cross_entropy(7 * teacher[t] @ student[s].T, torch.arange(4))
+        for t in range(2)
+        for s in range(3)
+    ]
+    found = n_pair(student.float(), teacher.float(), scale=7.0)
+    assert found.item() == pytest.approx(torch.stack(wanted).mean().item(), abs=1e-5)
+    (wanted_gradient,) = torch.autograd.grad(torch.stack(wanted).mean(), student)
+    (found_gradient,) = torch.autograd.grad(n_pair(student, teacher, scale=7.0), student)
+    torch.testing.assert_close(found_gradient, wanted_gradient, atol=1e-5, rtol=1e-4)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from medssl.engine.optimiser import build_optimiser, parameter_groups, set_learning_rates
-from medssl.engine.schedules import learning_rates
+from medssl.engine.optimiser import build_optimiser, parameter_groups, set_learning_rates, set_weight_decay
+from medssl.engine.schedules import learning_rates, weight_decays
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 
@@ -54,3 +54,15 @@ def test_each_part_follows_its_own_rate():
 def test_nothing_to_train_is_an_error():
     with pytest.raises(ConfigError, match="nothing to train"):
         parameter_groups(nn.Linear(2, 2).requires_grad_(False), weight_decay=0.0)
+
+
+def test_weight_decay_follows_half_a_cosine_and_leaves_vectors_alone():
+    settings = TrainSettings(steps=4, weight_decay=0.04, final_weight_decay=0.4)
+    decays = weight_decays(settings)
+    assert decays[[0, 2]] == pytest.approx([0.04, 0.22])
+    assert weight_decays(TrainSettings(steps=4, weight_decay=0.04)) == pytest.approx([0.04] * 4)
+    optimiser = build_optimiser(Two(), settings)
+    set_weight_decay(optimiser, float(decays[2]))
+    assert sorted(group["weight_decay"] for group in optimiser.param_groups) == pytest.approx([0.0, 0.0, 0.22, 0.22])
+    with pytest.raises(ValueError, match="weight_decay above 0 to begin with"):
+        TrainSettings(weight_decay=0.0, final_weight_decay=0.4)

@@ -1,0 +1,225 @@
+"""Distillation with contrast: a student follows a slow teacher over prototypes, from many views of a cloud.
+
+References:
+    Fu et al., "Distillation with Contrast is All You Need for Self-Supervised Point Cloud Representation Learning"
+    (DCGLR), 2022, arXiv:2202.04241, and the code of its successor POS-BERT, since its own was not published;
+    Abou Zeid et al., AsymDSD, NeurIPS 2025 (4096 prototypes, warm-up of the teacher's temperature, masked targets,
+    KoLeo): settings here, off by default.
+
+loss = distillation + contrast_weight * n_pair + koleo_weight * KoLeo + patch_weight * distillation at hidden patches,
+where n_pair asks which cloud of the batch a student's view belongs to (`medssl.objectives.prototypes.n_pair`). With
+``contrast_weight`` 0 it is distillation alone.
+
+Differs from that code: its contrastive branch cannot run (the centre is updated with an argument missing) and its
+weight beside the distillation, 0.01, is taken from there; clouds of one patient are no negatives of each other; the
+teacher's buffers follow the student's; the centre moves after the step; what hides a patch and where the views come
+from is a function of the step and the slot alone; the encoder that is kept is the student's. Its loss is this one
+divided by three. See `pointcloud.views.multi_crop` for the views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medssl.methods.contract import Losses, summed
+from medssl.methods.prototypes import PrototypeSettings, assigned, distilled, prototype_head, teacher_of
+from medssl.objectives.diagnostics import effective_rank, view_retrieval
+from medssl.objectives.infonce import countable
+from medssl.objectives.prototypes import Centre, n_pair, patch_distillation
+from medssl.randomness import Stream
+from pointcloud.batch import CloudBatch
+from pointcloud.encoders.contract import CloudEncoder
+from pointcloud.encoders.transformer import position_mlp
+from pointcloud.encoders.vit import Groups, PointViT
+from pointcloud.methods.contract import CloudMethod, picture_of, with_tokens
+from pointcloud.views.masks import random_mask
+from pointcloud.views.multi_crop import MultiCropSettings, MultiCropViews, multi_crop
+
+__all__ = ["MaskedViews", "PointDistil", "PointDistilSettings"]
+
+
+class PointDistilSettings(PrototypeSettings, MultiCropSettings):
+    """Settings of distillation with contrast; the defaults are those of the published code."""
+
+    name: Literal["point_distil"] = "point_distil"
+    prototypes: int = Field(512, ge=2, description="Prototypes; 4096 in later work.")
+    hidden: int = Field(2048, ge=8, description="Width of the head.")
+    final_teacher_temperature: float = Field(0.04, gt=0, description="Temperature of the teacher after its warm-up.")
+    temperature_warmup: float = Field(0.0, ge=0, le=1, description="Share of the run over which it rises.")
+    freeze_prototypes: float = Field(
+        1 / 300, ge=0, le=1, description="Share of the run in which prototypes stand still."
+    )
+    momentum: float = Field(0.996, ge=0, le=1, description="Momentum of the teacher at the start.")
+    contrast_weight: float = Field(0.01, ge=0, description="Weight of the contrast; 0 is distillation alone.")
+    contrast_scale: float = Field(64.0, gt=0, description="One over the temperature of the contrast.")
+    patch_weight: float = Field(0.0, ge=0, description="Weight of the distillation at hidden patches; 0 hides none.")
+    mask_ratio: tuple[float, float] = Field((0.2, 0.4), description="Least and greatest share of hidden patches.")
+    teacher_statistics: Literal["running", "batch"] = Field(
+        "running", description="What the teacher's batch norms use: the student's running statistics, or its batch's."
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> PointDistilSettings:
+        low, high = self.mask_ratio
+        if not 0 < low <= high < 1:
+            raise ValueError(f"mask_ratio must be two shares between 0 and 1, the lower first. Got {self.mask_ratio}.")
+        if self.large.number < 2 and not (self.large.number and (self.small.number or self.thinned)):
+            raise ValueError("A student needs a view that its teacher does not see: large.number 2, or small views.")
+        return self
+
+
+@dataclass(frozen=True)
+class MaskedViews:
+    """``crops``, and what decides which patches of the large ones are hidden: ``keys`` (B, V, T), ``ratio`` (B, V)."""
+
+    crops: MultiCropViews
+    keys: Tensor
+    ratio: Tensor
+
+
+class _Backbone(nn.Module):
+    """An encoder with a head over prototypes for its embedding and, where patches are hidden, for each patch.
+
+    Patches have the embedding's head where both are as long, as published, and else one of their own.
+    """
+
+    def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = prototype_head(settings, encoder.embedding_dim)
+        self.patch_head = self.position = None
+        if settings.patch_weight:
+            chosen = with_tokens(encoder, "A masked target").settings
+            self.mask_token = nn.Parameter(torch.zeros(1, 1, chosen.width))
+            nn.init.trunc_normal_(self.mask_token, std=0.02)
+            if encoder.embedding_dim != chosen.width:
+                self.patch_head = prototype_head(settings, chosen.width)
+            if chosen.positions == "none":  # a hidden patch must say at least where it lies
+                self.position = position_mlp(chosen.width)
+
+    def forward(
+        self,
+        points: Tensor,
+        count: Tensor,
+        *,
+        groups: Groups | None = None,
+        hidden: Tensor | None = None,
+        frozen: bool = False,
+        places: bool = False,
+    ) -> dict[str, Tensor]:
+        """Return ``pooled`` (N, D), ``scores`` (N, K) and, where asked for, ``places`` (N, T, K)."""
+        if groups is None:
+            pooled = self.encoder.embed(points, count)
+            return {"pooled": pooled, "scores": self.head(pooled, frozen=frozen)}
+        assert isinstance(self.encoder, PointViT)
+        patches = self.encoder.patches(points, count, groups)
+        tokens = patches.tokens
+        if hidden is not None:
+            fill = self.mask_token if self.position is None else self.mask_token + self.position(patches.places)
+            tokens = torch.where(hidden[..., None], fill.to(tokens.dtype), tokens)
+        tokens, pooled = self.encoder.encode(tokens, patches.places, patches.count)
+        found = {"pooled": pooled, "scores": self.head(pooled, frozen=frozen)}
+        if places:
+            head = self.head if self.patch_head is None else self.patch_head
+            found["places"] = head(tokens.float(), frozen=frozen)
+        return found
+
+
+class PointDistil(CloudMethod):
+    """Self-distillation of clouds, with contrast and masked targets where they have a weight.
+
+    Args:
+        settings: See ``PointDistilSettings``; the teacher sees the large views, the student all.
+        encoder: What is pretrained; a ``PointViT`` where patches are hidden.
+
+    Raises:
+        ValueError: Patches are to be hidden and the encoder has none.
+    """
+
+    def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
+        super().__init__(encoder, settings.points)
+        del self.encoder  # it is the student's; named once, so that it is saved once
+        self.settings = settings
+        self.student = _Backbone(settings, encoder)
+        self.teacher = teacher_of(settings, self.student, train_mode=settings.teacher_statistics == "batch")
+        self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
+        self.patch_centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
+
+    @property
+    def encoder(self) -> CloudEncoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.student.encoder
+
+    def views(self, batch: CloudBatch, stream: Stream) -> MaskedViews:
+        """Cut and change the views, and draw the masks of the large ones."""
+        chosen = self.settings
+        large, small = multi_crop(chosen, batch.network_input(), batch.count, stream)
+        number, tokens = chosen.large.number, 1
+        if chosen.patch_weight:
+            vit = with_tokens(self.encoder, "A masked target").settings
+            tokens = -(-chosen.large.length(chosen.points) // vit.points_per_token)
+        keys = stream.uniform(number, tokens).to(batch.points.device)
+        low, high = chosen.mask_ratio
+        ratio = stream.uniform(number, low=low, high=high).to(batch.points.device)
+        return MaskedViews(MultiCropViews(large, small, batch.item, batch.patient), keys, ratio)
+
+    def forward(self, views: MaskedViews, progress: float) -> Losses:
+        """Return the cross-entropy of the student's views with the teacher's, and what has a weight beside it."""
+        chosen, crops = self.settings, views.crops
+        batch, masked = len(crops.item), bool(chosen.patch_weight)
+        points, count = crops.large.flat()
+        groups = self.encoder.groups(points, count) if isinstance(self.encoder, PointViT) else None
+        hidden = self._hidden(views, groups) if masked else None
+        frozen = progress < chosen.freeze_prototypes
+
+        seen = self.teacher(points, count, groups=groups, places=masked)
+        large = self.student(points, count, groups=groups, hidden=hidden, frozen=frozen, places=masked)
+        scores = [large["scores"]]
+        for kind in crops.small:
+            points, count = kind.flat()
+            groups = self.encoder.groups(points, count) if isinstance(self.encoder, PointViT) else None
+            scores.append(self.student(points, count, groups=groups, frozen=frozen)["scores"])
+        student_SNK = torch.cat(scores).view(-1, batch, chosen.prototypes)
+        teacher_TNK = assigned(chosen, seen["scores"], self.centre, progress).view(chosen.large.number, batch, -1)
+
+        parts, signals = distilled(
+            chosen, student_SNK, teacher_TNK, large["pooled"].view(chosen.large.number, batch, -1)
+        )
+        if chosen.contrast_weight:
+            counted = countable(crops.item, crops.item, crops.patient, crops.patient)
+            contrast = n_pair(student_SNK, teacher_TNK, scale=chosen.contrast_scale, counted_NN=counted)
+            parts["contrast"] = chosen.contrast_weight * contrast
+        if hidden is not None:
+            targets = assigned(chosen, seen["places"], self.patch_centre, progress)
+            at_patches = patch_distillation(large["places"], targets, hidden, temperature=chosen.temperature)
+            parts["patches"] = chosen.patch_weight * at_patches
+        return summed(parts, {**signals, "effective_rank": effective_rank(large["pooled"].detach())})
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher and the centres."""
+        self.teacher.update(self.student, progress)
+        self.centre.move()
+        self.patch_centre.move()
+
+    def pictures(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return the views of the first clouds, each kind in a row."""
+        kinds = {"large views": views.crops.large}
+        kinds |= {f"small views, {number}": kind for number, kind in enumerate(views.crops.small, 1)}
+        return {name: picture_of(kind.points.flatten(0, 1), kind.count.flatten()) for name, kind in kinds.items()}
+
+    def probe(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return how often a large view finds its other by the encoder's features, and whether they have collapsed."""
+        first = replace(views.crops.large, points=views.crops.large.points[:, :2], count=views.crops.large.count[:, :2])
+        pooled = self.encoder.embed(*first.flat())
+        by_view = pooled.reshape(-1, len(views.crops.item), pooled.shape[1])
+        return {"retrieval": view_retrieval(by_view[0], by_view[-1]), **self.health(pooled)}
+
+    def _hidden(self, views: MaskedViews, groups: Groups | None) -> Tensor:
+        assert groups is not None
+        keys, ratio = views.keys.transpose(0, 1).flatten(0, 1), views.ratio.transpose(0, 1).flatten()
+        return random_mask(keys, groups.count, ratio)
