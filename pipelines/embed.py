@@ -1,10 +1,10 @@
-"""The verb ``embed``: one vector for every scan of a store."""
+"""The verb ``embed``: one vector for every scan or cloud of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,14 +13,21 @@ from pydantic import Field
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
-from medssl.settings import Settings, resolve
+from medssl.settings import Resolved, Settings, resolve
 from medssl.store.read import Store
 from medssl.writing import written_aside
 from pipelines import console
+from pointcloud.batch import CloudBatch, CloudPlan
+from pointcloud.embedding import embed_clouds, load_cloud_encoder
+from pointcloud.encoders.contract import CloudEncoder
+from pointcloud.loading import each_cloud
+from pointcloud.store import CloudStore
 
 __all__ = ["EmbedSettings", "embed"]
 
 Triple = tuple[int, int, int]
+AnyStore = TypeVar("AnyStore", Store, CloudStore)
+_EMPTY = FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
 
 
 class EmbedSettings(Settings):
@@ -38,6 +45,7 @@ class EmbedSettings(Settings):
     levels: Literal["coarsest", "all"] = Field(
         default="coarsest", description="'coarsest': the embedding; 'all': the means of all levels, joined."
     )
+    points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
     splits: tuple[str, ...] | None = Field(
         default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )
@@ -53,7 +61,7 @@ def embed(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> FeatureTable:
-    """Write one vector for every scan of a store, with its id, patient and split.
+    """Write one vector for every scan or cloud of a store, with its id, patient and split.
 
     Args:
         run: A run with an encoder.
@@ -75,8 +83,15 @@ def embed(
     run, out = Path(run), Path(out)
     if out.suffix not in (".parquet", ".npz"):
         raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
-    settings = resolve(EmbedSettings, preset=preset, overrides=overrides).settings
+    resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
+    settings = resolved.settings
     device = _device(settings.device)
+    of_clouds = load_card(run).kind == "cloud"
+    _refuse_foreign(resolved, of_clouds=of_clouds)
+    if of_clouds:
+        clouds = _scans(CloudStore.open(data), settings)
+        table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
+        return _finished(table, out, dry_run=dry_run)
     encoder = load_encoder(run).eval().to(device)
     encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     store = _scans(Store.open(data), settings)
@@ -84,8 +99,7 @@ def embed(
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
     console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, on {device}")
     if dry_run:
-        console.done(None)
-        return FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
+        return _finished(_EMPTY, out, dry_run=True)
     with console.progress(len(store), "scans embedded") as bar:
         table = embed_store(
             encoder,
@@ -100,9 +114,54 @@ def embed(
         console.warn(f"{scan_id}: {reason}")
     if not len(table):
         raise DataError(f"{data}: none of its {len(store)} scans could be embedded; the reasons are above.")
+    return _finished(table, out, dry_run=False)
+
+
+def _finished(table: FeatureTable, out: Path, *, dry_run: bool) -> FeatureTable:
+    """Write a table and say so; or neither."""
+    if dry_run:
+        console.done(None)
+        return table
     _write(table, out)
     console.done(out, scans=len(table), dimensions=int(table.vectors.shape[1]), failed=table.failed)
     return table
+
+
+def _refuse_foreign(resolved: Resolved[EmbedSettings], *, of_clouds: bool) -> None:
+    """See that nothing was set that means nothing for this kind of data."""
+    foreign = ("coverage", "window", "overlap", "levels") if of_clouds else ("points",)
+    given = [key for key in foreign if resolved.origins[key] != "default"]
+    if given:
+        kinds = ("clouds", "scans") if of_clouds else ("scans", "clouds")
+        raise ConfigError(
+            f"The run's encoder is of {kinds[0]}; for {kinds[1]} alone is: {', '.join(given)}. Leave out."
+        )
+
+
+def _embed_clouds(
+    encoder: CloudEncoder, store: CloudStore, run: Path, settings: EmbedSettings, *, dry_run: bool
+) -> FeatureTable:
+    points = settings.points or load_card(run).points
+    console.say(f"{len(store)} clouds, {points or 'all'} points of each; vectors of the encoder of {run}")
+    if dry_run:
+        return _EMPTY
+    with console.progress(len(store), "clouds embedded") as bar:
+
+        def passing() -> Iterator[CloudBatch]:
+            for batch in each_cloud(store, CloudPlan(points=points), settings.batch_size, 0):
+                yield batch
+                bar.advance(len(batch))
+
+        vectors = embed_clouds(encoder, passing())
+    entries = store.entries
+    return FeatureTable(
+        ids=tuple(e.id for e in entries),
+        patients=tuple(e.patient for e in entries),
+        splits=tuple(e.split for e in entries),
+        modalities=("",) * len(entries),
+        windows=(1,) * len(entries),
+        vectors=vectors,
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -117,8 +176,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _scans(store: Store, settings: EmbedSettings) -> Store:
-    """Return the scans of the wanted splits."""
+def _scans(store: AnyStore, settings: EmbedSettings) -> AnyStore:
+    """Return the scans or clouds of the wanted splits."""
     if settings.splits is None:
         return store
     chosen = [entry.id for entry in store.entries if entry.split in settings.splits]

@@ -29,7 +29,7 @@ from medssl.tasks.segmentation import SegmentationSettings
 from medssl.tasks.transfer import TransferReport, carry_over
 from medssl.windows import WindowBatch
 from pipelines.finetune_scans import LabelledSettings
-from pipelines.pretrain import EncoderSettings
+from pipelines.pretrain_settings import EncoderSettings
 
 __all__ = [
     "TASKS",

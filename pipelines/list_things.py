@@ -35,14 +35,19 @@ def _formats() -> tuple[tuple[str, ...], Rows]:
 
 
 def _methods() -> tuple[tuple[str, ...], Rows]:
-    table = importlib.import_module("medssl.methods.table")
-    rows: Rows = [(name, row.take_when, row.needs, row.paper) for name, row in table.METHODS.items()]
-    return ("Name", "Take it when", "Needs", "Paper"), rows
+    table = importlib.import_module("medssl.methods.table").METHODS
+    clouds = importlib.import_module("pointcloud.methods.table").CLOUD_METHODS
+    rows: Rows = [(name, "volumes", row.take_when, row.needs, row.paper) for name, row in table.items()]
+    rows += [(name, "clouds", row.when, row.needs, row.paper) for name, row in clouds.items()]
+    return ("Name", "For", "Take it when", "Needs", "Paper"), rows
 
 
 def _encoders() -> tuple[tuple[str, ...], Rows]:
-    table = importlib.import_module("medssl.encoders.table")
-    return ("Name", "Take it when", "Paper"), [(name, row.when, row.paper) for name, row in table.ENCODERS.items()]
+    table = importlib.import_module("medssl.encoders.table").ENCODERS
+    clouds = importlib.import_module("pointcloud.encoders.table").CLOUD_ENCODERS
+    rows: Rows = [(name, "volumes", row.when, row.paper) for name, row in table.items()]
+    rows += [(name, "clouds", row.when, row.paper) for name, row in clouds.items()]
+    return ("Name", "For", "Take it when", "Paper"), rows
 
 
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {

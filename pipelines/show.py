@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from medssl.choices import Choices
 from medssl.errors import ConfigError, did_you_mean
 from medssl.settings import find_preset, list_presets, preset_folder
 from pipelines import console
@@ -15,8 +16,13 @@ from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["show"]
 
-_TABLES = {"method": "medssl.methods.table", "encoder": "medssl.encoders.table"}
-_ROWS = {"method": "METHODS", "encoder": "ENCODERS"}
+# Kind -> module and name of its table; a table of clouds knows the settings classes of its rows itself.
+_TABLES = {
+    "method": ("medssl.methods.table", "METHODS"),
+    "encoder": ("medssl.encoders.table", "ENCODERS"),
+    "cloud method": ("pointcloud.methods.table", "CLOUD_METHODS"),
+    "cloud encoder": ("pointcloud.encoders.table", "CLOUD_ENCODERS"),
+}
 
 
 def show(name: str) -> None:
@@ -54,8 +60,15 @@ def show(name: str) -> None:
 
 
 def _table(kind: str) -> Mapping[str, Any]:
-    table: Mapping[str, Any] = getattr(importlib.import_module(_TABLES[kind]), _ROWS[kind])
+    module, name = _TABLES[kind]
+    table: Mapping[str, Any] = getattr(importlib.import_module(module), name)
     return table
+
+
+def _settings_class(kind: str, name: str) -> Any:
+    table = _table(kind)
+    owner = table if isinstance(table, Choices) else importlib.import_module(_TABLES[kind][0])
+    return owner.settings_class(name)
 
 
 def _show_row(kind: str, name: str, row: Any) -> None:
@@ -63,8 +76,8 @@ def _show_row(kind: str, name: str, row: Any) -> None:
     console.say(f"{kind.capitalize()} {name}")
     for what, text in facts.items():
         console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
-    console.tell(**{kind: {"name": name} | facts})
-    _show_settings(f"\nSettings of {kind} {name}", importlib.import_module(_TABLES[kind]).settings_class(name))
+    console.tell(**{kind.replace(" ", "_"): {"name": name} | facts})
+    _show_settings(f"\nSettings of {kind} {name}", _settings_class(kind, name))
 
 
 def _show_card(name: str, card: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from medssl.step_loader import StepLoader, group_numbers
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.store import CloudStore
 
-__all__ = ["CloudLoader", "gather_clouds", "held_out_clouds", "patient_numbers"]
+__all__ = ["CloudLoader", "each_cloud", "gather_clouds", "held_out_clouds", "patient_numbers"]
 
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _POINTS, _HELD_OUT = 1, 3  # 2 is the order's
@@ -65,10 +65,15 @@ class CloudLoader(StepLoader[CloudBatch]):
 
 
 def held_out_clouds(store: CloudStore, plan: CloudPlan, batch_size: int, seed: int) -> list[CloudBatch]:
-    """Return every cloud once, the same points of it at every call, in batches of nearly equal size.
+    """Return the batches of ``each_cloud`` at once, for whoever goes through them again and again."""
+    return list(each_cloud(store, plan, batch_size, seed))
+
+
+def each_cloud(store: CloudStore, plan: CloudPlan, batch_size: int, seed: int) -> Iterator[CloudBatch]:
+    """Yield every cloud once, the same points of it at every call, in batches of nearly equal size.
 
     Args:
-        store: The held-out clouds.
+        store: The clouds.
         plan: Which points to take of each.
         batch_size: Largest number of clouds in a batch.
         seed: Decides which points.
@@ -80,12 +85,10 @@ def held_out_clouds(store: CloudStore, plan: CloudPlan, batch_size: int, seed: i
     if batch_size < 1:
         raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
     patients = patient_numbers(store)
-    batches = []
     for part in np.array_split(np.arange(len(store)), -(-len(store) // batch_size)):
         items = [int(item) for item in part]
         generators = [numpy_generator(seed, item, 0, _HELD_OUT) for item in items]
-        batches.append(gather_clouds(store, plan, items, generators, items, patients))
-    return batches
+        yield gather_clouds(store, plan, items, generators, items, patients)
 
 
 def patient_numbers(store: CloudStore) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -20,14 +20,15 @@ from medssl.errors import CheckpointError
 from medssl.settings import Settings
 from medssl.writing import written_aside
 
-__all__ = ["Card", "load_card", "load_encoder", "load_weights", "save_encoder"]
+__all__ = ["Card", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
 
 
 class Card(Settings):
     """What must be known to use an encoder.
 
     Attributes:
-        encoder: Its settings, with its ``name`` in `medssl.encoders.table`.
+        kind: What it takes: "volume" or "cloud". The fields on voxels are empty on a card of clouds.
+        encoder: Its settings, with its ``name`` in the table of encoders of that kind.
         in_channels: Channels of its input.
         channels: Channels of each level of its pyramid, finest first.
         strides: Cumulative stride of each level, (z, y, x).
@@ -36,24 +37,30 @@ class Card(Settings):
         modality: "CT", "MR", ... ; several are joined with "+".
         scale: Values that become 0 and 1 in its input, in stored units (HU for CT).
         window: Size of the training windows in voxels, (z, y, x).
+        points: Clouds: points of a cloud that a step saw; None where all. They are put about the cloud's mean, in its
+            unit sphere.
+        unit: Clouds: "mm", "m" or "unknown".
         method: Settings of the method.
         steps: Steps it was trained.
-        batch_size: Windows a step.
-        data: Counts of scans and patients, and the fingerprint of the store.
+        batch_size: Windows or clouds a step.
+        data: Counts of scans or clouds and patients, and the fingerprint of the store.
         citation: Papers to cite.
         weights: Names of the files of weights beside the card.
         medssl: Version that wrote it.
     """
 
+    kind: Literal["volume", "cloud"] = "volume"
     encoder: dict[str, Any]
     in_channels: int
     channels: tuple[int, ...]
-    strides: tuple[tuple[int, int, int], ...]
+    strides: tuple[tuple[int, int, int], ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
     orientation: str = "RAS"
     modality: str = ""
     scale: tuple[float, float] = (0.0, 1.0)
     window: tuple[int, int, int] | None = None
+    points: int | None = None
+    unit: str = ""
     method: dict[str, Any] = Field(default_factory=dict)
     steps: int = 0
     batch_size: int = 0
@@ -132,9 +139,21 @@ def load_encoder(folder: str | Path) -> Encoder:
         ConfigError: The card names an encoder that this version does not know.
     """
     folder = Path(folder)
-    encoder = build_encoder(load_card(folder).encoder)
+    card = load_card(folder)
+    if card.kind != "volume":
+        raise CheckpointError(f"{folder}: its encoder is one of {card.kind}s, and scans need one of volumes.")
+    encoder = build_encoder(card.encoder)
+    fill_encoder(encoder, folder)
+    return encoder.eval()
+
+
+def fill_encoder(encoder: nn.Module, folder: Path) -> None:
+    """Load a run's trained weights into its encoder.
+
+    Raises:
+        CheckpointError: They are missing or damaged, or those of another encoder.
+    """
     try:
         encoder.load_state_dict(load_weights(folder), strict=True)
     except RuntimeError as error:
         raise CheckpointError(f"{folder}: the weights are not those of the encoder on the card. {error}") from error
-    return encoder.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +48,7 @@ def fit(
     run: Run,
     fabric: Fabric | None = None,
     held_out: Sequence[Batch] = (),
+    probe: Callable[[Method], Mapping[str, float]] | None = None,
     scans: Sequence[str] = (),
     resume: bool = False,
     on_report: Callable[[Report], None] = lambda _: None,
@@ -64,6 +65,7 @@ def fit(
         run: Its folder; ranks other than the first hold one that does not write.
         fabric: From `launch`; made here when None. A caller whose loader depends on the rank launches first.
         held_out: Batches for ``method.probe``, the same at every probe.
+        probe: Measures more of the method at every probe, in evaluation mode and without gradients.
         scans: The ids of scans or clouds by row of the store, for messages.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
         on_report: Told every ``log_every`` steps, on the first rank.
@@ -84,7 +86,14 @@ def fit(
     rates, decays = learning_rates(settings), weight_decays(settings)
     meters, clock, pace = Meters(device), Clock(), Pace(device)
     reporter = Reporter(
-        fabric=fabric, method=method, run=run, settings=settings, held_out=held_out, scans=scans, on_report=on_report
+        fabric=fabric,
+        method=method,
+        run=run,
+        settings=settings,
+        held_out=held_out,
+        probe=probe,
+        scans=scans,
+        on_report=on_report,
     )
     reporter.attach(optimizer)
     batches = loader.batches(start, settings.steps)

@@ -44,6 +44,7 @@ class Reporter:
         run: Its folder.
         settings: How it is trained.
         held_out: Batches for ``method.probe``.
+        probe: Measures more of the method at a probe.
         scans: Ids of the scans by row of the store.
         on_report: Told every report, on the first rank.
     """
@@ -56,11 +57,12 @@ class Reporter:
         run: Run,
         settings: TrainSettings,
         held_out: Sequence[Batch],
+        probe: Callable[[Method], Mapping[str, float]] | None,
         scans: Sequence[str],
         on_report: Callable[[Report], None],
     ) -> None:
         self.fabric, self.method, self.run, self.settings = fabric, method, run, settings
-        self._held_out, self._scans, self._on_report = held_out, scans, on_report
+        self._held_out, self._probe, self._scans, self._on_report = held_out, probe, scans, on_report
         self._drawn = -math.inf
         self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
 
@@ -122,7 +124,10 @@ class Reporter:
                     scaled = value.detach().float() * len(batch)
                     sums[name] = sums[name] + scaled if name in sums else scaled
                 count += len(batch)
-        return {f"held_out/{name}": float(total) / count for name, total in sums.items()}
+            more = self._probe(self.method) if self._probe is not None else {}
+        return {f"held_out/{name}": float(total) / count for name, total in sums.items()} | {
+            f"held_out/{name}": value for name, value in more.items()
+        }
 
     def save(self, done: int) -> None:
         """Write a checkpoint on the first rank while the others wait; draw progress.png at the end and now and then."""

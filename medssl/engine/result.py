@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.engine.run import read_metrics
 
 if TYPE_CHECKING:
-    from medssl.encoders.contract import Encoder
+    from torch import nn
 
 __all__ = ["RunResult"]
 
@@ -20,20 +21,22 @@ class RunResult:
 
     Attributes:
         folder: The run's folder.
+        read: Reads its encoder; one of volumes where None.
     """
 
     folder: Path
+    read: Callable[[Path], nn.Module] | None = field(default=None, compare=False, repr=False)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one a report."""
         return read_metrics(self.folder)
 
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Any:
         """Return the trained encoder, in evaluation mode, on the CPU."""
         from medssl.engine.card import load_encoder
 
-        return load_encoder(self.folder)
+        return (self.read or load_encoder)(self.folder)
 
     def plot(self) -> Path:
         """Draw progress.png anew, and return where it is."""

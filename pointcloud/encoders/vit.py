@@ -42,6 +42,13 @@ class PointViTSettings(Settings):
     points_per_token: int = Field(32, ge=1, description="A cloud of N points has ceil(N / this) tokens.")
     patch: int = Field(32, ge=2, description="Points of a patch: those nearest to its place.")
     tokeniser: Literal["edge", "pointnet"] = Field("edge", description="How a patch becomes a token.")
+    tokeniser_scale: float = Field(
+        1.0,
+        gt=0,
+        le=4,
+        description="Width of the tokeniser's layers, as a multiple of the papers'; most of a small "
+        "model's time goes there.",
+    )
     positions: Literal["none", "input", "every"] = Field(
         "none", description="Whether the places are told to the blocks: not, to the first, or to every one."
     )
@@ -89,7 +96,8 @@ class PointViT(CloudEncoder):
         super().__init__()
         self.settings = settings
         width = settings.width
-        self.tokeniser: nn.Module = _EdgeTokeniser(width) if settings.tokeniser == "edge" else _PointNetTokeniser(width)
+        kinds = {"edge": _EdgeTokeniser, "pointnet": _PointNetTokeniser}
+        self.tokeniser: nn.Module = kinds[settings.tokeniser](width, settings.tokeniser_scale)
         self.position = None if settings.positions == "none" else position_mlp(width)
         self.blocks = Transformer(
             width,
@@ -175,10 +183,11 @@ class PointViT(CloudEncoder):
 class _EdgeTokeniser(nn.Module):
     """A feature of each point, then a network of [f_j - f_i, f_i] over each patch, then its maximum."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scale: float) -> None:
         super().__init__()
-        self.of_points = RowMLP([3, 64, 64])
-        self.of_patches = RowMLP([128, width, width])
+        inner = max(4, round(64 * scale))
+        self.of_points = RowMLP([3, inner, inner])
+        self.of_patches = RowMLP([2 * inner, width, width])
 
     def forward(self, points: Tensor, count: Tensor, places: Tensor, wanted: Tensor, members: Tensor) -> Tensor:
         features = unpack(self.of_points(pack(points, count)), count, points.shape[1])
@@ -192,9 +201,11 @@ class _EdgeTokeniser(nn.Module):
 class _PointNetTokeniser(nn.Module):
     """Two shared perceptrons over the points of a patch about its place, the first one's maximum beside each point."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scale: float) -> None:
         super().__init__()
-        self.first, self.second = RowMLP([3, 128, 256], last=False), RowMLP([512, 512, width], last=False)
+        inner = max(4, round(128 * scale))
+        self.first = RowMLP([3, inner, 2 * inner], last=False)
+        self.second = RowMLP([4 * inner, 4 * inner, width], last=False)
 
     def forward(self, points: Tensor, count: Tensor, places: Tensor, wanted: Tensor, members: Tensor) -> Tensor:
         rows = self.first(pack(rows_at(points, members) - places[:, :, None], wanted))

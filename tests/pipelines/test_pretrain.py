@@ -84,7 +84,7 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
 
 def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):
     whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=QUICK)
-    import pipelines.pretrain as verb
+    import pipelines.pretrain_scans as verb
 
     class Stopping(verb.WindowLoader):
         def batches(self, start_step, stop_step):
@@ -146,10 +146,11 @@ def test_a_run_may_start_from_anothers_weights(store, tmp_path):
 def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
     first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
     from medssl.settings import resolve
-    from pipelines.pretrain import PretrainSettings, _build
+    from pipelines.pretrain import PretrainSettings, build
+    from pipelines.pretrain_scans import Scans
 
     voco = ["encoder.name=unet", "encoder.channels=[4,8]", "method.name=voco", "method.crop=[8,8,8]"]
-    method = _build(resolve(PretrainSettings, overrides=voco).settings, init_from=first.folder)
+    method = build(Scans(resolve(PretrainSettings, overrides=voco).settings), init_from=first.folder)
     assert identical(method.encoder, first.encoder())
     assert identical(method.teacher.module.encoder, method.encoder)
 
@@ -189,20 +190,21 @@ def test_what_does_not_fit_is_a_config_error(store, tmp_path):
 def test_scans_of_a_patient_are_never_on_both_sides(tmp_path, store):
     from medssl.settings import resolve
     from medssl.store.read import Store
-    from pipelines.pretrain import PretrainSettings, _choose_scans
+    from pipelines.pretrain import PretrainSettings
+    from pipelines.pretrain_kind import choose_items
 
     many = cohort(tmp_path / "many", ["train"] * 60)
     settings = resolve(PretrainSettings, overrides=["data.held_out_share=0.2"]).settings
-    scans = _choose_scans(many, settings)
+    scans = choose_items(many, settings.data, seed=0)
     sides = [{entry.patient for entry in side.entries} for side in (scans.train, scans.held_out)]
     assert [len(side) for side in sides] == [24, 6]
     assert not sides[0] & sides[1]
-    few = _choose_scans(many, resolve(PretrainSettings, overrides=["data.held_out_scans=3"]).settings)
+    few = choose_items(many, resolve(PretrainSettings, overrides=["data.held_out_scans=3"]).settings.data, seed=0)
     assert len(few.held_out) == 3 or len(few.held_out) == 2  # two scans a patient, at most three of them
-    named = _choose_scans(Store.open(store), settings)
+    named = choose_items(Store.open(store), settings.data, seed=0)
     assert [entry.id for entry in named.held_out.entries] == ["scan-4", "scan-5"]
     with pytest.raises(DataError, match=r"data\.splits"):
-        _choose_scans(many, resolve(PretrainSettings, overrides=["data.splits=[nope]"]).settings)
+        choose_items(many, resolve(PretrainSettings, overrides=["data.splits=[nope]"]).settings.data, seed=0)
 
 
 def test_a_bad_batch_names_the_scans(store, tmp_path, monkeypatch):
@@ -253,17 +255,17 @@ def slices_of(store, path, keep, depth=None):
 
 def test_chosen_slices_are_counted_in_the_store(store, tmp_path):
     from medssl.store.read import Store
-    from pipelines.pretrain import _chosen_slices
+    from pipelines.pretrain_scans import chosen_slices
 
     scans = Store.open(store)
     depth = scans.entries[0].shape[0]
-    same = _chosen_slices(str(slices_of(store, tmp_path / "a.parquet", {0, 3})), scans)
+    same = chosen_slices(str(slices_of(store, tmp_path / "a.parquet", {0, 3})), scans)
     assert set(map(tuple, same.values())) == {(0, 3)}
-    twice = _chosen_slices(str(slices_of(store, tmp_path / "b.parquet", {0, 1, 7}, depth=2 * depth)), scans)
+    twice = chosen_slices(str(slices_of(store, tmp_path / "b.parquet", {0, 1, 7}, depth=2 * depth)), scans)
     assert set(map(tuple, twice.values())) == {(0, 3)}
     some = scans.subset([entry.id for entry in scans.entries[:2]])
     slices_of(store, tmp_path / "c.parquet", {0})
-    assert set(_chosen_slices(str(tmp_path / "c.parquet"), some)) == {entry.id for entry in some.entries}
+    assert set(chosen_slices(str(tmp_path / "c.parquet"), some)) == {entry.id for entry in some.entries}
 
 
 def test_a_run_on_chosen_slices_draws_no_others(store, tmp_path, capsys):

@@ -1,0 +1,141 @@
+"""The part of ``medssl pretrain`` that is of point clouds: their store, batches, methods, card, and neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+from torch import nn
+
+from medssl.batch import Batch
+from medssl.engine.card import Card
+from medssl.errors import CacheError
+from medssl.evaluation.protocols import probe
+from medssl.methods.contract import Method
+from medssl.randomness import numpy_generator
+from medssl.store.index import INDEX as VOLUMES
+from pipelines.pretrain_kind import Chosen, Kind, data_facts
+from pointcloud.batch import CloudPlan
+from pointcloud.embedding import embed_clouds
+from pointcloud.encoders.contract import CloudEncoder
+from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.loading import CloudLoader, held_out_clouds
+from pointcloud.methods.table import CLOUD_METHODS
+from pointcloud.store import CloudStore
+
+__all__ = ["Clouds"]
+
+_BANK = 8  # a counter that keeps these draws apart from all others
+
+
+class Clouds(Kind):
+    """Point clouds, so many points of each a step."""
+
+    noun = "clouds"
+
+    def open(self) -> CloudStore:
+        """Open the store of clouds.
+
+        Raises:
+            CacheError: There is none, or it is damaged.
+        """
+        folder = self.settings.data.store
+        try:
+            return CloudStore.open(folder)
+        except CacheError as error:
+            if not CloudStore.is_one(folder) and (Path(folder) / VOLUMES).is_file():
+                raise CacheError(
+                    f"{folder} holds scans, and the method '{self.settings.method.name}' is for clouds. Take one for "
+                    "scans, such as voco; see them with: medssl list methods"
+                ) from error
+            raise
+
+    def encoder(self) -> CloudEncoder:
+        """Return a fresh encoder of clouds."""
+        found: CloudEncoder = CLOUD_ENCODERS.build(self.settings.encoder)
+        return found
+
+    def method(self, encoder: nn.Module) -> Method:
+        """Return the method around an encoder of clouds."""
+        found: Method = CLOUD_METHODS.build(self.settings.method, encoder)
+        return found
+
+    def loader(self, train: CloudStore, plan: CloudPlan, fabric: Fabric) -> CloudLoader:
+        """Return this process's clouds."""
+        settings = self.settings.train
+        return CloudLoader(
+            train,
+            plan,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            threads=settings.threads,
+            pin=fabric.device.type == "cuda",
+        )
+
+    def held_out(self, store: CloudStore, plan: CloudPlan) -> Sequence[Batch]:
+        """Return the clouds that are only probed, the same points of each at every probe."""
+        return held_out_clouds(store, plan, self.settings.train.batch_size, self.settings.train.seed)
+
+    def probe(self, chosen: Chosen, plan: CloudPlan) -> Callable[[Method], Mapping[str, float]] | None:
+        """Return how often a held-out cloud's class is that of its neighbours; None where too few have a class."""
+        seed, size = self.settings.train.seed, self.settings.train.batch_size
+        known = [e for e in chosen.train.entries if e.label is not None]
+        order = numpy_generator(seed, 0, 0, _BANK).permutation(len(known))[: self.settings.data.neighbours_from]
+        bank = [known[i] for i in sorted(order.tolist())]
+        if chosen.held_out is None or len({e.label for e in bank}) < 2:
+            return None
+        asked = [e for e in chosen.held_out.entries if e.label is not None]
+        if not asked:
+            return None
+        parts = [
+            held_out_clouds(store.subset([e.id for e in entries]), CloudPlan(points=plan.points), size, seed)
+            for store, entries in ((chosen.train, bank), (chosen.held_out, asked))
+        ]
+
+        def measure(method: Method) -> Mapping[str, float]:
+            assert isinstance(method.encoder, CloudEncoder)
+            fitted, wanted = (embed_clouds(method.encoder, part) for part in parts)
+            if not (np.isfinite(fitted).all() and np.isfinite(wanted).all()):
+                return {}  # the guards of the loop will say what is wrong
+            found = probe(fitted, [e.label for e in bank], wanted, [e.label for e in asked], protocol="knn")
+            return {"knn_accuracy": found.accuracy}
+
+        return measure
+
+    def data_words(self, train: CloudStore) -> str:
+        """Return how many points the clouds have, in which unit, and how many classes."""
+        counts = [e.points for e in train.entries]
+        units = "+".join(sorted({e.unit for e in train.entries}))
+        points = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+        classes = len({e.label for e in train.entries if e.label is not None})
+        return f"{points} points, unit {units}, {classes or 'no'} classes"
+
+    def window_words(self, plan: CloudPlan) -> str:
+        """Return how many points of a cloud a step sees."""
+        return f"clouds of {plan.points or 'all their'} points"
+
+    def card(self, chosen: Chosen, method: Method) -> Card:
+        """Return the card of an encoder of clouds."""
+        settings, encoder = self.settings, method.encoder
+        assert isinstance(encoder, CloudEncoder)
+        return Card(
+            kind="cloud",
+            encoder=settings.encoder.model_dump(mode="json"),
+            in_channels=3,
+            channels=encoder.channels,
+            points=method.plan.points,
+            unit="+".join(sorted({e.unit for e in chosen.train.entries})),
+            method=settings.method.model_dump(mode="json"),
+            steps=settings.train.steps,
+            batch_size=settings.train.batch_size,
+            data=data_facts(chosen, "clouds"),
+            citation=[CLOUD_METHODS[settings.method.name].paper, CLOUD_ENCODERS[settings.encoder.name].paper],
+        )
+
+    def next_command(self, out: str) -> str:
+        """Return the command that makes vectors of clouds."""
+        return f"medssl embed {out} --data {self.settings.data.store} --out {out}.parquet"

@@ -1,0 +1,130 @@
+"""The part of ``medssl pretrain`` that is of scans: their store, windows, methods and card."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning_fabric import Fabric
+from torch import nn
+
+from medssl.batch import Batch
+from medssl.encoders.contract import Encoder
+from medssl.encoders.table import ENCODERS, build_encoder
+from medssl.engine.card import Card
+from medssl.errors import CacheError, DataError
+from medssl.loading import WindowLoader, held_out_batches
+from medssl.methods.contract import Method
+from medssl.methods.table import METHODS, build_method
+from medssl.store.read import Store
+from pipelines.pretrain_kind import Chosen, Kind, data_facts
+from pointcloud.store import CloudStore
+
+__all__ = ["Scans", "chosen_slices"]
+
+
+class Scans(Kind):
+    """Volumes, read by windows."""
+
+    noun = "scans"
+
+    def open(self) -> Store:
+        """Open the store of scans.
+
+        Raises:
+            CacheError: There is none, or it is damaged.
+        """
+        folder = self.settings.data.store
+        try:
+            return Store.open(folder)
+        except CacheError as error:
+            if CloudStore.is_one(folder):
+                raise CacheError(
+                    f"{folder} holds clouds, and the method '{self.settings.method.name}' is for scans. Take one for "
+                    "clouds, such as point_mae; see them with: medssl list methods"
+                ) from error
+            raise
+
+    def encoder(self) -> Encoder:
+        """Return a fresh encoder of volumes."""
+        return build_encoder(self.settings.encoder)
+
+    def method(self, encoder: nn.Module) -> Method:
+        """Return the method around an encoder of volumes."""
+        assert isinstance(encoder, Encoder)
+        return build_method(self.settings.method, encoder)
+
+    def loader(self, train: Store, plan: Any, fabric: Fabric) -> WindowLoader:
+        """Return this process's windows; of chosen slices alone where the settings name them."""
+        settings = self.settings
+        return WindowLoader(
+            train,
+            plan,
+            batch_size=settings.train.batch_size,
+            seed=settings.train.seed,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            threads=settings.train.threads,
+            pin=fabric.device.type == "cuda",
+            allowed=chosen_slices(settings.data.slices, train) if settings.data.slices else None,
+        )
+
+    def held_out(self, store: Store, plan: Any) -> Sequence[Batch]:
+        """Return windows of the scans that are only probed."""
+        return held_out_batches(store, plan, self.settings.train.batch_size, self.settings.train.seed)
+
+    def data_words(self, train: Store) -> str:
+        """Return the scans' modalities and mean voxel size."""
+        kinds = "+".join(sorted({e.modality for e in train.entries}))
+        spacing = " x ".join(f"{v:.3g}" for v in np.mean([e.spacing_mm for e in train.entries], axis=0))
+        return f"{kinds}, {spacing} mm"
+
+    def window_words(self, plan: Any) -> str:
+        """Return the size of a window."""
+        slices = f" on the slices of {self.settings.data.slices}" if self.settings.data.slices else ""
+        return f"windows of {' x '.join(map(str, plan.size))}{slices}"
+
+    def card(self, chosen: Chosen, method: Method) -> Card:
+        """Return the card of an encoder of volumes."""
+        settings, entries, encoder = self.settings, chosen.train.entries, method.encoder
+        assert isinstance(encoder, Encoder)
+        z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
+        return Card(
+            encoder=settings.encoder.model_dump(mode="json"),
+            in_channels=encoder.in_channels,
+            channels=encoder.channels,
+            strides=encoder.strides,
+            spacing_mm=(z, y, x),
+            modality="+".join(sorted({e.modality for e in entries})),
+            scale=Counter(e.scale for e in entries).most_common(1)[0][0],
+            window=method.plan.size,
+            method=settings.method.model_dump(mode="json"),
+            steps=settings.train.steps,
+            batch_size=settings.train.batch_size,
+            data=data_facts(chosen, "scans"),
+            citation=[METHODS[settings.method.name].paper, ENCODERS[settings.encoder.name].paper],
+        )
+
+
+def chosen_slices(path: str, store: Store) -> dict[str, list[int]]:
+    """Return the chosen slices of each scan along z, counted in the store, whose voxels may have another size.
+
+    Raises:
+        DataError: The table says nothing about some of the scans.
+    """
+    from medssl.reduction.parts import kept_slices
+
+    table = kept_slices(path)
+    lacking = [entry.id for entry in store.entries if entry.id not in table]
+    if lacking:
+        raise DataError(
+            f"{path}: says nothing about {len(lacking)} of the {len(store)} scans to train on, such as {lacking[0]}. "
+            "Choose slices of this store's own manifest with: medssl reduce MANIFEST --unit slice"
+        )
+    chosen = {}
+    for entry in store.entries:
+        kept, depth = table[entry.id]
+        chosen[entry.id] = sorted({int((place + 0.5) * entry.shape[0] / depth) for place in kept.tolist()})
+    return chosen
