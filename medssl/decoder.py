@@ -22,6 +22,7 @@ __all__ = ["ColumnNeck", "Level", "SegmentationNetwork", "StackedConvBlocks", "U
 
 Triple = tuple[int, int, int]
 _EVERYWHERE = (3, 3, 3)
+_IN_PLANE = (1, 3, 3)
 
 
 class StackedConvBlocks(nn.Module):
@@ -108,8 +109,8 @@ class UNetDecoder(nn.Module):
         num_classes: Channels of the logits, background included.
         convs_per_stage: Convolution blocks a stage.
         deep_supervision: Whether coarser stages have heads too, and training gets their logits.
-        kernels: Kernel size of each level's blocks, finest first. None takes the encoder's own where its settings
-            name them (``stage_kernels``), else 3x3x3.
+        kernels: Kernel size of each level's blocks, finest first. None takes the encoder's own where it
+            names them (``kernels``), else 3x3x3.
     """
 
     def __init__(
@@ -124,14 +125,16 @@ class UNetDecoder(nn.Module):
         super().__init__()
         levels = decoder_levels(encoder)
         added = len(levels) - len(encoder.channels)
-        kernels = kernels or getattr(getattr(encoder, "settings", None), "stage_kernels", None)
-        level_kernels = [_EVERYWHERE] * added + list(kernels or [_EVERYWHERE] * len(encoder.channels))
+        kernels = kernels or getattr(encoder, "kernels", None)
+        kernels = list(kernels or [_EVERYWHERE] * len(encoder.channels))
+        planar = all(kernel[0] == 1 for kernel in kernels)
+        level_kernels = [_IN_PLANE if planar else _EVERYWHERE] * added + kernels
         self.deep_supervision = deep_supervision
         self.skips = tuple(level.skip for level in levels[-2::-1])
         self.neck = ColumnNeck(encoder.channels, levels[added:]) if _is_column(encoder) else None
         self.stem: StackedConvBlocks | None = None
         if levels[0].skip == "image":
-            self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2)
+            self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2, kernel=level_kernels[0])
         transposed, stages, heads = [], [], nn.ModuleDict()
         steps = list(zip(levels[::-1], levels[-2::-1], level_kernels[-2::-1], strict=False))
         for index, (below, level, kernel) in enumerate(steps):

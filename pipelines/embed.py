@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from medssl.encoders.contract import lay_channels_last
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
@@ -93,7 +94,7 @@ def embed(
         table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
         return _finished(table, out, dry_run=dry_run)
     encoder = load_encoder(run).eval().to(device)
-    encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"

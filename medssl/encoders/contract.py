@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "lay_channels_last"]
 
 
 class Encoder(nn.Module, ABC):
@@ -42,3 +42,11 @@ class Encoder(nn.Module, ABC):
     def pool(self, pyramid: list[Tensor]) -> Tensor:
         """Return the pooled embedding of a pyramid, (B, embedding_dim), float32."""
         return torch.mean(pyramid[-1].float(), dim=(2, 3, 4))
+
+
+def lay_channels_last(module: nn.Module) -> None:
+    """Lay the kernels of a module's convolutions out channels last, those of volumes and those of slices alike."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for tensor in [*module.parameters(), *module.buffers()]:
+        if tensor.dim() in layouts:
+            tensor.data = tensor.data.contiguous(memory_format=layouts[tensor.dim()])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ class StagedSettings(Settings):
     usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
 
     in_channels: Positive = Field(default=1, description="Channels of the input.")
+    dims: Literal[2, 3] = Field(
+        default=3, description="2 for networks of slices: single numbers in strides and kernels then leave z alone."
+    )
     channels: tuple[Positive, ...] = Field(
         default=(32, 64, 128, 256, 320, 320), min_length=1, description="Channels of each stage, finest first."
     )
@@ -40,6 +44,12 @@ class StagedSettings(Settings):
     checkpointing: bool = Field(
         default=False, description="Recompute each stage in the backward pass: less memory, about a third more time."
     )
+
+    @model_validator(mode="after")
+    def _slices_stay_apart(self) -> Self:
+        if self.dims == 2 and any(triple[0] != 1 for triple in (*self.stage_strides, *self.stage_kernels)):
+            raise ValueError("With dims: 2 every stride and kernel along z must be 1. Leave dims at 3, or mend these.")
+        return self
 
     @model_validator(mode="after")
     def _stages_agree(self) -> Self:
@@ -67,12 +77,15 @@ class StagedSettings(Settings):
     @property
     def stage_strides(self) -> tuple[Triple, ...]:
         """Stride of each stage against the one before, (z, y, x)."""
-        return as_triples((1, *(2,) * (len(self.channels) - 1)) if self.strides is None else self.strides)
+        return self._triples((1, *(2,) * (len(self.channels) - 1)) if self.strides is None else self.strides)
 
     @property
     def stage_kernels(self) -> tuple[Triple, ...]:
         """Kernel size of each stage, (z, y, x)."""
-        return as_triples((self.kernels,) * len(self.channels) if isinstance(self.kernels, int) else self.kernels)
+        return self._triples((self.kernels,) * len(self.channels) if isinstance(self.kernels, int) else self.kernels)
+
+    def _triples(self, values: Sequence[Stride]) -> tuple[Triple, ...]:
+        return as_triples([(1, v, v) if self.dims == 2 and isinstance(v, int) else v for v in values])
 
 
 class StagedEncoder(Encoder):

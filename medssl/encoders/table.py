@@ -62,6 +62,12 @@ ENCODERS: dict[str, EncoderRow] = {
         when="Many unlabelled scans and classification or 'mae' in mind; it gains most from pretraining, and has "
         "little to offer without.",
     ),
+    "timm": EncoderRow(
+        encoder="medssl.encoders.slices.SliceEncoder",
+        settings="medssl.encoders.slices.SliceSettings",
+        paper="Wightman, PyTorch image models, 2019; He et al., CVPR 2016, arXiv:1512.03385",
+        when="Slices: windows with z = 1, or volumes slice by slice; any timm model that gives a pyramid.",
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medssl.batch import Batch
-from medssl.encoders.contract import Encoder
+from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.launch import launch, stop_signals
 from medssl.engine.meters import Clock, Meters, Pace, Report
@@ -167,14 +167,12 @@ class _Step(nn.Module):
 
 
 def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Method:
-    """Move the method to the device, lay its 3D weights out channels last, compile its encoders."""
+    """Move the method to the device, lay its kernels out channels last, compile its encoders."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     method.to(fabric.device)
     if settings.channels_last:
-        for tensor in [*method.parameters(), *method.buffers()]:
-            if tensor.dim() == 5:
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+        lay_channels_last(method)
     if settings.compile:
         for module in method.modules():
             if isinstance(module, Encoder):

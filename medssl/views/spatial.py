@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,9 @@ class SpatialSettings(Settings):
     scale: tuple[float, float] = Field((1.0, 1.0), description="Range of the zoom; 1.1 makes things 10 % larger.")
     translate: float = Field(0.0, ge=0, le=1, description="Largest shift as a share of half the window.")
     probability: float = Field(1.0, ge=0, le=1, description="Share of the items that rotation and scale apply to.")
+    thick: float = Field(
+        3.0, gt=1, description="Slices thicker than this many voxels of their plane are turned in their plane alone."
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def sample_spatial(
         shape: Size of the views, (z, y, x).
         count: Views an item; row i * count + k belongs to view k of item i.
         spacing_mm: Voxel size of each item, (items, 3) as (z, y, x), so that rotations are rigid
-            in mm. None takes cubic voxels.
+            in mm, and stay in the plane of thick slices. None takes cubic voxels.
 
     Returns:
         Parameters with N = len(stream) * count rows.
@@ -77,6 +81,8 @@ def sample_spatial(
     moved = stream.chance(settings.probability, count).reshape(rows)
     limit = torch.tensor(settings.rotate_degrees) * (math.pi / 180)
     angles = stream.uniform(count, 3, low=-1.0, high=1.0).reshape(rows, 3) * limit * moved[:, None]
+    turnable = _turnable(shape, spacing_mm, settings.thick)
+    angles = angles * (turnable if spacing_mm is None else turnable.repeat_interleave(count, dim=0))
     zoom = stream.uniform(count, low=settings.scale[0], high=settings.scale[1]).reshape(rows)
     zoom = torch.where(moved, zoom, torch.ones_like(zoom))
     shift = stream.uniform(count, 3, low=-1.0, high=1.0).reshape(rows, 3) * settings.translate * moved[:, None]
@@ -120,6 +126,23 @@ def apply_spatial(
     return stacked[:, :-1], stacked[:, -1].round().to(labels.dtype)
 
 
+def _turnable(shape: tuple[int, int, int], spacing_mm: Tensor | None, thick: float) -> Tensor:
+    """Return about which axes (z, y, x) items may turn, (1 or items, 3): not across a single slice or thick ones.
+
+    Turning across it would draw from slices that are not there, or mix those that are far apart (nnU-Net's "dummy 2D").
+    """
+    spacing = torch.ones(1, 3) if spacing_mm is None else spacing_mm.cpu().float()
+    others = [[1, 2], [0, 2], [0, 1]]
+    across = torch.stack(
+        [
+            torch.full((len(spacing),), shape[axis] == 1) | (spacing[:, axis] > thick * spacing[:, pair].amax(dim=1))
+            for axis, pair in enumerate(others)
+        ],
+        dim=1,
+    )
+    return torch.stack([~across[:, pair].any(dim=1) for pair in others], dim=1)
+
+
 def _rotation_xyz(angles_zyx: Tensor) -> Tensor:
     """Rotation matrices on (x, y, z) columns from angles about z, y, x, (N, 3) radians -> (N, 3, 3)."""
     about_z, about_y, about_x = angles_zyx.unbind(1)
@@ -135,8 +158,18 @@ def _rotation_xyz(angles_zyx: Tensor) -> Tensor:
     return turn_z @ turn_y @ turn_x
 
 
+def _places(affine: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return where each voxel is drawn from, (N, z, y, x, 3): ``F.affine_grid``, which warns of axes of one voxel."""
+    ends = [
+        torch.linspace(-1, 1, n, device=affine.device) if n > 1 else torch.zeros(1, device=affine.device) for n in shape
+    ]
+    z, y, x = torch.meshgrid(*ends, indexing="ij")
+    grid = torch.stack([x, y, z, torch.ones_like(x)], dim=-1).view(1, -1, 4).expand(len(affine), -1, 4)
+    return grid.bmm(affine.transpose(1, 2)).view(len(affine), *shape, 3)
+
+
 def _resample(images: Tensor, affine: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    places = F.affine_grid(affine, [images.shape[0], 1, *images.shape[2:]], align_corners=True)
+    places = _places(affine, images.shape[2:])
     moved = F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=True)
     if labels is None:
         return moved, None

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from medssl.encoders.contract import Encoder
+from medssl.decoder import SegmentationNetwork, UNetDecoder
+from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import ENCODERS, build_encoder, settings_class, settings_union
 from medssl.errors import ConfigError
 
@@ -23,6 +24,7 @@ SMALL = {
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
     "vit": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "positions": "learned", "grid": [3, 2, 2]},
+    "timm": {"model": "test_resnet"},
 }
 NAMES = sorted(ENCODERS)
 
@@ -120,7 +122,8 @@ def test_state_dict_makes_a_fresh_encoder_the_same(name: str) -> None:
 def test_channels_last_gives_the_same(name: str) -> None:
     encoder = small(name).eval()
     batch = images(encoder)
-    last = copy.deepcopy(encoder).to(memory_format=torch.channels_last_3d)
+    last = copy.deepcopy(encoder)
+    lay_channels_last(last)
     with torch.no_grad():
         plain, moved = encoder(batch), last(batch.to(memory_format=torch.channels_last_3d))
     for a, b in zip(plain, moved, strict=True):
@@ -205,3 +208,33 @@ def test_unknown_names_get_a_suggestion() -> None:
         build_encoder({"name": "unet", "channels": [4, 8], "kernels": 2})
     with pytest.raises(ConfigError, match="heads must divide"):
         build_encoder({"name": "swin", "feature_size": 12, "heads": [5, 6, 12, 24]})
+
+
+@pytest.mark.parametrize("name", ["unet", "residual", "timm"])
+def test_slices_go_through_2d_networks_one_by_one(name: str) -> None:
+    settings = {"model": "test_resnet"} if name == "timm" else {"channels": [4, 6, 8], "dims": 2}
+    encoder = build_encoder({"name": name, **settings}).eval()
+    y, x = (2 * m for m in encoder.size_multiple[1:])
+    images = torch.rand(2, 1, 1, y, x, generator=torch.Generator().manual_seed(0))
+    assert all(stride[0] == 1 for stride in encoder.strides)
+    network = SegmentationNetwork(encoder, UNetDecoder(encoder, 3)).eval()
+    assert network(images).shape == (2, 3, 1, y, x)
+    pyramid = encoder(images)
+    assert [level.shape[2] for level in pyramid] == [1] * len(pyramid)
+    assert {p.shape[2] for p in network.parameters() if p.dim() == 5} == {1}
+    if name == "timm":  # batch norm knows of no slice beside its own; instance norm counts the whole window
+        stacked = torch.cat([images[:1], images[1:]], dim=2)
+        for both, alone in zip(encoder(stacked), pyramid, strict=True):
+            assert torch.allclose(both[0, :, 1], alone[1, :, 0], atol=1e-5)
+
+
+def test_2d_networks_refuse_strides_along_z() -> None:
+    with pytest.raises(ConfigError, match="along z must be 1"):
+        build_encoder({"name": "unet", "channels": [4, 8], "dims": 2, "strides": [1, [2, 2, 2]]})
+
+
+def test_unknown_timm_models_and_levels_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Near it: .*resnet18"):
+        build_encoder({"name": "timm", "model": "resnet18x"})
+    with pytest.raises(ConfigError, match="not the levels"):
+        build_encoder({"name": "timm", "model": "test_resnet", "features": [0, 9]})

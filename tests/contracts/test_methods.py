@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medssl.encoders.contract import Encoder
+from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader, held_out_batches
@@ -261,7 +261,8 @@ def test_kept_parts_share_the_weights_that_were_trained(case):
 def test_channels_last_changes_nothing(store):
     for case in sorted(SMALL):
         method = make(case).eval()
-        other = copy.deepcopy(method).to(memory_format=torch.channels_last_3d)
+        other = copy.deepcopy(method)
+        lay_channels_last(other)
         views = method.views(batch_of(store, method), Stream(0, 0, slots(method)))
         assert torch.allclose(method(views, 0.0).total, other(views, 0.0).total, atol=1e-4), case
 

@@ -134,3 +134,14 @@ def test_a_scan_smaller_than_the_window_is_padded_as_in_training(store) -> None:
     padded = seen[-1][0, 0]
     assert padded[0].max() == 0  # the fill of CT, air
     assert padded.max() > 0.9
+
+
+def test_windows_of_one_slice_segment_every_slice(store) -> None:
+    opened, _ = store
+    entry = opened.entries[0]
+    for window in ((1, 8, 8), (1, 16, 16)):  # smaller and larger than the scan
+        found = probabilities_of(Threshold(), opened, 0, window, InferenceSettings(batch_size=5))
+        low, high = entry.scale
+        image = ((opened.values(0).astype(np.float32) - low) / (high - low)).clip(0, 1)
+        assert found.shape == (3, *entry.shape)
+        np.testing.assert_array_equal(found.argmax(dim=0), (image > 0.5).astype(int) + (image > 0.75))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medssl.randomness import Stream
-from medssl.views.spatial import SpatialParams, SpatialSettings, apply_spatial, sample_spatial
+from medssl.views.spatial import SpatialParams, SpatialSettings, _places, apply_spatial, sample_spatial
 
 SHAPE = (6, 8, 8)
 
@@ -79,3 +79,39 @@ def test_rows_depend_on_their_own_slot_only():
     part = sample_spatial(settings, Stream(0, 5, [2, 3]), shape=SHAPE, count=2)
     assert torch.equal(whole.affine[4:], part.affine)
     assert torch.equal(whole.flip[4:], part.flip)
+
+
+TURNS = SpatialSettings(rotate_degrees=(40.0, 40.0, 40.0))
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((1, 9, 9), 0), ((9, 1, 9), 1), ((9, 9, 1), 2)])
+def test_a_slice_is_turned_in_its_plane_alone(shape, axis):
+    """A turn about the slice's normal rotates the other two axes and shrinks neither."""
+    params = sample_spatial(TURNS, Stream(0, 0, [0, 1, 2]), shape=shape)
+    column = 2 - axis  # affines are (x, y, z)
+    for matrix in params.affine[:, :, :3]:
+        assert matrix[column, column] == 1
+        assert matrix[column].abs().sum() == matrix[:, column].abs().sum() == 1
+        plane = [i for i in range(3) if i != column]
+        turn = matrix[plane][:, plane]
+        assert torch.allclose(turn @ turn.T, torch.eye(2), atol=1e-5)
+        assert abs(float(turn[0, 1])) > 1e-3
+    moved, labels = apply_spatial(torch.rand(3, 1, *shape), params, labels=torch.ones(3, *shape, dtype=torch.int16))
+    assert torch.isfinite(moved).all()
+    assert (labels == 1).any()
+
+
+def test_thick_slices_are_turned_in_their_plane_and_thin_ones_freely():
+    spacing = torch.tensor([[10.0, 1.5, 1.5], [1.0, 1.0, 1.0]])
+    params = sample_spatial(TURNS, Stream(0, 0, [0, 1]), shape=(8, 16, 16), spacing_mm=spacing, count=2)
+    thick, thin = params.affine[:2, :, :3], params.affine[2:, :, :3]
+    assert (thick[:, 2, :2] == 0).all()
+    assert (thick[:, :2, 2] == 0).all()
+    assert (thick[:, 0, 1] != 0).all()
+    assert (thin[:, 2, :2] != 0).all()
+
+
+def test_places_are_those_of_torch():
+    affine = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.affine_grid(affine, [2, 1, *SHAPE], align_corners=True)
+    assert torch.allclose(_places(affine, SHAPE), wanted, atol=1e-6)

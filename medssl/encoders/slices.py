@@ -1,0 +1,90 @@
+"""2D networks of timm as encoders of slices: windows (1, y, x), or every slice of a volume by itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from medssl.encoders.blocks import Triple, check_input_size
+from medssl.encoders.contract import Encoder
+from medssl.errors import ConfigError
+from medssl.settings import Settings
+
+__all__ = ["SliceEncoder", "SliceSettings"]
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SliceSettings(Settings):
+    """A 2D network of timm, with random weights.
+
+    For a CPU or a first try: ``model: test_resnet``.
+    """
+
+    name: Literal["timm"] = "timm"
+    model: str = Field(default="resnet18", description="Name of a timm model that gives a feature pyramid.")
+    features: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="Which levels of the model to take, rising. None takes all."
+    )
+    in_channels: Positive = Field(default=1, description="Channels of the input.")
+    checkpointing: bool = Field(
+        default=False, description="Recompute features in the backward pass: less memory, about a third more time."
+    )
+
+
+class SliceEncoder(Encoder):
+    """The pyramid of a timm model, slice by slice: (B, C, z, y, x) goes through it as B * z slices.
+
+    Strides are (1, s, s), and a pooled embedding is the mean over slices too. Weights are drawn anew: nothing is
+    downloaded.
+
+    Reference:
+        Wightman, "PyTorch image models", 2019; He et al., CVPR 2016, arXiv:1512.03385 (ResNet).
+
+    Args:
+        settings: Which model.
+
+    Raises:
+        ConfigError: timm has no such model, or it gives no pyramid, or not the levels that are asked for.
+    """
+
+    def __init__(self, settings: SliceSettings) -> None:
+        super().__init__()
+        import timm
+
+        if not timm.is_model(settings.model):
+            near = timm.list_models(f"*{settings.model[:6]}*")[:5]
+            hint = f"Near it: {', '.join(near)}. " if near else ""
+            raise ConfigError(f"timm has no model '{settings.model}'. {hint}Take resnet18, or test_resnet for a CPU.")
+        chosen = {} if settings.features is None else {"out_indices": settings.features}
+        try:
+            self.network = timm.create_model(
+                settings.model, pretrained=False, features_only=True, in_chans=settings.in_channels, **chosen
+            )
+        except (RuntimeError, AssertionError, IndexError, AttributeError) as error:
+            raise ConfigError(
+                f"The timm model '{settings.model}' gives no feature pyramid, or not the levels {settings.features}. "
+                f"Take a convolutional one such as resnet18. timm says: {error}"
+            ) from error
+        self.settings = settings
+        self.in_channels = settings.in_channels
+        self.channels = tuple(self.network.feature_info.channels())
+        self.strides = tuple((1, s, s) for s in self.network.feature_info.reduction())
+        self.size_multiple: Triple = self.strides[-1]
+        self.kernels: tuple[Triple, ...] = ((1, 3, 3),) * len(self.channels)
+        if settings.checkpointing:
+            self.network.set_grad_checkpointing(True)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return one (B, channels[i], z, y', x') tensor a level of ``images`` (B, C, z, y, x), finest first.
+
+        Raises:
+            ConfigError: A size is no multiple of ``size_multiple``, or the channels differ.
+        """
+        check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
+        batch, _, depth = images.shape[:3]
+        slices = images.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return [level.unflatten(0, (batch, depth)).transpose(1, 2) for level in self.network(slices)]
