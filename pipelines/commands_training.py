@@ -141,10 +141,11 @@ def _evaluate(
         Path | None, typer.Option("--out", "-o", help="Where to write; the run's own folder if unset.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option("--against", help="A run to test against; may be given several times.")
+        list[Path] | None,
+        typer.Option("--against", help="A run to test against; may be given several times; probe: also 'random'."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="few-label", help="Run a whole protocol.")
+        str | None, typer.Option("--protocol", metavar="few-label|probe", help="Run a whole protocol.")
     ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/K", help="few-label: do the I-th of K parts of the work.")
@@ -162,6 +163,8 @@ def _evaluate(
       medssl evaluate runs/ct-seg --data stores/ct --against runs/ct-scratch
 
       medssl evaluate runs/ct --data stores/ct --protocol few-label --out runs/few-label
+
+      medssl evaluate runs/shapes --data stores/shapes --protocol probe --against random
     """
     call(
         "evaluate", run, data=data, out=out, against=against or [], protocol=protocol, preset=preset,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
@@ -19,9 +19,12 @@ from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_cla
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 
+if TYPE_CHECKING:
+    from pipelines.evaluate_probe import ProbeEvaluation
+
 __all__ = ["EvaluateSettings", "Evaluation", "FewLabelSettings", "evaluate"]
 
-PROTOCOLS = ("few-label",)
+PROTOCOLS = ("few-label", "probe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +60,23 @@ def evaluate(
     shard: str | None = None,
     dry_run: bool = False,
 ) -> Any:
-    """Score a run's predictions; with other runs, test it against them; or run the few-label protocol.
+    """Score a run's predictions; with other runs, test it against them; or run a whole protocol.
 
     Args:
-        run: A fine-tuning run, or a folder of predictions. For the few-label protocol a pretraining run.
+        run: A fine-tuning run, or a folder of predictions. For a protocol a pretraining run.
         data: The store that the run was fitted on, a manifest, or a folder of label maps.
         out: Where scores.parquet and scores.json go; the run's own folder when None.
-        against: Runs to compare with, such as the one from scratch. For the protocol: further pretraining runs.
-        protocol: None, or "few-label".
+        against: Runs to compare with, such as the one from scratch. For a protocol: further pretraining runs; for
+            "probe" also "random", the first run's architecture with fresh weights.
+        protocol: None; "few-label", which fine-tunes; or "probe", which leaves encoders as they are.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
         shard: "i/k", few-label only: run the i-th of k parts of the cells, such as 2/4, so that k processes share them.
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocol a `FewLabelOutcome`.
+        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocols a `FewLabelOutcome` and a
+        `ProbeEvaluation`.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -81,6 +86,8 @@ def evaluate(
     if protocol is not None:
         if protocol not in PROTOCOLS:
             raise ConfigError(f"Unknown protocol '{protocol}'. {did_you_mean(protocol, PROTOCOLS)}")
+        if protocol == "probe":
+            return _probe(Path(run), Path(data), out, [Path(a) for a in against], settings, shard, dry_run)
         from pipelines.few_label import few_label
 
         target = Path(out) if out is not None else Path("runs/few-label")
@@ -145,6 +152,23 @@ def _evaluate(
     )
 
 
+def _probe(
+    run: Path,
+    data: Path,
+    out: str | Path | None,
+    against: Sequence[Path],
+    settings: EvaluateSettings,
+    shard: str | None,
+    dry_run: bool,
+) -> ProbeEvaluation:
+    from pipelines.evaluate_probe import evaluate_probe
+
+    if shard is not None:
+        raise ConfigError("--shard shares out the cells of --protocol few-label. A probe takes no such time.")
+    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
+    return evaluate_probe(runs, data, Path(out) if out is not None else run, settings, dry_run=dry_run)
+
+
 def _evaluate_classes(
     run: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
 ) -> ClassEvaluation:
@@ -196,7 +220,7 @@ def _write(
                          infer_schema_length=None)  # fmt: skip
     content = {
         "definitions": DEFINITIONS,
-        "settings": settings.model_dump(mode="json", exclude={"few_label"}),
+        "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
         "runs": {name: {"structures": rows, "failed": failed[name]} for name, rows in summaries.items()},
         "comparisons": list(comparisons),
     }

@@ -11,7 +11,7 @@ from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
 from medssl.settings import Settings
 from pipelines.scored_cases import Reference, read_labels
 
-__all__ = ["EvaluateSettings", "FewLabelSettings", "chosen_structures", "tolerances_of"]
+__all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "tolerances_of"]
 
 Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
 
@@ -33,6 +33,23 @@ class FewLabelSettings(Settings):
     )
 
 
+class ProbeSettings(Settings):
+    """How frozen embeddings are probed; what each protocol fixes is in `medssl.evaluation.protocols`."""
+
+    protocols: tuple[Literal["svm-c1", "svm-cv", "knn", "linear"], ...] = Field(
+        default=("svm-c1", "svm-cv", "knn", "linear"), min_length=1, description="Which probes."
+    )
+    fit_splits: tuple[str, ...] = Field(default=("train", ""), description="Splits whose classes a probe is fitted on.")
+    few_shot: tuple[tuple[int, int], ...] = Field(
+        default=((5, 10), (5, 20), (10, 10), (10, 20)),
+        description="Few-shot tasks as [classes, labelled items of each]; what the data cannot fill is left out.",
+    )
+    draws: int = Field(default=10, ge=1, description="Few-shot tasks of each kind.")
+    points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    batch_size: int = Field(default=32, ge=1, description="Items that go through the encoder at once.")
+    seed: int = Field(default=0, description="Of folds, few-shot draws and the points of clouds.")
+
+
 class EvaluateSettings(Settings):
     """How predictions are scored."""
 
@@ -52,6 +69,7 @@ class EvaluateSettings(Settings):
     level: float = Field(default=0.95, gt=0, lt=1, description="Confidence level of the intervals.")
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
+    probe: ProbeSettings = Field(default_factory=ProbeSettings, description="The probe protocol.")
 
 
 def chosen_structures(reference: Reference, settings: EvaluateSettings) -> dict[int, str]:

@@ -1,0 +1,108 @@
+"""The probe protocol: frozen encoders by fixed rules, the last checkpoint, nothing chosen on what is scored."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medssl.engine.card import Card, save_encoder
+from medssl.errors import ConfigError, DataError
+from medssl.evaluation.protocols import probe
+from pipelines.embedded import Embedded
+from pipelines.evaluate import evaluate
+from pipelines.evaluate_probe import probe_runs
+from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
+from pipelines.probe_clouds import random_encoder
+from pointcloud.cloud import make_cloud
+from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.store import CloudStore
+from pointcloud.store_writing import CloudItem, store_from_clouds
+
+ENCODER = {"name": "pointnet", "widths": [8, 16]}
+BRIEF = ["probe.few_shot=[[2,3]]", "probe.draws=4", "probe.batch_size=7"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two classes that any encoder tells apart: a needle and a ball."""
+    draw = np.random.default_rng(0)
+    items = []
+    for number in range(30):
+        wide = (1.0, 1.0, 1.0) if number % 2 else (1.0, 0.02, 0.02)
+        cloud = make_cloud(draw.normal(size=(40 + number, 3)) * wide, label=number % 2)
+        split = "train" if number < 14 else "val" if number < 18 else "test"
+        items.append(CloudItem(id=f"c{number}", cloud=cloud, patient=f"p{number // 2}", split=split))
+    return store_from_clouds(tmp_path / "store", items, classes={0: "needle", 1: "ball"}).folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    torch.manual_seed(0)
+    encoder = CLOUD_ENCODERS.build(ENCODER)
+    (tmp_path / "run").mkdir()
+    full = encoder.settings.model_dump(mode="json") if hasattr(encoder, "settings") else ENCODER
+    card = Card(kind="cloud", encoder=full, in_channels=3, channels=encoder.channels, points=32)
+    save_encoder(encoder, card, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_probes_and_few_shot_tasks_are_scored_against_fresh_weights(store, run, tmp_path, capsys):
+    found = evaluate(run, data=store, out=tmp_path / "out", against=["random", "random-7"], protocol="probe",
+                     overrides=BRIEF)  # fmt: skip
+    assert list(found.rows) == ["run", "random", "random-7"]
+    assert [row.protocol for row in found.rows["run"]] == ["svm-c1", "svm-cv", "knn", "linear"]
+    assert all(row.chance == 0.5 and row.accuracy.cases == 6 for row in found.rows["run"])
+    assert found.rows["run"][3].accuracy.estimate > 0.9
+    (task,) = found.few_shots["run"]
+    assert (task.ways, task.shots, len(task.accuracies)) == (2, 3, 4)
+    assert {c.baseline for c in found.comparisons} == {"random", "random-7"}
+    written = json.loads((tmp_path / "out" / "probe.json").read_text())
+    assert written["encoders"]["random"]["probes"][0]["protocol"] == "svm-c1"
+    again = evaluate(run, data=store, out=tmp_path / "again", protocol="probe", overrides=BRIEF)
+    assert again.rows["run"] == found.rows["run"]
+    assert "14 clouds of 2 classes to fit on, 12 to score" in capsys.readouterr().out
+
+
+def test_fresh_weights_are_a_function_of_the_seed(run):
+    one, same, other = (random_encoder(run, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_patient_with_several_items_counts_once(tmp_path):
+    draw = np.random.default_rng(1)
+    fit, score = draw.normal(size=(20, 4)).astype(np.float32), draw.normal(size=(9, 4)).astype(np.float32)
+    classes, asked = tuple("ab" * 10), tuple("aabbaabba")
+    owners = ("x",) * 5 + ("y", "z", "u", "v")
+    found = Embedded(fit=fit, score=score, fit_classes=classes, score_classes=asked,
+                     fit_patients=tuple(map(str, range(20))), score_patients=owners)  # fmt: skip
+    settings = EvaluateSettings(probe=ProbeSettings(protocols=("knn",), few_shot=()))
+    (row,) = probe_runs({"one": found}, tmp_path, settings).rows["one"]
+    right = probe(fit, classes, score, asked, protocol="knn").right
+    wanted = (right[:5].mean() + right[5:].sum()) / 5
+    assert row.accuracy.estimate == pytest.approx(wanted)
+    assert row.accuracy.cases == 5
+
+
+def test_a_cloud_of_a_scored_patient_is_not_fitted_on(tmp_path, run):
+    draw = np.random.default_rng(0)
+    items = [
+        CloudItem(id=f"c{n}", cloud=make_cloud(draw.normal(size=(40, 3)), label=n % 2), patient=patient, split=split)
+        for n, (patient, split) in enumerate([("a", "train"), ("b", "train"), ("b", "test"), ("c", "train")])
+    ]
+    folder = store_from_clouds(tmp_path / "leaky", items, classes={0: "x", 1: "y"}).folder
+    from pipelines.probe_clouds import CloudProbe
+
+    probe_of = CloudProbe(folder, EvaluateSettings())
+    assert probe_of.embedded(run, like=run).fit_patients == ("a", "c")
+
+
+def test_what_cannot_be_probed_says_why(store, run, tmp_path):
+    with pytest.raises(DataError, match=r"Clouds with a class by split: \{'test': 12, 'train': 14, 'val': 4\}"):
+        evaluate(run, data=store, protocol="probe", overrides=["split=nowhere"])
+    with pytest.raises(ConfigError, match="takes a store of clouds"):
+        evaluate(run, data=tmp_path, protocol="probe")
+    with pytest.raises(ConfigError, match="few-label"):
+        evaluate(run, data=store, protocol="probe", shard="1/2")
+    assert len(CloudStore.open(store)) == 30
