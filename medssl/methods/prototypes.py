@@ -48,7 +48,13 @@ class PrototypeSettings(Settings):
 
 def prototype_head(settings: PrototypeSettings, inputs: int) -> PrototypeHead:
     """Return the head for embeddings of length ``inputs``."""
-    return PrototypeHead(inputs, hidden=settings.hidden, bottleneck=settings.bottleneck, prototypes=settings.prototypes)
+    return PrototypeHead(
+        inputs,
+        hidden=settings.hidden,
+        bottleneck=settings.bottleneck,
+        prototypes=settings.prototypes,
+        norm=settings.head_norm,
+    )
 
 
 def teacher_of(settings: PrototypeSettings, student: nn.Module, *, train_mode: bool = False) -> EMATeacher:

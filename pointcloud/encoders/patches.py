@@ -9,7 +9,7 @@ from pointcloud.batch import inside
 from pointcloud.primitives.farthest import farthest_points
 from pointcloud.primitives.neighbours import within
 
-__all__ = ["neighbours_of", "rows_at", "spread_places"]
+__all__ = ["neighbours_of", "rows_at", "spread_places", "to_points"]
 
 _EVERYWHERE = 1e6  # farther than any point of a cloud in its unit sphere
 
@@ -60,3 +60,19 @@ def rows_at(values_BNC: Tensor, index: Tensor) -> Tensor:
     """Return rows of each cloud, (B, ..., C), at (B, ...) indices of (B, N, C)."""
     flat = index.reshape(len(index), -1, 1).expand(-1, -1, values_BNC.shape[-1])
     return values_BNC.gather(1, flat).reshape(*index.shape, values_BNC.shape[-1])
+
+
+def to_points(values_BT: Tensor, members: Tensor, length: int) -> Tensor:
+    """Return for each point the greatest value among the patches that hold it; 0 where none does.
+
+    Args:
+        values_BT: A number for each patch, (B, T); of a padded one the least that occurs.
+        members: int64, (B, T, patch), rows of the points of each patch.
+        length: N, points of the longest cloud.
+
+    Returns:
+        float32, (B, N).
+    """
+    found = torch.zeros(len(values_BT), length, device=members.device)
+    spread = values_BT[..., None].expand_as(members).flatten(1).to(found)
+    return found.scatter_reduce_(1, members.flatten(1), spread, reduce="amax", include_self=False)

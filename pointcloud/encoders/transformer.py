@@ -107,10 +107,16 @@ class Transformer(nn.Module):
         self, tokens: Tensor, there: Tensor, positions: Tensor | None = None, memory: Tensor | None = None
     ) -> Tensor:
         """Return normed tokens, (B, T, width); arguments as in ``Block.forward``, positions of the tokens' shape."""
+        normed: Tensor = self.norm(self.before_norm(tokens, there, positions, memory))
+        return normed
+
+    def before_norm(
+        self, tokens: Tensor, there: Tensor, positions: Tensor | None = None, memory: Tensor | None = None
+    ) -> Tensor:
+        """Return the tokens after the last block, before the last norm; arguments as in ``forward``."""
         for number, block in enumerate(self.blocks):
             tokens = block(self._placed(tokens, positions, number), there, memory)
-        normed: Tensor = self.norm(tokens)
-        return normed
+        return tokens
 
     def last_attention(self, tokens: Tensor, there: Tensor, positions: Tensor | None = None) -> Tensor:
         """Return the attention of the last block, (B, heads, T, T)."""

@@ -146,7 +146,7 @@ class PointViT(CloudEncoder):
         Returns:
             The tokens after the last norm, (B, T, width), and the embedding, float32, (B, embedding_dim).
         """
-        done = self.blocks(*self._input(tokens, places, count))
+        done = self.blocks(*self.tokens_in(tokens, places, count))
         if self.settings.pool == "cls":
             return done[:, 1:], done[:, 0].float()
         return done, torch.cat([max_rows(done, count), mean_rows(done, count)], dim=1).float()
@@ -160,10 +160,10 @@ class PointViT(CloudEncoder):
         if self.settings.pool != "cls":
             raise ValueError("Attention maps are those of a class token, and this encoder pools by max and mean.")
         patches = self.patches(points, count)
-        weights = self.blocks.last_attention(*self._input(patches.tokens, patches.places, patches.count))
+        weights = self.blocks.last_attention(*self.tokens_in(patches.tokens, patches.places, patches.count))
         return weights[:, :, 0, 1:], patches
 
-    def _input(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def tokens_in(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return tokens, which of them are there, and their positions; with the class token first where there is one.
 
         It has its own position, since it lies nowhere.

@@ -22,7 +22,7 @@ from medssl.randomness import Stream
 from medssl.settings import Settings
 from pointcloud.batch import CloudBatch, inside
 from pointcloud.encoders.contract import CloudEncoder
-from pointcloud.encoders.patches import rows_at
+from pointcloud.encoders.patches import rows_at, to_points
 from pointcloud.encoders.transformer import Transformer, position_mlp
 from pointcloud.encoders.vit import Patches, PointViT
 from pointcloud.methods.contract import CloudMethod, picture_of, with_tokens
@@ -103,10 +103,7 @@ class PointMAE(CloudMethod):
         """Return the clouds with what is hidden coloured, and the drawn points beside those shown."""
         found = self._draw(views)
         members = found.patches.members
-        share = torch.zeros(views.points.shape[:2], device=members.device)
-        flat = members.flatten(1)
-        hidden = found.hidden[..., None].expand_as(members).flatten(1).to(share)
-        share.scatter_reduce_(1, flat, hidden, reduce="amax", include_self=False)
+        share = to_points(found.hidden, members, views.points.shape[1])
         around = rows_at(views.points, members)
         around[found.hidden] = (found.drawn + found.patches.places[found.hidden][:, None]).to(around)
         marked = torch.cat([around, found.hidden[..., None, None].expand(*members.shape, 1).to(around)], dim=-1)

@@ -16,6 +16,13 @@ CLOUD_METHODS = Choices(
             when="whole shapes are told apart, or few labels are at hand; its views may be turned in any direction",
             needs="any encoder; point_vit where patch_weight is above 0",
         ),
+        "point_jepa": Choice(
+            target="pointcloud.methods.point_jepa.PointJEPA",
+            settings="pointcloud.methods.point_jepa.PointJEPASettings",
+            paper="Saito et al. 2025, arXiv:2404.16432",
+            when="features of patches matter and neither negatives nor drawing points again is wanted",
+            needs="the encoder point_vit, with positions",
+        ),
         "point_mae": Choice(
             target="pointcloud.methods.point_mae.PointMAE",
             settings="pointcloud.methods.point_mae.PointMAESettings",

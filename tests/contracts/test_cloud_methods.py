@@ -27,6 +27,10 @@ DISTIL: dict[str, object] = {
     "name": "point_distil", "points": POINTS, "prototypes": 32, "hidden": 32, "bottleneck": 16, "momentum": 0.9,
     "small": {"number": 2, "share": [0.2, 0.5]}, "thinned": [24], "thinned_number": 1, "freeze_prototypes": 0,
 }  # fmt: skip
+JEPA: dict[str, object] = {
+    "name": "point_jepa", "points": POINTS, "predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2,
+    "momentum": 0.9,
+}  # fmt: skip
 CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "point_distil, distillation alone": ({**DISTIL, "contrast_weight": 0}, VIT),
     "point_distil, with contrast": ({**DISTIL, "contrast_weight": 0.1}, {"name": "pointnet", "widths": [16, 32]}),
@@ -36,6 +40,8 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
         VIT,
     ),
     "point_distil, masked, two heads": ({**DISTIL, "patch_weight": 1.0}, MAE_VIT),
+    "point_jepa": (JEPA, MAE_VIT),
+    "point_jepa, class token": ({**JEPA, "targets": 1}, {**VIT, "positions": "input"}),
     "point_mae": ({"name": "point_mae", "points": POINTS, "decoder_depth": 1}, MAE_VIT),
     "point_mae, class token": (
         {"name": "point_mae", "points": POINTS, "decoder_depth": 1},
@@ -44,7 +50,7 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
 }  # fmt: skip
 NAMES = sorted(CASES)
 # Their target moves with the teacher, so the loss over a run may rise while they learn.
-MOVING = {case for case in CASES if case.startswith("point_distil")}
+MOVING = {case for case in CASES if case.startswith(("point_distil", "point_jepa"))}
 
 
 def make(case: str) -> Method:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from medssl.objectives.diagnostics import feature_spread
 from medssl.randomness import Stream
 from pointcloud.batch import CloudBatch
 from pointcloud.encoders.table import CLOUD_ENCODERS
@@ -168,6 +169,15 @@ def test_only_the_student_is_masked_and_only_hidden_patches_count():
         by_token = -((teacher / 0.04).softmax(-1) * (student / 0.1).log_softmax(-1)).sum(-1)
         wanted = torch.stack([row[mask].mean() for row, mask in zip(by_token, hidden, strict=True)]).mean()
         assert method(views, 0.5).parts["patches"].item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_the_norm_of_the_head_tells_clouds_apart_whose_embeddings_hardly_differ():
+    near = torch.ones(6, 24) + 1e-3 * torch.randn(6, 24, generator=torch.Generator().manual_seed(0))
+    spread = {
+        norm: feature_spread(make(head_norm=norm).student.head.bottleneck(near)) for norm in ("none", "batch_plain")
+    }
+    assert spread["none"] < 0.1
+    assert spread["batch_plain"] > 0.5
 
 
 def test_settings_that_leave_no_pair_or_no_share_are_refused():
