@@ -96,7 +96,7 @@ def check(
 
 
 def _drawn(path: Path, item: int) -> npt.NDArray[np.uint8]:
+    from medssl.cloud_picture import cloud_picture
     from pointcloud.formats.reading import read
-    from pointcloud.pictures import cloud_picture
 
     return cloud_picture(read(path, item=item).points)

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+from medssl.cloud_picture import cloud_picture
 from medssl.writing import written_aside
 
 __all__ = ["draw_progress", "draw_views"]
 
 _COLUMNS = 8
 _PANELS_WIDE = 3
-_AZIMUTH, _ELEVATION = 35.0, 25.0  # degrees from which clouds are seen
 _LOGARITHMIC = ("loss and its parts", "gradient norm")  # they fall by orders of magnitude at the start
 
 
@@ -43,34 +41,13 @@ def draw_views(stacks: Mapping[str, Tensor], path: Path) -> None:
         shown = stack[:columns].detach().float().cpu().numpy()
         for axis, item in zip(row, shown, strict=False):
             if item.ndim == 2:
-                draw_cloud(axis, item)
+                values = item[:, 3] if item.shape[1] == 4 else None
+                axis.imshow(cloud_picture(item[:, :3], values=values))
             else:
                 axis.imshow(item[0, item.shape[1] // 2], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         size = f"{int(np.isfinite(shown[0, :, 0]).sum())} points" if shown.ndim == 3 else f"{tuple(stack.shape[2:])}"
         row[0].set_title(f"{name}, {size}", loc="left", fontsize=8)
     _save(figure, path)
-
-
-def draw_cloud(axis: Axes, cloud: npt.NDArray[np.float32], *, size: float = 3.0) -> None:
-    """Draw a cloud from above and the side, the nearest points last.
-
-    Args:
-        axis: Where to.
-        cloud: (N, 3), or (N, 4) with a value in [0, 1] that colours each point; without one, depth does. Points that
-            are NaN are not drawn.
-        size: Of a point, in points of the page squared.
-    """
-    cloud = cloud[np.isfinite(cloud[:, :3]).all(axis=1)]
-    azimuth, elevation = np.deg2rad(_AZIMUTH), np.deg2rad(_ELEVATION)
-    right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
-    towards = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    depth = cloud[:, :3] @ towards
-    order = np.argsort(depth)
-    across, up = cloud[order, :3] @ right, cloud[order, :3] @ np.cross(towards, right)
-    colour = cloud[order, 3] if cloud.shape[1] == 4 else depth[order]
-    low, high = (0.0, 1.0) if cloud.shape[1] == 4 else (None, None)
-    axis.scatter(across, up, c=colour, s=size, cmap="viridis", linewidths=0, vmin=low, vmax=high)
-    axis.set_aspect("equal")
 
 
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

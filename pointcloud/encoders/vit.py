@@ -152,16 +152,16 @@ class PointViT(CloudEncoder):
         return done, torch.cat([max_rows(done, count), mean_rows(done, count)], dim=1).float()
 
     def attention(self, points: Tensor, count: Tensor) -> tuple[Tensor, Patches]:
-        """Return how much the class token looks at each patch in the last block, (B, heads, T), and the patches.
+        """Return how much the last block looks at each patch, (B, heads, T), and the patches.
 
-        Raises:
-            ValueError: The encoder has no class token.
+        It is what the class token looks at, or where there is none, the mean over what each patch looks at.
         """
-        if self.settings.pool != "cls":
-            raise ValueError("Attention maps are those of a class token, and this encoder pools by max and mean.")
         patches = self.patches(points, count)
         weights = self.blocks.last_attention(*self.tokens_in(patches.tokens, patches.places, patches.count))
-        return weights[:, :, 0, 1:], patches
+        if self.settings.pool == "cls":
+            return weights[:, :, 0, 1:], patches
+        there = inside(patches.count, weights.shape[2])[:, None, :, None]
+        return weights.masked_fill(~there, 0.0).sum(dim=2) / patches.count[:, None, None], patches
 
     def tokens_in(self, tokens: Tensor, places: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return tokens, which of them are there, and their positions; with the class token first where there is one.

@@ -30,5 +30,12 @@ CLOUD_METHODS = Choices(
             when="labels of points are the task, or as the baseline that every paper has",
             needs="the encoder point_vit",
         ),
+        "point_occo": Choice(
+            target="pointcloud.methods.point_occo.PointOcCo",
+            settings="pointcloud.methods.point_occo.PointOcCoSettings",
+            paper="Wang et al. 2021, arXiv:2010.01089; Yuan et al. 2018, arXiv:1808.00671",
+            when="an encoder without tokens is trained, or clouds come from one side only",
+            needs="any encoder",
+        ),
     },
 )

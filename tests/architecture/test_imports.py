@@ -31,6 +31,7 @@ LAYERS: dict[int, set[str]] = {
         "writing",
         "choices",
         "listings",
+        "cloud_picture",
     },
 }
 # Within a layer a room may import only these.

@@ -31,6 +31,10 @@ JEPA: dict[str, object] = {
     "name": "point_jepa", "points": POINTS, "predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2,
     "momentum": 0.9,
 }  # fmt: skip
+OCCO: dict[str, object] = {
+    "name": "point_occo", "points": POINTS, "coarse": 16, "grid": 2, "hidden": 32, "fold_hidden": 16,
+    "fine_weight": 1.0,
+}  # fmt: skip
 CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "point_distil, distillation alone": ({**DISTIL, "contrast_weight": 0}, VIT),
     "point_distil, with contrast": ({**DISTIL, "contrast_weight": 0.1}, {"name": "pointnet", "widths": [16, 32]}),
@@ -43,6 +47,8 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "point_jepa": (JEPA, MAE_VIT),
     "point_jepa, class token": ({**JEPA, "targets": 1}, {**VIT, "positions": "input"}),
     "point_mae": ({"name": "point_mae", "points": POINTS, "decoder_depth": 1}, MAE_VIT),
+    "point_occo": (OCCO, MAE_VIT),
+    "point_occo, pointnet": ({**OCCO, "spatial": {"rotate": "any"}}, {"name": "pointnet", "widths": [16, 32]}),
     "point_mae, class token": (
         {"name": "point_mae", "points": POINTS, "decoder_depth": 1},
         {**VIT, "positions": "every"},

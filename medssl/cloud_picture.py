@@ -27,7 +27,7 @@ def cloud_picture(
     """Draw a cloud.
 
     Args:
-        points: (N, 3), in any unit; z is up.
+        points: (N, 3), in any unit; z is up. Points that are NaN are not drawn.
         size: Side of the picture in pixels.
         values: (N,), 0 to 1: how strongly to colour each point; depth decides where left out.
         labels: (N,): a colour for each class.
@@ -35,8 +35,12 @@ def cloud_picture(
     Returns:
         Uint8 (size, size, 3), red, green, blue, on black.
     """
-    every = -(-len(points) // _MOST_POINTS)
-    placed = np.asarray(points[::every], dtype=np.float64)
+    picture = np.zeros((size, size, 3))
+    there = np.flatnonzero(np.isfinite(points).all(axis=1))
+    if len(there) == 0:
+        return picture.astype(np.uint8)
+    shown = there[:: -(-len(there) // _MOST_POINTS)]
+    placed = np.asarray(points[shown], dtype=np.float64)
     placed = placed - 0.5 * (placed.min(axis=0) + placed.max(axis=0))
     placed /= np.linalg.norm(placed, axis=1).max() or 1.0
     x, y, z = placed.T
@@ -44,14 +48,13 @@ def cloud_picture(
     up, depth = z * np.cos(_TILT) - away * np.sin(_TILT), z * np.sin(_TILT) + away * np.cos(_TILT)
     nearness = (1.0 - depth / (np.abs(depth).max() or 1.0)) / 2
     if labels is not None:
-        colours = PALETTE[np.asarray(labels[::every]) % len(PALETTE)] * (0.45 + 0.55 * nearness[:, None])
+        colours = PALETTE[np.asarray(labels[shown]) % len(PALETTE)] * (0.45 + 0.55 * nearness[:, None])
     else:
-        share = nearness if values is None else np.clip(np.asarray(values[::every], dtype=np.float64), 0, 1)
+        share = nearness if values is None else np.clip(np.asarray(values[shown], dtype=np.float64), 0, 1)
         colours = _FAR + (_NEAR - _FAR) * share[:, None]
     thick = max(1, round(size / 96))
     column = np.round((across * 0.94 + 1) / 2 * (size - 1)).astype(int)
     row = np.round((1 - up * 0.94) / 2 * (size - 1)).astype(int)
-    picture = np.zeros((size, size, 3))
     order = np.argsort(depth)[::-1]  # the nearest are drawn last
     for down in range(thick):
         for aside in range(thick):
