@@ -74,7 +74,7 @@ def _order(points_BN3: Tensor, count: int, first: Tensor, inside_BN: Tensor | No
     if inside_BN is not None:
         distance.masked_fill_(~inside_BN, 0.0)  # as near as a point can be: never the farthest
     if planes.device.type == "cpu" and planes.dtype != torch.bfloat16:
-        order = _loop_on_cpu(planes, distance, count, first)
+        order = _loop_on_cpu(points_BN3.contiguous(), planes, distance, count, first)
     else:
         order = _loop(planes, distance, count, first)
     # Picks come nearer and nearer: only where the last was at distance 0 can an index have come twice.
@@ -93,19 +93,22 @@ def _loop(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor
     return torch.stack(picks, dim=1)
 
 
-def _loop_on_cpu(planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor:
-    """Do the same without a new array a step; numpy's argmax and take cost a fraction of torch's on a CPU."""
+def _loop_on_cpu(points_BN3: Tensor, planes: Tensor, distance: Tensor, count: int, first: Tensor) -> Tensor:
+    """Do the same without a new array a step; numpy's argmax and take cost a fraction of torch's on a CPU.
+
+    Centres are taken from rows (one read a cloud) and used as planes.
+    """
     clouds, points = planes.shape[1:]
     order = np.empty((count, clouds), dtype=np.int64)
     order[0] = first.numpy()
     with torch.inference_mode():
-        flat, reach = planes.numpy().reshape(3, -1), distance.numpy()
+        rows, reach = points_BN3.numpy().reshape(-1, 3), distance.numpy()
         starts = np.arange(clouds) * points
-        centre, apart = torch.empty(3, clouds, 1, dtype=planes.dtype), torch.empty_like(planes)
-        centres = centre.numpy().reshape(3, clouds)
+        centres, apart = np.empty((clouds, 3), dtype=rows.dtype), torch.empty_like(planes)
+        centre = torch.from_numpy(centres).T[..., None]
         total, along_y, along_z = apart
         for pick in range(1, count):
-            np.take(flat, order[pick - 1] + starts, axis=1, out=centres, mode="clip")
+            rows.take(order[pick - 1] + starts, axis=0, out=centres, mode="clip")
             torch.sub(planes, centre, out=apart)
             total.mul_(total).addcmul_(along_y, along_y).addcmul_(along_z, along_z)
             torch.minimum(distance, total, out=distance)

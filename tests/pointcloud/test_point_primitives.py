@@ -99,10 +99,11 @@ class TestFarthestPoints:
     def test_the_way_of_other_devices_is_the_same(self):
         from pointcloud.primitives import farthest
 
-        planes = cloud(9, 3, 50).permute(2, 0, 1).contiguous()
+        points = cloud(9, 3, 50)
+        planes = points.permute(2, 0, 1).contiguous()
         first, endless = torch.tensor([3, 0, 49]), torch.full((3, 50), torch.inf)
-        loops = (farthest._loop, farthest._loop_on_cpu)
-        assert torch.equal(*(loop(planes, endless.clone(), 30, first) for loop in loops))
+        there = farthest._loop(planes, endless.clone(), 30, first)
+        assert torch.equal(farthest._loop_on_cpu(points, planes, endless.clone(), 30, first), there)
         halves = farthest_points(cloud(9, 3, 50).bfloat16(), 50)
         assert torch.equal(halves.sort(dim=1).values, torch.arange(50).expand(3, 50))
 
