@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from medssl.encoders.blocks import NEGATIVE_SLOPE, ConvBlock, initialise
 from medssl.encoders.contract import Encoder
 
-__all__ = ["ColumnNeck", "Level", "SegmentationNetwork", "StackedConvBlocks", "UNetDecoder", "decoder_levels"]
+__all__ = [
+    "ColumnNeck",
+    "DecoderBlocks",
+    "Level",
+    "SegmentationNetwork",
+    "StackedConvBlocks",
+    "UNetDecoder",
+    "decoder_levels",
+]
 
 Triple = tuple[int, int, int]
 _EVERYWHERE = (3, 3, 3)
@@ -101,16 +109,97 @@ class ColumnNeck(nn.Module):
         return [*(step(level) for step, level in zip(self.levels, column[:-1], strict=True)), column[-1]]
 
 
-class UNetDecoder(nn.Module):
-    """Transposed convolution, concatenation with the skip, convolutions; a 1x1x1 head of logits.
+class DecoderBlocks(nn.Module):
+    """Blocks of a U-Net's decoder, coarsest first: transposed convolution, concatenation with the skip, convolutions.
+
+    Under the names that `UNetDecoder` has them by, so that the first blocks can be trained by themselves and carried
+    over.
+
+    Args:
+        encoder: Gives ``channels`` and ``strides`` of the pyramid; not kept.
+        blocks: How many, from the coarsest on; None takes all, up to full resolution.
+        convs_per_stage: Convolution blocks a stage.
+        kernels: Kernel size of each level's blocks, finest first. None takes the encoder's own where it
+            names them (``kernels``), else 3x3x3.
+
+    Raises:
+        ValueError: If there are not so many blocks.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        blocks: int | None = None,
+        *,
+        convs_per_stage: int = 1,
+        kernels: Sequence[Triple] | None = None,
+    ) -> None:
+        super().__init__()
+        self._build(encoder, blocks, convs_per_stage=convs_per_stage, kernels=kernels)
+        self._draw()
+
+    def _build(
+        self, encoder: Encoder, blocks: int | None, *, convs_per_stage: int, kernels: Sequence[Triple] | None
+    ) -> None:
+        levels = decoder_levels(encoder)
+        added = len(levels) - len(encoder.channels)
+        kernels = kernels or getattr(encoder, "kernels", None)
+        kernels = list(kernels or [_EVERYWHERE] * len(encoder.channels))
+        planar = all(kernel[0] == 1 for kernel in kernels)
+        level_kernels = [_IN_PLANE if planar else _EVERYWHERE] * added + kernels
+        if blocks is not None and not 1 <= blocks < len(levels):
+            raise ValueError(f"A decoder of this encoder has {len(levels) - 1} blocks. Got blocks: {blocks}.")
+        self.levels = levels[-2::-1][:blocks]
+        self.neck = ColumnNeck(encoder.channels, levels[added:]) if _is_column(encoder) else None
+        self.stem: StackedConvBlocks | None = None
+        if self.levels[-1].skip == "image":
+            self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2, kernel=level_kernels[0])
+        transposed, stages = [], []
+        for below, level, kernel in zip(levels[::-1], self.levels, level_kernels[-2::-1], strict=False):
+            up = _ratio(below.stride, level.stride)
+            transposed.append(nn.ConvTranspose3d(below.channels, level.channels, up, up))
+            width = level.channels if level.skip == "none" else 2 * level.channels
+            stages.append(StackedConvBlocks(width, level.channels, count=convs_per_stage, kernel=kernel))
+        self.transpconvs = nn.ModuleList(transposed)
+        self.stages = nn.ModuleList(stages)
+
+    def _draw(self) -> None:
+        """Draw fresh weights."""
+        initialise(self)
+        for module in self.modules():
+            if isinstance(module, nn.ConvTranspose3d):
+                _initialise_transposed(module)
+
+    def features(self, pyramid: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """Return what each block gives, (B, C, ...) at the stride of its level, coarsest first.
+
+        Args:
+            pyramid: The encoder's levels, finest first.
+            images: What the encoder saw, (B, C, z, y, x).
+        """
+        waiting = list(pyramid) if self.neck is None else self.neck(pyramid)
+        features = waiting.pop()
+        found: list[Tensor] = []
+        for level, transposed, stage in zip(self.levels, self.transpconvs, self.stages, strict=True):
+            features = transposed(features)
+            if level.skip == "pyramid":
+                features = torch.cat((features, waiting.pop()), dim=1)
+            elif level.skip == "image" and self.stem is not None:
+                features = torch.cat((features, self.stem(images)), dim=1)
+            features = stage(features)
+            found.append(features)
+        return found
+
+
+class UNetDecoder(DecoderBlocks):
+    """All blocks of a U-Net's decoder, and a 1x1x1 head of logits.
 
     Args:
         encoder: Gives ``channels`` and ``strides`` of the pyramid; not kept.
         num_classes: Channels of the logits, background included.
         convs_per_stage: Convolution blocks a stage.
         deep_supervision: Whether coarser stages have heads too, and training gets their logits.
-        kernels: Kernel size of each level's blocks, finest first. None takes the encoder's own where it
-            names them (``kernels``), else 3x3x3.
+        kernels: As of `DecoderBlocks`.
     """
 
     def __init__(
@@ -122,36 +211,15 @@ class UNetDecoder(nn.Module):
         deep_supervision: bool = False,
         kernels: Sequence[Triple] | None = None,
     ) -> None:
-        super().__init__()
-        levels = decoder_levels(encoder)
-        added = len(levels) - len(encoder.channels)
-        kernels = kernels or getattr(encoder, "kernels", None)
-        kernels = list(kernels or [_EVERYWHERE] * len(encoder.channels))
-        planar = all(kernel[0] == 1 for kernel in kernels)
-        level_kernels = [_IN_PLANE if planar else _EVERYWHERE] * added + kernels
+        nn.Module.__init__(self)
+        self._build(encoder, None, convs_per_stage=convs_per_stage, kernels=kernels)
         self.deep_supervision = deep_supervision
-        self.skips = tuple(level.skip for level in levels[-2::-1])
-        self.neck = ColumnNeck(encoder.channels, levels[added:]) if _is_column(encoder) else None
-        self.stem: StackedConvBlocks | None = None
-        if levels[0].skip == "image":
-            self.stem = StackedConvBlocks(encoder.in_channels, levels[0].channels, count=2, kernel=level_kernels[0])
-        transposed, stages, heads = [], [], nn.ModuleDict()
-        steps = list(zip(levels[::-1], levels[-2::-1], level_kernels[-2::-1], strict=False))
-        for index, (below, level, kernel) in enumerate(steps):
-            up = _ratio(below.stride, level.stride)
-            transposed.append(nn.ConvTranspose3d(below.channels, level.channels, up, up))
-            width = level.channels if level.skip == "none" else 2 * level.channels
-            stages.append(StackedConvBlocks(width, level.channels, count=convs_per_stage, kernel=kernel))
-            if deep_supervision or index == len(steps) - 1:
-                # Only heads that are used exist, under their nnU-Net names: an idle parameter breaks DDP.
-                heads[str(index)] = nn.Conv3d(level.channels, num_classes, 1)
-        self.transpconvs = nn.ModuleList(transposed)
-        self.stages = nn.ModuleList(stages)
-        self.seg_layers = heads
-        initialise(self)
-        for module in self.modules():
-            if isinstance(module, nn.ConvTranspose3d):
-                _initialise_transposed(module)
+        # Only heads that are used exist, under their nnU-Net names: an idle parameter breaks DDP.
+        first = 0 if deep_supervision else len(self.levels) - 1
+        self.seg_layers = nn.ModuleDict(
+            {str(i): nn.Conv3d(self.levels[i].channels, num_classes, 1) for i in range(first, len(self.levels))}
+        )
+        self._draw()
 
     def forward(self, pyramid: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """Return logits, (B, num_classes, ...) each, full resolution first.
@@ -163,20 +231,9 @@ class UNetDecoder(nn.Module):
         Returns:
             One tensor; while training with deep supervision one a stage.
         """
-        waiting = list(pyramid) if self.neck is None else self.neck(pyramid)
-        features = waiting.pop()
-        outputs: list[Tensor] = []
-        last = len(self.stages) - 1
-        for index, (transposed, stage) in enumerate(zip(self.transpconvs, self.stages, strict=True)):
-            features = transposed(features)
-            if self.skips[index] == "pyramid":
-                features = torch.cat((features, waiting.pop()), dim=1)
-            elif self.skips[index] == "image" and self.stem is not None:
-                features = torch.cat((features, self.stem(images)), dim=1)
-            features = stage(features)
-            if index == last or (self.deep_supervision and self.training):
-                outputs.append(self.seg_layers[str(index)](features))
-        return outputs[::-1]
+        found = self.features(pyramid, images)
+        first = 0 if self.deep_supervision and self.training else len(found) - 1
+        return [self.seg_layers[str(i)](found[i]) for i in range(len(found) - 1, first - 1, -1)]
 
 
 class SegmentationNetwork(nn.Module):

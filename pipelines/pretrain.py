@@ -88,6 +88,11 @@ def pretrain(
             run.say(line)
         if init_from:
             run.say(f"encoder weights from {init_from}")
+        elif not resume and not any(p.requires_grad for p in network.encoder.parameters()):
+            run.say(
+                f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
+                "pretrained one with --init-from RUN."
+            )
     loader = kind.loader(chosen.train, network.plan, fabric)
     probes = kind.held_out(chosen.held_out, network.plan) if chosen.held_out is not None else []
     shown = console.progress(settings.train.steps, "step") if run.writes else nullcontext()
@@ -179,15 +184,19 @@ def _plan_lines(
     patients = len({e.patient or e.id for e in entries})
     held = f"{len(chosen.held_out)} held out for probes" if chosen.held_out is not None else "none held out"
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    of_encoder = sum(p.numel() for p in method.encoder.parameters())
+    of_encoder = sum(p.numel() for p in method.encoder.parameters() if p.requires_grad)
     epochs = train.steps * train.batch_size / len(entries)
     processes = f" on {world_size} processes" if world_size and world_size > 1 else ""
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
         f"store: {settings.data.store}: {len(entries)} {kind.noun} of {patients} patients "
         f"({kind.data_words(chosen.train)}); {held}",
-        f"method: {settings.method.name}; encoder: {settings.encoder.name}, {of_encoder:,} of {trained:,} trained "
-        "parameters",
+        f"method: {settings.method.name}; encoder: {settings.encoder.name}, "
+        + (
+            f"{of_encoder:,} of {trained:,} trained parameters"
+            if of_encoder
+            else f"frozen; {trained:,} parameters train"
+        ),
         f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
         f"{epochs:,.1f} times through the {kind.noun}; into {out}",
     ]

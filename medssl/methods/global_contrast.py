@@ -2,21 +2,20 @@
 
 Reference:
     Chaitanya, Erdil, Karani, Konukoglu, NeurIPS 2020, arXiv:2006.10511: the first of its stages, in which the encoder
-    alone is trained with a global loss. The local loss, which trains the first blocks of a decoder, is not part of this
-    method.
+    alone is trained with a global loss. `medssl.methods.local_contrast` is the second.
 
 As published a batch is drawn as M scans with one slice in each of S partitions along z, an image is seen as it is and
-in two random crops that are resized to its size, and the head takes the flattened coarsest features. Images are slices
+in random crops that are resized to its size, and the head takes the flattened coarsest features. Images are slices
 (windows with z = 1) or sub-volumes.
 
-Differs from the authors' code: see `medssl.objectives.partitions`; partitions are cut out of the body box, by position,
-rather than out of the file's slices; a version is the image zoomed by 1.92 and shifted by up to 0.3 of half its size,
-which is about their crop of 100x100 pixels of 192x192 with its corner in [10, 70), resized; AdamW in place of Adam.
+Differs from the authors' code: see `medssl.objectives.partitions`; partitions are cut out of the body box, where the
+paper cuts the whole scan (``within: scan``), and by position rather than by the file's slices; a changed version is the
+image zoomed by 1.92 about a centre that lies up to 0.3 of half its size away, where theirs is a crop of 100x100 pixels
+of 192x192 with its corner in [10, 70), whose centre lies -0.37 to 0.25 of half the image away; AdamW in place of Adam.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,48 +24,34 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
-from medssl.methods.contract import Losses, Method
-from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.methods.contract import Losses
+from medssl.methods.partition_views import PartitionMethod, PartitionSettings, PartitionViews
+from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.partitions import partition_contrast
 from medssl.randomness import Stream
-from medssl.settings import Settings
-from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.intensity import apply_intensity, sample_intensity
 from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
-from medssl.windows import WindowBatch, WindowPlan
+from medssl.windows import WindowBatch
 
-__all__ = ["GlobalContrast", "GlobalContrastSettings", "PartitionViews"]
+__all__ = ["GlobalContrast", "GlobalContrastSettings"]
 
-Triple = tuple[int, int, int]
-_VERSIONS = 3
+# What each loss compares: whether the image itself is among the versions, and how many changed ones there are.
+_VERSIONS = {"random": (False, 2), "negatives": (True, 2), "aligned": (True, 1)}
 
 
-class GlobalContrastSettings(Settings):
+class GlobalContrastSettings(PartitionSettings):
     """Settings of the contrast of partitions; the defaults are the paper's, on slices."""
 
     name: Literal["global_contrast"] = "global_contrast"
-    window: Triple = Field((1, 192, 192), description="An image: a slice (z = 1) or a sub-volume, (z, y, x).")
-    partitions: int = Field(4, ge=2, description="Parts of the body along z; one image of each scan in each.")
     loss: Literal["random", "negatives", "aligned"] = Field(
         "aligned", description="G^R, G^D- or G^D of the paper; the last needs scans that show the same region."
     )
-    temperature: float = Field(0.1, gt=0, description="Temperature of the contrast.")
-    normalise: Literal["mean", "published"] = Field("mean", description="Scale of the loss: a mean, or as released.")
     hidden: int = Field(1024, ge=8, description="Width of the head.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
     pool: Literal["flatten", "mean"] = Field("flatten", description="What the head takes of the coarsest features.")
     spatial: SpatialSettings = SpatialSettings(scale=(1.92, 1.92), translate=0.3)
-    intensity: IntensitySettings = IntensitySettings(contrast=(0.7, 1.3), brightness=0.3)
 
 
-@dataclass(frozen=True)
-class PartitionViews:
-    """``images`` (B, 3, 1, z, y, x): as they are, and two changed versions; ``part`` (B,), scan-major."""
-
-    images: Tensor
-    part: Tensor
-
-
-class GlobalContrast(Method):
+class GlobalContrast(PartitionMethod):
     """Train an encoder to tell partitions apart.
 
     Args:
@@ -78,11 +63,8 @@ class GlobalContrast(Method):
     """
 
     def __init__(self, settings: GlobalContrastSettings, encoder: Encoder) -> None:
-        super().__init__()
-        if any(w % m for w, m in zip(settings.window, encoder.size_multiple, strict=True)):
-            raise ValueError(f"The window {settings.window} must be a multiple of {encoder.size_multiple}.")
+        super().__init__(settings, encoder)
         self.settings = settings
-        self.encoder = encoder
         width = encoder.embedding_dim
         if settings.pool == "flatten":
             width = encoder.channels[-1]
@@ -90,27 +72,21 @@ class GlobalContrast(Method):
                 width *= length // stride
         self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
 
-    @property
-    def plan(self) -> WindowPlan:
-        """One window in each partition of a scan."""
-        chosen = self.settings
-        return WindowPlan(size=chosen.window, placement="body", count=chosen.partitions, relation="partitions", axis=0)
-
     def views(self, batch: WindowBatch, stream: Stream) -> PartitionViews:
-        """Return each image as it is and in two changed versions."""
+        """Return the versions of each image that the loss compares; the image itself, where it is one, comes first."""
         chosen = self.settings
         images = batch.network_input()
-        count = _VERSIONS - 1
+        itself, count = _VERSIONS[chosen.loss]
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, count=count, spacing_mm=batch.spacing_mm)
         changed, _ = apply_spatial(images.repeat_interleave(count, dim=0), spatial)
         changed = apply_intensity(changed, sample_intensity(chosen.intensity, stream, count=count))
-        versions = torch.cat([images[:, None], changed.view(len(images), count, *images.shape[1:])], dim=1)
-        return PartitionViews(versions, batch.part)
+        changed = changed.view(len(images), count, *images.shape[1:])
+        return PartitionViews(torch.cat([images[:, None], changed], dim=1) if itself else changed, batch.part)
 
     def forward(self, views: PartitionViews, progress: float) -> Losses:
         """Return the contrast of partitions."""
         chosen = self.settings
-        images = views.images.transpose(0, 1)[: 2 if chosen.loss == "aligned" else _VERSIONS]
+        images = views.images.transpose(0, 1)
         pyramid = self.encoder(images.flatten(0, 1))
         pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
         flat = pyramid[-1].float().flatten(1) if chosen.pool == "flatten" else pooled
@@ -119,25 +95,3 @@ class GlobalContrast(Method):
             features, variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
         )
         return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(pooled.detach())})
-
-    def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
-        """Return the first scan's images, part by part, and their changed versions."""
-        number = self.settings.partitions
-        return {
-            "images, part by part": views.images[:number, 0].clamp(0, 1),
-            "first version": views.images[:number, 1].clamp(0, 1),
-            "second version": views.images[:number, 2].clamp(0, 1),
-        }
-
-    def probe(self, views: PartitionViews) -> dict[str, Tensor]:
-        """Return how often the nearest image of another scan shows the same part, and how far features spread."""
-        pooled: Tensor = self.encoder.embed(views.images[:, 0])  # type: ignore[operator]
-        deviation, mean = torch.std_mean(pooled.float(), dim=0, unbiased=False)
-        unit = nn.functional.normalize((pooled.float() - mean) / deviation.clamp(min=1e-6), dim=1)
-        scan = torch.arange(len(pooled), device=pooled.device) // self.settings.partitions
-        measured = {"spread": feature_spread(pooled), "effective_rank": effective_rank(pooled)}
-        if int(scan[-1]) > 0:
-            cosine = (unit @ unit.T).masked_fill(scan[:, None] == scan[None], float("-inf"))
-            right = views.part[cosine.argmax(dim=1)] == views.part
-            measured["part_accuracy"] = right.float().mean()
-        return measured

@@ -74,7 +74,7 @@ class Parts(Method):
         encoder: What is pretrained.
 
     Raises:
-        ValueError: If the parts want different windows.
+        ValueError: If the parts want different windows, or one freezes the encoder.
     """
 
     def __init__(self, parts: Mapping[str, Method], weights: Mapping[str, float], encoder: Encoder) -> None:
@@ -83,6 +83,11 @@ class Parts(Method):
         for name, plan in others:
             if dataclasses.replace(plan, placement=leading.placement) != leading:
                 raise ValueError(f"All parts must want the same windows. Got {first}: {leading} and {name}: {plan}.")
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            raise ValueError(
+                "A part freezes the encoder, and the others would train nothing. Run that part by itself afterwards, "
+                "with --init-from."
+            )
         self.encoder = encoder
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)
@@ -136,7 +141,7 @@ class Joined(Parts):
         encoder: What is pretrained.
 
     Raises:
-        ValueError: If the windows differ.
+        ValueError: If the windows differ, or a part freezes the encoder.
     """
 
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:

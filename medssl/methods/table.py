@@ -110,6 +110,14 @@ METHODS: dict[str, Row] = {
         needs="scans that show the same region in the same direction; three scans and more a batch",
         take_when="few labelled scans of one region are to be segmented, slice by slice or in sub-volumes",
     ),
+    "local_contrast": Row(
+        module="medssl.methods.local_contrast",
+        method="LocalContrast",
+        settings="LocalContrastSettings",
+        paper="Chaitanya et al. 2020, arXiv:2006.10511",
+        needs="a finished run of global_contrast (--init-from), whose encoder it freezes",
+        take_when="global_contrast has ended and segmentation follows: it trains the first blocks of the decoder",
+    ),
     "simclr": Row(
         module="medssl.methods.simclr",
         method="SimCLR",

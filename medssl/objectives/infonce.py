@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,28 @@ class PairSet:
     positive: Tensor
     negative: Tensor
     counted: Tensor
+
+    @cached_property
+    def cosines(self) -> tuple[Tensor, Tensor]:
+        """The cosines with the positives, (A, P), and with the negatives, (A, N), float32; computed once.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        anchors, negatives = self.anchor.shape[0], self.negative.shape[-2]
+        if self.positive.shape[0] != anchors or self.counted.shape != (anchors, negatives):
+            raise ValueError(
+                f"anchor {tuple(self.anchor.shape)}, positive {tuple(self.positive.shape)}, negative "
+                f"{tuple(self.negative.shape)} and counted {tuple(self.counted.shape)} do not fit: (A, D), (A, P, D), "
+                "(N, D) or (A, N, D), and (A, N) are wanted."
+            )
+        with torch.autocast(self.anchor.device.type, enabled=False):
+            anchor = F.normalize(self.anchor.float(), dim=-1)
+            positive = F.normalize(self.positive.float(), dim=-1)
+            negative = F.normalize(self.negative.float(), dim=-1)
+            attract = torch.einsum("ad,apd->ap", anchor, positive)
+            letters = "ad,nd->an" if negative.dim() == 2 else "ad,and->an"
+            return attract, torch.einsum(letters, anchor, negative)
 
 
 def countable(anchor_key_A: Tensor, key_N: Tensor, anchor_group_A: Tensor, group_N: Tensor) -> Tensor:
@@ -102,7 +125,7 @@ def info_nce(
     Raises:
         ValueError: If the shapes do not fit.
     """
-    attract, repel = _similarities(pairs)
+    attract, repel = pairs.cosines
     if isinstance(temperature, Tensor):
         temperature = temperature.float().reshape(-1, 1)
     attract, repel = attract / temperature, repel / temperature
@@ -128,34 +151,14 @@ def dclw_weights(first_BD: Tensor, second_BD: Tensor, *, sigma: float = 0.5) -> 
         return 2.0 - cosine.numel() * torch.softmax(cosine / sigma, dim=0)
 
 
-@torch.no_grad()
 def score_statistics(pairs: PairSet) -> dict[str, Tensor]:
     """Return what Zhu et al. (ICCV 2021, arXiv:2108.02982) watch: mean cosine of positives; mean, spread of negatives.
 
-    All are 0 where no negative counts.
+    All are detached, and 0 where no negative counts.
     """
-    attract, repel = _similarities(pairs)
+    attract, repel = (cosine.detach() for cosine in pairs.cosines)  # with their graph: the loss may come after
     counted = pairs.counted.float()
     number = counted.sum().clamp(min=1.0)
     mean = (repel * counted).sum() / number
     spread = (((repel - mean) ** 2 * counted).sum() / number).sqrt()
     return {"positive_cosine": attract.mean(), "negative_cosine": mean, "negative_spread": spread}
-
-
-def _similarities(pairs: PairSet) -> tuple[Tensor, Tensor]:
-    """Return the cosines with the positives, (A, P), and with the negatives, (A, N), in float32."""
-    anchors = pairs.anchor.shape[0]
-    negatives = pairs.negative.shape[-2]
-    if pairs.positive.shape[0] != anchors or pairs.counted.shape != (anchors, negatives):
-        raise ValueError(
-            f"anchor {tuple(pairs.anchor.shape)}, positive {tuple(pairs.positive.shape)}, negative "
-            f"{tuple(pairs.negative.shape)} and counted {tuple(pairs.counted.shape)} do not fit: (A, D), (A, P, D), "
-            "(N, D) or (A, N, D), and (A, N) are wanted."
-        )
-    with torch.autocast(pairs.anchor.device.type, enabled=False):
-        anchor = F.normalize(pairs.anchor.float(), dim=-1)
-        positive = F.normalize(pairs.positive.float(), dim=-1)
-        negative = F.normalize(pairs.negative.float(), dim=-1)
-        attract = torch.einsum("ad,apd->ap", anchor, positive)
-        letters = "ad,nd->an" if negative.dim() == 2 else "ad,and->an"
-        return attract, torch.einsum(letters, anchor, negative)

@@ -1,6 +1,6 @@
 """Global contrast by position: slices (or sub-volumes) of different parts of the body are told apart, across scans.
 
-V versions of each image, M volumes, S partitions of each, D features. Version 0 is the image itself.
+V versions of each image, M volumes, S partitions of each, D features.
 
 Reference:
     Chaitanya, Erdil, Karani, Konukoglu, "Contrastive learning of global and local features for medical image
@@ -36,13 +36,14 @@ def partition_contrast(
 ) -> Tensor:
     """Return the global loss, float32 scalar, a mean over anchors and their positives.
 
-    "random" (G^R): versions 1 and 2 of an image attract each other, all other images of the batch repel. "negatives"
+    "random" (G^R): versions of an image attract each other, all other images of the batch repel. "negatives"
     (G^D-): all versions of an image attract each other, and only images of other partitions repel, whatever volume they
     come from. "aligned" (G^D): negatives are the same, and besides its own other versions an image attracts the same
     version of the same partition of every other volume; both kinds of positives weigh the same.
 
     Args:
-        features_VMSD: Features; "random" needs V >= 3, the others V >= 2.
+        features_VMSD: Features, V >= 2. In the paper "random" compares two changed versions, "negatives" the image
+            itself and two changed versions, "aligned" the image itself and a changed version.
         variant: Which loss.
         temperature: Of the contrast.
         normalise: "published" multiplies the mean as the released code does.
@@ -51,13 +52,12 @@ def partition_contrast(
         ValueError: If there are too few versions or, for partitions, a single one.
     """
     versions, volumes, parts, width = features_VMSD.shape
-    needed = 3 if variant == "random" else 2
-    if versions < needed:
-        raise ValueError(f"'{variant}' needs {needed} versions of each image. Got {versions}.")
+    if versions < 2:
+        raise ValueError(f"'{variant}' needs two versions of each image. Got {versions}.")
     scale = _PUBLISHED[variant] if normalise == "published" else 1.0
     if variant == "random":
         rows = torch.arange(volumes * parts, device=features_VMSD.device)
-        views = features_VMSD[1:].flatten(1, 2)
+        views = features_VMSD.flatten(1, 2)
         return scale * info_nce(pairs_of_views(views, rows, rows), temperature=temperature).mean()
     if parts < 2:
         raise ValueError("Contrast of partitions needs at least two of them.")

@@ -1,0 +1,94 @@
+"""What the two stages of Chaitanya et al. share: images of each part of a scan, versions of them, how to look at them.
+
+Reference:
+    Chaitanya, Erdil, Karani, Konukoglu, NeurIPS 2020, arXiv:2006.10511.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medssl.encoders.contract import Encoder
+from medssl.methods.contract import Method
+from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.settings import Settings
+from medssl.views.intensity import IntensitySettings
+from medssl.windows import WindowPlan
+
+__all__ = ["PartitionMethod", "PartitionSettings", "PartitionViews"]
+
+Triple = tuple[int, int, int]
+
+
+class PartitionSettings(Settings):
+    """What images are, and how their contrast is scaled; the defaults are the paper's, on slices."""
+
+    window: Triple = Field((1, 192, 192), description="An image: a slice (z = 1) or a sub-volume, (z, y, x).")
+    partitions: int = Field(4, ge=2, description="Parts of the body along z; one image of each scan in each.")
+    within: Literal["body", "scan"] = Field(
+        "body", description="What is cut into parts: the body box, or the whole scan as published."
+    )
+    temperature: float = Field(0.1, gt=0, description="Temperature of the contrast.")
+    normalise: Literal["mean", "published"] = Field("mean", description="Scale of the loss: a mean, or as released.")
+    projected: int = Field(128, ge=8, description="Length of the projected features.")
+    intensity: IntensitySettings = IntensitySettings(contrast=(0.7, 1.3), brightness=0.3)
+
+
+@dataclass(frozen=True)
+class PartitionViews:
+    """``images`` (B, V, 1, z, y, x), the versions that the loss compares; ``part`` (B,), scan-major."""
+
+    images: Tensor
+    part: Tensor
+
+
+class PartitionMethod(Method):
+    """A method that takes one window in each part of a scan.
+
+    Args:
+        settings: What images are.
+        encoder: What is pretrained; the window must fit its ``size_multiple``.
+
+    Raises:
+        ValueError: If the window does not fit.
+    """
+
+    def __init__(self, settings: PartitionSettings, encoder: Encoder) -> None:
+        super().__init__()
+        if any(w % m for w, m in zip(settings.window, encoder.size_multiple, strict=True)):
+            raise ValueError(f"The window {settings.window} must be a multiple of {encoder.size_multiple}.")
+        self.partition_settings = settings
+        self.encoder = encoder
+
+    @property
+    def plan(self) -> WindowPlan:
+        """One window in each partition of a scan."""
+        chosen = self.partition_settings
+        placement = "body" if chosen.within == "body" else "anywhere"
+        return WindowPlan(
+            size=chosen.window, placement=placement, count=chosen.partitions, relation="partitions", axis=0
+        )
+
+    def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
+        """Return the first scan's images part by part, in each version."""
+        number = self.partition_settings.partitions
+        shown = views.images[:number].clamp(0, 1)
+        return {f"version {v}, part by part": shown[:, v] for v in range(shown.shape[1])}
+
+    def probe(self, views: PartitionViews) -> dict[str, Tensor]:
+        """Return how often the nearest image of another scan shows the same part, and how far features spread."""
+        pooled: Tensor = self.encoder.embed(views.images[:, 0])  # type: ignore[operator]
+        deviation, mean = torch.std_mean(pooled.float(), dim=0, unbiased=False)
+        unit = nn.functional.normalize((pooled.float() - mean) / deviation.clamp(min=1e-6), dim=1)
+        scan = torch.arange(len(pooled), device=pooled.device) // self.partition_settings.partitions
+        measured = {"spread": feature_spread(pooled), "effective_rank": effective_rank(pooled)}
+        if int(scan[-1]) > 0:
+            cosine = (unit @ unit.T).masked_fill(scan[:, None] == scan[None], float("-inf"))
+            right = views.part[cosine.argmax(dim=1)] == views.part
+            measured["part_accuracy"] = right.float().mean()
+        return measured
