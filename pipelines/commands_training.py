@@ -165,6 +165,8 @@ def _evaluate(
       medssl evaluate runs/ct --data stores/ct --protocol few-label --out runs/few-label
 
       medssl evaluate runs/shapes --data stores/shapes --protocol probe --against random
+
+      medssl evaluate runs/mr --data stores/mr --protocol probe probe.target=diagnosis --out runs/probe
     """
     call(
         "evaluate", run, data=data, out=out, against=against or [], protocol=protocol, preset=preset,

@@ -21,6 +21,7 @@ from pipelines.scored_cases import find_predictions, read_reference, score_predi
 
 if TYPE_CHECKING:
     from pipelines.evaluate_probe import ProbeEvaluation
+    from pipelines.probe_scans import ProbeOutcome
 
 __all__ = ["EvaluateSettings", "Evaluation", "FewLabelSettings", "evaluate"]
 
@@ -75,8 +76,8 @@ def evaluate(
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocols a `FewLabelOutcome` and a
-        `ProbeEvaluation`.
+        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocols a `FewLabelOutcome`, and a
+        `ProbeOutcome` of scans or a `ProbeEvaluation` of clouds.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -160,11 +161,18 @@ def _probe(
     settings: EvaluateSettings,
     shard: str | None,
     dry_run: bool,
-) -> ProbeEvaluation:
-    from pipelines.evaluate_probe import evaluate_probe
+) -> ProbeEvaluation | ProbeOutcome:
+    from pointcloud.store import CloudStore
 
     if shard is not None:
         raise ConfigError("--shard shares out the cells of --protocol few-label. A probe takes no such time.")
+    if not CloudStore.is_one(data):
+        from pipelines.probe_scans import probe_scans
+
+        target = Path(out) if out is not None else Path("runs/probe")
+        return probe_scans([run, *against], data=data, out=target, settings=settings, dry_run=dry_run)
+    from pipelines.evaluate_probe import evaluate_probe
+
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
     return evaluate_probe(runs, data, Path(out) if out is not None else run, settings, dry_run=dry_run)
 

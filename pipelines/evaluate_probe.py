@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import ConfigError, DataError
+from medssl.errors import DataError
 from medssl.evaluation.intervals import Interval, bootstrap_mean
 from medssl.evaluation.paired import PairedComparison, average_by_patient, holm, paired_comparison
 from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, probe
@@ -22,7 +22,6 @@ from pipelines import console
 from pipelines.embedded import Embedded
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.probe_clouds import CloudProbe
-from pointcloud.store import CloudStore
 
 __all__ = ["ProbeComparison", "ProbeEvaluation", "ProbeRow", "evaluate_probe", "probe_runs"]
 
@@ -90,11 +89,9 @@ def evaluate_probe(
         dry_run: Say what would be done; write nothing.
 
     Raises:
-        ConfigError: The store is of another kind than the encoders.
+        ConfigError: The encoders are of another kind than the store.
         DataError: Too few labelled items to fit or to score.
     """
-    if not CloudStore.is_one(data):
-        raise ConfigError(f"{data}: --protocol probe takes a store of clouds so far, and this folder holds none.")
     source = CloudProbe(data, settings)
     console.say(f"{source.words}; encoders: {', '.join(runs)}")
     if dry_run:

@@ -8,22 +8,33 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
-from medssl.settings import Settings
+from medssl.settings import Settings, find_preset, load_yaml
 from pipelines.scored_cases import Reference, read_labels
 
-__all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "tolerances_of"]
+__all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "of_classes", "tolerances_of"]
 
+Triple = tuple[int, int, int]
 Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
+ClassMetric = Literal["auroc", "auprc", "balanced_accuracy", "accuracy", "brier"]
 
 
 class FewLabelSettings(Settings):
     """Which cells a few-label comparison has."""
 
     sizes: tuple[int, ...] = Field(default=(1, 2, 4, 8), description="Numbers of labelled patients.")
+    shares: tuple[float, ...] = Field(
+        default=(), description="In place of sizes: shares of the labelled patients, such as [0.05,0.1,0.25,1]."
+    )
+    subsets: str = Field(
+        default="",
+        description="In place of draws: a YAML file of labelled patients (or scans), 'n: [[a, b], [c, d]]'.",
+    )
     draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
     seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw; every draw has seeds of its own.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
-    metric: Metric = Field(default="dice", description="Metric that is compared, the mean over structures.")
+    metric: Metric | ClassMetric | None = Field(
+        default=None, description="Metric that is compared; None: of segmenters dice, of classifiers auroc."
+    )
     recipe: str | None = Field(
         default=None, description="Preset or settings file of finetune, the same for every arm; None for its defaults."
     )
@@ -33,8 +44,49 @@ class FewLabelSettings(Settings):
     )
 
 
+class ScanProbeSettings(Settings):
+    """What frozen encoders of scans are asked, and with how many labels."""
+
+    target: str = Field(default="", description="Target of the store that is read off the embeddings.")
+    shows: int | None = Field(
+        default=None, description="In place of a target: a structure's number; the classes are absent and present."
+    )
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="Classes of the target in order, the last of two is the positive one; None takes all."
+    )
+    level: Literal["volume", "slice"] = Field(
+        default="volume",
+        description="'volume': a scan at once; 'slice': each slice, averaged over the scan where the class is the "
+        "scan's.",
+    )
+    window: Triple | None = Field(
+        default=None, description="Voxels that the encoder sees, (z, y, x). None: as trained."
+    )
+    fit: Literal["resize", "crop"] = Field(
+        default="resize", description="'resize' scales the body to the window; 'crop' keeps the store's voxels."
+    )
+    how: tuple[Literal["linear", "knn"], ...] = Field(default=("linear", "knn"), description="The probes.")
+    levels: Literal["coarsest", "all"] = Field(
+        default="all", description="'coarsest': the embedding; 'all': the means of all levels, joined."
+    )
+    shares: tuple[float, ...] = Field(default=(0.05, 0.1, 0.25, 1.0), description="Shares of the labelled patients.")
+    sizes: tuple[int, ...] = Field(default=(), description="In place of shares: numbers of labelled patients.")
+    subsets: str = Field(
+        default="",
+        description="In place of draws: a YAML file of labelled patients (or scans), 'n: [[a, b], [c, d]]'.",
+    )
+    draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    draw_seed: int = Field(default=0, description="Seed of the draws.")
+    random: int = Field(default=2, ge=1, description="Random encoders of the same shape to compare with.")
+    metric: ClassMetric = Field(default="auroc", description="Metric that is compared.")
+    batch_size: int = Field(default=8, ge=1, description="Windows that go through an encoder at once.")
+
+
 class ProbeSettings(Settings):
-    """How frozen embeddings are probed; what each protocol fixes is in `medssl.evaluation.protocols`."""
+    """How frozen embeddings are probed: of scans as ``scans`` says, of clouds as the rest does.
+
+    What each protocol of clouds fixes is in `medssl.evaluation.protocols`.
+    """
 
     protocols: tuple[Literal["svm-c1", "svm-cv", "knn", "linear"], ...] = Field(
         default=("svm-c1", "svm-cv", "knn", "linear"), min_length=1, description="Which probes."
@@ -48,6 +100,7 @@ class ProbeSettings(Settings):
     points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
     batch_size: int = Field(default=32, ge=1, description="Items that go through the encoder at once.")
     seed: int = Field(default=0, description="Of folds, few-shot draws and the points of clouds.")
+    scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")
 
 
 class EvaluateSettings(Settings):
@@ -70,6 +123,18 @@ class EvaluateSettings(Settings):
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
     probe: ProbeSettings = Field(default_factory=ProbeSettings, description="The probe protocol.")
+
+
+def of_classes(few: FewLabelSettings) -> bool:
+    """Tell whether the recipe of a few-label comparison is of classifiers.
+
+    Raises:
+        ConfigError: The recipe cannot be read, or a setting is wrong.
+    """
+    task = few.finetune.get("task")
+    if task is None and few.recipe is not None:
+        task = load_yaml(find_preset(few.recipe, "finetune")).get("task")
+    return bool(task == "classification")
 
 
 def chosen_structures(reference: Reference, settings: EvaluateSettings) -> dict[int, str]:

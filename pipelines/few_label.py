@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.curve import draw_few_label
-from medssl.evaluation.draws import labelled_patients
-from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells, run_cells
+from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells
 from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
-from medssl.evaluation.summary import METRICS, FewLabelSummary, as_json, patient_scores, summarise_few_label
+from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
 from medssl.writing import written_aside
 from pipelines import console
-from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, tolerances_of
+from pipelines.arms import arms_of, digest
+from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_classes, tolerances_of
+from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, training_seed
+from pipelines.labelled import check_apart, label_sets_of, patient_of
 from pipelines.scored_cases import Reference, Truth, read_reference, score_map
 
 if TYPE_CHECKING:
     from medssl.evaluation.overlap import LabelMap
 
-__all__ = ["FewLabelOutcome", "Trainer", "few_label", "training_seed"]
+__all__ = ["FewLabelOutcome", "Trainer", "few_label"]
 
 _WORK = "work"
-_SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
-_SEEDS_A_DRAW = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class FewLabelOutcome:
-    """What the protocol gave.
-
-    Attributes:
-        summary: Tables of the cells that are done; None where none is, or for a dry run.
-        failed: Cells that failed, with the reason.
-        missing: Cells that are not done: failed, or left to other shards.
-        folder: Folder of the comparison.
-    """
-
-    summary: FewLabelSummary | None
-    failed: Mapping[Cell, str]
-    missing: Sequence[Cell]
-    folder: Path
 
 
 class Trainer(Protocol):
@@ -97,35 +78,47 @@ def few_label(
     """
     few = settings.few_label
     store = Store.open(data)
+    if of_classes(few):
+        from pipelines.few_label_classes import few_label_classes
+
+        return few_label_classes(runs, store=store, out=out, settings=settings, shard=shard, dry_run=dry_run)
+    if few.metric is not None and few.metric not in METRICS:
+        raise ConfigError(
+            f"few_label.metric: {few.metric} is a metric of classifiers. Of segmenters: {', '.join(METRICS)}."
+        )
     reference = read_reference(data)
     train, test = _train_and_test(store, reference, settings)
-    patients = [entry.patient or entry.id for entry in train.entries]
-    for n in few.sizes:
-        labelled_patients(patients, n, draw=0)  # says at once when there are too few
+    patients = [patient_of(entry) for entry in train.entries]
+    sets = label_sets_of(
+        train.entries, lambda _: "", sizes=few.sizes, shares=few.shares, subsets=few.subsets, draws=few.draws,
+        seed=few.draw_seed,
+    )  # fmt: skip
     structures = chosen_structures(reference, settings)
     tolerance = tolerances_of(structures, settings)
     fine_tune = trainer or _default_trainer(store, runs, settings)
     plan = FewLabelPlan(
-        arms=_arms(runs),
-        sizes=few.sizes,
-        draws=few.draws,
+        arms=arms_of(runs, SCRATCH),
+        sizes=sets.sizes,
+        draws=sets.draws,
         seeds=few.seeds,
         # the names of a store's files hold a hash of source and settings, and are the same on every machine
-        key=_digest(
+        key=digest(
             fine_tune.recipe,
             few.draw_seed,
-            _SEEDING,
+            SEEDING,
             [(e.id, e.patient, e.file, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
             sorted(structures.items()),
             tolerance,
+            *([sorted(sets.sets.items())] if few.subsets else []),
         ),
     )
     part = shard_of(shard) if shard else (0, 1)
     cells = plan.cells()[part[0] :: part[1]]
     todo = [cell for cell in cells if not (out / cell.file).exists()]
     console.say(
-        f"arms {', '.join(plan.arms)}; n = {', '.join(map(str, few.sizes))} of {len(set(patients))} labelled patients; "
-        f"{few.draws} draws, {few.seeds} seeds: {len(cells)} runs{f' in shard {shard}' if shard else ''}, "
+        f"arms {', '.join(plan.arms)}; n = {', '.join(map(str, sets.sizes))} of "
+        f"{len(set(patients))} labelled patients; "
+        f"{sets.draws} draws, {few.seeds} seeds: {len(cells)} runs{f' in shard {shard}' if shard else ''}, "
         f"{len(cells) - len(todo)} done already; {len(test)} test cases"
     )
     console.say("every run has the same steps and is scored with its last weights; no validation scans are spent")
@@ -136,22 +129,15 @@ def few_label(
     starts = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
 
     def run_cell(cell: Cell) -> list[StructureScore]:
-        chosen = set(labelled_patients(patients, cell.n, draw=cell.draw, seed=few.draw_seed))
-        labelled = train.subset([e.id for e in train.entries if (e.patient or e.id) in chosen])
+        chosen = set(sets.patients(cell.n, cell.draw))
+        labelled = train.subset([e.id for e in train.entries if patient_of(e) in chosen])
         work = out / _WORK / cell.arm / cell.file.stem
         predict, finish = fine_tune(train=labelled, start=starts[cell.arm], seed=training_seed(cell), folder=work)
         rows = _score(predict, store.subset(list(test)), test, structures, tolerance)
         finish()
         return rows
 
-    with console.progress(len(cells), "fine-tuning runs") as bar:
-
-        def on_cell(cell: Cell, outcome: str) -> None:
-            if outcome not in ("done", "ran"):
-                console.warn(f"{cell.file} failed: {outcome}")
-            bar.advance(note=f"{cell.arm} n={cell.n} draw {cell.draw}")
-
-        failed = run_cells(plan, run_cell, out, shard=part, on_cell=on_cell)
+    failed = run_told(plan, run_cell, out, shard=part)
     done, missing = read_cells(plan, out)
     if not done:
         raise DataError(f"{out}: every run failed. The first: {next(iter(failed.values()), 'none was run')}")
@@ -195,7 +181,8 @@ def _report(
     runs: Sequence[Path],
     settings: EvaluateSettings,
 ) -> FewLabelOutcome:
-    summary = summarise_few_label(done, baseline=SCRATCH, metric=settings.few_label.metric, level=settings.level)
+    metric = settings.few_label.metric or "dice"
+    summary = summarise_few_label(done, baseline=SCRATCH, metric=metric, level=settings.level)
     if missing:
         console.warn(f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again.")
     percent = f"{100 * settings.level:g} %"
@@ -206,7 +193,7 @@ def _report(
         heads, rows = comparison_rows(summary.comparisons)
         console.table("Against scratch, paired by patient, draw and seed (Wilcoxon, Holm over the table)", heads, rows,
                       key="comparisons")  # fmt: skip
-    pooled = pool_pretraining_runs(done, baseline=SCRATCH, metric=settings.few_label.metric, level=settings.level)
+    pooled = pool_pretraining_runs(done, baseline=SCRATCH, metric=metric, level=settings.level)
     if pooled:
         heads, rows = pooled_rows(pooled)
         title = f"Against scratch, pretraining runs pooled [{percent} interval over runs, draws and patients]"
@@ -252,41 +239,10 @@ def _train_and_test(store: Store, reference: Reference, settings: EvaluateSettin
     test = {truth.case: truth for truth in reference.truths if truth.split == split}
     train = [e for e in store.entries if e.label_file is not None and e.split in ("train", "")]
     tested = {truth.patient for truth in test.values()}
-    leaking = sorted({e.patient or e.id for e in train} & tested)
     if not test or not train:
         raise DataError(
             f"{store.folder}: the few-label protocol needs labelled scans in the splits 'train' and '{split}'. "
             f"Found {len(train)} and {len(test)}. Give the manifest a split: medssl index ... split by patient."
         )
-    if leaking:
-        raise DataError(
-            f"{store.folder}: {len(leaking)} patients are both in 'train' and in '{split}'. "
-            "Split by patient, then cache."
-        )
+    check_apart(store, train, tested, split)
     return store.subset([entry.id for entry in train]), test
-
-
-def _arms(runs: Sequence[Path]) -> dict[str, str]:
-    """Return each arm's fingerprint by name, scratch first; a run's name is its folder's."""
-    arms = {SCRATCH: ""}
-    for run in runs:
-        name = run.resolve().name
-        weights = run / "encoder.safetensors"
-        if not weights.is_file():
-            raise DataError(f"{run}: no pretrained encoder (encoder.safetensors). Name a finished pretraining run.")
-        if name in arms:
-            raise ConfigError(f"Two arms are called '{name}'. Rename a run's folder: arms are named after them.")
-        arms[name] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    return arms
-
-
-def training_seed(cell: Cell) -> int:
-    """Return the seed of a cell's fine-tuning run: the same for every arm, another for every draw.
-
-    Fresh weights shared by all draws would be lucky or unlucky as a whole, and no interval over draws would show it.
-    """
-    return cell.draw * _SEEDS_A_DRAW + cell.seed
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from medssl.store.read import Store
 from medssl.tasks.inference import probabilities_of
 from medssl.tasks.source_grid import to_source_grid
 from pipelines import console
+from pipelines.arms import check_same
 from pipelines.finetune import finetune
 from pipelines.finetune_settings import FinetuneSettings
 
@@ -60,7 +61,7 @@ class CellTrainer:
     ) -> None:
         self._store, self._runs, self._preset = store, runs, preset
         self._overrides = overrides_of(settings or {})
-        _check_same(runs)
+        check_same(runs)
         resolved = resolve(FinetuneSettings, preset=preset, overrides=self._overrides).settings
         self._inference = resolved.inference
         wanted = resolved.train.accelerator
@@ -136,16 +137,3 @@ def overrides_of(settings: Mapping[str, Any]) -> list[str]:
 def _as_yaml(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
     return str(yaml.safe_dump(plain, default_flow_style=True, width=10**9)).removesuffix("...\n").strip()
-
-
-def _check_same(runs: Sequence[Path]) -> None:
-    """Refuse runs of different architectures: scratch could not be the baseline of both."""
-    first = load_card(runs[0])
-    for run in runs[1:]:
-        card = load_card(run)
-        for what, ours, theirs in (("encoder", first.encoder, card.encoder), ("window", first.window, card.window)):
-            if ours != theirs:
-                raise ConfigError(
-                    f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
-                    "architecture and window; compare these in two comparisons."
-                )

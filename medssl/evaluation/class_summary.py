@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from medssl.evaluation.intervals import Interval
 from medssl.evaluation.paired import holm
 from medssl.randomness import numpy_generator
 
-__all__ = ["ClassComparison", "ClassPredictions", "compare_classifiers", "delong", "summarise_classes"]
+__all__ = ["ClassComparison", "ClassPredictions", "bootstrap_p", "compare_classifiers", "delong", "summarise_classes"]
 
 Values = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -70,6 +71,33 @@ class ClassPredictions:
             probability,
             decision.predicted(probability),
             self.classes,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return what JSON can hold of the predictions."""
+        return {
+            "classes": list(self.classes),
+            "keys": list(self.keys),
+            "patients": list(self.patients),
+            "truth": self.truth.tolist(),
+            "predicted": self.predicted.tolist(),
+            "probability": [[round(float(v), 6) for v in own] for own in self.probability],
+        }
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> ClassPredictions:
+        """Return the predictions of what ``row`` gave.
+
+        Raises:
+            KeyError, ValueError: It is damaged.
+        """
+        return cls(
+            tuple(row["keys"]),
+            tuple(row["patients"]),
+            np.array(row["truth"], dtype=np.int64),
+            np.array(row["probability"], dtype=np.float64),
+            np.array(row["predicted"], dtype=np.int64),
+            tuple(row["classes"]),
         )
 
     def taken(self, keys: Sequence[str]) -> ClassPredictions:
@@ -175,7 +203,7 @@ def compare_classifiers(
                 drawn[metric].append(ours[metric] - theirs[metric])
         for metric in metrics:
             differences = np.array(drawn[metric])
-            p, test = _bootstrap_p(differences), "bootstrap"
+            p, test = bootstrap_p(differences), "bootstrap"
             if metric == "auroc" and len(own.classes) == 2 and own.one_a_patient:
                 p, test = delong(own.probability[:, 1], other.probability[:, 1], own.truth == 1), "DeLong"
             interval = _interval(exact[metric], differences, own, level)
@@ -233,7 +261,8 @@ def _interval(exact: float, drawn: Values, cases: ClassPredictions, level: float
     return Interval(estimate=exact, low=float(low), high=float(high), level=level, cases=patients)
 
 
-def _bootstrap_p(differences: Values) -> float:
+def bootstrap_p(differences: Values) -> float:
+    """Return twice the smaller share of resampled differences on either side of 0; NaN is left out, 1 without any."""
     known = differences[~np.isnan(differences)]
     if not known.size:
         return 1.0

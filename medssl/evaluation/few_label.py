@@ -1,8 +1,8 @@
 """The few-label protocol: arms compared at n labelled patients, over draws and seeds, cell by cell and resumable.
 
 An arm is a way to start: from scratch, or from one pretrained run. A cell is one fine-tuning run of one arm on the
-``n`` patients of one draw with one seed; its scores on the fixed test cases are one file. Every arm gets the same
-draws, seeds, recipe and budget, so cells pair up; subsets are nested in a draw (see `draws`).
+``n`` patients of one draw with one seed; its scores (or predicted classes) of the fixed test cases are one file. Every
+arm gets the same draws, seeds, recipe and budget, so cells pair up; subsets are nested in a draw (see `draws`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError, DataError
+from medssl.evaluation.class_summary import ClassPredictions
 from medssl.evaluation.scoring import StructureScore
 from medssl.writing import written_aside
 
@@ -53,14 +54,16 @@ class CellResult:
     Attributes:
         cell: Which cell.
         key: Fingerprint of everything that the scores depend on beside the cell (recipe, weights, data).
-        scores: Scores of every test case and structure.
+        scores: Of a segmenter, scores of every test case and structure; empty of a classifier.
         seconds: Wall-clock time of the run.
+        predictions: Of a classifier, its predictions of the test cases.
     """
 
     cell: Cell
     key: str
     scores: tuple[StructureScore, ...]
     seconds: float
+    predictions: ClassPredictions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ class FewLabelPlan:
 
 def run_cells(
     plan: FewLabelPlan,
-    run_cell: Callable[[Cell], Iterable[StructureScore]],
+    run_cell: Callable[[Cell], Iterable[StructureScore] | ClassPredictions],
     folder: Path,
     *,
     shard: tuple[int, int] = (0, 1),
@@ -145,8 +148,10 @@ def run_cells(
         else:
             started = time.monotonic()
             try:
-                scores = tuple(run_cell(cell))
-                if not scores:
+                found = run_cell(cell)
+                classes = found if isinstance(found, ClassPredictions) else None
+                scores = () if isinstance(found, ClassPredictions) else tuple(found)
+                if not scores and not classes:
                     raise DataError("No test case was scored.")
             except Exception as error:  # one cell that fails must not stop the night's run
                 outcome = failed[cell] = f"{type(error).__name__}: {error}"
@@ -154,7 +159,11 @@ def run_cells(
                 _write_cell(
                     path,
                     CellResult(
-                        cell=cell, key=plan.key_of(cell), scores=scores, seconds=round(time.monotonic() - started, 2)
+                        cell=cell,
+                        key=plan.key_of(cell),
+                        scores=scores,
+                        seconds=round(time.monotonic() - started, 2),
+                        predictions=classes,
                     ),
                 )
                 outcome = "ran"
@@ -187,6 +196,8 @@ def _write_cell(path: Path, result: CellResult) -> None:
         "seconds": result.seconds,
         "scores": [_finite(score.row()) for score in result.scores],
     }
+    if result.predictions is not None:
+        content["predictions"] = result.predictions.row()
     with written_aside(path) as aside:
         aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
@@ -199,6 +210,7 @@ def _read_cell(path: Path, *, expected_key: str) -> CellResult:
             key=content["key"],
             scores=_scores(content["scores"]),
             seconds=content["seconds"],
+            predictions=ClassPredictions.of_row(content["predictions"]) if "predictions" in content else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

@@ -20,7 +20,7 @@ from medssl.evaluation.summary import patient_scores
 from medssl.evaluation.wording import Table, interval_text
 from medssl.randomness import numpy_generator
 
-__all__ = ["PooledComparison", "crossed_bootstrap", "pool_pretraining_runs", "pooled_rows"]
+__all__ = ["PooledComparison", "crossed_bootstrap", "method_of", "pool_pretraining_runs", "pooled_rows"]
 
 _Scores = npt.NDArray[np.float64]
 _RESAMPLES = 4000
@@ -45,6 +45,17 @@ class PooledComparison:
     run_means: tuple[float, ...]
     better: int
     pairs: int
+
+
+def method_of(arm: str) -> str:
+    """Return the method whose run an arm is: METHOD of METHOD-seedN, else the arm's own name.
+
+    Example:
+        >>> method_of("voco-seed0"), method_of("scratch")
+        ('voco', 'scratch')
+    """
+    found = re.fullmatch(r"(.+)-seed\d+", arm)
+    return found[1] if found else arm
 
 
 def crossed_bootstrap(
@@ -106,8 +117,8 @@ def pool_pretraining_runs(
         table.setdefault((cell.arm, cell.n), {})[cell.draw, cell.seed] = patient_scores(result.scores, metric)
     methods: dict[tuple[str, int], list[str]] = {}
     for arm, n in table:
-        if found := re.fullmatch(r"(.+)-seed\d+", arm):
-            methods.setdefault((found[1], n), []).append(arm)
+        if (method := method_of(arm)) != arm:
+            methods.setdefault((method, n), []).append(arm)
     pooled = []
     for (method, n), arms in sorted(methods.items(), key=lambda item: (item[0][1], item[0][0])):
         if len(arms) < 2 or (baseline, n) not in table:

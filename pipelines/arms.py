@@ -1,0 +1,56 @@
+"""The arms of a comparison: pretraining runs by name and by weights, of one architecture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from medssl.engine.card import load_card
+from medssl.errors import ConfigError, DataError
+
+__all__ = ["arms_of", "check_same", "digest"]
+
+
+def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
+    """Return the fingerprint of each arm's weights by name, first the baseline's, which is empty.
+
+    A run's name is its folder's.
+
+    Raises:
+        DataError: A run holds no encoder.
+        ConfigError: Two have one name.
+    """
+    arms = {baseline: ""}
+    for run in runs:
+        name = run.resolve().name
+        weights = run / "encoder.safetensors"
+        if not weights.is_file():
+            raise DataError(f"{run}: no pretrained encoder (encoder.safetensors). Name a finished pretraining run.")
+        if name in arms:
+            raise ConfigError(f"Two arms are called '{name}'. Rename a run's folder: arms are named after them.")
+        arms[name] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    return arms
+
+
+def check_same(runs: Sequence[Path]) -> None:
+    """Refuse runs of different architectures: one baseline could not be that of both.
+
+    Raises:
+        ConfigError: Encoders or windows differ.
+    """
+    first = load_card(runs[0])
+    for run in runs[1:]:
+        card = load_card(run)
+        for what, ours, theirs in (("encoder", first.encoder, card.encoder), ("window", first.window, card.window)):
+            if ours != theirs:
+                raise ConfigError(
+                    f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
+                    "architecture and window; compare these in two comparisons."
+                )
+
+
+def digest(*parts: object) -> str:
+    """Return a fingerprint of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

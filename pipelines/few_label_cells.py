@@ -1,0 +1,64 @@
+"""Running the cells of a few-label comparison: their seeds, and one bar for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl.evaluation.class_arms import ArmTable
+from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.few_label import Cell, FewLabelPlan, run_cells
+from medssl.evaluation.scoring import StructureScore
+from medssl.evaluation.summary import FewLabelSummary
+from pipelines import console
+
+__all__ = ["SEEDING", "FewLabelOutcome", "run_told", "training_seed"]
+
+SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
+_SEEDS_A_DRAW = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabelOutcome:
+    """What the protocol gave.
+
+    Attributes:
+        summary: Tables of the cells that are done; None where none is, for a dry run, or of classifiers.
+        failed: Cells that failed, with the reason.
+        missing: Cells that are not done: failed, or left to other shards.
+        folder: Folder of the comparison.
+        table: Of classifiers, the table of the cells that are done.
+    """
+
+    summary: FewLabelSummary | None
+    failed: Mapping[Cell, str]
+    missing: Sequence[Cell]
+    folder: Path
+    table: ArmTable | None = None
+
+
+def run_told(
+    plan: FewLabelPlan,
+    run_cell: Callable[[Cell], Iterable[StructureScore] | ClassPredictions],
+    out: Path,
+    *,
+    shard: tuple[int, int],
+) -> dict[Cell, str]:
+    """Run the cells of a shard and show how far they are; return those that failed, with the reason."""
+    with console.progress(len(plan.cells()[shard[0] :: shard[1]]), "fine-tuning runs") as bar:
+
+        def on_cell(cell: Cell, outcome: str) -> None:
+            if outcome not in ("done", "ran"):
+                console.warn(f"{cell.file} failed: {outcome}")
+            bar.advance(note=f"{cell.arm} n={cell.n} draw {cell.draw}")
+
+        return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
+
+
+def training_seed(cell: Cell) -> int:
+    """Return the seed of a cell's fine-tuning run: the same for every arm, another for every draw.
+
+    Fresh weights shared by all draws would be lucky or unlucky as a whole, and no interval over draws would show it.
+    """
+    return cell.draw * _SEEDS_A_DRAW + cell.seed

@@ -1,0 +1,166 @@
+"""The protocols for classes on made-up patients, probe and few-label: the verb, its files, and who is labelled."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medssl.encoders.table import build_encoder
+from medssl.engine.card import Card, save_encoder
+from medssl.errors import ConfigError, DataError
+from medssl.evaluation.class_summary import ClassPredictions
+from medssl.randomness import numpy_generator
+from medssl.store.write import Item, store_from_arrays
+from pipelines.evaluate import evaluate
+
+ENCODER = {"name": "unet", "channels": [4, 8]}
+ASKED = ["probe.scans.target=diagnosis", "probe.scans.shares=[0.4,1.0]", "probe.scans.draws=3"]
+
+
+def scan(number):
+    """Return one of two scans of a patient: the ill are brighter in some slices."""
+    patient = number // 2
+    ill = patient % 2 == 1
+    values = numpy_generator(3, number).normal(300, 60, (10, 18, 17))
+    labels = np.zeros(values.shape, dtype=np.int16)
+    if ill:
+        labels[3:7, 4:13, 4:13] = 1
+    values += 500 * labels
+    return Item(
+        id=f"s{number:02d}", values=values.astype(np.int16), labels=labels, patient=f"p{patient:02d}",
+        split="train" if patient < 10 else "test", targets={"diagnosis": "ill" if ill else "well"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "store"
+    return store_from_arrays(folder, [scan(n) for n in range(36)], classes={1: "tumour"}).folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        encoder = build_encoder(ENCODER)
+        card = Card(
+            encoder=encoder.settings.model_dump(mode="json"), in_channels=1, channels=encoder.channels,
+            strides=encoder.strides, window=(8, 16, 16), spacing_mm=(1, 1, 1), modality="CT",
+        )  # fmt: skip
+        (folder / f"voco-seed{seed}").mkdir()
+        save_encoder(encoder, card, folder / f"voco-seed{seed}")
+    return [folder / "voco-seed0", folder / "voco-seed1"]
+
+
+def test_a_class_that_shows_is_read_off_by_both_probes(store, runs, tmp_path):
+    outcome = evaluate(runs[0], against=runs[1:], data=store, out=tmp_path / "probe", protocol="probe", overrides=ASKED)
+    content = json.loads((tmp_path / "probe/probe.json").read_text())
+    rows = {(r["how"], r["n"], r["arm"]): r for r in content["table"]["scores"]}
+    assert set(rows) == {(how, n, arm) for how in ("linear", "knn") for n in (4, 10) for arm in ("voco", "random")}
+    assert all(len(row["run_means"]) == 2 for row in rows.values())
+    assert rows["linear", 10, "voco"]["mean"]["estimate"] > 0.9
+    assert outcome.table.patients == 8
+    assert len(content["table"]["comparisons"]) == 4
+    assert {c["folds"] for c in content["chosen"]} == {2, 3}
+    lines = (tmp_path / "probe/probe.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 4 * (
+        2 + 1
+    )  # probes, encoders, of three draws of 4 patients two differ, and one is of all
+    assert (tmp_path / "probe/probe.png").stat().st_size > 10_000
+
+
+def test_slices_are_asked_whether_they_show_a_structure(store, runs, tmp_path):
+    outcome = evaluate(
+        runs[0], data=store, out=tmp_path / "probe", protocol="probe",
+        overrides=["probe.scans.shows=1", "probe.scans.level=slice", "probe.scans.window=[2,16,16]",
+                   "probe.scans.sizes=[6]",                    "probe.scans.how=[linear]",
+                   "probe.scans.metric=balanced_accuracy"],
+    )  # fmt: skip
+    assert outcome.table.metric == "balanced_accuracy"
+    assert {row.n for row in outcome.table.scores} == {6}
+    assert outcome.table.scores[-1].mean.estimate > 0.8
+
+
+def test_named_patients_take_the_place_of_draws(store, runs, tmp_path):
+    path = tmp_path / "sets.yaml"
+    path.write_text("2: [[s00, s02]]\n")
+    outcome = evaluate(
+        runs[0], data=store, out=tmp_path / "probe", protocol="probe",
+        overrides=["probe.scans.target=diagnosis", f"probe.scans.subsets={path}", "probe.scans.how=[knn]"],
+    )  # fmt: skip
+    assert {(c["n"], c["draw"]) for c in outcome.chosen} == {(2, 0)}
+
+
+def test_a_dry_run_writes_nothing_and_wrong_asks_are_refused(store, runs, tmp_path):
+    out = tmp_path / "probe"
+    assert evaluate(runs[0], data=store, out=out, protocol="probe", overrides=ASKED, dry_run=True).table is None
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="target"):
+        evaluate(runs[0], data=store, out=out, protocol="probe")
+    with pytest.raises(DataError, match="split"):
+        evaluate(runs[0], data=store, out=out, protocol="probe", overrides=[*ASKED, "split=val"])
+    with pytest.raises(ConfigError, match="--shard"):
+        evaluate(runs[0], data=store, out=out, protocol="probe", overrides=ASKED, shard="1/2")
+
+
+FINE_TUNED = [
+    "few_label.recipe=classification_small", "few_label.shares=[0.4]", "few_label.draws=2",
+    "few_label.finetune.classification.target=diagnosis", "few_label.finetune.classification.window=[8,16,16]",
+    "few_label.finetune.train.steps=2", "few_label.finetune.train.batch_size=2", "few_label.finetune.train.threads=1",
+    "few_label.finetune.train.accelerator=cpu", "few_label.finetune.train.checkpoint_every=2",
+    "few_label.finetune.train.precision=32-true",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_arms_are_fine_tuned_at_shares_and_done_cells_are_kept(store, runs, tmp_path):
+    out = tmp_path / "few"
+    first = evaluate(runs[0], against=runs[1:], data=store, out=out, protocol="few-label", overrides=FINE_TUNED)
+    assert not first.missing
+    content = json.loads((out / "few_label.json").read_text())
+    assert [(r["how"], r["n"], r["arm"]) for r in content["table"]["scores"]] == [
+        ("fine-tuned", 4, "scratch"), ("fine-tuned", 4, "voco"),
+    ]  # fmt: skip
+    assert [len(r["run_means"]) for r in content["table"]["scores"]] == [1, 2]
+    assert len(content["table"]["comparisons"]) == 1
+    cells = sorted((out / "cells").rglob("*.json"))
+    assert len(cells) == 3 * 2
+    kept = ClassPredictions.of_row(json.loads(cells[0].read_text())["predictions"])
+    assert kept.one_a_patient
+    assert len(kept) == 8
+    assert len((out / "few_label.csv").read_text().splitlines()) == 1 + 6
+    before = [path.stat().st_mtime_ns for path in cells]
+    again = evaluate(runs[0], against=runs[1:], data=store, out=out, protocol="few-label", overrides=FINE_TUNED)
+    assert [path.stat().st_mtime_ns for path in cells] == before
+    assert again.table == first.table
+    with pytest.raises(ConfigError, match="another recipe"):
+        evaluate(
+            runs[0], data=store, out=out, protocol="few-label",
+            overrides=[*FINE_TUNED, "few_label.finetune.train.lr=0.5"],
+        )  # fmt: skip
+
+
+def test_a_dry_run_says_the_cells_and_metrics_of_segmenters_are_refused(store, runs, tmp_path):
+    out = tmp_path / "few"
+    asked = [*FINE_TUNED, "few_label.shares=[0.4,1.0]"]
+    outcome = evaluate(runs[0], data=store, out=out, protocol="few-label", overrides=asked, dry_run=True)
+    assert len(outcome.missing) == 2 * 2 * 2
+    assert {cell.n for cell in outcome.missing} == {4, 10}
+    assert not out.exists()
+    with pytest.raises(ConfigError, match="metric of segmenters"):
+        evaluate(
+            runs[0], data=store, out=out, protocol="few-label", overrides=[*FINE_TUNED, "few_label.metric=dice"],
+            dry_run=True,
+        )  # fmt: skip
+
+
+def test_named_patients_decide_the_cells(store, runs, tmp_path):
+    path = tmp_path / "sets.yaml"
+    path.write_text("2: [[s00, s02], [s04, s06], [s08, s10]]\n")
+    outcome = evaluate(
+        runs[0], data=store, out=tmp_path / "few", protocol="few-label",
+        overrides=[*FINE_TUNED, f"few_label.subsets={path}"], dry_run=True,
+    )  # fmt: skip
+    assert {(cell.n, cell.draw) for cell in outcome.missing} == {(2, 0), (2, 1), (2, 2)}
