@@ -120,6 +120,7 @@ def pretrain(
         others = {name: module for name, module in network.kept().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
+        pictures += kind.pictures(network, probes, out)
         console.done(
             [*written, *pictures],
             kind.next_command(str(out)),

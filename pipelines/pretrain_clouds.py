@@ -17,10 +17,12 @@ from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.store.index import INDEX as VOLUMES
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
-from pointcloud.batch import CloudPlan
+from pointcloud.attention import draw_attention
+from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.encoders.vit import PointViT
 from pointcloud.loading import CloudLoader, held_out_clouds
 from pointcloud.methods.table import CLOUD_METHODS
 from pointcloud.store import CloudStore
@@ -135,6 +137,17 @@ class Clouds(Kind):
             data=data_facts(chosen, "clouds"),
             citation=[CLOUD_METHODS[settings.method.name].paper, CLOUD_ENCODERS[settings.encoder.name].paper],
         )
+
+    def pictures(self, method: Method, held_out: Sequence[Batch], out: Path) -> list[Path]:
+        """Draw where a transformer looks on the first held-out clouds; nothing for other encoders."""
+        if not held_out or not isinstance(method.encoder, PointViT):
+            return []
+        batch = held_out[0]
+        assert isinstance(batch, CloudBatch)
+        batch = batch.rows(0, min(8, len(batch.count))).to(next(method.encoder.parameters()).device)
+        path = out / "attention.png"
+        draw_attention(method.encoder, batch.network_input(), batch.count, path)
+        return [path]
 
     def next_command(self, out: str) -> str:
         """Return the command that makes vectors of clouds."""

@@ -97,6 +97,10 @@ class Kind(ABC):
     def card(self, chosen: Chosen, method: Method) -> Card:
         """Return the card of the trained encoder."""
 
+    def pictures(self, method: Method, held_out: Sequence[Batch], out: Path) -> list[Path]:
+        """Draw what the trained encoder shows, into the run's folder; return the files."""
+        return []
+
     def next_command(self, out: str) -> str:
         """Return the command that a user may want after pretraining."""
         return f"medssl finetune {out} --data {self.settings.data.store} --task segmentation --out {out}-segmentation"

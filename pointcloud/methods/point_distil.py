@@ -7,8 +7,9 @@ References:
     KoLeo): settings here, off by default.
 
 loss = distillation + contrast_weight * n_pair + koleo_weight * KoLeo + patch_weight * distillation at hidden patches,
-where n_pair asks which cloud of the batch a student's view belongs to (`medssl.objectives.prototypes.n_pair`). With
-``contrast_weight`` 0 it is distillation alone.
+where n_pair asks which cloud of the batch a student's view belongs to (`medssl.objectives.prototypes.n_pair`); with
+``contrast: bottleneck`` it is InfoNCE of the vectors before the prototypes, which is ours. With ``contrast_weight`` 0
+it is distillation alone.
 
 Differs from that code: its contrastive branch cannot run (the centre is updated with an argument missing) and its
 weight beside the distillation, 0.01, is taken from there; clouds of one patient are no negatives of each other; the
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from medssl.methods.contract import Losses, summed
 from medssl.methods.prototypes import PrototypeSettings, assigned, distilled, prototype_head, teacher_of
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
-from medssl.objectives.infonce import countable
+from medssl.objectives.infonce import PairSet, countable, info_nce
 from medssl.objectives.prototypes import Centre, n_pair, patch_distillation
 from medssl.randomness import Stream
 from pointcloud.batch import CloudBatch
@@ -56,6 +57,11 @@ class PointDistilSettings(PrototypeSettings, MultiCropSettings):
     )
     momentum: float = Field(0.996, ge=0, le=1, description="Momentum of the teacher at the start.")
     contrast_weight: float = Field(0.01, ge=0, description="Weight of the contrast; 0 is distillation alone.")
+    contrast: Literal["scores", "bottleneck"] = Field(
+        "scores",
+        description="What is compared: the teacher's probabilities with the student's scores, as published, or both "
+        "heads' normalised vectors before the prototypes, by InfoNCE, which needs no prototype to be told apart yet.",
+    )
     contrast_scale: float = Field(64.0, gt=0, description="One over the temperature of the contrast.")
     patch_weight: float = Field(0.0, ge=0, description="Weight of the distillation at hidden patches; 0 hides none.")
     mask_ratio: tuple[float, float] = Field((0.2, 0.4), description="Least and greatest share of hidden patches.")
@@ -112,10 +118,9 @@ class _Backbone(nn.Module):
         frozen: bool = False,
         places: bool = False,
     ) -> dict[str, Tensor]:
-        """Return ``pooled`` (N, D), ``scores`` (N, K) and, where asked for, ``places`` (N, T, K)."""
+        """Return ``pooled`` (N, D), ``bottleneck`` (N, C), ``scores`` (N, K) and, where asked, ``places`` (N, T, K)."""
         if groups is None:
-            pooled = self.encoder.embed(points, count)
-            return {"pooled": pooled, "scores": self.head(pooled, frozen=frozen)}
+            return self._scored(self.encoder.embed(points, count), frozen=frozen)
         assert isinstance(self.encoder, PointViT)
         patches = self.encoder.patches(points, count, groups)
         tokens = patches.tokens
@@ -123,11 +128,15 @@ class _Backbone(nn.Module):
             fill = self.mask_token if self.position is None else self.mask_token + self.position(patches.places)
             tokens = torch.where(hidden[..., None], fill.to(tokens.dtype), tokens)
         tokens, pooled = self.encoder.encode(tokens, patches.places, patches.count)
-        found = {"pooled": pooled, "scores": self.head(pooled, frozen=frozen)}
+        found = self._scored(pooled, frozen=frozen)
         if places:
             head = self.head if self.patch_head is None else self.patch_head
             found["places"] = head(tokens.float(), frozen=frozen)
         return found
+
+    def _scored(self, pooled: Tensor, *, frozen: bool) -> dict[str, Tensor]:
+        bottleneck = self.head.bottleneck(pooled)
+        return {"pooled": pooled, "bottleneck": bottleneck, "scores": self.head.scores(bottleneck, frozen=frozen)}
 
 
 class PointDistil(CloudMethod):
@@ -179,20 +188,24 @@ class PointDistil(CloudMethod):
 
         seen = self.teacher(points, count, groups=groups, places=masked)
         large = self.student(points, count, groups=groups, hidden=hidden, frozen=frozen, places=masked)
-        scores = [large["scores"]]
+        students = [large]
         for kind in crops.small:
             points, count = kind.flat()
             groups = self.encoder.groups(points, count) if isinstance(self.encoder, PointViT) else None
-            scores.append(self.student(points, count, groups=groups, frozen=frozen)["scores"])
-        student_SNK = torch.cat(scores).view(-1, batch, chosen.prototypes)
+            students.append(self.student(points, count, groups=groups, frozen=frozen))
+        student_SNK = torch.cat([each["scores"] for each in students]).view(-1, batch, chosen.prototypes)
         teacher_TNK = assigned(chosen, seen["scores"], self.centre, progress).view(chosen.large.number, batch, -1)
 
-        parts, signals = distilled(
-            chosen, student_SNK, teacher_TNK, large["pooled"].view(chosen.large.number, batch, -1)
-        )
+        pooled = large["pooled"].view(chosen.large.number, batch, -1)
+        parts, signals = distilled(chosen, student_SNK, teacher_TNK, pooled)
         if chosen.contrast_weight:
             counted = countable(crops.item, crops.item, crops.patient, crops.patient)
-            contrast = n_pair(student_SNK, teacher_TNK, scale=chosen.contrast_scale, counted_NN=counted)
+            if chosen.contrast == "scores":
+                contrast = n_pair(student_SNK, teacher_TNK, scale=chosen.contrast_scale, counted_NN=counted)
+            else:
+                student_SND = torch.cat([each["bottleneck"] for each in students]).view(-1, batch, chosen.bottleneck)
+                teacher_TND = seen["bottleneck"].view(-1, batch, chosen.bottleneck)
+                contrast = _cross_view(student_SND, teacher_TND, counted, temperature=1 / chosen.contrast_scale)
             parts["contrast"] = chosen.contrast_weight * contrast
         if hidden is not None:
             targets = assigned(chosen, seen["places"], self.patch_centre, progress)
@@ -223,3 +236,14 @@ class PointDistil(CloudMethod):
         assert groups is not None
         keys, ratio = views.keys.transpose(0, 1).flatten(0, 1), views.ratio.transpose(0, 1).flatten()
         return random_mask(keys, groups.count, ratio)
+
+
+def _cross_view(student_SND: Tensor, teacher_TND: Tensor, counted_NN: Tensor, *, temperature: float) -> Tensor:
+    """Return InfoNCE of each student's view with each other view of the teacher, against its views of other clouds."""
+    found = []
+    for view, teacher_ND in enumerate(teacher_TND):
+        others = torch.cat([student_SND[:view], student_SND[view + 1 :]])
+        positive = teacher_ND.expand(len(others), -1, -1).flatten(0, 1)[:, None]
+        pairs = PairSet(others.flatten(0, 1), positive, teacher_ND, counted_NN.repeat(len(others), 1))
+        found.append(info_nce(pairs, temperature=temperature).mean())
+    return torch.stack(found).mean()

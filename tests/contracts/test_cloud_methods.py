@@ -40,7 +40,8 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "point_distil, with contrast": ({**DISTIL, "contrast_weight": 0.1}, {"name": "pointnet", "widths": [16, 32]}),
     "point_distil, filled": ({**DISTIL, "contrast_weight": 0.1, "fill": True, "teacher_statistics": "batch"}, VIT),
     "point_distil, masked": (
-        {**DISTIL, "assign": "sinkhorn", "koleo_weight": 0.01, "patch_weight": 1.0, "large": {"shape": "box"}},
+        {**DISTIL, "assign": "sinkhorn", "koleo_weight": 0.01, "patch_weight": 1.0, "large": {"shape": "box"},
+         "contrast": "bottleneck"},
         VIT,
     ),
     "point_distil, masked, two heads": ({**DISTIL, "patch_weight": 1.0}, MAE_VIT),

@@ -46,9 +46,11 @@ def store(tmp_path):
 def _quick(request, monkeypatch):
     if "real_pictures" not in request.fixturenames:
         import medssl.engine.reporter
+        import pipelines.pretrain_clouds
 
         for name in ("draw_progress", "draw_views"):
             monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
+        monkeypatch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
 
 
 @pytest.fixture
@@ -64,8 +66,8 @@ def identical(a, b):
 def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsys, real_pictures):
     run = pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=QUICK)
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "card.json", "checkpoints", "encoder.safetensors", "environment.json", "log.txt", "metrics.jsonl",
-        "progress.png", "run.yaml", "tensorboard", "views.png",
+        "attention.png", "card.json", "checkpoints", "encoder.safetensors", "environment.json", "log.txt",
+        "metrics.jsonl", "progress.png", "run.yaml", "tensorboard", "views.png",
     ]  # fmt: skip
     said = capsys.readouterr().out
     assert "12 clouds of 12 patients (60 to 100 points, unit unknown, 4 classes); 4 held out" in said

@@ -84,10 +84,29 @@ def test_the_contrastive_branch_runs_moves_the_centre_and_has_its_weight():
     assert losses[0.5] - losses[0.0] == pytest.approx((losses[1.0] - losses[0.0]) / 2, rel=1e-3)
 
 
-def test_clouds_of_one_patient_are_not_told_apart():
-    method = make(contrast_weight=1.0).eval()
+@pytest.mark.parametrize("contrast", ["scores", "bottleneck"])
+def test_clouds_of_one_patient_are_not_told_apart(contrast):
+    method = make(contrast_weight=1.0, contrast=contrast).eval()
     assert method(views_of(method, [7] * CLOUDS), 0.5).parts["contrast"].item() == 0.0
     assert method(views_of(method, [7, 7, 8, 8]), 0.5).parts["contrast"].item() > 0.0
+
+
+def test_contrast_of_bottlenecks_written_out():
+    method = make(contrast_weight=2.0, contrast="bottleneck", contrast_scale=5.0).eval()
+    with torch.no_grad():
+        views = views_of(method)
+        kinds = [views.crops.large, *views.crops.small]
+        student = [
+            method.student(kind.points[:, v], kind.count[:, v])["bottleneck"]
+            for kind in kinds for v in range(kind.count.shape[1])
+        ]  # fmt: skip
+        teacher = [method.teacher(kinds[0].points[:, v], kinds[0].count[:, v])["bottleneck"] for v in range(2)]
+        terms = [
+            torch.nn.functional.cross_entropy(5 * student[s] @ teacher[t].T, torch.arange(CLOUDS))
+            for t in range(2) for s in range(len(student)) if s != t
+        ]  # fmt: skip
+        found = method(views, 0.5).parts["contrast"].item()
+    assert found == pytest.approx(2 * torch.stack(terms).mean().item(), abs=1e-5)
 
 
 def test_the_teacher_follows_parameters_and_buffers():
