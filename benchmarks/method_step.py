@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from voco_step import timed, windows
 
+from medssl.encoders.contract import lay_channels_last
 from medssl.encoders.table import build_encoder
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
@@ -61,8 +62,10 @@ def held_bytes(forward: Callable[[], Tensor]) -> int:
 def measure(preset: str, device: str, rounds: int) -> tuple[float, float, float]:
     """Return step / bare encoder, the share of the step spent on views, and memory / that of the bare encoder."""
     settings = resolve(PretrainSettings, preset=preset).settings
-    encoder = build_encoder(settings.encoder).to(device)
-    method = build_method(settings.method, encoder).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    method = build_method(settings.method, build_encoder(settings.encoder)).to(device)
+    encoder = build_encoder(settings.encoder).to(device)  # of its own: a method may freeze the one that it holds
+    lay_channels_last(method)
+    lay_channels_last(encoder)
     optimiser = torch.optim.AdamW([p for p in method.parameters() if p.requires_grad], lr=1e-4)
     batch = windows(method.plan.size, device, batch=BATCH)
     first = method.views(batch, Stream(0, 0, range(BATCH)))

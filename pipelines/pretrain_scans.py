@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from medssl.batch import Batch
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card
-from medssl.errors import CacheError, DataError
+from medssl.errors import CacheError, ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.store.read import Store
+from medssl.windows import WindowPlan
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
 from pointcloud.store import CloudStore
 
@@ -69,6 +72,7 @@ class Scans(Kind):
             threads=settings.train.threads,
             pin=fabric.device.type == "cuda",
             allowed=chosen_slices(settings.data.slices, train) if settings.data.slices else None,
+            phases=_phases(settings.data.phases, train, plan) if settings.data.phases else None,
         )
 
     def held_out(self, store: Store, plan: Any) -> Sequence[Batch]:
@@ -128,3 +132,29 @@ def chosen_slices(path: str, store: Store) -> dict[str, list[int]]:
         kept, depth = table[entry.id]
         chosen[entry.id] = sorted({int((place + 0.5) * entry.shape[0] / depth) for place in kept.tolist()})
     return chosen
+
+
+def _phases(path: str, store: Store, plan: WindowPlan) -> dict[str, float]:
+    """Return the phase of each scan that the table names, in cycles.
+
+    Raises:
+        ConfigError: The method takes no other frames.
+        DataError: The table cannot be read, lacks a column, holds no number, or names no scan of the store.
+    """
+    if plan.relation != "frame":
+        raise ConfigError("data.phases is for methods that compare frames: method=cvrl with method.apart=frame.")
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: the table of phases cannot be read ({error}).") from error
+    try:
+        phases = {row["scan"]: float(row["phase"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: a table of phases has the columns scan and phase, and a number of cycles in each row, such as "
+            f"0.35. Wrong: {error}."
+        ) from error
+    if not any(entry.id in phases for entry in store.entries):
+        raise DataError(f"{path}: names none of the {len(store)} scans, which are called {store.entries[0].id!r}, ...")
+    return phases

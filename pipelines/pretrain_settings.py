@@ -51,6 +51,10 @@ class DataSettings(Settings):
     slices: str = Field(
         "", description="The slices that `medssl reduce --unit slice` chose (kept.slices.parquet); '' takes all."
     )
+    phases: str = Field(
+        "",
+        description="A CSV with the columns scan and phase (in cycles, 0 to 1): phases of frames, for cvrl's 'frame'.",
+    )
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.partition_views import PartitionMethod, PartitionSettings, PartitionViews
@@ -92,6 +93,6 @@ class GlobalContrast(PartitionMethod):
         flat = pyramid[-1].float().flatten(1) if chosen.pool == "flatten" else pooled
         features = self.head(flat).view(images.shape[0], -1, chosen.partitions, chosen.projected)
         loss = partition_contrast(
-            features, variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
+            gathered(features, dim=1), variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
         )
         return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(pooled.detach())})

@@ -79,10 +79,15 @@ class Parts(Method):
 
     def __init__(self, parts: Mapping[str, Method], weights: Mapping[str, float], encoder: Encoder) -> None:
         super().__init__()
-        (first, leading), *others = ((name, part.plan) for name, part in parts.items())
-        for name, plan in others:
+        plans = {name: part.plan for name, part in parts.items()}
+        first = next((name for name, plan in plans.items() if not _single(plan)), next(iter(plans)))
+        leading = plans[first]
+        for name, plan in plans.items():
+            if _single(plan):  # any windows serve it, also those that belong together for another part
+                plan = dataclasses.replace(leading, size=plan.size, labels=plan.labels)
             if dataclasses.replace(plan, placement=leading.placement) != leading:
                 raise ValueError(f"All parts must want the same windows. Got {first}: {leading} and {name}: {plan}.")
+        self._plan: WindowPlan = leading
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
             raise ValueError(
                 "A part freezes the encoder, and the others would train nothing. Run that part by itself afterwards, "
@@ -94,9 +99,8 @@ class Parts(Method):
 
     @property
     def plan(self) -> WindowPlan:
-        """The windows of the parts, placed as the first wants them."""
-        plan: WindowPlan = next(iter(self._methods().values())).plan
-        return plan
+        """The windows of the parts, as the first part wants them that asks for several of a scan, else as the first."""
+        return self._plan
 
     def kept(self) -> dict[str, nn.Module]:
         """Keep what the parts keep: the encoder, and a decoder where one reconstructs."""
@@ -151,6 +155,11 @@ class Joined(Parts):
             encoder,
         )
         self.settings = settings
+
+
+def _single(plan: WindowPlan) -> bool:
+    """Return whether a plan asks for one window of a scan, by itself."""
+    return plan.count == 1 and plan.relation == "independent"
 
 
 def _by_name(found: dict[str, dict[str, _T]]) -> dict[str, _T]:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from medssl.decoder import DecoderBlocks
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered
 from medssl.methods.contract import Losses
 from medssl.methods.partition_views import PartitionMethod, PartitionSettings, PartitionViews
 from medssl.objectives.diagnostics import effective_rank, feature_spread, view_retrieval
@@ -117,7 +118,11 @@ class LocalContrast(PartitionMethod):
         regions = self.shared(cut_regions(self.pointwise(maps).float(), self._starts, self._size))
         features = regions.view(_VERSIONS, -1, chosen.partitions, *regions.shape[1:])
         loss = local_contrast(
-            features, self.repels, variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
+            gathered(features, dim=1),
+            self.repels,
+            variant=chosen.loss,
+            temperature=chosen.temperature,
+            normalise=chosen.normalise,
         )
         signals = {"spread": feature_spread(cut_regions(maps.detach(), self._starts, self._size).flatten(0, 1))}
         return Losses(loss, {"regions": loss.detach()}, signals)

@@ -19,6 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
@@ -80,19 +81,19 @@ class MoCo(CropMethod):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of queries with keys."""
         first, second = views.crops[:, 0], views.crops[:, 1]
-        key, group = views.item, views.patient
+        key, group = gathered(views.item), gathered(views.patient)
         if self.predictor is not None:
             both = torch.cat([first, second])
             pooled, projected = self.student(both)
-            queries = self.predictor(projected).chunk(2)
-            keys = self.teacher(both)[1].chunk(2)
+            queries = [gathered(view) for view in self.predictor(projected).chunk(2)]
+            keys = [gathered(view) for view in self.teacher(both)[1].chunk(2)]
             counted = countable(key, key, group, group)
             sets = [PairSet(queries[i], keys[1 - i][:, None], keys[1 - i], counted) for i in range(2)]
             scale = 2 * self.settings.temperature
         else:
             assert self.queue is not None
-            pooled, query = self.student(first)
-            kept = self.teacher(second)[1]
+            pooled, projected = self.student(first)
+            query, kept = gathered(projected), gathered(self.teacher(second)[1])
             counted = countable(key, self.queue.keys, group, self.queue.groups)
             # the batch's other keys count as well, so that the first steps, with an empty queue, have negatives
             negatives = torch.cat([self.queue.features.clone(), kept])

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, summed
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
@@ -73,7 +74,7 @@ class BarlowTwins(_Twins):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the loss of the cross-correlation."""
         pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
-        first, second = projected.chunk(2)
+        first, second = (gathered(view) for view in projected.chunk(2))
         loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
         return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(pooled.detach())})
 
@@ -94,7 +95,7 @@ class VICReg(_Twins):
         """Return the sum of the three parts."""
         chosen = self.settings
         pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
-        first, second = projected.chunk(2)
+        first, second = (gathered(view) for view in projected.chunk(2))
         parts = vicreg(
             first, second, invariance=chosen.invariance, variance=chosen.variance, covariance=chosen.covariance
         )

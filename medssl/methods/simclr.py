@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
@@ -64,8 +65,8 @@ class SimCLR(CropMethod):
         chosen = self.settings
         crops = views.crops.transpose(0, 1)
         pooled, projected = self.network(crops.flatten(0, 1))
-        features_VBD = projected.view(*crops.shape[:2], -1)
-        pairs = pairs_of_views(features_VBD, views.item, views.patient)
+        features_VBD = gathered(projected.view(*crops.shape[:2], -1), dim=1)
+        pairs = pairs_of_views(features_VBD, gathered(views.item), gathered(views.patient))
         weight = None
         if chosen.decoupled == "dclw":
             weight = dclw_weights(features_VBD[0], features_VBD[1], sigma=chosen.sigma).repeat(2)

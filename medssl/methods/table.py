@@ -126,6 +126,14 @@ METHODS: dict[str, Row] = {
         needs="several patients a batch, the more the better",
         take_when="classification follows, or plain contrast is wanted to compare with; decoupled=dcl in small batches",
     ),
+    "cvrl": Row(
+        module="medssl.methods.cvrl",
+        method="CVRL",
+        settings="CVRLSettings",
+        paper="Qian et al. 2021, arXiv:2008.03800",
+        needs="several patients a batch, scans longer than a window along one axis, or several frames of a patient",
+        take_when="scans are long, or series of frames (cine), and neighbouring places should have features alike",
+    ),
     "moco": Row(
         module="medssl.methods.moco",
         method="MoCo",

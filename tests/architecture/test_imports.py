@@ -32,6 +32,7 @@ LAYERS: dict[int, set[str]] = {
         "choices",
         "listings",
         "cloud_picture",
+        "gathering",
     },
 }
 # Within a layer a room may import only these.

@@ -47,6 +47,7 @@ SMALL = {
         "name": "local_contrast", "window": (8, 32, 24), "partitions": 2, "blocks": 1, "region": 2, "projected": 16,
     },
     "simclr": {"name": "simclr", **CROPS, "projected": 16},
+    "cvrl": {"name": "cvrl", **CROPS, "crop": (16, 16, 12), "projected": 16, "gap_mm": 4.0},
     "moco": {"name": "moco", **CROPS, "projected": 16, "queue": 7},
     "byol": {"name": "byol", **CROPS, "projected": 16},
     "simsiam": {"name": "simsiam", **CROPS, "projected": 16, "bottleneck": 8},
@@ -62,6 +63,7 @@ JOINT = {
     "local_contrast, L^D": {**SMALL["local_contrast"], "loss": "aligned", "blocks": 2, "region": 1, "within": "scan"},
     "simclr, dcl": {**SMALL["simclr"], "decoupled": "dcl"},
     "simclr, dclw": {**SMALL["simclr"], "decoupled": "dclw"},
+    "cvrl, frames": {**SMALL["cvrl"], "apart": "frame", "axis": 1},
     "moco, v3": {**SMALL["moco"], "version": "v3"},
     "joined, contrast": {
         "name": "joined",
@@ -99,7 +101,17 @@ CASES |= KINDS | JOINT
 
 # What these are trained towards moves with them (a queue that fills, a teacher whose centre settles), or is a statistic
 # of a batch that is tiny here, or needs more steps than these: their loss over a short run says nothing.
-MOVING = {"moco", "moco, v3", "dino", "dino, sinkhorn and koleo", "ibot", "barlow", "vicreg", "global_contrast, G^R"}
+MOVING = {
+    "moco",
+    "moco, v3",
+    "dino",
+    "dino, sinkhorn and koleo",
+    "ibot",
+    "barlow",
+    "vicreg",
+    "global_contrast, G^R",
+    "cvrl, frames",
+}
 
 
 def make(case: str) -> Method:

@@ -289,3 +289,42 @@ def test_a_table_of_other_scans_is_refused(store, tmp_path):
     cohort(other, ["train"] * 2, name="stranger")
     with pytest.raises(DataError, match=r"says nothing about 2 of the 2 scans.*stranger"):
         pretrain("masked_small", data=other, out=tmp_path / "run", overrides=[*QUICK, f"data.slices={table}"])
+
+
+CVRL = [
+    "train.steps=2", "train.batch_size=4", "train.accelerator=cpu", "encoder.name=unet", "encoder.channels=[4,8]",
+    "method.name=cvrl", "method.window=[16,16,16]", "method.crop=[16,16,16]", "method.hidden=8", "method.projected=8",
+]  # fmt: skip
+
+
+def test_phases_of_frames_reach_the_loader_and_are_checked(store, tmp_path):
+    table = tmp_path / "phases.csv"
+    table.write_text("scan,phase\nscan-0,0.0\nscan-1,0.4\n", encoding="utf-8")
+    frames = [*CVRL, "method.apart=frame", f"data.phases={table}"]
+    assert pretrain(data=store, out=tmp_path / "run", method="cvrl", overrides=frames).folder == tmp_path / "run"
+    with pytest.raises(ConfigError, match="apart=frame"):
+        pretrain(data=store, out=tmp_path / "gap", method="cvrl", overrides=[*CVRL, f"data.phases={table}"])
+    for text, told in (
+        ("scan,phase\nscan-0,early\n", "number of cycles"),
+        ("id,phase\na,0\n", "columns"),
+        ("scan,phase\nx,0\n", "names none"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=told):
+            pretrain(data=store, out=tmp_path / told[:3], method="cvrl", overrides=frames)
+
+
+def test_a_frozen_encoder_comes_from_another_run(store, tmp_path, capsys):
+    sizes = ["method.window=[8,32,32]", "method.partitions=2", "method.projected=8", "encoder.name=unet",
+             "encoder.channels=[4,8]", "train.steps=1", "train.batch_size=2", "train.accelerator=cpu"]  # fmt: skip
+    first = pretrain(data=store, out=tmp_path / "g", method="global_contrast", overrides=[*sizes, "method.hidden=8"])
+    local = [*sizes, "method.blocks=1"]
+    second = pretrain(
+        data=store, out=tmp_path / "l", method="local_contrast", overrides=local, init_from=tmp_path / "g"
+    )
+    assert identical(first.encoder(), second.encoder())
+    assert (tmp_path / "l" / "decoder.safetensors").is_file()
+    assert "doubtful" not in capsys.readouterr().err
+    pretrain(data=store, out=tmp_path / "bare", method="local_contrast", overrides=local)
+    assert "freezes the encoder" in (tmp_path / "bare" / "log.txt").read_text()
+    assert "freezes the encoder" not in (tmp_path / "l" / "log.txt").read_text()

@@ -71,6 +71,18 @@ def test_windows_that_differ_are_refused():
         make({"name": "joined", "parts": {**PARTS, "drawn": {"method": other}}})
 
 
+def test_a_part_of_single_windows_takes_those_that_another_wants_together():
+    places = {"name": "global_contrast", "window": WINDOW, "partitions": 2, "hidden": 8, "projected": 8}
+    parts = {"drawn": {"method": MASKED}, "place": {"method": places}}
+    method = make({"name": "joined", "parts": parts})
+    assert method.plan == method.parts["place"].plan
+    views = method.views(batch(), Stream(0, 0, [0, 1]))
+    assert torch.isfinite(method(views, 0.0).total)
+    pairs = {"name": "cvrl", "window": WINDOW, "crop": WINDOW, "hidden": 8, "projected": 8}
+    with pytest.raises(ValueError, match="same windows"):
+        make({"name": "joined", "parts": {**parts, "pairs": {"method": pairs}}})
+
+
 def test_one_part_alone_and_joined_within_joined_are_refused():
     with pytest.raises(ValidationError, match="at least 2"):
         JoinedSettings(parts={"place": PARTS["place"]})
