@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
-from medssl.manifest.describe import describe, size_and_time
+from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
@@ -182,7 +182,9 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
 
 
 def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
-    if row["error"] is not None or source.error is not None or (depth == "full" and row["content_hash"] is None):
+    if row["error"] is not None or source.error is not None:
+        return False
+    if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
         return False
     label = str(source.label_path) if source.label_path else None
     if label != row["label_path"]:

@@ -23,12 +23,12 @@ from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
 
-VERSION = 2  # of everything below that changes a fingerprint; files of another version are made again
-_SMALL = 48  # voxels along each axis of the grid that the hashes are taken from
+VERSION = 3  # of everything below that changes a fingerprint; files of another version are made again
+_SMALL = 32  # voxels along each axis of the grid that the hashes are taken from
 _CHUNK = 1 << 18  # voxels that are worked on at a time, so that they stay near the processor
 _FINE_POINTS, _COARSE_POINTS = 64, 32
 _THIN = 16  # cells along the shortest side
-_TEXTURE = 48  # voxels along each axis of the block that texture is measured in
+_TEXTURE = 32  # voxels along each axis of the block that texture is measured in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,25 +243,29 @@ def _points(
 
 
 def _statistics(
-    values: npt.NDArray[Any], taken: grids.Field, limits: tuple[float, float], mask: npt.NDArray[np.bool_]
+    values: npt.NDArray[Any], taken: grids.Sample, limits: tuple[float, float], mask: npt.NDArray[np.bool_]
 ) -> dict[str, float]:
     low, high = limits
-    scale = np.float32(1.0 / (high - low) if high > low else 0.0)
-    spread = np.clip((taken - np.float32(low)) * scale, 0.0, 1.0)
-    counts = np.bincount((spread * np.float32(63.999)).astype(np.uint8), minlength=64) / max(1, spread.size)
-    present = counts[counts > 0]
+    scale = 1.0 / (high - low) if high > low else 0.0
+    size = max(1, taken.size)
+    grey = (np.clip((taken.levels - low) * scale, 0.0, 1.0) * 63.999).astype(np.uint8)
+    share = np.bincount(grey, weights=taken.counts, minlength=64) / size
+    present = share[share > 0]
+    mean = float((taken.levels * taken.counts).sum()) / size
     result = {
         "p005": low,
-        "p50": float(np.median(taken)) if taken.size else 0.0,
+        "p50": taken.quantiles([50.0])[0],
         "p995": high,
-        "mean": float(taken.mean(dtype=np.float64)) if taken.size else 0.0,
-        "std": float(taken.std(dtype=np.float64)) if taken.size else 0.0,
+        "mean": mean,
+        "std": math.sqrt(float(((taken.levels - mean) ** 2 * taken.counts).sum()) / size),
         "entropy": float(-(present * np.log2(present)).sum()),
         "body": float(mask.mean()),
     }
     # At full resolution, for texture would not survive leaving voxels out.
     middle = values[tuple(_middle(n) for n in values.shape)].astype(np.float32)
-    scaled = np.clip((np.nan_to_num(middle, nan=low) - np.float32(low)) * scale, 0.0, 1.0)
+    if values.dtype.kind == "f":
+        middle = np.nan_to_num(middle, nan=low)
+    scaled = np.clip((middle - np.float32(low)) * np.float32(scale), 0.0, 1.0)
     for axis, name in enumerate(("edge_z", "edge_y", "edge_x")):
         steps = np.abs(np.diff(scaled, axis=axis))
         result[name] = float(steps.mean(dtype=np.float64)) if steps.size else 0.0

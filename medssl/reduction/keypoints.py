@@ -30,6 +30,7 @@ MOST = 64  # points of one scan
 _LONGEST = 96  # cells along the longest side, at most
 _CUBE = 8  # cells
 _LOW = 4  # frequencies along each axis; 4^3 less the mean are 63 bits
+_SUMS = (3**6, 5**3)  # cells of the two boxes of three, and of the one of five
 _FLOOR = 0.01  # of the range of intensities: a weaker extremum is noise
 
 
@@ -51,16 +52,18 @@ def keypoints(field: Field, most: int = MOST) -> Points:
     """
     if min(field.shape) < 3:
         return np.zeros((0, 3), dtype=np.int16), np.zeros(0, dtype=np.uint64)
-    smooth = _boxed(_boxed(field, 1), 1)
-    blob = smooth - _boxed(smooth, 2)
-    strength = np.abs(blob)
+    smooth = _summed(_summed(field, 1), 1)
+    blob = _summed(smooth, 2)
+    blob *= np.float32(-1 / _SUMS[1])
+    blob += smooth
+    strength = np.abs(blob, out=blob)
     peak = strength.copy()
     for axis in range(3):
         before = peak.copy()
         upper, lower = _along(axis, slice(1, None)), _along(axis, slice(None, -1))
         np.maximum(peak[upper], before[lower], out=peak[upper])
         np.maximum(peak[lower], before[upper], out=peak[lower])
-    places = np.flatnonzero((strength == peak).ravel() & (strength.ravel() > _FLOOR))
+    places = np.flatnonzero((strength == peak).ravel() & (strength.ravel() > _FLOOR * _SUMS[0]))
     strongest = places[np.argsort(-strength.ravel()[places], kind="stable")[:most]]
     at = np.stack(np.unravel_index(strongest, field.shape), axis=1)
     if not len(at):
@@ -73,15 +76,15 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
     return (slice(None),) * axis + (part,)
 
 
-def _boxed(field: Field, radius: int) -> Field:
-    """Return means over (2 radius + 1)^3 cells; beyond the border the last cell goes on."""
+def _summed(field: Field, radius: int) -> Field:
+    """Return sums over (2 radius + 1)^3 cells; beyond the border the last cell goes on."""
     result = field
     for axis, length in enumerate(field.shape):
-        padded = np.pad(result, [(radius, radius) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        result = padded[_along(axis, slice(0, length))].copy()
-        for k in range(1, 2 * radius + 1):
+        first, last = result[_along(axis, slice(0, 1))], result[_along(axis, slice(-1, None))]
+        padded = np.concatenate([*[first] * radius, result, *[last] * radius], axis)
+        result = padded[_along(axis, slice(0, length))] + padded[_along(axis, slice(1, 1 + length))]
+        for k in range(2, 2 * radius + 1):
             result += padded[_along(axis, slice(k, k + length))]
-        result *= np.float32(1 / (2 * radius + 1))
     return result
 
 
@@ -101,24 +104,26 @@ def _vertex(strength: Field, at: npt.NDArray[np.intp]) -> npt.NDArray[np.float64
 
 def _described(smooth: Field, fine: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
     """Return the 63 signs of each cube: its lowest frequencies above their median."""
-    steps = np.arange(_CUBE) - (_CUBE - 1) / 2
-    cubes: npt.NDArray[np.float32] = np.zeros((len(fine), _CUBE, _CUBE, _CUBE), dtype=np.float32)
-    corners = []
+    count = len(fine)
+    places, waves = [], []
     for axis, length in enumerate(smooth.shape):
-        place = np.clip(fine[:, axis, None] + steps, 0, length - 1)
-        below = np.minimum(np.floor(place).astype(np.intp), max(0, length - 2))
-        weight = (place - below).astype(np.float32)
-        corners.append(((below, 1 - weight), (np.minimum(below + 1, length - 1), weight)))
-    for z, wz in corners[0]:
-        for y, wy in corners[1]:
-            for x, wx in corners[2]:
-                values = smooth[z[:, :, None, None], y[:, None, :, None], x[:, None, None, :]]
-                cubes += values * (wz[:, :, None, None] * wy[:, None, :, None] * wx[:, None, None, :])
-    waves = _waves()
-    low = cubes
-    for _ in range(3):  # the first of the three axes is reduced, and comes back as the last
-        low = np.einsum("nzyx,kz->nyxk", low, waves)
-    return hashes.signs(low.reshape(len(fine), -1)[:, 1:])
+        begin = fine[:, axis] - (_CUBE - 1) / 2
+        first = np.floor(begin).astype(np.intp)
+        places.append(np.clip(first[:, None] + np.arange(_CUBE + 1), 0, length - 1))
+        # Interpolating and transforming are both sums along one axis, so they are one.
+        share = (begin - first).astype(np.float32)[:, None, None]
+        wave = np.zeros((count, _LOW, _CUBE + 1), dtype=np.float32)
+        wave[:, :, :-1] = _waves() * (1 - share)
+        wave[:, :, 1:] += _waves() * share
+        waves.append(wave)
+    z, y, x = places
+    rows = z[:, :, None] * smooth.shape[1] + y[:, None, :]
+    low = smooth.ravel()[rows[:, :, :, None] * smooth.shape[2] + x[:, None, None, :]]
+    # Products of matrices so small that no thread but this one takes part.
+    low = low.reshape(count, (_CUBE + 1) ** 2, _CUBE + 1) @ waves[2].transpose(0, 2, 1)
+    low = waves[1][:, None] @ low.reshape(count, _CUBE + 1, _CUBE + 1, _LOW)
+    low = waves[0] @ low.reshape(count, _CUBE + 1, _LOW**2)
+    return hashes.signs(low.reshape(count, _LOW**3)[:, 1:])
 
 
 @functools.cache

@@ -21,7 +21,8 @@ __all__ = ["JOURNAL", "Pair", "look_at"]
 JOURNAL = "verdicts.jsonl"
 _TOGETHER = 8  # pairs that share a reading of their first scan, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
-_RULES = f"{fingerprint.VERSION}/{verify.SAME_IMAGE}/{verify.SAME_VALUES}/{verify.RELATED}/{verify.UNEVEN}"
+_LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.EXPLAINED, verify.RELATED, verify.RELATED_STRANGERS)
+_RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.UNEVEN)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from medssl.reduction.duplicates import Found, Match
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.marks import Mark
 from medssl.reduction.reduced import Counts
-from medssl.reduction.verify import RELATED, SAME_IMAGE, Level
+from medssl.reduction.verify import RELATED, RELATED_STRANGERS, SAME_IMAGE, Level
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Overlays, Section, Table, Text, Tiles
 from medssl.reporting.charts import histogram_chart
 from medssl.reporting.findings import Headline
@@ -88,7 +88,10 @@ def score_chart(found: Found) -> Block | None:
     ]
     score = histogram_chart(
         groups, what="scores of the pairs that were looked at", x_name="score: correlation of the detail",
-        ends=(0.0, 1.0), marks=((SAME_IMAGE, "same image from"), (RELATED, "related from")),
+        ends=(0.0, 1.0), marks=(
+            (RELATED, "related from, one patient"), (SAME_IMAGE, "same image from"),
+            (RELATED_STRANGERS, "related from, two patients"),
+        ),
     )  # fmt: skip
     hash_ = histogram_chart(
         [(level.value, [one.candidate.distance for one in looked if one.verdict.level is level]) for level in Level],

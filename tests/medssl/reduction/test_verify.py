@@ -114,3 +114,27 @@ def test_nothing_to_see_is_no_agreement():
     assert compare(empty, empty).score == 0.0
     tiny = scan(np.arange(2, dtype=np.float32).reshape(1, 1, 2), np.eye(4))
     assert 0.0 <= compare(tiny, empty).score <= 1.0
+
+
+def alike(share):
+    """Return two scans whose detail correlates by a share, as those of two heads in one protocol may."""
+    generator = np.random.default_rng(3)
+    common, *own = (gaussian_filter(generator.normal(size=(24, 40, 40)), 0.8) for _ in range(3))
+    weights = np.sqrt(share), np.sqrt(1 - share)
+    return [scan((1000 * (weights[0] * common + weights[1] * each)).astype(np.float32), np.eye(4)) for each in own]
+
+
+@pytest.mark.parametrize(
+    ("share", "of_two", "of_one"),
+    [
+        (0.66, Level.DIFFERENT, Level.RELATED),
+        (0.77, Level.DIFFERENT, Level.RELATED),  # a function of the other's intensities it is not: no copy
+        (0.84, Level.RELATED, Level.RELATED),
+    ],
+)
+def test_strangers_have_to_agree_better_than_scans_of_one_patient(share, of_two, of_one):
+    pair = alike(share)
+    prints = [printed(one, name) for one, name in zip(pair, "ab", strict=True)]
+    verdict = verify(*prints, tuple(pair))
+    assert verdict.agreement.score == pytest.approx(share, abs=0.03)
+    assert (verdict.level, verify(*prints, tuple(pair), same_patient=True).level) == (of_two, of_one), verdict
