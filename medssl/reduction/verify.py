@@ -28,6 +28,7 @@ __all__ = [
     "EXPLAINED",
     "RELATED",
     "RELATED_STRANGERS",
+    "SAME_FUNCTION",
     "SAME_IMAGE",
     "SAME_VALUES",
     "UNEVEN",
@@ -41,6 +42,7 @@ __all__ = [
 SAME_IMAGE = 0.70  # correlation of the detail from which two scans are one image
 SAME_VALUES = 0.99  # share of the variance that a change of intensities alone explains
 UNEVEN = 9.0  # unevenness from which two scans are one body at two moments: 10 and more for ED and ES, copies below 9
+SAME_FUNCTION = 0.40  # from which one image in a narrow window is the other, where `SAME_VALUES` holds
 EXPLAINED = 0.72  # share of the variance below which two scans on one grid are two bodies, however alike in detail
 RELATED = 0.55  # from which scans of one patient show one body at one time, or nearly
 RELATED_STRANGERS = 0.80  # the same of scans that nobody says are of one patient; brains of two reached 0.67
@@ -133,7 +135,8 @@ def verify(
 
     Heads and hearts of two patients agree by chance up to a point, most of all where slices are thick. So scans that
     the manifest does not give to one patient need `RELATED_STRANGERS` to be related, for that moves scans between
-    splits, and, where voxels lie on each other, `EXPLAINED` to be copies.
+    splits, and, where voxels lie on each other, `EXPLAINED` to be copies. A narrow window takes most of the detail
+    away, but what is left is a function of the other's intensities: then `SAME_FUNCTION` is enough.
 
     Args:
         first: Fingerprint of the first.
@@ -153,7 +156,8 @@ def verify(
     seen = compare(*scans, variant=variant)
     explained = 1.0 if seen.explained is None else seen.explained
     least = SAME_VALUES if same_patient else EXPLAINED
-    if seen.score >= SAME_IMAGE and explained >= least and seen.unevenness <= UNEVEN:
+    whole = seen.explained is not None and seen.explained >= SAME_VALUES and seen.score >= SAME_FUNCTION
+    if whole or (seen.score >= SAME_IMAGE and explained >= least and seen.unevenness <= UNEVEN):
         level = Level.SAME_IMAGE
     else:
         level = Level.RELATED if seen.score >= (RELATED if same_patient else RELATED_STRANGERS) else rest
@@ -406,7 +410,7 @@ def _in_box(table: npt.NDArray[np.float64], box: tuple[slice, ...]) -> tuple[flo
 
 
 def _explained(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> float:
-    """Return the share of the second's variance that the first's intensity, voxel by voxel, explains (eta squared)."""
+    """Return the share of the second's variance that the first's intensity explains: eta squared, adjusted."""
     steps = tuple(slice(None, None, max(1, n // _SAMPLES)) for n in one.shape)
     a, b = one[steps].astype(np.float64).ravel(), two[steps].astype(np.float64).ravel()
     finite = np.isfinite(a) & np.isfinite(b)
@@ -417,7 +421,10 @@ def _explained(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> float:
     which = np.searchsorted(bins[1:-1], a, side="right")
     count = np.bincount(which)
     means = np.bincount(which, weights=b) / np.maximum(count, 1)
-    return float(1.0 - ((b - means[which]) ** 2).mean() / b.var())
+    free = a.size - np.count_nonzero(count)  # of few voxels, as many bins would explain anything
+    if free < 1:
+        return 0.0
+    return float(max(0.0, 1.0 - ((b - means[which]) ** 2).sum() / free / b.var(ddof=1)))
 
 
 def _climb(one: Field, two: Field, start: Shift, reach: int) -> Shift:

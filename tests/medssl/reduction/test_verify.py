@@ -13,7 +13,7 @@ from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.hashes import Variant
-from medssl.reduction.verify import SAME_IMAGE, Level, compare, verify
+from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, compare, verify
 
 
 def scan(values, affine):
@@ -138,3 +138,15 @@ def test_strangers_have_to_agree_better_than_scans_of_one_patient(share, of_two,
     verdict = verify(*prints, tuple(pair))
     assert verdict.agreement.score == pytest.approx(share, abs=0.03)
     assert (verdict.level, verify(*prints, tuple(pair), same_patient=True).level) == (of_two, of_one), verdict
+
+
+def test_a_window_that_leaves_little_detail_is_still_a_copy():
+    one, other = alike(0.2)
+    low, high = np.percentile(one.values, (90.0, 97.0))
+    narrow = scan(np.clip(one.values, low, high), one.header.affine)
+    first = printed(one, "a")
+    verdict = verify(first, printed(narrow, "b"), (one, narrow))
+    assert verdict.level is Level.SAME_IMAGE, verdict
+    assert SAME_FUNCTION <= verdict.agreement.score < SAME_IMAGE
+    assert verdict.agreement.explained > SAME_VALUES
+    assert verify(first, printed(other, "c"), (one, other)).level is Level.DIFFERENT
