@@ -121,13 +121,15 @@ def halves(scans: Iterable[Original]) -> dict[str, str]:
     return {one.patient: dealt[joined.get(one.patient, one.patient)] for one in scans}
 
 
-def build(scans: list[Original], work: Path, each: dict[str, int]) -> list[Item]:
-    """Write the changed copies of the first ``each`` patients of a kind in either half; the others stay as they are."""
+def build(scans: list[Original], work: Path, each: dict[str, int], wanted: tuple[str, ...] = HALVES) -> list[Item]:
+    """Write the changed copies of the first ``each`` patients of a kind in each half; the others stay as they are."""
     half_of = halves(scans)
     items = []
     taken: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in scans:
         half = half_of[one.patient]
+        if half not in wanted:
+            continue
         items.append(Item(one.id, one, None, one.path, half))
         chosen = taken[half, one.kind]
         if one.patient not in chosen and len(chosen) >= each.get(one.kind, 10**9):
@@ -405,10 +407,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = chosen.work or Path(scratch)
         scans = originals(Path(root) if root else None, work, chosen.phantoms)
-        items = build(scans, work, each)
+        wanted = HALVES if chosen.half == "both" else (chosen.half,)
+        items = build(scans, work, each, wanted)
         spent = time.process_time() - begin
         print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
-        for half in HALVES if chosen.half == "both" else (chosen.half,):
+        for half in wanted:
             mine = [item for item in items if item.half == half]
             begin = time.process_time()
             make_fingerprints([item.target for item in mine], work / f"prints-{half}")
