@@ -84,7 +84,7 @@ def sample(values: npt.NDArray[Any], *, hounsfield: bool = False) -> Sample:
         # Counting is many times quicker than sorting.
         counts = np.bincount((taken.astype(np.int64) if taken.size else np.zeros(0, np.int64)) - int(low))
         present = np.flatnonzero(counts)
-        return Sample(present + low, counts[present])
+        return Sample(present.astype(np.float64) + low, counts[present])
     taken = np.sort(taken)  # several times as quick as `numpy.unique`, which hashes first
     starts = np.flatnonzero(np.concatenate([taken[:1] == taken[:1], taken[1:] != taken[:-1]]))
     return Sample(taken[starts].astype(np.float64), np.diff(np.append(starts, taken.size)))
