@@ -13,7 +13,7 @@ import numpy as np
 from medssl.errors import DataError
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_summary import ClassComparison, ClassPredictions, compare_classifiers, summarise_classes
-from medssl.evaluation.classes import CLASS_DEFINITIONS, CLASS_METRICS, confusion
+from medssl.evaluation.classes import CLASS_DEFINITIONS, CLASS_METRICS, confusion, reliability, roc_curve
 from medssl.evaluation.intervals import Interval
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
@@ -23,6 +23,7 @@ __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_pre
 
 PREDICTIONS = "predictions.csv"
 DECISION = "decision.json"
+_SHOWN = 3  # examples right, and as many wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,9 @@ def evaluate_classes(
                 "classes": cases[name].classes,
                 "scores": found,
                 "confusion": confusion(cases[name].truth, cases[name].predicted, len(cases[name].classes)).tolist(),
+                "reliability": _reliability(cases[name]),
+                "roc": _roc(cases[name]),
+                "examples": _examples(raw[name]),
             }
             for name, found in summaries.items()
         },
@@ -136,8 +140,51 @@ def evaluate_classes(
     }
     path = out / "class_scores.json"
     _write(path, json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False))
-    console.done(path, "", scores=as_json(summaries), comparisons=as_json(comparisons))
+    console.done(
+        path,
+        f"medssl report {' '.join(map(str, runs.values()))}",
+        scores=as_json(summaries),
+        comparisons=as_json(comparisons),
+    )
     return ClassEvaluation(summaries=summaries, comparisons=comparisons, summary=path)
+
+
+def _reliability(cases: ClassPredictions) -> list[dict[str, float]]:
+    counts, confidence, right = reliability(cases.probability, cases.truth)
+    return [
+        {"cases": int(n), "confidence": float(c), "accuracy": float(a)}
+        for n, c, a in zip(counts, confidence, right, strict=True)
+    ]
+
+
+def _roc(cases: ClassPredictions) -> list[tuple[float, float]]:
+    """Return the ROC curve of two classes; nothing of more."""
+    if len(cases.classes) != 2:
+        return []
+    false, true = roc_curve(cases.probability[:, 1], cases.truth == 1)
+    return [(float(x), float(y)) for x, y in zip(false, true, strict=True)]
+
+
+def _examples(cases: ClassPredictions) -> list[dict[str, object]]:
+    """Return the surest cases that are right, and those that are wrong: at most one a patient of either."""
+    sure = cases.probability[np.arange(len(cases)), cases.predicted]
+    found: list[dict[str, object]] = []
+    for right in (True, False):
+        seen: set[str] = set()
+        for row in np.argsort(-sure, kind="stable"):
+            if (
+                (cases.truth[row] == cases.predicted[row]) != right
+                or cases.patients[row] in seen
+                or len(seen) == _SHOWN
+            ):
+                continue
+            seen.add(cases.patients[row])
+            scan, _, place = cases.keys[row].rpartition(":")
+            found.append(
+                {"id": scan, "slice": int(place) if place else None, "truth": cases.classes[cases.truth[row]],
+                 "predicted": cases.classes[cases.predicted[row]], "probability": float(sure[row])}
+            )  # fmt: skip
+    return found
 
 
 def _write(path: Path, text: str) -> None:

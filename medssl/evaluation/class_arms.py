@@ -21,7 +21,15 @@ from medssl.evaluation.pooling import method_of
 from medssl.evaluation.wording import Table, interval_text, p_text
 from medssl.randomness import numpy_generator
 
-__all__ = ["ArmComparison", "ArmScore", "ArmTable", "ClassCell", "arm_rows", "compare_arms", "gain_rows"]
+__all__ = [
+    "ArmComparison",
+    "ArmScore",
+    "ArmTable",
+    "ClassCell",
+    "arm_rows",
+    "compare_arms",
+    "gain_rows",
+]
 
 Values = npt.NDArray[np.float64]
 Runs = Mapping[str, Mapping[int, Sequence[Values]]]  # run -> draw -> scores of its seeds, each (1 + R,)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medssl.evaluation.intervals import Interval
 from medssl.evaluation.paired import PairedComparison
 from medssl.evaluation.pooling import PooledComparison
 from medssl.evaluation.summary import ALL_STRUCTURES, Comparison, SizeSummary, StructureSummary
 from medssl.evaluation.wording import interval_text
+from medssl.reporting.class_findings import class_sentences
+from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.words import (
     comparison_sentence,
@@ -66,6 +67,7 @@ def headline(material: Material) -> Headline:
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({name_of(metric)}) are not done.")  # fmt: skip
+    found += class_sentences(material)
     for _, content in material.scores:
         for comparison in comparisons_of(content.get("comparisons", ())):
             arm, baseline = material.run_of(comparison.arm), material.run_of(comparison.baseline)
@@ -111,14 +113,14 @@ def comparisons_of(rows: Sequence[Mapping[str, Any]]) -> list[Comparison]:
             n=row.get("n"),
             metric=row["metric"],
             result=PairedComparison(
-                median=_interval(row["result"]["median"]),
-                mean=_interval(row["result"]["mean"]),
-                p=_number(row["result"]["p"]),
+                median=interval_of(row["result"]["median"]),
+                mean=interval_of(row["result"]["mean"]),
+                p=number_of(row["result"]["p"]),
                 above=int(row["result"]["above"]),
                 below=int(row["result"]["below"]),
-                draw_means=tuple(_number(d) for d in row["result"]["draw_means"]),
+                draw_means=tuple(number_of(d) for d in row["result"]["draw_means"]),
             ),
-            p_holm=_number(row["p_holm"]),
+            p_holm=number_of(row["p_holm"]),
         )
         for row in rows
     ]
@@ -130,8 +132,8 @@ def pooled_of(rows: Sequence[Mapping[str, Any]]) -> list[PooledComparison]:
         PooledComparison(
             method=row["method"],
             n=int(row["n"]),
-            mean=_interval(row["mean"]),
-            run_means=tuple(_number(m) for m in row["run_means"]),
+            mean=interval_of(row["mean"]),
+            run_means=tuple(number_of(m) for m in row["run_means"]),
             better=int(row["better"]),
             pairs=int(row["pairs"]),
         )
@@ -144,8 +146,8 @@ def structures_of(rows: Sequence[Mapping[str, Any]]) -> list[StructureSummary]:
     return [
         StructureSummary(
             structure=row["structure"],
-            intervals={metric: _interval(interval) for metric, interval in row["intervals"].items()},
-            medians={metric: _number(value) for metric, value in row["medians"].items()},
+            intervals={metric: interval_of(interval) for metric, interval in row["intervals"].items()},
+            medians={metric: number_of(value) for metric, value in row["medians"].items()},
             **{key: int(row[key]) for key in ("cases", "patients", "absent", "missed", "invented")},
         )
         for row in rows
@@ -158,10 +160,10 @@ def sizes_of(rows: Sequence[Mapping[str, Any]]) -> list[SizeSummary]:
         SizeSummary(
             arm=row["arm"],
             n=int(row["n"]),
-            mean=_interval(row["mean"]),
-            sd_draws=_number(row["sd_draws"]),
-            sd_cases=_number(row["sd_cases"]),
-            draw_means=tuple(_number(d) for d in row["draw_means"]),
+            mean=interval_of(row["mean"]),
+            sd_draws=number_of(row["sd_draws"]),
+            sd_cases=number_of(row["sd_cases"]),
+            draw_means=tuple(number_of(d) for d in row["draw_means"]),
             seeds=int(row["seeds"]),
             cells=int(row["cells"]),
         )
@@ -235,19 +237,3 @@ def _without_scores(material: Material) -> list[str]:
         told.append(f"{counted(scans, 'scan')}; nothing has been trained on them yet." if scans else
                     "Vectors of scans; no run was given.")  # fmt: skip
     return told
-
-
-def _interval(row: Mapping[str, Any]) -> Interval:
-    return Interval(
-        estimate=_number(row["estimate"]),
-        low=_number(row["low"]),
-        high=_number(row["high"]),
-        level=float(row["level"]),
-        cases=int(row["cases"]),
-        draws=int(row.get("draws", 1)),
-        method=str(row.get("method", "percentile")),
-    )
-
-
-def _number(value: float | None) -> float:
-    return _NAN if value is None else float(value)

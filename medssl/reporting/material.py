@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
 
-Kind = Literal["manifest", "check", "store", "run", "few-label", "scores", "embeddings"]
+Kind = Literal["manifest", "check", "store", "run", "few-label", "scores", "class-scores", "probe", "embeddings"]
 EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
 _ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
 
@@ -70,6 +70,8 @@ class Material:
         runs: Runs, in the order given.
         scores: (folder, scores.json) of each evaluation.
         few_label: (folder, few_label.json) of each comparison at few labels.
+        class_scores: (folder, class_scores.json) of each evaluation of classifiers.
+        class_arms: (folder, content) of each comparison of classifiers over labelled patients: probes, few labels.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
     """
@@ -80,6 +82,8 @@ class Material:
     runs: list[RunRecord] = field(default_factory=list)
     scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     few_label: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    class_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    class_arms: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -165,12 +169,16 @@ def kind_of(path: Path) -> list[Kind]:
     if path.is_dir():
         names: tuple[tuple[str, Kind], ...] = (
             ("store.json", "store"), ("run.yaml", "run"), ("few_label.json", "few-label"), ("scores.json", "scores"),
+            ("class_scores.json", "class-scores"), ("probe.json", "probe"),
         )  # fmt: skip
         found = [kind for name, kind in names if (path / name).is_file()]
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
             found.append("embeddings")
     elif path.is_file():
-        by_name: dict[str, Kind] = {"scores.json": "scores", "few_label.json": "few-label", "store.json": "store"}
+        by_name: dict[str, Kind] = {
+            "scores.json": "scores", "few_label.json": "few-label", "store.json": "store",
+            "class_scores.json": "class-scores", "probe.json": "probe",
+        }  # fmt: skip
         if path.name in by_name:
             found = [by_name[path.name]]
         elif path.suffix == ".json" and {"summary", "findings"} <= _json(path).keys():
@@ -187,7 +195,8 @@ def kind_of(path: Path) -> list[Kind]:
         missing = "is not there" if not path.exists() else "is none of these"
         raise DataError(
             f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
-            f"check.json, few-label comparisons (few_label.json), scores.json and embeddings. This {missing}."
+            f"check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
+            f"class_scores.json and embeddings. This {missing}."
         )
     return found
 
@@ -241,7 +250,24 @@ def _read_scores(path: Path, material: Material) -> None:
 
 def _read_few_label(path: Path, material: Material) -> None:
     file = path / "few_label.json" if path.is_dir() else path
-    material.few_label.append((file.parent, _json(file)))
+    content = _json(file)
+    (material.class_arms if content.get("kind") == "classification" else material.few_label).append(
+        (file.parent, content)
+    )
+
+
+def _read_class_scores(path: Path, material: Material) -> None:
+    file = path / "class_scores.json" if path.is_dir() else path
+    material.class_scores.append((file.parent, _json(file)))
+
+
+def _read_probe(path: Path, material: Material) -> None:
+    file = path / "probe.json" if path.is_dir() else path
+    content = _json(file)
+    if content.get("kind") == "classification":
+        material.class_arms.append((file.parent, content))
+    else:
+        material.notes.append(f"{file.parent.name}: probes of clouds are not shown yet; see {file.name}.")
 
 
 def _read_embeddings(path: Path, material: Material) -> None:
@@ -261,6 +287,8 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "run": _read_run,
     "scores": _read_scores,
     "few-label": _read_few_label,
+    "class-scores": _read_class_scores,
+    "probe": _read_probe,
     "embeddings": _read_embeddings,
 }
 

@@ -9,6 +9,7 @@ from importlib import resources
 
 from medssl import __version__
 from medssl.reporting.blocks import Section
+from medssl.reporting.class_section import class_section
 from medssl.reporting.data_section import data_section
 from medssl.reporting.evaluation_section import evaluation_section
 from medssl.reporting.findings import Headline, headline
@@ -56,6 +57,7 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         pretraining_section(material, clean=clean),
         finetuning_section(material, clean=clean),
         evaluation_section(material, cases=cases, clean=clean),
+        class_section(material, cases=cases, clean=clean),
         record_section(material, clean=clean),
     )
     sections = [section for section in candidates if section is not None]
@@ -91,7 +93,9 @@ def render_page(title: str, found: Headline, sections: Sequence[Section], *, not
 
 def _title(material: Material) -> str:
     """Return the names of what is reported on, the most derived first."""
-    names = [folder.resolve().name for folder, _ in material.few_label] or [run.name for run in material.finetuned]
+    names = [folder.resolve().name for folder, _ in (*material.few_label, *material.class_arms)] or [
+        run.name for run in material.finetuned
+    ]
     names = names or [run.name for run in material.pretrained] or [f.resolve().name for f in material.stores]
     names = names or [*material.manifests, *material.checks, *material.embeddings]
     names = names or [folder.resolve().name for folder, _ in material.scores]
