@@ -6,10 +6,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from typing import Any, Literal
 
 from medssl.errors import ConfigError, MissingDependencyError, did_you_mean
@@ -52,7 +54,8 @@ def run_jobs(
     """Do the jobs and yield (number, result) as they end.
 
     When a process dies, the jobs that were in hand are tried again one by one, so that only the culprit is lost, and
-    the others go on as before. Where the caller stops early (an error, Ctrl-C), jobs in hand end and no other begins.
+    the others go on as before. Where the caller stops early (an error, Ctrl-C), jobs in hand end and no other begins;
+    where this process is killed, its workers end with it.
 
     Args:
         work: A function of a module, called as ``work(*job)``.
@@ -64,7 +67,7 @@ def run_jobs(
             of a cluster need medssl, and the files under the same paths.
 
     Raises:
-        ConfigError: There is no such engine.
+        ConfigError: There is no such engine, or no process can begin.
         MissingDependencyError: Ray is asked for and not installed.
         Exception: Whatever ``work`` raises.
     """
@@ -94,7 +97,9 @@ def _in_processes(
 ) -> Iterator[tuple[int, Any]]:
     """Do the jobs that wait until none is left, or until a process died: then all that were in hand are suspects."""
     # Spawned, not forked: readers, BLAS and polars start threads, and a fork of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    context = multiprocessing.get_context("spawn")
+    begun = context.Event()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(begun,))
     in_hand: dict[Future[Any], int] = {}
     broken = False
     try:
@@ -112,16 +117,32 @@ def _in_processes(
                 number = in_hand.pop(future)
                 try:
                     result = future.result()
-                except BrokenProcessPool:
+                except BrokenProcessPool as error:
+                    if not begun.is_set():  # then it is no job that killed it
+                        raise ConfigError(
+                            "Processes were started to share the work, and none of them began. A script that calls "
+                            "medssl is run again by each of them: put what it does under `if __name__ == "
+                            "'__main__':`. Or do without processes: workers=1."
+                        ) from error
                     broken, result = True, _DIED
                 yield number, result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin_worker() -> None:
+def _begin_worker(begun: Event) -> None:
+    begun.set()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which lets the jobs in hand finish
     os.environ.update(_ONE_THREAD)
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent is gone, which a SIGTERM or SIGKILL of the parent alone would not do."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()  # waits for a pipe of the parent's to close, whatever closes it
+        os._exit(1)  # the job in hand writes aside and renames, so nothing is left half written under its name
 
 
 def _in_ray(

@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -52,6 +55,55 @@ def process(number: int) -> int:
 def test_an_error_of_a_job_is_raised_as_it_was(number, error):
     with pytest.raises(error, match=r"disk is full|5\.nii: it is no scan"):
         list(run_jobs(refuse, dict.fromkeys(range(3), (number,)), workers=2, crashed=lost))
+
+
+SCRIPT = """
+import os, sys, time
+from medssl.pool import run_jobs
+
+def slow(folder, number):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    time.sleep(120)
+
+def begin():
+    list(run_jobs(slow, {n: (sys.argv[1], n) for n in range(2)}, workers=2, crashed=str))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    pids.mkdir()
+    script.write_text(SCRIPT + 'if __name__ == "__main__":\n    begin()\n')
+    with subprocess.Popen([sys.executable, script, pids]) as parent:
+        until(lambda: len(list(pids.iterdir())) == 2)
+        parent.send_signal(how)
+    until(lambda: not any(alive(int(file.name)) for file in pids.iterdir()))
+
+
+def until(true) -> None:
+    ends = time.monotonic() + 60  # the workers sleep twice as long
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT + "begin()\n")
+    ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False, timeout=100)
+    assert "none of them began" in ended.stderr
+    assert "if __name__ == '__main__':" in ended.stderr
 
 
 def test_errors_travel_between_processes():
