@@ -121,9 +121,14 @@ def find_all(
     folder: Path,
     settings: CopySettings,
     worth: Mapping[str, float] | None = None,
+    *,
+    look: bool = True,
 ) -> tuple[Found, list[CloudPrint]]:
-    """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well."""
-    from medssl.reduction.duplicates import together
+    """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well.
+
+    With ``look=False`` no pair of volumes is looked at, for where nothing would be done with copies: it takes minutes.
+    """
+    from medssl.reduction.duplicates import Found, groups_of, together
     from medssl.reduction.index import Index
     from pointcloud.reduction import CloudTarget, cloud_prints, find_cloud_copies
 
@@ -135,8 +140,11 @@ def find_all(
         )
         for wanted in (False, True)
     )
-    found = find(volumes, rows, targets, folder, settings, worth)
-    if len(flat):  # of the 511 frequencies of a picture all but 63 are nothing
+    if not look:
+        found = Found((), groups_of(index, (), worth=worth), {one.id: one.reason for one in index.failures}, 1.0)
+    else:
+        found = find(volumes, rows, targets, folder, settings, worth)
+    if look and len(flat):  # of the 511 frequencies of a picture all but 63 are nothing
         near = settings.model_copy(update={"radius": settings.radius * _PLANE_BITS // _BITS})
         found = together(found, find(flat, rows, targets, folder, near, worth))
     clouds = [row for row in rows if row["kind"] == "cloud"]

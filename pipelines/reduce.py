@@ -42,7 +42,10 @@ class ReduceSettings(CopySettings):
         default="copies", description="'copies' leaves out copies alone; the others choose among what is left."
     )
     keep: str = Field(default="", description="How many scans to keep, such as 200, or which share: 0.25 or 25%.")
-    copies: bool = Field(default=True, description="Leave out copies before the strategy chooses.")
+    copies: bool = Field(
+        default=True,
+        description="Leave out copies before the strategy chooses. With splits=leave, 'false' looks for none.",
+    )
     unit: Literal["scan", "slice", "block"] = Field(
         default="scan",
         description="What a strategy chooses: scans, or slices or blocks of the scans that are kept.",
@@ -185,7 +188,10 @@ def reduce(
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
     worth = worth_of(scans)
-    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth)
+    look = settings.copies or settings.splits == "mend"
+    if not look:
+        console.say("no pair is looked at: copies=false and splits=leave do nothing with copies")
+    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)

@@ -180,6 +180,22 @@ def test_a_strategy_leaves_val_and_test_as_they_are(reduced, tmp_path):
     assert sum(after[n]["keep"] for n in whole.kept) < sum(before[n]["keep"] for n in whole.kept)
 
 
+def test_no_pair_is_looked_at_where_nothing_is_done_with_copies(reduced, tmp_path, capsys):
+    overrides = ["planted=0", "pictures=0", "copies=false", "splits=leave"]
+    result = medssl.reduce(
+        reduced[0],
+        out=tmp_path / "k.parquet",
+        by="every",
+        keep=4,
+        jobs=1,
+        index=tmp_path / "prints",
+        overrides=overrides,
+    )
+    assert "no pair is looked at" in capsys.readouterr().out
+    assert result.found.matches == ()
+    assert marks(tmp_path / "k.parquet")["patient060"]["level"] == "unreadable"
+
+
 def test_own_embeddings(reduced, tmp_path):
     manifest = reduced[0]
     ids = read_manifest(manifest).frame["id"].to_list()
