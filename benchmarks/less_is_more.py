@@ -1,15 +1,18 @@
 """Does leaving out similar slices make contrastive pretraining better, or only shorter? The claim of "Less is More".
 
 Slices of one scan repeat each other. SimCLR (DCL) is pretrained on all slices of the training patients, on those that
-each strategy of the paper keeps, and on as many random ones, at equal steps and at equal epochs; frozen features are
-then read by a logistic regression fitted on the training patients and scored on the test patients.
+each strategy of the paper keeps, and on as many random ones (drawn anew for each seed), at equal steps and at equal
+epochs; frozen features are then read by a logistic regression fitted on the training patients and scored on the test
+patients. As in the paper, slices are loose: each is a thing of its own, and slices of one scan repel each other.
+``--apart patients`` is what this package does by default: they never do. `ct` has no labels; it gives sizes and times.
 
-    MEDSSL_DATA=FOLDER python benchmarks/less_is_more.py OUT [--data lgg acdc] [--seeds 3] [--steps 300]
+    MEDSSL_DATA=FOLDER python benchmarks/less_is_more.py OUT [--data lgg acdc ct] [--seeds 3] [--steps 300]
 
 Every step is skipped when it is done. On a GPU: --channels 32 64 128 256 --steps 20000 --batch 256 --seeds 5.
 
 Source of the claim: Wolf et al., Computers in Biology and Medicine 183 (2024) 109242, arXiv:2410.14524; there SwAV and
-ResNet-50 on hundreds of thousands of CT slices, fine-tuned.
+ResNet-50 on hundreds of thousands of CT slices, fine-tuned. What the paper's "embedding" looks at is not published;
+here it is the lowest frequencies of a slice.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,74 +32,97 @@ import medssl
 from medssl.evaluation.intervals import Interval
 from medssl.randomness import numpy_generator
 from medssl.store.read import Store
+from pipelines.pretrain_scans import chosen_slices
 
 STRATEGIES = ("hash", "random", "every", "ssim", "mi", "embedding")
-SPACING = {"lgg": "[1,4,4]", "acdc": "[10,3,3]"}
-WINDOW = {"lgg": (56, 48), "acdc": (64, 48)}
+BUDGETS = ("equal steps", "equal epochs")
+THRESHOLDS = ("hash", "ssim", "mi", "embedding")
+SOURCE = {"lgg": "lgg_flair/images", "acdc": "acdc", "ct": "ct"}
+SPACING = {"lgg": "[1,5,5]", "acdc": "[10,4,4]", "ct": "[2.5,8,8]"}
+WINDOW = {"lgg": (48, 40), "acdc": (48, 40), "ct": (48, 40)}
+MARGIN = 16  # of the window about a view
+CHOICE = ["workers=1", "planted=0", "pictures=0", "copies=false", "splits=leave"]
 
 
 def prepared(data: str, out: Path) -> tuple[Path, Store]:
     """Index and store a data set; return its manifest and its store."""
-    source = Path(os.environ["MEDSSL_DATA"]) / {"lgg": "lgg_flair/images", "acdc": "acdc"}[data]
     manifest = out / "scans.parquet"
     if not manifest.is_file():
-        medssl.index(source, out=manifest, modality="MR", overrides=["val=0", "test=0.3"])
-    medssl.cache(manifest, out=out / "store", overrides=[f"spacing_mm={SPACING[data]}"])
+        medssl.index(
+            Path(os.environ["MEDSSL_DATA"]) / SOURCE[data], out=manifest, modality="CT" if data == "ct" else "MR",
+            overrides=["val=0", f"test={0 if data == 'ct' else 0.3}"],
+        )  # fmt: skip
+    medssl.cache(manifest, out=out / "store", overrides=[f"spacing_mm={SPACING[data]}", "workers=1"])
     return manifest, Store.open(out / "store")
 
 
-def chosen(manifest: Path, out: Path) -> dict[str, tuple[str, float]]:
-    """Choose slices by every strategy at the size that the hash gives; return table and share kept by strategy."""
-    tables: dict[str, tuple[str, float]] = {"all": ("", 1.0)}
-    size = None
-    for strategy in STRATEGIES:
-        kept = out / f"{strategy}.parquet"
-        table = kept.with_suffix(".slices.parquet")
-        if not table.is_file():
-            keep = None if strategy == "hash" else f"{100 * size:.4f}%"
-            medssl.reduce(
-                manifest, out=kept, by=strategy, keep=keep, unit="slice", index=out / "prints",
-                overrides=["planted=0", "pictures=0", "copies=false", "splits=leave"],
-            )  # fmt: skip
-        share = share_of(table, manifest)
-        size = share if size is None else size
-        tables[strategy] = (str(table), share)
-    return tables
+def table_of(manifest: Path, out: Path, by: str, keep: float | None, seed: int = 0) -> Path:
+    """Return the slices that a strategy keeps, as a table; choose them where that is not done yet."""
+    name = by if keep is None else f"{by}-{keep:.5f}-{seed}"
+    table = out / f"{name}.slices.parquet"
+    if not table.is_file():
+        medssl.reduce(
+            manifest, out=out / f"{name}.parquet", by=by, keep=None if keep is None else f"{100 * keep:.3f}%",
+            unit="slice", index=out / "prints", overrides=[*CHOICE, f"seed={seed}"],
+        )  # fmt: skip
+    return table
 
 
-def share_of(table: Path, manifest: Path) -> float:
-    """Return the share of the training scans' slices that a table keeps."""
-    import polars as pl
+def slices_in(table: Path, store: Store) -> int:
+    """Return how many slices of the store's training scans a table keeps."""
+    train = store.subset([entry.id for entry in store.entries if entry.split in ("train", "")])
+    return sum(map(len, chosen_slices(str(table), train).values()))
 
-    train = pl.read_parquet(manifest).filter(pl.col("split") == "train")["id"]
-    return float(pl.read_parquet(table).filter(pl.col("id").is_in(train.to_list()))["keep"].mean())
+
+def equal_share(manifest: Path, out: Path, store: Store) -> float:
+    """Return the share to ask of every n-th, so that the store holds as many of its slices as Hash-6 keeps.
+
+    Sizes are rounded up within each scan, so the share of thin scans is not that of the whole.
+    """
+    wanted, low, high = slices_in(table_of(manifest, out, "hash", None), store), 0.02, 1.0
+    tried = {}
+    for _ in range(8):
+        share = round((low + high) / 2, 5)
+        tried[share] = slices_in(table_of(manifest, out, "every", share), store)
+        low, high = (share, high) if tried[share] < wanted else (low, share)
+    return min(tried, key=lambda one: (abs(tried[one] - wanted), one))
 
 
 def pretrained(
-    store: Path, data: str, name: str, table: str, seed: int, steps: int, options: argparse.Namespace
-) -> Path:
-    """Pretrain one arm; return its run."""
-    run = store.parent / "runs" / f"{name}-steps{steps}-seed{seed}"
+    store: Path, data: str, table: Path, seed: int, steps: int, options: argparse.Namespace
+) -> tuple[Path, float]:
+    """Pretrain one arm; return its run, and the processor's seconds that it took."""
+    apart = "" if options.apart == "slices" else f"-{options.apart}"
+    run = store.parent / "runs" / f"{table.name.partition('.slices')[0]}-steps{steps}-seed{seed}{apart}"
+    clock = run.with_name(f"{run.name}.seconds")
+    spent = float(clock.read_text()) if clock.is_file() else 0.0
     if (run / "card.json").is_file():
-        return run
+        return run, spent
     (y, x), levels = WINDOW[data], len(options.channels)
+    began = time.process_time()
     medssl.pretrain(
         "simclr_small", data=store, out=run, resume=run.is_dir(),
         overrides=[
-            f"method.window=[1,{y},{x}]", f"method.crop=[1,{y - 16},{x - 16}]", "method.temperature=0.2",
+            f"method.window=[1,{y},{x}]", f"method.crop=[1,{y - MARGIN},{x - MARGIN}]", "method.temperature=0.2",
             "method.spatial.rotate_degrees=[15,0,0]", f"encoder.channels={list(options.channels)}",
             f"encoder.kernels={[[1, 3, 3]] * levels}", f"encoder.strides={[[1, 1, 1]] + [[1, 2, 2]] * (levels - 1)}",
-            f"data.slices={table}", "data.held_out_share=0", f"train.steps={steps}", f"train.seed={seed}",
-            f"train.batch_size={options.batch}", "train.precision=32-true", "train.threads=1",
+            f"data.slices={table}", f"data.apart={options.apart}", "data.held_out_share=0", f"train.steps={steps}",
+            f"train.seed={seed}", f"train.batch_size={options.batch}", "train.precision=32-true", "train.threads=1",
             "train.probe_every=100000",
         ],
     )  # fmt: skip
-    return run
+    spent += time.process_time() - began
+    clock.write_text(f"{spent:.1f}")
+    return run, spent
 
 
 def features(run: Path | None, store: Store, data: str, options: argparse.Namespace, *, seed: int) -> np.ndarray:
     """Return one vector a slice of the store, in order of scans and slices; of fresh weights where there is no run."""
     import torch
+
+    done = store.folder.parent / "features" / f"{run.name if run else f'fresh-{seed}'}.npy"
+    if done.is_file():
+        return np.load(done)
 
     from medssl.encoders.table import build_encoder
 
@@ -116,13 +143,17 @@ def features(run: Path | None, store: Store, data: str, options: argparse.Namesp
         scaled = ((values - entry.scale[0]) / (entry.scale[1] - entry.scale[0])).clamp(0, 1)
         with torch.no_grad():
             rows.append(encoder.embed(scaled[:, None, None]).numpy())
-    return np.concatenate(rows)
+    done.parent.mkdir(exist_ok=True)
+    np.save(done, np.concatenate(rows))
+    return np.load(done)
 
 
 def truths(data: str, store: Store) -> dict[str, tuple[np.ndarray, str]]:
     """Return each task's labels, with its unit: "slice", or "patient" (whose features are averaged over its slices)."""
     depth = [entry.shape[0] for entry in store.entries]
     folder = Path(os.environ["MEDSSL_DATA"])
+    if data == "ct":
+        return {}
     if data == "acdc":
         groups = {
             path.parent.name: re.search(r"Group:\s*(\w+)", path.read_text())[1]
@@ -210,37 +241,59 @@ def resampled(runs: list[dict], other: list[dict] | None, draws: int = 400) -> I
 def compared(data: str, out: Path, options: argparse.Namespace) -> None:
     """Run one data set and print its tables."""
     manifest, store = prepared(data, out)
-    tables = chosen(manifest, out)
+    every = slices_in(table_of(manifest, out, "all", None), store)
+    share = equal_share(manifest, out, store)
+    print(f"\n{data}: slices kept of {every} of the training scans, at default thresholds\n")
+    for by in THRESHOLDS:
+        kept = slices_in(table_of(manifest, out, by, None), store)
+        print(f"{by}: {kept} ({kept / every:.0%})", flush=True)
     depth = [entry.shape[0] for entry in store.entries]
     patients = np.repeat([entry.patient or entry.id for entry in store.entries], depth)
     test = np.repeat([entry.split == "test" for entry in store.entries], depth)
-    arms: dict[str, tuple[str, float, int]] = {"all": ("", 1.0, options.steps)}
-    for name, (table, share) in tables.items():
-        if name != "all":
-            arms[f"{name}, equal steps"] = (table, share, options.steps)
-            arms[f"{name}, equal epochs"] = (table, share, max(1, round(options.steps * share)))
-    vectors: dict[str, list[np.ndarray]] = {"fresh weights": []}
-    seconds: dict[str, float] = {}
+    vectors: dict[str, list[np.ndarray]] = {}
+    costs: dict[str, list[tuple[int, int, float, float]]] = {}  # (slices, steps, seconds, last loss) of each seed
     for seed in range(options.seeds):
-        vectors["fresh weights"].append(features(None, store, data, options, seed=seed))
-        for arm, (table, _, steps) in arms.items():
-            began = time.process_time()
-            run = pretrained(out / "store", data, arm.partition(",")[0], table, seed, steps, options)
-            seconds[arm] = seconds.get(arm, 0.0) + time.process_time() - began
-            vectors.setdefault(arm, []).append(features(run, store, data, options, seed=seed))
+        vectors.setdefault("fresh weights", []).append(features(None, store, data, options, seed=seed))
+        for by in ("all", *options.strategies):
+            keep = None if by in ("all", "hash") else share
+            table = table_of(manifest, out, by, keep, seed if by == "random" else 0)
+            kept = slices_in(table, store)
+            budgets = {"equal steps": options.steps, "equal epochs": max(1, round(options.steps * kept / every))}
+            for budget in ["equal steps"] if by == "all" else options.budgets:
+                arm, steps = by if by == "all" else f"{by}, {budget}", budgets[budget]
+                run, seconds = pretrained(out / "store", data, table, seed, steps, options)
+                costs.setdefault(arm, []).append((kept, steps, seconds, last_loss(run)))
+                vectors.setdefault(arm, []).append(features(run, store, data, options, seed=seed))
+    shown(f"{data}: what it cost, {options.seeds} seeds", ("slices", "kept", "steps", "seconds", "loss"), [
+        (arm, f"{np.mean([c[0] for c in rows]) / every:.1%}", rows[0][1], f"{np.mean([c[2] for c in rows]):.1f}",
+         f"{np.mean([c[3] for c in rows]):.3f}")
+        for arm, rows in costs.items()
+    ])  # fmt: skip
     for task, (labels, unit) in truths(data, store).items():
         found = {arm: [probed(v, labels, unit, patients, test) for v in rows] for arm, rows in vectors.items()}
-        print(f"\n{data}: {task}, AUROC on {len(np.unique(patients[test]))} test patients, {options.seeds} seeds\n")
-        print("| slices | kept | AUROC | against all slices | against random, same budget |\n|---|--:|---|---|---|")
+        rows = []
         for arm, runs in found.items():
-            share = f"{100 * arms[arm][1]:.0f} %" if arm in arms else "-"
             rival = f"random,{arm.partition(',')[2]}" if "," in arm and not arm.startswith("random") else None
             cells = [text(resampled(runs, None)), text(resampled(runs, found["all"]), True) if arm != "all" else "-"]
-            cells.append(text(resampled(runs, found[rival]), True) if rival else "-")
-            print(f"| {arm} | {share} | {' | '.join(cells)} |", flush=True)
-        (out / f"{task.replace(' ', '-')}.json").write_text(
+            rows.append((arm, *cells, text(resampled(runs, found[rival]), True) if rival else "-"))
+        title = f"{data}: {task}, AUROC on {len(np.unique(patients[test]))} test patients, {options.seeds} seeds"
+        shown(title, ("slices", "AUROC", "against all slices", "against random, same budget"), rows)
+        (out / f"{task.replace(' ', '-')}-{options.apart}.json").write_text(
             json.dumps({arm: [auroc(r["labels"], r["scores"], r["classes"]) for r in rs] for arm, rs in found.items()})
         )
+
+
+def last_loss(run: Path) -> float:
+    """Return the mean loss of a run's last reports."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return float(np.mean([row["loss"] for row in rows if "loss" in row][-3:]))
+
+
+def shown(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table."""
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
 
 
 def text(interval: Interval, signed: bool = False) -> str:
@@ -258,6 +311,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--apart", choices=("slices", "patients"), default="slices")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=BUDGETS)
     options = parser.parse_args()
     for data in options.data:
         compared(data, options.out / data, options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from dataclasses import replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from medssl.step_loader import StepLoader, group_numbers
 from medssl.store.read import Store
 from medssl.windows import Relation, WindowBatch, WindowPlan
 
-__all__ = ["WindowLoader", "held_out_batches", "patient_numbers"]
+__all__ = ["Apart", "WindowLoader", "held_out_batches", "patient_numbers"]
 
 Triple = tuple[int, int, int]
+Apart = Literal["patients", "slices"]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORIGINS, _HELD_OUT = 1, 3  # 2 is the order's
 _PLACEMENTS = ("body", "anywhere", "foreground")
@@ -40,6 +42,8 @@ class WindowLoader(StepLoader[WindowBatch]):
             reduction kept. An epoch then goes through these places (one window a scan) or through the scans that
             have any ("partitions"). None allows every place of every scan.
         phases: Scan id -> phase in cycles, such as 0 and 0.4 for end diastole and end systole; for "frame".
+        apart: "patients", or "slices" to give each place of ``allowed`` an item and a patient's number of its own, so
+            that a contrast pushes the slices of a scan apart as training on loose slices does.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a scan does not have, or no place is allowed.
@@ -59,8 +63,14 @@ class WindowLoader(StepLoader[WindowBatch]):
         pin: bool = False,
         allowed: Mapping[str, Sequence[int]] | None = None,
         phases: Mapping[str, float] | None = None,
+        apart: Apart = "patients",
     ) -> None:
         _check(store, plan)
+        if apart == "slices" and (allowed is None or plan.relation != "independent"):
+            raise ConfigError(
+                "Slices can be told apart where a list of allowed slices is given and the method takes one window of "
+                "a scan. Give the list, or leave patients apart."
+            )
         indices = None if allowed is None else _allowed_places(store, plan, allowed)
         self._samples = _samples(plan, indices, len(store))
         super().__init__(
@@ -73,7 +83,7 @@ class WindowLoader(StepLoader[WindowBatch]):
             pin=pin,
             rows_per_item=plan.count,
         )
-        self.store, self.plan = store, plan
+        self.store, self.plan, self._apart = store, plan, apart
         self._patients = patient_numbers(store)
         self._placer = Placer(store, plan, self._patients, phases=phases, allowed=indices)
 
@@ -85,12 +95,17 @@ class WindowLoader(StepLoader[WindowBatch]):
         """Return this rank's part of the batch of a step."""
         count = self.plan.count
         places: list[Place] = []
-        for row, sample in enumerate(super().items(step)):
+        samples = super().items(step)
+        for row, sample in enumerate(samples):
             item, index = self._samples[sample]
             slots = self.slots[row * count : (row + 1) * count]
             generators = [numpy_generator(self.seed, step, slot, _ORIGINS) for slot in slots]
             places += self._placer.places(item, generators, index=index)
-        return _gather(self.store, self.plan, places, self.slots, self._patients)
+        batch = _gather(self.store, self.plan, places, self.slots, self._patients)
+        if self._apart == "slices":
+            own = _whole_numbers(samples)
+            batch = replace(batch, item=own, patient=own)
+        return batch
 
 
 def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int) -> list[WindowBatch]:

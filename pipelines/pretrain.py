@@ -186,7 +186,8 @@ def _plan_lines(
     held = f"{len(chosen.held_out)} held out for probes" if chosen.held_out is not None else "none held out"
     trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
     of_encoder = sum(p.numel() for p in method.encoder.parameters() if p.requires_grad)
-    epochs = train.steps * train.batch_size / len(entries)
+    count, things = kind.things(chosen.train, method.plan)
+    epochs = train.steps * train.batch_size / count
     processes = f" on {world_size} processes" if world_size and world_size > 1 else ""
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
@@ -199,7 +200,7 @@ def _plan_lines(
             else f"frozen; {trained:,} parameters train"
         ),
         f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
-        f"{epochs:,.1f} times through the {kind.noun}; into {out}",
+        f"{epochs:,.1f} times through the {things}; into {out}",
     ]
 
 

@@ -93,6 +93,10 @@ class Kind(ABC):
     def window_words(self, plan: Any) -> str:
         """Return what a step takes, after its number: "windows of 64 x 64 x 64"."""
 
+    def things(self, train: Any, plan: Any) -> tuple[int, str]:
+        """Return how many things an epoch goes through, and what they are called."""
+        return len(train.entries), self.noun
+
     @abstractmethod
     def card(self, chosen: Chosen, method: Method) -> Card:
         """Return the card of the trained encoder."""

@@ -73,7 +73,14 @@ class Scans(Kind):
             pin=fabric.device.type == "cuda",
             allowed=chosen_slices(settings.data.slices, train) if settings.data.slices else None,
             phases=_phases(settings.data.phases, train, plan) if settings.data.phases else None,
+            apart=settings.data.apart,
         )
+
+    def things(self, train: Store, plan: Any) -> tuple[int, str]:
+        """Return the chosen slices where a method takes one window of each; else the scans."""
+        if not self.settings.data.slices or plan.relation != "independent":
+            return super().things(train, plan)
+        return sum(map(len, chosen_slices(self.settings.data.slices, train).values())), "slices"
 
     def held_out(self, store: Store, plan: Any) -> Sequence[Batch]:
         """Return windows of the scans that are only probed."""

@@ -14,6 +14,7 @@ from medssl.encoders.table import settings_class as encoder_settings_class
 from medssl.encoders.table import settings_union as encoder_settings_union
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
+from medssl.loading import Apart
 from medssl.methods.table import METHODS
 from medssl.methods.table import settings_class as method_settings_class
 from medssl.methods.table import settings_union as method_settings_union
@@ -54,6 +55,11 @@ class DataSettings(Settings):
     phases: str = Field(
         "",
         description="A CSV with the columns scan and phase (in cycles, 0 to 1): phases of frames, for cvrl's 'frame'.",
+    )
+    apart: Apart = Field(
+        "patients",
+        description="What a contrast pushes apart: 'patients', whose own windows never repel each other; or, with "
+        "data.slices, 'slices', each a thing of its own, as papers that train on loose slices do.",
     )
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(

@@ -184,6 +184,21 @@ def test_allowed_slices_alone_are_drawn_each_once_an_epoch(store):
     assert sorted(seen) == [(scan, z) for scan, indices in sorted(allowed.items()) for z in indices]
 
 
+def test_loose_slices_are_things_of_their_own_and_stay_so(store):
+    """Slices of a scan, and of a patient's two scans, then count as negatives of each other, in every epoch."""
+    allowed = {"p0_f0": [0, 6], "p0_f1": [3], "p2_f0": [1]}
+    plan = WindowPlan(size=(1, 16, 16), placement="anywhere")
+    loader = WindowLoader(store, plan, batch_size=4, seed=0, allowed=allowed, apart="slices")
+    first, second = loader.batch(0), loader.batch(1)
+    places = [dict(zip(b.item.tolist(), b.origin[:, 0].tolist(), strict=True)) for b in (first, second)]
+    assert len(places[0]) == 4
+    assert places[0] == places[1]
+    assert first.item.tolist() == first.patient.tolist()
+    together = WindowLoader(store, plan, batch_size=4, seed=0, allowed=allowed).batch(0)
+    assert len(set(together.patient.tolist())) == 2
+    assert (together.values == first.values).all()
+
+
 def test_allowed_slices_within_partitions(store):
     allowed = {"p1_f0": [0, 5, 6], "p2_f1": [14]}
     loader = WindowLoader(store, PARTS, batch_size=8, seed=0, allowed=allowed)
@@ -203,6 +218,8 @@ def test_allowed_slices_within_partitions(store):
         (WindowPlan(size=(1, 8, 8), count=2, relation="near"), {}, ConfigError, "relation must be one of"),
         (WindowPlan(size=(1, 8, 8), axis=3), {}, ConfigError, "axis must be"),
         (GAP, {"allowed": {"p0_f0": [1]}}, ConfigError, "allowed slices"),
+        (WindowPlan(size=(1, 8, 8)), {"apart": "slices"}, ConfigError, "Give the list"),
+        (PARTS, {"allowed": {"p0_f0": [1]}, "apart": "slices"}, ConfigError, "one window of a scan"),
         (PARTS, {"allowed": {"p0_f0": [7]}}, DataError, "names 7"),
         (PARTS, {"allowed": {"other": [1]}}, DataError, "names none"),
     ],

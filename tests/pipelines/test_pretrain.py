@@ -280,7 +280,9 @@ def test_a_run_on_chosen_slices_draws_no_others(store, tmp_path, capsys):
         patch.setattr(WindowLoader, "batch", lambda self, step: seen.append(plain(self, step)) or seen[-1])
         pretrain("masked_small", data=store, out=tmp_path / "run", overrides=[*QUICK, *slices])
     assert {int(z) for batch in seen for z in batch.origin[:, 0]} == {2, 5}
-    assert f"on the slices of {table}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"on the slices of {table}" in said
+    assert "times through the slices" in said
 
 
 def test_a_table_of_other_scans_is_refused(store, tmp_path):
