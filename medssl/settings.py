@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medssl.errors import ConfigError, did_you_mean
+from medssl.setting_choices import give_way, tags_of
 from medssl.setting_errors import describe, literal_values, models_of
 
 __all__ = [
@@ -62,10 +63,13 @@ class Resolved(Generic[S]):
         settings: The validated settings.
         origins: Dotted key -> ``default``, ``preset NAME``, ``file PATH``, ``command line`` or ``auto (reason)``, one
             entry for each key of ``flatten(settings)``.
+        dropped: Dotted key of a group whose choice (``name``) was replaced over a lower layer -> keys of that layer
+            that the new choice does not know and that were left out.
     """
 
     settings: S
     origins: dict[str, str]
+    dropped: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def with_auto(self, key: str, value: Any, reason: str) -> Resolved[S]:
         """Return a copy where ``key`` (dotted) holds ``value``, chosen by the program for ``reason``.
@@ -150,6 +154,9 @@ def resolve(
 ) -> Resolved[S]:
     """Return the settings of ``cls`` from its defaults, a preset and overrides, in rising order of say.
 
+    Where a layer names another choice than the one below it (``encoder.name=timm`` over a preset of a U-Net), keys of
+    the old choice that the new one does not know are left out; see ``Resolved.dropped``.
+
     Args:
         cls: The settings class.
         preset: A preset's name or a YAML file; None for the class's defaults.
@@ -170,15 +177,19 @@ def resolve(
     if preset is not None:
         path = find_preset(preset, cls.verb)
         shipped = preset_folder() in path.resolve().parents
-        _overlay(data, origins, load_yaml(path), f"preset {path.stem}" if shipped else f"file {path}")
+        layer = load_yaml(path)
+        _give_way(cls, data, origins, layer)
+        _overlay(data, origins, layer, f"preset {path.stem}" if shipped else f"file {path}")
     raw, faults = _read_overrides(overrides)
+    options = {key: value for key, value in flatten(command_line or {}).items() if value is not None}
+    given = {key: value for key, (value, _) in raw.items()} | options
+    dropped = _give_way(cls, data, origins, _nested(flatten(_nested(given))))
     for key, (value, _) in raw.items():
         _overlay(data, origins, _nested({key: value}), _COMMAND_LINE)
-    options = {key: value for key, value in flatten(command_line or {}).items() if value is not None}
     _overlay(data, origins, _nested(options), _COMMAND_LINE)
     texts = {key: text for key, (value, text) in raw.items() if not isinstance(value, str)}
     settings = _validated(cls, data, origins, texts, faults)
-    return Resolved(settings, _origins_of(settings, origins))
+    return Resolved(settings, _origins_of(settings, origins), dropped)
 
 
 def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
@@ -197,8 +208,12 @@ def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str,
 
 
 def dump_with_origins(resolved: Resolved[Any]) -> str:
-    """Return the settings as YAML that loads again, each value's line ending with ``# origin``."""
-    return "\n".join(_yaml_lines(resolved.settings.model_dump(mode="json"), resolved.origins, "", 0)) + "\n"
+    """Return the settings as YAML that loads again, each value's line ending with ``# origin``.
+
+    Above a group whose choice was replaced stands what was left out of the layer below.
+    """
+    values = resolved.settings.model_dump(mode="json")
+    return "\n".join(_yaml_lines(values, resolved.origins, "", 0, resolved.dropped)) + "\n"
 
 
 def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
@@ -290,6 +305,17 @@ def _overlay(data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, 
         origins[key] = origin
 
 
+def _give_way(
+    cls: type[Settings], data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Drop what a layer's choices do not know of the layers below, and its origins."""
+    dropped = give_way(cls, data, layer)
+    for key in (f"{group}.{key}" for group, keys in dropped.items() for key in keys):
+        for old in [known for known in origins if known == key or known.startswith(f"{key}.")]:
+            del origins[old]
+    return dropped
+
+
 def _validated(
     cls: type[S],
     data: dict[str, Any],
@@ -337,21 +363,21 @@ def _over_defaults(model: type[BaseModel], data: dict[str, Any]) -> dict[str, An
     discriminator of a union again; a user who sets ``train.lr`` means the rest of the default ``train`` to stay.
     """
     filled = dict(data)
-    for name, field in model.model_fields.items():
+    for name, entry in model.model_fields.items():
         inner = filled.get(name)
         if not isinstance(inner, dict):
             continue
-        default = None if field.default_factory_takes_validated_data else field.get_default(call_default_factory=True)
+        default = None if entry.default_factory_takes_validated_data else entry.get_default(call_default_factory=True)
         same_kind = isinstance(default, BaseModel) and all(
-            inner.get(tag, getattr(default, tag)) == getattr(default, tag) for tag in _tags(type(default))
+            inner.get(tag, getattr(default, tag)) == getattr(default, tag) for tag in tags_of(type(default))
         )
         if isinstance(default, BaseModel) and same_kind:
-            tags = {tag: getattr(default, tag) for tag in _tags(type(default))}
+            tags = {tag: getattr(default, tag) for tag in tags_of(type(default))}
             base = {key: getattr(default, key) for key in default.model_fields_set}
             filled[name] = _over_defaults(type(default), _merged(base | tags, inner))
             continue
-        for member in models_of(field.annotation):
-            if all(tag not in inner or inner[tag] in literal_values(member, tag) for tag in _tags(member)):
+        for member in models_of(entry.annotation):
+            if all(tag not in inner or inner[tag] in literal_values(member, tag) for tag in tags_of(member)):
                 filled[name] = _over_defaults(member, inner)
                 break
     return filled
@@ -363,16 +389,9 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         under = joined.get(key)
         if isinstance(value, dict) and isinstance(under, BaseModel):
-            under = {name: getattr(under, name) for name in under.model_fields_set | set(_tags(type(under)))}
+            under = {name: getattr(under, name) for name in under.model_fields_set | set(tags_of(type(under)))}
         joined[key] = _merged(under, value) if isinstance(value, dict) and isinstance(under, dict) else value
     return joined
-
-
-def _tags(model: type[BaseModel]) -> Iterator[str]:
-    """Yield the fields of a model that can only hold one literal: what tells the members of a union apart."""
-    for name in model.model_fields:
-        if len(literal_values(model, name)) == 1:
-            yield name
 
 
 def _origins_of(settings: Settings, origins: Mapping[str, str]) -> dict[str, str]:
@@ -385,15 +404,23 @@ def _origins_of(settings: Settings, origins: Mapping[str, str]) -> dict[str, str
     return complete
 
 
-def _yaml_lines(data: Mapping[str, Any], origins: Mapping[str, str], prefix: str, depth: int) -> Iterator[str]:
+def _yaml_lines(
+    data: Mapping[str, Any],
+    origins: Mapping[str, str],
+    prefix: str,
+    depth: int,
+    dropped: Mapping[str, tuple[str, ...]],
+) -> Iterator[str]:
     import yaml
 
     indent = "  " * depth
     for key, value in data.items():
         full = f"{prefix}{key}"
         if isinstance(value, dict) and value:
+            if full in dropped:
+                yield f"{indent}# left out, for {value.get('name')!r} has none: {', '.join(dropped[full])}"
             yield f"{indent}{key}:"
-            yield from _yaml_lines(value, origins, f"{full}.", depth + 1)
+            yield from _yaml_lines(value, origins, f"{full}.", depth + 1, dropped)
             continue
         text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
         text = text.removesuffix("...\n").strip()

@@ -125,6 +125,65 @@ def test_another_member_of_a_union_starts_from_its_own_defaults():
     assert settings.method == Masked(ratio=0.2)
 
 
+def test_a_preset_gives_way_to_another_choice(presets):
+    """Keys of the old choice alone are left out and named; what the new one knows, and other groups, stay."""
+    resolved = resolve(Everything, preset="large", overrides=["method.name=contrast"])
+    assert resolved.settings.method == Contrast(temperature=0.3)
+    assert resolved.settings.train.steps == 9
+    assert resolved.dropped == {"method": ("ratio",)}
+    assert "# left out, for 'contrast' has none: ratio\nmethod:\n" in dump_with_origins(resolved)
+    assert yaml.safe_load(dump_with_origins(resolved))["method"]["name"] == "contrast"
+    option = resolve(Everything, preset="large", command_line={"method.name": "contrast"})
+    assert option.settings == resolved.settings
+    same = resolve(Everything, preset="large", overrides=["method.name=masked"])
+    assert same.settings.method == Masked(ratio=0.5)
+    assert not same.dropped
+
+
+def test_what_both_choices_know_stays(presets):
+    (presets / "pretend/deep.yaml").write_text("part: {name: a, width: 7, only_a: 1, inner: {name: x, of_x: 2}}\n")
+    resolved = resolve(Outer, preset="deep", overrides=["part.name=b", "part.inner.name=y"])
+    assert resolved.settings.part == B(width=7, inner=Y())
+    assert resolved.dropped == {"part": ("only_a",), "part.inner": ("of_x",)}
+
+
+def test_a_wrong_key_beside_another_choice_is_still_told(presets):
+    """What the user gives with the new choice is a mistake, and not a leftover."""
+    told = errors_of(Everything, "method.name=contrast", "method.ratio=0.5", preset="large")
+    assert len(told) == 1
+    assert told[0].startswith("method.ratio: unknown key")
+    (presets / "pretend/wrong.yaml").write_text("method: {name: masked, ratoi: 0.5}\n")
+    assert errors_of(Everything, "train.steps=3", preset="wrong")[0].startswith("method.ratoi: unknown key")
+
+
+class X(Settings):
+    name: Literal["x"] = "x"
+    of_x: int = 0
+
+
+class Y(Settings):
+    name: Literal["y"] = "y"
+
+
+class A(Settings):
+    name: Literal["a"] = "a"
+    width: int = 1
+    only_a: int = 0
+    inner: Annotated[X | Y, Field(discriminator="name")] = X()
+
+
+class B(Settings):
+    name: Literal["b"] = "b"
+    width: int = 1
+    inner: Annotated[X | Y, Field(discriminator="name")] = X()
+
+
+class Outer(Settings):
+    verb: ClassVar[str] = "pretend"
+
+    part: Annotated[A | B, Field(discriminator="name")] = A()
+
+
 def test_a_file_is_named_as_the_origin(presets, tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("train: {steps: 3}\n", encoding="utf-8")
