@@ -16,6 +16,7 @@ from medssl.settings import resolve
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
+from pipelines.evaluate_parts import PartEvaluation, evaluate_parts, is_part_segmentation
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 
@@ -76,8 +77,8 @@ def evaluate(
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        An `Evaluation`, of a classifier a `ClassEvaluation`; for the protocols a `FewLabelOutcome`, and a
-        `ProbeOutcome` of scans or a `ProbeEvaluation` of clouds.
+        An `Evaluation`, of a classifier a `ClassEvaluation`, of parts a `PartEvaluation`; for the protocols a
+        `FewLabelOutcome`, and a `ProbeOutcome` of scans or a `ProbeEvaluation` of clouds.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -96,6 +97,8 @@ def evaluate(
                          shard=shard, dry_run=dry_run)  # fmt: skip
     if shard is not None:
         raise ConfigError("--shard shares out the cells of --protocol few-label. Plain scoring needs none.")
+    if is_part_segmentation(Path(run)):
+        return _evaluate_parts(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
     if is_classification(Path(run)):
         return _evaluate_classes(Path(run), Path(out or run), [Path(a) for a in against], settings, dry_run)
     return _evaluate(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
@@ -185,6 +188,17 @@ def _evaluate_classes(
             raise ConfigError(f"{folder}: no classifier's run, and {run} is one. Compare runs of one task.")
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
     return evaluate_classes(runs, out, split=settings.split or "test", level=settings.level, dry_run=dry_run)
+
+
+def _evaluate_parts(
+    run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
+) -> PartEvaluation:
+    for folder in against:
+        if not is_part_segmentation(folder):
+            raise ConfigError(f"{folder}: no run of parts of clouds, and {run} is one. Compare runs of one task.")
+    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
+    split = settings.split or "test"
+    return evaluate_parts(runs, data, out, split=split, level=settings.level, dry_run=dry_run)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

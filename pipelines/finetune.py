@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from lightning_fabric import Fabric
 
-from medssl.encoders.contract import Encoder
-from medssl.encoders.table import ENCODERS
-from medssl.engine.card import Card, load_card, save_encoder
+from medssl.engine.card import save_encoder
 from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, did_you_mean
 from medssl.settings import Resolved, flatten
-from medssl.store.entry import Entry
+from medssl.store.index import INDEX
 from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
@@ -29,15 +25,26 @@ from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from pipelines import console
 from pipelines.finetune_classification import ClassificationJob
+from pipelines.finetune_clouds import CloudClassificationJob
+from pipelines.finetune_job import Job
+from pipelines.finetune_parts import PartSegmentationJob
 from pipelines.finetune_segmentation import SegmentationJob, known_scores
-from pipelines.finetune_settings import TASKS, FinetuneSettings, Job, TransferSettings, resolved_settings
+from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
 from pipelines.pretrain import screen_note
+from pointcloud.store import CloudStore
+from pointcloud.tasks.classification import CloudClassificationTask
+from pointcloud.tasks.loading import load_cloud_task
+from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
 
 _JOBS: dict[str, Callable[[FinetuneSettings, Store], Job]] = {
     "segmentation": SegmentationJob,
     "classification": ClassificationJob,
+}
+_CLOUD_JOBS: dict[str, Callable[[FinetuneSettings, CloudStore], Job]] = {
+    "segmentation": PartSegmentationJob,
+    "classification": CloudClassificationJob,
 }
 
 
@@ -46,7 +53,7 @@ class FinetuneResult(RunResult):
     """What ``medssl.finetune(...)`` returns.
 
     Attributes:
-        predictions: The files that were written: label maps, or the table of classes.
+        predictions: The files that were written: label maps, parts of points, or the table of classes.
         dice: Of a segmenter, Dice of each structure on the held-out scans, on the store's grid; None where there are
             none.
         scores: Of either, scores on the held-out scans; None where there are none.
@@ -55,6 +62,10 @@ class FinetuneResult(RunResult):
     predictions: tuple[Path, ...] = ()
     dice: dict[str, float] | None = None
     scores: dict[str, float] | None = None
+
+    def cloud_task(self) -> CloudClassificationTask | PartSegmentationTask:
+        """Return the trained task on clouds, in evaluation mode, on the CPU."""
+        return load_cloud_task(self.folder)
 
     def segmenter(self) -> SegmentationTask:
         """Return the trained segmenter, in evaluation mode, on the CPU."""
@@ -83,7 +94,7 @@ def finetune(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> FinetuneResult:
-    """Train a segmenter or a classifier on the labelled scans of a store, and predict its test scans.
+    """Train a segmenter or a classifier on a store's labelled scans or clouds, and predict its test split.
 
     Args:
         encoder_run: A pretraining run that has ended. None trains from scratch with the encoder of the settings.
@@ -130,9 +141,8 @@ def finetune(
     }
     out, resolved = Path(out), resolved_settings(preset, overrides, options)
     settings = resolved.settings
-    store = Store.open(settings.data.store)
-    job: Job = _JOBS[settings.task](settings, store)
-    lines = [*_plan_lines(resolved, job, out), *_doubts(settings, job.entries)]
+    job = _job(settings)
+    lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
         for line in [*lines, *(report.table() for report in job.reports)]:
             console.say(line)
@@ -157,20 +167,33 @@ def finetune(
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
             run.say(f"go on with: {_resume_command(resolved, preset, out)}")
         raise
-    written = _save(job, settings, store, out) if run.writes else []
+    written = _save(job, settings, out) if run.writes else []
     ended = job.finish(out, run, fabric)
     if run.writes:
         then = f"medssl evaluate {out} --data {settings.data.store}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
-        named = "dice" if settings.task == "segmentation" else "scores"
+        named = "dice" if settings.task == "segmentation" and not settings.of_clouds else "scores"
         console.done([*written, *shown], then, run=str(out), **{named: known_scores(ended.scores)})
     fabric.barrier()
     return FinetuneResult(
         out,
         predictions=ended.predictions,
-        dice=ended.scores if settings.task == "segmentation" else None,
+        dice=ended.scores if settings.task == "segmentation" and not settings.of_clouds else None,
         scores=ended.scores,
     )
+
+
+def _job(settings: FinetuneSettings) -> Job:
+    """Return the task on the store's scans, or with an encoder of clouds on its clouds."""
+    folder = settings.data.store
+    if settings.of_clouds:
+        return _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
+    if CloudStore.is_one(folder) and not (Path(folder) / INDEX).is_file():
+        raise ConfigError(
+            f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
+            "clouds, or --preset point_classification or point_parts to train from scratch."
+        )
+    return _JOBS[settings.task](settings, Store.open(folder))
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
@@ -196,62 +219,21 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
         )
 
 
-def _save(job: Job, settings: FinetuneSettings, store: Store, out: Path) -> list[Path]:
+def _save(job: Job, settings: FinetuneSettings, out: Path) -> list[Path]:
     """Write the network, the encoder by itself, and the card."""
-    entries, encoder = job.entries, job.method.encoder
-    assert isinstance(encoder, Encoder)
-    z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
-    start = "" if settings.transfer.from_scratch else settings.transfer.run
-    card = Card(
-        encoder=settings.encoder.model_dump(mode="json"),
-        in_channels=encoder.in_channels,
-        channels=encoder.channels,
-        strides=encoder.strides,
-        spacing_mm=(z, y, x),
-        modality="+".join(sorted({e.modality for e in entries})),
-        scale=Counter(e.scale for e in entries).most_common(1)[0][0],
-        window=job.window,
-        method=job.described(start),
-        steps=settings.train.steps,
-        batch_size=settings.train.batch_size,
-        data={
-            "scans": [e.id for e in entries],
-            "patients": len({e.patient or e.id for e in entries}),
-            "store_settings": store.settings,
-        },
-        citation=[ENCODERS[settings.encoder.name].paper],
-    )
-    return save_encoder(encoder, card, out, others=job.kept())
+    card = job.card("" if settings.transfer.from_scratch else settings.transfer.run)
+    return save_encoder(job.method.encoder, card, out, others=job.kept())
 
 
 def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> list[str]:
     """Return what the user wants to know before a long run starts."""
     train = resolved.settings.train
     presets = sorted({o for o in resolved.origins.values() if o.startswith(("preset ", "file "))})
-    window = " x ".join(map(str, job.window))
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
         *job.lines(),
-        f"plan: {train.steps:,} steps of {train.batch_size} windows of {window}, schedule {train.schedule}; into {out}",
+        f"plan: {train.steps:,} steps of {train.batch_size} {job.seen}, schedule {train.schedule}; into {out}",
     ]
-
-
-def _doubts(settings: FinetuneSettings, entries: Sequence[Entry]) -> list[str]:
-    """Return how the data differ from what the encoder was pretrained on, where that is worth a thought."""
-    if not settings.transfer.run or settings.transfer.from_scratch:
-        return []
-    card = load_card(Path(settings.transfer.run))
-    doubts = []
-    here = np.mean([e.spacing_mm for e in entries], axis=0)
-    if card.spacing_mm is not None:
-        ratio = np.maximum(here / np.array(card.spacing_mm), np.array(card.spacing_mm) / here).max()
-        if ratio > 1.5:
-            theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))
-            doubts.append(f"doubtful: the encoder was pretrained at {theirs} mm, and the store has {ours} mm")
-    modalities = {e.modality for e in entries}
-    if card.modality and not modalities & set(card.modality.split("+")):
-        doubts.append(f"doubtful: the encoder was pretrained on {card.modality}, the store is {'+'.join(modalities)}")
-    return doubts
 
 
 def _resume_command(resolved: Resolved[FinetuneSettings], preset: str | Path | None, out: Path) -> str:

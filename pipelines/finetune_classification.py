@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 from torch import nn
 
 from medssl.encoders.table import build_encoder
+from medssl.engine.card import Card
 from medssl.engine.run import Run
 from medssl.errors import DataError
-from medssl.evaluation.calibration import Decision, decide, probabilities
-from medssl.evaluation.classes import CLASS_METRICS, class_scores
 from medssl.store.read import Store
 from medssl.tasks.class_inference import ClassLogits, predict_classes
 from medssl.tasks.class_loading import ClassLoader, class_batches
@@ -25,23 +19,15 @@ from medssl.tasks.class_samples import Samples, class_names, class_of_scan, clas
 from medssl.tasks.classification import ClassificationTask
 from medssl.windows import WindowBatch
 from pipelines import console
+from pipelines.finetune_classes import Classified, write_classes
+from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
 
-__all__ = ["PREDICTIONS", "ClassificationJob", "Classified", "prediction_table"]
+__all__ = ["ClassificationJob"]
 
 Triple = tuple[int, int, int]
-PREDICTIONS = "predictions.csv"
 _WATCHED = 64  # held-out samples that are looked at while training
-
-
-@dataclass(frozen=True)
-class Classified:
-    """The table that was written, and scores on the held-out scans."""
-
-    predictions: tuple[Path, ...]
-    shown: Path | None
-    scores: dict[str, float] | None
 
 
 class ClassificationJob:
@@ -57,7 +43,7 @@ class ClassificationJob:
     """
 
     def __init__(self, settings: FinetuneSettings, store: Store) -> None:
-        self.settings, chosen = settings, settings.classification
+        self.settings, self._store, chosen = settings, store, settings.classification
         self.classes = class_names(store, chosen)
         self.scans = choose_scans(
             store,
@@ -84,6 +70,11 @@ class ClassificationJob:
     def window(self) -> Triple:
         """What the network sees at once."""
         return self.settings.classification.window
+
+    @property
+    def seen(self) -> str:
+        """The same in words."""
+        return f"windows of {' x '.join(map(str, self.window))}"
 
     def loader(self, *, rank: int, world_size: int, pin: bool) -> ClassLoader:
         """Return this rank's batches."""
@@ -120,10 +111,6 @@ class ClassificationJob:
             f"parameters, from {start}",
         )
 
-    def described(self, start: str) -> dict[str, Any]:
-        """Return the card's ``method``."""
-        return self.method.described(start=start)
-
     def kept(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""
         return {"network": self.method.network}
@@ -134,21 +121,19 @@ class ClassificationJob:
             return Classified((), None, None)
         held_out, asked = (self._logits(s, fabric, what) for s, what in
                            ((self.scans.held_out, "held-out"), (self.scans.predict, "test")))  # fmt: skip
-        chosen = self.settings.classification.calibrate and held_out is not None
-        decision = decide(held_out.logits, held_out.truth) if chosen and held_out is not None else self._undecided()
-        if not decision.cases:
-            run.say("no held-out scan: probabilities are not calibrated, and the likeliest class is predicted")
-        scores = None if held_out is None else self._scores(held_out, decision, run)
-        run.write_text("decision.json", json.dumps(asdict(decision), indent=1) + "\n")
-        parts = [part for part in (held_out, asked) if part is not None]
-        if not parts:
-            return Classified((), None, scores)
-        run.write_text(PREDICTIONS, prediction_table(parts, self.classes, decision))
-        path = out / PREDICTIONS
-        return Classified((path,), path, scores)
+        chosen, split = self.settings.classification, self.settings.data.held_out_split
+        return write_classes(run, self.classes, held_out, asked, calibrate=chosen.calibrate, split=split, noun="scans")
 
-    def _undecided(self) -> Decision:
-        return Decision(threshold=0.5 if len(self.classes) == 2 else None)
+    def doubts(self) -> list[str]:
+        """Return how the scans differ from those of the pretraining run."""
+        return scan_doubts(self.settings, self.entries)
+
+    def card(self, start: str) -> Card:
+        """Return the card of the network."""
+        return scan_card(
+            self.settings, self._store, self.entries, self.method.encoder, window=self.window,
+            method=self.method.described(start=start),
+        )  # fmt: skip
 
     def _samples(self, store: Store) -> Samples:
         return samples_of(store, self.settings.classification, self.classes)
@@ -162,57 +147,3 @@ class ClassificationJob:
                 self.method, samples, batch_size=self.settings.train.batch_size, device=fabric.device,
                 progress=bar.advance,
             )  # fmt: skip
-
-    def _scores(self, found: ClassLogits, decision: Decision, run: Run) -> dict[str, float]:
-        """Say how well the held-out scans were told apart, before and after calibration; keep it in validation.json."""
-        known = found.truth >= 0
-        logits, truth = found.logits[known], found.truth[known]
-        if not len(truth):
-            return {}
-        probability = probabilities(logits, decision.temperature)
-        scores = class_scores(probability, truth, decision.predicted(probability))
-        before = class_scores(probabilities(logits), truth, probabilities(logits).argmax(axis=1))["ece"]
-        content = {
-            "split": self.settings.data.held_out_split,
-            "scans": len(set(found.ids)),
-            "cases": len(truth),
-            "scores": {name: None if value != value else value for name, value in scores.items()},
-            "ece_before": before,
-            "decision": asdict(decision),
-            "note": "temperature and threshold were chosen on these very cases",
-        }
-        run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
-        rows = [[name, "-" if scores[name] != scores[name] else f"{scores[name]:.3f}"] for name in CLASS_METRICS]
-        threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.3f}"
-        console.table(
-            f"{len(set(found.ids))} held-out scans; temperature {decision.temperature:.2f}{threshold} chosen on them "
-            f"(ECE before: {before:.3f})",
-            ["Metric", "Score"],
-            rows,
-            key="held_out",
-        )
-        return scores
-
-
-def prediction_table(parts: Sequence[ClassLogits], classes: Sequence[str], decision: Decision) -> str:
-    """Return predictions as CSV.
-
-    Columns: id, patient, split, slice (empty for a scan), attended (of a set, the slice that weighed most), truth
-    (empty where unknown), predicted, and ``p_CLASS`` for each class, calibrated.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["id", "patient", "split", "slice", "attended", "truth", "predicted", *(f"p_{name}" for name in classes)]
-    )
-    for part in parts:
-        probability = probabilities(part.logits, decision.temperature)
-        predicted = decision.predicted(probability)
-        for row in range(len(part)):
-            place, attended = (v if v >= 0 else "" for v in (part.slices[row], part.attended[row]))
-            truth = classes[part.truth[row]] if part.truth[row] >= 0 else ""
-            writer.writerow(
-                [part.ids[row], part.patients[row], part.splits[row], place, attended, truth, classes[predicted[row]]]
-                + [f"{value:.6g}" for value in probability[row]]
-            )
-    return text.getvalue()

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field
 
 from medssl.errors import DataError
 from medssl.evaluation.draws import stratified_patients
 from medssl.settings import Settings
-from medssl.store.entry import Entry
 from medssl.store.read import Store
+from pointcloud.store import CloudStore
 
 __all__ = ["LabelledScans", "LabelledSettings", "choose_scans", "has_label_map"]
 
 
+S = TypeVar("S", Store, CloudStore)
+
+
 class LabelledSettings(Settings):
-    """Which scans of the store are used, and for what."""
+    """Which scans or clouds of the store are used, and for what."""
 
     store: str = Field(default="", description="The folder that `medssl cache` wrote.")
     splits: tuple[str, ...] = Field(
@@ -45,8 +48,8 @@ class LabelledSettings(Settings):
 
 
 @dataclass(frozen=True)
-class LabelledScans:
-    """The scans of a run by their use; no patient that is trained on is held out or predicted, other than by wish.
+class LabelledScans(Generic[S]):
+    """The scans or clouds of a run by use; no patient that is trained on is held out or predicted, other than by wish.
 
     Attributes:
         train: Labelled scans that are trained on.
@@ -55,25 +58,25 @@ class LabelledScans:
         left_out: Scans of the training splits without labels.
     """
 
-    train: Store
-    held_out: Store | None
-    predict: Store | None
+    train: S
+    held_out: S | None
+    predict: S | None
     left_out: int
 
 
-def has_label_map(entry: Entry) -> str | None:
+def has_label_map(entry: Any) -> str | None:
     """Return "labelled" where a scan has a label map: what a segmenter asks of it."""
     return None if entry.label_file is None else "labelled"
 
 
 def choose_scans(
-    store: Store,
+    store: S,
     settings: LabelledSettings,
     *,
-    class_of: Callable[[Entry], str | None] = has_label_map,
+    class_of: Callable[[Any], str | None] = has_label_map,
     wanted: str = "labels",
     every_held_out: bool = False,
-) -> LabelledScans:
+) -> LabelledScans[S]:
     """Return the scans of a run.
 
     Args:
@@ -118,5 +121,5 @@ def choose_scans(
     )
 
 
-def _patient(entry: Entry) -> str:
-    return entry.patient or entry.id
+def _patient(entry: Any) -> str:
+    return str(entry.patient or entry.id)

@@ -7,13 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 from torch import nn
 
 from medssl.encoders.table import build_encoder
-from medssl.engine.card import load_card, load_weights
+from medssl.engine.card import Card, load_card, load_weights
 from medssl.engine.run import Run
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.store.read import Store
@@ -23,6 +22,7 @@ from medssl.tasks.segmenter import describe_segmenter
 from medssl.tasks.transfer import TransferReport, carry_over
 from medssl.windows import WindowBatch
 from pipelines import console
+from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
 
@@ -62,6 +62,11 @@ class SegmentationJob:
         """What the network sees at once."""
         return self.settings.segmentation.window
 
+    @property
+    def seen(self) -> str:
+        """The same in words."""
+        return f"windows of {' x '.join(map(str, self.window))}"
+
     def loader(self, *, rank: int, world_size: int, pin: bool) -> WindowLoader:
         """Return this rank's batches."""
         train = self.settings.train
@@ -93,9 +98,16 @@ class SegmentationJob:
             f"structures: {', '.join(self.method.class_names)}",
         )
 
-    def described(self, start: str) -> dict[str, Any]:
-        """Return the card's ``method``."""
-        return describe_segmenter(self.method, self._store.classes, start=start)
+    def doubts(self) -> list[str]:
+        """Return how the scans differ from those of the pretraining run."""
+        return scan_doubts(self.settings, self.entries)
+
+    def card(self, start: str) -> Card:
+        """Return the card of the network."""
+        return scan_card(
+            self.settings, self._store, self.entries, self.method.encoder, window=self.window,
+            method=describe_segmenter(self.method, self._store.classes, start=start),
+        )  # fmt: skip
 
     def kept(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""

@@ -5,36 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field
 from torch import nn
 
-from medssl.encoders.contract import Encoder
 from medssl.encoders.table import settings_class as encoder_settings_class
 from medssl.engine.card import load_card, load_weights
-from medssl.engine.loop import Loader
-from medssl.engine.run import Run
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
-from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.settings import Auto, Resolved, Settings, flatten, resolve
-from medssl.store.entry import Entry
 from medssl.tasks.classification import ClassificationSettings
 from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
 from medssl.tasks.transfer import TransferReport, carry_over
-from medssl.windows import WindowBatch
 from pipelines.finetune_scans import LabelledSettings
 from pipelines.pretrain_settings import EncoderSettings
+from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.tasks.settings import CloudTaskSettings
 
 __all__ = [
     "TASKS",
     "FinetuneSettings",
-    "Job",
     "TransferSettings",
     "carry_encoder",
     "few_words",
@@ -72,78 +66,19 @@ class FinetuneSettings(Settings):
     classification: ClassificationSettings = Field(
         default=ClassificationSettings(), description="For --task classification."
     )
+    cloud: CloudTaskSettings = Field(
+        default_factory=CloudTaskSettings, description="For either task on clouds, in place of the groups above."
+    )
     encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
     transfer: TransferSettings = TransferSettings()
     train: TrainSettings = TrainSettings(steps=5000, batch_size=2, lr=1e-3, schedule="poly", warmup=0.05)
     data: LabelledSettings = LabelledSettings()
     inference: InferenceSettings = InferenceSettings()
 
-
-class Job(Protocol):
-    """What a task adds to the flow that all share."""
-
     @property
-    def method(self) -> Method:
-        """What is trained."""
-        ...
-
-    @property
-    def reports(self) -> Sequence[TransferReport]:
-        """What became of the pretrained weights."""
-        ...
-
-    @property
-    def entries(self) -> Sequence[Entry]:
-        """The scans that are trained on."""
-        ...
-
-    @property
-    def window(self) -> tuple[int, int, int]:
-        """What the network sees at once."""
-        ...
-
-    def loader(self, *, rank: int, world_size: int, pin: bool) -> Loader:
-        """Return this rank's batches."""
-        ...
-
-    def held_out(self) -> list[WindowBatch]:
-        """Return batches that are only looked at."""
-        ...
-
-    def lines(self) -> tuple[str, str]:
-        """Return what is said of the data and of the network before the run."""
-        ...
-
-    def described(self, start: str) -> dict[str, Any]:
-        """Return the card's ``method``."""
-        ...
-
-    def kept(self) -> Mapping[str, nn.Module]:
-        """Return what is kept beside the encoder."""
-        ...
-
-    def finish(self, out: Path, run: Run, fabric: Fabric) -> Finished:
-        """Predict and score; every rank does its part."""
-        ...
-
-
-class Finished(Protocol):
-    """What a job left behind."""
-
-    @property
-    def predictions(self) -> tuple[Path, ...]:
-        """The files."""
-        ...
-
-    @property
-    def shown(self) -> Path | None:
-        """What the last line names, None where nothing was predicted."""
-        ...
-
-    @property
-    def scores(self) -> dict[str, float] | None:
-        """Scores on the held-out scans."""
-        ...
+    def of_clouds(self) -> bool:
+        """Whether the encoder is one of clouds."""
+        return self.encoder.name in CLOUD_ENCODERS
 
 
 def resolved_settings(
@@ -154,10 +89,11 @@ def resolved_settings(
     source = resolved.settings.transfer.run
     if source:
         card = load_card(Path(source))
-        if card.window is not None:
-            window = {f"{resolved.settings.task}.window": Auto(card.window, f"window of {source}")}
+        seen = {f"{resolved.settings.task}.window": card.window, "cloud.points": card.points}
+        defaults = {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
+        if defaults:
             resolved = resolve(
-                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=window
+                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=defaults
             )
         own = [key for key, at in resolved.origins.items() if key.startswith("encoder.") and at == "command line"]
         if own:
@@ -165,7 +101,8 @@ def resolved_settings(
                 f"The encoder is that of {source}, and {', '.join(own)} would change it. Leave that out, or leave the "
                 "run out to train this encoder from scratch."
             )
-        encoder = encoder_settings_class(str(card.encoder.get("name"))).model_validate(card.encoder)
+        known = CLOUD_ENCODERS.settings_class if card.kind == "cloud" else encoder_settings_class
+        encoder = known(str(card.encoder.get("name"))).model_validate(card.encoder)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
         resolved = Resolved(resolved.settings.model_copy(update={"encoder": encoder}), origins)
@@ -182,7 +119,7 @@ def fresh_weights(seed: int) -> Iterator[None]:
         yield
 
 
-def carry_encoder(settings: TransferSettings, encoder: Encoder) -> list[TransferReport]:
+def carry_encoder(settings: TransferSettings, encoder: nn.Module) -> list[TransferReport]:
     """Carry the pretrained encoder over, where one is asked for; return what became of it.
 
     Raises:

@@ -1,0 +1,121 @@
+"""What every classifier's run leaves: how its logits are decided, a table of predictions, scores of the held-out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medssl.engine.run import Run
+from medssl.evaluation.calibration import Decision, decide, probabilities
+from medssl.evaluation.classes import CLASS_METRICS, class_scores
+from medssl.tasks.class_inference import ClassLogits
+from pipelines import console
+
+__all__ = ["PREDICTIONS", "Classified", "prediction_table", "write_classes"]
+
+PREDICTIONS = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Classified:
+    """The table that was written, and scores on the held-out scans."""
+
+    predictions: tuple[Path, ...]
+    shown: Path | None
+    scores: dict[str, float] | None
+
+
+def write_classes(
+    run: Run,
+    classes: Sequence[str],
+    held_out: ClassLogits | None,
+    asked: ClassLogits | None,
+    *,
+    calibrate: bool,
+    split: str,
+    noun: str,
+) -> Classified:
+    """Choose temperature and threshold on the held-out cases, and write the predictions.
+
+    Args:
+        run: The run's folder.
+        classes: What the logits stand for.
+        held_out: Logits of the held-out cases; None where there are none.
+        asked: Logits of the cases to predict.
+        calibrate: Whether anything is chosen.
+        split: The held-out split's name.
+        noun: What a case's owner is called: "scans".
+    """
+    decision = Decision(threshold=0.5 if len(classes) == 2 else None)
+    if calibrate and held_out is not None:
+        decision = decide(held_out.logits, held_out.truth)
+    if not decision.cases:
+        run.say(f"no held-out {noun.removesuffix('s')}: probabilities are not calibrated, and the likeliest class is "
+                "predicted")  # fmt: skip
+    scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun)
+    run.write_text("decision.json", json.dumps(asdict(decision), indent=1) + "\n")
+    parts = [part for part in (held_out, asked) if part is not None]
+    if not parts:
+        return Classified((), None, scores)
+    run.write_text(PREDICTIONS, prediction_table(parts, classes, decision))
+    path = run.folder / PREDICTIONS
+    return Classified((path,), path, scores)
+
+
+def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, noun: str) -> dict[str, float]:
+    """Say how well the held-out were told apart, before and after calibration; keep it in validation.json."""
+    known = found.truth >= 0
+    logits, truth = found.logits[known], found.truth[known]
+    if not len(truth):
+        return {}
+    probability = probabilities(logits, decision.temperature)
+    scores = class_scores(probability, truth, decision.predicted(probability))
+    before = class_scores(probabilities(logits), truth, probabilities(logits).argmax(axis=1))["ece"]
+    content = {
+        "split": split,
+        noun: len(set(found.ids)),
+        "cases": len(truth),
+        "scores": {name: None if value != value else value for name, value in scores.items()},
+        "ece_before": before,
+        "decision": asdict(decision),
+        "note": "temperature and threshold were chosen on these very cases",
+    }
+    run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
+    rows = [[name, "-" if scores[name] != scores[name] else f"{scores[name]:.3f}"] for name in CLASS_METRICS]
+    threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.3f}"
+    console.table(
+        f"{len(set(found.ids))} held-out {noun}; temperature {decision.temperature:.2f}{threshold} chosen on them "
+        f"(ECE before: {before:.3f})",
+        ["Metric", "Score"],
+        rows,
+        key="held_out",
+    )
+    return scores
+
+
+def prediction_table(parts: Sequence[ClassLogits], classes: Sequence[str], decision: Decision) -> str:
+    """Return predictions as CSV.
+
+    Columns: id, patient, split, slice (empty for a scan), attended (of a set, the slice that weighed most), truth
+    (empty where unknown), predicted, and ``p_CLASS`` for each class, calibrated.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["id", "patient", "split", "slice", "attended", "truth", "predicted", *(f"p_{name}" for name in classes)]
+    )
+    for part in parts:
+        probability = probabilities(part.logits, decision.temperature)
+        predicted = decision.predicted(probability)
+        for row in range(len(part)):
+            place, attended = (v if v >= 0 else "" for v in (part.slices[row], part.attended[row]))
+            truth = classes[part.truth[row]] if part.truth[row] >= 0 else ""
+            writer.writerow(
+                [part.ids[row], part.patients[row], part.splits[row], place, attended, truth, classes[predicted[row]]]
+                + [f"{value:.6g}" for value in probability[row]]
+            )
+    return text.getvalue()

@@ -1,0 +1,203 @@
+"""Fine-tuning on clouds: what both tasks do alike, and a class for each cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from medssl.batch import Batch
+from medssl.engine.card import Card, load_card
+from medssl.engine.run import Run
+from medssl.errors import ConfigError, DataError
+from medssl.tasks.class_inference import ClassLogits
+from medssl.tasks.transfer import TransferReport
+from pipelines import console
+from pipelines.finetune_classes import Classified, write_classes
+from pipelines.finetune_scans import LabelledScans, choose_scans
+from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
+from pointcloud.encoders.contract import CloudEncoder
+from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.loading import CloudLoader, held_out_clouds
+from pointcloud.store import CloudEntry, CloudStore
+from pointcloud.tasks.classification import CloudClassificationTask
+from pointcloud.tasks.inference import predict_cloud_classes
+from pointcloud.tasks.segmentation import PartSegmentationTask
+
+__all__ = ["CloudClassificationJob", "CloudJob"]
+
+
+class CloudJob:
+    """What both tasks on clouds do alike.
+
+    Args:
+        settings: Of the run.
+        store: All clouds.
+        class_of: The class of a cloud, None where it cannot be trained on.
+        wanted: What a cloud lacks then.
+    """
+
+    method: CloudClassificationTask | PartSegmentationTask
+
+    def __init__(
+        self, settings: FinetuneSettings, store: CloudStore, class_of: Callable[[CloudEntry], str | None], wanted: str
+    ) -> None:
+        self.settings, self._store = settings, store
+        self.clouds: LabelledScans[CloudStore] = choose_scans(
+            store, settings.data, class_of=class_of, wanted=wanted, every_held_out=True
+        )
+        self.entries = self.clouds.train.entries
+
+    def _start(self, make: Callable[[CloudEncoder], CloudClassificationTask | PartSegmentationTask]) -> None:
+        """Draw fresh weights, then carry the pretrained ones over."""
+        with fresh_weights(self.settings.train.seed):
+            encoder: CloudEncoder = CLOUD_ENCODERS.build(self.settings.encoder)
+            self.method = make(encoder)
+        self.reports: Sequence[TransferReport] = carry_encoder(self.settings.transfer, encoder)
+
+    @property
+    def seen(self) -> str:
+        """What the network sees at once, in words."""
+        return f"clouds of {self.settings.cloud.points} points"
+
+    def loader(self, *, rank: int, world_size: int, pin: bool) -> CloudLoader:
+        """Return this rank's batches."""
+        train = self.settings.train
+        return CloudLoader(
+            self.clouds.train, self.method.plan, batch_size=train.batch_size, seed=train.seed, rank=rank,
+            world_size=world_size, threads=train.threads, pin=pin,
+        )  # fmt: skip
+
+    def held_out(self) -> Sequence[Batch]:
+        """Return the held-out clouds."""
+        if self.clouds.held_out is None:
+            return []
+        train = self.settings.train
+        return held_out_clouds(self.clouds.held_out, self.method.plan, train.batch_size, train.seed)
+
+    def doubts(self) -> list[str]:
+        """Return whether the clouds' unit is another than that of the pretraining run."""
+        chosen = self.settings.transfer
+        if not chosen.run or chosen.from_scratch:
+            return []
+        theirs, ours = load_card(Path(chosen.run)).unit, {e.unit for e in self.entries}
+        if not theirs or "unknown" in theirs or "unknown" in ours or ours & set(theirs.split("+")):
+            return []
+        return [
+            f"doubtful: the encoder was pretrained on clouds in {theirs}, the store's are in {'+'.join(sorted(ours))}"
+        ]
+
+    def card(self, start: str) -> Card:
+        """Return the card of the network."""
+        settings, encoder = self.settings, self.method.encoder
+        return Card(
+            kind="cloud",
+            encoder=settings.encoder.model_dump(mode="json"),
+            in_channels=3,
+            channels=encoder.channels,
+            points=settings.cloud.points,
+            unit="+".join(sorted({e.unit for e in self.entries})),
+            method=self.method.described(start=start),
+            steps=settings.train.steps,
+            batch_size=settings.train.batch_size,
+            data={
+                "clouds": [e.id for e in self.entries],
+                "patients": len({e.patient or e.id for e in self.entries}),
+                "store_settings": self._store.settings,
+            },
+            citation=[CLOUD_ENCODERS[settings.encoder.name].paper],
+        )
+
+    def kept(self) -> Mapping[str, nn.Module]:
+        """Return what is kept beside the encoder."""
+        return self.method.kept()
+
+    def _lines(self, what: str) -> tuple[str, str]:
+        clouds, settings = self.clouds, self.settings
+        patients = len({e.patient or e.id for e in self.entries})
+        watched = f"{len(clouds.held_out)} held out" if clouds.held_out else "none held out"
+        predicted = f"{len(clouds.predict)} to predict" if clouds.predict else "none to predict"
+        left = f"; {clouds.left_out} without labels left out" if clouds.left_out else ""
+        start = f"{', '.join(r.part for r in self.reports)} of {settings.transfer.run}" if self.reports else "scratch"
+        count = sum(p.numel() for p in self.method.parameters())
+        frozen = ", frozen" if settings.cloud.frozen else ""
+        return (
+            f"store: {settings.data.store}: {len(self.entries)} labelled clouds of {patients} patients"
+            f"{few_words(settings)}; {watched}, {predicted}{left}",
+            f"{what}: {settings.encoder.name} encoder{frozen}, {count:,} parameters, from {start}",
+        )
+
+
+class CloudClassificationJob(CloudJob):
+    """One classification run on clouds.
+
+    Raises:
+        ConfigError: A class is asked for that the store does not have.
+        DataError: There are fewer than two classes, or one has no cloud to train on.
+    """
+
+    method: CloudClassificationTask
+
+    def __init__(self, settings: FinetuneSettings, store: CloudStore) -> None:
+        classes = _classes(store, settings.classification.classes)
+        super().__init__(
+            settings, store, lambda e: None if e.label not in classes else classes[int(e.label)], "classes"
+        )
+        counts = {name: sum(e.label == number for e in self.entries) for number, name in classes.items()}
+        bare = [name for name, count in counts.items() if not count]
+        if bare or len(classes) < 2:
+            lack = (
+                f"no cloud to train on has the class {', '.join(bare)}" if bare else "there are fewer than two classes"
+            )
+            raise DataError(
+                f"{store.folder}: {lack}. Choose other splits, or name the classes: classification.classes."
+            )
+        self._counts = counts
+        self._start(lambda encoder: CloudClassificationTask(settings.cloud, encoder, classes))
+
+    def lines(self) -> tuple[str, str]:
+        """Return what is said of the data and of the network before the run."""
+        shown = ", ".join(f"{name} {count}" for name, count in list(self._counts.items())[:20])
+        return self._lines(f"classifier of {len(self._counts)} classes ({shown})")
+
+    def finish(self, out: Path, run: Run, fabric: Fabric) -> Classified:
+        """Choose temperature and threshold on the held-out clouds and write the predictions, on the first rank."""
+        if not run.writes:
+            return Classified((), None, None)
+        held_out, asked = (
+            self._logits(store, fabric, what)
+            for store, what in ((self.clouds.held_out, "held-out"), (self.clouds.predict, "test"))
+        )
+        split, calibrate = self.settings.data.held_out_split, self.settings.cloud.calibrate
+        return write_classes(
+            run, self.method.class_names, held_out, asked, calibrate=calibrate, split=split, noun="clouds"
+        )
+
+    def _logits(self, store: CloudStore | None, fabric: Fabric, what: str) -> ClassLogits | None:
+        if store is None:
+            return None
+        with console.progress(len(store), f"{what} clouds classified") as bar, fabric.autocast():
+            return predict_cloud_classes(
+                self.method,
+                store,
+                batch_size=self.settings.train.batch_size,
+                device=fabric.device,
+                progress=bar.advance,
+            )
+
+
+def _classes(store: CloudStore, wanted: Sequence[str] | None) -> dict[int, str]:
+    """Return the names of the classes to tell apart, by number, in the order that was asked for."""
+    there = sorted({int(e.label) for e in store.entries if e.label is not None})
+    names = {number: store.classes.get(number, str(number)) for number in there}
+    if wanted is None:
+        return names
+    numbers = {name: number for number, name in names.items()}
+    unknown = [name for name in wanted if name not in numbers]
+    if unknown:
+        raise ConfigError(
+            f"classification.classes: the store has no {', '.join(unknown)}; it has {', '.join(numbers)}."
+        )
+    return {numbers[name]: name for name in wanted}

@@ -1,0 +1,127 @@
+"""Fine-tuning on clouds: a part for each point."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from lightning_fabric import Fabric
+
+from medssl.engine.run import Run
+from medssl.errors import DataError
+from medssl.evaluation.parts import part_scores
+from medssl.writing import stem_of, written_aside
+from pipelines import console
+from pipelines.finetune_classes import Classified
+from pipelines.finetune_clouds import CloudJob
+from pipelines.finetune_settings import FinetuneSettings
+from pointcloud.store import CloudEntry, CloudStore
+from pointcloud.tasks.inference import predict_parts
+from pointcloud.tasks.segmentation import PartSegmentationTask
+
+__all__ = ["PARTS", "PartSegmentationJob"]
+
+PARTS = "parts.csv"  # which file holds the predicted parts of which cloud
+
+
+class PartSegmentationJob(CloudJob):
+    """One part segmentation run.
+
+    Raises:
+        DataError: Fewer than two parts are labelled.
+    """
+
+    method: PartSegmentationTask
+
+    def __init__(self, settings: FinetuneSettings, store: CloudStore) -> None:
+        super().__init__(settings, store, lambda e: _with_parts(store, e), "labels of points")
+        found = {row: np.unique(self.clouds.train.labels(row)) for row in range(len(self.entries))}
+        parts = sorted({int(v) for values in found.values() for v in values if v >= 0})
+        if len(parts) < 2:
+            raise DataError(
+                f"{store.folder}: the points of its training clouds have {len(parts)} labels; 2 are needed."
+            )
+        numbers = sorted({int(e.label) for e in self.entries if e.label is not None})
+        parts_of = {
+            number: tuple(
+                part
+                for part in parts
+                if any(part in found[row] for row, e in enumerate(self.entries) if e.label == number)
+            )
+            for number in numbers
+        }
+        names = {part: store.parts.get(part, str(part)) for part in parts}
+        classes = {number: store.classes.get(number, str(number)) for number in numbers}
+        self._start(lambda encoder: PartSegmentationTask(settings.cloud, encoder, names, classes, parts_of))
+
+    def lines(self) -> tuple[str, str]:
+        """Return what is said of the data and of the network before the run."""
+        told = f" of {len(self.method.classes)} classes, which are told" if self.method.told else ""
+        return self._lines(f"segmenter of {len(self.method.parts)} parts{told}")
+
+    def finish(self, out: Path, run: Run, fabric: Fabric) -> Classified:
+        """Write the parts of the clouds to predict, and score the held-out ones, on the first rank."""
+        if not run.writes:
+            return Classified((), None, None)
+        scores = self._scores(run, fabric)
+        store = self.clouds.predict
+        if store is None:
+            if self.settings.data.predict:
+                console.warn(f"no cloud is in the splits {list(self.settings.data.predict)}, so no parts were written")
+            return Classified((), None, scores)
+        folder = out / "predictions"
+        folder.mkdir(exist_ok=True)
+        text, written = io.StringIO(), []
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["id", "patient", "split", "class", "file"])
+        for entry, parts in zip(store.entries, self._predicted(store, fabric, "test"), strict=True):
+            path = folder / f"{stem_of(entry.id, entry.key)}.npy"
+            with written_aside(path) as aside, aside.open("wb") as file:
+                np.save(file, parts, allow_pickle=False)
+            rows.writerow([entry.id, entry.patient, entry.split, _name(self._store, entry), f"predictions/{path.name}"])
+            written.append(path)
+        run.write_text(PARTS, text.getvalue())
+        return Classified(tuple(written), folder, scores)
+
+    def _predicted(self, store: CloudStore, fabric: Fabric, what: str) -> list[npt.NDArray[np.int32]]:
+        found = []
+        with console.progress(len(store), f"{what} clouds segmented") as bar, fabric.autocast():
+            for row in range(len(store)):
+                size = self.settings.train.batch_size
+                found.append(predict_parts(self.method, store, row, batch_size=size, device=fabric.device))
+                bar.advance()
+        return found
+
+    def _scores(self, run: Run, fabric: Fabric) -> dict[str, float] | None:
+        """Say the mean IoU of the held-out clouds, and keep it in validation.json."""
+        store = self.clouds.held_out
+        if store is None:
+            return None
+        truths = [np.asarray(store.labels(row)) for row in range(len(store))]
+        names = [_name(self._store, e) for e in store.entries]
+        every = tuple(self.method.parts)
+        parts_of = {
+            name: self.method.parts_of.get(-1 if e.label is None else e.label, every)
+            for name, e in zip(names, store.entries, strict=True)
+        }
+        found = part_scores(truths, self._predicted(store, fabric, "held-out"), names, parts_of)
+        scores = {"instance_miou": found.instance_miou, "class_miou": found.class_miou, "accuracy": found.accuracy}
+        content = {"split": self.settings.data.held_out_split, "clouds": len(store), "scores": scores}
+        run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
+        console.table(
+            f"{len(store)} held-out clouds", ["Score", "Value"], [[k, f"{v:.3f}"] for k, v in scores.items()],
+            key="held_out",
+        )  # fmt: skip
+        return scores
+
+
+def _with_parts(store: CloudStore, entry: CloudEntry) -> str | None:
+    return None if entry.label_file is None else _name(store, entry)
+
+
+def _name(store: CloudStore, entry: CloudEntry) -> str:
+    return "" if entry.label is None else store.classes.get(entry.label, str(entry.label))
