@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in minutes, on made-up patients, or on real scans where there are some."""
+"""``medssl demo``: the whole chain in minutes, on made-up patients or real scans, and on made-up shapes as clouds."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ class DemoSettings(Settings):
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
     pretrain_steps: int = Field(default=900, ge=1, description="Steps of pretraining.")
     finetune_steps: int = Field(default=400, ge=1, description="Steps of each fine-tuning run.")
+    clouds: int = Field(
+        default=16, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
+    )
+    cloud_steps: int = Field(default=150, ge=1, description="Steps of pretraining on them.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
@@ -109,8 +113,22 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     )
 
 
+def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> None:
+    if settings.clouds:
+        from pipelines.demo_points import demo_points
+
+        demo_points(
+            out / "points",
+            clouds=settings.clouds,
+            steps=settings.cloud_steps,
+            seed=settings.seed,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+
+
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.
-_WORLDS: tuple[World, ...] = (_volumes,)
+_WORLDS: tuple[World, ...] = (_volumes, _points)
 
 
 def _real_folder(data: str | Path | None) -> Path | None:

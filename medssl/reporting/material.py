@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
 
-Kind = Literal["manifest", "check", "store", "run", "few-label", "scores", "class-scores", "probe", "embeddings"]
+Kind = Literal[
+    "manifest", "check", "store", "clouds", "run", "few-label", "scores", "class-scores", "probe", "embeddings"
+]
 EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
 _ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
 
@@ -72,6 +74,7 @@ class Material:
         few_label: (folder, few_label.json) of each comparison at few labels.
         class_scores: (folder, class_scores.json) of each evaluation of classifiers.
         class_arms: (folder, content) of each comparison of classifiers over labelled patients: probes, few labels.
+        probes: (folder, probe.json) of each probe of frozen encoders of clouds.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
     """
@@ -84,6 +87,7 @@ class Material:
     few_label: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     class_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     class_arms: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    probes: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -168,8 +172,8 @@ def kind_of(path: Path) -> list[Kind]:
     found: list[Kind] = []
     if path.is_dir():
         names: tuple[tuple[str, Kind], ...] = (
-            ("store.json", "store"), ("run.yaml", "run"), ("few_label.json", "few-label"), ("scores.json", "scores"),
-            ("class_scores.json", "class-scores"), ("probe.json", "probe"),
+            ("store.json", "store"), ("clouds.json", "clouds"), ("run.yaml", "run"), ("few_label.json", "few-label"),
+            ("scores.json", "scores"), ("class_scores.json", "class-scores"), ("probe.json", "probe"),
         )  # fmt: skip
         found = [kind for name, kind in names if (path / name).is_file()]
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
@@ -248,6 +252,10 @@ def _read_scores(path: Path, material: Material) -> None:
     material.scores.append((file.parent, _json(file)))
 
 
+def _pass_over(path: Path, material: Material) -> None:
+    """Read nothing: a store of clouds has no page of its own, and the runs on it say what they took."""
+
+
 def _read_few_label(path: Path, material: Material) -> None:
     file = path / "few_label.json" if path.is_dir() else path
     content = _json(file)
@@ -267,7 +275,7 @@ def _read_probe(path: Path, material: Material) -> None:
     if content.get("kind") == "classification":
         material.class_arms.append((file.parent, content))
     else:
-        material.notes.append(f"{file.parent.name}: probes of clouds are not shown yet; see {file.name}.")
+        material.probes.append((file.parent, content))
 
 
 def _read_embeddings(path: Path, material: Material) -> None:
@@ -289,6 +297,7 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "few-label": _read_few_label,
     "class-scores": _read_class_scores,
     "probe": _read_probe,
+    "clouds": _pass_over,
     "embeddings": _read_embeddings,
 }
 

@@ -15,6 +15,7 @@ from medssl.reporting.evaluation_section import evaluation_section
 from medssl.reporting.findings import Headline, headline
 from medssl.reporting.material import Material
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.probe_section import probe_section
 from medssl.reporting.record_section import record_section
 from medssl.reporting.training_sections import finetuning_section, pretraining_section
 
@@ -58,6 +59,7 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         finetuning_section(material, clean=clean),
         evaluation_section(material, cases=cases, clean=clean),
         class_section(material, cases=cases, clean=clean),
+        probe_section(material, clean=clean),
         record_section(material, clean=clean),
     )
     sections = [section for section in candidates if section is not None]

@@ -86,8 +86,9 @@ def read_embeddings(path: Path) -> tuple[npt.NDArray[np.float64], list[str], lis
 
 def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     settings, data = run.settings, run.card.get("data", {})
-    seen = f"{counted(int(data['scans']), 'scan')} of {counted(int(data['patients']), 'patient')}" if data else ""
-    held = f"{counted(int(data.get('held_out') or 0), 'scan')}" if data else ""
+    noun, seen_at_once = ("cloud", "clouds") if run.card.get("kind") == "cloud" else ("scan", "windows")
+    seen = f"{counted(int(data[f'{noun}s']), noun)} of {counted(int(data['patients']), 'patient')}" if data else ""
+    held = f"{counted(int(data.get('held_out') or 0), noun)}" if data else ""
     pairs = [
         ("method", str(settings.get("method.name", ""))),
         ("encoder", _encoder(run)),
@@ -96,7 +97,8 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("modality", str(run.card.get("modality") or "")),
         ("voxel size (z, y, x), mm", _times(run.card.get("spacing_mm"))),
         ("window, voxels", _times(run.card.get("window"))),
-        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} windows"),
+        ("points of a cloud", f"{run.card['points']:,}" if run.card.get("points") else ""),
+        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
         ("to cite", "; ".join(citations_of(run))),
     ]
     blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
@@ -119,9 +121,11 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
 
 def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
     settings, data = run.settings, run.card.get("data", {})
-    scans = data.get("scans") or []
+    noun, seen_at_once = ("cloud", "clouds") if run.card.get("kind") == "cloud" else ("scan", "windows")
+    scans = data.get(f"{noun}s") or []
+    window = run.card.get("window") or settings.get("segmentation.window")
     start = f"the encoder of {short_name(run.start)}" if run.start else "scratch: fresh weights"
-    labelled = f"{counted(len(scans), 'scan')} of {counted(int(data['patients']), 'patient')}" if data else ""
+    labelled = f"{counted(len(scans), noun)} of {counted(int(data['patients']), 'patient')}" if data else ""
     if settings.get("data.labels"):
         labelled += f" (draw {settings.get('data.draw', 0)} of {settings['data.labels']} labelled)"
     pairs = [
@@ -129,8 +133,8 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("encoder", _encoder(run)),
         ("trained on", labelled),
         ("structures", ", ".join(map(str, _structures(run)))),
-        ("window, voxels", _times(run.card.get("window") or settings.get("segmentation.window"))),
-        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} windows"),
+        ("window, voxels", "" if noun == "cloud" else _times(window)),
+        ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
         ("to cite", "; ".join(citations_of(run))),
     ]
     blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
@@ -181,7 +185,8 @@ def _views(run: RunRecord) -> list[Block]:
         source, width, height = picture_of_file(path)
     except OSError:
         return []
-    told = "What the network saw: the first batch's views, the middle slice of each."
+    told = "What the network saw: the first batch's views"
+    told += "." if run.card.get("kind") == "cloud" else ", the middle slice of each."
     return [Picture(source, width, height, f"views of the first batch of {run.name}", told)]
 
 

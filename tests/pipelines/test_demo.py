@@ -16,7 +16,7 @@ from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
 from pipelines.demo import demo
 
-QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2"]
+QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "clouds=0"]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_real_data_are_used_where_they_are_named(tmp_path, decathlon, monkeypatc
     if by == "environment":
         monkeypatch.setenv("MEDSSL_DATA", str(decathlon))
     named = {"option": decathlon, "environment": None, "the set itself": decathlon / "hippocampus"}[by]
-    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7"])
+    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7", "clouds=0"])
     assert "The demo uses real data: 7 scans" in capsys.readouterr().out
     images = sorted((given["scans"] / "imagesTr").iterdir())
     assert len(images) == 7
@@ -115,7 +115,8 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
-    outcome = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "d"), *QUICK])
+    points = ["clouds=6", "cloud_steps=2"]
+    outcome = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "d"), *QUICK, *points])
     assert outcome.exit_code == 0, outcome.output
     said = outcome.output
     for stage in ("index", "check", "cache", "pretrain", "pretrained", "scratch", "evaluate", "report"):
@@ -124,6 +125,10 @@ def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
     assert f"wrote {tmp_path / 'd/report.html'}" in said
     page = (tmp_path / "d/report.html").read_text(encoding="utf-8")
     assert "scratch" in page
+    assert "120 made-up shapes of 20 classes" in said
+    assert "right after pretraining" in said
+    assert f"wrote {tmp_path / 'd/points/report.html'}" in said
+    assert "Frozen encoders" in (tmp_path / "d/points/report.html").read_text(encoding="utf-8")
     last = said.strip().splitlines()[-1]
     assert last.startswith("next: medssl ")
     following = CliRunner().invoke(app, shlex.split(last.removeprefix("next: medssl ")))

@@ -1,0 +1,236 @@
+"""Which pretraining helps on clouds, and does contrast help distillation? All methods, one encoder, one budget.
+
+Each method pretrains the same small 3D transformer for the same number of steps on the training clouds without their
+classes. Frozen encoders are then probed on the test clouds (SVM with C chosen on training objects, nearest neighbours,
+logistic regression, few-shot tasks), beside fresh weights of the same encoder; and fine-tuned with a few labels or
+all, beside the same network from scratch. Several pretraining seeds; intervals resample seeds and patients (objects).
+
+    MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
+        [--seeds 3] [--steps 200] [--finetune-steps 80] [--table]
+
+Every step is skipped when it is done, so a stopped run goes on; --table only writes the tables of what is there.
+`organs` are surfaces of organs of 28 patients, in the unit sphere, without which size alone tells most of them apart.
+
+Source of the claim: Fu et al., "Distillation with Contrast is All You Need", 2022, arXiv:2202.04241.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import medssl
+from medssl.evaluation.intervals import hierarchical_bootstrap
+from medssl.evaluation.paired import average_by_patient
+from medssl.evaluation.wording import interval_text
+from pipelines import console
+from pipelines.evaluate_classes import read_predictions
+from pointcloud.cloud import make_cloud
+from pointcloud.shapes import CLASSES, shape
+from pointcloud.store import CloudStore
+from pointcloud.store_writing import CloudItem, store_from_clouds
+
+METHODS = {
+    "distillation": "point_distil_small",
+    "distillation with contrast": "point_distil_contrast_small",
+    "our best": "point_best_small",
+    "Point-MAE": "point_mae_small",
+    "Point-JEPA": "point_jepa_small",
+    "completion (OcCo)": "point_occo_small",
+}
+POINTS = 256
+ENCODER = [
+    "encoder.width=64", "encoder.depth=3", "encoder.heads=4", "encoder.points_per_token=16", "encoder.patch=16",
+    "encoder.tokeniser=pointnet", "encoder.tokeniser_scale=0.25", "encoder.positions=every", "encoder.pool=max_mean",
+]  # fmt: skip
+# Labelled objects (of shapes) or patients (of organs, each with all its organs); None takes all.
+LABELS: dict[str, tuple[int | None, ...]] = {"shapes": (20, 40, 80, None), "organs": (1, 2, 5, None)}
+PROBES = ("svm-cv", "knn", "linear")
+TASKS = ((5, 10), (10, 10))
+
+
+def prepared(data: str, out: Path) -> Path:
+    """Write the store of a data set, unless it is there."""
+    folder = out / "store"
+    if CloudStore.is_one(folder):
+        return folder
+    if data == "shapes":
+        items = [
+            CloudItem(
+                id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=POINTS), patient=f"{name}-{n}",
+                split="train" if n < 40 else "test",
+            )
+            for name in CLASSES
+            for n in range(60)
+        ]  # fmt: skip
+        return store_from_clouds(folder, items, classes=dict(enumerate(CLASSES))).folder
+    with np.load(Path(os.environ["MEDSSL_DATA"]) / "points/head_neck_organs.npz", allow_pickle=False) as file:
+        points, label, classes, names = (file[key] for key in ("points", "label", "classes", "patient"))
+    # Two scans whose names differ in a letter at the end are of one patient.
+    patients = [str(name).rstrip("ab") if str(name)[:4] == "0522" else str(name) for name in names]
+    order = sorted(set(patients))
+    tested = {order[i] for i in np.random.default_rng(0).permutation(len(order))[:8]}
+    items = [
+        CloudItem(
+            id=f"{names[n]}-{classes[label[n]]}", cloud=make_cloud(points[n], label=int(label[n]), unit="mm"),
+            patient=patients[n], split="test" if patients[n] in tested else "train",
+        )
+        for n in range(len(points))
+    ]  # fmt: skip
+    return store_from_clouds(folder, items, classes={n: str(name) for n, name in enumerate(classes)}).folder
+
+
+def pretrained(store: Path, preset: str, seed: int, options: argparse.Namespace) -> Path:
+    """Pretrain one arm; return its run."""
+    run = store.parent / f"{preset}-steps{options.steps}-seed{seed}"
+    if (run / "card.json").is_file():
+        return run
+    turned = [] if "distil" in preset or "best" in preset else ["method.spatial.rotate=any"]
+    medssl.pretrain(
+        preset, data=store, out=run, resume=(run / "run.yaml").is_file(),
+        overrides=[
+            *ENCODER, *turned, f"method.points={POINTS}", f"train.steps={options.steps}", f"train.seed={seed}",
+            "train.batch_size=32", "train.threads=1", "train.precision=32-true", "data.held_out_share=0",
+            "train.log_every=50", "train.checkpoint_every=100000",
+        ],
+    )  # fmt: skip
+    return run
+
+
+def probed(run: Path, store: Path, seed: int, *, fresh: bool) -> Mapping[str, Any]:
+    """Probe one arm's encoder, and fresh weights of its architecture where asked for; return what was written."""
+    out = run / "probe"
+    if not (out / "probe.json").is_file():
+        medssl.evaluate(
+            run, data=store, out=out, protocol="probe", against=[f"random-{seed}"] if fresh else [],
+            overrides=[
+                f"probe.protocols={list(PROBES)}", f"probe.few_shot={[list(task) for task in TASKS]}", "level=0.95",
+            ],
+        )  # fmt: skip
+    found: Mapping[str, Any] = json.loads((out / "probe.json").read_text())["encoders"]
+    return found
+
+
+def finetuned(run: Path, store: Path, labels: int | None, seed: int, *, scratch: bool, steps: int) -> dict[str, float]:
+    """Fine-tune one arm with so many labels; return each test patient's accuracy."""
+    name = "scratch" if scratch else "finetune"
+    out = run.parent / f"scratch-seed{seed}" if scratch else run
+    out = out / f"{name}{steps}-{labels or 'all'}"
+    if not (out / "predictions.csv").is_file():
+        medssl.finetune(
+            run, data=store, out=out, task="classification", preset="point_classification_small", labels=labels,
+            draw=seed, from_scratch=scratch, overwrite=out.exists(),
+            overrides=[
+                f"cloud.points={POINTS}", "cloud.spatial.rotate=any", f"train.steps={steps}", f"train.seed={seed}",
+                "train.threads=1", "train.log_every=40", "train.checkpoint_every=100000",
+            ],
+        )  # fmt: skip
+    cases, _ = read_predictions(out, "test")
+    return average_by_patient(cases.patients, (cases.predicted == cases.truth).astype(float))
+
+
+def spread(rows: list[Mapping[str, float]], level: float = 0.95) -> str:
+    """Return the mean over seeds and patients, with an interval that resamples both."""
+    names = sorted(rows[0])
+    return interval_text(hierarchical_bootstrap([[row[name] for name in names] for row in rows], level=level))
+
+
+def difference(one: list[Mapping[str, float]], other: list[Mapping[str, float]]) -> str:
+    """Return the mean difference, paired by seed and patient, with such an interval."""
+    names = sorted(one[0])
+    pairs = [[a[name] - b[name] for name in names] for a, b in zip(one, other, strict=False)]
+    return interval_text(hierarchical_bootstrap(pairs), signed=True)
+
+
+def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
+    """Return what was found as Markdown."""
+    heads = [head for head in dict.fromkeys(h for arm in found.values() for h in arm) if head != "seconds"]
+    lines = [f"### {data}", "", "| arm | seeds | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    for arm, columns in found.items():
+        cells = []
+        for head in heads:
+            values = columns.get(head, [])
+            if values and isinstance(values[0], float):
+                cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}")
+            else:
+                cells.append(spread(values) if values else "-")
+        seeds = max((len(v) for v in columns.values()), default=0)
+        lines.append(f"| {arm} | {seeds} | " + " | ".join(cells) + " |")
+    lines += ["", "Differences, paired by seed and by test object or patient:", ""]
+    pairs = [(arm, base) for arm in METHODS for base in ("fresh weights", "from scratch")]
+    pairs += [("distillation with contrast", "distillation"), ("our best", "distillation with contrast")]
+    for arm, base in pairs:
+        shared = [h for h in found.get(arm, {}) if h in found.get(base, {}) and isinstance(found[arm][h][0], dict)]
+        if shared:
+            said = "; ".join(f"{head} {difference(found[arm][head], found[base][head])}" for head in shared)
+            lines.append(f"* {arm} minus {base}: {said}")
+    return "\n".join(lines) + "\n"
+
+
+def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dict[str, list[Any]]]:
+    """Run what is not done yet, and return each arm's figures: a mapping of patients a seed, or a number."""
+    store = prepared(data, out) if not options.table else out / "store"
+    found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in METHODS}
+
+    def add(arm: str, head: str, value: Any) -> None:
+        found[arm].setdefault(head, []).append(value)
+
+    for stage in options.stages:
+        for seed in range(options.seeds):
+            for number, (arm, preset) in enumerate(METHODS.items()):
+                run = out / f"{preset}-steps{options.steps}-seed{seed}"
+                if options.table and not (run / "card.json").is_file():
+                    continue
+                began = time.process_time()
+                run = pretrained(store, preset, seed, options)
+                if time.process_time() - began > 1:
+                    (run / "seconds.json").write_text(json.dumps(time.process_time() - began))
+                if stage == "probe" and not (options.table and not (run / "probe/probe.json").is_file()):
+                    for name, said in probed(run, store, seed, fresh=number == 0).items():
+                        of = "fresh weights" if name.startswith("random") else arm
+                        for row in said["probes"]:
+                            add(of, row["protocol"], row["by_patient"])
+                        for task in said["few_shot"]:
+                            add(of, f"{task['ways']}-way {task['shots']}-shot", float(np.mean(task["accuracies"])))
+                for labels in LABELS[data] if stage == "finetune" else ():
+                    head = f"fine-tuned, {labels or 'all'} labelled"
+                    for scratch in (True, False) if number == 0 else (False,):
+                        place = out / f"scratch-seed{seed}" if scratch else run
+                        name = f"{'scratch' if scratch else 'finetune'}{options.finetune_steps}-{labels or 'all'}"
+                        if options.table and not (place / name / "predictions.csv").is_file():
+                            continue
+                        of_patient = finetuned(run, store, labels, seed, scratch=scratch, steps=options.finetune_steps)
+                        add("from scratch" if scratch else arm, head, of_patient)
+    return found
+
+
+def main() -> None:
+    """Run everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", nargs="+", choices=sorted(LABELS), default=["shapes", "organs"])
+    parser.add_argument("--stages", nargs="+", choices=("probe", "finetune"), default=["probe", "finetune"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--finetune-steps", type=int, default=80)
+    parser.add_argument("--table", action="store_true", help="write the tables of what is there; run nothing")
+    options = parser.parse_args()
+    text = ""
+    for data in options.data:
+        with console.speaking(console.Manner(quiet=True)):
+            found = gathered(data, options.out / data, options)
+        text += tables(data, found) + "\n"
+        (options.out / f"{data}.json").write_text(json.dumps(found))
+    (options.out / "tables.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

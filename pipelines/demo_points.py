@@ -1,0 +1,94 @@
+"""The part of ``medssl demo`` on point clouds: made-up shapes through the same verbs, and a page of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.evaluation.wording import interval_text
+from medssl.writing import written_aside
+from pipelines import console
+from pipelines.cache import cache
+from pipelines.evaluate import evaluate
+from pipelines.index import index
+from pipelines.pretrain import pretrain
+from pipelines.report import report
+from pointcloud.shapes import CLASSES, shape
+
+__all__ = ["demo_points"]
+
+_POINTS = 256
+_PROBE = "knn"  # what the last sentence names
+
+
+def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Path | None:
+    """Pretrain on made-up shapes, and see what frozen features know that fresh weights do not.
+
+    Args:
+        out: The folder for everything that is made.
+        clouds: Shapes of each class.
+        steps: Of pretraining.
+        seed: Names the shapes, and every random number.
+        overwrite: Train anew.
+        dry_run: Say what would be done; write nothing.
+
+    Returns:
+        The page; None after a dry run.
+    """
+    said = f"{clouds * len(CLASSES)} made-up shapes of {len(CLASSES)} classes"
+    if dry_run:
+        console.say(f"would take {said} as point clouds through index, cache, pretrain, evaluate and report")
+        return None
+    console.say(f"\n== points: {said}, turned in any direction, noisy and half hidden; in {out / 'shapes'}")
+    _write(out / "shapes", clouds, seed)
+    store, run = out / "store", out / "point_mae"
+    with console.part("points", quiet=True) as facts:
+        manifest = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
+        cache(manifest, out=store, overrides=["points=1024"])
+        if overwrite or not (run / "card.json").is_file():
+            pretrain(
+                "point_mae_small", data=store, out=run, overwrite=run.exists(),
+                overrides=[
+                    f"method.points={_POINTS}", "method.spatial.rotate=any", "encoder.width=64", "encoder.depth=3",
+                    f"train.steps={steps}", f"train.seed={seed}", "train.threads=1",
+                    f"train.probe_every={max(1, steps // 4)}", "data.held_out_share=0.15",
+                ],
+            )  # fmt: skip
+        found = evaluate(run, data=store, protocol="probe", against=["random"],
+                         overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}"])  # fmt: skip
+        page = report(run, out=out / "report.html", overrides=["title=Made-up shapes as point clouds"]).path
+        facts["probe"] = {
+            name: {row.protocol: row.accuracy.estimate for row in rows} for name, rows in found.rows.items()
+        }
+    console.say(_sentence(found))
+    console.done(page, f"medssl evaluate {run} --data {store} --protocol probe --against random --out {out / 'again'}")
+    return page
+
+
+def _write(folder: Path, clouds: int, seed: int) -> None:
+    """Write the shapes as NumPy files in a folder a class, those that are not there."""
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(clouds):
+            path = folder / name / f"{name}-{number:03d}.npy"
+            if not path.exists():
+                points = shape(name, number, seed=seed, points=2 * _POINTS).points
+                with written_aside(path) as aside, aside.open("wb") as file:
+                    np.save(file, points, allow_pickle=False)
+
+
+def _sentence(found: Any) -> str:
+    """Return what pretraining brought to the features, in one sentence that the numbers decide."""
+    rows = {name: next(r for r in probes if r.protocol == _PROBE) for name, probes in found.rows.items()}
+    own, fresh = rows.values()
+    difference = next(c for c in found.comparisons if c.protocol == _PROBE).result.mean
+    verdict = (
+        "better" if difference.low > 0 else "worse" if difference.high < 0 else "no different as far as this shows"
+    )
+    return (
+        f"Nearest neighbours among {own.accuracy.cases} test shapes: {interval_text(own.accuracy)} right after "
+        f"pretraining, {interval_text(fresh.accuracy)} with fresh weights (chance {own.chance:.3f}); difference "
+        f"{interval_text(difference, signed=True)}: {verdict}."
+    )
