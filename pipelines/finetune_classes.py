@@ -11,8 +11,8 @@ from pathlib import Path
 
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import Decision, decide, probabilities
+from medssl.evaluation.class_logits import ClassLogits
 from medssl.evaluation.classes import CLASS_METRICS, class_scores
-from medssl.tasks.class_inference import ClassLogits
 from pipelines import console
 
 __all__ = ["PREDICTIONS", "Classified", "prediction_table", "write_classes"]

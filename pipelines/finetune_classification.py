@@ -12,8 +12,9 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card
 from medssl.engine.run import Run
 from medssl.errors import DataError
+from medssl.evaluation.class_logits import ClassLogits
 from medssl.store.read import Store
-from medssl.tasks.class_inference import ClassLogits, predict_classes
+from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_loading import ClassLoader, class_batches
 from medssl.tasks.class_samples import Samples, class_names, class_of_scan, class_weights, samples_of
 from medssl.tasks.classification import ClassificationTask

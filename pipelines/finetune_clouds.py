@@ -12,7 +12,7 @@ from medssl.batch import Batch
 from medssl.engine.card import Card, load_card
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, DataError
-from medssl.tasks.class_inference import ClassLogits
+from medssl.evaluation.class_logits import ClassLogits
 from medssl.tasks.transfer import TransferReport
 from pipelines import console
 from pipelines.finetune_classes import Classified, write_classes

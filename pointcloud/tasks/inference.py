@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from medssl.evaluation.class_logits import ClassLogits
 from medssl.randomness import Stream, numpy_generator
-from medssl.tasks.class_inference import ClassLogits
 from pointcloud.loading import each_cloud
 from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
