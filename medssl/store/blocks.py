@@ -7,23 +7,22 @@ LZ4HC at level 5 with byte shuffle, chunks of 64^3 and blocks of 32^3 voxels wer
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import blosc2
 import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import CacheError
+from medssl.writing import written_aside
 
-__all__ = ["CHUNK", "grid_of", "open_array", "sha256_of", "write_array", "write_aside"]
+__all__ = ["CHUNK", "PART", "grid_of", "open_array", "sha256_of", "write_array"]
 
 CHUNK = 64
 BLOCK = 32
+PART = ".part"  # ending of a file that is being written; what a killed process left is told by it
 
 
 def grid_of(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -43,16 +42,6 @@ def grid_of(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return chunks, tuple(min(BLOCK, n) for n in chunks)
 
 
-def write_aside(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a name beside ``path``, then rename: ``path`` is absent, old or complete, never half."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex[:8]}.part")
-    try:
-        write(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
     """Write an array as a chunked, compressed file.
 
@@ -70,7 +59,7 @@ def write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
         typesize=values.dtype.itemsize,
     )
 
-    def write(aside: Path) -> None:
+    with written_aside(path, suffix=PART) as aside:
         blosc2.asarray(
             np.ascontiguousarray(values),
             chunks=chunks,
@@ -80,8 +69,6 @@ def write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
             mode="w",
             contiguous=True,
         )
-
-    write_aside(path, write)
 
 
 def open_array(path: Path) -> Any:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from medssl.errors import CacheError, MedSSLError
 from medssl.pool import Engine, run_jobs
+from medssl.store.blocks import PART
 from medssl.store.index import SCANS, Record, write_index
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
 
 __all__ = ["Report", "build", "superseded"]
 
-_OWN_SUFFIXES = (".b2nd", ".json", ".npz", ".part")
+_OWN_SUFFIXES = (".b2nd", ".json", ".npz", PART)
 _ABANDONED_AFTER_S = 3600.0
 _KILLED = "The process that stored it was ended by the system, most often for want of memory. Use fewer workers."
 
@@ -95,8 +96,8 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
             wanted |= {*names, names[0].removesuffix(".b2nd") + ".json"}
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
-    for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(".*.part")):
-        in_hand = path.suffix == ".part" and path.stat().st_mtime > long_ago  # another shard may be writing it
+    for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):
+        in_hand = path.suffix == PART and path.stat().st_mtime > long_ago  # another shard may be writing it
         if path.suffix in _OWN_SUFFIXES and path.name not in wanted and not in_hand:
             found.append(path)
     return sorted(set(found))

@@ -14,9 +14,9 @@ from typing import Any
 
 from medssl.errors import CacheError
 from medssl.listings import read_listing
-from medssl.store.blocks import write_aside
+from medssl.store.blocks import PART
 from medssl.store.entry import Entry
-from medssl.writing import stem_of
+from medssl.writing import stem_of, written_aside
 
 __all__ = [
     "FORMAT_VERSION",
@@ -149,11 +149,8 @@ def read_index(folder: Path) -> Index:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
-
-    def write(aside: Path) -> None:
+    with written_aside(path, suffix=PART) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
-
-    write_aside(path, write)
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import CacheError
-from medssl.store.blocks import sha256_of, write_array, write_aside
+from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body
 from medssl.store.entry import Entry
 from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
+from medssl.writing import written_aside
 
 if TYPE_CHECKING:
     from medssl.store.read import Store
@@ -260,12 +261,8 @@ def _smallest_type(scan_id: str, labels: npt.NDArray[np.generic]) -> tuple[npt.N
 
 def _write_coordinates(path: Path, coordinates: Mapping[int, npt.NDArray[np.int32]]) -> None:
     arrays = {str(number): points for number, points in coordinates.items()}
-
-    def write(aside: Path) -> None:
-        with aside.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_aside(path, write)
+    with written_aside(path, suffix=PART) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def _rows(affine: npt.NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:

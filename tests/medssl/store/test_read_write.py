@@ -11,7 +11,7 @@ import pytest
 
 from medssl.errors import CacheError, DataError
 from medssl.store import read
-from medssl.store.blocks import grid_of, write_aside
+from medssl.store.blocks import grid_of
 from medssl.store.index import read_index, read_record, stem_of
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays, write_entry
@@ -98,20 +98,6 @@ def test_file_names_are_safe_and_distinct():
     assert stem_of("a" * 300, "0" * 64) != stem_of("a" * 299, "0" * 64)
     assert "/" not in stem_of("../../etc", "0" * 64)
     assert not stem_of("../../etc", "0" * 64).startswith(".")
-
-
-def test_nothing_half_written_takes_the_place_of_a_file(tmp_path):
-    target = tmp_path / "x.json"
-    target.write_text("old")
-
-    def breaks(aside):
-        aside.write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_aside(target, breaks)
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
 
 @pytest.mark.parametrize(

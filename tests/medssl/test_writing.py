@@ -1,0 +1,31 @@
+"""Files appear whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from medssl.writing import written_aside
+
+
+@pytest.mark.parametrize("suffix", [None, ".part"])
+def test_nothing_half_written_takes_the_place_of_a_file(tmp_path, suffix):
+    target = tmp_path / "x.json"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), written_aside(target, suffix=suffix) as aside:  # noqa: PT012
+        aside.write_text("half")
+        assert aside.suffix == (suffix or ".json")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_what_is_written_takes_its_place_and_others_may_read_it(tmp_path):
+    target = tmp_path / "new" / "x.json"
+    with written_aside(target) as aside:
+        aside.write_text("all")
+        assert not target.exists()
+    assert target.read_text() == "all"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~mask
