@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Pretraining methods against scratch at n = 1, 2, 4, 8 labelled hippocampi, each with several pretraining seeds.
 #   MEDSSL_DATA=FOLDER bash benchmarks/hippocampus_few_label.sh OUT
+# BUDGETS="75 300" fine-tunes for so many steps each, one comparison a budget: what pretraining saves in steps.
+# DEV=1 leaves the test patients alone: 30 of the training patients stand for them, to look at recipes.
 # Larger on a GPU: SIZE="" STEPS=20000 RECIPE=segmentation DRAWS=10 PRECISION=auto (presets without _small).
 # Every step is skipped when it is done, so the script goes on where it was stopped.
 set -euo pipefail
 out=${1:?usage: hippocampus_few_label.sh OUT}
 size=${SIZE-_small} steps=${STEPS:-1500} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
 precision=${PRECISION:-32-true} seeds=${SEEDS:-0 1 2} methods=${METHODS:-voco voco_masked}
+budgets=${BUDGETS:-300} sizes=${SIZES:-[1,2,4,8]} compared=store
 mkdir -p "$out" && cd "$out"
 medssl index "${MEDSSL_DATA:?names the folder that holds hippocampus/}/hippocampus" --out hippocampus.parquet
 medssl cache hippocampus.parquet --out store
@@ -22,6 +25,19 @@ for seed in $seeds; do
   done
 done
 against=(); for run in "${arms[@]:1}"; do against+=(--against "$run"); done
-medssl evaluate "${arms[0]}" "${against[@]}" --data store --protocol few-label --out few \
-  few_label.draws="$draws" few_label.sizes=[1,2,4,8] few_label.recipe="$recipe" \
-  few_label.finetune.train.precision="$precision" few_label.finetune.train.threads=1
+if [ -n "${DEV:-}" ]; then
+  compared=dev
+  python - <<'END'
+import polars as pl
+
+scans = pl.read_parquet("hippocampus.parquet").filter(pl.col("split") == "train").sort("id").sample(fraction=1, shuffle=True, seed=0)
+scans.with_columns(split=pl.when(pl.int_range(pl.len()) < 30).then(pl.lit("test")).otherwise(pl.lit("train"))).write_parquet("dev.parquet")
+END
+  medssl cache dev.parquet --out dev
+fi
+for budget in $budgets; do
+  medssl evaluate "${arms[0]}" "${against[@]}" --data "$compared" --protocol few-label --out "few-$compared-$budget" \
+    few_label.draws="$draws" few_label.sizes="$sizes" few_label.recipe="$recipe" \
+    few_label.finetune.train.steps="$budget" \
+    few_label.finetune.train.precision="$precision" few_label.finetune.train.threads=1
+done

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from medssl.engine.card import load_card
+from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
 
-__all__ = ["arms_of", "check_same", "digest"]
+__all__ = ["architecture_of", "arms_of", "check_same", "digest"]
 
 
 def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
@@ -43,12 +45,20 @@ def check_same(runs: Sequence[Path]) -> None:
     first = load_card(runs[0])
     for run in runs[1:]:
         card = load_card(run)
-        for what, ours, theirs in (("encoder", first.encoder, card.encoder), ("window", first.window, card.window)):
+        for what, ours, theirs in (
+            ("encoder", architecture_of(first), architecture_of(card)),
+            ("window", first.window, card.window),
+        ):
             if ours != theirs:
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
                     "architecture and window; compare these in two comparisons."
                 )
+
+
+def architecture_of(card: Card) -> dict[str, Any]:
+    """Return all settings of the encoder: a card written before one of them was added means that one's default."""
+    return encoder_settings_class(str(card.encoder.get("name"))).model_validate(card.encoder).model_dump(mode="json")
 
 
 def digest(*parts: object) -> str:

@@ -19,7 +19,7 @@ from medssl.store.read import Store
 from medssl.tasks.inference import probabilities_of
 from medssl.tasks.source_grid import to_source_grid
 from pipelines import console
-from pipelines.arms import check_same
+from pipelines.arms import architecture_of, check_same
 from pipelines.finetune import finetune
 from pipelines.finetune_settings import FinetuneSettings
 
@@ -71,7 +71,7 @@ class CellTrainer:
             mode="json",
             exclude={"data": True, "transfer": {"run", "from_scratch"}, "task": True, "classification": True},
         )
-        self.recipe: Mapping[str, Any] = {**recipe, "encoder": card.encoder, "card_window": card.window}
+        self.recipe: Mapping[str, Any] = {**recipe, "encoder": architecture_of(card), "card_window": card.window}
 
     def __call__(
         self, *, train: Store, start: Path | None, seed: int, folder: Path
