@@ -43,9 +43,9 @@ def split_page(
     """
     clean = Cleaner([row["path"] for row in rows])
     figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)})
-    told = [("worse", f"{counted(len(leaks), 'pair')} of scans lie on both sides of the split.")] if leaks else []
+    told = [("leaks", f"{counted(len(leaks), 'pair')} of scans lie on both sides of the split.")] if leaks else []
     if not leaks:
-        told = [("better", "No patient and no image lies on both sides of the split.")]
+        told = [("clean", "No patient and no image lies on both sides of the split.")]
     beware = [f"{counted(len(found.failures), 'scan')} could not be compared."] if found.failures else []
     tiles = [(f"{count:,}", f"in {split}") for split, count in sides.items() if count]
     tiles += [(f"{n:,}", f"pairs: {level}") for level, n in Counter(leak.level for leak in leaks).items()]
