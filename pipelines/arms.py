@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.encoders.table import settings_of
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
 
@@ -58,7 +58,7 @@ def check_same(runs: Sequence[Path]) -> None:
 
 def architecture_of(card: Card) -> dict[str, Any]:
     """Return all settings of the encoder: a card written before one of them was added means that one's default."""
-    return encoder_settings_class(str(card.encoder.get("name"))).model_validate(card.encoder).model_dump(mode="json")
+    return settings_of(card.encoder).model_dump(mode="json")
 
 
 def digest(*parts: object) -> str:

@@ -67,10 +67,7 @@ class CellTrainer:
         wanted = resolved.train.accelerator
         self._device = "cuda" if wanted in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
         card = load_card(runs[0])
-        recipe = resolved.model_dump(
-            mode="json",
-            exclude={"data": True, "transfer": {"run", "from_scratch"}, "task": True, "classification": True},
-        )
+        recipe = resolved.model_dump(mode="json", exclude=_NO_PART_OF_IT)
         self.recipe: Mapping[str, Any] = {**recipe, "encoder": architecture_of(card), "card_window": card.window}
 
     def __call__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from medssl.engine.card import Card, load_card
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 from pipelines.finetune_settings import FinetuneSettings
+from pipelines.volume_card import volume_card
 
 __all__ = ["scan_card", "scan_doubts"]
 
@@ -38,19 +38,13 @@ def scan_card(
         window: What the network sees at once.
         method: What the task says of itself.
     """
-    z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
-    return Card(
-        encoder=settings.encoder.model_dump(mode="json"),
-        in_channels=encoder.in_channels,
-        channels=encoder.channels,
-        strides=encoder.strides,
-        spacing_mm=(z, y, x),
-        modality="+".join(sorted({e.modality for e in entries})),
-        scale=Counter(e.scale for e in entries).most_common(1)[0][0],
+    return volume_card(
+        encoder,
+        entries,
+        settings.train,
+        settings=settings.encoder,
         window=window,
-        method=dict(method),
-        steps=settings.train.steps,
-        batch_size=settings.train.batch_size,
+        method=method,
         data={
             "scans": [e.id for e in entries],
             "patients": len({e.patient or e.id for e in entries}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from medssl.methods.table import METHODS, build_method
 from medssl.store.read import Store
 from medssl.windows import WindowPlan
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
+from pipelines.volume_card import volume_card
 from pointcloud.store import CloudStore
 
 __all__ = ["Scans", "chosen_slices"]
@@ -99,21 +99,15 @@ class Scans(Kind):
 
     def card(self, chosen: Chosen, method: Method) -> Card:
         """Return the card of an encoder of volumes."""
-        settings, entries, encoder = self.settings, chosen.train.entries, method.encoder
+        settings, encoder = self.settings, method.encoder
         assert isinstance(encoder, Encoder)
-        z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
-        return Card(
-            encoder=settings.encoder.model_dump(mode="json"),
-            in_channels=encoder.in_channels,
-            channels=encoder.channels,
-            strides=encoder.strides,
-            spacing_mm=(z, y, x),
-            modality="+".join(sorted({e.modality for e in entries})),
-            scale=Counter(e.scale for e in entries).most_common(1)[0][0],
+        return volume_card(
+            encoder,
+            chosen.train.entries,
+            settings.train,
+            settings=settings.encoder,
             window=method.plan.size,
             method=settings.method.model_dump(mode="json"),
-            steps=settings.train.steps,
-            batch_size=settings.train.batch_size,
             data=data_facts(chosen, "scans"),
             citation=[METHODS[settings.method.name].paper, ENCODERS[settings.encoder.name].paper],
         )

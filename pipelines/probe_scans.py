@@ -12,7 +12,6 @@ import torch
 
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
-from medssl.encoders.table import settings_class as encoder_settings_class
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision
@@ -141,10 +140,8 @@ def _looked_at(own: ScanProbeSettings, run: Path) -> ClassificationSettings:
 
 def _random_encoder(run: Path, seed: int) -> Encoder:
     """Return an encoder of a run's architecture with fresh weights."""
-    card = load_card(run)
-    settings = encoder_settings_class(str(card.encoder.get("name"))).model_validate(card.encoder)
     with fresh_weights(seed):
-        return build_encoder(settings)
+        return build_encoder(load_card(run).encoder)
 
 
 def _probed(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medssl.encoders.contract import Encoder
     from medssl.settings import Settings
 
-__all__ = ["ENCODERS", "EncoderRow", "build_encoder", "settings_class", "settings_union"]
+__all__ = ["ENCODERS", "EncoderRow", "build_encoder", "settings_class", "settings_of", "settings_union"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def build_encoder(settings: Settings | Mapping[str, Any]) -> Encoder:
         (4, 8)
     """
     if isinstance(settings, Mapping):
-        settings = _validated(settings)
+        settings = settings_of(settings)
     name = getattr(settings, "name", type(settings).__name__)
     if name not in ENCODERS:
         raise ConfigError(f"There is no encoder '{name}'. {did_you_mean(str(name), ENCODERS)}")
@@ -112,8 +112,12 @@ def build_encoder(settings: Settings | Mapping[str, Any]) -> Encoder:
     return encoder
 
 
-def _validated(values: Mapping[str, Any]) -> Settings:
-    """Return the settings that ``values`` name."""
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that ``values`` name (as in a preset or a card), those left out at their defaults.
+
+    Raises:
+        ConfigError: The name is unknown, or a setting is unknown or out of range.
+    """
     from pydantic import ValidationError
 
     from medssl.setting_errors import describe

@@ -1,0 +1,58 @@
+"""The card of an encoder of volumes, whichever verb trained it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medssl.encoders.contract import Encoder
+from medssl.engine.card import Card
+from medssl.engine.train_settings import TrainSettings
+from medssl.settings import Settings
+from medssl.store.entry import Entry
+
+__all__ = ["volume_card"]
+
+
+def volume_card(
+    encoder: Encoder,
+    entries: Sequence[Entry],
+    train: TrainSettings,
+    *,
+    settings: Settings,
+    window: tuple[int, int, int],
+    method: Mapping[str, Any],
+    data: Mapping[str, Any],
+    citation: Sequence[str],
+) -> Card:
+    """Return the card.
+
+    Args:
+        encoder: What was trained.
+        entries: The scans that it was trained on.
+        train: How it was trained.
+        settings: The encoder's.
+        window: What the network sees at once, voxels (z, y, x).
+        method: What the method or task says of itself.
+        data: Facts about the scans.
+        citation: Papers to cite.
+    """
+    z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
+    return Card(
+        encoder=settings.model_dump(mode="json"),
+        in_channels=encoder.in_channels,
+        channels=encoder.channels,
+        strides=encoder.strides,
+        spacing_mm=(z, y, x),
+        modality="+".join(sorted({e.modality for e in entries})),
+        scale=Counter(e.scale for e in entries).most_common(1)[0][0],
+        window=window,
+        method=dict(method),
+        steps=train.steps,
+        batch_size=train.batch_size,
+        data=dict(data),
+        citation=list(citation),
+    )
