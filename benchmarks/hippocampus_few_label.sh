@@ -2,6 +2,7 @@
 # Pretraining methods against scratch at n = 1, 2, 4, 8 labelled hippocampi, each with several pretraining seeds.
 #   MEDSSL_DATA=FOLDER bash benchmarks/hippocampus_few_label.sh OUT
 # BUDGETS="75 300" fine-tunes for so many steps each, one comparison a budget: what pretraining saves in steps.
+# DRAW_SEED=1 takes other draws of labelled patients: to confirm on new ones what was seen on the first.
 # DEV=1 leaves the test patients alone: 30 of the training patients stand for them, to look at recipes.
 # Larger on a GPU: SIZE="" STEPS=20000 RECIPE=segmentation DRAWS=10 PRECISION=auto (presets without _small).
 # Every step is skipped when it is done, so the script goes on where it was stopped.
@@ -9,7 +10,7 @@ set -euo pipefail
 out=${1:?usage: hippocampus_few_label.sh OUT}
 size=${SIZE-_small} steps=${STEPS:-1500} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
 precision=${PRECISION:-32-true} seeds=${SEEDS:-0 1 2} methods=${METHODS:-voco voco_masked}
-budgets=${BUDGETS:-300} sizes=${SIZES:-[1,2,4,8]} compared=store
+budgets=${BUDGETS:-300} sizes=${SIZES:-[1,2,4,8]} draw_seed=${DRAW_SEED:-0} compared=store
 mkdir -p "$out" && cd "$out"
 medssl index "${MEDSSL_DATA:?names the folder that holds hippocampus/}/hippocampus" --out hippocampus.parquet
 medssl cache hippocampus.parquet --out store
@@ -36,8 +37,8 @@ END
   medssl cache dev.parquet --out dev
 fi
 for budget in $budgets; do
-  medssl evaluate "${arms[0]}" "${against[@]}" --data "$compared" --protocol few-label --out "few-$compared-$budget" \
-    few_label.draws="$draws" few_label.sizes="$sizes" few_label.recipe="$recipe" \
+  medssl evaluate "${arms[0]}" "${against[@]}" --data "$compared" --protocol few-label --out "few-$compared-$budget-draws$draw_seed" \
+    few_label.draws="$draws" few_label.draw_seed="$draw_seed" few_label.sizes="$sizes" few_label.recipe="$recipe" \
     few_label.finetune.train.steps="$budget" \
     few_label.finetune.train.precision="$precision" few_label.finetune.train.threads=1
 done
