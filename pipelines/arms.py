@@ -15,10 +15,14 @@ from medssl.errors import ConfigError, DataError
 __all__ = ["architecture_of", "arms_of", "check_same", "digest"]
 
 
+# What finetune carries over: runs that share a frozen encoder differ in their decoder alone.
+_CARRIED = ("encoder.safetensors", "decoder.safetensors", "network.safetensors")
+
+
 def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
     """Return the fingerprint of each arm's weights by name, first the baseline's, which is empty.
 
-    A run's name is its folder's.
+    A run's name is its folder's; its weights are those of encoder and decoder.
 
     Raises:
         DataError: A run holds no encoder.
@@ -32,12 +36,17 @@ def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
             raise DataError(f"{run}: no pretrained encoder (encoder.safetensors). Name a finished pretraining run.")
         if name in arms:
             raise ConfigError(f"Two arms are called '{name}'. Rename a run's folder: arms are named after them.")
-        arms[name] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+        parts = [run / part for part in _CARRIED if (run / part).is_file()]
+        arms[name] = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:16]
     return arms
 
 
-def check_same(runs: Sequence[Path]) -> None:
+def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
     """Refuse runs of different architectures: one baseline could not be that of both.
+
+    Args:
+        runs: The pretraining runs.
+        windows: Whether their windows must be equal too: where each is fine-tuned at its own.
 
     Raises:
         ConfigError: Encoders or windows differ.
@@ -49,10 +58,10 @@ def check_same(runs: Sequence[Path]) -> None:
             ("encoder", architecture_of(first), architecture_of(card)),
             ("window", first.window, card.window),
         ):
-            if ours != theirs:
+            if ours != theirs and (windows or what != "window"):
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
-                    "architecture and window; compare these in two comparisons."
+                    "architecture, and their window where the recipe names none; compare these in two comparisons."
                 )
 
 

@@ -75,8 +75,10 @@ def few_label_classes(
             f"few_label.metric: {metric} is a metric of segmenters. Of classifiers: {', '.join(RESAMPLED_METRICS)}."
         )
     overrides = overrides_of(few.finetune)
-    check_same(runs)
-    recipe = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides).settings
+    chosen = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides)
+    recipe = chosen.settings
+    own_window = chosen.origins["classification.window"] == "default"  # each run would be fine-tuned at its own
+    check_same(runs, windows=own_window)
     looked = recipe.classification
     classes = class_names(store, looked)
     train, test = train_and_test(store, lambda e: class_of_scan(e, looked), split=split, protocol="few-label")
@@ -92,7 +94,7 @@ def few_label_classes(
         key=digest(
             recipe.model_dump(mode="json", exclude=_NO_PART_OF_IT),
             load_card(runs[0]).encoder,
-            load_card(runs[0]).window,
+            load_card(runs[0]).window if own_window else None,
             SEEDING,
             [(e.id, e.patient, e.file, e.label_file, e.targets) for e in [*train.entries, *test.entries]],
             sorted(sets.sets.items()),

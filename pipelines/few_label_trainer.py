@@ -42,7 +42,8 @@ class CellTrainer:
 
     Args:
         store: The store, with the classes of its labels.
-        runs: The pretraining runs; they share one architecture and one window. Scratch takes those of the first.
+        runs: The pretraining runs; they share one architecture, and one window where the recipe sets none. Scratch takes
+            those of the first.
         preset: Preset or settings file of finetune; None for its defaults.
         settings: Settings of finetune above the preset, nested or dotted.
 
@@ -61,14 +62,20 @@ class CellTrainer:
     ) -> None:
         self._store, self._runs, self._preset = store, runs, preset
         self._overrides = overrides_of(settings or {})
-        check_same(runs)
-        resolved = resolve(FinetuneSettings, preset=preset, overrides=self._overrides).settings
+        chosen = resolve(FinetuneSettings, preset=preset, overrides=self._overrides)
+        resolved = chosen.settings
+        own_window = chosen.origins["segmentation.window"] == "default"  # each run would be fine-tuned at its own
+        check_same(runs, windows=own_window)
         self._inference = resolved.inference
         wanted = resolved.train.accelerator
         self._device = "cuda" if wanted in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
         card = load_card(runs[0])
         recipe = resolved.model_dump(mode="json", exclude=_NO_PART_OF_IT)
-        self.recipe: Mapping[str, Any] = {**recipe, "encoder": architecture_of(card), "card_window": card.window}
+        self.recipe: Mapping[str, Any] = {
+            **recipe,
+            "encoder": architecture_of(card),
+            "card_window": card.window if own_window else None,
+        }
 
     def __call__(
         self, *, train: Store, start: Path | None, seed: int, folder: Path
