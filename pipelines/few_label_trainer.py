@@ -42,8 +42,8 @@ class CellTrainer:
 
     Args:
         store: The store, with the classes of its labels.
-        runs: The pretraining runs; they share one architecture, and one window where the recipe sets none. Scratch takes
-            those of the first.
+        runs: The pretraining runs; they share one architecture, and one window where the recipe sets none. Scratch
+            takes those of the first.
         preset: Preset or settings file of finetune; None for its defaults.
         settings: Settings of finetune above the preset, nested or dotted.
 
