@@ -73,6 +73,10 @@ class GlobalContrast(PartitionMethod):
                 width *= length // stride
         self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
 
+    def described(self, pyramid: list[Tensor]) -> Tensor:
+        """Return what the head takes: flattened, not only the mean, which a normalising network keeps nearly constant."""
+        return pyramid[-1].float().flatten(1) if self.settings.pool == "flatten" else super().described(pyramid)
+
     def views(self, batch: WindowBatch, stream: Stream) -> PartitionViews:
         """Return the versions of each image that the loss compares; the image itself, where it is one, comes first."""
         chosen = self.settings
@@ -88,11 +92,9 @@ class GlobalContrast(PartitionMethod):
         """Return the contrast of partitions."""
         chosen = self.settings
         images = views.images.transpose(0, 1)
-        pyramid = self.encoder(images.flatten(0, 1))
-        pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
-        flat = pyramid[-1].float().flatten(1) if chosen.pool == "flatten" else pooled
-        features = self.head(flat).view(images.shape[0], -1, chosen.partitions, chosen.projected)
+        described = self.described(self.encoder(images.flatten(0, 1)))
+        features = self.head(described).view(images.shape[0], -1, chosen.partitions, chosen.projected)
         loss = partition_contrast(
             gathered(features, dim=1), variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
         )
-        return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(pooled.detach())})
+        return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(described.detach())})

@@ -74,6 +74,11 @@ class PartitionMethod(Method):
             size=chosen.window, placement=placement, count=chosen.partitions, relation="partitions", axis=0
         )
 
+    def described(self, pyramid: list[Tensor]) -> Tensor:
+        """Return one vector an image, (B, D), float32: the pooled embedding, or what a method takes in its place."""
+        pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
+        return pooled
+
     def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
         """Return the first scan's images part by part, in each version."""
         number = self.partition_settings.partitions
@@ -82,11 +87,11 @@ class PartitionMethod(Method):
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:
         """Return how often the nearest image of another scan shows the same part, and how far features spread."""
-        pooled: Tensor = self.encoder.embed(views.images[:, 0])  # type: ignore[operator]
-        deviation, mean = torch.std_mean(pooled.float(), dim=0, unbiased=False)
-        unit = nn.functional.normalize((pooled.float() - mean) / deviation.clamp(min=1e-6), dim=1)
-        scan = torch.arange(len(pooled), device=pooled.device) // self.partition_settings.partitions
-        measured = {"spread": feature_spread(pooled), "effective_rank": effective_rank(pooled)}
+        features = self.described(self.encoder(views.images[:, 0]))
+        deviation, mean = torch.std_mean(features, dim=0, unbiased=False)
+        unit = nn.functional.normalize((features - mean) / deviation.clamp(min=1e-6), dim=1)
+        scan = torch.arange(len(features), device=features.device) // self.partition_settings.partitions
+        measured = {"spread": feature_spread(features), "effective_rank": effective_rank(features)}
         if int(scan[-1]) > 0:
             cosine = (unit @ unit.T).masked_fill(scan[:, None] == scan[None], float("-inf"))
             right = views.part[cosine.argmax(dim=1)] == views.part
