@@ -74,7 +74,7 @@ class GlobalContrast(PartitionMethod):
         self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
 
     def described(self, pyramid: list[Tensor]) -> Tensor:
-        """Return what the head takes: flattened, not only the mean, which a normalising network keeps nearly constant."""
+        """Return what the head takes: flattened; the mean alone is nearly constant behind a normalisation."""
         return pyramid[-1].float().flatten(1) if self.settings.pool == "flatten" else super().described(pyramid)
 
     def views(self, batch: WindowBatch, stream: Stream) -> PartitionViews:
