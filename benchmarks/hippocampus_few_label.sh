@@ -3,6 +3,9 @@
 #   MEDSSL_DATA=FOLDER bash benchmarks/hippocampus_few_label.sh OUT
 # BUDGETS="75 300" fine-tunes for so many steps each, one comparison a budget: what pretraining saves in steps.
 # DRAW_SEED=1 takes other draws of labelled patients: to confirm on new ones what was seen on the first.
+# METHODS names presets without _small; METHODS=all stands for every method that pretrains the small U-Net. BATCH=8 shows
+# each of them as many windows (those of thin windows, global_contrast, local_contrast and cvrl, keep their 16).
+# benchmarks/mean_rank.py ranks what comes out.
 # DEV=1 leaves the test patients alone: 30 of the training patients stand for them, to look at recipes.
 # Larger on a GPU: SIZE="" STEPS=20000 RECIPE=segmentation DRAWS=10 PRECISION=auto (presets without _small).
 # Every step is skipped when it is done, so the script goes on where it was stopped.
@@ -11,6 +14,8 @@ out=${1:?usage: hippocampus_few_label.sh OUT}
 size=${SIZE-_small} steps=${STEPS:-1500} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
 precision=${PRECISION:-32-true} seeds=${SEEDS:-0 1 2} methods=${METHODS:-voco voco_masked}
 budgets=${BUDGETS:-300} sizes=${SIZES:-[1,2,4,8]} draw_seed=${DRAW_SEED:-0} compared=store
+methods=${methods/all/simclr moco byol simsiam swav barlow vicreg dino ibot cvrl global_contrast local_contrast voco masked \
+  spark spark_s3d joined voco_masked}
 mkdir -p "$out" && cd "$out"
 medssl index "${MEDSSL_DATA:?names the folder that holds hippocampus/}/hippocampus" --out hippocampus.parquet
 medssl cache hippocampus.parquet --out store
@@ -21,6 +26,8 @@ for seed in $seeds; do
     arms+=("$run")
     [ -f "$run/card.json" ] && continue
     resume=(); [ -d "$run" ] && resume=(--resume)
+    [[ $method = local_contrast && ! -d $run ]] && resume=(--init-from "runs/global_contrast-seed$seed")
+    [[ -n ${BATCH:-} && ! $method =~ ^(global_contrast|local_contrast|cvrl)$ ]] && resume+=(train.batch_size="$BATCH")
     medssl pretrain "$method$size" --data store --out "$run" "${resume[@]}" \
       train.steps="$steps" train.seed="$seed" train.precision="$precision" train.threads=1
   done
