@@ -24,9 +24,12 @@ store lgg "[4,4,4]" "$data/lgg_flair" --targets "$data/lgg_flair/data.csv" \
 views() { # the small presets' windows, fitted to thick slices
   local window="[16,64,64]" part=method.parts
   case $1 in
-    simclr) echo "method.window=$window method.crop=[16,48,48]" ;;
+    simclr|moco|byol|simsiam|barlow|vicreg) echo "method.window=$window method.crop=[16,48,48]" ;;
+    swav|dino|ibot) echo "method.window=$window method.crop=[16,48,48] method.local_crop=[8,24,24]" ;;
     voco) echo "method.window=$window method.crop=[8,32,32] method.grid=[2,2,2] method.random_crops=4" ;;
-    spark_s3d) echo "method.window=$window method.patch=[4,8,8]" ;;
+    masked|spark|spark_s3d) echo "method.window=$window method.patch=[4,8,8]" ;;
+    voco_masked) echo "method.voco.window=$window method.voco.crop=[8,32,32] method.voco.grid=[2,2,2]" \
+      "method.voco.random_crops=4 method.masked.window=$window method.masked.patch=[4,8,8]" ;;
     joined) echo "$part.contrast.method.window=$window $part.contrast.method.crop=[16,48,48]" \
       "$part.masked.method.window=$window $part.masked.method.patch=[4,8,8]" ;;
     *) echo "no windows are set for '$1' here" >&2; exit 2 ;;

@@ -1,7 +1,7 @@
 """Which of several methods comes first over many comparisons: mean ranks, and how far apart they must lie to differ.
 
-Scores of different tasks cannot be averaged, ranks can. M methods; a block is one comparison in which every method has a
-score: one task at one number of labels in one draw of labelled patients.
+Scores of different tasks cannot be averaged, ranks can. M methods, T tasks; a task may be one data set at one number of
+labels, with scores in D draws of labelled patients.
 
 Reference:
     Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006: sections 3.2.2 (Friedman's
@@ -58,8 +58,8 @@ def mean_ranks(
 ) -> MeanRanks:
     """Rank methods over tasks; higher scores are better, equal ones share their ranks.
 
-    Tasks that share test patients (the numbers of labels of one data set) are not independent, so that p and the critical
-    difference are a little too bold there; the intervals see the draws alone, not the luck of a pretraining run.
+    Tasks that share test patients (the numbers of labels of one data set) are not independent, so that p and the
+    critical difference are a little too bold there; the intervals see the draws alone, not the luck of a pretraining run.
 
     Args:
         tasks: Task -> method -> one score a draw, draws in the same order for every method of a task.
