@@ -59,7 +59,7 @@ def mean_ranks(
     """Rank methods over tasks; higher scores are better, equal ones share their ranks.
 
     Tasks that share test patients (the numbers of labels of one data set) are not independent, so that p and the
-    critical difference are a little too bold there; the intervals see the draws alone, not the luck of a pretraining run.
+    critical difference are a little too bold there; intervals see the draws alone, not the luck of a pretraining run.
 
     Args:
         tasks: Task -> method -> one score a draw, draws in the same order for every method of a task.
