@@ -6,7 +6,7 @@ logistic regression, few-shot tasks), beside fresh weights of the same encoder; 
 all, beside the same network from scratch. Several pretraining seeds; intervals resample seeds and patients (objects).
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
-        [--seeds 3] [--steps 200] [--finetune-steps 80] [--table]
+        [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--table]
 
 Every step is skipped when it is done, so a stopped run goes on; --table only writes the tables of what is there.
 `organs` are surfaces of organs of 28 patients, in the unit sphere, without which size alone tells most of them apart.
@@ -87,18 +87,23 @@ def prepared(data: str, out: Path) -> Path:
     return store_from_clouds(folder, items, classes={n: str(name) for n, name in enumerate(classes)}).folder
 
 
+def run_of(out: Path, preset: str, seed: int, options: argparse.Namespace) -> Path:
+    """Return where the run of one arm lies."""
+    turned = "" if options.rotate == "any" else f"-rotate-{options.rotate}"
+    return out / f"{preset}-steps{options.steps}{turned}-seed{seed}"
+
+
 def pretrained(store: Path, preset: str, seed: int, options: argparse.Namespace) -> Path:
     """Pretrain one arm; return its run."""
-    run = store.parent / f"{preset}-steps{options.steps}-seed{seed}"
+    run = run_of(store.parent, preset, seed, options)
     if (run / "card.json").is_file():
         return run
-    turned = [] if "distil" in preset or "best" in preset else ["method.spatial.rotate=any"]
     medssl.pretrain(
         preset, data=store, out=run, resume=(run / "run.yaml").is_file(),
         overrides=[
-            *ENCODER, *turned, f"method.points={POINTS}", f"train.steps={options.steps}", f"train.seed={seed}",
-            "train.batch_size=32", "train.threads=1", "train.precision=32-true", "data.held_out_share=0",
-            "train.log_every=50", "train.checkpoint_every=100000",
+            *ENCODER, f"method.spatial.rotate={options.rotate}", f"method.points={POINTS}",
+            f"train.steps={options.steps}", f"train.seed={seed}", "train.batch_size=32", "train.threads=1",
+            "train.precision=32-true", "data.held_out_share=0", "train.log_every=50", "train.checkpoint_every=100000",
         ],
     )  # fmt: skip
     return run
@@ -118,18 +123,25 @@ def probed(run: Path, store: Path, seed: int, *, fresh: bool) -> Mapping[str, An
     return found
 
 
-def finetuned(run: Path, store: Path, labels: int | None, seed: int, *, scratch: bool, steps: int) -> dict[str, float]:
+def tuned_in(run: Path, labels: int | None, seed: int, options: argparse.Namespace, *, scratch: bool) -> Path:
+    """Return where one arm is fine-tuned."""
+    folder = run.parent / f"scratch-rotate-{options.rotate}-seed{seed}" if scratch else run
+    return folder / f"{'scratch' if scratch else 'finetune'}{options.finetune_steps}-{labels or 'all'}"
+
+
+def finetuned(
+    run: Path, store: Path, labels: int | None, seed: int, options: argparse.Namespace, *, scratch: bool
+) -> dict[str, float]:
     """Fine-tune one arm with so many labels; return each test patient's accuracy."""
-    name = "scratch" if scratch else "finetune"
-    out = run.parent / f"scratch-seed{seed}" if scratch else run
-    out = out / f"{name}{steps}-{labels or 'all'}"
+    out = tuned_in(run, labels, seed, options, scratch=scratch)
     if not (out / "predictions.csv").is_file():
         medssl.finetune(
             run, data=store, out=out, task="classification", preset="point_classification_small", labels=labels,
             draw=seed, from_scratch=scratch, overwrite=out.exists(),
             overrides=[
-                f"cloud.points={POINTS}", "cloud.spatial.rotate=any", f"train.steps={steps}", f"train.seed={seed}",
-                "train.threads=1", "train.log_every=40", "train.checkpoint_every=100000",
+                f"cloud.points={POINTS}", f"cloud.spatial.rotate={options.rotate}",
+                f"train.steps={options.finetune_steps}", f"train.seed={seed}", "train.threads=1",
+                "train.log_every=40", "train.checkpoint_every=100000",
             ],
         )  # fmt: skip
     cases, _ = read_predictions(out, "test")
@@ -185,7 +197,7 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
     for stage in options.stages:
         for seed in range(options.seeds):
             for number, (arm, preset) in enumerate(METHODS.items()):
-                run = out / f"{preset}-steps{options.steps}-seed{seed}"
+                run = run_of(out, preset, seed, options)
                 if options.table and not (run / "card.json").is_file():
                     continue
                 began = time.process_time()
@@ -202,11 +214,10 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                 for labels in LABELS[data] if stage == "finetune" else ():
                     head = f"fine-tuned, {labels or 'all'} labelled"
                     for scratch in (True, False) if number == 0 else (False,):
-                        place = out / f"scratch-seed{seed}" if scratch else run
-                        name = f"{'scratch' if scratch else 'finetune'}{options.finetune_steps}-{labels or 'all'}"
-                        if options.table and not (place / name / "predictions.csv").is_file():
+                        place = tuned_in(run, labels, seed, options, scratch=scratch)
+                        if options.table and not (place / "predictions.csv").is_file():
                             continue
-                        of_patient = finetuned(run, store, labels, seed, scratch=scratch, steps=options.finetune_steps)
+                        of_patient = finetuned(run, store, labels, seed, options, scratch=scratch)
                         add("from scratch" if scratch else arm, head, of_patient)
     return found
 
@@ -220,6 +231,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--finetune-steps", type=int, default=80)
+    parser.add_argument("--rotate", choices=("any", "z", "none"), default="any", help="how every method turns clouds")
     parser.add_argument("--table", action="store_true", help="write the tables of what is there; run nothing")
     options = parser.parse_args()
     text = ""
