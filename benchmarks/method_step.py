@@ -59,8 +59,8 @@ def held_bytes(forward: Callable[[], Tensor]) -> int:
     return sum(kept.values())
 
 
-def measure(preset: str, device: str, rounds: int) -> tuple[float, float, float]:
-    """Return step / bare encoder, the share of the step spent on views, and memory / that of the bare encoder."""
+def measure(preset: str, device: str, rounds: int) -> tuple[float, float, float, float]:
+    """Return step / bare encoder, the share of the step spent on views, memory in MB, and memory / the encoder's."""
     settings = resolve(PretrainSettings, preset=preset).settings
     method = build_method(settings.method, build_encoder(settings.encoder)).to(device)
     encoder = build_encoder(settings.encoder).to(device)  # of its own: a method may freeze the one that it holds
@@ -96,8 +96,8 @@ def measure(preset: str, device: str, rounds: int) -> tuple[float, float, float]
             if number >= 2:  # the first two rounds warm up
                 seconds[name].append(took)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    memory = held_bytes(lambda: method(first, 0.5).total) / held_bytes(embedded)
-    return median["step"] / median["bare"], median["views"] / median["step"], memory
+    held = held_bytes(lambda: method(first, 0.5).total)
+    return median["step"] / median["bare"], median["views"] / median["step"], held / 1e6, held / held_bytes(embedded)
 
 
 def main() -> None:
@@ -109,14 +109,14 @@ def main() -> None:
     chosen = parser.parse_args()
     presets = {preset.name for preset in list_presets("pretrain")}
     print(f"torch {torch.__version__}, {chosen.device}, {torch.get_num_threads()} threads, batches of {BATCH}\n")
-    print("| method | step / bare encoder on the same images | share spent on views | memory / bare encoder |")
-    print("|---|--:|--:|--:|")
+    print("| method | step / bare encoder on the same images | share spent on views | memory, MB | memory / bare encoder |")
+    print("|---|--:|--:|--:|--:|")
     for name in chosen.only or METHODS:
         if f"{name}_small" not in presets:
-            print(f"| {name} | no preset {name}_small | | |")
+            print(f"| {name} | no preset {name}_small | | | |")
             continue
-        ratio, views, memory = measure(f"{name}_small", chosen.device, chosen.rounds)
-        print(f"| {name} | {ratio:.2f} | {views:.0%} | {memory:.2f} |", flush=True)
+        ratio, views, held, memory = measure(f"{name}_small", chosen.device, chosen.rounds)
+        print(f"| {name} | {ratio:.2f} | {views:.0%} | {held:.0f} | {memory:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
