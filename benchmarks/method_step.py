@@ -109,9 +109,7 @@ def main() -> None:
     chosen = parser.parse_args()
     presets = {preset.name for preset in list_presets("pretrain")}
     print(f"torch {torch.__version__}, {chosen.device}, {torch.get_num_threads()} threads, batches of {BATCH}\n")
-    print(
-        "| method | step / bare encoder on the same images | share spent on views | memory, MB | memory / bare encoder |"
-    )
+    print("| method | step / bare encoder, same images | share spent on views | memory, MB | memory / bare encoder |")
     print("|---|--:|--:|--:|--:|")
     for name in chosen.only or METHODS:
         if f"{name}_small" not in presets:
