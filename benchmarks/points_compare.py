@@ -6,7 +6,7 @@ logistic regression, few-shot tasks), beside fresh weights of the same encoder; 
 all, beside the same network from scratch. Several pretraining seeds; intervals resample seeds and patients (objects).
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
-        [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--table]
+        [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--shapes-seed 0] [--table]
 
 Every step is skipped when it is done, so a stopped run goes on; --table only writes the tables of what is there.
 `organs` are surfaces of organs of 28 patients, in the unit sphere, without which size alone tells most of them apart.
@@ -56,7 +56,7 @@ PROBES = ("svm-cv", "knn", "linear")
 TASKS = ((5, 10), (10, 10))
 
 
-def prepared(data: str, out: Path) -> Path:
+def prepared(data: str, out: Path, shapes_seed: int) -> Path:
     """Write the store of a data set, unless it is there."""
     folder = out / "store"
     if CloudStore.is_one(folder):
@@ -64,7 +64,7 @@ def prepared(data: str, out: Path) -> Path:
     if data == "shapes":
         items = [
             CloudItem(
-                id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=POINTS), patient=f"{name}-{n}",
+                id=f"{name}-{n}", cloud=shape(name, n, seed=shapes_seed, points=POINTS), patient=f"{name}-{n}",
                 split="train" if n < 40 else "test",
             )
             for name in CLASSES
@@ -188,7 +188,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
 
 def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dict[str, list[Any]]]:
     """Run what is not done yet, and return each arm's figures: a mapping of patients a seed, or a number."""
-    store = prepared(data, out) if not options.table else out / "store"
+    store = prepared(data, out, options.shapes_seed) if not options.table else out / "store"
     found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in METHODS}
 
     def add(arm: str, head: str, value: Any) -> None:
@@ -232,6 +232,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--finetune-steps", type=int, default=80)
     parser.add_argument("--rotate", choices=("any", "z", "none"), default="any", help="how every method turns clouds")
+    parser.add_argument("--shapes-seed", type=int, default=0, help="seed of the procedural shapes themselves")
     parser.add_argument("--table", action="store_true", help="write the tables of what is there; run nothing")
     options = parser.parse_args()
     text = ""
