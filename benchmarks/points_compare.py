@@ -45,6 +45,17 @@ METHODS = {
     "Point-JEPA": "point_jepa_small",
     "completion (OcCo)": "point_occo_small",
 }
+# Chosen on other shapes (seed 7), pretraining seed 0, by the mean of three probes: 6 settings of Point-MAE (rate,
+# share hidden, views), 6 of Point-JEPA (rate, momentum, beta, jitter), 4 of completion (rate, weight of fine points).
+# All lay within .03 of the preset. The presets of the distillations were looked at on shapes of seed 0.
+TUNED = {
+    "point_mae_small": [
+        "train.lr=2e-3", "method.ratio=0.8", "method.spatial.jitter=0.01", "method.spatial.scale=[0.8,1.25]",
+        "method.spatial.translate=0",
+    ],
+    "point_jepa_small": ["train.lr=2e-3", "method.momentum=0.99"],
+    "point_occo_small": ["train.lr=4e-3"],
+}  # fmt: skip
 POINTS = 256
 ENCODER = [
     "encoder.width=64", "encoder.depth=3", "encoder.heads=4", "encoder.points_per_token=16", "encoder.patch=16",
@@ -101,7 +112,7 @@ def pretrained(store: Path, preset: str, seed: int, options: argparse.Namespace)
     medssl.pretrain(
         preset, data=store, out=run, resume=(run / "run.yaml").is_file(),
         overrides=[
-            *ENCODER, f"method.spatial.rotate={options.rotate}", f"method.points={POINTS}",
+            *ENCODER, *TUNED.get(preset, []), f"method.spatial.rotate={options.rotate}", f"method.points={POINTS}",
             f"train.steps={options.steps}", f"train.seed={seed}", "train.batch_size=32", "train.threads=1",
             "train.precision=32-true", "data.held_out_share=0", "train.log_every=50", "train.checkpoint_every=100000",
         ],
