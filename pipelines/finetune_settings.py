@@ -17,7 +17,7 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 from medssl.settings import Auto, Resolved, Settings, flatten, resolve
-from medssl.tasks.classification import ClassificationSettings
+from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
 from medssl.tasks.transfer import TransferReport, carry_over

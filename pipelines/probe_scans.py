@@ -22,7 +22,7 @@ from medssl.evaluation.label_sets import LabelSets
 from medssl.store.read import Store
 from medssl.tasks.class_features import ClassFeatures, class_features
 from medssl.tasks.class_samples import class_names, class_of_scan, samples_of
-from medssl.tasks.classification import ClassificationSettings
+from medssl.tasks.class_settings import ClassificationSettings
 from pipelines import console
 from pipelines.arms import arms_of, check_same
 from pipelines.class_tables import write_arm_table

@@ -17,7 +17,7 @@ from medssl.tasks.class_loading import Reader
 from medssl.tasks.class_samples import Samples
 
 if TYPE_CHECKING:
-    from medssl.tasks.classification import ClassificationSettings
+    from medssl.tasks.class_settings import ClassificationSettings
 
 __all__ = ["ClassFeatures", "class_features"]
 

@@ -24,7 +24,7 @@ from medssl.tasks.class_samples import Samples
 from medssl.windows import WindowBatch, WindowPlan
 
 if TYPE_CHECKING:
-    from medssl.tasks.classification import ClassificationSettings
+    from medssl.tasks.class_settings import ClassificationSettings
 
 __all__ = ["ClassBatch", "ClassLoader", "Reader", "class_batches", "resized"]
 

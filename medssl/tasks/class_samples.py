@@ -14,7 +14,7 @@ from medssl.store.entry import Entry
 from medssl.store.read import Store
 
 if TYPE_CHECKING:
-    from medssl.tasks.classification import ClassificationSettings
+    from medssl.tasks.class_settings import ClassificationSettings
 
 __all__ = ["ABSENT", "PRESENT", "Samples", "class_names", "class_of_scan", "class_weights", "samples_of"]
 

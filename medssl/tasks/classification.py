@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
@@ -16,66 +15,13 @@ from medssl.errors import ConfigError, DataError
 from medssl.heads import AttentionPooling
 from medssl.methods.contract import Losses, Method
 from medssl.randomness import Stream
-from medssl.settings import Settings
 from medssl.tasks.class_loading import ClassBatch
-from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
-from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.tasks.class_settings import ClassificationSettings
+from medssl.views.intensity import apply_intensity, sample_intensity
+from medssl.views.spatial import apply_spatial, sample_spatial
 from medssl.windows import WindowBatch, WindowPlan
 
-__all__ = ["ClassViews", "ClassificationSettings", "ClassificationTask", "Classifier"]
-
-Triple = tuple[int, int, int]
-
-
-def _spatial() -> SpatialSettings:
-    return SpatialSettings(rotate_degrees=(15.0, 15.0, 15.0), scale=(0.8, 1.25), translate=0.1, probability=0.5)
-
-
-def _intensity() -> IntensitySettings:
-    return IntensitySettings(
-        contrast=(0.75, 1.25), brightness=0.1, gamma=(0.7, 1.5), noise=0.05, blur_voxels=1.0, probability=0.2
-    )
-
-
-class ClassificationSettings(Settings):
-    """What a classifier tells apart, what it looks at, and how it is trained, beyond the encoder and the schedule."""
-
-    target: str = Field(default="", description="Target of the store that is learned, such as diagnosis.")
-    shows: int | None = Field(
-        default=None, description="In place of a target: a structure's number; the classes are absent and present."
-    )
-    shows_voxels: int = Field(default=1, ge=1, description="Voxels of the structure from which on it is present.")
-    classes: tuple[str, ...] | None = Field(
-        default=None, description="Classes of the target in order, the last of two is the positive one; None takes all."
-    )
-    level: Literal["volume", "slice", "set"] = Field(
-        default="volume",
-        description="'volume': a scan at once; 'slice': each slice, averaged over the scan where the class is the "
-        "scan's; 'set': slices of a scan, pooled by attention.",
-    )
-    window: Triple = Field(
-        default=(64, 96, 96), description="Voxels that the network sees at once, (z, y, x); z is 1 for slices."
-    )
-    fit: Literal["resize", "crop"] = Field(
-        default="resize", description="'resize' scales the body to the window; 'crop' keeps the store's voxels."
-    )
-    set_size: int = Field(default=16, ge=1, description="Slices of a set while training, spread over the body.")
-    set_limit: int = Field(default=64, ge=1, description="Most slices of a set when predicting.")
-    attention: int = Field(default=64, ge=1, description="Width of the attention over a set.")
-    feature_norm: bool = Field(
-        default=True, description="Whether features are standardised (batch norm) before the last layer."
-    )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of features dropped before the last layer.")
-    frozen: bool = Field(default=False, description="Train the head alone, and leave the encoder as it is.")
-    balance: Literal["weights", "sampling", "none"] = Field(
-        default="weights",
-        description="'weights' weighs the loss so that classes count alike; 'sampling' draws classes, then patients.",
-    )
-    calibrate: bool = Field(
-        default=True, description="Choose a temperature (and, of two classes, the threshold) on the held-out scans."
-    )
-    spatial: SpatialSettings = Field(default_factory=_spatial, description="Rotation, scale and flips.")
-    intensity: IntensitySettings = Field(default_factory=_intensity, description="Contrast, noise, blur.")
+__all__ = ["ClassViews", "ClassificationTask", "Classifier"]
 
 
 @dataclass(frozen=True)

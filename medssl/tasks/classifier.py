@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
-from medssl.tasks.classification import ClassificationSettings, ClassificationTask
+from medssl.tasks.class_settings import ClassificationSettings
+from medssl.tasks.classification import ClassificationTask
 
 __all__ = ["load_classifier"]
 
