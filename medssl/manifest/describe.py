@@ -208,8 +208,9 @@ def content_hash(values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64
     turned = geometry.to_canonical(values, affine)[0]
     dtype = _narrowest(turned)
     digest = hashlib.sha256(f"{turned.shape}{dtype}".encode())
-    for plane in turned:
-        plain = np.ascontiguousarray(plane, dtype=dtype)
+    step = max(1, _CHUNK // max(1, turned[:1].nbytes))
+    for begin in range(0, len(turned), step):
+        plain = np.ascontiguousarray(turned[begin : begin + step], dtype=dtype)
         if dtype == "<f4":
             plain = plain + np.float32(0.0)
             if turned.dtype.kind == "f":

@@ -23,7 +23,7 @@ from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
 
-VERSION = 3  # of everything below that changes a fingerprint; files of another version are made again
+VERSION = 4  # of everything below that changes a fingerprint; files of another version are made again
 _SMALL = 32  # voxels along each axis of the grid that the hashes are taken from
 _CHUNK = 1 << 18  # voxels that are worked on at a time, so that they stay near the processor
 _FINE_POINTS, _COARSE_POINTS = 64, 32
@@ -154,9 +154,7 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     shape = (int(values.shape[0]), int(values.shape[1]), int(values.shape[2]))
     taken = grids.sample(values, hounsfield=header.units == "HU")
     limits = grids.limits_of(taken)
-    planes_mm = [
-        max(keypoints.cell_mm(n * s), 2.0 ** math.floor(math.log2(s))) for n, s in zip(shape, spacing, strict=True)
-    ]
+    planes_mm = [max(keypoints.cell_mm(n * s), keypoints.finest_mm(s)) for n, s in zip(shape, spacing, strict=True)]
     planes = _planes(values, limits, spacing, planes_mm)
     thumbs = planes
     for axis in (1, 2):
@@ -220,25 +218,28 @@ def _points(
     """Return the points of two grids of cubic cells, each of cells twice as large as before; of a thin scan, three.
 
     The size of a cell follows from the longest side; there are two, so that a cut scan shares one with the whole.
+    None is smaller than a voxel.
     """
     extents = [n * s for n, s in zip(shape, spacing, strict=True)]
-    cell = keypoints.cell_mm(max(extents))
+    finest = keypoints.finest_mm(min(spacing))
+    cell = max(keypoints.cell_mm(max(extents)), finest)
     sizes = [_FINE_POINTS, _COARSE_POINTS]
-    if min(extents) < _THIN * cell:  # a thin scan has no detail along its short axis on these
+    if min(extents) < _THIN * cell and cell > finest:  # a thin scan has no detail along its short axis on these
         cell, sizes = cell / 2, [_FINE_POINTS, *sizes]
     field = planes
     for axis, size in enumerate((spacing[0], *planes_mm[1:])):
         field = grids.cells(field, axis, size, cell) if cell != size else field
     # Cells lie in the middle of the scan, so places are counted from there.
     found = []
-    for most in sizes:
+    for number, most in enumerate(sizes):
+        if number:
+            for axis, length in enumerate(field.shape):
+                field = grids.cells(field, axis, 1.0, min(2.0, length))
+            cell *= 2
         places, codes = keypoints.keypoints(field, most)
         places = places - np.array(field.shape, dtype=np.int16) * 2
         scale = np.full((len(places), 1), round(math.log2(cell)), dtype=np.int16)
         found.append((np.concatenate([scale, places], axis=1), codes))
-        for axis, length in enumerate(field.shape):
-            field = grids.cells(field, axis, 1.0, min(2.0, length))
-        cell *= 2
     return np.concatenate([places for places, _ in found]), np.concatenate([codes for _, codes in found])
 
 

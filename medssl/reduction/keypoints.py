@@ -23,11 +23,12 @@ import numpy.typing as npt
 from medssl.reduction import hashes
 from medssl.reduction.grids import Field
 
-__all__ = ["MOST", "Points", "cell_mm", "keypoints"]
+__all__ = ["MOST", "Points", "cell_mm", "finest_mm", "keypoints"]
 
 Points = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint64]]
 MOST = 64  # points of one scan
 _LONGEST = 96  # cells along the longest side, at most
+_ROUNDED = 1.01  # a voxel of 0.999 mm counts as one of 1 mm
 _CUBE = 8  # cells
 _LOW = 4  # frequencies along each axis; 4^3 less the mean are 63 bits
 _SUMS = (3**6, 5**3)  # cells of the two boxes of three, and of the one of five
@@ -37,6 +38,11 @@ _FLOOR = 0.01  # of the range of intensities: a weaker extremum is noise
 def cell_mm(extent_mm: float) -> float:
     """Return the size of a cell for a scan of this longest side: a power of two, so that a cut copy has the same."""
     return float(2.0 ** math.ceil(math.log2(max(extent_mm, 1e-3) / _LONGEST)))
+
+
+def finest_mm(voxel_mm: float) -> float:
+    """Return the largest power of two that a voxel holds: smaller cells would show nothing more."""
+    return float(2.0 ** math.floor(math.log2(voxel_mm * _ROUNDED)))
 
 
 def keypoints(field: Field, most: int = MOST) -> Points:
