@@ -1,11 +1,14 @@
 """Which copies of a scan are found, and how many strangers are called copies: a generated benchmark.
 
 Each scan is written again in every way of benchmarks/reduction_changes.py. All files, and the scans that were left as
-they are, then go through the real pass and the real search. Scans are halved by patient: thresholds were chosen on one
-half, and the table is of the other. Beside it, on the same files: equal bytes, a 2D perceptual hash of the middle slice
-at distance 10 (imagededup's default) and at 0 (cleanvision's), and Hash-6 of "Less is More".
+they are, then go through the real pass and the real search. Scans are halved by patient: on one half the rule of
+benchmarks/reduction_limits.py gives the limits, and the table is of the other. Beside it, on the same files: equal
+bytes, a 2D perceptual hash of the middle slice at distance 10 (imagededup's default) and at 0 (cleanvision's), and
+Hash-6 of "Less is More".
 
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py             # under 10 minutes of one core
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half choose             # and the limits by the rule
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half report --each ct=7 hippocampus=14 acdc=12 phantom=4
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --full      # every scan; hours
     python benchmarks/reduction_recall.py                               # phantoms alone
 """
@@ -26,7 +29,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from middle_slice_hash import perceptual_hash
 from reduction_changes import CHANGES, Change, Image, applies, write_change
+from reduction_limits import Seen, limits_by_rule
 
 from medssl import geometry
 from medssl.formats.nifti import write_nifti
@@ -166,16 +171,6 @@ def _image(one: Original) -> Image:
 # --- the other ways ---------------------------------------------------------------------------------------------------
 
 
-def perceptual_hash(image: npt.NDArray[np.uint8]) -> int:
-    """Return the 64 bits of pHash as `imagehash.phash` and imagededup have them: 8x8 of the DCT of 32x32, > median."""
-    from PIL import Image as Picture
-    from scipy.fft import dct
-
-    pixels = np.asarray(Picture.fromarray(image).convert("L").resize((32, 32), Picture.Resampling.LANCZOS))
-    low = dct(dct(pixels.astype(np.float64), axis=0), axis=1)[:8, :8]
-    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
-
-
 @dataclass(frozen=True)
 class Slices:
     """What the 2D ways keep of a scan, from the array as it is stored."""
@@ -246,6 +241,25 @@ def search(items: list[Item], index: Index) -> list[Look]:
     return looks
 
 
+def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
+    """Yield the pairs that the rule of benchmarks/reduction_limits.py names, each as what it is."""
+    for look in looks:
+        first, second, agreement = look.first, look.second, look.verdict.agreement
+        changes = [item.change for item in (first, second) if item.change is not None]
+        is_what = ""
+        if first.original.id == second.original.id:
+            change = changes[0]
+            judged = look.verdict.level not in (Level.SAME_FILE, Level.SAME_ARRAY)
+            if judged and (change.group in ("same array", "re-export", "turned") or change.name == "crop along z"):
+                is_what = "copy"
+        elif first.original.patient == second.original.patient:
+            is_what = "phase" if first.original.kind == "acdc" and not changes else ""
+        elif one_body(first, second) is False:
+            is_what = "stranger"
+        if is_what:
+            yield Seen(is_what, agreement.score, agreement.explained, agreement.unevenness)
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -258,10 +272,11 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def strangers(items: list[Item]) -> int:
+def strangers(items: Iterable[Item]) -> int:
     """Return the number of pairs of files of two patients."""
     of = Counter(item.original.patient for item in items)
-    pairs = len(items) * (len(items) - 1) // 2 - sum(n * (n - 1) // 2 for n in of.values())
+    count = sum(of.values())
+    pairs = count * (count - 1) // 2 - sum(n * (n - 1) // 2 for n in of.values())
     return pairs - sum(of[a] * of[b] for a, b in ONE_BODY)
 
 
@@ -324,15 +339,43 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
         print(
             f"| {group} | {row['files']} | " + " | ".join(f"{row[n] / max(1, row['files']):.4f}" for n in names) + " |"
         )
-    pairs = strangers(mine)
-    images, patients = {item.original.id for item in mine}, {item.original.patient for item in mine}
-    print(f"\nPairs of two patients: {pairs:,}. Looked at: {len(apart):,}. Called copies: {len(false)}, so at most "
-          f"{_bound(len(false), pairs):.1e} at 95 %, were pairs independent; they come from {len(images)} images of "
-          f"{len(patients)} patients.")  # fmt: skip
+    _false_pairs(mine, apart, false)
     _other_false(mine, slices, prints)
     _hard(mine, found)
     print("\nMissed:", *(missed[:60] or ["nothing"]), sep="\n  ")
     print("\nFalse:", *([f"{k.first.id} {k.second.id} {k.verdict}" for k in false[:20]] or ["none"]), sep="\n  ")
+
+
+def _false_pairs(mine: list[Item], apart: list[Look], false: list[Look]) -> None:
+    """Print how many pairs of two patients there are, of which kind, and how many are called copies at which level."""
+    pairs, originals = strangers(mine), strangers(item for item in mine if item.change is None)
+    altered = strangers(item for item in mine if item.change is not None)
+    images, patients = {item.original.id for item in mine}, {item.original.patient for item in mine}
+    mixed = pairs - originals - altered
+    print(f"\nPairs of two patients: {pairs:,}, from {len(images)} images of {len(patients)} patients: {originals:,} "
+          f"of two originals, {mixed:,} of an original and an altered copy, {altered:,} of two altered copies. Looked "
+          f"at: {len(apart):,}. The bounds hold were pairs independent; those of one pair of images are not.\n"
+    )  # fmt: skip
+    print("| told as | pairs | false | rate at most, 95 % |")
+    print("|---|--:|--:|--:|")
+    for level in (Level.SAME_FILE, Level.SAME_ARRAY, Level.SAME_IMAGE):
+        count = sum(look.verdict.level is level for look in false)
+        print(f"| {level.value} | {pairs:,} | {count} | {_bound(count, pairs):.1e} |")
+    among = sum(look.first.change is None and look.second.change is None for look in false)
+    print(f"| any of these, two originals alone | {originals:,} | {among} | {_bound(among, originals):.1e} |")
+
+
+def _limits(half: str, looks: list[Look]) -> None:
+    """Print the limits of the code beside those that the rule gives on this half."""
+    if half != HALVES[0]:
+        return
+    print("\n| limit | in code | by the rule | kept ones reach | rejected ones reach | pairs kept, rejected |")
+    print("|---|--:|--:|--:|--:|---|")
+    for one in limits_by_rule(list(seen_by_rule(looks))):
+        told = ["-" if n is None else f"{n:.3f}" for n in (one.kept, one.rejected)]
+        rule = "-" if one.by_rule is None else f"{one.by_rule:.2f}"
+        counts = f"{one.counts[0]}, {one.counts[1]}"
+        print(f"| {one.name} | {one.in_code:.2f} | {rule} | {told[0]} | {told[1]} | {counts} |")
 
 
 def _bound(false: int, pairs: int) -> float:
@@ -396,12 +439,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="change every scan, not the first few of each kind")
     parser.add_argument(
+        "--each", nargs="*", default=[], metavar="KIND=N", help="patients of a kind in each half that are changed"
+    )
+    parser.add_argument(
         "--work", type=Path, help="where files are kept for the next call; a temporary folder if absent"
     )
     parser.add_argument("--phantoms", type=int, default=8, help="made-up patients, each as CT and MR (default 8)")
     parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="which tables to print")
     chosen = parser.parse_args()
     each = {} if chosen.full else {"ct": 3, "hippocampus": 7, "acdc": 2, "lgg": 6, "phantom": 1}
+    each |= {kind: int(count) for kind, count in (one.split("=") for one in chosen.each)}
     root = os.environ.get("MEDSSL_DATA")
     begin = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
@@ -419,6 +466,7 @@ def main() -> None:
             printed = time.process_time()
             looks = search(mine, index)
             looked = time.process_time()
+            _limits(half, looks)
             report(half, mine, looks, index)
             rest = time.process_time() - looked
             print(f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "

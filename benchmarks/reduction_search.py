@@ -89,7 +89,7 @@ def main() -> None:
     try:
         import faiss  # noqa: F401
     except ImportError:
-        print("faiss is not installed, so it is left out: pip install 'medssl[faiss]'\n")
+        print("faiss is not installed, so it is left out: pip install faiss-cpu\n")
     else:
         ways.append("faiss")
     print(f"512 bits, radius {RADIUS}, {PLANTED} planted pairs, seed {chosen.seed}\n")

@@ -13,9 +13,6 @@ from medssl.settings import Settings, resolve
 from pipelines import console
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from medssl.manifest.check import CheckResult
     from medssl.manifest.schema import Manifest
 
@@ -61,6 +58,7 @@ def check(
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
     from medssl.writing import written_aside
+    from pointcloud.drawing import draw_cloud
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
@@ -86,17 +84,10 @@ def check(
     page = Path(out) if out is not None else file.with_name("check.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check.html"
-    html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=_drawn)
+    html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud)
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(result.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with written_aside(path) as aside:
             aside.write_text(text, encoding="utf-8")
     console.done(written, following, ok=result.ok, counts=counts)
     return result
-
-
-def _drawn(path: Path, item: int) -> npt.NDArray[np.uint8]:
-    from medssl.cloud_picture import cloud_picture
-    from pointcloud.formats.reading import read
-
-    return cloud_picture(read(path, item=item).points)

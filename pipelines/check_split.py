@@ -125,7 +125,9 @@ def check_split(
     page = Path(out) if out is not None else file.with_name("check-split.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check-split.html"
-    html = split_page(rows, leaks, found, name=file.name, sides=sides, pictures=settings.pictures)
+    html = split_page(
+        rows, leaks, found, name=file.name, sides=sides, pictures=settings.pictures, clouds=copies.cloud_look()
+    )
     listed = {
         "ok": result.ok,
         "sides": sides,

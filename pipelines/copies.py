@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from medssl.reduction.duplicates import Found
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
+    from medssl.reporting.scan_figures import CloudLook
     from pointcloud.reduction import CloudPrint
 
-__all__ = ["CopySettings", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
+__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
 
 _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511
@@ -129,7 +130,9 @@ def find_all(
     With ``look=False`` no pair of volumes is looked at, for where nothing would be done with copies: it takes minutes.
     """
     from medssl.reduction.duplicates import Found, groups_of, together
+    from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
+    from medssl.reduction.places import CLOUD_PLACES, read_places, write_places
     from pointcloud.reduction import CloudTarget, cloud_prints, find_cloud_copies
 
     pictures = {row["id"] for row in rows if row["format"] == "image"}
@@ -156,6 +159,10 @@ def find_all(
             list(places.values()), folder, workers=settings.hands, engine=settings.engine,
             progress=lambda done, _: shown.reach(done),
         )  # fmt: skip
+    # As with scans, a list of more clouds than these stays as it is.
+    listed = read_places(folder, CLOUD_PLACES) if (folder / CLOUD_PLACES).is_file() else {}
+    if any(row["id"] not in listed or listed[row["id"]].target.path != row["path"] for row in clouds):
+        write_places(rows, [Target(id=row["id"], path=row["path"]) for row in clouds], folder, CLOUD_PLACES)
     with console.progress(None, "pairs of clouds looked at") as shown:
         pairs = find_cloud_copies(
             prints, places, radius=settings.radius, worth=worth,
@@ -165,6 +172,15 @@ def find_all(
     for name, reason in list(failed.items())[:_SHOWN]:
         console.warn(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints
+
+
+def cloud_look() -> CloudLook:
+    """Return how a page draws and judges clouds."""
+    from medssl.reporting.scan_figures import CloudLook
+    from pointcloud.drawing import draw_cloud
+    from pointcloud.reduction import SAME_SCORE
+
+    return CloudLook(draw_cloud, SAME_SCORE)
 
 
 def find(

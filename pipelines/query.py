@@ -1,8 +1,9 @@
-"""``medssl query``: whether a scan, or a copy of it, is among those of an index already."""
+"""``medssl query``: whether a scan or a cloud, or a copy of it, is among those of an index already."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,10 @@ from medssl.settings import Settings, resolve
 from pipelines import console
 
 if TYPE_CHECKING:
-    from medssl.reduction.query import Answer
+    from medssl.reduction.fingerprint import Target
+    from medssl.reduction.places import Place
+    from medssl.reduction.query import Answer, Stored
+    from pointcloud.reduction import CloudPrint, CloudTarget
 
 __all__ = ["QuerySettings", "query"]
 
@@ -39,10 +43,10 @@ def query(
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> list[Answer]:
-    """Ask one scan, or each of a folder, against stored fingerprints. Nothing is written.
+    """Ask one scan or cloud, or each of a folder, against stored fingerprints. Nothing is written.
 
     Args:
-        scan: A file, the folder of a DICOM series, or a folder of scans.
+        scan: A file, the folder of a DICOM series, or a folder of scans or clouds.
         index: The folder of fingerprints that ``medssl reduce`` or ``medssl check-split`` made.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show query``.
@@ -58,45 +62,112 @@ def query(
         DataError: None of the scans can be read.
     """
     from medssl.manifest.build import build_manifest
-    from medssl.reduction.fingerprint import Failure, fingerprint, read_target, targets_of
-    from medssl.reduction.index import read_index
-    from medssl.reduction.places import read_places
-    from medssl.reduction.query import Stored, ask
+    from medssl.reduction.fingerprint import targets_of
+    from pointcloud.describe import cloud_reader
 
     settings = resolve(QuerySettings, preset=preset, overrides=list(overrides)).settings
-    places = read_places(index)
-    stored = Stored(read_index(index))
-    asked = targets_of(list(build_manifest(Path(scan), depth="header", workers=1)[0].rows()))
+    stored = _read_index(Path(index))
+    held = build_manifest(Path(scan), depth="header", workers=1, clouds=cloud_reader())[0]
+    rows = [row for row in held.rows() if row["error"] is None]
+    asked: list[Target | dict[str, Any]] = [*targets_of(rows), *(row for row in rows if row["kind"] == "cloud")]
     if not asked:
         raise DataError(f"{scan}: there is no scan that can be read here. Look at it with: medssl index {scan}")
-    targets = {name: place.target for name, place in places.items()}
     answers: list[Answer] = []
     table: list[tuple[Any, ...]] = []
     copies = failed = 0
     with console.progress(len(asked), "scans asked") as shown:
-        for target in asked:
-            one = fingerprint(target)
+        for one in asked:
+            name, path = (one["id"], one["path"]) if isinstance(one, dict) else (one.id, one.path)
+            found = _asked_cloud(one, stored, settings) if isinstance(one, dict) else _asked_scan(one, stored, settings)
             shown.advance()
-            if isinstance(one, Failure):
-                console.warn(f"{target.path}: {one.reason}")
+            if isinstance(found, str):
+                console.warn(f"{path}: {found}")
                 failed += 1
                 continue
-            found = ask(
-                stored, one, read_target(target), targets, radius=settings.radius, turned=settings.turned,
-                nearest=settings.nearest,
-            )  # fmt: skip
             answers += found
             copies += any(answer.verdict is not None and answer.verdict.level.is_copy for answer in found)
-            table += [_row(target.id, answer, places) for answer in found]
+            table += [_row(name, answer, stored.places) for answer in found]
     if failed == len(asked):
         raise DataError(f"{scan}: none of its {failed} scans can be read; the reasons are above.")
     if table:
         columns = ("asked", "level", "stored", "score", "hash", "patient", "split", "turned")
-        console.table(f"Against {len(stored.index)} scans", columns, table, key="answers")
+        console.table(f"Against {len(stored.places)} scans", columns, table, key="answers")
     told = f"{len(asked) - failed} scans asked, {copies} have" if len(asked) > 1 else "the scan has"
-    console.say(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.index)} of {index}")
-    console.done(None, copies=copies, asked=len(asked), failed=failed, indexed=len(stored.index))
+    console.say(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
+    console.done(None, copies=copies, asked=len(asked), failed=failed, indexed=len(stored.places))
     return answers
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What a folder of fingerprints holds.
+
+    Attributes:
+        places: id -> where a scan or a cloud lies.
+        scans: The scans' fingerprints, to be asked; None where there are none.
+        clouds: The clouds' prints.
+    """
+
+    places: dict[str, Place]
+    scans: Stored | None
+    clouds: list[CloudPrint]
+
+    def cloud_targets(self) -> dict[str, CloudTarget]:
+        """Return id -> where a cloud lies."""
+        return {one.id: _cloud_target(one.id, self.places[one.id]) for one in self.clouds}
+
+
+def _read_index(folder: Path) -> _Index:
+    from medssl.reduction.index import read_index
+    from medssl.reduction.places import CLOUD_PLACES, PLACES, read_places
+    from medssl.reduction.query import Stored
+    from pointcloud.reduction import stored_prints
+
+    of_clouds = read_places(folder, CLOUD_PLACES) if (folder / CLOUD_PLACES).is_file() else {}
+    if of_clouds and not (folder / PLACES).is_file():
+        places, scans = {}, None
+    else:
+        places, scans = read_places(folder), Stored(read_index(folder))
+    prints = stored_prints(folder, [_cloud_target(name, place) for name, place in of_clouds.items()])
+    return _Index({**places, **of_clouds}, scans, prints)
+
+
+def _cloud_target(name: str, place: Place) -> CloudTarget:
+    from pointcloud.reduction import CloudTarget
+
+    return CloudTarget(id=name, path=place.target.path, item=place.item)
+
+
+def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list[Answer] | str:
+    """Return the answers for a scan, or why it cannot be read."""
+    from medssl.reduction.fingerprint import Failure, fingerprint, read_target
+    from medssl.reduction.query import ask
+
+    one = fingerprint(target)
+    if isinstance(one, Failure):
+        return one.reason
+    if stored.scans is None:
+        return []
+    targets = {name: place.target for name, place in stored.places.items()}
+    return ask(
+        stored.scans, one, read_target(target), targets, radius=settings.radius, turned=settings.turned,
+        nearest=settings.nearest,
+    )  # fmt: skip
+
+
+def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -> list[Answer] | str:
+    """Return the answers for a cloud, or why it cannot be read."""
+    from pointcloud.asking import ask_cloud
+    from pointcloud.reduction import CloudTarget, cloud_print
+
+    target = CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0)
+    one = cloud_print(target)
+    if isinstance(one, str):
+        return one
+    return ask_cloud(
+        stored.clouds, stored.cloud_targets(), one, target, radius=settings.radius, turned=settings.turned,
+        nearest=settings.nearest,
+    )  # fmt: skip
 
 
 def _row(name: str, answer: Answer, places: dict[str, Any]) -> tuple[Any, ...]:

@@ -216,6 +216,7 @@ def reduce(
     html = reduction_page(
         rows, marks, found, counts, name=file.name, strategy=settings.by, recall=recall, moved=moved,
         settings=flatten(settings), unreadable=unreadable, radius=radius, pictures=settings.pictures,
+        clouds=copies.cloud_look(),
     )  # fmt: skip
     with written_aside(page) as aside:
         aside.write_text(html, encoding="utf-8")

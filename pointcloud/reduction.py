@@ -36,11 +36,26 @@ from pointcloud.describe import shape_hash
 from pointcloud.formats.reading import read
 from pointcloud.primitives.chamfer import nearest_distances
 
-__all__ = ["JOURNAL", "RADIUS", "CloudPrint", "CloudTarget", "cloud_prints", "find_cloud_copies", "relative_chamfer"]
+__all__ = [
+    "JOURNAL",
+    "RADIUS",
+    "SAME_SCORE",
+    "CloudPrint",
+    "CloudTarget",
+    "Points",
+    "cloud_print",
+    "cloud_prints",
+    "find_cloud_copies",
+    "judge",
+    "relative_chamfer",
+    "stored_prints",
+    "turns",
+]
 
 JOURNAL = "clouds.jsonl"
 RADIUS = 77  # differing bits of 511
 SAME_SHAPE = 0.5  # relative Chamfer distance up to which one cloud is a copy of the other
+SAME_SCORE = float(np.exp(-SAME_SHAPE))  # the same as a score
 _SIDE = 32
 _REACH = 1.05  # of the farthest point: the grid's half side
 _POINTS = 2048  # that are compared
@@ -126,6 +141,24 @@ def cloud_prints(
     return [found[name] for name in sorted(found)], failed
 
 
+def cloud_print(target: CloudTarget) -> CloudPrint | str:
+    """Return the print of one cloud, or why it cannot be read."""
+    row = _described(target)
+    return row["reason"] if "reason" in row else _print_of(target.id, row)
+
+
+def stored_prints(folder: Path, targets: Sequence[CloudTarget]) -> list[CloudPrint]:
+    """Return the prints that a folder holds of clouds, sorted by id, as they were last read; no cloud is read.
+
+    Args:
+        folder: The folder of fingerprints.
+        targets: The clouds; those without a print are left out.
+    """
+    latest = {key.rsplit(":", 2)[0]: row for key, row in _read_journal(folder / JOURNAL).items()}
+    rows = {target.id: latest.get(_key(target).rsplit(":", 2)[0]) for target in targets}
+    return [_print_of(name, row) for name, row in sorted(rows.items()) if row is not None]
+
+
 def find_cloud_copies(
     prints: Sequence[CloudPrint],
     targets: Mapping[str, CloudTarget],
@@ -153,7 +186,7 @@ def find_cloud_copies(
     for done, one in enumerate(proposed, 1):
         first, second = prints[one.first], prints[one.second]
         same = first.id in owner and owner[first.id] == owner.get(second.id)
-        verdict = _verdict(first, second, one.variant, targets, cache, failures, same_patient=same)
+        verdict = judge(first, second, one.variant, targets, cache=cache, failures=failures, same_patient=same)
         matches.append(Match(first=first.id, second=second.id, candidate=one, verdict=verdict))
         if progress:
             progress(done, len(proposed))
@@ -185,25 +218,37 @@ def relative_chamfer(first: Points, second: Points) -> float:
     return sum(across) / 2 / own if own > 0 else 0.0 if sum(across) == 0 else float("inf")
 
 
-def _verdict(
+def judge(
     first: CloudPrint,
     second: CloudPrint,
     variant: Variant,
     targets: Mapping[str, CloudTarget],
-    cache: dict[str, Points],
-    failures: dict[str, str],
     *,
-    same_patient: bool,
+    cache: dict[str, Points] | None = None,
+    failures: dict[str, str] | None = None,
+    same_patient: bool = False,
 ) -> Verdict:
+    """Look at a pair of clouds.
+
+    Args:
+        first: Print of the first.
+        second: Print of the second.
+        variant: How the second's axes are to be turned first.
+        targets: id -> where a cloud lies; a pair of which one is missing is no copy, with the score 0.
+        cache: id -> points, filled as clouds are read.
+        failures: id -> why a cloud cannot be read, filled likewise.
+        same_patient: Whether the manifest says so.
+    """
     rest = Level.SAME_PATIENT if same_patient else Level.DIFFERENT
     if first.file_hash == second.file_hash or first.content_hash == second.content_hash:
         level = Level.SAME_FILE if first.file_hash == second.file_hash else Level.SAME_ARRAY
         return Verdict(level=level, agreement=_agreement(1.0), variant=Variant())
-    clouds = [_points(targets[one.id], cache, failures) for one in (first, second)]
+    cache, failures = ({} if cache is None else cache), ({} if failures is None else failures)
+    clouds = [_points(targets.get(one.id), cache, failures) for one in (first, second)]
     if clouds[0] is None or clouds[1] is None:
         return Verdict(level=rest, agreement=_agreement(0.0), variant=variant)
     apart = relative_chamfer(clouds[0], _turned(clouds[1], variant))
-    score = float(np.exp(-apart))  # 1 for equal points, 0.6 at the limit of a copy
+    score = float(np.exp(-apart))  # 1 for equal points
     return Verdict(
         level=Level.SAME_IMAGE if apart <= SAME_SHAPE else rest, agreement=_agreement(score), variant=variant
     )
@@ -228,9 +273,7 @@ def _candidates(prints: Sequence[CloudPrint], radius: int) -> list[Candidate]:
     stored = [one.occupancy for one in prints]
     if len(stored) > 1:
         codes = hashes.bits(np.stack(stored))
-        for variant in hashes.all_variants(negated=False):
-            if _is_mirror(variant):
-                continue
+        for variant in turns():
             near = hamming_pairs(
                 codes, radius, others=hashes.bits(np.stack([hashes.turned(c, variant) for c in stored]))
             )
@@ -240,6 +283,11 @@ def _candidates(prints: Sequence[CloudPrint], radius: int) -> list[Candidate]:
                     how = "field" if variant == Variant() else "turned field"
                     found[a, b] = Candidate(first=a, second=b, distance=d / hashes.BITS, how=how, variant=variant)
     return [found[pair] for pair in sorted(found)]
+
+
+def turns() -> list[Variant]:
+    """Return the 24 turns by right angles, the cloud as it is first."""
+    return [variant for variant in hashes.all_variants(negated=False) if not _is_mirror(variant)]
 
 
 def _is_mirror(variant: Variant) -> bool:
@@ -283,7 +331,9 @@ def _occupancy(points: Points) -> npt.NDArray[np.float32]:
     return result * np.float32(_SIDE**3)
 
 
-def _points(target: CloudTarget, cache: dict[str, Points], failures: dict[str, str]) -> Points | None:
+def _points(target: CloudTarget | None, cache: dict[str, Points], failures: dict[str, str]) -> Points | None:
+    if target is None:
+        return None
     if target.id not in cache:
         try:
             cloud = read(Path(target.path), item=target.item)

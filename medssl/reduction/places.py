@@ -11,9 +11,10 @@ from medssl.errors import CacheError
 from medssl.reduction.fingerprint import Target
 from medssl.writing import written_aside
 
-__all__ = ["PLACES", "Place", "read_places", "write_places"]
+__all__ = ["CLOUD_PLACES", "PLACES", "Place", "read_places", "write_places"]
 
 PLACES = "scans.parquet"
+CLOUD_PLACES = "clouds.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +23,27 @@ class Place:
 
     Attributes:
         target: Its files.
+        item: Which cloud of the file it is; 0 for volumes.
         patient: Pseudonymous key.
         split: "train", "val", "test" or "".
     """
 
     target: Target
+    item: int
     patient: str
     split: str
 
 
-def write_places(rows: Sequence[Mapping[str, Any]], targets: Sequence[Target], folder: str | Path) -> None:
+def write_places(
+    rows: Sequence[Mapping[str, Any]], targets: Sequence[Target], folder: str | Path, name: str = PLACES
+) -> None:
     """Write where the scans lie, sorted by id.
 
     Args:
         rows: Rows of the manifest; those without a target are left out.
         targets: See `fingerprint.targets_of`.
         folder: The folder of fingerprints.
+        name: `PLACES`, or `CLOUD_PLACES` for clouds.
     """
     import polars as pl
 
@@ -48,25 +54,26 @@ def write_places(rows: Sequence[Mapping[str, Any]], targets: Sequence[Target], f
             "id": [target.id for target in ordered],
             "path": [target.path for target in ordered],
             "paths": [list(target.paths) for target in ordered],
+            "item": [by_id[target.id].get("item") or 0 for target in ordered],
             "patient": [by_id[target.id]["patient"] for target in ordered],
             "split": [by_id[target.id]["split"] for target in ordered],
         },
-        schema={"id": pl.String, "path": pl.String, "paths": pl.List(pl.String), "patient": pl.String,
-                "split": pl.String},
+        schema={"id": pl.String, "path": pl.String, "paths": pl.List(pl.String), "item": pl.Int64,
+                "patient": pl.String, "split": pl.String},
     )  # fmt: skip
-    with written_aside(Path(folder) / PLACES) as aside:
+    with written_aside(Path(folder) / name) as aside:
         frame.write_parquet(aside)
 
 
-def read_places(folder: str | Path) -> dict[str, Place]:
-    """Read where the scans of an index lie.
+def read_places(folder: str | Path, name: str = PLACES) -> dict[str, Place]:
+    """Read where the scans of an index lie, or its clouds with ``name=CLOUD_PLACES``.
 
     Raises:
         CacheError: It is missing or damaged.
     """
     import polars as pl
 
-    path = Path(folder) / PLACES
+    path = Path(folder) / name
     if not path.is_file():
         raise CacheError(f"{folder}: no index of scans is here. Make one with: medssl reduce MANIFEST --index {folder}")
     try:
@@ -74,6 +81,7 @@ def read_places(folder: str | Path) -> dict[str, Place]:
         return {
             row["id"]: Place(
                 target=Target(id=row["id"], path=row["path"], paths=tuple(row["paths"])),
+                item=row.get("item", 0),  # indexes of earlier releases name none
                 patient=row["patient"],
                 split=row["split"],
             )

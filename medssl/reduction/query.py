@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from medssl.reduction.index import Index
 from medssl.reduction.neighbours import hamming_pairs
 from medssl.reduction.verify import Level, Verdict, verify
 
-__all__ = ["Answer", "Stored", "ask"]
+__all__ = ["Answer", "Stored", "ask", "nearest_first"]
 
 _PARTS = ("slices", "point_codes")
 _PART_RADIUS = 8  # differing bits of 63 up to which two slices or points may be of one place
@@ -125,7 +125,12 @@ def ask(
             answers[other.id] = Answer(id=other.id, distance=proposed.distance, how=proposed.how, verdict=verdict)
     for name, distance in stored.nearest(one, nearest):
         answers.setdefault(name, Answer(id=name, distance=distance, how="nearest", verdict=None))
-    return sorted(answers.values(), key=_order)
+    return nearest_first(answers.values())
+
+
+def nearest_first(answers: Iterable[Answer]) -> list[Answer]:
+    """Return answers by level, then by score, then by the distance of the hashes."""
+    return sorted(answers, key=_order)
 
 
 def _judged(one: Fingerprint, scan: Scan, other: Fingerprint, target: Target | None, proposed: Candidate) -> Verdict:

@@ -15,10 +15,10 @@ from medssl.reporting.charts import histogram_chart
 from medssl.reporting.findings import Headline
 from medssl.reporting.page import render_page
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.scan_figures import ScanFigures
+from medssl.reporting.scan_figures import CloudLook, ScanFigures
 from medssl.reporting.words import counted
 
-__all__ = ["reduction_page", "score_chart", "unread_section"]
+__all__ = ["reduction_page", "score_charts", "unread_section"]
 
 _MEANING = {
     "same file": ("the same bytes", "left out"),
@@ -48,6 +48,7 @@ def reduction_page(
     unreadable: Mapping[str, str],
     radius: float | None = None,
     pictures: int = 12,
+    clouds: CloudLook | None = None,
 ) -> str:
     """Return the page.
 
@@ -64,12 +65,13 @@ def reduction_page(
         unreadable: id -> why the manifest itself lists a scan as unreadable.
         radius: Distance within which the strategy lets one stand for another.
         pictures: How many groups to show.
+        clouds: How clouds are drawn and judged.
     """
     clean = Cleaner([row["path"] for row in rows])
-    figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)})
+    figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)}, clouds)
     sections = [
         _kept_section(counts, found, moved, strategy),
-        _near_section(found, marks, strategy, radius),
+        _near_section(rows, found, marks, strategy, radius, clouds),
         _group_section(marks, found, figures, pictures),
         _doubt_section(found, figures, pictures),
         _strategy_section(marks, figures, strategy, pictures),
@@ -80,37 +82,47 @@ def reduction_page(
     return render_page(title, _headline(counts, found, recall, moved), [one for one in sections if one is not None])
 
 
-def score_chart(found: Found) -> Block | None:
-    """Return a histogram of how well the pairs that were looked at agree, with the thresholds on it."""
+def score_charts(rows: Sequence[Mapping[str, Any]], found: Found, clouds: CloudLook | None = None) -> list[Block]:
+    """Return histograms of how well the pairs that were looked at agree, with the thresholds on them.
+
+    Args:
+        rows: Rows of the manifest.
+        found: Every pair that was looked at.
+        clouds: How clouds are judged.
+    """
+    held = {row["id"] for row in rows if row["kind"] == "cloud"}
     looked = [one for one in found.matches if one.candidate.how not in ("file", "array")]
-    groups = [
-        (level.value, [one.verdict.agreement.score for one in looked if one.verdict.level is level]) for level in Level
+    scans, of_clouds = ([one for one in looked if (one.first in held) is wanted] for wanted in (False, True))
+    of_scans = ((RELATED, "related from, one patient"), (SAME_IMAGE, "same image from"),
+                (RELATED_STRANGERS, "related from, two patients"))  # fmt: skip
+    of_two = ((round(clouds.same_from, 2), "same cloud from"),) if clouds is not None else ()
+    of_points = "The score is e to the minus mean distance of the points, as a share of the distance of neighbours."
+    drawn = [
+        _scores("proposed pairs", scans, "score: correlation of the detail", of_scans),
+        _scores("proposed pairs of clouds", of_clouds, "score", of_two, of_points),
     ]
-    score = histogram_chart(
-        groups, what="scores of the pairs that were looked at", x_name="score: correlation of the detail",
-        ends=(0.0, 1.0), marks=(
-            (RELATED, "related from, one patient"), (SAME_IMAGE, "same image from"),
-            (RELATED_STRANGERS, "related from, two patients"),
-        ),
-    )  # fmt: skip
+    charts = [chart for chart in drawn if chart is not None]
     hash_ = histogram_chart(
         [(level.value, [one.candidate.distance for one in looked if one.verdict.level is level]) for level in Level],
         what="distance of the hashes that proposed them", x_name="share of differing bits", ends=(0.0, 0.25),
     )  # fmt: skip
-    if not score:
+    if charts and hash_:
+        charts.append(("What proposed them", hash_, "Of 511 bits; slices have 63, and points count by their number."))
+    return [Charts(charts)] if charts else []
+
+
+def _scores(
+    what: str, looked: Sequence[Match], x_name: str, limits: Sequence[tuple[float, str]], more: str = ""
+) -> tuple[str, str, str] | None:
+    """Return heading, chart and note; None where no pair was looked at."""
+    groups = [
+        (level.value, [one.verdict.agreement.score for one in looked if one.verdict.level is level]) for level in Level
+    ]
+    chart = histogram_chart(groups, what=f"scores of {what}", x_name=x_name, ends=(0.0, 1.0), marks=limits)
+    if not chart:
         return None
-    note = "Every pair that a hash proposed, by what looking at the voxels came to."
-    charts = [("How well proposed pairs agree", score, note)]
-    return Charts(
-        [
-            *charts,
-            *(
-                [("What proposed them", hash_, "Of 511 bits; slices have 63, and points count by their number.")]
-                if hash_
-                else []
-            ),
-        ]
-    )
+    note = "Every pair that a hash proposed, by what looking at it came to."
+    return f"How well {what} agree", chart, f"{note} {more}".rstrip()
 
 
 def unread_section(failures: Mapping[str, str], clean: Cleaner) -> Section | None:
@@ -163,11 +175,15 @@ def _kept_section(counts: Counts, found: Found, moved: Mapping[str, str], strate
     return Section("kept", "What is kept", blocks)
 
 
-def _near_section(found: Found, marks: Mapping[str, Mark], strategy: str, radius: float | None) -> Section | None:
-    blocks: list[Block] = []
-    chart = score_chart(found)
-    if chart is not None:
-        blocks.append(chart)
+def _near_section(
+    rows: Sequence[Mapping[str, Any]],
+    found: Found,
+    marks: Mapping[str, Mark],
+    strategy: str,
+    radius: float | None,
+    clouds: CloudLook | None,
+) -> Section | None:
+    blocks = score_charts(rows, found, clouds)
     chosen = [m.distance for m in marks.values() if m.level == "not chosen" and m.distance > 0]
     if chosen:
         top = max([*chosen, radius or 0.0]) * 1.05

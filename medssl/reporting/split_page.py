@@ -13,8 +13,8 @@ from medssl.reporting.blocks import Block, Overlays, Section, Table, Text, Tiles
 from medssl.reporting.findings import Headline
 from medssl.reporting.page import render_page
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.reduction_page import score_chart, unread_section
-from medssl.reporting.scan_figures import ScanFigures
+from medssl.reporting.reduction_page import score_charts, unread_section
+from medssl.reporting.scan_figures import CloudLook, ScanFigures
 from medssl.reporting.words import counted
 
 __all__ = ["split_page"]
@@ -30,6 +30,7 @@ def split_page(
     name: str,
     sides: Mapping[str, int],
     pictures: int,
+    clouds: CloudLook | None = None,
 ) -> str:
     """Return the page.
 
@@ -40,9 +41,10 @@ def split_page(
         name: What to call the manifest.
         sides: Split -> scans.
         pictures: How many pairs to show.
+        clouds: How clouds are drawn and judged.
     """
     clean = Cleaner([row["path"] for row in rows])
-    figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)})
+    figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)}, clouds)
     told = [("leaks", f"{counted(len(leaks), 'pair')} of scans lie on both sides of the split.")] if leaks else []
     if not leaks:
         told = [("clean", "No patient and no image lies on both sides of the split.")]
@@ -72,8 +74,7 @@ def split_page(
     if shown:
         more = f"The first {pictures} of {len(leaks)}." if len(leaks) > pictures else ""
         sections.append(Section("pictures", "The pairs", [*([Text(more, "soft")] if more else []), *shown]))
-    chart = score_chart(found)
-    if chart is not None:
-        sections.append(Section("scores", "How near", [chart]))
+    if charts := score_charts(rows, found, clouds):
+        sections.append(Section("scores", "How near", charts))
     bad = unread_section(found.failures, clean)
     return render_page(f"Split of {name}", Headline(told, beware), [*sections, *([bad] if bad else [])])

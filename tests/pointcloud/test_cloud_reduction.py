@@ -113,3 +113,54 @@ def test_the_verbs_take_clouds(folder, tmp_path):
             tmp_path / "c.parquet", out=tmp_path / f"{by}.parquet", by=by, keep=3, jobs=1, overrides=given
         )
         assert len(some.kept) == 3
+
+
+@pytest.fixture(scope="module")
+def reduced(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("reduced")
+    medssl.index(folder, out=place / "c.parquet", overrides=["test=0.4"])
+    medssl.reduce(place / "c.parquet", out=place / "k.parquet", jobs=1)
+    return place
+
+
+def test_a_cloud_is_asked_against_an_index_of_clouds(reduced, tmp_path):
+    noise = np.random.default_rng(3)
+    np.save(tmp_path / "copy.npy", noise.permutation(shape(2) @ TURN.T @ TURN.T) * 2 + 7)
+    np.save(tmp_path / "stranger.npy", shape(77))
+    prints = reduced / "c.prints"
+    before = {file.name: file.read_bytes() for file in prints.iterdir()}
+    found = medssl.query(tmp_path / "copy.npy", index=prints)
+    assert found[0].id == "shape2"
+    assert found[0].verdict.level.value == "same image"
+    assert found[0].how == "turned field"
+    answers = medssl.query(tmp_path / "stranger.npy", index=prints, overrides=["nearest=2"])
+    assert answers
+    assert not any(one.verdict and one.verdict.level.is_copy for one in answers)
+    assert {file.name: file.read_bytes() for file in prints.iterdir()} == before
+
+
+def test_a_cloud_that_is_gone_is_judged_by_its_hash(folder, reduced, tmp_path, monkeypatch):
+    np.save(tmp_path / "again.npy", shape(3)[::-1])
+    np.save(tmp_path / "turned.npy", shape(3) @ TURN.T)
+    read = []
+
+    def gone(target, cache, failures):
+        read.append(target.id)
+
+    monkeypatch.setattr("pointcloud.reduction._points", gone)
+    same = medssl.query(tmp_path / "again.npy", index=reduced / "c.prints", overrides=["nearest=0"])
+    assert [(one.id, one.verdict.level.value) for one in same if one.verdict.level.is_copy] == [
+        ("shape3", "same array")
+    ]
+    turned = medssl.query(tmp_path / "turned.npy", index=reduced / "c.prints", overrides=["nearest=0"])
+    assert {one.id: one.verdict.level.value for one in turned}["shape3"] == "different"
+    assert read
+
+
+def test_groups_of_clouds_are_drawn_with_the_limit_of_clouds(reduced):
+    page = (reduced / "k.html").read_text()
+    assert page.count('class="card"><figcaption>Left out: ') == 5
+    assert page.count('<img src="data:image/') >= 6
+    assert "700 points" in page
+    assert "same cloud from" in page
+    assert "related from" not in page  # the limits of volumes say nothing of clouds

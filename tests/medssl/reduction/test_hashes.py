@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
@@ -190,3 +191,15 @@ def test_a_damaged_file_is_a_failure_with_a_reason(tmp_path):
     assert outcome.reason
     gone = fingerprint(Target(id="gone", path=str(tmp_path / "gone.nii.gz")))
     assert isinstance(gone, Failure)
+
+
+def test_points_of_a_small_scan_lie_on_its_voxels_and_a_cut_shares_them():
+    noise = np.random.default_rng(4).normal(size=(64, 64, 64))
+    whole = (ndimage.gaussian_filter(noise, 5) * 40000).astype(np.int16)
+    cut = whole[4:44, 8:48, 4:44]
+    prints = [taken(values, np.eye(4), units="") for values in (whole, cut)]
+    for one in prints:
+        assert set(one.points[:, 0]) == {0, 1}  # cells of 1 and 2 mm; 40 voxels used to be cut to halves
+    first, second = (one.point_codes for one in prints)
+    apart = np.bitwise_count(first[:, None] ^ second[None])
+    assert (apart.min(axis=0) <= 8).sum() >= 6

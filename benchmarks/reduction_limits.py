@@ -1,0 +1,100 @@
+"""The rule by which benchmarks/reduction_recall.py sets the limits of `medssl.reduction.verify`, on one half alone.
+
+Of each number, what is to be kept and what is to be rejected are named beforehand. K is what the wanted share of the
+kept ones reaches, R the most that a rejected one reaches, and the limit lies halfway, in hundredths. Where R is not
+below K there is no room: the limit is then just above R, for a copy that is missed costs less than a wrong one.
+
+| limit | kept, and how many of them | rejected |
+|---|---|---|
+| `SAME_IMAGE`, score | re-exports, cuts along z and turned copies, 99 % | pairs of two patients |
+| `EXPLAINED`, share of the variance | the same, where it is known, 99 % | pairs of two patients that score `RELATED` |
+| `UNEVEN`, a most and not a least | the same, 99 % | the two phases of one heart, both as they came |
+| `RELATED_STRANGERS`, score | the two phases of one heart, both as they came, 95 % | pairs of two patients |
+
+Copies of which the intensities alone explain `SAME_VALUES` are judged by that, and are left out of the kept ones. Three
+limits are not set here: `SAME_VALUES` and `SAME_FUNCTION`, for no rejected pair comes near them, and `RELATED`, for it
+is asked of scans of one patient alone, where being wrong moves none to another split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medssl.reduction import verify
+
+__all__ = ["Limit", "Seen", "halfway", "limits_by_rule"]
+
+COPIES, PHASES = 0.99, 0.95
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A pair that was looked at.
+
+    Attributes:
+        is_what: "copy" of a kind that is to be found, "phase" of the same heart, or "stranger".
+        score: Correlation of the detail.
+        explained: Share of the variance that the other's intensities explain; None where voxels lie apart.
+        unevenness: See `medssl.reduction.verify.Agreement`.
+    """
+
+    is_what: str
+    score: float
+    explained: float | None
+    unevenness: float
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit as the code has it and as the rule gives it.
+
+    Attributes:
+        name: Name in `medssl.reduction.verify`.
+        in_code: What it is there.
+        kept: K, what the wanted share of the kept ones reaches; None where there are none.
+        rejected: R, the most that a rejected one reaches; None where there are none.
+        by_rule: What the rule gives; None where one of the two is missing.
+        counts: Kept and rejected pairs.
+    """
+
+    name: str
+    in_code: float
+    kept: float | None
+    rejected: float | None
+    by_rule: float | None
+    counts: tuple[int, int]
+
+
+def halfway(kept: Iterable[float], rejected: Iterable[float], share: float) -> tuple[float, float, float]:
+    """Return K, R and the limit; all are such that larger means more alike."""
+    ordered = np.sort(np.fromiter(kept, dtype=np.float64))
+    reached = float(ordered[int(np.floor((1 - share) * len(ordered) + 1e-9))])
+    most = max(rejected)
+    limit = (reached + most) / 2 if reached > most else most + 0.01
+    return reached, most, round(limit, 2)
+
+
+def limits_by_rule(pairs: Sequence[Seen]) -> list[Limit]:
+    """Apply the rule to what was looked at on one half."""
+    of = {what: [one for one in pairs if one.is_what == what] for what in ("copy", "phase", "stranger")}
+    copies = [one for one in of["copy"] if one.explained is None or one.explained < verify.SAME_VALUES]
+    near = [one for one in of["stranger"] if one.score >= verify.RELATED]
+    known = [one.explained for one in copies if one.explained is not None]
+    chosen = (
+        ("SAME_IMAGE", 1, [one.score for one in copies], [one.score for one in of["stranger"]], COPIES),
+        ("EXPLAINED", 1, known, [one.explained for one in near if one.explained is not None], COPIES),
+        ("UNEVEN", -1, [-one.unevenness for one in copies], [-one.unevenness for one in of["phase"]], COPIES),
+        ("RELATED_STRANGERS", 1, [one.score for one in of["phase"]], [one.score for one in of["stranger"]], PHASES),
+    )
+    limits = []
+    for name, sign, kept, rejected, share in chosen:
+        in_code, counts = float(getattr(verify, name)), (len(kept), len(rejected))
+        if not kept or not rejected:
+            limits.append(Limit(name, in_code, None, None, None, counts))
+            continue
+        reached, most, limit = (sign * number for number in halfway(kept, rejected, share))
+        limits.append(Limit(name, in_code, reached, most, limit, counts))
+    return limits
