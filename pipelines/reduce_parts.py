@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.parts import Part
-    from pipelines.reduce import ReduceSettings
+    from pipelines.reduce_settings import ReduceSettings
 
 __all__ = ["PartCounts", "described", "parts_path", "recipe_of", "reduce_parts"]
 
