@@ -109,10 +109,9 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     said = [text for text in said if text]
     if said:
         blocks += [Text("When to stop", "head"), *(Text(text) for text in said), Text(_TOLD, "soft")]
-    elif run.rows:
-        blocks.append(
-            Text("No scan was held out, so nothing here says when to stop; give the manifest a split.", "soft")
-        )
+    elif run.rows and not _held_out(run):
+        none = f"No {noun} was held out, so nothing here says when to stop; give the manifest a split."
+        blocks.append(Text(none, "soft"))
     collapse = collapse_sentence(_last_of(run), settings)
     if collapse:
         blocks.append(Text(collapse, "good" if collapse.startswith("No") else "bad"))

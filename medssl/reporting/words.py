@@ -25,6 +25,7 @@ __all__ = [
     "counted",
     "name_of",
     "percent",
+    "signal_of",
     "stopping_sentence",
 ]
 
@@ -49,12 +50,30 @@ SIGNALS: dict[str, Signal] = {
     "position_accuracy": Signal("share of crops placed right", True),
     "position_error_mm": Signal("position error (mm)", False),
     "knn_error_mm": Signal("position error of nearest neighbours (mm)", False),
+    "retrieval": Signal("share of windows whose other view is the nearest", True),
+    "part_accuracy": Signal("share of images whose nearest in another scan shows the same part", True),
+    "region_retrieval": Signal("share of regions found again in the other version", True),
+    "scan_retrieval": Signal("share of regions found again in other scans", True),
+    "knn_accuracy": Signal("share of clouds told by their nearest neighbours", True),
+    "completion": Signal("distance of the completed cloud", False),
+    "prediction": Signal("error of the predicted features", None),  # the teacher who is predicted moves
     "dice": Signal("Dice", True),
     "soft_dice": Signal("soft Dice", True),
     "loss": Signal("loss", False),
     "spread": Signal("spread of the features", None),
     "effective_rank": Signal("effective rank of the features", None),
 }
+
+
+def signal_of(name: str) -> Signal | None:
+    """Return how to read a signal, None where nothing is known of it; parts of `joined` put their name in front.
+
+    Example:
+        >>> signal_of("contrast_retrieval") == signal_of("retrieval")
+        True
+    """
+    known = [signal for key, signal in SIGNALS.items() if name == key or name.endswith(f"_{key}")]
+    return SIGNALS.get(name) or (known[0] if known else None)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -209,7 +228,7 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
         points: (step, value), in rising step.
         steps: Steps that were planned.
     """
-    signal = SIGNALS.get(name)
+    signal = signal_of(name)
     if signal is None or signal.rising is None:
         return ""
     known = [(s, v) for s, v in points if math.isfinite(v)]

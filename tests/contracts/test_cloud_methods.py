@@ -12,6 +12,7 @@ from torch import Tensor
 from medssl.errors import ConfigError
 from medssl.methods.contract import Method
 from medssl.randomness import Stream
+from medssl.reporting.words import signal_of
 from pointcloud.batch import CloudBatch
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.loading import CloudLoader, held_out_clouds
@@ -224,6 +225,7 @@ def test_pictures_and_probe(case, store):
             assert stack[there][:, 3].min() >= 0
             assert stack[there][:, 3].max() <= 1
     assert {"spread", "effective_rank"} <= set(probe)
+    assert all(signal_of(name) for name in probe), "the report must know how to read every held-out signal"
     assert all(torch.isfinite(value) for value in probe.values())
 
 

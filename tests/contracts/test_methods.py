@@ -17,6 +17,7 @@ from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
+from medssl.reporting.words import signal_of
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
@@ -262,6 +263,7 @@ def test_pictures_and_probe(case, store):
     with torch.no_grad():
         probe = method.probe(views)
     assert {"spread", "effective_rank"} <= set(probe)
+    assert all(signal_of(name) for name in probe), "the report must know how to read every held-out signal"
     assert all(torch.isfinite(value) for value in probe.values())
 
 

@@ -105,6 +105,11 @@ def test_too_few_probes_and_signals_without_quality():
     assert stopping_sentence("unheard_of", [(i, i) for i in range(9)]) == ""
 
 
+def test_a_part_of_a_joined_method_is_read_as_the_method_is():
+    points = [(i, v) for i, v in enumerate([0.1, 0.3, 0.6, 0.7, 0.5, 0.4, 0.3])]
+    assert stopping_sentence("contrast_retrieval", points) == stopping_sentence("retrieval", points) != ""
+
+
 def test_an_unfinished_run_is_said():
     points = [(i, v) for i, v in enumerate([0.5, 0.4, 0.3, 0.2])]
     assert "(of 100 planned)" in stopping_sentence("reconstruction", points, steps=100)
