@@ -260,6 +260,27 @@ def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
             yield Seen(is_what, agreement.score, agreement.explained, agreement.unevenness)
 
 
+def report_alone(mine: list[Item], index: Index) -> None:
+    """Print how many re-exports are found where each scan is searched among its own copies, without all other files."""
+    prints = {one.id: one for one in index.fingerprints}
+    families: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(mine, key=lambda item: item.id):
+        if item.id in prints:
+            families[item.original.id].append(item)
+    rows: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, members in families.items():
+        looks = search(members, Index(tuple(prints[item.id] for item in members))) if len(members) > 1 else []
+        of = {look.second.id if look.first.id == name else look.first.id: look for look in looks}
+        for item in members:
+            if item.change is not None and item.change.group == "re-export":
+                look = of.get(item.id)
+                told = ["files", *(["proposed"] if look else []), *(["found"] if look and look.is_copy else [])]
+                rows[item.original.kind].update(told)
+    print("\n| re-exports of | files | proposed | found |\n|---|--:|--:|--:|")
+    for kind, row in (*rows.items(), ("all", sum(rows.values(), Counter()))):
+        print(f"| {kind} | {row['files']} | {row['proposed']} | {row['found']} |")
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +463,9 @@ def main() -> None:
         "--each", nargs="*", default=[], metavar="KIND=N", help="patients of a kind in each half that are changed"
     )
     parser.add_argument(
+        "--alone", action="store_true", help="search each scan among its own copies; tells re-exports alone"
+    )
+    parser.add_argument(
         "--work", type=Path, help="where files are kept for the next call; a temporary folder if absent"
     )
     parser.add_argument("--phantoms", type=int, default=8, help="made-up patients, each as CT and MR (default 8)")
@@ -464,6 +488,9 @@ def main() -> None:
             make_fingerprints([item.target for item in mine], work / f"prints-{half}")
             index = read_index(work / f"prints-{half}")
             printed = time.process_time()
+            if chosen.alone:
+                report_alone(mine, index)
+                continue
             looks = search(mine, index)
             looked = time.process_time()
             _limits(half, looks)
