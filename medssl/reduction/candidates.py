@@ -36,12 +36,14 @@ _LEAST_SHARE = 0.6
 _LEAST_SLICES = 4
 _LEAST_VOTES = 2  # slices that must propose one offset: a single one does by chance
 _POINT_RADIUS = 8  # differing bits of 63 of two points
-_POINT_VOTES = 3  # points that must agree on one shift
+_POINT_VOTES = 4  # points that must agree on one shift
 _SHIFT = 8  # quarters of a cell within which shifts are one
 _BINS = 1 << 9  # of shifts along an axis; more would come round again, which costs a look and no more
 _FAR = 1 << 30  # added to offsets, so that none is negative
 _LOW_HALF = (1 << 32) - 1
 _CAP = 200  # codes of one bucket that are compared in full
+_FEW = 4_000_000  # codes of slices or points, of some 25,000 scans: up to there recall comes before speed
+_BANDS = 6  # as many bands then, whose buckets hold more codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +205,7 @@ def _voted(
 def _across(codes: hashes.Code, scan: npt.NDArray[np.int64], radius: int) -> tuple[npt.NDArray[np.int64], ...]:
     """Return places of near 63-bit codes of two different scans, the earlier scan first."""
     telling = np.flatnonzero(codes)
-    near = multi_index_pairs(codes[telling][:, None], radius, cap=_CAP)
+    near = multi_index_pairs(codes[telling][:, None], radius, bands=_BANDS if len(telling) <= _FEW else 0, cap=_CAP)
     first, second = telling[near.first], telling[near.second]
     across = scan[first] < scan[second]
     return first[across], second[across]

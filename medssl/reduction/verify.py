@@ -303,9 +303,9 @@ def _unevenness(fields: tuple[Field, Field], details: tuple[Field, Field], shift
         seen = ~maximum_filter(flat[0] ^ flat[1], _BLUR + 2)
         one, two = one * seen, two * seen
     size = [min(_PATCH, n) for n in one.shape]
+    if 0 in size:
+        return 0.0  # moved so, the two share nothing
     count = [n // k for n, k in zip(one.shape, size, strict=True)]
-    if min(count) < 1:
-        return 0.0
 
     def sums(field: Field) -> npt.NDArray[np.float64]:
         whole = field[tuple(slice(0, n * k) for n, k in zip(count, size, strict=True))]

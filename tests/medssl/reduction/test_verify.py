@@ -13,7 +13,7 @@ from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.hashes import Variant
-from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, compare, verify
+from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, _unevenness, compare, verify
 
 
 def scan(values, affine):
@@ -150,3 +150,9 @@ def test_a_window_that_leaves_little_detail_is_still_a_copy():
     assert SAME_FUNCTION <= verdict.agreement.score < SAME_IMAGE
     assert verdict.agreement.explained > SAME_VALUES
     assert verify(first, printed(other, "c"), (one, other)).level is Level.DIFFERENT
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 4), (0, 0, -4), (6, 0, 0)])
+def test_scans_that_share_nothing_have_no_unevenness(shift):
+    one, two = np.random.default_rng(0).random((2, 6, 6, 4)).astype(np.float32)
+    assert _unevenness((one, two), (one, two), shift) == 0.0
