@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import CacheError, DataError, did_you_mean
 from medssl.listings import read_listing
 
@@ -216,7 +217,8 @@ class CloudStore:
     def _open(self, file: str) -> npt.NDArray[Any]:
         path = self.folder / file
         try:
-            opened: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            with ARRAY_HEADERS:
+                opened: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             reason = "the file is missing" if not path.exists() else f"the file cannot be opened ({error})"
             raise CacheError(

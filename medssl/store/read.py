@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import DataError, did_you_mean
 from medssl.store.blocks import open_array
 from medssl.store.entry import Entry
@@ -212,5 +213,5 @@ class Store:
 
 
 def _read_coordinates(path: Path) -> dict[int, npt.NDArray[np.int32]]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with ARRAY_HEADERS, np.load(path, allow_pickle=False) as arrays:
         return {int(number): arrays[number] for number in arrays.files}

@@ -32,6 +32,7 @@ LAYERS: dict[int, set[str]] = {
         "writing",
         "choices",
         "listings",
+        "array_headers",
         "cloud_picture",
         "gathering",
     },
