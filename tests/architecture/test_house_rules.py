@@ -159,8 +159,10 @@ def test_no_line_names_a_machine():
 
     A made-up home, /home/jane, stands in examples of how paths are taken out of what is handed on.
     """
-    here = "/".join(["", "work", ""])  # written so that this line does not find itself
-    places = re.compile(rf"(?<![\w.]){here}|/home/(?!jane/)[a-z]|/Users/[A-Z]|/root/|\.pythonhosted\.|pypi\.org/simple")
+    # Written so that these lines do not find themselves.
+    here, root = "/".join(["", "work", ""]), "/".join(["", "root", ""])
+    hosts = "|".join([r"\.python" r"hosted\.", r"pypi\.org" r"/simple"])
+    places = re.compile(rf"(?<![\w.]){here}|/home/(?!jane/)[a-z]|/Users/[A-Z]|{root}|{hosts}")
     own = Path(__file__).resolve()
     lines = [
         f"{relative(path)}:{number}: {line.strip()[:80]}"

@@ -36,7 +36,7 @@ def test_known_places_are_found_with_their_spaces():
     ("word", "cleaned"),
     [
         ("data.store=/home/Jane Doe/ct", "data.store=ct"),
-        ("--out=/tmp/a b/r", "--out=r"),
+        ("--out=/data/a b/r", "--out=r"),
         ("/home/Jane Doe/medssl", "medssl"),
         ("../jane/ct", "ct"),
         ("runs/ct", "runs/ct"),
