@@ -14,8 +14,10 @@ out=${1:?usage: hippocampus_few_label.sh OUT}
 size=${SIZE-_small} steps=${STEPS:-1500} recipe=${RECIPE:-segmentation_small} draws=${DRAWS:-5}
 precision=${PRECISION:-32-true} seeds=${SEEDS:-0 1 2} methods=${METHODS:-voco voco_masked}
 budgets=${BUDGETS:-300} sizes=${SIZES:-[1,2,4,8]} draw_seed=${DRAW_SEED:-0} compared=store
-methods=${methods/all/simclr moco byol simsiam swav barlow vicreg dino ibot cvrl global_contrast local_contrast voco masked \
-  spark spark_s3d joined voco_masked}
+if [ "$methods" = all ]; then
+  methods="simclr moco byol simsiam swav barlow vicreg dino ibot cvrl global_contrast local_contrast voco masked"
+  methods="$methods spark spark_s3d joined voco_masked"
+fi
 mkdir -p "$out" && cd "$out"
 medssl index "${MEDSSL_DATA:?names the folder that holds hippocampus/}/hippocampus" --out hippocampus.parquet
 medssl cache hippocampus.parquet --out store

@@ -4,7 +4,7 @@
 
 Each number of labelled patients of a file is a task; its score is Dice of segmenters and AUROC of classifiers (of a
 probe, the linear one). METHOD-seed0, METHOD-seed1, ... and random encoders are averaged draw by draw. Methods that not
-every file has are left out and named; so are draws that a method has not been through yet.
+every file has are left out and named; draws that a method has not been through yet are left out.
 """
 
 from __future__ import annotations

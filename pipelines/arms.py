@@ -11,9 +11,9 @@ from typing import Any
 from medssl.encoders.table import settings_of
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
+from medssl.settings import Resolved
 
-__all__ = ["architecture_of", "arms_of", "check_same", "digest"]
-
+__all__ = ["architecture_of", "arms_of", "check_same", "digest", "shared_window"]
 
 # What finetune carries over: runs that share a frozen encoder differ in their decoder alone.
 _CARRIED = ("encoder.safetensors", "decoder.safetensors", "network.safetensors")
@@ -54,15 +54,34 @@ def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
     first = load_card(runs[0])
     for run in runs[1:]:
         card = load_card(run)
-        for what, ours, theirs in (
-            ("encoder", architecture_of(first), architecture_of(card)),
-            ("window", first.window, card.window),
-        ):
-            if ours != theirs and (windows or what != "window"):
+        compared: list[tuple[str, object, object]] = [("encoder", architecture_of(first), architecture_of(card))]
+        if windows:
+            compared.append(("window", first.window, card.window))
+        for what, ours, theirs in compared:
+            if ours != theirs:
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
                     "architecture, and their window where the recipe names none; compare these in two comparisons."
                 )
+
+
+def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tuple[int, ...] | None:
+    """Check that runs may be fine-tuned beside each other, and return the window that they bring into the comparison.
+
+    Args:
+        runs: The pretraining runs.
+        recipe: Settings of finetune.
+        task: The group of them that holds the window.
+
+    Returns:
+        The window of the runs where the recipe names none, so that each is fine-tuned at its own; else None.
+
+    Raises:
+        ConfigError: As of ``check_same``.
+    """
+    own = recipe.origins[f"{task}.window"] == "default"
+    check_same(runs, windows=own)
+    return load_card(runs[0]).window if own else None
 
 
 def architecture_of(card: Card) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_samples import Samples, class_names, class_of_scan, samples_of
 from medssl.tasks.classification import ClassificationTask
 from pipelines import console
-from pipelines.arms import arms_of, check_same, digest
+from pipelines.arms import arms_of, digest, shared_window
 from pipelines.class_tables import write_arm_table
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, training_seed
@@ -77,8 +77,7 @@ def few_label_classes(
     overrides = overrides_of(few.finetune)
     chosen = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides)
     recipe = chosen.settings
-    own_window = chosen.origins["classification.window"] == "default"  # each run would be fine-tuned at its own
-    check_same(runs, windows=own_window)
+    window = shared_window(runs, chosen, "classification")
     looked = recipe.classification
     classes = class_names(store, looked)
     train, test = train_and_test(store, lambda e: class_of_scan(e, looked), split=split, protocol="few-label")
@@ -94,7 +93,7 @@ def few_label_classes(
         key=digest(
             recipe.model_dump(mode="json", exclude=_NO_PART_OF_IT),
             load_card(runs[0]).encoder,
-            load_card(runs[0]).window if own_window else None,
+            window,
             SEEDING,
             [(e.id, e.patient, e.file, e.label_file, e.targets) for e in [*train.entries, *test.entries]],
             sorted(sets.sets.items()),

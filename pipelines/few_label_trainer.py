@@ -19,7 +19,7 @@ from medssl.store.read import Store
 from medssl.tasks.inference import probabilities_of
 from medssl.tasks.source_grid import to_source_grid
 from pipelines import console
-from pipelines.arms import architecture_of, check_same
+from pipelines.arms import architecture_of, shared_window
 from pipelines.finetune import finetune
 from pipelines.finetune_settings import FinetuneSettings
 
@@ -64,17 +64,15 @@ class CellTrainer:
         self._overrides = overrides_of(settings or {})
         chosen = resolve(FinetuneSettings, preset=preset, overrides=self._overrides)
         resolved = chosen.settings
-        own_window = chosen.origins["segmentation.window"] == "default"  # each run would be fine-tuned at its own
-        check_same(runs, windows=own_window)
+        window = shared_window(runs, chosen, "segmentation")
         self._inference = resolved.inference
         wanted = resolved.train.accelerator
         self._device = "cuda" if wanted in ("auto", "cuda") and torch.cuda.is_available() else "cpu"
-        card = load_card(runs[0])
         recipe = resolved.model_dump(mode="json", exclude=_NO_PART_OF_IT)
         self.recipe: Mapping[str, Any] = {
             **recipe,
-            "encoder": architecture_of(card),
-            "card_window": card.window if own_window else None,
+            "encoder": architecture_of(load_card(runs[0])),
+            "card_window": window,
         }
 
     def __call__(

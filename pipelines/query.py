@@ -106,36 +106,34 @@ class _Index:
         places: id -> where a scan or a cloud lies.
         scans: The scans' fingerprints, to be asked; None where there are none.
         clouds: The clouds' prints.
+        targets: id -> the files of a scan or cloud.
+        cloud_targets: id -> where a cloud lies.
     """
 
     places: dict[str, Place]
     scans: Stored | None
     clouds: list[CloudPrint]
-
-    def cloud_targets(self) -> dict[str, CloudTarget]:
-        """Return id -> where a cloud lies."""
-        return {one.id: _cloud_target(one.id, self.places[one.id]) for one in self.clouds}
+    targets: dict[str, Target]
+    cloud_targets: dict[str, CloudTarget]
 
 
 def _read_index(folder: Path) -> _Index:
     from medssl.reduction.index import read_index
     from medssl.reduction.places import CLOUD_PLACES, PLACES, read_places
     from medssl.reduction.query import Stored
-    from pointcloud.reduction import stored_prints
+    from pointcloud.reduction import CloudTarget, stored_prints
 
     of_clouds = read_places(folder, CLOUD_PLACES) if (folder / CLOUD_PLACES).is_file() else {}
     if of_clouds and not (folder / PLACES).is_file():
         places, scans = {}, None
     else:
         places, scans = read_places(folder), Stored(read_index(folder))
-    prints = stored_prints(folder, [_cloud_target(name, place) for name, place in of_clouds.items()])
-    return _Index({**places, **of_clouds}, scans, prints)
-
-
-def _cloud_target(name: str, place: Place) -> CloudTarget:
-    from pointcloud.reduction import CloudTarget
-
-    return CloudTarget(id=name, path=place.target.path, item=place.item)
+    cloud_targets = {
+        name: CloudTarget(id=name, path=place.target.path, item=place.item) for name, place in of_clouds.items()
+    }
+    prints = stored_prints(folder, list(cloud_targets.values()))
+    places = {**places, **of_clouds}
+    return _Index(places, scans, prints, {name: place.target for name, place in places.items()}, cloud_targets)
 
 
 def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list[Answer] | str:
@@ -148,9 +146,8 @@ def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list
         return one.reason
     if stored.scans is None:
         return []
-    targets = {name: place.target for name, place in stored.places.items()}
     return ask(
-        stored.scans, one, read_target(target), targets, radius=settings.radius, turned=settings.turned,
+        stored.scans, one, read_target(target), stored.targets, radius=settings.radius, turned=settings.turned,
         nearest=settings.nearest,
     )  # fmt: skip
 
@@ -165,7 +162,7 @@ def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -
     if isinstance(one, str):
         return one
     return ask_cloud(
-        stored.clouds, stored.cloud_targets(), one, target, radius=settings.radius, turned=settings.turned,
+        stored.clouds, stored.cloud_targets, one, target, radius=settings.radius, turned=settings.turned,
         nearest=settings.nearest,
     )  # fmt: skip
 

@@ -72,8 +72,7 @@ def signal_of(name: str) -> Signal | None:
         >>> signal_of("contrast_retrieval") == signal_of("retrieval")
         True
     """
-    known = [signal for key, signal in SIGNALS.items() if name == key or name.endswith(f"_{key}")]
-    return SIGNALS.get(name) or (known[0] if known else None)
+    return SIGNALS.get(name) or next((signal for key, signal in SIGNALS.items() if name.endswith(f"_{key}")), None)
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
