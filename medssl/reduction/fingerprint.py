@@ -23,7 +23,7 @@ from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
 
-VERSION = 4  # of everything below that changes a fingerprint; files of another version are made again
+VERSION = 5  # of everything below that changes a fingerprint; files of another version are made again
 _SMALL = 32  # voxels along each axis of the grid that the hashes are taken from
 _CHUNK = 1 << 18  # voxels that are worked on at a time, so that they stay near the processor
 _FINE_POINTS, _COARSE_POINTS = 64, 32
@@ -154,7 +154,8 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     shape = (int(values.shape[0]), int(values.shape[1]), int(values.shape[2]))
     taken = grids.sample(values, hounsfield=header.units == "HU")
     limits = grids.limits_of(taken)
-    planes_mm = [max(keypoints.cell_mm(n * s), keypoints.finest_mm(s)) for n, s in zip(shape, spacing, strict=True)]
+    extents = [n * s for n, s in zip(shape, spacing, strict=True)]
+    planes_mm = [max(keypoints.cell_mm(mm), keypoints.finest_mm(s)) for mm, s in zip(extents, spacing, strict=True)]
     planes = _planes(values, limits, spacing, planes_mm)
     thumbs = planes
     for axis in (1, 2):
@@ -163,7 +164,11 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     mask = grids.foreground(small)
     box = grids.foreground_box(mask)
     box_mm = [(stop - start) / _SMALL * n * s for (start, stop), n, s in zip(box, shape, spacing, strict=True)]
-    points, codes = _points(planes, shape, spacing, planes_mm)
+    # What was padded around an image would change what lies around the points near its border. The cells stay as they
+    # are, so that air which a window made even moves none.
+    inside = grids.image_box(values)
+    held = [_cells_within(n, size, cell, part) for n, size, cell, part in zip(shape, spacing, planes_mm, inside)]
+    points, codes = _points(planes[inside[0], held[1], held[2]], extents, spacing, planes_mm)
     return Fingerprint(
         id=id,
         size_bytes=size_bytes,
@@ -212,15 +217,24 @@ def _planes(
     return planes
 
 
+def _cells_within(length: int, voxel_mm: float, cell_mm: float, part: slice) -> slice:
+    """Return the `grids.cells` of an axis that lie within these voxels."""
+    if part.stop - part.start == length:
+        return slice(None)
+    start = grids.start_of(length, voxel_mm, cell_mm)
+    first = math.ceil((part.start * voxel_mm - start) / cell_mm - 1e-6)
+    stop = math.floor((part.stop * voxel_mm - start) / cell_mm + 1e-6)
+    return slice(max(0, first), max(first + 1, stop))
+
+
 def _points(
-    planes: grids.Field, shape: tuple[int, int, int], spacing: tuple[float, float, float], planes_mm: list[float]
+    planes: grids.Field, extents: list[float], spacing: tuple[float, float, float], planes_mm: list[float]
 ) -> tuple[npt.NDArray[np.int16], hashes.Code]:
     """Return the points of two grids of cubic cells, each of cells twice as large as before; of a thin scan, three.
 
     The size of a cell follows from the longest side; there are two, so that a cut scan shares one with the whole.
     None is smaller than a voxel.
     """
-    extents = [n * s for n, s in zip(shape, spacing, strict=True)]
     finest = keypoints.finest_mm(min(spacing))
     cell = max(keypoints.cell_mm(max(extents)), finest)
     sizes = [_FINE_POINTS, _COARSE_POINTS]

@@ -21,6 +21,7 @@ __all__ = [
     "clip_limits",
     "foreground",
     "foreground_box",
+    "image_box",
     "in_box",
     "limits_of",
     "sample",
@@ -225,6 +226,34 @@ def foreground_box(mask: npt.NDArray[np.bool_]) -> Box:
     """
     axes = range(mask.ndim)
     return tuple(axis_box(mask.mean(axis=tuple(a for a in axes if a != axis))) for axis in axes)
+
+
+def image_box(values: npt.NDArray[Any]) -> tuple[slice, ...]:
+    """Return what is left of a scan without the outer planes that hold one value only: padding, and air made even.
+
+    Args:
+        values: Voxels, any number of axes.
+
+    Returns:
+        A slice along each axis, whole numbers; everything where nothing is left.
+    """
+    box: list[slice] = [slice(0, n) for n in values.shape]
+    for axis, length in enumerate(values.shape):
+        start, stop = 0, length
+        while start < stop and _is_even(values[tuple(box[:axis])][(slice(None),) * axis + (start,)]):
+            start += 1
+        if start == stop:
+            return tuple(slice(0, n) for n in values.shape)
+        while _is_even(values[tuple(box[:axis])][(slice(None),) * axis + (stop - 1,)]):
+            stop -= 1
+        box[axis] = slice(start, stop)
+    return tuple(box)
+
+
+def _is_even(plane: npt.NDArray[Any]) -> bool:
+    first = plane[(0,) * plane.ndim]
+    some = plane[(slice(None, None, 17),) * plane.ndim]  # most planes are told by a few voxels
+    return bool((some == first).all()) and bool((plane == first).all())
 
 
 def axis_box(profile: npt.NDArray[Any]) -> tuple[float, float]:

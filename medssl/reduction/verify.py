@@ -11,6 +11,7 @@ Transactions on Image Processing 21 (2012).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,6 +24,7 @@ from medssl.formats.scan import Scan
 from medssl.reduction import grids
 from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
+from medssl.reduction.thinned import Thicker, thicker, thinned
 
 __all__ = [
     "EXPLAINED",
@@ -55,10 +57,12 @@ _PATCH = 4
 _FLAT = 1e-3  # of the range of intensities
 _EQUAL = 0.005  # below this, 1 - correlation of patches is rounding and interpolation
 _ONE_SIZE = 0.01  # voxels that differ by less are taken as equally large
+_OPEN = 0.2  # of a voxel: a shift nearer to a whole number is taken to be that
 _SAMPLES = 48
 _BINS = 256
 Field = npt.NDArray[np.float32]
 Shift = tuple[int, int, int]
+Limits = tuple[tuple[float, float], tuple[float, float]]
 
 
 class Level(StrEnum):
@@ -169,8 +173,8 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
     """Return how well two scans agree at the shift at which they agree best.
 
     Both are averaged onto cubes, at most 80 along the longest side. All shifts are tried on a coarser grid, the
-    neighbours of the best then on the fine one, and a fraction of a cube last. Scans with voxels of one size are then
-    cut to what they share and averaged anew. Scans with the same number of voxels are taken to have the same voxel
+    neighbours of the best then on the fine one, and a fraction of a cube last. Scans with voxels of one size, or with
+    slices several times as thick in one, are then cut to what they share and averaged anew. Scans with the same number of voxels are taken to have the same voxel
     size, for headers are lost more often than that.
 
     Args:
@@ -186,33 +190,35 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
     turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in turn.flips)]
     if turned.shape == one.shape:
         turned_mm = one_mm
-    limits = (
-        grids.clip_limits(one, hounsfield=first.header.units == "HU"),
-        grids.clip_limits(turned, hounsfield=second.header.units == "HU"),
-    )
+    limits = _limits(one, turned, first, second)
     seen = _aligned((one, turned), (one_mm, turned_mm), limits)
-    overlap, explained = seen.overlap, None
+    overlap, explained, shift_mm = seen.overlap, None, seen.shift_mm
+    thick = thicker(one_mm, turned_mm)
+    if thick is not None and seen.score >= SAME_FUNCTION:
+        one, turned, shift_mm = _on_thick_slices((one, turned), (one_mm, turned_mm), limits, thick, shift_mm)
+        one_mm = turned_mm = turned_mm if thick.second else one_mm
     offset = np.zeros(3, dtype=np.intp)
     if max(abs(a / b - 1) for a, b in zip(one_mm, turned_mm, strict=True)) < _ONE_SIZE:
         # Where a shift by whole voxels will do, both are cut to what they share and averaged alike, so nothing is lost
         # to cells that lie differently. The second round mends a wrong rounding of the first.
-        offset = np.rint(seen.shift_mm / np.array(one_mm)).astype(np.intp)
+        offset = _whole(one, turned, shift_mm / np.array(one_mm), limits)
         for _ in range(2):
             places, parts = _overlap(one.shape, turned.shape, (int(offset[0]), int(offset[1]), int(offset[2])))
             shared = one[places], turned[parts]
+            limits = _limits(*shared, first, second)  # what lies beyond, padding say, has no say in it
             seen = _aligned(shared, (one_mm, one_mm), limits, start=(0, 0, 0))
             step = np.rint(seen.shift_mm / np.array(one_mm)).astype(np.intp)
             if not step.any():
-                explained = max(_explained(*shared), _explained(*shared[::-1]))
+                explained = max(_explained(*shared, limits), _explained(*shared[::-1], limits[::-1]))
                 break
             offset = offset + step
-    shift_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
+    z_mm, y_mm, x_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
     return Agreement(
         score=seen.score,
         explained=explained,
         correlation=seen.correlation,
         overlap=overlap,
-        shift_mm=(shift_mm[0], shift_mm[1], shift_mm[2]),
+        shift_mm=(z_mm, y_mm, x_mm),
         unevenness=seen.unevenness,
     )
 
@@ -231,7 +237,7 @@ class _Aligned:
 def _aligned(
     arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     sizes_mm: tuple[tuple[float, ...], tuple[float, ...]],
-    limits: tuple[tuple[float, float], tuple[float, float]],
+    limits: Limits,
     start: Shift | None = None,
 ) -> _Aligned:
     """Move the second array until it agrees best with the first, from a shift in cells or from all there are."""
@@ -263,6 +269,52 @@ def _aligned(
         shift_mm=(np.array(shift) + fraction) * fine_mm + starts[0] - starts[1],
         unevenness=_unevenness((fields[0], moved), (detail[0], moved_detail), shift),
     )
+
+
+def _limits(one: npt.NDArray[Any], two: npt.NDArray[Any], first: Scan, second: Scan) -> Limits:
+    """Return the intensities between which the voxels of each of two scans are looked at."""
+    hounsfield = first.header.units == "HU", second.header.units == "HU"
+    return grids.clip_limits(one, hounsfield=hounsfield[0]), grids.clip_limits(two, hounsfield=hounsfield[1])
+
+
+def _whole(
+    one: npt.NDArray[Any], two: npt.NDArray[Any], shift: npt.NDArray[np.float64], limits: Limits
+) -> npt.NDArray[np.intp]:
+    """Return a shift in whole voxels; where a fraction leaves it open which, the one that explains most."""
+    near = [range(math.floor(step + _OPEN), math.ceil(step - _OPEN) + 1) for step in shift.tolist()]
+
+    def told(whole: Shift) -> float:
+        places, parts = _overlap(one.shape, two.shape, whole)
+        return _explained(one[places], two[parts], limits)
+
+    ways = list(itertools.product(*near))
+    return np.array(max(ways, key=told) if len(ways) > 1 else ways[0], dtype=np.intp)
+
+
+def _on_thick_slices(
+    arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    sizes_mm: tuple[tuple[float, ...], tuple[float, ...]],
+    limits: Limits,
+    thick: Thicker,
+    shift_mm: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Return both scans on the thicker one's slices, in the way that explains most, and the second's shift in mm."""
+    at = int(thick.second)
+    thin, coarse = arrays[1 - at], arrays[at]
+    sign = 1 if thick.second else -1
+    coarse_mm = np.array(sizes_mm[at])
+    best, result = -1.0, (*arrays, shift_mm)
+    begin = sign * float(shift_mm[thick.axis]) / sizes_mm[1 - at][thick.axis]
+    for made, place in thinned(thin, thick.axis, thick.times, begin):
+        pair = (made, coarse) if thick.second else (coarse, made)
+        shift = np.rint(shift_mm / coarse_mm).astype(int)
+        shift[thick.axis] = sign * place
+        z, y, x = shift.tolist()
+        places, parts = _overlap(pair[0].shape, pair[1].shape, (z, y, x))
+        told = _explained(pair[0][places], pair[1][parts], limits)
+        if told > best:
+            best, result = told, (*pair, shift * coarse_mm)
+    return result
 
 
 def _canonical(scan: Scan) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
@@ -410,12 +462,15 @@ def _in_box(table: npt.NDArray[np.float64], box: tuple[slice, ...]) -> tuple[flo
     return float(corners[0, 0, 0, 0]), float(corners[1, 0, 0, 0])
 
 
-def _explained(one: npt.NDArray[Any], two: npt.NDArray[Any]) -> float:
-    """Return the share of the second's variance that the first's intensity explains: eta squared, adjusted."""
+def _explained(one: npt.NDArray[Any], two: npt.NDArray[Any], limits: Limits) -> float:
+    """Return the share of the second's variance that the first's intensity explains: eta squared, adjusted.
+
+    Both are clipped to their limits: a few bright voxels, all in one bin, can hold much of the variance.
+    """
     steps = tuple(slice(None, None, max(1, n // _SAMPLES)) for n in one.shape)
     a, b = one[steps].astype(np.float64).ravel(), two[steps].astype(np.float64).ravel()
     finite = np.isfinite(a) & np.isfinite(b)
-    a, b = a[finite], b[finite]
+    a, b = (np.clip(taken[finite], *ends) for taken, ends in zip((a, b), limits, strict=True))
     if not a.size or b.var() == 0.0:
         return 0.0
     bins = np.unique(np.quantile(a, np.linspace(0, 1, _BINS + 1)))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from medssl.reduction.candidates import _across
+from medssl.formats.scan import Scan, ScanHeader
+from medssl.phantoms import phantom
+from medssl.reduction.candidates import _across, point_candidates
+from medssl.reduction.fingerprint import fingerprint_of
+from medssl.reduction.index import Index
 
 
 @pytest.mark.parametrize(("changed", "least"), [(4, 0.99), (6, 0.9), (8, 0.7)])
@@ -22,3 +28,18 @@ def test_like_points_are_seen_among_very_many(changed, least):
     found = set(zip(first.tolist(), second.tolist(), strict=True))
     share = np.mean([(int(place), len(codes) + n) in found for n, place in enumerate(copied)])
     assert share >= least
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_padding_of_a_thin_slab_hides_no_points(share):
+    made = phantom(1, modality="CT", shape=(16, 100, 100), spacing_mm=(2.5, 3.5, 3.5), seed=4)
+    pads = [(round(n * share / 3), round(n * share * 2 / 3)) for n in made.values.shape]
+    padded = np.pad(made.values, pads, constant_values=made.values.min())
+    prints = []
+    for name, values in (("a", made.values), ("b", padded)):
+        path = Path(name)
+        header = ScanHeader(path=path, paths=(path,), format="nifti", shape=values.shape, affine=made.affine, dtype="f")
+        one = Scan(header=header, values=values)
+        prints.append(fingerprint_of(one, id=name, size_bytes=1, mtime_ns=1, file_hash=name))
+    (found,) = point_candidates(Index(tuple(prints)))
+    assert found.distance < 0.025  # 24 points agree and more; 6 to 11 where what lies around them is padding

@@ -13,7 +13,7 @@ from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.hashes import Variant
-from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, _unevenness, compare, verify
+from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, _unevenness, _whole, compare, verify
 
 
 def scan(values, affine):
@@ -156,3 +156,22 @@ def test_a_window_that_leaves_little_detail_is_still_a_copy():
 def test_scans_that_share_nothing_have_no_unevenness(shift):
     one, two = np.random.default_rng(0).random((2, 6, 6, 4)).astype(np.float32)
     assert _unevenness((one, two), (one, two), shift) == 0.0
+
+
+def test_padding_says_nothing_even_where_a_few_voxels_are_very_bright(patients):
+    values = patients[0].values + 1024
+    values[::5, ::7, ::9] *= 30
+    padded = np.pad(values, ((4, 5), (20, 3), (9, 9)))
+    seen = compare(scan(values, patients[0].header.affine), scan(padded, patients[0].header.affine))
+    assert seen.explained > SAME_VALUES
+    assert seen.score > 0.9999
+    assert seen.unevenness < 2
+
+
+@pytest.mark.parametrize("shift", [(2.0, -3.5, 4.0), (1.5, -3.4, 4.6), (2.45, -2.6, 3.3)])
+def test_a_shift_between_two_voxels_becomes_the_one_that_explains(shift):
+    values = np.random.default_rng(0).normal(size=(12, 14, 16)).cumsum(axis=0)
+    moved = values[2:, :-3, 4:]  # the second's first voxel lies at (2, -3, 4) of the first
+    second = np.pad(moved, ((0, 0), (3, 0), (0, 0)))
+    limits = ((values.min(), values.max()),) * 2
+    assert _whole(values, second, np.array(shift), limits).tolist() == [2, -3, 4]
