@@ -167,7 +167,7 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     # What was padded around an image would change what lies around the points near its border. The cells stay as they
     # are, so that air which a window made even moves none.
     inside = grids.image_box(values)
-    held = [_cells_within(n, size, cell, part) for n, size, cell, part in zip(shape, spacing, planes_mm, inside)]
+    held = [_cells_within(*axis) for axis in zip(shape, spacing, planes_mm, inside, strict=True)]
     points, codes = _points(planes[inside[0], held[1], held[2]], extents, spacing, planes_mm)
     return Fingerprint(
         id=id,

@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 # SAME_IMAGE, UNEVEN, EXPLAINED and RELATED_STRANGERS are what the rule of benchmarks/reduction_limits.py gives.
-SAME_IMAGE = 0.69  # correlation of the detail from which two scans are one image
+SAME_IMAGE = 0.68  # correlation of the detail from which two scans are one image
 SAME_VALUES = 0.99  # share of the variance that a change of intensities alone explains
-UNEVEN = 7.83  # unevenness from which two scans are one body at two moments: 9.9 and more for ED and ES, of copies 5.7
+UNEVEN = 6.94  # unevenness from which two scans are one body at two moments: 9.9 and more for ED and ES, of copies 4.0
 SAME_FUNCTION = 0.40  # from which one image in a narrow window is the other, where `SAME_VALUES` holds
-EXPLAINED = 0.78  # share of the variance below which two scans on one grid are two bodies, however alike in detail
+EXPLAINED = 0.81  # share of the variance below which two scans on one grid are two bodies, however alike in detail
 RELATED = 0.55  # from which scans of one patient show one body at one time, or nearly
 RELATED_STRANGERS = 0.74  # the same of scans that nobody says are of one patient; brains of two reached 0.65
 _LEAST_OVERLAP = 0.4  # of the smaller scan
@@ -174,8 +174,8 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
 
     Both are averaged onto cubes, at most 80 along the longest side. All shifts are tried on a coarser grid, the
     neighbours of the best then on the fine one, and a fraction of a cube last. Scans with voxels of one size, or with
-    slices several times as thick in one, are then cut to what they share and averaged anew. Scans with the same number of voxels are taken to have the same voxel
-    size, for headers are lost more often than that.
+    slices several times as thick in one, are then cut to what they share and averaged anew. Scans with the same number
+    of voxels are taken to have the same voxel size, for headers are lost more often than that.
 
     Args:
         first: A scan.

@@ -43,10 +43,8 @@ def scan_of(values, affine):
 
 def parts(how, scan):
     values, affine = scan.values, scan.affine.copy()
-    if how == "means":
-        made = values[1:65].reshape(32, 2, *values.shape[1:]).mean(axis=1)
-    else:
-        made = values[5:70:2]
+    means = values[1:65].reshape(32, 2, *values.shape[1:]).mean(axis=1)
+    made = means if how == "means" else values[5:70:2]
     affine[:3, 2] *= 2
     return made, affine
 
