@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["AttentionPooling", "Projection", "PrototypeHead"]
+__all__ = ["AttentionPooling", "Projection", "PrototypeHead", "standardised"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
 
@@ -141,6 +141,22 @@ class AttentionPooling(nn.Module):
         gated = torch.tanh(self.value(instances_BKD)) * torch.sigmoid(self.gate(instances_BKD))
         weights = torch.softmax(self.score(gated).squeeze(-1), dim=1)
         return (weights[:, :, None] * instances_BKD).sum(dim=1), weights
+
+
+def standardised(norm: nn.Module, rows: Tensor) -> Tensor:
+    """Return features through a batch norm; a single row has no spread, so there the running statistics serve.
+
+    Args:
+        norm: An `nn.BatchNorm1d` without weights, or what it became for several processes.
+        rows: float32, (N, D).
+    """
+    normed: Tensor
+    if norm.training and len(rows) == 1:
+        normed = norm.eval()(rows)
+        norm.train()
+    else:
+        normed = norm(rows)
+    return normed
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:

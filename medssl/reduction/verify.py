@@ -183,10 +183,11 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
         variant: How the second's axes are to be turned first.
     """
     turn = variant or Variant()
+    one_mm: tuple[float, ...]
     one, one_mm = _canonical(first)
     two, two_mm = _canonical(second)
     turned = two.transpose(turn.order)
-    turned_mm = tuple(two_mm[axis] for axis in turn.order)
+    turned_mm: tuple[float, ...] = tuple(two_mm[axis] for axis in turn.order)
     turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in turn.flips)]
     if turned.shape == one.shape:
         turned_mm = one_mm
@@ -281,13 +282,13 @@ def _whole(
     one: npt.NDArray[Any], two: npt.NDArray[Any], shift: npt.NDArray[np.float64], limits: Limits
 ) -> npt.NDArray[np.intp]:
     """Return a shift in whole voxels; where a fraction leaves it open which, the one that explains most."""
-    near = [range(math.floor(step + _OPEN), math.ceil(step - _OPEN) + 1) for step in shift.tolist()]
+    z, y, x = (range(math.floor(step + _OPEN), math.ceil(step - _OPEN) + 1) for step in shift.tolist())
 
     def told(whole: Shift) -> float:
         places, parts = _overlap(one.shape, two.shape, whole)
         return _explained(one[places], two[parts], limits)
 
-    ways = list(itertools.product(*near))
+    ways = list(itertools.product(z, y, x))
     return np.array(max(ways, key=told) if len(ways) > 1 else ways[0], dtype=np.intp)
 
 

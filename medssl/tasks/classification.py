@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.errors import ConfigError, DataError
-from medssl.heads import AttentionPooling
+from medssl.heads import AttentionPooling, standardised
 from medssl.methods.contract import Losses, Method
 from medssl.randomness import Stream
 from medssl.tasks.class_loading import ClassBatch
@@ -70,10 +70,7 @@ class Classifier(nn.Module):
             features = self.encoder.embed(images).float()
         with torch.autocast(device_type=features.device.type, enabled=False):
             if self.norm is not None:
-                if self.training and len(features) == 1:  # one value has no spread: the running statistics serve
-                    features = F.batch_norm(features, self.norm.running_mean, self.norm.running_var)
-                else:
-                    features = self.norm(features)
+                features = standardised(self.norm, features)
             instances = features.view(-1, per_item, features.shape[1])
             if self.pooling is not None:
                 pooled, weights = self.pooling(instances)

@@ -15,7 +15,7 @@ from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.inference import predict_cloud_classes, predict_parts
-from pointcloud.tasks.networks import propagate
+from pointcloud.tasks.networks import CloudClassifier, propagate
 from pointcloud.tasks.segmentation import PartSegmentationTask
 from pointcloud.tasks.settings import CloudTaskSettings
 from pointcloud.views.spatial import SpatialSettings
@@ -178,3 +178,19 @@ def test_points_without_a_label_are_not_learned_from(tmp_path):
     wanted = torch.nn.functional.cross_entropy(logits[known], views.target[0][known])
     assert int(known.sum()) == 40
     assert task(views, 0.0).total.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("clouds", [1, 4])
+def test_what_all_clouds_have_in_common_does_not_reach_the_head(clouds):
+    task = parts_task()
+    classifier = CloudClassifier(task.encoder, 3, SMALL).train()
+    points, count = torch.randn(clouds, 48, 3), torch.full((clouds,), 48)
+    plain = classifier(points, count)
+    assert torch.isfinite(plain).all()
+    embed = classifier.encoder.embed
+    classifier.encoder.embed = lambda *given: embed(*given) + 100.0
+    offset = classifier(points, count)
+    if clouds > 1:  # a single cloud has no spread of its own
+        assert torch.allclose(plain, offset, atol=1e-3)
+    (plain.sum() + offset.sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in classifier.parameters() if p.grad is not None)
