@@ -126,20 +126,24 @@ def halves(scans: Iterable[Original]) -> dict[str, str]:
     return {one.patient: dealt[joined.get(one.patient, one.patient)] for one in scans}
 
 
-def build(scans: list[Original], work: Path, each: dict[str, int], wanted: tuple[str, ...] = HALVES) -> list[Item]:
-    """Write the changed copies of the first ``each`` patients of a kind in each half; the others stay as they are."""
+def build(
+    scans: list[Original], work: Path, each: dict[str, int], wanted: tuple[str, ...], after: dict[str, int]
+) -> list[Item]:
+    """Write the changed copies of ``each`` patients of a kind in each half, after the first so many of them."""
     half_of = halves(scans)
     items = []
-    taken: dict[tuple[str, str], set[str]] = defaultdict(set)
+    taken: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
     for one in scans:
         half = half_of[one.patient]
         if half not in wanted:
             continue
         items.append(Item(one.id, one, None, one.path, half))
-        chosen = taken[half, one.kind]
-        if one.patient not in chosen and len(chosen) >= each.get(one.kind, 10**9):
+        chosen, left_out = taken[half, one.kind], after.get(one.kind, 0)
+        if one.patient not in chosen and len(chosen) >= left_out + each.get(one.kind, 10**9):
             continue
-        chosen.add(one.patient)
+        chosen.setdefault(one.patient, len(chosen) >= left_out)
+        if not chosen[one.patient]:
+            continue
         items += copies(one, half, work / "copies" / one.id)
     return items
 
@@ -455,12 +459,19 @@ def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
         print(f"| {label} | {len(looks)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
 
 
+def _counts(words: list[str]) -> dict[str, int]:
+    return {kind: int(count) for kind, count in (one.split("=") for one in words)}
+
+
 def main() -> None:
     """Make the files, run the pass and the search, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="change every scan, not the first few of each kind")
     parser.add_argument(
         "--each", nargs="*", default=[], metavar="KIND=N", help="patients of a kind in each half that are changed"
+    )
+    parser.add_argument(
+        "--after", nargs="*", default=[], metavar="KIND=N", help="leave the first N of a kind in each half unchanged"
     )
     parser.add_argument(
         "--alone", action="store_true", help="search each scan among its own copies; tells re-exports alone"
@@ -472,14 +483,14 @@ def main() -> None:
     parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="which tables to print")
     chosen = parser.parse_args()
     each = {} if chosen.full else {"ct": 3, "hippocampus": 7, "acdc": 2, "lgg": 6, "phantom": 1}
-    each |= {kind: int(count) for kind, count in (one.split("=") for one in chosen.each)}
+    each |= _counts(chosen.each)
     root = os.environ.get("MEDSSL_DATA")
     begin = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         work = chosen.work or Path(scratch)
         scans = originals(Path(root) if root else None, work, chosen.phantoms)
         wanted = HALVES if chosen.half == "both" else (chosen.half,)
-        items = build(scans, work, each, wanted)
+        items = build(scans, work, each, wanted, _counts(chosen.after))
         spent = time.process_time() - begin
         print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
         for half in wanted:
