@@ -44,9 +44,10 @@ def save_batch(batch: Batch, scans: Sequence[str], path: Path) -> Path:
 class CollapseWatch:
     """Notices embeddings that have become the same for every input.
 
-    A method says how its embeddings lie with the signals "spread" (0 when all are one point) and "effective_rank"
-    (1 when they lie on a line); a signal it does not give is not watched. After the warm-up, a signal that stays
-    under its threshold for three reports is told once, and again if it recovered in between.
+    A method says how what its objective compares lies with the signals "spread" (0 when all are one point) and
+    "effective_rank" (1 when they lie on a line); a signal it does not give is not watched. The encoder's own features
+    would tell nothing: those of a normalising network share a large constant, whatever it learned. After the warm-up,
+    a signal that stays under its threshold for three reports is told once, and again if it recovered in between.
     """
 
     def __init__(self, settings: TrainSettings) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from medssl.encoders.contract import Encoder
@@ -62,11 +61,11 @@ class BYOL(CropMethod):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the distance of each view's prediction from the teacher's features of the other."""
         both = views.crops[:, :2].transpose(0, 1).flatten(0, 1)
-        pooled, projected = self.student(both)
+        _, projected = self.student(both)
         first, second = self.predictor(projected).chunk(2)
         target_first, target_second = self.teacher(both)[1].chunk(2)
         loss = cosine_distance(first, target_second) + cosine_distance(second, target_first)
-        return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(pooled.detach())})
+        return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(projected.detach())})
 
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
@@ -106,13 +105,9 @@ class SimSiam(CropMethod):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the negative cosine of predictions and the other view's features, in [-1, 1]."""
         both = views.crops[:, :2].transpose(0, 1).flatten(0, 1)
-        pooled, projected = self.network(both)
+        _, projected = self.network(both)
         first, second = self.predictor(projected).chunk(2)
         target_first, target_second = projected.chunk(2)
         distance = cosine_distance(first, target_second) + cosine_distance(second, target_first)
         loss = distance / 4 - 1
-        signals = {
-            "spread": feature_spread(pooled.detach()),
-            "projected_spread": feature_spread(torch.cat([target_first, target_second]).detach()),
-        }
-        return Losses(loss, {"negative_cosine": loss.detach()}, signals)
+        return Losses(loss, {"negative_cosine": loss.detach()}, {"spread": feature_spread(projected.detach())})

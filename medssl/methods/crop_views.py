@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
-from medssl.objectives.diagnostics import effective_rank, feature_spread, view_retrieval
+from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.randomness import Stream
 from medssl.settings import Settings
 from medssl.views.intensity import IntensitySettings
@@ -109,6 +109,5 @@ class CropMethod(Method):
         pooled: Tensor = self.encoder.embed(views.crops[:, :2].transpose(0, 1).flatten(0, 1))  # type: ignore[operator]
         return {
             "retrieval": view_retrieval(pooled[:batch], pooled[batch:]),
-            "spread": feature_spread(pooled),
             "effective_rank": effective_rank(pooled),
         }

@@ -8,7 +8,9 @@ References:
 Differs from the papers: the centre moves after the step and only in training; masked patches are hidden in the input,
 by one learned value, so that any encoder can be trained: patches are the places of its coarsest level. For a
 convolutional encoder the features at a hidden place still see what is around it. Class and patch features share one
-head, as in iBOT.
+head, as in iBOT. Our presets put batch norms into the head (``head_norm``; an option of the authors' code): features of
+encoders with instance norms differ by so little beside what all share that the teacher otherwise gives every item the
+same, even, probabilities within 100 steps.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
-from medssl.objectives.diagnostics import effective_rank, feature_spread
+from medssl.objectives.diagnostics import effective_rank
 from medssl.objectives.reconstruction import masked_reconstruction
 from medssl.randomness import Stream
 from medssl.settings import Settings
@@ -119,7 +119,6 @@ class MaskedWindow(Method):
         pooled = self.encoder.embed(views.target)
         return {
             "reconstruction": self._error(self.reconstruct(views), views),
-            "spread": feature_spread(pooled),
             "effective_rank": effective_rank(pooled),
         }
 

@@ -43,6 +43,11 @@ class MoCoSettings(CropSettings):
     final_momentum: float = Field(0.999, ge=0, le=1, description="Momentum at the end; cosine between the two.")
     hidden: int = Field(512, ge=8, description="Width of the heads.")
     projected: int = Field(128, ge=8, description="Length of the projected features.")
+    head_norm: Literal["none", "batch_plain"] = Field(
+        "none",
+        description="Norm between the head's layers (v2), which has none; v3 always normalises by the batch. Encoders "
+        "that normalise each item by itself need 'batch_plain', or all items become one point.",
+    )
 
 
 class MoCo(CropMethod):
@@ -59,7 +64,7 @@ class MoCo(CropMethod):
         v3 = settings.version == "v3"
         head = Projection(
             encoder.embedding_dim, settings.hidden, settings.projected,
-            layers=3 if v3 else 2, norm="batch_plain" if v3 else "none", last_norm=v3,
+            layers=3 if v3 else 2, norm="batch_plain" if v3 else settings.head_norm, last_norm=v3,
         )  # fmt: skip
         self.student = Embedder(encoder, head)
         self.teacher = EMATeacher(
@@ -84,7 +89,7 @@ class MoCo(CropMethod):
         key, group = gathered(views.item), gathered(views.patient)
         if self.predictor is not None:
             both = torch.cat([first, second])
-            pooled, projected = self.student(both)
+            _, projected = self.student(both)
             queries = [gathered(view) for view in self.predictor(projected).chunk(2)]
             keys = [gathered(view) for view in self.teacher(both)[1].chunk(2)]
             counted = countable(key, key, group, group)
@@ -92,7 +97,7 @@ class MoCo(CropMethod):
             scale = 2 * self.settings.temperature
         else:
             assert self.queue is not None
-            pooled, projected = self.student(first)
+            _, projected = self.student(first)
             query, kept = gathered(projected), gathered(self.teacher(second)[1])
             counted = countable(key, self.queue.keys, group, self.queue.groups)
             # the batch's other keys count as well, so that the first steps, with an empty queue, have negatives
@@ -104,7 +109,7 @@ class MoCo(CropMethod):
                 self._fresh = (kept, key, group)
         losses = [info_nce(pairs, temperature=self.settings.temperature).mean() for pairs in sets]
         loss = scale * torch.stack(losses).sum()
-        signals = {"spread": feature_spread(pooled.detach()), **score_statistics(sets[0])}
+        signals = {"spread": feature_spread(projected.detach()), **score_statistics(sets[0])}
         return Losses(loss, {"contrast": loss.detach()}, signals)
 
     def after_step(self, progress: float) -> None:

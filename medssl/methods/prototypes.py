@@ -95,7 +95,7 @@ def distilled(
         parts["koleo"] = settings.koleo_weight * torch.stack([koleo(rows) for rows in pooled_TND]).mean()
     used = teacher_TNK.mean(dim=(0, 1))
     signals = {
-        "spread": feature_spread(pooled_TND.detach().flatten(0, 1)),
+        "spread": feature_spread(teacher_TNK.flatten(0, 1)),
         "teacher_entropy": -(teacher_TNK * teacher_TNK.clamp(min=1e-12).log()).sum(dim=-1).mean(),
         "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
     }

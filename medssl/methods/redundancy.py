@@ -73,10 +73,10 @@ class BarlowTwins(_Twins):
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the loss of the cross-correlation."""
-        pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
+        _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
         first, second = (gathered(view) for view in projected.chunk(2))
         loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
-        return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(pooled.detach())})
+        return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach())})
 
 
 class VICReg(_Twins):
@@ -94,9 +94,9 @@ class VICReg(_Twins):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the sum of the three parts."""
         chosen = self.settings
-        pooled, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
+        _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
         first, second = (gathered(view) for view in projected.chunk(2))
         parts = vicreg(
             first, second, invariance=chosen.invariance, variance=chosen.variance, covariance=chosen.covariance
         )
-        return summed(parts, {"spread": feature_spread(pooled.detach())})
+        return summed(parts, {"spread": feature_spread(projected.detach())})

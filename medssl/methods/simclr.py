@@ -64,7 +64,7 @@ class SimCLR(CropMethod):
         """Return the contrast of all views of the batch."""
         chosen = self.settings
         crops = views.crops.transpose(0, 1)
-        pooled, projected = self.network(crops.flatten(0, 1))
+        _, projected = self.network(crops.flatten(0, 1))
         features_VBD = gathered(projected.view(*crops.shape[:2], -1), dim=1)
         pairs = pairs_of_views(features_VBD, gathered(views.item), gathered(views.patient))
         weight = None
@@ -76,5 +76,5 @@ class SimCLR(CropMethod):
             positive_in_denominator=chosen.decoupled == "no",
             positive_weight=weight,
         ).mean()
-        signals = {"spread": feature_spread(pooled.detach()), **score_statistics(pairs)}
+        signals = {"spread": feature_spread(projected.detach()), **score_statistics(pairs)}
         return Losses(loss, {"contrast": loss.detach()}, signals)

@@ -71,7 +71,7 @@ class SwAV(CropMethod):
         """Return the cross-entropy of every view's prediction with the assignments of the other large views."""
         chosen = self.settings
         crops = views.crops.transpose(0, 1)
-        pooled, projected = self.network(crops.flatten(0, 1))
+        _, projected = self.network(crops.flatten(0, 1))
         features = [F.normalize(projected.float(), dim=1).view(*crops.shape[:2], -1)]
         if views.local is not None:
             local = views.local.transpose(0, 1)
@@ -88,7 +88,7 @@ class SwAV(CropMethod):
             self._fresh = [(features_SBD[v].detach(), views.item, views.patient) for v in range(chosen.views)]
         used = assigned.mean(dim=(0, 1))
         signals = {
-            "spread": feature_spread(pooled.detach()),
+            "spread": feature_spread(projected.detach()),
             "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
         }
         return Losses(loss, {"swapped": loss.detach()}, signals)

@@ -260,9 +260,13 @@ def _points(run: RunRecord, key: str) -> list[tuple[float, float]]:
 
 
 def _last_of(run: RunRecord) -> dict[str, float]:
-    """Return the last spread and effective rank, of the held-out scans where they were probed."""
+    """Return the last spread and effective rank, of the held-out scans where they were probed.
+
+    The spread alone tells nothing where the method did not watch it: features that no objective compares may share a
+    large constant and be told apart all the same.
+    """
     found = {}
-    for name in ("spread", "effective_rank"):
+    for name in ("spread", "effective_rank") if _points(run, "signal/spread") else ("effective_rank",):
         for key in (f"signal/{name}", f"held_out/{name}"):
             points = _points(run, key)
             if points:

@@ -262,7 +262,7 @@ def test_pictures_and_probe(case, store):
         assert stack.max() <= 1
     with torch.no_grad():
         probe = method.probe(views)
-    assert {"spread", "effective_rank"} <= set(probe)
+    assert "effective_rank" in probe
     assert all(signal_of(name) for name in probe), "the report must know how to read every held-out signal"
     assert all(torch.isfinite(value) for value in probe.values())
 
@@ -316,3 +316,22 @@ def test_a_kept_decoder_is_that_of_a_segmenter_but_for_its_head(case: str) -> No
     lost = {name for name in kept.state_dict() if name not in carried}
     assert lost <= {name for name in kept.state_dict() if name.startswith("seg_layers.")}, lost
     assert {"transpconvs.0.weight", "stages.0.convs.0.conv.weight"} <= carried
+
+
+# Methods whose head ends in a linear layer; one that ends in a norm cannot make one point of everything.
+HEADS = {"simclr": "network", "byol": "student", "swav": "network", "vicreg": "network", "moco": "student"}
+
+
+@pytest.mark.parametrize("case", sorted(HEADS))
+def test_the_watched_spread_is_of_what_the_objective_compares(case, store):
+    method = make(case)
+    views = method.views(batch_of(store, method), Stream(0, 0, slots(method)))
+    before = method(views, 0.0).signals["spread"]
+    # A head that makes one point of everything: the encoder's own features do not change by it.
+    last = [m for m in getattr(method, HEADS[case]).head.modules() if not list(m.children())][-1]
+    with torch.no_grad():
+        last.weight.mul_(1e-6)
+        last.bias.fill_(1.0)
+    after = method(views, 0.0).signals["spread"]
+    assert before > 5e-3
+    assert after < 1e-3

@@ -54,7 +54,7 @@ def test_a_name_that_two_parts_give_is_told_apart():
     with torch.no_grad():
         probe = method.probe(views)
         alone = method.parts["drawn"].probe(views.parts["drawn"])
-    assert torch.equal(probe["drawn_spread"], alone["spread"])
+    assert torch.equal(probe["drawn_effective_rank"], alone["effective_rank"])
     assert set(method.kept()) == {"encoder", "decoder"}
 
 
