@@ -12,6 +12,7 @@ from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
 from medssl.pool import default_workers
+from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
 from pipelines import console
@@ -90,7 +91,7 @@ def cache(
     if "cloud" in kinds:
         clouds = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
-            said = f"medssl pretrain PRESET --data {folder} --out runs/{folder.resolve().name}"
+            said = f"medssl pretrain PRESET --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}"
             console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
             return clouds
     plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
@@ -102,7 +103,7 @@ def cache(
             console.say(f"  would store {job.id}")
         if len(todo) > _SHOWN:
             console.say(f"  ... and {len(todo) - _SHOWN} more")
-        console.done(None, f"medssl cache {_shown(manifest)} --out {folder}")
+        console.done(None, f"medssl cache {quoted(_shown(manifest))} --out {quoted(folder)}")
         return None
     workers = settings.workers
     if settings.engine == "processes":  # a cluster knows its own size and memory
@@ -131,7 +132,7 @@ def cache(
         console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")
     console.done(
         report.index,
-        f"medssl pretrain voco --data {folder} --out runs/{folder.resolve().name}",
+        f"medssl pretrain voco --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
         listed=report.listed,
         new=report.written,
         failed=report.failed,

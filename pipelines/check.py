@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 
@@ -74,12 +75,12 @@ def check(
     counts = {severity: result.count(severity) for severity in SEVERITIES}
     console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
     following = (
-        f"medssl reduce {file} --out {file.with_name('kept.parquet')}"
+        f"medssl reduce {quoted(file)} --out {quoted(file.with_name('kept.parquet'))}"
         if result.ok
-        else f"medssl index {source.root or 'SCANS'} --out {file}"
+        else f"medssl index {quoted(source.root or 'SCANS')} --out {quoted(file)}"
     )
     if dry_run:
-        console.done(None, f"medssl check {file}", ok=result.ok, counts=counts)
+        console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)
         return result
     page = Path(out) if out is not None else file.with_name("check.html")
     if page.suffix.lower() not in {".html", ".htm"}:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from medssl.errors import DataError
+from medssl.quoting import quoted
 from medssl.settings import resolve
 from pipelines import console, copies
 from pipelines.copies import CopySettings
@@ -108,7 +109,7 @@ def check_split(
     folder = copies.index_folder(source, file if test is None else file.with_name(f"{file.stem}-and-test"), index)
     copies.say_plan(targets, folder)
     if dry_run:
-        console.done(None, f"medssl check-split {file}")
+        console.done(None, f"medssl check-split {quoted(file)}")
         return SplitResult((), {})
     prints = copies.fingerprints(rows, targets, folder, settings)
     assert prints is not None, "nothing is left to other shards"
@@ -139,9 +140,11 @@ def check_split(
     for path, text in zip(written, (html, json.dumps(listed, indent=1, ensure_ascii=False)), strict=True):
         with written_aside(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")
-    following = f"medssl cache {file} --out stores/{file.stem}"
+    following = f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
     if leaks:  # two manifests are mended by hand
-        following = "" if test is not None else f"medssl reduce {file} --out {file.with_name('kept.parquet')}"
+        following = (
+            "" if test is not None else f"medssl reduce {quoted(file)} --out {quoted(file.with_name('kept.parquet'))}"
+        )
     console.done(written, following, ok=result.ok, pairs=[one.to_dict() for one in leaks], sides=sides)
     return result
 

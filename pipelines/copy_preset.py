@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medssl.errors import ConfigError
+from medssl.quoting import quoted
 from medssl.settings import find_preset
 from pipelines import console
 from pipelines.validate import verb_of
@@ -31,7 +32,7 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
         raise ConfigError(f"{target}: exists, and is not written over. Choose another name.")
     if dry_run:
         console.say(f"would copy {source} to {target}")
-        console.done(None, f"medssl copy {name} {out}")
+        console.done(None, f"medssl copy {quoted(name)} {quoted(out)}")
         return target
     text = source.read_text(encoding="utf-8")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 from pipelines.auto import AutoResult, auto
@@ -91,7 +92,7 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     if dry_run:
         what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} made-up patients"
         console.say(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
-        console.done(None, f"medssl demo --out {out}" + (f" --data {real.parent}" if real else ""))
+        console.done(None, f"medssl demo --out {quoted(out)}" + (f" --data {quoted(real.parent)}" if real else ""))
         return None
     scans = _real_scans(real, out / "scans", settings) if real else _made_up(out / "scans", settings)
     console.say(scans.said)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.evaluation.wording import interval_text
+from medssl.quoting import quoted
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.cache import cache
@@ -63,7 +64,11 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
             name: {row.protocol: row.accuracy.estimate for row in rows} for name, rows in found.rows.items()
         }
     console.say(_sentence(found))
-    console.done(page, f"medssl evaluate {run} --data {store} --protocol probe --against random --out {out / 'again'}")
+    console.done(
+        page,
+        f"medssl evaluate {quoted(run)} --data {quoted(store)} --protocol probe --against random "
+        f"--out {quoted(out / 'again')}",
+    )
     return page
 
 

@@ -12,6 +12,7 @@ from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
 from medssl.evaluation.wording import comparison_rows, structure_rows
+from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.writing import written_aside
 from pipelines import console
@@ -119,7 +120,7 @@ def _evaluate(
         f"run{'s' if len(runs) > 1 else ''}: {', '.join(runs)}"
     )
     if dry_run:
-        console.done(None, f"medssl evaluate {run} --data {data}")
+        console.done(None, f"medssl evaluate {quoted(run)} --data {quoted(data)}")
         return Evaluation(scores={}, summaries={}, comparisons=(), failed={})
     if not reference.by_patient:
         console.warn("Patients are not known, so every case counts as a patient of its own. A store or manifest knows.")
@@ -150,7 +151,7 @@ def _evaluate(
     _show(summaries, comparisons, settings)
     table, summary = _write(out, scores, summaries, comparisons, failed, settings)
     console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
-    console.done([table, summary], f"medssl report {' '.join(str(folder) for folder in runs.values())}")
+    console.done([table, summary], f"medssl report {quoted(*runs.values())}")
     return Evaluation(
         scores=scores, summaries=summaries, comparisons=comparisons, failed=failed, table=table, summary=summary
     )

@@ -17,6 +17,7 @@ from medssl.evaluation.classes import CLASS_DEFINITIONS, CLASS_METRICS, confusio
 from medssl.evaluation.intervals import Interval
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
+from medssl.quoting import quoted
 from pipelines import console
 
 __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
@@ -142,7 +143,7 @@ def evaluate_classes(
     _write(path, json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False))
     console.done(
         path,
-        f"medssl report {' '.join(map(str, runs.values()))}",
+        f"medssl report {quoted(*runs.values())}",
         scores=as_json(summaries),
         comparisons=as_json(comparisons),
     )

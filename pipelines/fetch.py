@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 
@@ -67,7 +68,9 @@ def fetch(
     final = out / card.folder
     _show(card)
     following = (
-        f"medssl index {final}" + (f" modality={card.modality}" if card.manual else "") + f" --out {title}.parquet"
+        f"medssl index {quoted(final)}"
+        + (f" modality={card.modality}" if card.manual else "")
+        + f" --out {quoted(f'{title}.parquet')}"
     )
     if card.manual:
         console.say(f"A person has to get it: {card.manual}")
@@ -77,12 +80,12 @@ def fetch(
         console.done(None, following, folder=str(final), downloaded=False)
         return final
     if dry_run:
-        console.done(None, f"medssl fetch {name} --out {out} --accept-licence", size_mb=card.size_mb)
+        console.done(None, f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence", size_mb=card.size_mb)
         return None
     if not accept_licence:
         raise ConfigError(
             f"{title} comes under {card.licence} ({card.licence_url or card.source}). Read it; if you accept it, run: "
-            f"medssl fetch {name} --out {out} --accept-licence"
+            f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence"
         )
     address = address_of(card)
     assert address is not None

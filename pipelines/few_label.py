@@ -14,6 +14,7 @@ from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
+from medssl.quoting import quoted
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
 from medssl.writing import written_aside
@@ -123,7 +124,9 @@ def few_label(
     )
     console.say("every run has the same steps and is scored with its last weights; no validation scans are spent")
     if dry_run:
-        console.done(None, f"medssl evaluate {runs[0]} --data {data} --protocol few-label --out {out}")
+        console.done(
+            None, f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --protocol few-label --out {quoted(out)}"
+        )
         return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
 
     starts = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
@@ -214,7 +217,7 @@ def _report(
         aside.write_text(_cell_table(done), encoding="utf-8")
     with written_aside(listing) as aside:
         aside.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    console.done([listing, table, figure], f"medssl report {' '.join(map(str, [*runs, out]))}")
+    console.done([listing, table, figure], f"medssl report {quoted(*runs, out)}")
     return FewLabelOutcome(summary=summary, failed=failed, missing=missing, folder=out)
 
 

@@ -18,6 +18,7 @@ from medssl.evaluation.class_arms import ClassCell, compare_arms
 from medssl.evaluation.class_resampling import RESAMPLED_METRICS
 from medssl.evaluation.class_summary import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells
+from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
@@ -110,7 +111,10 @@ def few_label_classes(
         f"{tested} test patients"
     )
     if dry_run:
-        console.done(None, f"medssl evaluate {runs[0]} --data {store.folder} --protocol few-label --out {out}")
+        console.done(
+            None,
+            f"medssl evaluate {quoted(runs[0])} --data {quoted(store.folder)} --protocol few-label --out {quoted(out)}",
+        )
         return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
 
     samples = samples_of(test, looked, classes).known()
@@ -158,7 +162,7 @@ def few_label_classes(
             "missing": [str(cell.file) for cell in missing],
             "failed": {str(cell.file): reason for cell, reason in failed.items()},
         },
-        then=f"medssl report {' '.join(map(str, [*runs, out]))}",
+        then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
     return FewLabelOutcome(summary=None, failed=failed, missing=missing, folder=out, table=table)
 

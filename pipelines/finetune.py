@@ -16,6 +16,7 @@ from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, did_you_mean
+from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
 from medssl.store.index import INDEX
 from medssl.store.read import Store
@@ -170,7 +171,7 @@ def finetune(
     written = _save(job, settings, out) if run.writes else []
     ended = job.finish(out, run, fabric)
     if run.writes:
-        then = f"medssl evaluate {out} --data {settings.data.store}" if ended.predictions else ""
+        then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
         named = "dice" if settings.task == "segmentation" and not settings.of_clouds else "scores"
         console.done([*written, *shown], then, run=str(out), **{named: known_scores(ended.scores)})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 
@@ -136,7 +137,7 @@ def index(
         )
     write_manifest(manifest, out)
     _say(manifest, counts)
-    console.done(out, f"medssl check {out}", **manifest.summary(), read=counts.read, reused=counts.reused)
+    console.done(out, f"medssl check {quoted(out)}", **manifest.summary(), read=counts.read, reused=counts.reused)
     return manifest
 
 
@@ -164,7 +165,9 @@ def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
     for note in found.notes:
         console.say(note)
-    console.done(None, f"medssl index {scans} --out {out}", files=len(found.sources), dicom_files=len(tree.dicom))
+    console.done(
+        None, f"medssl index {quoted(scans)} --out {quoted(out)}", files=len(found.sources), dicom_files=len(tree.dicom)
+    )
     return manifest_of_rows([])
 
 

@@ -14,6 +14,7 @@ from medssl.engine.card import Card
 from medssl.errors import CacheError
 from medssl.evaluation.protocols import probe
 from medssl.methods.contract import Method
+from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.store.index import INDEX as VOLUMES
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
@@ -151,4 +152,5 @@ class Clouds(Kind):
 
     def next_command(self, out: str) -> str:
         """Return the command that makes vectors of clouds."""
-        return f"medssl embed {out} --data {self.settings.data.store} --out {out}.parquet"
+        store = self.settings.data.store
+        return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}"

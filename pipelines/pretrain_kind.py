@@ -18,6 +18,7 @@ from medssl.engine.card import Card
 from medssl.engine.loop import Loader
 from medssl.errors import DataError
 from medssl.methods.contract import Method
+from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from pipelines.pretrain_settings import DataSettings, PretrainSettings
 
@@ -107,7 +108,11 @@ class Kind(ABC):
 
     def next_command(self, out: str) -> str:
         """Return the command that a user may want after pretraining."""
-        return f"medssl finetune {out} --data {self.settings.data.store} --task segmentation --out {out}-segmentation"
+        store = self.settings.data.store
+        return (
+            f"medssl finetune {quoted(out)} --data {quoted(store)} --task segmentation "
+            f"--out {quoted(f'{out}-segmentation')}"
+        )
 
 
 def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "scans") -> Chosen:

@@ -19,6 +19,7 @@ from medssl.evaluation.class_arms import ArmTable, ClassCell, compare_arms
 from medssl.evaluation.class_probes import CLASS_PROBES, class_probe
 from medssl.evaluation.class_summary import ClassPredictions
 from medssl.evaluation.label_sets import LabelSets
+from medssl.quoting import quoted
 from medssl.store.read import Store
 from medssl.tasks.class_features import ClassFeatures, class_features
 from medssl.tasks.class_samples import class_names, class_of_scan, samples_of
@@ -98,7 +99,9 @@ def probe_scans(
         f"{len(parts[1])} test cases of {patients[1]} patients"
     )
     if dry_run:
-        console.done(None, f"medssl evaluate {runs[0]} --data {data} --protocol probe --out {out}")
+        console.done(
+            None, f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --protocol probe --out {quoted(out)}"
+        )
         return ProbeOutcome(table=None, chosen=(), folder=out)
 
     cells: list[ClassCell] = []
@@ -123,7 +126,7 @@ def probe_scans(
         table, cells, out, name="probe", against="random encoders of the same shape", level=settings.level,
         content={"target": what, "classes": classes, "split": split, "probes": {h: CLASS_PROBES[h] for h in own.how},
                  "settings": own.model_dump(mode="json"), "chosen": chosen},
-        then=f"medssl report {' '.join(map(str, [*runs, out]))}",
+        then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
     return ProbeOutcome(table=table, chosen=chosen, folder=out)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from medssl.errors import DataError
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 
@@ -71,7 +72,7 @@ def query(
     rows = [row for row in held.rows() if row["error"] is None]
     asked: list[Target | dict[str, Any]] = [*targets_of(rows), *(row for row in rows if row["kind"] == "cloud")]
     if not asked:
-        raise DataError(f"{scan}: there is no scan that can be read here. Look at it with: medssl index {scan}")
+        raise DataError(f"{scan}: there is no scan that can be read here. Look at it with: medssl index {quoted(scan)}")
     answers: list[Answer] = []
     table: list[tuple[Any, ...]] = []
     copies = failed = 0

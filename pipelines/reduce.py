@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.errors import ConfigError, DataError
+from medssl.quoting import quoted
 from medssl.settings import resolve
 from pipelines import console, copies
 from pipelines.reduce_settings import ReduceSettings
@@ -106,16 +107,16 @@ def reduce(
     rows = list(source.usable().rows())
     targets = targets_of(rows)
     if not rows:
-        raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {file}")
+        raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {quoted(file)}")
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
     copies.say_plan(targets, folder)
     if dry_run:
         console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
-        console.done(None, f"medssl reduce {file} --out {out}")
+        console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
         return Reduced(None)
     prints = copies.fingerprints(rows, targets, folder, settings, part)
     if prints is None:
-        console.done(folder, f"medssl reduce {file} --out {out} --shard (the others)")
+        console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard (the others)")
         return Reduced(None)
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
@@ -155,7 +156,7 @@ def reduce(
     _say(counts.kept, len(rows), counts.levels, marks, moved, found)
     console.done(
         [out, *([parts.path] if parts else []), pairs, page],
-        f"medssl cache {out} --out stores/{out.stem}",
+        f"medssl cache {quoted(out)} --out {quoted(f'stores/{out.stem}')}",
         scans=len(rows),
         kept=counts.kept,
         left_out=counts.levels,

@@ -9,6 +9,7 @@ from typing import Any
 
 from medssl.choices import Choices
 from medssl.errors import ConfigError, did_you_mean
+from medssl.quoting import quoted
 from medssl.settings import find_preset, list_presets, preset_folder
 from pipelines import console
 from pipelines.setting_docs import setting_docs
@@ -56,7 +57,7 @@ def show(name: str) -> None:
         console.say(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}")
         console.tell(preset={"verb": preset.verb, "name": preset.name, "path": preset.path, "text": text})
     if presets:
-        console.done(None, f"medssl copy {presets[0].verb}/{presets[0].name} my.yaml")
+        console.done(None, f"medssl copy {quoted(f'{presets[0].verb}/{presets[0].name}')} my.yaml")
 
 
 def _table(kind: str) -> Mapping[str, Any]:

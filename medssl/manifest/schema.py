@@ -17,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from medssl.errors import ManifestError, did_you_mean
+from medssl.quoting import quoted
 from medssl.writing import written_aside
 
 __all__ = ["COLUMNS", "REDUCED", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
@@ -258,7 +259,7 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     _known_suffix(path)
     if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest. Make one with: medssl index SCANS --out {path}")
+        raise ManifestError(f"{path}: no such manifest. Make one with: medssl index SCANS --out {quoted(path)}")
     try:
         frame, meta = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
@@ -270,7 +271,7 @@ def read_manifest(path: str | Path) -> Manifest:
     if missing:
         raise ManifestError(
             f"{path}: a manifest needs the column '{missing[0]}'. Found: {', '.join(frame.columns[:12]) or 'nothing'}. "
-            f"A plain list of files is read by: medssl index {path} --out manifest.parquet"
+            f"A plain list of files is read by: medssl index {quoted(path)} --out manifest.parquet"
         )
     if meta.get("version", _VERSION) > _VERSION:
         raise ManifestError(f"{path}: written by a newer medssl (version {meta['version']}). Update, or index anew.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import CacheError
+from medssl.quoting import quoted
 from medssl.reduction.fingerprint import Target
 from medssl.writing import written_aside
 
@@ -75,7 +76,9 @@ def read_places(folder: str | Path, name: str = PLACES) -> dict[str, Place]:
 
     path = Path(folder) / name
     if not path.is_file():
-        raise CacheError(f"{folder}: no index of scans is here. Make one with: medssl reduce MANIFEST --index {folder}")
+        raise CacheError(
+            f"{folder}: no index of scans is here. Make one with: medssl reduce MANIFEST --index {quoted(folder)}"
+        )
     try:
         rows = pl.read_parquet(path).to_dicts()
         return {

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
+from medssl.quoting import quoted
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import ClassificationTask
 
@@ -31,7 +32,7 @@ def load_classifier(folder: str | Path) -> ClassificationTask:
     if card.method.get("name") != "classification":
         raise CheckpointError(
             f"{folder}: this is a run of '{card.method.get('name')}', not of a classifier. Make one with: "
-            f"medssl finetune {folder} --data STORE --task classification --out FOLDER"
+            f"medssl finetune {quoted(folder)} --data STORE --task classification --out FOLDER"
         )
     try:
         settings = ClassificationSettings.model_validate(card.method["settings"])

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
+from medssl.quoting import quoted
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 
 __all__ = ["describe_segmenter", "load_segmenter"]
@@ -50,7 +51,7 @@ def load_segmenter(folder: str | Path) -> SegmentationTask:
     if card.method.get("name") != _NAME:
         raise CheckpointError(
             f"{folder}: this is a run of '{card.method.get('name')}', not of a segmenter. "
-            f"Make one with: medssl finetune {folder} --data STORE --out FOLDER"
+            f"Make one with: medssl finetune {quoted(folder)} --data STORE --out FOLDER"
         )
     try:
         settings = SegmentationSettings.model_validate(card.method["settings"])

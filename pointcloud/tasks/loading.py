@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
+from medssl.quoting import quoted
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.segmentation import PartSegmentationTask
@@ -34,7 +35,7 @@ def load_cloud_task(folder: str | Path) -> CloudClassificationTask | PartSegment
     if card.kind != "cloud" or facts.get("name") not in ("classification", "segmentation"):
         raise CheckpointError(
             f"{folder}: this is a run of '{facts.get('name')}' on {card.kind}s, not of a task on clouds. Make one "
-            f"with: medssl finetune {folder} --data STORE --task classification --out FOLDER"
+            f"with: medssl finetune {quoted(folder)} --data STORE --task classification --out FOLDER"
         )
     try:
         settings = CloudTaskSettings.model_validate(facts["settings"])

@@ -1,0 +1,44 @@
+"""A command that is shown can be copied into a shell, whatever the folders are called."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from medssl.quoting import quoted
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for part in ("medssl", "pointcloud", "pipelines") for path in (ROOT / part).rglob("*.py"))
+COMMAND = re.compile(r"\bmedssl [a-z-]+ ")
+# Names of ours, in which there is nothing to quote.
+OURS = {"card.modality", "name", "title", "chosen", "preset", "verb_of(source)", "target"}
+
+
+def unquoted(node: ast.JoinedStr) -> list[str]:
+    """Return what is put into a shown command as it is, from the verb on."""
+    text, found = "", []
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+            continue
+        inserted = ast.unparse(part.value)
+        plain = not inserted.startswith(("quoted(", "shlex.", "'/'.join")) and inserted not in OURS
+        if COMMAND.search(text) and plain and not re.search(r"[.:;]\s", text[COMMAND.search(text).end() :]):
+            found.append(inserted)
+        text += "x"
+    return found
+
+
+def test_words_with_spaces_are_quoted():
+    assert shlex.split(quoted("my scans/ct", "it's", Path("out"))) == ["my scans/ct", "it's", "out"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_shown_commands_are_quoted(path):
+    tree = ast.parse(path.read_text())
+    found = [bad for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for bad in unquoted(node)]
+    assert not found, f"put quoted(...) around {found}"
