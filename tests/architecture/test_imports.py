@@ -29,6 +29,7 @@ LAYERS: dict[int, set[str]] = {
         "batch",
         "step_loader",
         "pool",
+        "quoting",
         "writing",
         "choices",
         "listings",
