@@ -19,9 +19,12 @@ from medssl.evaluation.part_summary import PART_METRICS, summarise_parts
 from medssl.evaluation.parts import PART_DEFINITIONS, PartScores, part_scores
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
+from medssl.quoting import quoted
+from medssl.reporting.words import counted_of
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.finetune_parts import PARTS
+from pointcloud.part_examples import PartExample, draw_part_examples
 from pointcloud.store import CloudStore
 
 __all__ = ["PartComparison", "PartEvaluation", "evaluate_parts", "is_part_segmentation"]
@@ -60,6 +63,7 @@ class _Scored:
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     classes: tuple[str, ...]
+    files: tuple[str, ...]
     points: npt.NDArray[np.int64]
 
 
@@ -100,7 +104,8 @@ def evaluate_parts(
     }
     comparisons = _compared(scored, level)
     console.table(
-        f"{len(set(scored[first].patients))} patients [{100 * level:g} % bootstrap interval over patients]",
+        f"{counted_of(len(scored[first].ids), 'cloud', len(set(scored[first].patients)))} "
+        f"[{100 * level:g} % bootstrap interval over {_unit(scored[first])}]",
         ["run", *PART_METRICS],
         [[name, *(interval_text(found[metric]) for metric in PART_METRICS)] for name, found in summaries.items()],
         key="scores",
@@ -128,7 +133,14 @@ def evaluate_parts(
     path = out / "part_scores.json"
     with written_aside(path) as aside:
         aside.write_text(json.dumps(as_json(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    console.done(path, "", scores=as_json(summaries), comparisons=as_json(comparisons))
+    picture = out / "part_examples.png"
+    draw_part_examples(_examples(scored, runs, store), picture)
+    console.done(
+        [path, picture],
+        f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
+        scores=as_json(summaries),
+        comparisons=as_json(comparisons),
+    )
     return PartEvaluation(summaries=summaries, by_class=by_class, comparisons=comparisons, summary=path)
 
 
@@ -160,8 +172,37 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
         ids=tuple(row["id"] for row in listed),
         patients=tuple(row["patient"] or row["id"] for row in listed),
         classes=classes,
+        files=tuple(row["file"] for row in listed),
         points=np.array(counts),
     )
+
+
+def _unit(found: _Scored) -> str:
+    return "clouds" if len(set(found.patients)) == len(found.ids) else "patients"
+
+
+def _examples(scored: Mapping[str, _Scored], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:
+    """Return the first run's best, middle and worst cloud of those that all have, and what each run says of them."""
+    first = next(iter(scored.values()))
+    shared = [place for place, one in enumerate(first.ids) if all(one in found.ids for found in scored.values())]
+    order = sorted(shared, key=lambda place: -first.scores.shapes[place])
+    chosen = dict.fromkeys(order[place] for place in (0, len(order) // 2, -1))
+    rows = {entry.id: row for row, entry in enumerate(store.entries)}
+    examples = []
+    for place in chosen:
+        one = first.ids[place]
+        examples.append(
+            PartExample(
+                title=f"{first.classes[place] or 'cloud'}, IoU {first.scores.shapes[place]:.2f}",
+                points=store.points(rows[one]),
+                truth=np.asarray(store.labels(rows[one])),
+                predicted={
+                    name: np.load(runs[name] / found.files[found.ids.index(one)], allow_pickle=False)
+                    for name, found in scored.items()
+                },
+            )
+        )
+    return examples
 
 
 def _parts_of(store: CloudStore) -> dict[str, tuple[int, ...]]:

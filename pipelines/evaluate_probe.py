@@ -196,9 +196,10 @@ def _show(
 ) -> None:
     first = next(iter(embedded.values()))
     protocols = [row.protocol for row in next(iter(rows.values()))]
+    unit = "clouds" if len(set(first.score_patients)) == len(first.score_patients) else "patients"
     console.table(
         f"Accuracy of probes, {len(first.fit)} to fit, {len(first.score)} scored "
-        f"[{100 * level:g} % bootstrap interval over patients]",
+        f"[{100 * level:g} % bootstrap interval over {unit}]",
         ["encoder", *protocols, "chance"],
         [
             [name, *(interval_text(row.accuracy) for row in found), f"{found[0].chance:.3f}"]

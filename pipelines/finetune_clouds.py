@@ -13,6 +13,7 @@ from medssl.engine.card import Card, load_card
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.class_logits import ClassLogits
+from medssl.reporting.words import counted_of
 from medssl.tasks.transfer import TransferReport
 from pipelines import console
 from pipelines.finetune_classes import Classified, write_classes
@@ -124,7 +125,7 @@ class CloudJob:
         count = sum(p.numel() for p in self.method.parameters())
         frozen = ", frozen" if settings.cloud.frozen else ""
         return (
-            f"store: {settings.data.store}: {len(self.entries)} labelled clouds of {patients} patients"
+            f"store: {settings.data.store}: {counted_of(len(self.entries), 'cloud', patients)} with labels"
             f"{few_words(settings)}; {watched}, {predicted}{left}",
             f"{what}: {settings.encoder.name} encoder{frozen}, {count:,} parameters, from {start}",
         )

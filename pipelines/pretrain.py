@@ -17,6 +17,7 @@ from medssl.engine.run import Run, differences
 from medssl.errors import CheckpointError, ConfigError
 from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
+from medssl.reporting.words import counted_of
 from medssl.settings import Resolved
 from pipelines import console
 from pipelines.load import load
@@ -191,7 +192,7 @@ def _plan_lines(
     processes = f" on {world_size} processes" if world_size and world_size > 1 else ""
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
-        f"store: {settings.data.store}: {len(entries)} {kind.noun} of {patients} patients "
+        f"store: {settings.data.store}: {counted_of(len(entries), kind.noun.removesuffix('s'), patients)} "
         f"({kind.data_words(chosen.train)}); {held}",
         f"method: {settings.method.name}; encoder: {settings.encoder.name}, "
         + (

@@ -15,7 +15,7 @@ __all__ = ["METRIC_NAMES", "Curve", "Row", "draw_arms", "draw_few_label", "draw_
 METRIC_NAMES = {
     "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)", "nsd": "surface Dice",
     "auroc": "AUROC", "auprc": "AUPRC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy",
-    "brier": "Brier score", "ece": "calibration error", "f1": "F1",
+    "brier": "Brier score", "ece": "calibration error", "f1": "F1", "part_iou": "mean IoU of parts",
 }  # fmt: skip
 # Okabe and Ito's colours: told apart by colour-blind readers. The baseline is grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -85,9 +85,24 @@ def headline(material: Material) -> Headline:
         for name, run in content.get("runs", {}).items():
             if run.get("failed"):
                 beware.append(f"{counted(len(run['failed']), 'case')} of {name} could not be scored.")
+    found += _part_sentences(material)
     if not found:
         found = [("", text) for text in _without_scores(material)]
     return Headline(found, list(dict.fromkeys(beware)))
+
+
+def _part_sentences(material: Material) -> list[tuple[str, str]]:
+    told = []
+    for _, content in material.part_scores:
+        rows = comparisons_of([{**row, "metric": "part_iou"} for row in content["comparisons"]])
+        for one in rows:
+            arm, baseline = material.run_of(one.arm), material.run_of(one.baseline)
+            told.append(comparison_sentence(one, change=_change(one, arm, baseline)))
+        if not rows:
+            told += [("", f"{name}: {name_of('part_iou')} "
+                          f"{interval_text(interval_of(run['scores']['instance_miou']))}.")
+                     for name, run in content["runs"].items()]  # fmt: skip
+    return told
 
 
 def _by_arm(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
 
 Kind = Literal[
-    "manifest", "check", "store", "clouds", "run", "few-label", "scores", "class-scores", "probe", "embeddings"
+    "manifest",
+    "check",
+    "store",
+    "clouds",
+    "run",
+    "few-label",
+    "scores",
+    "class-scores",
+    "probe",
+    "part-scores",
+    "embeddings",
 ]
 EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
 _ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
@@ -75,6 +85,7 @@ class Material:
         class_scores: (folder, class_scores.json) of each evaluation of classifiers.
         class_arms: (folder, content) of each comparison of classifiers over labelled patients: probes, few labels.
         probes: (folder, probe.json) of each probe of frozen encoders of clouds.
+        part_scores: (folder, part_scores.json) of each evaluation of parts of clouds.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
     """
@@ -88,6 +99,7 @@ class Material:
     class_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     class_arms: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     probes: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    part_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -174,6 +186,7 @@ def kind_of(path: Path) -> list[Kind]:
         names: tuple[tuple[str, Kind], ...] = (
             ("store.json", "store"), ("clouds.json", "clouds"), ("run.yaml", "run"), ("few_label.json", "few-label"),
             ("scores.json", "scores"), ("class_scores.json", "class-scores"), ("probe.json", "probe"),
+            ("part_scores.json", "part-scores"),
         )  # fmt: skip
         found = [kind for name, kind in names if (path / name).is_file()]
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
@@ -181,7 +194,7 @@ def kind_of(path: Path) -> list[Kind]:
     elif path.is_file():
         by_name: dict[str, Kind] = {
             "scores.json": "scores", "few_label.json": "few-label", "store.json": "store",
-            "class_scores.json": "class-scores", "probe.json": "probe",
+            "class_scores.json": "class-scores", "probe.json": "probe", "part_scores.json": "part-scores",
         }  # fmt: skip
         if path.name in by_name:
             found = [by_name[path.name]]
@@ -200,7 +213,7 @@ def kind_of(path: Path) -> list[Kind]:
         raise DataError(
             f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
             f"check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
-            f"class_scores.json and embeddings. This {missing}."
+            f"class_scores.json, part_scores.json and embeddings. This {missing}."
         )
     return found
 
@@ -269,6 +282,11 @@ def _read_class_scores(path: Path, material: Material) -> None:
     material.class_scores.append((file.parent, _json(file)))
 
 
+def _read_part_scores(path: Path, material: Material) -> None:
+    file = path / "part_scores.json" if path.is_dir() else path
+    material.part_scores.append((file.parent, _json(file)))
+
+
 def _read_probe(path: Path, material: Material) -> None:
     file = path / "probe.json" if path.is_dir() else path
     content = _json(file)
@@ -297,6 +315,7 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "few-label": _read_few_label,
     "class-scores": _read_class_scores,
     "probe": _read_probe,
+    "part-scores": _read_part_scores,
     "clouds": _pass_over,
     "embeddings": _read_embeddings,
 }

@@ -14,6 +14,7 @@ from medssl.reporting.data_section import data_section
 from medssl.reporting.evaluation_section import evaluation_section
 from medssl.reporting.findings import Headline, headline
 from medssl.reporting.material import Material
+from medssl.reporting.parts_section import parts_section
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.probe_section import probe_section
 from medssl.reporting.record_section import record_section
@@ -59,6 +60,7 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         finetuning_section(material, clean=clean),
         evaluation_section(material, cases=cases, clean=clean),
         class_section(material, cases=cases, clean=clean),
+        parts_section(material, clean=clean),
         probe_section(material, clean=clean),
         record_section(material, clean=clean),
     )

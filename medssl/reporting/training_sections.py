@@ -15,7 +15,7 @@ from medssl.reporting.charts import Series, line_chart, scatter_chart
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner, short_name
-from medssl.reporting.words import SIGNALS, collapse_sentence, counted, stopping_sentence
+from medssl.reporting.words import SIGNALS, collapse_sentence, counted, counted_of, stopping_sentence
 
 __all__ = ["citations_of", "finetuning_section", "pretraining_section", "read_embeddings"]
 
@@ -54,7 +54,7 @@ def citations_of(run: RunRecord) -> list[str]:
     from medssl.methods.table import METHODS
 
     if run.card.get("citation"):
-        return [str(paper) for paper in run.card["citation"] if paper]
+        return list(dict.fromkeys(part for paper in run.card["citation"] if paper for part in str(paper).split("; ")))
     found = [METHODS.get(str(run.settings.get("method.name"))), ENCODERS.get(str(run.settings.get("encoder.name")))]
     return [row.paper for row in found if row is not None]
 
@@ -87,7 +87,7 @@ def read_embeddings(path: Path) -> tuple[npt.NDArray[np.float64], list[str], lis
 def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     settings, data = run.settings, run.card.get("data", {})
     noun, seen_at_once = ("cloud", "clouds") if run.card.get("kind") == "cloud" else ("scan", "windows")
-    seen = f"{counted(int(data[f'{noun}s']), noun)} of {counted(int(data['patients']), 'patient')}" if data else ""
+    seen = counted_of(int(data[f"{noun}s"]), noun, int(data["patients"])) if data else ""
     held = f"{counted(int(data.get('held_out') or 0), noun)}" if data else ""
     pairs = [
         ("method", str(settings.get("method.name", ""))),
@@ -124,7 +124,7 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
     scans = data.get(f"{noun}s") or []
     window = run.card.get("window") or settings.get("segmentation.window")
     start = f"the encoder of {short_name(run.start)}" if run.start else "scratch: fresh weights"
-    labelled = f"{counted(len(scans), noun)} of {counted(int(data['patients']), 'patient')}" if data else ""
+    labelled = counted_of(len(scans), noun, int(data["patients"])) if data else ""
     if settings.get("data.labels"):
         labelled += f" (draw {settings.get('data.draw', 0)} of {settings['data.labels']} labelled)"
     pairs = [

@@ -23,6 +23,7 @@ __all__ = [
     "comparison_sentence",
     "comparison_sentences",
     "counted",
+    "counted_of",
     "name_of",
     "percent",
     "signal_of",
@@ -83,6 +84,17 @@ def counted(number: int, noun: str, plural: str = "") -> str:
         ('1 scan', '1,200 scans')
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def counted_of(items: int, noun: str, patients: int) -> str:
+    """Return how many items of how many patients; clouds that are each of their own are objects without patients.
+
+    Example:
+        >>> counted_of(3, "scan", 2), counted_of(3, "cloud", 3)
+        ('3 scans of 2 patients', '3 clouds')
+    """
+    alone = noun == "cloud" and items == patients
+    return counted(items, noun) if alone else f"{counted(items, noun)} of {counted(patients, 'patient')}"
 
 
 def percent(level: float) -> str:

@@ -57,7 +57,7 @@ def _no_pictures(monkeypatch):
 def test_classes_are_learned_predicted_and_scored(house, tmp_path, capsys):
     run = finetune(house / "run", data=house / "store", out=tmp_path / "class", task="classification", overrides=BRIEF)
     said = capsys.readouterr().out
-    assert "8 labelled clouds of 8 patients; 2 held out, 4 to predict" in said
+    assert "8 clouds with labels; 2 held out, 4 to predict" in said
     assert "from encoder of" in said
     assert "clouds of 64 points" in said  # as in pretraining
     with (run.folder / "predictions.csv").open() as file:

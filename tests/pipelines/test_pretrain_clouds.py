@@ -70,7 +70,7 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
         "metrics.jsonl", "progress.png", "run.yaml", "tensorboard", "views.png",
     ]  # fmt: skip
     said = capsys.readouterr().out
-    assert "12 clouds of 12 patients (60 to 100 points, unit unknown, 4 classes); 4 held out" in said
+    assert "12 clouds (60 to 100 points, unit unknown, 4 classes); 4 held out" in said
     assert "6 steps of 4 clouds of 64 points" in said
     card = json.loads((run.folder / "card.json").read_text())
     assert (card["kind"], card["points"], card["data"]["clouds"]) == ("cloud", 64, 12)

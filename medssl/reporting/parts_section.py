@@ -1,0 +1,74 @@
+"""Parts of clouds on the page: mean IoU with intervals, by class, against each other, and some clouds to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medssl.evaluation.wording import interval_text, p_text
+from medssl.reporting.blocks import Block, Details, Listing, Picture, Section, Table
+from medssl.reporting.intervals import interval_of
+from medssl.reporting.material import Material
+from medssl.reporting.pictures import picture_of_file
+from medssl.reporting.privacy import Cleaner
+from medssl.reporting.words import percent
+
+__all__ = ["parts_section"]
+
+_SCORES = {"instance_miou": "mean IoU of shapes", "class_miou": "mean IoU of classes", "accuracy": "points right"}
+
+
+def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
+    """Return the section; None where no parts were scored."""
+    blocks: list[Block] = []
+    for folder, content in material.part_scores:
+        blocks += _scores(folder, content, clean)
+    return Section("parts", "Parts of clouds", blocks) if blocks else None
+
+
+def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    runs: Mapping[str, Any] = content["runs"]
+    first = next(iter(runs.values()))["scores"]["instance_miou"]
+    blocks: list[Block] = [
+        Table(
+            ("run", *_SCORES.values()),
+            [[clean.text(name), *(interval_text(interval_of(found["scores"][key])) for key in _SCORES)]
+             for name, found in runs.items()],
+            caption=f"Clouds of the split '{content['split']}' "
+                    f"[{percent(float(first['level']))} bootstrap interval over {first['cases']} patients or objects]",
+        )
+    ]  # fmt: skip
+    if content["comparisons"]:
+        told = "Mean IoU of shapes, paired by patient: Wilcoxon's signed-rank test, Holm's correction over the table"
+        lines = [
+            [clean.text(row["arm"]), clean.text(row["baseline"]),
+             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(row["result"]["p"]),
+             p_text(row["p_holm"])]
+            for row in content["comparisons"]
+        ]  # fmt: skip
+        blocks.append(Table(("run", "against", "difference", "p", "p Holm"), lines, caption=told))
+    classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
+    if len(classes) > 1:
+        lines = [
+            [clean.text(name), *(_number(found["by_class"].get(name)) for found in runs.values())] for name in classes
+        ]
+        told = "Mean IoU by class"
+        blocks.append(Table(("class", *(clean.text(name) for name in runs)), lines, caption=told))
+    blocks += _examples(folder)
+    blocks.append(Details("How parts are scored", (Listing(list(content["definitions"].items())),)))
+    return blocks
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _examples(folder: Path) -> list[Block]:
+    path = folder / "part_examples.png"
+    try:
+        source, width, height = picture_of_file(path)
+    except OSError:
+        return []
+    told = "True parts above, what was predicted below: of the first run the best, the middle and the worst cloud."
+    return [Picture(source, width, height, "clouds with true and predicted parts", told)]

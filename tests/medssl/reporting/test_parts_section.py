@@ -1,0 +1,60 @@
+"""Scores of parts on the page: every figure of part_scores.json, the picture, and none of the machine's paths."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from medssl.reporting.material import gather
+from medssl.reporting.page import build_page
+from pointcloud.part_examples import PartExample, draw_part_examples
+
+
+def interval(estimate, low, high):
+    return {
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "level": 0.95,
+        "cases": 7,
+        "draws": 1,
+        "method": "percentile",
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    scores = {name: interval(0.512, 0.41, 0.61) for name in ("instance_miou", "class_miou", "accuracy")}
+    content = {
+        "kind": "parts",
+        "split": "test",
+        "definitions": {"class mIoU": "mean over classes"},
+        "runs": {"mine": {"scores": scores, "by_class": {"cup": 0.71, "lamp": 0.31}},
+                 "scratch": {"scores": scores, "by_class": {"cup": 0.66}}},
+        "comparisons": [{"arm": "mine", "baseline": "scratch", "p_holm": 0.04,
+                         "result": {"mean": interval(0.05, 0.01, 0.09), "median": interval(0.05, 0.01, 0.09), "p": 0.02,
+                                    "above": 6, "below": 1, "draw_means": []}}],
+    }  # fmt: skip
+    (tmp_path / "part_scores.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_figures_and_their_intervals_are_shown(folder):
+    page = build_page(gather([folder])).html
+    for text in ("Parts of clouds", "0.512 [0.410, 0.610]", "+0.050 [+0.010, +0.090]", "0.0400", "0.710", "0.310",
+                 "over 7 patients or objects", "mean over classes",
+                 "Mine in place of scratch changed mean IoU of parts by +0.050", "split &#39;test&#39;"):  # fmt: skip
+        assert text in page, text
+    assert str(folder) not in page
+    assert "true and predicted parts" not in page
+
+
+def test_the_picture_is_shown_where_there_is_one(folder):
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    truth = np.arange(60) % 3 + 10
+    one = PartExample(title="cup, IoU 0.50", points=points, truth=truth, predicted={"mine": np.full(60, 11)})
+    draw_part_examples([one, one], folder / "part_examples.png")
+    page = build_page(gather([folder / "part_scores.json"])).html
+    assert "clouds with true and predicted parts" in page
