@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ class Encoder(nn.Module, ABC):
         strides: Cumulative stride of each level as (z, y, x), finest first; the first is (1, 1, 1) where the encoder
             keeps full resolution.
         size_multiple: Input sizes must be multiples of this, (z, y, x).
+        compiles: ``train.compile`` compiles it.
     """
 
+    compiles: ClassVar[bool] = True
     in_channels: int
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medssl.batch import Batch
-from medssl.encoders.contract import Encoder, lay_channels_last
+from medssl.encoders.contract import lay_channels_last
 from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.launch import launch, stop_signals
 from medssl.engine.meters import Clock, Meters, Pace, Report
@@ -175,7 +175,7 @@ def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Metho
         lay_channels_last(method)
     if settings.compile:
         for module in method.modules():
-            if isinstance(module, Encoder):
+            if getattr(module, "compiles", False):  # an encoder of volumes or of clouds, which nothing here knows
                 module.compile()
     return method
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -47,8 +48,10 @@ class CloudEncoder(nn.Module, ABC):
     Attributes:
         channels: Channels of each level, finest first.
         embedding_dim: Length of the embedding.
+        compiles: ``train.compile`` compiles it.
     """
 
+    compiles: ClassVar[bool] = True
     channels: tuple[int, ...]
     embedding_dim: int
 

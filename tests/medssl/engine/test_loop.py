@@ -2,12 +2,15 @@ import json
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
+from medssl.encoders.table import build_encoder
 from medssl.engine.checkpoint import checkpoints_of, load_checkpoint
 from medssl.engine.guards import NonFiniteLossError
-from medssl.engine.loop import fit
+from medssl.engine.loop import _on_device, fit
 from medssl.engine.precision import wrong_bf16_convolutions
 from medssl.engine.run import Run, read_metrics
+from pointcloud.encoders.table import CLOUD_ENCODERS
 
 
 @pytest.fixture
@@ -173,3 +176,16 @@ def test_metrics_are_json(train):
     _, run, *_ = train()
     for line in (run.folder / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
+
+
+@pytest.mark.parametrize("kind", ["volumes", "clouds"])
+def test_encoders_of_both_kinds_are_compiled_when_asked(kind, tiny):
+    method = tiny.TinyMethod()
+    if kind == "volumes":
+        method.encoder = build_encoder({"name": "unet", "channels": [4, 6], "blocks": 1})
+    else:
+        method.encoder = CLOUD_ENCODERS.build({"name": "pointnet", "widths": [4, 8], "transforms": False})
+    fabric = Fabric(accelerator="cpu", devices=1)
+    for compiled in (False, True):
+        settings = tiny.settings(f"compile={compiled}", "channels_last=false").settings
+        assert (_on_device(method, settings, fabric).encoder._compiled_call_impl is not None) == compiled
