@@ -63,7 +63,8 @@ for depth in $depths; do
     arms+=("$here/global-seed$seed" "$here/local-seed$seed" "$here/spark_s3d-seed$seed" "$here/joined-seed$seed")
   done
   against=(); for arm in "${arms[@]:1}"; do against+=(--against "$arm"); done
-  recipe="segmentation_slices_small"
+  recipe=(few_label.recipe=segmentation_slices_small)
+  if [ "$depth" = 3d ]; then recipe=(few_label.recipe=segmentation_small "few_label.finetune.segmentation.window=$size"); fi
   for part in published drawn; do
     if [ $part = published ]; then
       which=("few_label.subsets=subsets.yaml")
@@ -71,7 +72,7 @@ for depth in $depths; do
       which=("few_label.sizes=[8]" "few_label.draws=$draws")
     fi
     medssl evaluate "${arms[0]}" "${against[@]}" --data store --protocol few-label --out "few-$depth-$part" \
-      "${which[@]}" few_label.recipe=$recipe "few_label.finetune.train.steps=$finetune" \
+      "${which[@]}" "${recipe[@]}" "few_label.finetune.train.steps=$finetune" \
       "few_label.finetune.train.precision=$precision" few_label.finetune.train.threads=1
   done
 done
