@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["gathered", "processes"]
+__all__ = ["gathered", "own_of", "processes"]
 
 
 def processes() -> int:
@@ -35,6 +35,22 @@ def gathered(rows: Tensor, dim: int = 0) -> Tensor:
         return rows
     together: Tensor = _Gather.apply(rows.movedim(dim, 0).contiguous())  # type: ignore[no-untyped-call]
     return together.movedim(0, dim)
+
+
+def own_of(together: Tensor, count: int) -> Tensor:
+    """Return this process's rows of what was gathered along the first axis, or of what was computed row by row of it.
+
+    Every process must call it, as `gathered`.
+
+    Args:
+        together: Rows of all processes, (N, ...); rows after those (of a queue, say) are passed over.
+        count: Rows of this process.
+    """
+    if processes() == 1:
+        return together[:count]
+    rank = dist.get_rank()
+    owner = gathered(torch.full((count,), rank, device=together.device))
+    return together[: len(owner)][owner == rank]
 
 
 class _Gather(torch.autograd.Function):

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medssl.gathering import gathered, own_of
 from medssl.heads import PrototypeHead
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.koleo import koleo
@@ -74,7 +75,8 @@ def assigned(settings: PrototypeSettings, scores_NK: Tensor, centre: Centre, pro
         share=settings.temperature_warmup,
     )
     if settings.assign == "sinkhorn":
-        return sinkhorn(scores_NK.flatten(0, -2), epsilon=temperature).view_as(scores_NK)
+        rows = scores_NK.flatten(0, -2)
+        return own_of(sinkhorn(gathered(rows), epsilon=temperature), len(rows)).view_as(scores_NK)
     centre.see(scores_NK)
     return sharpened(scores_NK, centre.value, temperature=temperature)
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
@@ -85,7 +86,8 @@ class SwAV(CropMethod):
         assigned = torch.stack([self._assign(features_SBD[v], weight, v, progress) for v in range(chosen.views)])
         loss = distillation(scores_SBK, assigned, temperature=chosen.temperature)
         if self.training and self.queues:
-            self._fresh = [(features_SBD[v].detach(), views.item, views.patient) for v in range(chosen.views)]
+            item, patient = gathered(views.item), gathered(views.patient)
+            self._fresh = [(gathered(features_SBD[v].detach()), item, patient) for v in range(chosen.views)]
         used = assigned.mean(dim=(0, 1))
         signals = {
             "spread": feature_spread(projected.detach()),
@@ -95,8 +97,8 @@ class SwAV(CropMethod):
 
     @torch.no_grad()
     def _assign(self, features_BD: Tensor, weight_KD: Tensor, view: int, progress: float) -> Tensor:
-        """Return the assignments of a view's rows, (B, K), shared out over the queue's features too."""
-        rows = features_BD.detach()
+        """Return the assignments of a view's rows, (B, K), shared out over all processes' and the queue's features."""
+        rows = gathered(features_BD.detach())
         if self.queues and progress >= self.settings.queue_from:
             queue = self.queues[view]
             assert isinstance(queue, FeatureQueue)
@@ -104,7 +106,7 @@ class SwAV(CropMethod):
         shares = sinkhorn(
             rows @ weight_KD.detach().T, epsilon=self.settings.epsilon, iterations=self.settings.iterations
         )
-        return shares[: features_BD.shape[0]]
+        return own_of(shares, len(features_BD))
 
     def after_step(self, progress: float) -> None:
         """Put the step's features into the queues."""

@@ -23,7 +23,13 @@ CASES = {
     "local_contrast": {"name": "local_contrast", "loss": "aligned", "blocks": 1, "region": 1, **PARTITIONS},
     "moco": {"name": "moco", "queue": 16, **CROPS},
     "simclr": {"name": "simclr", **CROPS},
-}
+    "swav": {"name": "swav", "prototypes": 6, "local_views": 0, **CROPS},
+    "dino": {"name": "dino", "prototypes": 6, "bottleneck": 4, "assign": "sinkhorn", "local_views": 0,
+             **{name: value for name, value in CROPS.items() if name != "projected"}},
+}  # fmt: skip
+# Their assignments are of the whole batch, their loss of a process's rows: its mean over processes is the batch's where
+# all hold as many.
+BY_ROW = {"swav": 4, "dino": 4}
 
 
 def method_of(case: str) -> Method:
@@ -33,17 +39,18 @@ def method_of(case: str) -> Method:
     for module in method.modules():
         if isinstance(module, torch.nn.BatchNorm1d) and not module.track_running_stats:
             module.forward = lambda rows: rows  # of a head: it would know its own process's rows alone
-        if isinstance(module, torch.nn.BatchNorm3d):
+        elif isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm3d):
             module.eval()
     return method
 
 
 def views_of(case: str, rank: int, world: int) -> CropViews | PartitionViews:
     """Return the views of this process's scans: ``rank``, ``rank + world``, ..., as the loader deals them out."""
-    draw = torch.rand(SCANS, PARTS, 2, 1, *SIZE, generator=torch.Generator().manual_seed(1))[rank::world]
+    scans = BY_ROW.get(case, SCANS)
+    draw = torch.rand(scans, PARTS, 2, 1, *SIZE, generator=torch.Generator().manual_seed(1))[rank::world]
     if "contrast" in case:
         return PartitionViews(draw.flatten(0, 1), torch.arange(PARTS).repeat(len(draw)))
-    item = torch.arange(SCANS)[rank::world]
+    item = torch.arange(scans)[rank::world]
     return CropViews(draw[:, 0], None, item, item // 2)
 
 
@@ -54,7 +61,7 @@ def gradients_of(case: str, rank: int, world: int) -> dict[str, torch.Tensor]:
     loss.backward()
     found = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
     if world > 1:
-        for gradient in found.values():
+        for gradient in [*found.values(), *([loss.detach()] if case in BY_ROW else [])]:
             dist.all_reduce(gradient)
             gradient /= world
     method.after_step(0.5)
