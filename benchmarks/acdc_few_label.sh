@@ -6,6 +6,7 @@
 # like there only the first frame of a heart is used; the pool and n = 8 are all other hearts and draws of them.
 # Nearer to the paper on a GPU: STEPS=10001 FINETUNE=10000 SPACING=[10,1.367,1.367] WINDOW=[1,192,192]
 #   CHANNELS=[16,32,64,128,128,128] BLOCKS=3 PRECISION=auto.
+# ARMS names some of the four, PARTS one of published (n = 1, 2) and drawn (n = 8).
 # Every step is skipped when it is done, so the script goes on where it was stopped.
 set -euo pipefail
 out=${1:?usage: acdc_few_label.sh OUT}
@@ -13,6 +14,7 @@ data=${MEDSSL_DATA:?names the folder that holds acdc/}/acdc
 steps=${STEPS:-400} finetune=${FINETUNE:-200} spacing=${SPACING:-[10,2.73,2.73]} precision=${PRECISION:-32-true}
 window=${WINDOW:-[1,96,96]} channels=${CHANNELS:-[8,16,32,64]} blocks=${BLOCKS:-2} seeds=${SEEDS:-0}
 depths=${DEPTHS:-2d 3d} draws=${DRAWS:-5} volume=${VOLUME:-[4,96,96]}
+wanted=${ARMS:-global local spark_s3d joined} parts=${PARTS:-published drawn}
 mkdir -p "$out" && cd "$out"
 {
   echo path,label,patient,split,modality
@@ -34,8 +36,11 @@ deep="encoder.name=unet encoder.dims=3 encoder.channels=$channels encoder.stride
 deep="$deep encoder.kernels=[[1,3,3],[1,3,3],3,3]"
 common="train.precision=$precision train.threads=1"
 
-run() { # run FOLDER ARGUMENTS...: pretrain, or go on, or leave alone what is done
-  local folder=$1; shift
+run() { # run FOLDER ARGUMENTS...: pretrain, or go on, or leave alone what is done or not wanted
+  local folder=$1 arm; shift
+  arm=$(basename "$folder")
+  [[ " $wanted " = *" ${arm%-seed*} "* ]] || return 0
+  arms+=("$folder")
   [ -f "$folder/card.json" ] && return
   local words=("$@")
   if [ -d "$folder" ]; then
@@ -60,12 +65,11 @@ for depth in $depths; do
       run "$here/joined-seed$seed" joined_slices_small $shared "method.parts.place.method.window=$size" \
         "method.parts.drawn.method.window=$size"
     }
-    arms+=("$here/global-seed$seed" "$here/local-seed$seed" "$here/spark_s3d-seed$seed" "$here/joined-seed$seed")
   done
   against=(); for arm in "${arms[@]:1}"; do against+=(--against "$arm"); done
   recipe=(few_label.recipe=segmentation_slices_small)
   if [ "$depth" = 3d ]; then recipe=(few_label.recipe=segmentation_small "few_label.finetune.segmentation.window=$size"); fi
-  for part in published drawn; do
+  for part in $parts; do
     if [ $part = published ]; then
       which=("few_label.subsets=subsets.yaml")
     else
