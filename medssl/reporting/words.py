@@ -61,7 +61,7 @@ SIGNALS: dict[str, Signal] = {
     "dice": Signal("Dice", True),
     "soft_dice": Signal("soft Dice", True),
     "loss": Signal("loss", False),
-    "spread": Signal("spread of the features", None),
+    "spread": Signal("spread of what is compared", None),
     "effective_rank": Signal("effective rank of the features", None),
 }
 
@@ -276,7 +276,7 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
 
 
 def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) -> str:
-    """Say whether the features of the last probe or report have collapsed; "" where nothing measures it."""
+    """Say whether what the method compares had collapsed at the last probe or report; "" where nothing measures it."""
     limits = {"spread": settings.get("train.collapse_spread"), "effective_rank": settings.get("train.collapse_rank")}
     if int(settings.get("train.batch_size") or 0) < _ROOM_FOR_RANK * float(limits["effective_rank"] or 0):
         del limits["effective_rank"]  # the rank of so few windows is small whatever the features are
@@ -285,7 +285,7 @@ def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) 
         return ""
     low = [f"{SIGNALS[n].words} {v:.3g}, under {limit:g}" for n, (v, limit) in known.items() if v < limit]
     if low:
-        return f"The features look collapsed: {'; '.join(low)}."
+        return f"It looks collapsed: {'; '.join(low)}."
     told = " and ".join(
         f"{SIGNALS[n].words} {v:.3g} (a collapse is under {limit:g})" for n, (v, limit) in known.items()
     )

@@ -118,7 +118,7 @@ def test_an_unfinished_run_is_said():
 def test_collapse():
     limits = {"train.collapse_spread": 0.05, "train.collapse_rank": 2.0, "train.batch_size": 8}
     assert collapse_sentence({"spread": 0.9, "effective_rank": 6.0}, limits).startswith("No collapse")
-    assert "spread of the features 0.01, under 0.05" in collapse_sentence({"spread": 0.01}, limits)
+    assert "spread of what is compared 0.01, under 0.05" in collapse_sentence({"spread": 0.01}, limits)
     # two windows have a rank of two at most, which is no sign of anything
     few = limits | {"train.batch_size": 2}
     assert collapse_sentence({"spread": 0.9, "effective_rank": 1.0}, few).startswith("No collapse")
