@@ -39,5 +39,5 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
     aside = target.with_name(f".{target.name}.partial")
     aside.write_text(text, encoding="utf-8")
     aside.replace(target)
-    console.done(target, f"medssl {verb_of(source)} {target}")
+    console.done(target, f"medssl {verb_of(source)} {quoted(target)}")
     return target

@@ -13,6 +13,7 @@ from medssl.engine.card import load_card, save_encoder
 from medssl.errors import ConfigError, did_you_mean
 from medssl.exporting.exportable import Exportable, write_text
 from medssl.exporting.runs import exportable_of
+from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 
@@ -109,10 +110,11 @@ def export(
         result = _to_nnunet(model, out, settings)
     else:
         result = _to_safetensors(run, model, out)
+    place = quoted(out)
     next_command = {
-        "monai": f'cd {out} && python -c "from monai.bundle import run; '
+        "monai": f'cd {place} && python -c "from monai.bundle import run; '
         "run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')\"",
-        "nnunet": f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {out} -f all" if model.is_segmenter else "",
+        "nnunet": f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {place} -f all" if model.is_segmenter else "",
     }.get(to, "")
     console.done(list(result.written), next_command, max_difference=result.max_difference)
     return result

@@ -116,7 +116,8 @@ def reduce(
         return Reduced(None)
     prints = copies.fingerprints(rows, targets, folder, settings, part)
     if prints is None:
-        console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard (the others)")
+        following = f"{(part[0] + 1) % part[1] + 1}/{part[1]}"
+        console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard {following}")
         return Reduced(None)
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]

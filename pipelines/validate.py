@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError
+from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, find_preset, flatten, list_presets, preset_folder, resolve
 from pipelines import console
 from pipelines.verbs import VERBS, settings_of
@@ -34,7 +35,7 @@ def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = (
     resolved = resolve(cls, preset=path, overrides=overrides)
     console.say(dump_with_origins(resolved).rstrip())
     console.tell(verb=chosen, settings=resolved.settings.model_dump(mode="json"), origins=resolved.origins)
-    console.done(None, f"medssl {chosen} {preset}")
+    console.done(None, f"medssl {chosen} {quoted(preset)}")
     console.say(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
     return resolved
 

@@ -13,9 +13,9 @@ from medssl.quoting import quoted
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for part in ("medssl", "pointcloud", "pipelines") for path in (ROOT / part).rglob("*.py"))
-COMMAND = re.compile(r"\bmedssl [a-z-]+ ")
-# Names of ours, in which there is nothing to quote.
-OURS = {"card.modality", "name", "title", "chosen", "preset", "verb_of(source)", "target"}
+COMMAND = re.compile(r"\bmedssl [a-z-]+ |\bcd $| -m $")
+# Names of ours, in which there is nothing to quote, or nothing left to.
+OURS = {"card.modality", "name", "title", "chosen", "following", "place"}
 
 
 def unquoted(node: ast.JoinedStr) -> list[str]:
