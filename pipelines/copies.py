@@ -160,7 +160,7 @@ def find_all(
             progress=lambda done, _: shown.reach(done),
         )  # fmt: skip
     # As with scans, a list of more clouds than these stays as it is.
-    listed = read_places(folder, CLOUD_PLACES) if (folder / CLOUD_PLACES).is_file() else {}
+    listed = read_places(folder, CLOUD_PLACES)
     if any(row["id"] not in listed or listed[row["id"]].target.path != row["path"] for row in clouds):
         write_places(rows, [Target(id=row["id"], path=row["path"]) for row in clouds], folder, CLOUD_PLACES)
     with console.progress(None, "pairs of clouds looked at") as shown:

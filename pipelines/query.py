@@ -124,7 +124,7 @@ def _read_index(folder: Path) -> _Index:
     from medssl.reduction.query import Stored
     from pointcloud.reduction import CloudTarget, stored_prints
 
-    of_clouds = read_places(folder, CLOUD_PLACES) if (folder / CLOUD_PLACES).is_file() else {}
+    of_clouds = read_places(folder, CLOUD_PLACES)
     if of_clouds and not (folder / PLACES).is_file():
         places, scans = {}, None
     else:

@@ -67,15 +67,17 @@ def write_places(
 
 
 def read_places(folder: str | Path, name: str = PLACES) -> dict[str, Place]:
-    """Read where the scans of an index lie, or its clouds with ``name=CLOUD_PLACES``.
+    """Read where the scans of an index lie, or with ``name=CLOUD_PLACES`` its clouds, of which there may be none.
 
     Raises:
-        CacheError: It is missing or damaged.
+        CacheError: The list is damaged, or that of the scans is missing.
     """
     import polars as pl
 
     path = Path(folder) / name
     if not path.is_file():
+        if name == CLOUD_PLACES:
+            return {}
         raise CacheError(
             f"{folder}: no index of scans is here. Make one with: medssl reduce MANIFEST --index {quoted(folder)}"
         )

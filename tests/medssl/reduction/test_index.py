@@ -14,6 +14,7 @@ from medssl.phantoms import phantom
 from medssl.reduction import index
 from medssl.reduction.fingerprint import Target, fingerprint, targets_of
 from medssl.reduction.index import TABLE, make_fingerprints, read_index
+from medssl.reduction.places import CLOUD_PLACES, read_places
 
 
 @pytest.fixture
@@ -116,3 +117,9 @@ def test_targets_come_from_a_manifest(tmp_path, targets):
     manifest, _ = build_manifest(tmp_path / "scans", workers=1)
     found = targets_of(list(manifest.rows()))
     assert sorted(target.path for target in found) == sorted(target.path for target in targets[:-1])
+
+
+def test_a_folder_may_lack_clouds_and_not_scans(tmp_path):
+    assert read_places(tmp_path, CLOUD_PLACES) == {}
+    with pytest.raises(CacheError, match="medssl reduce MANIFEST --index"):
+        read_places(tmp_path)
