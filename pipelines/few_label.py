@@ -21,7 +21,7 @@ from medssl.writing import written_aside
 from pipelines import console
 from pipelines.arms import arms_of, digest
 from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_classes, tolerances_of
-from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, training_seed
+from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
 from pipelines.labelled import check_apart, label_sets_of, patient_of
 from pipelines.scored_cases import Reference, Truth, read_reference, score_map
 
@@ -89,7 +89,6 @@ def few_label(
         )
     reference = read_reference(data)
     train, test = _train_and_test(store, reference, settings)
-    patients = [patient_of(entry) for entry in train.entries]
     sets = label_sets_of(
         train.entries, lambda _: "", sizes=few.sizes, shares=few.shares, subsets=few.subsets, draws=few.draws,
         seed=few.draw_seed,
@@ -114,14 +113,8 @@ def few_label(
         ),
     )
     part = shard_of(shard) if shard else (0, 1)
-    cells = plan.cells()[part[0] :: part[1]]
-    todo = [cell for cell in cells if not (out / cell.file).exists()]
-    console.say(
-        f"arms {', '.join(plan.arms)}; n = {', '.join(map(str, sets.sizes))} of "
-        f"{len(set(patients))} labelled patients; "
-        f"{sets.draws} draws, {few.seeds} seeds: {len(cells)} runs{f' in shard {shard}' if shard else ''}, "
-        f"{len(cells) - len(todo)} done already; {len(test)} test cases"
-    )
+    labelled = len({patient_of(entry) for entry in train.entries})
+    todo = say_cells(plan, out, shard=part, shown="", labelled=labelled, tested=f"{len(test)} test cases")
     console.say("every run has the same steps and is scored with its last weights; no validation scans are spent")
     if dry_run:
         console.done(

@@ -13,7 +13,7 @@ from medssl.evaluation.scoring import StructureScore
 from medssl.evaluation.summary import FewLabelSummary
 from pipelines import console
 
-__all__ = ["SEEDING", "FewLabelOutcome", "run_told", "training_seed"]
+__all__ = ["SEEDING", "FewLabelOutcome", "run_told", "say_cells", "training_seed"]
 
 SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
 _SEEDS_A_DRAW = 1000
@@ -36,6 +36,30 @@ class FewLabelOutcome:
     missing: Sequence[Cell]
     folder: Path
     table: ArmTable | None = None
+
+
+def say_cells(
+    plan: FewLabelPlan, out: Path, *, shard: tuple[int, int], shown: str, labelled: int, tested: str
+) -> list[Cell]:
+    """Say which runs a shard takes, and return those that are not done yet.
+
+    Args:
+        plan: The comparison.
+        out: Its folder.
+        shard: Index from 0, and count.
+        shown: What goes first.
+        labelled: Patients that may be drawn.
+        tested: What is scored, in words.
+    """
+    cells = plan.cells()[shard[0] :: shard[1]]
+    todo = [cell for cell in cells if not (out / cell.file).exists()]
+    part = f" in shard {shard[0] + 1}/{shard[1]}" if shard[1] > 1 else ""
+    console.say(
+        f"{shown}arms {', '.join(plan.arms)}; n = {', '.join(map(str, plan.sizes))} of {labelled} labelled patients; "
+        f"{plan.draws} draws, {plan.seeds} seeds: {len(cells)} runs{part}, {len(cells) - len(todo)} done already; "
+        f"{tested}"
+    )
+    return todo
 
 
 def run_told(

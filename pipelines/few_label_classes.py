@@ -29,7 +29,7 @@ from pipelines import console
 from pipelines.arms import arms_of, digest, shared_window
 from pipelines.class_tables import write_arm_table
 from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, training_seed
+from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
 from pipelines.few_label_trainer import overrides_of
 from pipelines.finetune import finetune
 from pipelines.finetune_settings import FinetuneSettings
@@ -101,15 +101,9 @@ def few_label_classes(
         ),
     )
     part = shard_of(shard) if shard else (0, 1)
-    cells = plan.cells()[part[0] :: part[1]]
-    todo = [cell for cell in cells if not (out / cell.file).exists()]
     patients, tested = (len({patient_of(e) for e in scans.entries}) for scans in (train, test))
-    console.say(
-        f"{looked.target or f'structure {looked.shows}'} ({', '.join(classes)}); arms {', '.join(plan.arms)}; n = "
-        f"{', '.join(map(str, sets.sizes))} of {patients} labelled patients; {sets.draws} draws, {few.seeds} seeds: "
-        f"{len(cells)} runs{f' in shard {shard}' if shard else ''}, {len(cells) - len(todo)} done already; "
-        f"{tested} test patients"
-    )
+    shown = f"{looked.target or f'structure {looked.shows}'} ({', '.join(classes)}); "
+    todo = say_cells(plan, out, shard=part, shown=shown, labelled=patients, tested=f"{tested} test patients")
     if dry_run:
         console.done(
             None,

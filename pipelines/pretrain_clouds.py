@@ -11,7 +11,6 @@ from torch import nn
 
 from medssl.batch import Batch
 from medssl.engine.card import Card
-from medssl.errors import CacheError
 from medssl.evaluation.protocols import probe
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
@@ -37,23 +36,11 @@ class Clouds(Kind):
     """Point clouds, so many points of each a step."""
 
     noun = "clouds"
+    other = ("scans", VOLUMES, "voco")
 
-    def open(self) -> CloudStore:
-        """Open the store of clouds.
-
-        Raises:
-            CacheError: There is none, or it is damaged.
-        """
-        folder = self.settings.data.store
-        try:
-            return CloudStore.open(folder)
-        except CacheError as error:
-            if not CloudStore.is_one(folder) and (Path(folder) / VOLUMES).is_file():
-                raise CacheError(
-                    f"{folder} holds scans, and the method '{self.settings.method.name}' is for clouds. Take one for "
-                    "scans, such as voco; see them with: medssl list methods"
-                ) from error
-            raise
+    def store(self, folder: str) -> CloudStore:
+        """Open a store of clouds."""
+        return CloudStore.open(folder)
 
     def encoder(self) -> CloudEncoder:
         """Return a fresh encoder of clouds."""

@@ -16,7 +16,7 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.engine.card import Card
 from medssl.engine.loop import Loader
-from medssl.errors import DataError
+from medssl.errors import CacheError, DataError
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
@@ -55,16 +55,36 @@ class Kind(ABC):
 
     Attributes:
         noun: What an item is called: "scans".
+        other: Of the other kind: what an item is called, the file that tells its store, and a method for it.
     """
 
     noun: ClassVar[str]
+    other: ClassVar[tuple[str, str, str]]
 
     def __init__(self, settings: PretrainSettings) -> None:
         self.settings = settings
 
-    @abstractmethod
     def open(self) -> Items:
-        """Open the store that the settings name."""
+        """Open the store that the settings name.
+
+        Raises:
+            CacheError: There is none, it is damaged, or it is of the other kind.
+        """
+        folder = self.settings.data.store
+        try:
+            return self.store(folder)
+        except CacheError as error:
+            found, index, fitting = self.other
+            if not (Path(folder) / index).is_file():
+                raise
+            raise CacheError(
+                f"{folder} holds {found}, and the method '{self.settings.method.name}' is for {self.noun}. Take one "
+                f"for {found}, such as {fitting}; see them with: medssl list methods"
+            ) from error
+
+    @abstractmethod
+    def store(self, folder: str) -> Items:
+        """Open a store of this kind."""
 
     @abstractmethod
     def encoder(self) -> nn.Module:

@@ -15,7 +15,7 @@ from medssl.batch import Batch
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card
-from medssl.errors import CacheError, ConfigError, DataError
+from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
@@ -23,7 +23,7 @@ from medssl.store.read import Store
 from medssl.windows import WindowPlan
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
 from pipelines.volume_card import volume_card
-from pointcloud.store import CloudStore
+from pointcloud.store import INDEX as CLOUDS
 
 __all__ = ["Scans", "chosen_slices"]
 
@@ -32,23 +32,11 @@ class Scans(Kind):
     """Volumes, read by windows."""
 
     noun = "scans"
+    other = ("clouds", CLOUDS, "point_mae")
 
-    def open(self) -> Store:
-        """Open the store of scans.
-
-        Raises:
-            CacheError: There is none, or it is damaged.
-        """
-        folder = self.settings.data.store
-        try:
-            return Store.open(folder)
-        except CacheError as error:
-            if CloudStore.is_one(folder):
-                raise CacheError(
-                    f"{folder} holds clouds, and the method '{self.settings.method.name}' is for scans. Take one for "
-                    "clouds, such as point_mae; see them with: medssl list methods"
-                ) from error
-            raise
+    def store(self, folder: str) -> Store:
+        """Open a store of scans."""
+        return Store.open(folder)
 
     def encoder(self) -> Encoder:
         """Return a fresh encoder of volumes."""
