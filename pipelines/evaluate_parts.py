@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,12 @@ def evaluate_parts(
         "kind": "parts",
         "split": split,
         "definitions": PART_DEFINITIONS,
-        "runs": {name: {"scores": summaries[name], "by_class": by_class[name]} for name in scored},
+        "clouds": dict(sorted(Counter(scored[first].classes).items())),
+        "parts": {str(part): store.parts.get(part, str(part)) for part in sorted({*chain(*parts_of.values())})},
+        "runs": {
+            name: {"scores": summaries[name], "by_class": by_class[name], "by_part": found.scores.by_part}
+            for name, found in scored.items()
+        },
         "comparisons": comparisons,
     }
     path = out / "part_scores.json"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from medssl.errors import DataError
 
-__all__ = ["PART_DEFINITIONS", "PartScores", "part_scores", "shape_iou"]
+__all__ = ["PART_DEFINITIONS", "PartScores", "part_ious", "part_scores", "shape_iou"]
 
 Whole = npt.NDArray[np.integer]
 
@@ -19,6 +19,7 @@ PART_DEFINITIONS: dict[str, str] = {
     "shows counts 1 (the rule of ShapeNetPart)",
     "instance mIoU": "mean over shapes",
     "class mIoU": "mean over classes of the mean over their shapes",
+    "IoU of a part": "mean over the shapes whose class has the part, by the same rule",
     "points": "points without a label are left out",
 }
 
@@ -32,6 +33,7 @@ class PartScores:
         class_miou: Mean over classes of the mean over their shapes.
         accuracy: Share of the labelled points of all shapes that are right.
         by_class: Mean IoU of each class's shapes.
+        by_part: IoU of each part, mean over the shapes whose class has it.
         shapes: IoU of each shape, (N,).
     """
 
@@ -39,11 +41,17 @@ class PartScores:
     class_miou: float
     accuracy: float
     by_class: dict[str, float]
+    by_part: dict[int, float]
     shapes: npt.NDArray[np.float64]
 
 
 def shape_iou(truth: Whole, predicted: Whole, parts: Sequence[int]) -> float:
-    """Return the mean IoU of the parts of one shape; points whose truth is below 0 are left out.
+    """Return the mean IoU of the parts of one shape; as `part_ious`."""
+    return float(part_ious(truth, predicted, parts).mean())
+
+
+def part_ious(truth: Whole, predicted: Whole, parts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Return the IoU of each part of one shape; points whose truth is below 0 are left out.
 
     Args:
         truth: Part of each point, (P,).
@@ -65,7 +73,7 @@ def shape_iou(truth: Whole, predicted: Whole, parts: Sequence[int]) -> float:
     for part in parts:
         either = int(((here == part) | (there == part)).sum())
         ious.append(int(((here == part) & (there == part)).sum()) / either if either else 1.0)
-    return float(np.mean(ious))
+    return np.array(ious)
 
 
 def part_scores(
@@ -84,9 +92,12 @@ def part_scores(
     """
     if not truths or not len(truths) == len(predictions) == len(classes):
         raise DataError(f"{len(truths)} shapes, {len(predictions)} predictions and {len(classes)} classes were given.")
-    each = np.array(
-        [shape_iou(t, p, parts_of.get(c, ())) for t, p, c in zip(truths, predictions, classes, strict=True)]
-    )
+    ious = [part_ious(t, p, parts_of.get(c, ())) for t, p, c in zip(truths, predictions, classes, strict=True)]
+    each = np.array([found.mean() for found in ious])
+    of_part: dict[int, list[float]] = {}
+    for found, own in zip(ious, classes, strict=True):
+        for part, iou in zip(parts_of[own], found, strict=True):
+            of_part.setdefault(part, []).append(float(iou))
     names = sorted(set(classes))
     where = np.asarray(classes)
     by_class = {name: float(each[where == name].mean()) for name in names}
@@ -96,5 +107,6 @@ def part_scores(
         class_miou=float(np.mean(list(by_class.values()))),
         accuracy=right / sum(int((t >= 0).sum()) for t in truths),
         by_class=by_class,
+        by_part={part: float(np.mean(found)) for part, found in sorted(of_part.items())},
         shapes=each,
     )

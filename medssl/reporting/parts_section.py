@@ -48,13 +48,23 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
             for row in content["comparisons"]
         ]  # fmt: skip
         blocks.append(Table(("run", "against", "difference", "p", "p Holm"), lines, caption=told))
+    heads = [clean.text(name) for name in runs]
     classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
     if len(classes) > 1:
         lines = [
-            [clean.text(name), *(_number(found["by_class"].get(name)) for found in runs.values())] for name in classes
-        ]
-        told = "Mean IoU by class"
-        blocks.append(Table(("class", *(clean.text(name) for name in runs)), lines, caption=told))
+            [clean.text(name), str(content.get("clouds", {}).get(name, "")),
+             *(_number(found["by_class"].get(name)) for found in runs.values())]
+            for name in classes
+        ]  # fmt: skip
+        blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class"))
+    of_part = [found.get("by_part", {}) for found in runs.values()]  # scores of earlier releases have none
+    lines = [
+        [clean.text(name), *(_number(found.get(part)) for found in of_part)]
+        for part, name in content.get("parts", {}).items()
+        if any(part in found for found in of_part)
+    ]
+    if lines:
+        blocks.append(Table(("part", *heads), lines, caption="IoU by part, mean over the clouds whose class has it"))
     blocks += _examples(folder)
     blocks.append(Details("How parts are scored", (Listing(list(content["definitions"].items())),)))
     return blocks

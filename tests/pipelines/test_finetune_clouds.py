@@ -98,7 +98,13 @@ def test_parts_are_learned_predicted_and_scored(house, tmp_path, capsys):
                      from_scratch=True, overrides=BRIEF)  # fmt: skip
     both = evaluate(run.folder, data=house / "store", against=[other.folder], out=tmp_path)
     assert both.comparisons[0].result.mean.cases == 4
-    assert json.loads((tmp_path / "part_scores.json").read_text())["kind"] == "parts"
+    written = json.loads((tmp_path / "part_scores.json").read_text())
+    assert written["kind"] == "parts"
+    assert written["clouds"] == dict.fromkeys(sorted(NAMES), 2)
+    assert written["runs"][both.comparisons[0].arm]["by_part"] == {
+        str(part): pytest.approx(value) for part, value in wanted.by_part.items()
+    }
+    assert set(written["runs"][both.comparisons[0].arm]["by_part"]) <= set(written["parts"])
     np.save(run.folder / listed[0]["file"], np.zeros(3, np.int32))
     with pytest.raises(DataError, match="3 points; cloud"):
         evaluate(run.folder, data=house / "store")

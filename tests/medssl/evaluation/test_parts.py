@@ -28,6 +28,12 @@ def test_classes_weigh_alike_and_shapes_weigh_alike():
     assert scores.accuracy == pytest.approx(0.75)
 
 
+def test_parts_are_means_over_the_shapes_whose_class_has_them():
+    truth, predicted = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
+    scores = part_scores([truth, truth], [predicted, truth], ["a", "b"], {"a": [0, 1], "b": [0, 1, 2]})
+    assert scores.by_part == {0: pytest.approx((2 / 3 + 1) / 2), 1: pytest.approx((2 / 3 + 1) / 2), 2: 1.0}
+
+
 @given(st.integers(0, 10_000), st.integers(2, 5))
 @settings(max_examples=40, deadline=None)
 def test_against_scikit_learn(seed, parts):

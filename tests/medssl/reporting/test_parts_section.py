@@ -30,9 +30,11 @@ def folder(tmp_path):
     content = {
         "kind": "parts",
         "split": "test",
+        "clouds": {"cup": 4, "lamp": 3},
+        "parts": {"0": "handle", "4": "shade", "9": "of no cloud here"},
         "definitions": {"class mIoU": "mean over classes"},
-        "runs": {"mine": {"scores": scores, "by_class": {"cup": 0.71, "lamp": 0.31}},
-                 "scratch": {"scores": scores, "by_class": {"cup": 0.66}}},
+        "runs": {"mine": {"scores": scores, "by_class": {"cup": 0.71, "lamp": 0.31}, "by_part": {"0": 0.83, "4": 0.27}},
+                 "scratch": {"scores": scores, "by_class": {"cup": 0.66}, "by_part": {"0": 0.64}}},
         "comparisons": [{"arm": "mine", "baseline": "scratch", "p_holm": 0.04,
                          "result": {"mean": interval(0.05, 0.01, 0.09), "median": interval(0.05, 0.01, 0.09), "p": 0.02,
                                     "above": 6, "below": 1, "draw_means": []}}],
@@ -44,11 +46,24 @@ def folder(tmp_path):
 def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Parts of clouds", "0.512 [0.410, 0.610]", "+0.050 [+0.010, +0.090]", "0.0400", "0.710", "0.310",
+                 '<td data-head="part">shade', "0.270", "0.640",
                  "over 7 patients or objects", "mean over classes",
                  "Mine in place of scratch changed mean IoU of parts by +0.050", "split &#39;test&#39;"):  # fmt: skip
         assert text in page, text
+    assert "of no cloud here" not in page
     assert str(folder) not in page
     assert "true and predicted parts" not in page
+
+
+def test_scores_of_earlier_releases_are_shown_without_parts(folder):
+    content = json.loads((folder / "part_scores.json").read_text())
+    del content["clouds"], content["parts"]
+    for found in content["runs"].values():
+        del found["by_part"]
+    (folder / "part_scores.json").write_text(json.dumps(content))
+    page = build_page(gather([folder])).html
+    assert "Mean IoU by class" in page
+    assert "IoU by part" not in page
 
 
 def test_the_picture_is_shown_where_there_is_one(folder):
