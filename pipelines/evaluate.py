@@ -20,6 +20,7 @@ from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_cla
 from pipelines.evaluate_parts import PartEvaluation, evaluate_parts, is_part_segmentation
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
+from pointcloud.store import CloudStore
 
 if TYPE_CHECKING:
     from pipelines.evaluate_probe import ProbeEvaluation
@@ -101,7 +102,7 @@ def evaluate(
     if is_part_segmentation(Path(run)):
         return _evaluate_parts(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
     if is_classification(Path(run)):
-        return _evaluate_classes(Path(run), Path(out or run), [Path(a) for a in against], settings, dry_run)
+        return _evaluate_classes(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
     return _evaluate(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
 
 
@@ -182,13 +183,14 @@ def _probe(
 
 
 def _evaluate_classes(
-    run: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
+    run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
 ) -> ClassEvaluation:
     for folder in against:
         if not is_classification(folder):
             raise ConfigError(f"{folder}: no classifier's run, and {run} is one. Compare runs of one task.")
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
-    return evaluate_classes(runs, out, split=settings.split or "test", level=settings.level, dry_run=dry_run)
+    noun = "cloud" if CloudStore.is_one(data) else "scan"
+    return evaluate_classes(runs, out, split=settings.split or "test", level=settings.level, noun=noun, dry_run=dry_run)
 
 
 def _evaluate_parts(

@@ -18,6 +18,7 @@ from medssl.evaluation.intervals import Interval
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.quoting import quoted
+from medssl.reporting.words import counted, owner_of
 from pipelines import console
 
 __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
@@ -25,6 +26,8 @@ __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_pre
 PREDICTIONS = "predictions.csv"
 DECISION = "decision.json"
 _SHOWN = 3  # examples right, and as many wrong
+
+_OBJECTS = "the cloud, each an object of its own: intervals and tests resample clouds."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ def read_predictions(run: Path, split: str) -> tuple[ClassPredictions, Decision]
 
 
 def evaluate_classes(
-    runs: Mapping[str, Path], out: Path, *, split: str, level: float, dry_run: bool = False
+    runs: Mapping[str, Path], out: Path, *, split: str, level: float, noun: str = "scan", dry_run: bool = False
 ) -> ClassEvaluation:
     """Score the predictions of classifiers, and test the first against the others.
 
@@ -84,6 +87,7 @@ def evaluate_classes(
         out: Where class_scores.json goes.
         split: The split to score.
         level: Confidence level of the intervals.
+        noun: What was classified, "scan" or "cloud".
         dry_run: Say what would be done; write nothing.
 
     Raises:
@@ -96,22 +100,26 @@ def evaluate_classes(
         cases[name] = raw[name].by_patient(decision)
     first = next(iter(cases))
     patients = len(set(cases[first].patients))
-    console.say(f"{len(raw[first])} cases of {patients} patients of the split '{split}'; runs: {', '.join(runs)}")
+    owner = owner_of(len(raw[first]), noun, patients)
+    shown = f"{len(raw[first])} cases of {patients} patients" if owner == "patient" else counted(patients, owner)
+    console.say(f"{shown} of the split '{split}'; runs: {', '.join(runs)}")
     if dry_run:
         console.done(None, "")
         return ClassEvaluation(summaries={}, comparisons=())
     summaries = {name: summarise_classes(found, level=level) for name, found in cases.items()}
     comparisons = compare_classifiers(cases, [(first, name) for name in cases if name != first], level=level)
-    unit = "one case a patient" if cases[first].one_a_patient else f"{len(cases[first])} cases"
+    if owner == "patient":
+        one = "one case a patient" if cases[first].one_a_patient else f"{len(cases[first])} cases"
+        shown = f"{patients} patients, {one}"
     console.table(
-        f"{patients} patients, {unit} [{100 * level:g} % bootstrap interval over patients]",
+        f"{shown} [{100 * level:g} % bootstrap interval over {owner}s]",
         ["run", *CLASS_METRICS],
         [[name, *(interval_text(found[metric]) for metric in CLASS_METRICS)] for name, found in summaries.items()],
         key="scores",
     )
     if comparisons:
         console.table(
-            "Paired, by patient (Holm over the table)",
+            f"Paired, by {owner} (Holm over the table)",
             ["run", "against", "metric", "difference", "p", "p Holm", "test"],
             [
                 [c.arm, c.baseline, c.metric, interval_text(c.difference, signed=True), p_text(c.p), p_text(c.p_holm),
@@ -120,12 +128,14 @@ def evaluate_classes(
             ],
             key="comparison_table",
         )  # fmt: skip
-    for name, text in CLASS_DEFINITIONS.items():
+    definitions = CLASS_DEFINITIONS | ({"unit": _OBJECTS} if owner == "cloud" else {})
+    for name, text in definitions.items():
         console.say(f"{name}: {text}")
     content = {
         "kind": "classification",
+        "unit": owner,
         "split": split,
-        "definitions": CLASS_DEFINITIONS,
+        "definitions": definitions,
         "runs": {
             name: {
                 "classes": cases[name].classes,

@@ -22,7 +22,7 @@ from medssl.evaluation.parts import PART_DEFINITIONS, PartScores, part_scores
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.quoting import quoted
-from medssl.reporting.words import counted_of
+from medssl.reporting.words import counted_of, owner_of
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.finetune_parts import PARTS
@@ -105,16 +105,17 @@ def evaluate_parts(
         for name, found in scored.items()
     }
     comparisons = _compared(scored, level)
+    counts = len(scored[first].ids), "cloud", len(set(scored[first].patients))
+    owner = owner_of(*counts)
     console.table(
-        f"{counted_of(len(scored[first].ids), 'cloud', len(set(scored[first].patients)))} "
-        f"[{100 * level:g} % bootstrap interval over {_unit(scored[first])}]",
+        f"{counted_of(*counts)} [{100 * level:g} % bootstrap interval over {owner}s]",
         ["run", *PART_METRICS],
         [[name, *(interval_text(found[metric]) for metric in PART_METRICS)] for name, found in summaries.items()],
         key="scores",
     )
     if comparisons:
         console.table(
-            "Mean IoU of shapes, paired by patient (Wilcoxon signed-rank, Holm over the table)",
+            f"Mean IoU of shapes, paired by {owner} (Wilcoxon signed-rank, Holm over the table)",
             ["run", "against", "difference", "p", "p Holm"],
             [
                 [c.arm, c.baseline, interval_text(c.result.mean, signed=True), p_text(c.result.p), p_text(c.p_holm)]
@@ -128,6 +129,7 @@ def evaluate_parts(
     content: dict[str, Any] = {
         "kind": "parts",
         "split": split,
+        "unit": owner,
         "definitions": PART_DEFINITIONS,
         "clouds": dict(sorted(Counter(scored[first].classes).items())),
         "parts": {str(part): store.parts.get(part, str(part)) for part in sorted({*chain(*parts_of.values())})},
@@ -182,10 +184,6 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
         files=tuple(row["file"] for row in listed),
         points=np.array(counts),
     )
-
-
-def _unit(found: _Scored) -> str:
-    return "clouds" if len(set(found.patients)) == len(found.ids) else "patients"
 
 
 def _examples(scored: Mapping[str, _Scored], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:

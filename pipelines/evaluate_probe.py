@@ -17,6 +17,7 @@ from medssl.evaluation.paired import PairedComparison, average_by_patient, holm,
 from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, probe
 from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
+from medssl.reporting.words import owner_of
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.embedded import Embedded
@@ -115,10 +116,13 @@ def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSe
     }
     few_shots = {name: _few_shots(found, settings) for name, found in embedded.items()}
     comparisons = _compared(rows, level)
-    _show(rows, few_shots, comparisons, embedded, level)
+    owners = next(iter(embedded.values())).score_patients
+    owner = owner_of(len(owners), "cloud", len(set(owners)))
+    _show(rows, few_shots, comparisons, embedded, level, owner)
     path = out / "probe.json"
     content = {
         "kind": "probe",
+        "unit": owner,
         "protocols": {name: PROBES[name] for name in chosen.protocols},
         "settings": settings.model_dump(mode="json", include={"split", "level", "probe"}),
         "encoders": {name: {"probes": rows[name], "few_shot": few_shots[name]} for name in rows},
@@ -193,13 +197,13 @@ def _show(
     comparisons: Sequence[ProbeComparison],
     embedded: Mapping[str, Embedded],
     level: float,
+    owner: str,
 ) -> None:
     first = next(iter(embedded.values()))
     protocols = [row.protocol for row in next(iter(rows.values()))]
-    unit = "clouds" if len(set(first.score_patients)) == len(first.score_patients) else "patients"
     console.table(
         f"Accuracy of probes, {len(first.fit)} to fit, {len(first.score)} scored "
-        f"[{100 * level:g} % bootstrap interval over {unit}]",
+        f"[{100 * level:g} % bootstrap interval over {owner}s]",
         ["encoder", *protocols, "chance"],
         [
             [name, *(interval_text(row.accuracy) for row in found), f"{found[0].chance:.3f}"]
@@ -217,7 +221,7 @@ def _show(
         )
     if comparisons:
         console.table(
-            "Paired, per patient (Wilcoxon signed-rank, Holm over the table)",
+            f"Paired, per {owner} (Wilcoxon signed-rank, Holm over the table)",
             ["encoder", "against", "probe", "mean difference", "p", "p Holm"],
             [
                 [

@@ -55,13 +55,14 @@ def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     ]
     intervals = [interval for run in runs.values() for interval in run["scores"].values()]
     level = percent(float(intervals[0]["level"])) if intervals else "95 %"
+    owner = content.get("unit", "patient")
     patients = max((int(i["cases"]) for i in intervals), default=0)
     blocks: list[Block] = [
         Table(
             ["run", *map(name_of, metrics)],
             rows,
-            caption=f"{counted(patients, 'patient')} of the split '{content.get('split', '')}' "
-            f"[{level} bootstrap interval over patients]",
+            caption=f"{counted(patients, owner)} of the split '{content.get('split', '')}' "
+            f"[{level} bootstrap interval over {owner}s]",
         )
     ]
     compared = content.get("comparisons") or ()
@@ -73,7 +74,7 @@ def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
         ]  # fmt: skip
         heads = ["run", "against", "metric", "difference", "p", "p Holm", "test"]
         note = "A negative difference of the Brier score or of the calibration error is good."
-        blocks.append(Table(heads, lines, caption="Paired, by patient: Holm's correction over the table", note=note))
+        blocks.append(Table(heads, lines, caption=f"Paired, by {owner}: Holm's correction over the table", note=note))
     return blocks
 
 

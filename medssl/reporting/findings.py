@@ -97,7 +97,8 @@ def _part_sentences(material: Material) -> list[tuple[str, str]]:
         rows = comparisons_of([{**row, "metric": "part_iou"} for row in content["comparisons"]])
         for one in rows:
             arm, baseline = material.run_of(one.arm), material.run_of(one.baseline)
-            told.append(comparison_sentence(one, change=_change(one, arm, baseline)))
+            owner = content.get("unit", "patient")
+            told.append(comparison_sentence(one, change=_change(one, arm, baseline), owner=owner))
         if not rows:
             told += [("", f"{name}: {name_of('part_iou')} "
                           f"{interval_text(interval_of(run['scores']['instance_miou']))}.")

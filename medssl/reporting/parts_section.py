@@ -12,7 +12,7 @@ from medssl.reporting.intervals import interval_of
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.words import percent
+from medssl.reporting.words import counted, percent
 
 __all__ = ["parts_section"]
 
@@ -30,17 +30,18 @@ def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     runs: Mapping[str, Any] = content["runs"]
     first = next(iter(runs.values()))["scores"]["instance_miou"]
+    owner = content.get("unit", "patient")
     blocks: list[Block] = [
         Table(
             ("run", *_SCORES.values()),
             [[clean.text(name), *(interval_text(interval_of(found["scores"][key])) for key in _SCORES)]
              for name, found in runs.items()],
             caption=f"Clouds of the split '{content['split']}' "
-                    f"[{percent(float(first['level']))} bootstrap interval over {first['cases']} patients or objects]",
+                    f"[{percent(float(first['level']))} bootstrap interval over {counted(int(first['cases']), owner)}]",
         )
     ]  # fmt: skip
     if content["comparisons"]:
-        told = "Mean IoU of shapes, paired by patient: Wilcoxon's signed-rank test, Holm's correction over the table"
+        told = f"Mean IoU of shapes, paired by {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
         lines = [
             [clean.text(row["arm"]), clean.text(row["baseline"]),
              interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(row["result"]["p"]),

@@ -27,6 +27,7 @@ def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     encoders: Mapping[str, Any] = content["encoders"]
     protocols: Mapping[str, str] = content["protocols"]
     level = percent(float(content["settings"]["level"]))
+    owner = content.get("unit", "patient")
     rows = [
         [clean.text(name), *(interval_text(interval_of(row["accuracy"])) for row in found["probes"])]
         for name, found in encoders.items()
@@ -35,7 +36,7 @@ def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     blocks: list[Block] = [
         Text("The encoders as their runs left them; a simple classifier of their features is fitted on the training "
              "part and scored on the other. Nothing is chosen on what is scored."),
-        Table(("encoder", *protocols), rows, caption=f"Accuracy [{level} bootstrap interval over patients]",
+        Table(("encoder", *protocols), rows, caption=f"Accuracy [{level} bootstrap interval over {owner}s]",
               note=f"Always naming the most frequent class scores {chance:.3f}."),
     ]  # fmt: skip
     tasks = next(iter(encoders.values()))["few_shot"]
@@ -46,7 +47,7 @@ def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
         blocks.append(Table(heads, lines, caption=told))
     if content["comparisons"]:
-        told = "Paired, per patient: Wilcoxon's signed-rank test, Holm's correction over the table"
+        told = f"Paired, per {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
         lines = [
             [clean.text(row["arm"]), clean.text(row["baseline"]), row["protocol"],
              interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(row["result"]["p"]),

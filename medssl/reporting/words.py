@@ -25,6 +25,7 @@ __all__ = [
     "counted",
     "counted_of",
     "name_of",
+    "owner_of",
     "percent",
     "signal_of",
     "stopping_sentence",
@@ -93,8 +94,18 @@ def counted_of(items: int, noun: str, patients: int) -> str:
         >>> counted_of(3, "scan", 2), counted_of(3, "cloud", 3)
         ('3 scans of 2 patients', '3 clouds')
     """
-    alone = noun == "cloud" and items == patients
-    return counted(items, noun) if alone else f"{counted(items, noun)} of {counted(patients, 'patient')}"
+    owner = owner_of(items, noun, patients)
+    return counted(items, noun) if owner == noun else f"{counted(items, noun)} of {counted(patients, owner)}"
+
+
+def owner_of(items: int, noun: str, patients: int) -> str:
+    """Return what intervals and tests are over: "patient", or "cloud" where clouds are each of their own.
+
+    Example:
+        >>> owner_of(3, "cloud", 3), owner_of(3, "cloud", 2), owner_of(3, "scan", 3)
+        ('cloud', 'patient', 'patient')
+    """
+    return noun if noun == "cloud" and items == patients else "patient"
 
 
 def percent(level: float) -> str:
@@ -112,13 +123,16 @@ def name_of(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric)
 
 
-def comparison_sentence(found: Comparison, *, change: str, labelled: int | None = None) -> tuple[str, str]:
+def comparison_sentence(
+    found: Comparison, *, change: str, labelled: int | None = None, owner: str = "patient"
+) -> tuple[str, str]:
     """Say what a comparison found.
 
     Args:
         found: The comparison.
         change: What was changed, as a noun: "pretraining".
         labelled: Labelled patients that both were trained with, where known.
+        owner: What is counted, as a noun; see `owner_of`.
 
     Returns:
         The verdict ("better", "worse" or "inconclusive") and one or two sentences.
@@ -131,9 +145,9 @@ def comparison_sentence(found: Comparison, *, change: str, labelled: int | None 
     patients = mean.cases
     if not (math.isfinite(mean.low) and math.isfinite(mean.high)):
         told = "too few for an interval, so this is inconclusive."
-        return "inconclusive", f"{_capital(sentence)} on {counted(patients, 'test patient')}; {told}"
+        return "inconclusive", f"{_capital(sentence)} on {counted(patients, f'test {owner}')}; {told}"
     sentence += f" ({percent(mean.level)} CI {mean.low:+.{digits}f} to {mean.high:+.{digits}f}) on "
-    sentence += f"{counted(patients, 'test patient')}"
+    sentence += counted(patients, f"test {owner}")
     rising = not unit
     excludes = mean.low > 0 or mean.high < 0
     gain = (mean.estimate > 0) == rising
@@ -142,7 +156,7 @@ def comparison_sentence(found: Comparison, *, change: str, labelled: int | None 
         return "inconclusive", f"{_capital(sentence)}: inconclusive, since the interval holds 0 ({p})."
     if patients < _FEWEST_FOR_TEST:
         return "inconclusive", (
-            f"{_capital(sentence)}. The interval leaves 0 out, but {counted(patients, 'patient')} cannot settle it: no "
+            f"{_capital(sentence)}. The interval leaves 0 out, but {counted(patients, owner)} cannot settle it: no "
             f"paired test of fewer than {_FEWEST_FOR_TEST} reaches p < {_LEVEL} ({p})."
         )
     if found.p_holm >= _LEVEL:

@@ -73,6 +73,10 @@ def test_classes_are_learned_predicted_and_scored(house, tmp_path, capsys):
                        from_scratch=True, overrides=BRIEF)  # fmt: skip
     found = evaluate(run.folder, data=house / "store", against=[scratch.folder])
     assert found.summaries["class"]["accuracy"].cases == 4
+    told = capsys.readouterr().out
+    assert "4 clouds [95 % bootstrap interval over clouds]" in told
+    assert "Paired, by cloud" in told
+    assert "patient" not in told.partition("interval over clouds")[2]
     assert {c.baseline for c in found.comparisons} == {"scratch"}
 
 

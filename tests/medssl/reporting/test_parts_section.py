@@ -30,6 +30,7 @@ def folder(tmp_path):
     content = {
         "kind": "parts",
         "split": "test",
+        "unit": "cloud",
         "clouds": {"cup": 4, "lamp": 3},
         "parts": {"0": "handle", "4": "shade", "9": "of no cloud here"},
         "definitions": {"class mIoU": "mean over classes"},
@@ -47,7 +48,7 @@ def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Parts of clouds", "0.512 [0.410, 0.610]", "+0.050 [+0.010, +0.090]", "0.0400", "0.710", "0.310",
                  '<td data-head="part">shade', "0.270", "0.640",
-                 "over 7 patients or objects", "mean over classes",
+                 "over 7 clouds", "paired by cloud", "on 7 test clouds", "mean over classes",
                  "Mine in place of scratch changed mean IoU of parts by +0.050", "split &#39;test&#39;"):  # fmt: skip
         assert text in page, text
     assert "of no cloud here" not in page
@@ -57,12 +58,13 @@ def test_figures_and_their_intervals_are_shown(folder):
 
 def test_scores_of_earlier_releases_are_shown_without_parts(folder):
     content = json.loads((folder / "part_scores.json").read_text())
-    del content["clouds"], content["parts"]
+    del content["clouds"], content["parts"], content["unit"]
     for found in content["runs"].values():
         del found["by_part"]
     (folder / "part_scores.json").write_text(json.dumps(content))
     page = build_page(gather([folder])).html
     assert "Mean IoU by class" in page
+    assert "over 7 patients" in page
     assert "IoU by part" not in page
 
 

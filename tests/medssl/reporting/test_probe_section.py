@@ -30,6 +30,7 @@ def folder(tmp_path):
     tasks = [{"ways": 5, "shots": 10, "accuracies": [0.5, 0.7], "draws": 2}]
     content = {
         "kind": "probe",
+        "unit": "cloud",
         "protocols": {"knn": "20 nearest neighbours"},
         "settings": {"level": 0.95},
         "encoders": {"mine": {"probes": [probe], "few_shot": tasks}, "random": {"probes": [fresh], "few_shot": tasks}},
@@ -45,7 +46,8 @@ def folder(tmp_path):
 def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Frozen encoders", "0.731 [0.610, 0.840]", "0.500 (no interval)", "+0.231 [+0.100, +0.350]", "0.0400",
-                 "0.600 (0.141)", "scores 0.250", "20 nearest neighbours"):  # fmt: skip
+                 "0.600 (0.141)", "scores 0.250", "over clouds]", "Paired, per cloud",
+                 "20 nearest neighbours"):  # fmt: skip
         assert text in page, text
     assert str(folder) not in page
 
