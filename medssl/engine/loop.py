@@ -175,7 +175,7 @@ def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Metho
         lay_channels_last(method)
     if settings.compile:
         for module in method.modules():
-            if getattr(module, "compiles", False):  # an encoder of volumes or of clouds, which nothing here knows
+            if getattr(module, "compiles", False):  # an encoder, or the part of one that methods call
                 module.compile()
     return method
 

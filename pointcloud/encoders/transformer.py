@@ -7,6 +7,8 @@ Reference:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,7 +84,12 @@ class Transformer(nn.Module):
         drop_path: Chance that a branch is left out in the last block; it rises from 0 in the first.
         every: Whether positions are added before every block, or before the first alone.
         cross: Whether tokens attend to a memory instead of to each other.
+
+    Attributes:
+        compiles: ``train.compile`` compiles it.
     """
+
+    compiles: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -92,6 +92,8 @@ class Patches(Groups):
 class PointViT(CloudEncoder):
     """Patches, tokens, blocks. Its parts are open to methods that hide tokens: ``patches``, then ``encode``."""
 
+    compiles = False  # methods call its parts, never the whole; of these the transformer is compiled
+
     def __init__(self, settings: PointViTSettings) -> None:
         super().__init__()
         self.settings = settings

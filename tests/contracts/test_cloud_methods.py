@@ -244,3 +244,24 @@ def test_an_encoder_without_tokens_is_refused_where_tokens_are_needed():
         CLOUD_METHODS.build({"name": "point_mae"}, pointnet)
     with pytest.raises(ConfigError, match="Did you mean 'point_mae'"):
         CLOUD_METHODS.build({"name": "point_mea"}, pointnet)
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_training_goes_through_what_is_compiled(case, store):
+    """Methods may call parts of an encoder: compiling the whole of it would then do nothing, and say nothing."""
+    method = make(case).train()
+    called = []
+
+    def noted(module, own):
+        def call(*args, **kwargs):
+            called.append(module)
+            return own(*args, **kwargs)
+
+        return call
+
+    of_encoder = [module for module in method.encoder.modules() if getattr(module, "compiles", False)]
+    for module in of_encoder:
+        module._compiled_call_impl = noted(module, module._call_impl)  # where nn.Module.compile puts its own
+    method(views_of(method, store), 0.5)
+    assert set(map(id, called)) == set(map(id, of_encoder))
+    assert of_encoder
