@@ -83,11 +83,13 @@ class SwAV(CropMethod):
             weight = weight.detach() + 0.0 * weight
         weight = F.normalize(weight.float(), dim=1)
         scores_SBK = F.linear(features_SBD, weight)
-        assigned = torch.stack([self._assign(features_SBD[v], weight, v, progress) for v in range(chosen.views)])
+        every = [gathered(features_SBD[v].detach()) for v in range(chosen.views)]
+        own = features_SBD.shape[1]
+        assigned = torch.stack([self._assign(rows, own, weight, v, progress) for v, rows in enumerate(every)])
         loss = distillation(scores_SBK, assigned, temperature=chosen.temperature)
         if self.training and self.queues:
             item, patient = gathered(views.item), gathered(views.patient)
-            self._fresh = [(gathered(features_SBD[v].detach()), item, patient) for v in range(chosen.views)]
+            self._fresh = [(rows, item, patient) for rows in every]
         used = assigned.mean(dim=(0, 1))
         signals = {
             "spread": feature_spread(projected.detach()),
@@ -96,9 +98,16 @@ class SwAV(CropMethod):
         return Losses(loss, {"swapped": loss.detach()}, signals)
 
     @torch.no_grad()
-    def _assign(self, features_BD: Tensor, weight_KD: Tensor, view: int, progress: float) -> Tensor:
-        """Return the assignments of a view's rows, (B, K), shared out over all processes' and the queue's features."""
-        rows = gathered(features_BD.detach())
+    def _assign(self, rows: Tensor, own: int, weight_KD: Tensor, view: int, progress: float) -> Tensor:
+        """Return the assignments of this process's rows of a view, (B, K), shared out over all rows and the queue's.
+
+        Args:
+            rows: Features of the view on all processes.
+            own: B, how many are this process's.
+            weight_KD: The prototypes.
+            view: Which of the large views.
+            progress: Share of the run that is done.
+        """
         if self.queues and progress >= self.settings.queue_from:
             queue = self.queues[view]
             assert isinstance(queue, FeatureQueue)
@@ -106,7 +115,7 @@ class SwAV(CropMethod):
         shares = sinkhorn(
             rows @ weight_KD.detach().T, epsilon=self.settings.epsilon, iterations=self.settings.iterations
         )
-        return own_of(shares, len(features_BD))
+        return own_of(shares, own)
 
     def after_step(self, progress: float) -> None:
         """Put the step's features into the queues."""

@@ -283,13 +283,9 @@ def _whole(
 ) -> npt.NDArray[np.intp]:
     """Return a shift in whole voxels; where a fraction leaves it open which, the one that explains most."""
     z, y, x = (range(math.floor(step + _OPEN), math.ceil(step - _OPEN) + 1) for step in shift.tolist())
-
-    def told(whole: Shift) -> float:
-        places, parts = _overlap(one.shape, two.shape, whole)
-        return _explained(one[places], two[parts], limits)
-
     ways = list(itertools.product(z, y, x))
-    return np.array(max(ways, key=told) if len(ways) > 1 else ways[0], dtype=np.intp)
+    best = max(ways, key=lambda way: _explained_at(one, two, way, limits)) if len(ways) > 1 else ways[0]
+    return np.array(best, dtype=np.intp)
 
 
 def _on_thick_slices(
@@ -311,8 +307,7 @@ def _on_thick_slices(
         shift = np.rint(shift_mm / coarse_mm).astype(int)
         shift[thick.axis] = sign * place
         z, y, x = shift.tolist()
-        places, parts = _overlap(pair[0].shape, pair[1].shape, (z, y, x))
-        told = _explained(pair[0][places], pair[1][parts], limits)
+        told = _explained_at(*pair, (z, y, x), limits)
         if told > best:
             best, result = told, (*pair, shift * coarse_mm)
     return result
@@ -461,6 +456,11 @@ def _in_box(table: npt.NDArray[np.float64], box: tuple[slice, ...]) -> tuple[flo
     edges = table[:, z.start :: z.stop - z.start, y.start :: y.stop - y.start, x.start :: x.stop - x.start]
     corners = np.diff(np.diff(np.diff(edges[:, :2, :2, :2], axis=1), axis=2), axis=3)
     return float(corners[0, 0, 0, 0]), float(corners[1, 0, 0, 0])
+
+
+def _explained_at(one: npt.NDArray[Any], two: npt.NDArray[Any], shift: Shift, limits: Limits) -> float:
+    places, parts = _overlap(one.shape, two.shape, shift)
+    return _explained(one[places], two[parts], limits)
 
 
 def _explained(one: npt.NDArray[Any], two: npt.NDArray[Any], limits: Limits) -> float:
