@@ -65,7 +65,7 @@ class _Scored:
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     classes: tuple[str, ...]
-    files: tuple[str, ...]
+    files: Mapping[str, str]  # by id
     points: npt.NDArray[np.int64]
 
 
@@ -181,7 +181,7 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
         ids=tuple(row["id"] for row in listed),
         patients=tuple(row["patient"] or row["id"] for row in listed),
         classes=classes,
-        files=tuple(row["file"] for row in listed),
+        files={row["id"]: row["file"] for row in listed},
         points=np.array(counts),
     )
 
@@ -189,7 +189,7 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
 def _examples(scored: Mapping[str, _Scored], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:
     """Return the first run's best, middle and worst cloud of those that all have, and what each run says of them."""
     first = next(iter(scored.values()))
-    shared = [place for place, one in enumerate(first.ids) if all(one in found.ids for found in scored.values())]
+    shared = [place for place, one in enumerate(first.ids) if all(one in found.files for found in scored.values())]
     order = sorted(shared, key=lambda place: -first.scores.shapes[place])
     chosen = dict.fromkeys(order[place] for place in (0, len(order) // 2, -1))
     rows = {entry.id: row for row, entry in enumerate(store.entries)}
@@ -202,8 +202,7 @@ def _examples(scored: Mapping[str, _Scored], runs: Mapping[str, Path], store: Cl
                 points=store.points(rows[one]),
                 truth=np.asarray(store.labels(rows[one])),
                 predicted={
-                    name: np.load(runs[name] / found.files[found.ids.index(one)], allow_pickle=False)
-                    for name, found in scored.items()
+                    name: np.load(runs[name] / found.files[one], allow_pickle=False) for name, found in scored.items()
                 },
             )
         )

@@ -12,21 +12,10 @@ from medssl.reporting.page import build_page
 from pointcloud.part_examples import PartExample, draw_part_examples
 
 
-def interval(estimate, low, high):
-    return {
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "level": 0.95,
-        "cases": 7,
-        "draws": 1,
-        "method": "percentile",
-    }
-
-
 @pytest.fixture
-def folder(tmp_path):
-    scores = {name: interval(0.512, 0.41, 0.61) for name in ("instance_miou", "class_miou", "accuracy")}
+def folder(tmp_path, interval):
+    scores = {name: interval(0.512, 0.41, 0.61, cases=7) for name in ("instance_miou", "class_miou", "accuracy")}
+    gain = interval(0.05, 0.01, 0.09, cases=7)
     content = {
         "kind": "parts",
         "split": "test",
@@ -37,7 +26,7 @@ def folder(tmp_path):
         "runs": {"mine": {"scores": scores, "by_class": {"cup": 0.71, "lamp": 0.31}, "by_part": {"0": 0.83, "4": 0.27}},
                  "scratch": {"scores": scores, "by_class": {"cup": 0.66}, "by_part": {"0": 0.64}}},
         "comparisons": [{"arm": "mine", "baseline": "scratch", "p_holm": 0.04,
-                         "result": {"mean": interval(0.05, 0.01, 0.09), "median": interval(0.05, 0.01, 0.09), "p": 0.02,
+                         "result": {"mean": gain, "median": gain, "p": 0.02,
                                     "above": 6, "below": 1, "draw_means": []}}],
     }  # fmt: skip
     (tmp_path / "part_scores.json").write_text(json.dumps(content))

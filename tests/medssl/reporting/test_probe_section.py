@@ -10,20 +10,8 @@ from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
 
 
-def interval(estimate, low, high):
-    return {
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "level": 0.95,
-        "cases": 9,
-        "draws": 1,
-        "method": "percentile",
-    }
-
-
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, interval):
     probe = {"protocol": "knn", "accuracy": interval(0.731, 0.61, 0.84), "balanced_accuracy": 0.7, "chance": 0.25,
              "chosen": {}, "by_patient": {"a": 1.0}}  # fmt: skip
     fresh = probe | {"accuracy": interval(0.5, None, None)}
