@@ -6,7 +6,8 @@ logistic regression, few-shot tasks), beside fresh weights of the same encoder; 
 all, beside the same network from scratch. Several pretraining seeds; intervals resample seeds and patients (objects).
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
-        [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--shapes-seed 0] [--table]
+        [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--shapes-seed 0] [--per-class 40]
+        [--labels 20 40 80 all] [--table]
 
 Every step is skipped when it is done, so a stopped run goes on; --table only writes the tables of what is there.
 `organs` are surfaces of organs of 28 patients, in the unit sphere, without which size alone tells most of them apart.
@@ -63,11 +64,12 @@ ENCODER = [
 ]  # fmt: skip
 # Labelled objects (of shapes) or patients (of organs, each with all its organs); None takes all.
 LABELS: dict[str, tuple[int | None, ...]] = {"shapes": (20, 40, 80, None), "organs": (1, 2, 5, None)}
+TESTED = 20  # shapes of each class
 PROBES = ("svm-cv", "knn", "linear")
 TASKS = ((5, 10), (10, 10))
 
 
-def prepared(data: str, out: Path, shapes_seed: int) -> Path:
+def prepared(data: str, out: Path, options: argparse.Namespace) -> Path:
     """Write the store of a data set, unless it is there."""
     folder = out / "store"
     if CloudStore.is_one(folder):
@@ -75,11 +77,11 @@ def prepared(data: str, out: Path, shapes_seed: int) -> Path:
     if data == "shapes":
         items = [
             CloudItem(
-                id=f"{name}-{n}", cloud=shape(name, n, seed=shapes_seed, points=POINTS), patient=f"{name}-{n}",
-                split="train" if n < 40 else "test",
+                id=f"{name}-{n}", cloud=shape(name, n, seed=options.shapes_seed, points=POINTS), patient=f"{name}-{n}",
+                split="train" if n < options.per_class else "test",
             )
             for name in CLASSES
-            for n in range(60)
+            for n in range(options.per_class + TESTED)
         ]  # fmt: skip
         return store_from_clouds(folder, items, classes=dict(enumerate(CLASSES))).folder
     with np.load(Path(os.environ["MEDSSL_DATA"]) / "points/head_neck_organs.npz", allow_pickle=False) as file:
@@ -199,7 +201,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
 
 def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dict[str, list[Any]]]:
     """Run what is not done yet, and return each arm's figures: a mapping of patients a seed, or a number."""
-    store = prepared(data, out, options.shapes_seed) if not options.table else out / "store"
+    store = prepared(data, out, options) if not options.table else out / "store"
     found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in METHODS}
 
     def add(arm: str, head: str, value: Any) -> None:
@@ -222,7 +224,7 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                             add(of, row["protocol"], row["by_patient"])
                         for task in said["few_shot"]:
                             add(of, f"{task['ways']}-way {task['shots']}-shot", float(np.mean(task["accuracies"])))
-                for labels in LABELS[data] if stage == "finetune" else ():
+                for labels in (options.labels or LABELS[data]) if stage == "finetune" else ():
                     head = f"fine-tuned, {labels or 'all'} labelled"
                     for scratch in (True, False) if number == 0 else (False,):
                         place = tuned_in(run, labels, seed, options, scratch=scratch)
@@ -231,6 +233,11 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                         of_patient = finetuned(run, store, labels, seed, options, scratch=scratch)
                         add("from scratch" if scratch else arm, head, of_patient)
     return found
+
+
+def number_or_all(word: str) -> int | None:
+    """Return a number of labels; None for "all"."""
+    return None if word == "all" else int(word)
 
 
 def main() -> None:
@@ -244,6 +251,10 @@ def main() -> None:
     parser.add_argument("--finetune-steps", type=int, default=80)
     parser.add_argument("--rotate", choices=("any", "z", "none"), default="any", help="how every method turns clouds")
     parser.add_argument("--shapes-seed", type=int, default=0, help="seed of the procedural shapes themselves")
+    parser.add_argument("--per-class", type=int, default=40, help="shapes of each class to pretrain on and to fit")
+    parser.add_argument(
+        "--labels", nargs="+", type=number_or_all, help="labelled objects, or patients of organs; 'all' too"
+    )
     parser.add_argument("--table", action="store_true", help="write the tables of what is there; run nothing")
     options = parser.parse_args()
     text = ""
