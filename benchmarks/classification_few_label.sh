@@ -2,12 +2,19 @@
 # Classes at 5, 10, 25 and 100 % of the labels: diagnosis of ACDC (5 classes), grade of LGG, tumour in a slice or not.
 #   MEDSSL_DATA=FOLDER bash benchmarks/classification_few_label.sh OUT
 # Probes of every run come first, since they are cheap; then the arms named in FINE are fine-tuned beside scratch.
+# TASKS names some of diagnosis, grade and tumour to fine-tune.
+# METHODS=all probes every method that pretrains the small U-Net (but local_contrast, whose encoder is that of
+# global_contrast); benchmarks/mean_rank.py ranks what comes out.
 # Every step is skipped when it is done, so the script goes on where it was stopped. EACH names a command that is put
 # before each step (a queue, say); no step is longer than about ten minutes of one core.
 set -euo pipefail
 out=${1:?usage: classification_few_label.sh OUT}
 each=${EACH:-} steps=${STEPS:-400} tuned=${TUNED:-150} draws=${DRAWS:-3} seeds=${SEEDS:-0 1} parts=${PARTS:-12}
 methods=${METHODS:-simclr voco spark_s3d joined} fine=${FINE-simclr joined} shares=${SHARES:-[0.05,0.1,0.25,1]}
+tasks=${TASKS:-diagnosis grade tumour}
+if [ "$methods" = all ]; then
+  methods="simclr voco spark_s3d joined moco byol simsiam swav barlow vicreg dino ibot cvrl global_contrast masked spark voco_masked"
+fi
 cpu=(train.precision=32-true train.threads=1)
 data=${MEDSSL_DATA:?names the folder that holds acdc/ and lgg_flair/}
 mkdir -p "$out" && cd "$out"
@@ -26,6 +33,8 @@ views() { # the small presets' windows, fitted to thick slices
   case $1 in
     simclr|moco|byol|simsiam|barlow|vicreg) echo "method.window=$window method.crop=[16,48,48]" ;;
     swav|dino|ibot) echo "method.window=$window method.crop=[16,48,48] method.local_crop=[8,24,24]" ;;
+    cvrl) echo "method.window=$window method.crop=[16,48,48]" ;;
+    global_contrast) echo "method.window=[8,64,64]" ;;
     voco) echo "method.window=$window method.crop=[8,32,32] method.grid=[2,2,2] method.random_crops=4" ;;
     masked|spark|spark_s3d) echo "method.window=$window method.patch=[4,8,8]" ;;
     voco_masked) echo "method.voco.window=$window method.voco.crop=[8,32,32] method.voco.grid=[2,2,2]" \
@@ -66,6 +75,7 @@ probe grade lgg probe.scans.target=grade
 probe tumour lgg probe.scans.shows=1 probe.scans.level=slice "probe.scans.window=[4,64,64]"
 
 tune() { # name, store, recipe, settings of finetune...
+  [[ " $tasks " = *" $1 "* ]] || return 0
   [ -f "few-label/$1/few_label.json" ] && ! grep -q '"missing": \[$' "few-label/$1/few_label.json" && return
   local settings=(few_label.recipe="$3" few_label.shares="$shares" few_label.draws="$draws"
     few_label.finetune.train.steps="$tuned" "${cpu[@]/#/few_label.finetune.}")
