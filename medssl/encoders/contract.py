@@ -40,7 +40,7 @@ class Encoder(nn.Module, ABC):
 
     def embed(self, images: Tensor) -> Tensor:
         """Return one float32 vector an image, (B, embedding_dim): the mean of the coarsest level over space."""
-        return self.pool(self.forward(images))
+        return self.pool(self(images))
 
     def pool(self, pyramid: list[Tensor]) -> Tensor:
         """Return the pooled embedding of a pyramid, (B, embedding_dim), float32."""

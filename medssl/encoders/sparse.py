@@ -14,10 +14,9 @@ a layer through which hidden places could be seen is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +50,15 @@ def sparse_pyramid(encoder: StagedEncoder, images: Tensor, visible: Tensor) -> l
     check_input_size(images, in_channels=encoder.in_channels, size_multiple=encoder.size_multiple)
     checkpointing = encoder.settings.checkpointing and encoder.training
     features = images.masked_fill(~active_places(visible, images.shape[2:]), 0.0)
+    if not checkpointing:
+        with active_only(encoder, visible):  # the encoder as a whole, which may be compiled
+            levels: list[Tensor] = encoder(features)
+        return levels
     features = _sparsely(encoder.stem, visible, features)
     pyramid = []
     for stage in encoder.stages:
         # the context is entered inside what is checkpointed, so that computing it again is sparse too
-        features = run_stage(partial(_sparsely, stage, visible), features, checkpointing=checkpointing)
+        features = run_stage(partial(_sparsely, stage, visible), features, checkpointing=True)
         pyramid.append(features)
     return pyramid
 
@@ -71,28 +74,27 @@ def active_only(network: nn.Module, visible: Tensor) -> Iterator[None]:
     Raises:
         ValueError: If the network has another kind of layer.
     """
-    hooks = []
-    normalising: list[nn.Module] = []
+    replaced: list[nn.Module] = []
     try:
         for name, layer in network.named_modules():
             if isinstance(layer, _SPREADING):
-                hooks.append(layer.register_forward_hook(partial(_hide, visible)))
+                forward = _bound(_hide, layer, visible)
             elif isinstance(layer, _BATCH_NORMS):
-                layer.forward = partial(_batch_norm, layer, visible)  # type: ignore[method-assign]
-                normalising.append(layer)
+                forward = _bound(_batch_norm, layer, visible)
             elif (groups := _groups(layer)) is not None:
-                layer.forward = partial(_group_norm, layer, visible, groups)  # type: ignore[method-assign]
-                normalising.append(layer)
-            elif not list(layer.children()) and not isinstance(layer, _POINTWISE) and not _is_empty(layer):
+                forward = _bound(_group_norm, layer, visible, groups)
+            elif list(layer.children()) or isinstance(layer, _POINTWISE) or _is_empty(layer):
+                continue
+            else:
                 raise ValueError(
                     f"The layer '{name}' ({type(layer).__name__}) cannot be kept from hidden voxels. Take an encoder "
                     "of convolutions ('residual', 'unet'), or another method for this one ('mae', 'simmim')."
                 )
+            layer.forward = forward
+            replaced.append(layer)
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-        for layer in normalising:
+        for layer in replaced:
             del layer.forward  # the class's own comes to light again
 
 
@@ -126,7 +128,17 @@ def _sparsely(network: nn.Module, visible: Tensor, features: Tensor) -> Tensor:
     return output
 
 
-def _hide(visible: Tensor, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+def _bound(run: Callable[..., Tensor], layer: nn.Module, visible: Tensor, *more: int) -> Callable[[Tensor], Tensor]:
+    # A closure, since what it holds is an input to a compiled encoder, which would be compiled anew for every partial;
+    # and in the place of ``forward``, since a compiled encoder does not notice hooks that come and go.
+    def forward(features: Tensor) -> Tensor:
+        return run(layer, visible, *more, features)
+
+    return forward
+
+
+def _hide(layer: nn.Module, visible: Tensor, features: Tensor) -> Tensor:
+    output: Tensor = type(layer).forward(layer, features)
     return output.masked_fill(~active_places(visible, output.shape[2:]), 0.0)
 
 

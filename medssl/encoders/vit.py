@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -109,6 +110,35 @@ class ViTSettings(Settings):
         return tuple(depth * (step + 1) // count for step in range(count))
 
 
+class Blocks(nn.ModuleList):
+    """The blocks of a transformer one after the other.
+
+    Args:
+        blocks: The blocks.
+        taken: Numbers of the blocks, from 1, after which tokens are taken.
+        checkpointing: Whether blocks are computed again in the backward pass.
+
+    Attributes:
+        compiles: ``train.compile`` compiles it.
+    """
+
+    compiles: ClassVar[bool] = True
+
+    def __init__(self, blocks: Iterable[Block], *, taken: tuple[int, ...], checkpointing: bool) -> None:
+        super().__init__(blocks)
+        self.taken = taken
+        self.checkpointing = checkpointing
+
+    def forward(self, tokens: Tensor) -> list[Tensor]:
+        """Return the tokens (B, N, width) after each taken block."""
+        levels = []
+        for number, block in enumerate(self, start=1):
+            tokens = run_stage(block, tokens, checkpointing=self.checkpointing and self.training)
+            if number in self.taken:
+                levels.append(tokens)
+        return levels
+
+
 class ViTEncoder(Encoder):
     """Patches to tokens, positions, pre-norm blocks; a level of the pyramid for each layer that is taken.
 
@@ -125,6 +155,7 @@ class ViTEncoder(Encoder):
         al., "UNETR", WACV 2022, arXiv:2103.10504.
     """
 
+    compiles = False  # methods that hide tokens call its parts, never the whole; of these the blocks are compiled
     pos_embed: nn.Parameter | None
 
     def __init__(self, settings: ViTSettings) -> None:
@@ -138,7 +169,11 @@ class ViTEncoder(Encoder):
         self.strides = (self.patch,) * len(settings.taken)
         self.size_multiple = self.patch
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(settings.in_channels, width, self.patch, self.patch)})
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio=settings.mlp_ratio) for _ in range(depth))
+        self.blocks = Blocks(
+            (Block(width, heads, mlp_ratio=settings.mlp_ratio) for _ in range(depth)),
+            taken=settings.taken,
+            checkpointing=settings.checkpointing,
+        )
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.register_parameter("pos_embed", None)
         if settings.grid is not None:
@@ -182,14 +217,8 @@ class ViTEncoder(Encoder):
 
     def encode(self, tokens: Tensor) -> list[Tensor]:
         """Return the tokens (B, N, width) after each taken layer, the last normed; any number of tokens will do."""
-        checkpointing = self.settings.checkpointing and self.training
-        levels = []
-        for number, block in enumerate(self.blocks, start=1):
-            tokens = run_stage(block, tokens, checkpointing=checkpointing)
-            if number in self.settings.taken:
-                levels.append(tokens)
-        levels[-1] = self.norm(levels[-1])
-        return levels
+        levels: list[Tensor] = self.blocks(tokens)
+        return [*levels[:-1], self.norm(levels[-1])]
 
     @staticmethod
     def as_map(tokens: Tensor, grid: Triple) -> Tensor:

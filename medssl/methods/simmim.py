@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -101,17 +101,19 @@ class SimMIM(MaskedWindow):
 @contextmanager
 def _masked_embedding(encoder: SwinEncoder, token: Tensor, hidden: Tensor) -> Iterator[None]:
     """Put the token where patches are hidden, between the encoder's patch embedding and its first stage."""
+    layer = encoder.swinViT.patch_embed
 
-    def replace(layer: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+    def forward(images: Tensor) -> Tensor:
+        embedded: Tensor = type(layer).forward(layer, images)
         z, y, x = embedded.shape[2:]
         cells = to_cells(hidden, (z, y, x))[:, None]
         return torch.where(cells, token.to(embedded.dtype).view(1, -1, 1, 1, 1), embedded)
 
-    hook = encoder.swinViT.patch_embed.register_forward_hook(replace)
+    layer.forward = forward  # no hook: a compiled encoder does not notice hooks that come and go
     try:
         yield
     finally:
-        hook.remove()
+        del layer.forward
 
 
 def _token_size(encoder: Encoder) -> Triple:

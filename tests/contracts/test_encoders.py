@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -73,6 +74,27 @@ def test_pyramid_is_as_declared(name: str) -> None:
     vector = encoder.embed(batch)
     assert vector.shape == (2, encoder.embedding_dim)
     assert vector.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_embedding_goes_through_what_is_compiled(name: str) -> None:
+    encoder = small(name).eval()
+    called = []
+    for module in encoder.modules():
+        if getattr(module, "compiles", False):
+            module._compiled_call_impl = noted(module, called)  # where nn.Module.compile puts its own
+    encoder.embed(images(encoder))
+    assert called
+
+
+def noted(module: torch.nn.Module, called: list[torch.nn.Module]) -> Callable[..., object]:
+    own = module._call_impl
+
+    def call(*args: object, **kwargs: object) -> object:
+        called.append(module)
+        return own(*args, **kwargs)
+
+    return call
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import build_encoder
@@ -97,6 +98,7 @@ KINDS = {
     "masked, vit": MASKED,
 }
 VIT = {"name": "vit", "width": 24, "depth": 2, "heads": 2, "patch": 4}
+SWIN = {"name": "swin", "feature_size": 12, "depths": [1, 1, 1, 1], "heads": [1, 1, 1, 1], "window": 4}
 CASES = {name: SMALL[name] for name in METHODS} | {f"voco {k}": {**VOCO, **v} for k, v in PUBLISHED.items()}
 CASES |= KINDS | JOINT
 
@@ -117,6 +119,8 @@ MOVING = {
 
 def make(case: str) -> Method:
     torch.manual_seed(5)
+    if case == "simmim, swin":
+        return build_method({"name": "simmim", "window": (64, 32, 32)}, build_encoder(SWIN))
     plain = case == "mae" or case.endswith("vit")
     encoder = build_encoder(VIT if plain else {"name": "unet", "channels": [4, 6, 8], "blocks": 1})
     return build_method(CASES[case], encoder)
@@ -274,6 +278,48 @@ def test_kept_parts_share_the_weights_that_were_trained(case):
     assert kept["encoder"] is method.encoder
     ours = {id(p) for p in method.parameters()}
     assert all(id(p) in ours for part in kept.values() for p in part.parameters())
+
+
+def compiled(method: Method) -> CompileCounter:
+    """Compile what training would compile of a method; return what counts the graphs."""
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    for module in method.modules():
+        if getattr(module, "compiles", False):
+            module.compile(backend=graphs)
+    return graphs
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_training_goes_through_what_is_compiled(case, store):
+    """Methods may call parts of an encoder: compiling the whole of it would then do nothing, and say nothing."""
+    method = make(case)
+    plain = copy.deepcopy(method)
+    graphs = compiled(method)
+    made = []
+    for step in range(3):
+        views = method.views(batch_of(store, method, step), Stream(0, step, slots(method)))
+        losses = []
+        for one in (method, plain):
+            torch.manual_seed(step)  # some drop features
+            losses.append(one(views, 0.5).total)
+        assert torch.allclose(*losses, rtol=1e-4)
+        made.append(graphs.frame_count)
+    assert made[0] > 0
+    assert made[0] == made[-1], "compiled anew at every step"
+
+
+@pytest.mark.parametrize("case", ["spark", "simmim, swin"])
+def test_voxels_stay_hidden_from_an_encoder_that_was_compiled_to_see_all(case, store):
+    method = make(case).eval()
+    plain = copy.deepcopy(method)
+    graphs = compiled(method)
+    for step in range(2):
+        views = method.views(batch_of(store, method, step), Stream(0, step, slots(method)))
+        with torch.no_grad():
+            assert torch.allclose(method.encoder.embed(views.target), plain.encoder.embed(views.target), atol=1e-5)
+            assert torch.allclose(method.reconstruct(views), plain.reconstruct(views), atol=1e-4)
+    assert graphs.frame_count == 2
 
 
 def test_channels_last_changes_nothing(store):
