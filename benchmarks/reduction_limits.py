@@ -38,7 +38,7 @@ class Seen:
         is_what: "copy" of a kind that is to be found, "phase" of the same heart, or "stranger".
         score: Correlation of the detail.
         explained: Share of the variance that the other's intensities explain; None where voxels lie apart.
-        unevenness: See `medssl.reduction.verify.Agreement`.
+        unevenness: See `medssl.reduction.agreement.Agreement`.
     """
 
     is_what: str

@@ -26,12 +26,13 @@ from medssl.errors import MedSSLError
 from medssl.manifest.describe import file_hash, size_and_time
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import hashes
+from medssl.reduction.agreement import Agreement
 from medssl.reduction.candidates import Candidate
 from medssl.reduction.duplicates import Found, Match
 from medssl.reduction.groups import lead
 from medssl.reduction.hashes import Variant
 from medssl.reduction.neighbours import Pairs, hamming_pairs
-from medssl.reduction.verify import Agreement, Level, Verdict
+from medssl.reduction.verify import Level, Verdict
 from pointcloud.describe import shape_hash
 from pointcloud.formats.reading import read
 from pointcloud.primitives.chamfer import nearest_distances

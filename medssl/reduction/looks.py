@@ -12,9 +12,10 @@ from typing import Any
 from medssl.errors import CacheError, MedSSLError
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import fingerprint, verify
+from medssl.reduction.agreement import Agreement
 from medssl.reduction.fingerprint import Fingerprint, Target
 from medssl.reduction.hashes import Variant
-from medssl.reduction.verify import Agreement, Level, Verdict
+from medssl.reduction.verify import Level, Verdict
 
 __all__ = ["JOURNAL", "Pair", "look_at"]
 

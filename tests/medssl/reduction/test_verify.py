@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
+from medssl.reduction.agreement import _unevenness, _whole, compare
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.hashes import Variant
-from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, _unevenness, _whole, compare, verify
+from medssl.reduction.verify import SAME_FUNCTION, SAME_IMAGE, SAME_VALUES, Level, verify
 
 
 def scan(values, affine):

@@ -1,0 +1,268 @@
+"""How well two scans agree: both on one grid, moved until they agree best.
+
+What is compared is the correlation of the detail (what a blur of five voxels takes away) where the two overlap: two
+patients of one protocol agree in their outlines, but not in that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl import geometry
+from medssl.formats.scan import Scan
+from medssl.reduction import grids, shifts
+from medssl.reduction.explained import Limits, explained_at, explained_by
+from medssl.reduction.hashes import Variant
+from medssl.reduction.shifts import Field, Shift
+from medssl.reduction.thinned import Thicker, thicker, thinned
+
+__all__ = ["WORTH_A_LOOK", "Agreement", "compare"]
+
+WORTH_A_LOOK = 0.40  # score below which no number of slices, and no function of intensities, makes two scans copies
+_COARSE = 32
+_FINE = 80
+_BLUR = 5
+_PATCH = 4
+_FLAT = 1e-3  # of the range of intensities
+_EQUAL = 0.005  # below this, 1 - correlation of patches is rounding and interpolation
+_ONE_SIZE = 0.01  # voxels that differ by less are taken as equally large
+_OPEN = 0.2  # of a voxel: a shift nearer to a whole number is taken to be that
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How well two scans agree where they agree best.
+
+    Attributes:
+        score: Correlation of the detail over the whole overlap, 0 to 1; a changed sign counts as agreement.
+        explained: Share of the second's variance that is a function of the first's intensities alone, 1 for a copy in
+            8 bits or with another intercept; None where voxels do not lie on voxels.
+        correlation: Correlation of the images where they overlap; negative where the sign was changed.
+        overlap: Share of the smaller scan that lies within the other.
+        shift_mm: How far the second was moved, (z, y, x), so that its first voxel lies there in the first scan.
+        unevenness: How many times more the worst 5 % of small patches disagree than the median one. Noise and smoothing
+            spread over the image; a heart that beat in between is all in one place.
+    """
+
+    score: float
+    explained: float | None
+    correlation: float
+    overlap: float
+    shift_mm: tuple[float, float, float]
+    unevenness: float
+
+
+def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agreement:
+    """Return how well two scans agree at the shift at which they agree best.
+
+    Both are averaged onto cubes, at most 80 along the longest side. All shifts are tried on a coarser grid, the
+    neighbours of the best then on the fine one, and a fraction of a cube last. Scans with voxels of one size, or with
+    slices several times as thick in one, are then cut to what they share and averaged anew. Scans with the same number
+    of voxels are taken to have the same voxel size, for headers are lost more often than that.
+
+    Args:
+        first: A scan.
+        second: Another.
+        variant: How the second's axes are to be turned first.
+    """
+    turn = variant or Variant()
+    one_mm: tuple[float, ...]
+    one, one_mm = _canonical(first)
+    two, two_mm = _canonical(second)
+    turned = two.transpose(turn.order)
+    turned_mm: tuple[float, ...] = tuple(two_mm[axis] for axis in turn.order)
+    turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in turn.flips)]
+    if turned.shape == one.shape:
+        turned_mm = one_mm
+    limits = _limits(one, turned, first, second)
+    seen = _aligned((one, turned), (one_mm, turned_mm), limits)
+    overlap, explained, shift_mm = seen.overlap, None, seen.shift_mm
+    thick = thicker(one_mm, turned_mm)
+    if thick is not None and seen.score >= WORTH_A_LOOK:
+        one, turned, shift_mm = _on_thick_slices((one, turned), (one_mm, turned_mm), limits, thick, shift_mm)
+        one_mm = turned_mm = turned_mm if thick.second else one_mm
+    offset = np.zeros(3, dtype=np.intp)
+    if max(abs(a / b - 1) for a, b in zip(one_mm, turned_mm, strict=True)) < _ONE_SIZE:
+        # Where a shift by whole voxels will do, both are cut to what they share and averaged alike, so nothing is lost
+        # to cells that lie differently. The second round mends a wrong rounding of the first.
+        offset = _whole(one, turned, shift_mm / np.array(one_mm), limits)
+        for _ in range(2):
+            places, parts = shifts.overlap(one.shape, turned.shape, (int(offset[0]), int(offset[1]), int(offset[2])))
+            shared = one[places], turned[parts]
+            limits = _limits(*shared, first, second)  # what lies beyond, padding say, has no say in it
+            seen = _aligned(shared, (one_mm, one_mm), limits, start=(0, 0, 0))
+            step = np.rint(seen.shift_mm / np.array(one_mm)).astype(np.intp)
+            if not step.any():
+                explained = max(explained_by(*shared, limits), explained_by(*shared[::-1], limits[::-1]))
+                break
+            offset = offset + step
+    z_mm, y_mm, x_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
+    return Agreement(
+        score=seen.score,
+        explained=explained,
+        correlation=seen.correlation,
+        overlap=overlap,
+        shift_mm=(z_mm, y_mm, x_mm),
+        unevenness=seen.unevenness,
+    )
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """An `Agreement` of two arrays, the shift as an array."""
+
+    score: float
+    correlation: float
+    overlap: float
+    shift_mm: npt.NDArray[np.float64]
+    unevenness: float
+
+
+def _aligned(
+    arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    sizes_mm: tuple[tuple[float, ...], tuple[float, ...]],
+    limits: Limits,
+    start: Shift | None = None,
+) -> _Aligned:
+    """Move the second array until it agrees best with the first, from a shift in cells or from all there are."""
+    spans = list(zip(arrays, sizes_mm, limits, strict=True))
+    longest = max(n * size for array, mm, _ in spans for n, size in zip(array.shape, mm, strict=True))
+    coarse_mm = longest / _COARSE
+    fine_mm = min(coarse_mm, max(longest / _FINE, min(sorted(mm)[1] for mm in sizes_mm)))
+    fields = [_on_grid(array, mm, fine_mm, limit) for array, mm, limit in spans]
+    starts = [_starts(array.shape, mm, fine_mm) for array, mm, _ in spans]
+    detail = [_detail(field) for field in fields]
+    reach = 1
+    if start is None:
+        cubes = (fine_mm,) * 3
+        rough = [_on_grid(field, cubes, coarse_mm, limit) for field, limit in zip(fields, limits, strict=True)]
+        begins = [_starts(field.shape, cubes, coarse_mm) for field in fields]
+        shift_mm = np.array(shifts.best_shift(rough[0], rough[1])) * coarse_mm + begins[0] - begins[1]
+        z, y, x = np.rint(shift_mm / fine_mm).astype(int).tolist()
+        start, reach = (z, y, x), max(1, round(coarse_mm / fine_mm))
+    shift = shifts.climb(detail[0], detail[1], start, reach)
+    moved_detail, fraction = shifts.fractional(detail[0], detail[1], shift)
+    score = abs(shifts.correlation(detail[0], moved_detail, shift, trim=1))
+    moved = shifts.moved(fields[1], fraction)
+    places = shifts.overlap(fields[0].shape, fields[1].shape, shift)
+    share = np.prod([s.stop - s.start for s in places[0]]) / min(fields[0].size, fields[1].size)
+    return _Aligned(
+        score=min(1.0, score),
+        correlation=shifts.correlation(fields[0], moved, shift),
+        overlap=float(share),
+        shift_mm=(np.array(shift) + fraction) * fine_mm + starts[0] - starts[1],
+        unevenness=_unevenness((fields[0], moved), (detail[0], moved_detail), shift),
+    )
+
+
+def _limits(one: npt.NDArray[Any], two: npt.NDArray[Any], first: Scan, second: Scan) -> Limits:
+    """Return the intensities between which the voxels of each of two scans are looked at."""
+    hounsfield = first.header.units == "HU", second.header.units == "HU"
+    return grids.clip_limits(one, hounsfield=hounsfield[0]), grids.clip_limits(two, hounsfield=hounsfield[1])
+
+
+def _whole(
+    one: npt.NDArray[Any], two: npt.NDArray[Any], shift: npt.NDArray[np.float64], limits: Limits
+) -> npt.NDArray[np.intp]:
+    """Return a shift in whole voxels; where a fraction leaves it open which, the one that explains most."""
+    z, y, x = (range(math.floor(step + _OPEN), math.ceil(step - _OPEN) + 1) for step in shift.tolist())
+    ways = list(itertools.product(z, y, x))
+    best = max(ways, key=lambda way: explained_at(one, two, way, limits)) if len(ways) > 1 else ways[0]
+    return np.array(best, dtype=np.intp)
+
+
+def _on_thick_slices(
+    arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    sizes_mm: tuple[tuple[float, ...], tuple[float, ...]],
+    limits: Limits,
+    thick: Thicker,
+    shift_mm: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Return both scans on the thicker one's slices, in the way that explains most, and the second's shift in mm."""
+    at = int(thick.second)
+    thin, coarse = arrays[1 - at], arrays[at]
+    sign = 1 if thick.second else -1
+    coarse_mm = np.array(sizes_mm[at])
+    best, result = -1.0, (*arrays, shift_mm)
+    begin = sign * float(shift_mm[thick.axis]) / sizes_mm[1 - at][thick.axis]
+    for made, place in thinned(thin, thick.axis, thick.times, begin):
+        pair = (made, coarse) if thick.second else (coarse, made)
+        shift = np.rint(shift_mm / coarse_mm).astype(int)
+        shift[thick.axis] = sign * place
+        z, y, x = shift.tolist()
+        told = explained_at(*pair, (z, y, x), limits)
+        if told > best:
+            best, result = told, (*pair, shift * coarse_mm)
+    return result
+
+
+def _canonical(scan: Scan) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    values, affine = geometry.to_canonical(scan.values, scan.header.affine)
+    return values, geometry.spacing_mm(affine)
+
+
+def _on_grid(values: npt.NDArray[Any], mm: tuple[float, ...], cell_mm: float, limits: tuple[float, float]) -> Field:
+    """Return a scan clipped to the limits, averaged onto cubes of ``cell_mm``."""
+    low, high = limits
+    result: npt.NDArray[Any] = np.clip(values, low, high)
+    if values.dtype.kind == "f":
+        result = np.nan_to_num(result, nan=low)
+    # The axis that shrinks most goes first, and the later ones have less to do.
+    for axis in sorted(range(3), key=lambda axis: mm[axis]):
+        result = grids.cells(result, axis, mm[axis], cell_mm)
+    return np.ascontiguousarray(result, dtype=np.float32)
+
+
+def _starts(shape: tuple[int, ...], mm: tuple[float, ...], cell_mm: float) -> npt.NDArray[np.float64]:
+    return np.array([grids.start_of(n, size, cell_mm) for n, size in zip(shape, mm, strict=True)])
+
+
+def _unevenness(fields: tuple[Field, Field], details: tuple[Field, Field], shift: Shift) -> float:
+    """Return `Agreement.unevenness`, from patches of 4^3 cells weighted by the contrast that both have there.
+
+    What is flat in one scan alone (a face taken out, a window's end) is left out, and so is what its border reaches.
+    """
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    parts = shifts.overlap(fields[0].shape, fields[1].shape, shift, 1)
+    flat = []
+    for field, part in zip(fields, parts, strict=True):
+        spread = maximum_filter(field, 3) - minimum_filter(field, 3)
+        flat.append((spread <= _FLAT * (field.max() - field.min()))[part])
+    one, two = (detail[part] for detail, part in zip(details, parts, strict=True))
+    if (flat[0] ^ flat[1]).any():
+        seen = ~maximum_filter(flat[0] ^ flat[1], _BLUR + 2)
+        one, two = one * seen, two * seen
+    size = [min(_PATCH, n) for n in one.shape]
+    if 0 in size:
+        return 0.0  # moved so, the two share nothing
+    count = [n // k for n, k in zip(one.shape, size, strict=True)]
+
+    def sums(field: Field) -> npt.NDArray[np.float64]:
+        whole = field[tuple(slice(0, n * k) for n, k in zip(count, size, strict=True))]
+        blocks = whole.reshape(count[0], size[0], count[1], size[1], count[2], size[2])
+        total: npt.NDArray[np.float64] = blocks.sum(axis=(1, 3, 5), dtype=np.float64).ravel()
+        return total
+
+    products = sums(one * two)
+    weight = np.sqrt(sums(one * one) * sums(two * two))
+    if not weight.sum() > 0:
+        return 0.0
+    patches = products / np.maximum(weight, 1e-30) * np.sign(products.sum())
+    order = np.argsort(patches, kind="stable")
+    share = np.cumsum(weight[order]) / weight.sum()
+    low, middle = (float(patches[order][min(np.searchsorted(share, q), len(order) - 1)]) for q in (0.05, 0.5))
+    return (1.0 - low) / (1.0 - middle + _EQUAL)
+
+
+def _detail(field: Field) -> Field:
+    from scipy.ndimage import uniform_filter
+
+    result: Field = field - uniform_filter(field, size=[min(_BLUR, n) for n in field.shape], mode="nearest")
+    return result
