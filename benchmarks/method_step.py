@@ -25,8 +25,9 @@ from voco_step import timed, windows
 from medssl.encoders.contract import lay_channels_last
 from medssl.encoders.table import build_encoder
 from medssl.methods.table import METHODS, build_method
+from medssl.presets import list_presets
 from medssl.randomness import Stream
-from medssl.settings import list_presets, resolve
+from medssl.settings import resolve
 from pipelines.pretrain import PretrainSettings
 
 BATCH = 8

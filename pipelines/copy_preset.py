@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medssl.errors import ConfigError
+from medssl.presets import find_preset
 from medssl.quoting import quoted
-from medssl.settings import find_preset
 from pipelines import console
 from pipelines.validate import verb_of
 

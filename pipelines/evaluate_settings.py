@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
-from medssl.settings import Settings, find_preset, load_yaml
+from medssl.presets import find_preset
+from medssl.settings import Settings, load_yaml
 from pipelines.scored_cases import Reference, read_labels
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "of_classes", "tolerances_of"]

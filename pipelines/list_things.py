@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 
 from medssl.errors import ConfigError, did_you_mean
-from medssl.settings import list_presets
+from medssl.presets import list_presets
 from pipelines import console
 from pipelines.verbs import VERBS
 

@@ -18,7 +18,8 @@ from medssl.loading import Apart
 from medssl.methods.table import METHODS
 from medssl.methods.table import settings_class as method_settings_class
 from medssl.methods.table import settings_union as method_settings_union
-from medssl.settings import Auto, Resolved, Settings, list_presets, resolve
+from medssl.presets import list_presets
+from medssl.settings import Auto, Resolved, Settings, resolve
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from medssl.choices import Choices
 from medssl.errors import ConfigError, did_you_mean
+from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
-from medssl.settings import find_preset, list_presets, preset_folder
 from pipelines import console
 from pipelines.setting_docs import setting_docs
 from pipelines.verbs import VERBS, settings_of

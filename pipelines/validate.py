@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError
+from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
-from medssl.settings import Resolved, dump_with_origins, find_preset, flatten, list_presets, preset_folder, resolve
+from medssl.settings import Resolved, dump_with_origins, flatten, resolve
 from pipelines import console
 from pipelines.verbs import VERBS, settings_of
 

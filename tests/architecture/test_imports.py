@@ -20,6 +20,7 @@ LAYERS: dict[int, set[str]] = {
     2: {"objectives", "views", "encoders", "decoder", "heads", "teacher", "queue"},
     1: {
         "errors",
+        "presets",
         "settings",
         "setting_errors",
         "setting_choices",
@@ -49,7 +50,9 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("exporting", "reporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
+    ("presets", "errors"),
     ("settings", "errors"),
+    ("settings", "presets"),
     ("settings", "setting_errors"),
     ("settings", "setting_choices"),
     ("setting_choices", "setting_errors"),

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from medssl.settings import list_presets, resolve
+from medssl.presets import list_presets
+from medssl.settings import resolve
 from pipelines.verbs import VERBS, settings_of
 
 PRESETS = list_presets()

@@ -11,18 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from medssl import settings as module
+import medssl.presets
+import medssl.settings
 from medssl.errors import ConfigError
-from medssl.settings import (
-    Auto,
-    Settings,
-    dump_with_origins,
-    find_preset,
-    flatten,
-    list_presets,
-    resolve,
-    save_with_origins,
-)
+from medssl.presets import find_preset, list_presets
+from medssl.settings import Auto, Resolved, Settings, dump_with_origins, flatten, resolve, save_with_origins
 
 
 class Contrast(Settings):
@@ -78,7 +71,8 @@ def presets(tmp_path, monkeypatch):
         path = tmp_path / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    monkeypatch.setattr(module, "preset_folder", lambda: tmp_path / "configs")
+    for module in (medssl.presets, medssl.settings):
+        monkeypatch.setattr(module, "preset_folder", lambda: tmp_path / "configs")
     return tmp_path / "configs"
 
 
@@ -322,7 +316,7 @@ def test_dump_loads_again_and_names_origins(presets, tmp_path):
     )
 )
 def test_every_settings_survive_a_dump(settings):
-    resolved = module.Resolved(settings, dict.fromkeys(flatten(settings), "default"))
+    resolved = Resolved(settings, dict.fromkeys(flatten(settings), "default"))
     assert Everything.model_validate(yaml.safe_load(dump_with_origins(resolved))) == settings
 
 

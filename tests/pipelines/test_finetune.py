@@ -11,8 +11,9 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError, TransferError
 from medssl.formats.nifti import read
+from medssl.presets import list_presets
 from medssl.randomness import numpy_generator
-from medssl.settings import list_presets, resolve
+from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
 from pipelines.finetune import FinetuneSettings, finetune
