@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
     from medssl.reporting.scan_figures import CloudLook
-    from pointcloud.reduction import CloudPrint
+    from pointcloud.reduction.prints import CloudPrint
 
 __all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
 
@@ -133,7 +133,8 @@ def find_all(
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
     from medssl.reduction.places import CLOUD_PLACES, read_places, write_places
-    from pointcloud.reduction import CloudTarget, cloud_prints, find_cloud_copies
+    from pointcloud.reduction.copies import find_cloud_copies
+    from pointcloud.reduction.prints import CloudTarget, cloud_prints
 
     pictures = {row["id"] for row in rows if row["format"] == "image"}
     volumes, flat = (
@@ -178,7 +179,7 @@ def cloud_look() -> CloudLook:
     """Return how a page draws and judges clouds."""
     from medssl.reporting.scan_figures import CloudLook
     from pointcloud.drawing import draw_cloud
-    from pointcloud.reduction import SAME_SCORE
+    from pointcloud.reduction.verdict import SAME_SCORE
 
     return CloudLook(draw_cloud, SAME_SCORE)
 

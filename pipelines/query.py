@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.places import Place
     from medssl.reduction.query import Answer, Stored
-    from pointcloud.reduction import CloudPrint, CloudTarget
+    from pointcloud.reduction.prints import CloudPrint, CloudTarget
 
 __all__ = ["QuerySettings", "query"]
 
@@ -122,7 +122,7 @@ def _read_index(folder: Path) -> _Index:
     from medssl.reduction.index import read_index
     from medssl.reduction.places import CLOUD_PLACES, PLACES, read_places
     from medssl.reduction.query import Stored
-    from pointcloud.reduction import CloudTarget, stored_prints
+    from pointcloud.reduction.prints import CloudTarget, stored_prints
 
     of_clouds = read_places(folder, CLOUD_PLACES)
     if of_clouds and not (folder / PLACES).is_file():
@@ -155,8 +155,8 @@ def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list
 
 def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -> list[Answer] | str:
     """Return the answers for a cloud, or why it cannot be read."""
-    from pointcloud.asking import ask_cloud
-    from pointcloud.reduction import CloudTarget, cloud_print
+    from pointcloud.reduction.asking import ask_cloud
+    from pointcloud.reduction.prints import CloudTarget, cloud_print
 
     target = CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0)
     one = cloud_print(target)

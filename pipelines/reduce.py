@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.marks import Mark
-    from pointcloud.reduction import CloudPrint
+    from pointcloud.reduction.prints import CloudPrint
 
 __all__ = ["ReduceSettings", "reduce"]
 

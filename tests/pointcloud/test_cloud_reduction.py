@@ -8,13 +8,9 @@ from scipy.spatial.distance import cdist
 
 import medssl
 from medssl.manifest.schema import read_manifest
-from pointcloud.reduction import (
-    RADIUS,
-    CloudTarget,
-    cloud_prints,
-    find_cloud_copies,
-    relative_chamfer,
-)
+from pointcloud.reduction.copies import RADIUS, find_cloud_copies
+from pointcloud.reduction.prints import CloudTarget, cloud_prints
+from pointcloud.reduction.verdict import relative_chamfer
 
 TURN = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float32)  # y up from z up
 
@@ -90,7 +86,7 @@ def test_a_second_pass_reads_nothing(folder, tmp_path, monkeypatch):
     def read(*_, **__):
         raise AssertionError("read again")
 
-    monkeypatch.setattr("pointcloud.reduction.read", read)
+    monkeypatch.setattr("pointcloud.reduction.prints.read", read)
     again, failed = cloud_prints(targets[::-1], tmp_path)
     assert not failed
     assert [(a.id, a.content_hash) for a in again] == [(a.id, a.content_hash) for a in first]
@@ -147,7 +143,7 @@ def test_a_cloud_that_is_gone_is_judged_by_its_hash(folder, reduced, tmp_path, m
     def gone(target, cache, failures):
         read.append(target.id)
 
-    monkeypatch.setattr("pointcloud.reduction._points", gone)
+    monkeypatch.setattr("pointcloud.reduction.verdict._points", gone)
     same = medssl.query(tmp_path / "again.npy", index=reduced / "c.prints", overrides=["nearest=0"])
     assert [(one.id, one.verdict.level.value) for one in same if one.verdict.level.is_copy] == [
         ("shape3", "same array")

@@ -12,7 +12,9 @@ from medssl.reduction.candidates import Candidate
 from medssl.reduction.hashes import Variant
 from medssl.reduction.neighbours import hamming_pairs
 from medssl.reduction.query import Answer, nearest_first
-from pointcloud.reduction import RADIUS, CloudPrint, CloudTarget, Points, judge, turns
+from pointcloud.reduction.copies import RADIUS
+from pointcloud.reduction.prints import CloudPrint, CloudTarget
+from pointcloud.reduction.verdict import Points, judge, turns
 
 __all__ = ["ask_cloud"]
 
