@@ -72,10 +72,14 @@ def headline(material: Material) -> Headline:
         for comparison in comparisons_of(content.get("comparisons", ())):
             arm, baseline = material.run_of(comparison.arm), material.run_of(comparison.baseline)
             if comparison.metric == _first_metric(content):
-                found.append(comparison_sentence(comparison, change=_change(comparison, arm, baseline),
+                found.append(comparison_sentence(comparison, change=_change(arm, baseline),
                                                  labelled=_labelled(arm, baseline)))  # fmt: skip
             else:
                 continue
+            unknown = [name for name, run in ((comparison.arm, arm), (comparison.baseline, baseline)) if run is None]
+            if unknown:
+                beware.append(f"It is not known here what {' and '.join(unknown)} began with, so this says nothing of "
+                              "pretraining. Give the folder of that run too.")  # fmt: skip
             unlike = differing_settings(arm, baseline) if arm and baseline else []
             if unlike:
                 beware.append(f"{comparison.arm} and {comparison.baseline} differ in more than their start: "
@@ -98,7 +102,7 @@ def _part_sentences(material: Material) -> list[tuple[str, str]]:
         for one in rows:
             arm, baseline = material.run_of(one.arm), material.run_of(one.baseline)
             owner = content.get("unit", "patient")
-            told.append(comparison_sentence(one, change=_change(one, arm, baseline), owner=owner))
+            told.append(comparison_sentence(one, change=_change(arm, baseline), owner=owner))
         if not rows:
             told += [("", f"{name}: {name_of('part_iou')} "
                           f"{interval_text(interval_of(run['scores']['instance_miou']))}.")
@@ -203,10 +207,10 @@ def _first_metric(content: Mapping[str, Any]) -> str:
     return "dice" if "dice" in tested else str(tested[0])
 
 
-def _change(comparison: Comparison, arm: RunRecord | None, baseline: RunRecord | None) -> str:
+def _change(arm: RunRecord | None, baseline: RunRecord | None) -> str:
     if arm is not None and baseline is not None and arm.start and not baseline.start:
         return "pretraining"
-    return f"{comparison.arm} in place of {comparison.baseline}"
+    return ""
 
 
 def _labelled(arm: RunRecord | None, baseline: RunRecord | None) -> int | None:

@@ -140,7 +140,8 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
 
     Args:
         paths: Manifests, check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
-        follow: Take the store and the pretraining run that a run names too, where they are still there.
+        follow: Take the store and the pretraining run that a run names too, and the runs that it was compared with,
+            where they are still there.
 
     Raises:
         DataError: A path is not there, or is none of these; or no path was given.
@@ -156,6 +157,11 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
             _READERS[kind](path, material)
         seen.add(path.resolve())
     waiting = list(material.runs) if follow else []
+    for folder, content in (*material.scores, *material.part_scores) if follow else ():
+        for beside in (_beside(name, folder) for name in content.get("runs", {})):
+            if beside is not None and beside.resolve() not in seen:
+                seen.add(beside.resolve())
+                _read_run(beside, material)
     while waiting:
         run = waiting.pop(0)
         for key in ("transfer.run", "data.store"):
@@ -362,6 +368,12 @@ def _found(named: str, beside: Path) -> Path | None:
     if not Path(named).is_absolute():
         candidates += [parent / named for parent in list(beside.resolve().parents)[:3]]
     return next((path for path in candidates if path.is_dir()), None)
+
+
+def _beside(name: str, scored: Path) -> Path | None:
+    """Return the run that an evaluation in the folder ``scored`` calls ``name``."""
+    folders = [parent / name for parent in (scored.resolve(), *scored.resolve().parents[:3])]
+    return next((folder for folder in folders if (folder / "run.yaml").is_file()), None)
 
 
 def _ends_with(folder: Path, name: str) -> bool:

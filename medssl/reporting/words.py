@@ -130,7 +130,7 @@ def comparison_sentence(
 
     Args:
         found: The comparison.
-        change: What was changed, as a noun: "pretraining".
+        change: What was changed, as a noun: "pretraining"; "" where it is only known that there are two runs.
         labelled: Labelled patients that both were trained with, where known.
         owner: What is counted, as a noun; see `owner_of`.
 
@@ -140,12 +140,14 @@ def comparison_sentence(
     mean, unit = found.result.mean, " mm" if found.metric.endswith("_mm") else ""
     digits = 2 if unit else 3
     with_labels = f"With {counted(labelled, 'labelled patient')}, " if labelled is not None else ""
-    sentence = f"{with_labels}{change} changed {name_of(found.metric).removesuffix(' (mm)')} by "
+    metric = name_of(found.metric).removesuffix(" (mm)")
+    differs = f"{change} changed {metric} by" if change else f"{found.arm} differs from {found.baseline} in {metric} by"
+    sentence = f"{with_labels}{_capital(differs) if change and not with_labels else differs} "
     sentence += f"{mean.estimate:+.{digits}f}{unit}"
     patients = mean.cases
     if not (math.isfinite(mean.low) and math.isfinite(mean.high)):
         told = "too few for an interval, so this is inconclusive."
-        return "inconclusive", f"{_capital(sentence)} on {counted(patients, f'test {owner}')}; {told}"
+        return "inconclusive", f"{sentence} on {counted(patients, f'test {owner}')}; {told}"
     sentence += f" ({percent(mean.level)} CI {mean.low:+.{digits}f} to {mean.high:+.{digits}f}) on "
     sentence += counted(patients, f"test {owner}")
     rising = not unit
@@ -153,19 +155,19 @@ def comparison_sentence(
     gain = (mean.estimate > 0) == rising
     p = f"p after Holm's correction {_p(found.p_holm)}"
     if not excludes:
-        return "inconclusive", f"{_capital(sentence)}: inconclusive, since the interval holds 0 ({p})."
+        return "inconclusive", f"{sentence}: inconclusive, since the interval holds 0 ({p})."
     if patients < _FEWEST_FOR_TEST:
         return "inconclusive", (
-            f"{_capital(sentence)}. The interval leaves 0 out, but {counted(patients, owner)} cannot settle it: no "
+            f"{sentence}. The interval leaves 0 out, but {counted(patients, owner)} cannot settle it: no "
             f"paired test of fewer than {_FEWEST_FOR_TEST} reaches p < {_LEVEL} ({p})."
         )
     if found.p_holm >= _LEVEL:
         return "inconclusive", (
-            f"{_capital(sentence)}. The interval leaves 0 out, but the paired test does not confirm it ({p})."
+            f"{sentence}. The interval leaves 0 out, but the paired test does not confirm it ({p})."
         )
     if gain:
-        return "better", f"{_capital(sentence)}: an improvement ({p})."
-    return "worse", f"{_capital(sentence)}: a loss, {change} made it worse ({p})."
+        return "better", f"{sentence}: an improvement ({p})."
+    return "worse", f"{sentence}: a loss, {change or found.arm} made it worse ({p})."
 
 
 def comparison_sentences(found: Sequence[Comparison], *, change: str) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def test_figures_and_their_intervals_are_shown(folder):
     for text in ("Parts of clouds", "0.512 [0.410, 0.610]", "+0.050 [+0.010, +0.090]", "0.0400", "0.710", "0.310",
                  '<td data-head="part">shade', "0.270", "0.640",
                  "over 7 clouds", "paired by cloud", "on 7 test clouds", "mean over classes",
-                 "Mine in place of scratch changed mean IoU of parts by +0.050", "split &#39;test&#39;"):  # fmt: skip
+                 "mine differs from scratch in mean IoU of parts by +0.050", "split &#39;test&#39;"):  # fmt: skip
         assert text in page, text
     assert "of no cloud here" not in page
     assert str(folder) not in page
