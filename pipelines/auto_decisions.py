@@ -1,4 +1,4 @@
-"""What ``medssl auto`` decides, and why: pure functions from the scans to settings and sentences.
+"""What ``medssl auto`` decides on scans, and why: pure functions from the scans to settings and sentences.
 
 All sizes are in the order (z, y, x), after turning to RAS. The rules follow nnU-Net's where it has one (median shape,
 strides by voxel size; Isensee et al., Nature Methods 2021, arXiv:1809.10486), within a budget of voxels a window.
@@ -7,11 +7,9 @@ strides by voxel size; Isensee et al., Nature Methods 2021, arXiv:1809.10486), w
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,9 +18,10 @@ import numpy as np
 from medssl import geometry
 from medssl.errors import ConfigError, did_you_mean
 from medssl.methods.table import METHODS
+from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
 
-__all__ = ["Decision", "Grid", "Machine", "Recipe", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
+__all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 
 Triple = tuple[int, int, int]
 Size = tuple[float, float, float]
@@ -35,73 +34,11 @@ _CHANNELS = {True: (8, 16, 32, 64), False: (32, 64, 128, 256, 320, 320)}
 
 
 @dataclass(frozen=True)
-class Decision:
-    """One choice: of what, which, and for what reason."""
-
-    what: str
-    chosen: str
-    because: str
-
-
-@dataclass(frozen=True)
 class Grid:
     """One scan's size in voxels and its voxel size in mm."""
 
     shape: Triple
     spacing_mm: Size
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the machine has.
-
-    Attributes:
-        gpu: Name of the GPU that is used, "" for none.
-        amx: Whether the CPU multiplies bfloat16 matrices in hardware, and rightly.
-        cores: Processors that this process may use.
-    """
-
-    gpu: str
-    amx: bool
-    cores: int
-
-    @classmethod
-    def here(cls) -> Machine:
-        """Look at this machine."""
-        import torch
-
-        from medssl.engine.precision import wrong_bf16_convolutions
-
-        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        try:
-            amx = "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") and not wrong_bf16_convolutions()
-        except OSError:
-            amx = False  # not Linux: plain float32 is never wrong
-        return cls(gpu=gpu, amx=amx, cores=cores)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to pretrain and to fine-tune.
-
-    Attributes:
-        method: The pretraining method.
-        preset: Preset of pretrain.
-        pretrain: Settings above it, by dotted key.
-        finetune_preset: Preset of finetune.
-        finetune: Settings above it, by dotted key.
-        window: Voxels of a window, (z, y, x).
-        decisions: What was chosen and why.
-    """
-
-    method: str
-    preset: str
-    pretrain: dict[str, Any]
-    finetune_preset: str
-    finetune: dict[str, Any]
-    window: Triple
-    decisions: tuple[Decision, ...]
 
 
 def grid_of(row: Mapping[str, Any]) -> Grid | None:
@@ -180,7 +117,7 @@ def decide_recipe(
     """
     budget = BUDGETS[settings.budget]
     small = budget.small or not machine.gpu
-    decisions = [_device_decision(machine, small=small, wants_gpu=not budget.small)]
+    decisions = [decide_device(machine, small=small, wants_gpu=not budget.small)]
     shape = tuple(round(median(body.shape[axis] for body in bodies)) for axis in range(3))
     spacing = tuple(median(body.spacing_mm[axis] for body in bodies) for axis in range(3))
     strides = _strides(shape, spacing, stages=len(_CHANNELS[small]))
@@ -197,11 +134,8 @@ def decide_recipe(
     decisions.append(decided)
     method, decided = _method(bodies, settings, patients)
     decisions.append(decided)
-    steps, tuning = settings.pretrain_steps or budget.pretrain_steps, settings.finetune_steps or budget.finetune_steps
-    why = f"budget '{settings.budget}' ({budget.means})"
-    given = settings.pretrain_steps is not None or settings.finetune_steps is not None
-    chosen = f"{steps:,} of pretraining, {tuning:,} of each fine-tuning"
-    decisions.append(Decision("steps", chosen, "as set" if given else why))
+    steps, tuning, decided = decide_steps(settings)
+    decisions.append(decided)
     usual = 4 if small else 2
     batch = min(usual, max(2, patients))
     why = "as the presets have it" if batch == usual else f"there are {patients} patients to train on"
@@ -239,22 +173,13 @@ def decide_recipe(
     preset = f"{method}_small" if small else method
     return Recipe(
         method=method,
+        learns="segment",
         preset=preset,
         pretrain=pretrain,
         finetune_preset="segmentation_small" if small else "segmentation",
         finetune=finetune,
-        window=window,
         decisions=tuple(decisions),
     )
-
-
-def _device_decision(machine: Machine, *, small: bool, wants_gpu: bool) -> Decision:
-    device = machine.gpu or f"CPU, {machine.cores} cores"
-    if small and wants_gpu:
-        return Decision("presets", "small ones", f"the budget is for a GPU, and there is none: {device}")
-    if small:
-        return Decision("presets", "small ones", f"the budget is small; runs on {device}")
-    return Decision("presets", "full ones", f"runs on {device}")
 
 
 def _strides(shape: Sequence[int], spacing: Sequence[float], *, stages: int) -> list[Triple]:

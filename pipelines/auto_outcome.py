@@ -11,16 +11,21 @@ from typing import Any
 
 __all__ = ["Outcome", "outcome_of"]
 
+_METRICS = {  # kind of scores.json -> name and words of what is compared
+    "": ("dice", "Dice"),
+    "classification": ("auroc", "AUROC (of several classes the mean of one against the rest)"),
+    "parts": ("instance_miou", "Mean IoU of parts"),
+}
 _FEWEST = 6  # patients of which a two-sided Wilcoxon test can reach p < 0.05: 2 / 2**6
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Dice of two arms on the same patients.
+    """Scores of two arms on the same patients.
 
     Attributes:
-        facts: ``patients``; ``dice`` of each arm and ``difference`` as [estimate, low, high]; ``p``; ``verdict``
-            ("better", "worse" or "open").
+        facts: ``patients``; ``metric``, and under its name (``dice``, ``auroc``, ``instance_miou``) each arm's, and
+            ``difference``, as [estimate, low, high]; ``p``; ``verdict`` ("better", "worse" or "open").
         sentence: The same in words.
     """
 
@@ -28,26 +33,37 @@ class Outcome:
     sentence: str
 
 
-def outcome_of(scores: Path, *, arm: str, baseline: str) -> Outcome:
+def outcome_of(scores: Path, *, arm: str, baseline: str, owners: str = "patients") -> Outcome:
     """Read what ``evaluate`` wrote, and say what it means.
 
     Args:
-        scores: scores.json of a run that was tested against another.
+        scores: scores.json, class_scores.json or part_scores.json of a run that was tested against another.
         arm: The run's name there.
         baseline: The other's.
+        owners: What those are called that the scores are of.
 
     Raises:
         StopIteration: The file holds no comparison of these two.
     """
     content = json.loads(scores.read_text(encoding="utf-8"))
-    dice = {name: _interval(content["runs"][name]["structures"][-1]["intervals"]["dice"]) for name in (arm, baseline)}
-    row = next(c for c in content["comparisons"] if (c["arm"], c["baseline"], c["metric"]) == (arm, baseline, "dice"))
-    difference = _interval(row["result"]["mean"])
-    p = float(row["result"]["p"])
-    patients = int(row["result"]["mean"]["cases"])
-    verdict = _verdict(difference, p)
-    facts = {"patients": patients, "dice": dice, "difference": difference, "p": p, "verdict": verdict}
-    return Outcome(facts, _sentence(facts, arm, baseline))
+    metric, words = _METRICS[content.get("kind", "")]
+    own = {name: _interval(_score_of(content["runs"][name], metric)) for name in (arm, baseline)}
+    row = next(
+        c for c in content["comparisons"]
+        if (c["arm"], c["baseline"]) == (arm, baseline) and c.get("metric", metric) == metric
+    )  # fmt: skip
+    told, p = (row["difference"], row["p"]) if "difference" in row else (row["result"]["mean"], row["result"]["p"])
+    difference, p, patients = _interval(told), float(p), int(told["cases"])
+    facts = {"patients": patients, "metric": metric, metric: own, "difference": difference, "p": p,
+             "verdict": _verdict(difference, p)}  # fmt: skip
+    return Outcome(facts, _sentence(facts, arm, baseline, words, owners))
+
+
+def _score_of(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (
+        run["structures"][-1]["intervals"][metric] if "structures" in run else run["scores"][metric]
+    )
+    return found
 
 
 def _interval(row: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -62,26 +78,27 @@ def _verdict(difference: tuple[float, float, float], p: float) -> str:
     return "better" if low > 0 else "worse"
 
 
-def _sentence(facts: Mapping[str, Any], arm: str, baseline: str) -> str:
+def _sentence(facts: Mapping[str, Any], arm: str, baseline: str, words: str, owners: str) -> str:
     patients, (gap, low, high) = facts["patients"], facts["difference"]
 
     def shown(value: tuple[float, float, float]) -> str:
         return f"{value[0]:.3f}" if math.isnan(value[1]) else f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
 
+    own = facts[facts["metric"]]
     said = (
-        f"Dice on {patients} test patients: {arm} {shown(facts['dice'][arm])}, {baseline} "
-        f"{shown(facts['dice'][baseline])}; difference {gap:+.3f}"
+        f"{words} on {patients} test {owners}: {arm} {shown(own[arm])}, {baseline} {shown(own[baseline])}; "
+        f"difference {gap:+.3f}"
     )
     said += "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}], p = {facts['p']:.2g}"
     meaning = {
-        "better": "On these patients and with these labels, pretraining helped. Other draws of labels differ.",
-        "worse": "On these patients pretraining did harm. Train it longer, or take another method.",
-        "open": "That is no difference that can be told from chance here: more test patients, longer pretraining or "
+        "better": f"On these {owners} and with these labels, pretraining helped. Other draws of labels differ.",
+        "worse": f"On these {owners} pretraining did harm. Train it longer, or take another method.",
+        "open": f"That is no difference that can be told from chance here: more test {owners}, longer pretraining or "
         "several draws of labels would say more.",
     }[facts["verdict"]]
     if facts["verdict"] == "open" and low * high > 0 and patients < _FEWEST:
         meaning = (
-            f"The interval leaves 0 out, but {patients} patients cannot settle it: no paired test of fewer than "
-            f"{_FEWEST} reaches p < 0.05. More test patients would."
+            f"The interval leaves 0 out, but {patients} {owners} cannot settle it: no paired test of fewer than "
+            f"{_FEWEST} reaches p < 0.05. More test {owners} would."
         )
     return f"{said}.\n{meaning}"

@@ -41,14 +41,16 @@ BUDGETS = {
 
 
 class AutoSettings(Settings):
-    """Settings of ``medssl auto``. What is left unset is decided from the scans, and the reason is said."""
+    """Settings of ``medssl auto``. What is left unset is decided from the data, and the reason is said."""
 
     verb: ClassVar[str] = "auto"
 
     budget: Literal["minutes", "small", "medium", "large"] = Field(
         default="small", description="How much is trained: " + "; ".join(f"{n}: {b.means}" for n, b in BUDGETS.items())
     )
-    method: str | None = Field(default=None, description="Pretraining method; None decides from the scans.")
+    method: str | None = Field(
+        default=None, description="Pretraining method, or a preset of one; None decides from the data."
+    )
     labels: int | None = Field(
         default=None, ge=1, description="Patients whose labels fine-tuning uses; None uses all training patients."
     )
@@ -58,6 +60,12 @@ class AutoSettings(Settings):
     )
     patient_pattern: str = Field(
         default="", description="Regular expression that finds the patient's key in a path; a group is the key."
+    )
+    unit: Literal["", "mm", "m"] = Field(
+        default="", description="Unit of point clouds, where files do not say it (clouds alone)."
+    )
+    rotate: Literal["none", "z", "any"] | None = Field(
+        default=None, description="How clouds are turned in training; None decides from their unit (clouds alone)."
     )
     val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from medssl.manifest.split import split_patients
-from pipelines.auto_decisions import Decision
+from pipelines.auto_recipe import Decision
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
 
 __all__ = ["settle_split"]
 
+_WORDS = {"volume": ("patient", "scan"), "cloud": ("object", "cloud")}
 
-def settle_split(manifest: Manifest, *, val: float, test: float, seed: int) -> tuple[Manifest, Decision]:
+
+def settle_split(
+    manifest: Manifest,
+    *,
+    val: float,
+    test: float,
+    seed: int,
+    kind: str = "volume",
+    has_label: Callable[[Mapping[str, Any]], bool] = lambda row: bool(row["label_path"]),
+) -> tuple[Manifest, Decision]:
     """Return the manifest with a split that a comparison can be made on.
 
     The index splits all patients alike. Where few are labelled, its test set may hold none of them; and an unlabelled
@@ -26,11 +36,13 @@ def settle_split(manifest: Manifest, *, val: float, test: float, seed: int) -> t
         val: Share of labelled patients for validation.
         test: Share of labelled patients for testing.
         seed: Seed of the split.
+        kind: Rows of which kind count.
+        has_label: Whether a row has what fine-tuning learns.
     """
     import polars as pl
 
-    rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "volume"]
-    labelled = {row["patient"] for row in rows if row["label_path"]}
+    rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == kind]
+    labelled = {row["patient"] for row in rows if has_label(row)}
     current = {row["patient"]: row["split"] for row in rows}
     chosen = {patient: current[patient] for patient in labelled}
     counts = _counts(chosen)
@@ -53,7 +65,7 @@ def settle_split(manifest: Manifest, *, val: float, test: float, seed: int) -> t
         .then(pl.col("patient").replace_strict(chosen, default="", return_dtype=pl.String))
         .otherwise(pl.col("split"))
     )
-    return manifest.with_frame(frame), _decision(chosen, labelled)
+    return manifest.with_frame(frame), _decision(chosen, labelled, *_WORDS[kind])
 
 
 def _counts(chosen: Mapping[str, str]) -> dict[str, int]:
@@ -63,11 +75,13 @@ def _counts(chosen: Mapping[str, str]) -> dict[str, int]:
     return counts
 
 
-def _decision(chosen: Mapping[str, str], labelled: set[str]) -> Decision:
+def _decision(chosen: Mapping[str, str], labelled: set[str], owner: str, thing: str) -> Decision:
     counts: dict[str, Any] = _counts({patient: split for patient, split in chosen.items() if patient in labelled})
     extra = len(chosen) - len(labelled)
     if not labelled:
-        return Decision("split", f"{len(chosen)} patients to pretrain on", "no scan has labels, so none can be scored")
+        return Decision(
+            "split", f"{len(chosen)} {owner}s to pretrain on", f"no {thing} has labels, so none can be scored"
+        )
     text = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test") if counts.get(name))
     text += f"; {extra} more without labels to pretrain on" if extra else ""
-    return Decision("split", text, "by patient; labelled patients on both sides, so that the result can be scored")
+    return Decision("split", text, f"by {owner}; labelled {owner}s on both sides, so that the result can be scored")

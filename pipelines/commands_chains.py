@@ -52,7 +52,9 @@ def _demo(
 
 
 def _auto(
-    scans: Annotated[Path, typer.Argument(help="A folder of scans, or a CSV; any layout, any depth.")],
+    scans: Annotated[
+        Path, typer.Argument(help="A folder of scans or of point clouds, or a CSV; any layout, any depth.")
+    ],
     out: Out,
     overrides: Overrides = None,
     budget: Annotated[
@@ -72,7 +74,7 @@ def _auto(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Take a folder of scans the whole way, and explain each choice. Run it again to go on where it stopped.
+    """Take a folder of scans or clouds the whole way, and explain each choice. Run it again to go on where it stopped.
 
     For example:
 

@@ -82,6 +82,16 @@ def test_a_temperature_is_found_again_and_changes_no_ranking(seed, temperature):
     truth = (probabilities(logits).cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
     found = fitted_temperature(temperature * logits, truth)
     assert found == pytest.approx(temperature, rel=0.15)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_few_cases_do_not_make_certain_nor_ignorant(right):
+    """Three cases alone would send the temperature to the ends of its range, 0.05 and 20."""
+    logits = 2 * np.eye(3)
+    found = fitted_temperature(logits, np.arange(3) if right else np.array([1, 2, 0]))
+    assert 0.3 < found < 1 if right else 1 < found < 4
+    many = fitted_temperature(np.tile(logits, (200, 1)), np.tile(np.arange(3), 200))
+    assert many < 0.3
     assert (probabilities(logits, found).argmax(axis=1) == logits.argmax(axis=1)).all()
 
 

@@ -1,0 +1,407 @@
+"""The stages of ``medssl auto`` in their order, over one folder; what differs between scans and clouds is left open."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from medssl.errors import ConfigError
+from medssl.settings import Resolved, flatten
+from pipelines import console
+from pipelines.auto_recipe import Decision, Machine, Recipe
+from pipelines.auto_settings import BUDGETS, AutoSettings
+from pipelines.auto_stages import Stagehand, key_of
+from pipelines.verbs import function_of
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from pipelines.auto_outcome import Outcome
+
+__all__ = ["AutoResult", "Chain", "word", "words_of"]
+
+
+class _Store(Protocol):
+    @property
+    def entries(self) -> Sequence[Any]: ...
+
+
+S = TypeVar("S", bound=_Store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoResult:
+    """What ``medssl.auto(...)`` returns.
+
+    Attributes:
+        folder: Where everything lies.
+        decisions: What was chosen, and why.
+        encoder: The pretraining run; None after a dry run.
+        pretrained: The fine-tuning run from the pretrained encoder; None without labels.
+        scratch: The same from fresh weights; None where nothing can be scored.
+        comparison: Score of both with intervals, and their difference; empty where nothing can be scored.
+        report: The report; None where it failed.
+        failed: Late stages that failed, and why; everything before them is there.
+    """
+
+    folder: Path
+    decisions: tuple[Decision, ...]
+    encoder: Path | None = None
+    pretrained: Path | None = None
+    scratch: Path | None = None
+    comparison: dict[str, Any] = field(default_factory=dict)
+    report: Path | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every stage went through."""
+        return not self.failed
+
+
+class Chain(ABC, Generic[S]):
+    """The stages in their order, over one folder.
+
+    Args:
+        scans: What is trained on, as the user named it.
+        out: The folder for everything that is made.
+        resolved: Settings of the whole chain.
+        hand: Runs the stages.
+
+    Raises:
+        ConfigError: A setting was given that means nothing for this kind of data.
+
+    Attributes:
+        noun: What a scan is called.
+        foreign: Settings that mean nothing for it.
+        listing: The file by which its store is known to be finished.
+        unlabelled: What to say where nothing has labels, and how to go on.
+    """
+
+    noun: ClassVar[str]
+    foreign: ClassVar[tuple[str, ...]]
+    listing: ClassVar[str]
+    unlabelled: ClassVar[str]
+
+    def __init__(self, scans: Path, out: Path, resolved: Resolved[AutoSettings], hand: Stagehand) -> None:
+        given = [key for key in self.foreign if resolved.origins.get(key, "default") != "default"]
+        if given:
+            raise ConfigError(
+                f"{scans} holds {self.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
+            )
+        self.scans, self.out, self.settings, self.hand = scans, out, resolved.settings, hand
+        settings = resolved.settings
+        self.machine = Machine.here()
+        self.small = BUDGETS[settings.budget].small or not self.machine.gpu
+        self.decisions: list[Decision] = []
+        self.manifest_file, self.store_folder = out / "manifest.parquet", out / "store"
+        self.encoder, self.pretrained, self.scratch = (out / "runs" / name for name in _RUNS)
+
+    # ---- what differs
+
+    @abstractmethod
+    def settle(self, manifest: Manifest) -> Manifest:
+        """Return the manifest with the split that is used; add what it means to the decisions."""
+
+    @abstractmethod
+    def cache_words(self, manifest: Manifest) -> list[str]:
+        """Return what ``cache`` is told that its result depends on; add it to the decisions."""
+
+    @abstractmethod
+    def opened(self) -> S:
+        """Return the store."""
+
+    @abstractmethod
+    def recipe_before(self, manifest: Manifest) -> Recipe:
+        """Return the recipe as it follows from the manifest alone."""
+
+    @abstractmethod
+    def recipe(self, store: S) -> Recipe:
+        """Return the recipe that the stored scans ask for."""
+
+    @abstractmethod
+    def has_label(self, entry: Any) -> bool:
+        """Return whether a stored scan has what fine-tuning learns."""
+
+    @abstractmethod
+    def store_key(self, store: S, *, labels: bool) -> str:
+        """Return a name of what is in the store, with labels or without."""
+
+    @abstractmethod
+    def scores(self) -> Path:
+        """Return where the scores of the pretrained arm are written."""
+
+    @abstractmethod
+    def outcome(self, scores: Path) -> Outcome:
+        """Return what the comparison says."""
+
+    @abstractmethod
+    def following(self) -> list[str]:
+        """Return the command to run next, where something was fine-tuned."""
+
+    # ---- the flow
+
+    def plan(self, manifest: Manifest) -> AutoResult:
+        """Say what would be decided, from headers."""
+        settled = self.settle(manifest)
+        self.cache_words(settled)
+        self.decisions.extend(self.recipe_before(settled).decisions)
+        self._show_decisions("What would be decided, from headers alone")
+        console.done(None, shlex.join(["medssl", "auto", str(self.scans), "--out", str(self.out)]))
+        return AutoResult(folder=self.out, decisions=tuple(self.decisions))
+
+    def run(self, manifest: Manifest) -> AutoResult:
+        """Do every stage after the index that is not done."""
+        from medssl.manifest.schema import write_manifest
+
+        settled = self.settle(manifest)
+        console.say(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
+        if not settled.frame.equals(manifest.frame):
+            write_manifest(settled, self.manifest_file)
+        self._check(settled)
+        store = self._cache(settled)
+        recipe = self.recipe(store)
+        self.decisions.extend(recipe.decisions)
+        self._write_decisions(recipe)
+        self._pretrain(store, recipe)
+        labelled = {split: self._labelled(store, split) for split in ("train", "test")}
+        if not labelled["train"] or not recipe.finetune_preset:
+            return self._without_labels()
+        paired = bool(labelled["test"])
+        self._finetune(store, recipe, from_scratch=False)
+        comparison: dict[str, Any] = {}
+        if paired:
+            self._finetune(store, recipe, from_scratch=True)
+            comparison = self._evaluate()
+        else:
+            console.warn(
+                "no labelled patient is left to test on, so nothing is compared; two labelled patients would do"
+            )
+        report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
+        for form in self.settings.export:
+            self._export(form)
+        self._close(report, comparison, self.following())
+        return AutoResult(
+            folder=self.out,
+            decisions=tuple(self.decisions),
+            encoder=self.encoder,
+            pretrained=self.pretrained,
+            scratch=self.scratch if paired else None,
+            comparison=comparison,
+            report=report,
+            failed=self.hand.failed,
+        )
+
+    # ---- data
+
+    def _check(self, manifest: Manifest) -> None:
+        def work() -> None:
+            result = function_of("check")(self.manifest_file)
+            if not result.ok:
+                console.warn(
+                    f"{result.count('error')} errors were found; going on with the {self.noun}s that can be read"
+                )
+
+        self.hand.late(
+            "check",
+            "look for damage, copies, leaks and odd labels",
+            key=_manifest_key(manifest),
+            output=self.out / "check.html",
+            command=["check", self.manifest_file],
+            work=work,
+        )
+
+    def _cache(self, manifest: Manifest) -> S:
+        told = self.cache_words(manifest)
+        words = [*told, *([f"workers={w}"] if (w := self.settings.workers) else [])]
+        key = key_of(_manifest_key(manifest), *told)
+        self.hand.head("cache", f"store the {self.noun}s for fast reading")
+        if self.hand.ready("cache", key, self.store_folder / self.listing):
+            return self.opened()
+        self.hand.command("cache", self.manifest_file, "--out", self.store_folder, *words)
+        with console.part("cache"):
+            function_of("cache")(self.manifest_file, out=self.store_folder, overrides=words)
+        self.hand.stages.finish("cache", key)
+        return self.opened()
+
+    def _write_decisions(self, recipe: Recipe) -> None:
+        from medssl.writing import written_aside
+
+        self._show_decisions("What was decided, and why")
+        content = {
+            "scans": str(self.scans),
+            "settings": self.settings.model_dump(mode="json"),
+            "decisions": [vars(decision) for decision in self.decisions],
+            "pretrain": {"preset": recipe.preset, **recipe.pretrain},
+            "finetune": {"preset": recipe.finetune_preset, **recipe.finetune},
+        }
+        with written_aside(self.out / "decisions.json") as aside:
+            aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    # ---- training
+
+    def _pretrain(self, store: S, recipe: Recipe) -> None:
+        words = words_of({**recipe.pretrain, **flatten(self.settings.pretrain)})
+        key = key_of(self.store_key(store, labels=False), recipe.preset, words)
+        self.hand.head("pretrain", f"learn from the {self.noun}s themselves, without labels")
+        if self.hand.ready("pretrain", key, self.encoder / "encoder.safetensors"):
+            return
+        self.hand.command("pretrain", recipe.preset, "--data", self.store_folder, "--out", self.encoder, *words)
+        self.hand.train(
+            "pretrain",
+            key,
+            self.encoder,
+            lambda how: function_of("pretrain")(
+                recipe.preset, data=self.store_folder, out=self.encoder, overrides=words, **how
+            ),
+        )
+
+    def _finetune(self, store: S, recipe: Recipe, *, from_scratch: bool) -> None:
+        out = self.scratch if from_scratch else self.pretrained
+        settings = self.settings
+        words = words_of({**recipe.finetune, **flatten(settings.finetune)})
+        if settings.labels is not None:
+            words += [f"data.draw={settings.draw}"]
+        labels = self._usable_labels(store)
+        key = key_of(
+            self.hand.stages.key_after("pretrain"), self.store_key(store, labels=True), recipe.finetune_preset,
+            words, labels, from_scratch,
+        )  # fmt: skip
+        start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
+        self.hand.head(out.name, f"learn to {recipe.learns} {start}")
+        if self.hand.ready(out.name, key, out / "network.safetensors"):
+            return
+        chosen = ["--labels", labels] if labels is not None else []
+        fresh = ["--from-scratch"] if from_scratch else []
+        self.hand.command("finetune", self.encoder, "--data", self.store_folder, "--out", out, "--preset",
+                      recipe.finetune_preset, *chosen, *fresh, *words)  # fmt: skip
+        self.hand.train(
+            out.name,
+            key,
+            out,
+            lambda how: function_of("finetune")(
+                self.encoder,
+                data=self.store_folder,
+                out=out,
+                preset=recipe.finetune_preset,
+                overrides=words,
+                from_scratch=from_scratch or None,
+                labels=labels,
+                **how,
+            ),
+        )
+
+    def _labelled(self, store: S, split: str) -> set[str]:
+        """Return the patients with labels in a split; scans of no split count as training ones."""
+        return {e.patient or e.id for e in store.entries if self.has_label(e) and (e.split or "train") == split}
+
+    def _usable_labels(self, store: S) -> int | None:
+        """Return how many patients' labels to ask for: no more than there are."""
+        if self.settings.labels is None:
+            return None
+        there = len(self._labelled(store, "train"))
+        if there < self.settings.labels:
+            console.warn(f"labels={self.settings.labels} was asked for, and {there} training patients have labels")
+        return min(self.settings.labels, there)
+
+    # ---- results
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Score both arms; return the comparison, empty where scoring failed."""
+        scores = self.scores()
+        self.hand.late(
+            "evaluate",
+            "score both on test patients, and test the difference",
+            key=self.hand.stages.key_after("pretrained", "scratch"),
+            output=scores,
+            command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],
+            work=lambda: function_of("evaluate")(self.pretrained, data=self.store_folder, against=[self.scratch]),
+        )
+        if "evaluate" in self.hand.failed:
+            return {}
+        outcome = self.outcome(scores)
+        console.tell(outcome=outcome.facts)
+        return outcome.facts | {"sentence": outcome.sentence}
+
+    def _embed(self) -> Path:
+        vectors = self.out / "vectors.parquet"
+        self.hand.late(
+            "embed",
+            f"one vector for every {self.noun}",
+            key=self.hand.stages.key_after("cache", "pretrain"),
+            output=vectors,
+            command=["embed", self.encoder, "--data", self.store_folder, "--out", vectors],
+            work=lambda: function_of("embed")(self.encoder, data=self.store_folder, out=vectors),
+        )
+        return vectors
+
+    def _report(self, *material: Path) -> Path | None:
+        page = self.out / "report.html"
+        there = [path for path in (*material, self.out / "check.json") if path.exists()]
+        self.hand.late(
+            "report",
+            "one page with pictures, curves and scores",
+            key=key_of(self.hand.stages.key_after(*_REPORTED), *there),
+            output=page,
+            command=["report", *there, "--out", page],
+            work=lambda: function_of("report")(*there, out=page),
+        )
+        return None if "report" in self.hand.failed else page
+
+    def _export(self, form: str) -> None:
+        target = self.out / "export" / ("segmenter.onnx" if form == "onnx" else form)
+        self.hand.late(
+            f"export-{form}",
+            "the network for other programs",
+            key=self.hand.stages.key_after("pretrained"),
+            output=target,
+            command=["export", self.pretrained, "--to", form, "--out", target],
+            work=lambda: function_of("export")(self.pretrained, to=form, out=target),
+        )
+
+    def _without_labels(self) -> AutoResult:
+        """Close a chain on scans of which none has labels to train on."""
+        vectors = self._embed()
+        report = self._report(self.encoder, vectors)
+        console.say("")
+        console.say(self.unlabelled)
+        self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
+        return AutoResult(folder=self.out, decisions=tuple(self.decisions), encoder=self.encoder, report=report,
+                          failed=self.hand.failed)  # fmt: skip
+
+    def _close(self, report: Path | None, comparison: Mapping[str, Any], following: Sequence[str]) -> None:
+        if comparison:
+            console.say("")
+            console.say(comparison["sentence"])
+        for name, reason in self.hand.failed.items():
+            console.warn(f"the stage '{name}' failed, and everything before it is there: {reason}")
+        console.tell(failed=self.hand.failed)
+        console.done([path for path in (self.encoder, report) if path is not None], shlex.join(following))
+
+    def _show_decisions(self, title: str) -> None:
+        console.say("")
+        rows = [(d.what, d.chosen, d.because) for d in self.decisions]
+        console.table(title, ("of", "chosen", "because"), rows, key="decisions")
+
+
+_RUNS = ("encoder", "pretrained", "scratch")
+_REPORTED = ("check", "pretrain", "pretrained", "scratch", "evaluate", "embed")  # stages whose results a report shows
+
+
+def word(value: Any) -> str:
+    """Return a setting's value as it is written after ``key=``."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as ``key=value``."""
+    return [f"{key}={word(value)}" for key, value in settings.items()]
+
+
+def _manifest_key(manifest: Manifest) -> str:
+    columns = ("id", "path", "file_hash", "size_bytes", "mtime_ns", "label_path", "label_mtime_ns", "split", "error")
+    return key_of([[row[name] for name in columns] for row in manifest.rows()], manifest.classes)

@@ -1,0 +1,134 @@
+"""What ``medssl auto`` decides on point clouds, and why: pure functions from counts to settings and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medssl.errors import ConfigError, did_you_mean
+from medssl.presets import list_presets
+from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
+from pipelines.auto_settings import BUDGETS, AutoSettings
+
+__all__ = ["CloudFacts", "decide_cloud_recipe"]
+
+_LEAST_CONTRAST = 16  # clouds among which one can be told from the others
+_BATCH = {True: 32, False: 128}
+_TUNING_BATCH = {True: 16, False: 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudFacts:
+    """What is known of the clouds.
+
+    Attributes:
+        train: Clouds to train on.
+        units: Units that occur: "mm", "m", "unknown".
+        classes: Class -> training clouds of it, 0 for one that only other splits have.
+        parts: Training clouds whose points have classes.
+    """
+
+    train: int
+    units: Sequence[str]
+    classes: Mapping[str, int] = field(default_factory=dict)
+    parts: int = 0
+
+
+def decide_cloud_recipe(facts: CloudFacts, settings: AutoSettings, machine: Machine) -> Recipe:
+    """Return how to train on clouds.
+
+    Args:
+        facts: What is known of them.
+        settings: What the user gave is kept.
+        machine: Where it will run.
+
+    Raises:
+        ConfigError: The method is unknown.
+    """
+    budget = BUDGETS[settings.budget]
+    small = budget.small or not machine.gpu
+    decisions = [decide_device(machine, small=small, wants_gpu=not budget.small)]
+    task, learns, tuned, decided = _task(facts)
+    decisions.append(decided)
+    method, decided = _method(facts, settings)
+    decisions.append(decided)
+    rotate, decided = _rotate(facts, settings)
+    decisions.append(decided)
+    steps, tuning, decided = decide_steps(settings)
+    decisions.append(decided)
+    usual = _BATCH[small]
+    batch, tuning_batch = (min(most, max(2, facts.train)) for most in (usual, _TUNING_BATCH[small]))
+    why = "as the presets have it" if batch == usual else f"there are {facts.train} clouds to train on"
+    decisions.append(Decision("batch", f"{batch} clouds, {tuning_batch} when fine-tuning", why))
+    shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
+    every, often = max(25, steps // 10), max(25, tuning // 5)
+    end = "_small" if small else ""
+    return Recipe(
+        method=method,
+        learns=learns,
+        preset=f"{method}{end}",
+        pretrain={
+            **shared,
+            "method.spatial.rotate": rotate,
+            "train.steps": steps,
+            "train.batch_size": batch,
+            "train.checkpoint_every": every,
+            "train.probe_every": max(25, steps // 5),
+        },
+        finetune_preset=f"{task}{end}" if task else "",
+        finetune={
+            **shared,
+            **tuned,
+            "cloud.spatial.rotate": rotate,
+            "train.steps": tuning,
+            "train.batch_size": tuning_batch,
+            "train.checkpoint_every": often,
+            "train.probe_every": max(25, tuning // 3),
+        },
+        decisions=tuple(decisions),
+    )
+
+
+def _task(facts: CloudFacts) -> tuple[str, str, dict[str, Any], Decision]:
+    """Return the preset's name without its size, what it learns in words, its settings, and why."""
+    seen = [name for name, count in facts.classes.items() if count]
+    if len(seen) > 1:
+        shown = ", ".join(f"{name} {facts.classes[name]}" for name in seen[:6]) + (", ..." if len(seen) > 6 else "")
+        left = [name for name in facts.classes if name not in seen]
+        because = f"clouds have classes ({shown})"
+        because += f"; no cloud to train on has {', '.join(left)}, which is left out" if left else ""
+        settings = {"classification.classes": seen} if left else {}
+        return "point_classification", "tell classes apart", settings, Decision(
+            "task", f"{len(seen)} classes of clouds", because
+        )  # fmt: skip
+    if facts.parts:
+        because = f"points of {facts.parts} training clouds have classes"
+        return "point_parts", "name the part of each point", {}, Decision("task", "parts of clouds", because)
+    return "", "", {}, Decision("task", "none, the encoder alone", "neither clouds nor points have two classes")
+
+
+def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
+    known = [p.name for p in list_presets("pretrain") if p.name.startswith("point_") and not p.name.endswith("_small")]
+    if settings.method is not None:
+        name = settings.method.removesuffix("_small")
+        if name not in known:
+            raise ConfigError(
+                f"There is no method '{settings.method}' for clouds. {did_you_mean(settings.method, known)}"
+            )
+        return name, Decision("method", name, "as set")
+    if facts.train < _LEAST_CONTRAST:
+        return "point_mae", Decision("method", "point_mae", f"{facts.train} clouds are too few to tell from each other")
+    return "point_best", Decision(
+        "method", "point_best", "distillation with contrast and hidden patches; the best few-shot features so far"
+    )
+
+
+def _rotate(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
+    if settings.rotate is not None:
+        return settings.rotate, Decision("turning", settings.rotate, "as set")
+    if set(facts.units) == {"mm"}:
+        return "none", Decision("turning", "none", "clouds in mm lie as the scanner saw them; rotate=any where not so")
+    return "any", Decision(
+        "turning", "any", "in which direction clouds lie is not known; rotate=none where all lie alike"
+    )

@@ -1,0 +1,116 @@
+"""``medssl auto`` on point clouds: classes of clouds or of points, against scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medssl.manifest.targets import targets_of
+from pipelines.auto_chain import Chain
+from pipelines.auto_cloud_decisions import CloudFacts, decide_cloud_recipe
+from pipelines.auto_outcome import Outcome, outcome_of
+from pipelines.auto_recipe import Recipe
+from pipelines.auto_split import settle_split
+from pipelines.auto_stages import key_of
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from pointcloud.store import CloudStore
+
+__all__ = ["CloudChain"]
+
+
+class CloudChain(Chain["CloudStore"]):
+    """The chain on clouds: points in the unit sphere, and a classifier or a segmenter of parts against scratch."""
+
+    noun = "cloud"
+    foreign = ("spacing_mm", "window", "modality", "export")
+    listing = "clouds.json"
+    unlabelled = (
+        "No two classes are known among the clouds to train on, so the chain ends with the encoder. To go on, put the "
+        "clouds into a folder for each class (CLASS/NAME.ply), or give their points classes, and run the same command: "
+        "what is done is kept."
+    )
+
+    def settle(self, manifest: Manifest) -> Manifest:
+        """Return the manifest with objects that have classes on both sides of the split."""
+        rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "cloud"]
+        self._whole = len({_class_of(row) for row in rows} - {""}) > 1  # classes of clouds, not of their points
+        settled, decision = settle_split(
+            manifest,
+            val=self.settings.val,
+            test=self.settings.test,
+            seed=self.settings.seed,
+            kind="cloud",
+            has_label=lambda row: bool(_class_of(row) if self._whole else _has_parts(row)),
+        )
+        self.decisions.append(decision)
+        return settled
+
+    def cache_words(self, manifest: Manifest) -> list[str]:
+        """Keep what ``cache`` does by itself."""
+        return []
+
+    def opened(self) -> CloudStore:
+        """Return the store."""
+        from pointcloud.store import CloudStore
+
+        return CloudStore.open(self.store_folder)
+
+    def recipe_before(self, manifest: Manifest) -> Recipe:
+        """Return the recipe as the manifest alone gives it."""
+        rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
+        train = [row for row in rows if row["split"] in ("train", "")]
+        names = sorted({_class_of(row) for row in rows} - {""})
+        facts = CloudFacts(
+            train=len(train),
+            units=[row["length_unit"] or "unknown" for row in train],
+            classes={name: sum(_class_of(row) == name for row in train) for name in names},
+            parts=sum(map(_has_parts, train)),
+        )
+        return decide_cloud_recipe(facts, self.settings, self.machine)
+
+    def recipe(self, store: CloudStore) -> Recipe:
+        """Return the recipe that the stored clouds ask for."""
+        train = [entry for entry in store.entries if entry.split in ("train", "")]
+        there = sorted({entry.label for entry in store.entries if entry.label is not None})
+        facts = CloudFacts(
+            train=len(train),
+            units=[entry.unit for entry in train],
+            classes={store.classes.get(n, str(n)): sum(entry.label == n for entry in train) for n in there},
+            parts=sum(entry.label_file is not None for entry in train),
+        )
+        self._owners = "clouds" if len({e.patient or e.id for e in store.entries}) == len(store.entries) else "objects"
+        return decide_cloud_recipe(facts, self.settings, self.machine)
+
+    def has_label(self, entry: Any) -> bool:
+        """Return whether a cloud has a class, or where the points are what is told apart, they have."""
+        return entry.label is not None if self._whole else entry.label_file is not None
+
+    def store_key(self, store: CloudStore, *, labels: bool) -> str:
+        """Return a name of the clouds and of what is known of them."""
+        names = ("id", "key", "split", "patient", *(("label", "label_file") if labels else ()))
+        rows = [[getattr(entry, name) for name in names] for entry in store.entries]
+        return key_of(rows, store.settings, store.classes if labels else None)
+
+    def scores(self) -> Path:
+        """Return where the scores of classes or of parts are written."""
+        return self.pretrained / ("class_scores.json" if self._whole else "part_scores.json")
+
+    def outcome(self, scores: Path) -> Outcome:
+        """Return what AUROC or the mean IoU says."""
+        return outcome_of(scores, arm="pretrained", baseline="scratch", owners=self._owners)
+
+    def following(self) -> list[str]:
+        """Look at the frozen features."""
+        return ["medssl", "evaluate", str(self.encoder), "--data", str(self.store_folder), "--protocol", "probe",
+                "--against", "random", "--out", str(self.out / "probe")]  # fmt: skip
+
+
+def _class_of(row: Mapping[str, Any]) -> str:
+    return targets_of(row).get("class", "")
+
+
+def _has_parts(row: Mapping[str, Any]) -> bool:
+    return len(row["label_values"] or ()) > 1

@@ -1,0 +1,119 @@
+"""``medssl auto`` on scans: what is decided from their grids, and segmentation as what is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.auto_chain import Chain, word
+from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
+from pipelines.auto_outcome import Outcome, outcome_of
+from pipelines.auto_recipe import Decision, Recipe
+from pipelines.auto_split import settle_split
+from pipelines.auto_stages import key_of
+
+if TYPE_CHECKING:
+    from medssl.manifest.schema import Manifest
+    from medssl.store.read import Store
+
+__all__ = ["ScanChain"]
+
+
+class ScanChain(Chain["Store"]):
+    """The chain on scans: windows of a grid, and a segmenter against scratch."""
+
+    noun = "scan"
+    foreign = ("unit", "rotate")
+    listing = "store.json"
+    unlabelled = (
+        "No scan to train on has labels, so the chain ends with the encoder. To go on, put label maps beside a few "
+        "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME) and run the same "
+        "command: what is done is kept."
+    )
+
+    def settle(self, manifest: Manifest) -> Manifest:
+        """Return the manifest with the split that is used; add what it means to the decisions."""
+        settings = self.settings
+        volumes = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "volume"]
+        counts: dict[str, int] = {}
+        for row in volumes:
+            name = "CT" if row["units"] == "HU" else row["modality"]
+            counts[name] = counts.get(name, 0) + 1
+        self.decisions += describe_modalities(counts)
+        settled, decision = settle_split(manifest, val=settings.val, test=settings.test, seed=settings.seed)
+        self.decisions.append(decision)
+        used = len({row["patient"] for row in settled.labelled().rows() if row["split"] == "train"})
+        if used:
+            asked = settings.labels is not None and settings.labels < used
+            few = f"{settings.labels} of {used} patients" if asked else f"all {used} patients"
+            why = f"as set, draw {settings.draw}" if asked else "every label helps; labels=N takes fewer"
+            self.decisions.append(Decision("labels to fine-tune on", few, why))
+        return settled
+
+    def cache_words(self, manifest: Manifest) -> list[str]:
+        """Decide the voxel size."""
+        self._spacing, decision = decide_spacing(_grids(manifest), self.settings, small=self.small)
+        self.decisions.append(decision)
+        return [f"spacing_mm={word(self._spacing)}"]
+
+    def opened(self) -> Store:
+        """Return the store."""
+        from medssl.store.read import Store
+
+        return Store.open(self.store_folder)
+
+    def recipe_before(self, manifest: Manifest) -> Recipe:
+        """Take whole scans for bodies: those are known once they are stored."""
+        grids = _grids(manifest)
+        patients = len({row["patient"] for row in manifest.usable().rows() if row["split"] in ("train", "")})
+        bodies = [_resized(grid, self._spacing, grids) for grid in grids]
+        return decide_recipe(bodies, self.settings, self.machine, patients=patients)
+
+    def recipe(self, store: Store) -> Recipe:
+        """Return the recipe that the stored bodies ask for."""
+        bodies = []
+        for entry in store.entries:
+            low, high = entry.body_box
+            z, y, x = (b - a for a, b in zip(low, high, strict=True))
+            bodies.append(Grid((z, y, x), entry.spacing_mm))
+        patients = len({entry.patient or entry.id for entry in store.entries if entry.split in ("train", "")})
+        return decide_recipe(bodies, self.settings, self.machine, patients=patients)
+
+    def has_label(self, entry: Any) -> bool:
+        """Return whether a scan has a label map."""
+        return entry.label_file is not None
+
+    def store_key(self, store: Store, *, labels: bool) -> str:
+        """Return a name of the scans, the grid, and what is labelled."""
+        names = ("id", "file", "split", "patient", *(("label_file",) if labels else ()))
+        rows = [[getattr(entry, name) for name in names] for entry in store.entries]
+        return key_of(rows, store.settings, store.classes if labels else None)
+
+    def scores(self) -> Path:
+        """Return where Dice and distances are written."""
+        return self.pretrained / "scores.json"
+
+    def outcome(self, scores: Path) -> Outcome:
+        """Return what Dice says."""
+        return outcome_of(scores, arm="pretrained", baseline="scratch")
+
+    def following(self) -> list[str]:
+        """Export the segmenter."""
+        segmenter = str(self.out / "segmenter.onnx")
+        return ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", segmenter]
+
+
+def _grids(manifest: Manifest) -> list[Grid]:
+    return [grid for row in manifest.usable().rows() if (grid := grid_of(row)) is not None]
+
+
+def _resized(grid: Grid, spacing: Any, grids: Sequence[Grid]) -> Grid:
+    """Return a scan's grid at the store's voxel size."""
+    if spacing == "keep":
+        return grid
+    if spacing == "median":
+        ordered = [sorted(g.spacing_mm[axis] for g in grids)[len(grids) // 2] for axis in range(3)]
+        spacing = ordered
+    z, y, x = (max(1, round(n * own / new)) for n, own, new in zip(grid.shape, grid.spacing_mm, spacing, strict=True))
+    return Grid((z, y, x), (spacing[0], spacing[1], spacing[2]))
