@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexSettings", "index"]
 
 _SHOWN = 8
-_DOUBTFUL = ("missing points", "strays", "no faces")  # beginnings of notes on clouds
+_DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
 _FLAT = 2  # slices; a volume has more
 
 

@@ -33,6 +33,7 @@ _KINDS = (
     (r"times the spread", "strays"),
     (r"relative to an offset", "far from the origin"),
     (r"no faces", "no faces"),
+    (r"is not sure", "unsure columns"),
     (r"not read", "not read"),
 )
 

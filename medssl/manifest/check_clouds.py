@@ -29,6 +29,7 @@ CLOUD_NOTES = (
     ("strays", "strays", "warning", "Look at the cloud; cut off what does not belong to it."),
     ("far from the origin", "far-from-the-origin", "info", "Nothing; places are kept relative to an offset."),
     ("no faces", "no-faces", "warning", "Nothing, where a cloud is meant; else export the mesh with its faces."),
+    ("unsure columns", "unsure-columns", "warning", "Name the columns in a first line, and index again."),
     ("not read", "not-read", "info", "Nothing, where those columns do not matter."),
 )
 

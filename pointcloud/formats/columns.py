@@ -15,9 +15,9 @@ __all__ = ["ALIASES", "guessed", "named"]
 
 # What files call each column, lower case.
 ALIASES = {
-    "x": ("x", "//x", "#x", "x_mm", "x_m", "coord_x", "position_x"),
-    "y": ("y", "y_mm", "y_m", "coord_y", "position_y"),
-    "z": ("z", "z_mm", "z_m", "coord_z", "position_z"),
+    "x": ("x", "//x", "#x", "x_mm", "x_m", "coord_x", "position_x", "easting"),
+    "y": ("y", "y_mm", "y_m", "coord_y", "position_y", "northing"),
+    "z": ("z", "z_mm", "z_m", "coord_z", "position_z", "elevation"),
     "nx": ("nx", "normal_x", "n_x"),
     "ny": ("ny", "normal_y", "n_y"),
     "nz": ("nz", "normal_z", "n_z"),
@@ -28,6 +28,7 @@ ALIASES = {
     "label": ("label", "labels", "class", "classification", "scalar_label", "scalar_classification", "semantic"),
 }
 _WHAT = {name: known for known, names in ALIASES.items() for name in names}
+_FEW = 64  # different values: no more are taken for classes
 
 
 def named(columns: dict[str, npt.NDArray[np.generic]], path: Path) -> dict[str, Any]:
@@ -74,9 +75,10 @@ def named(columns: dict[str, npt.NDArray[np.generic]], path: Path) -> dict[str, 
 def guessed(values: npt.NDArray[np.generic], path: Path, *, order: Sequence[str] = ()) -> dict[str, Any]:
     """Return arguments for ``make_cloud`` from columns without names.
 
-    The first three are x, y, z. Further ones are taken where the numbers are plain: three that have length 1 are
-    normals, three whole numbers of 0 to 255 are colours, one fourth column is an intensity, and a last one of whole
-    numbers after six is a label. Others are not read, and a warning says so.
+    The first three are x, y, z; a column before them that counts the points is left out. Further ones are taken where
+    the numbers are plain: three that have length 1 are normals, three whole numbers of 0 to 255 are colours, one
+    fourth column is an intensity unless it may be a label, and after six comes a label of few whole numbers. Others are
+    not read, and a warning says so.
 
     Args:
         values: Array (N, columns).
@@ -88,31 +90,54 @@ def guessed(values: npt.NDArray[np.generic], path: Path, *, order: Sequence[str]
     """
     if values.ndim != 2 or values.shape[1] < 3:
         raise FormatError(path, f"The table has shape {values.shape}; at least three columns (x, y, z) were expected.")
+    counted = not order and values.shape[1] > 3 and _counts(values[:, 0])
+    first = 1 if counted else 0
+    values = values[:, first:]
     rest = values.shape[1] - 3
     if order and rest < len(order):
         raise FormatError(path, f"The suffix '{path.suffix}' promises x, y, z, {', '.join(order)}; found {rest + 3}.")
-    names = list(order) if order else _guess(values)
-    names += [f"column {3 + at + 1}" for at in range(len(names), rest)]
-    return named(dict(zip(["x", "y", "z", *names], values.T, strict=True)), path)
+    there = np.isfinite(values[:, :3]).all(axis=1)
+    names = list(order) if order else _guess(values[there] if there.any() else values, path.suffix.lower())
+    unsure = [f"column {first + 3 + at + 1}" for at in range(len(names), rest)]
+    parts = named(dict(zip(["x", "y", "z", *names, *unsure], values.T, strict=True)), path)
+    warnings = ["Column 1 counts the points and is no coordinate; it is not read."] if counted else []
+    if unsure:
+        warnings.append(
+            f"What these columns are is not sure, so they are not read: {', '.join(unsure)}. Name the columns in a "
+            "first line, such as 'x y z intensity label', or keep them by name in an .npz."
+        )
+    return parts | {"warnings": tuple(warnings)}
 
 
-def _guess(values: npt.NDArray[np.generic]) -> list[str]:
+def _guess(values: npt.NDArray[np.generic], suffix: str) -> list[str]:
+    """Return names of the columns after z, as far as they are sure."""
     rest = values.shape[1] - 3
     if rest == 1:
-        return ["intensity"]
+        return [] if _may_be_label(values[:, 3]) else ["intensity"]
     if rest not in (3, 4):
         return []
-    if rest == 4 and _are_colours(values[:, 4:7]) and not _are_normals(values[:, 3:6]):
-        return ["intensity", "red", "green", "blue"]
     if _are_normals(values[:, 3:6]):
         names = ["nx", "ny", "nz"]
-    elif _are_colours(values[:, 3:6]):
-        names = ["red", "green", "blue"]
-    else:
-        return []
-    if rest == 4 and _are_whole(values[:, 6]):
-        names.append("label")
-    return names
+        return [*names, "label"] if rest == 4 and _are_whole(values[:, 6]) else names
+    colours = ["red", "green", "blue"]
+    if rest == 3:
+        return colours if _are_colours(values[:, 3:6]) else []
+    before, after = _are_colours(values[:, 3:6]), _are_colours(values[:, 4:7])
+    if after and (not before or suffix == ".pts"):  # .pts has an intensity before its colours
+        return ["intensity", *colours]
+    if before and _may_be_label(values[:, 6]):
+        values_of = [len(np.unique(values[:, column])) for column in range(3, 7)]
+        return [*colours, "label"] if not after or 2 * values_of[3] < min(values_of[:3]) else []
+    return colours if before and not after else []
+
+
+def _counts(values: npt.NDArray[np.generic]) -> bool:
+    """Tell whether a column is 0, 1, 2, ... or 1, 2, 3, ..."""
+    return len(values) > 2 and bool(values[0] in (0, 1) and (np.diff(values.astype(np.float64)) == 1).all())
+
+
+def _may_be_label(values: npt.NDArray[np.generic]) -> bool:
+    return _are_whole(values) and len(np.unique(values)) <= _FEW
 
 
 def _are_normals(values: npt.NDArray[np.generic]) -> bool:

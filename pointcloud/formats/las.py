@@ -20,8 +20,8 @@ _CHUNK = 1_000_000  # points
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read a LAS or LAZ file in chunks; its whole numbers are scaled in float64 before anything is rounded.
 
-    The labels are the classification (2 is ground, 6 is building, ...). The unit is that of the file's coordinate
-    reference system, which is not looked up: it stays "unknown".
+    The labels are the classification (2 is ground, 6 is building, ...), where any point has one. The unit is that of
+    the file's coordinate reference system, which is not looked up: it stays "unknown".
 
     Raises:
         FormatError: The file is damaged, or has no points.
@@ -55,6 +55,8 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     if found != promised:
         raise FormatError(path, f"The header promises {promised} points; {found} are there: the file is truncated.")
     joined: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in parts.items()}
+    if not joined["labels"].any():  # class 0 of every point: "created, never classified"
+        del joined["labels"]
     return make_cloud(path=path, **joined)
 
 

@@ -10,14 +10,16 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError
 from pointcloud.cloud import Cloud, make_cloud
-from pointcloud.formats.columns import guessed, named
+from pointcloud.formats.columns import ALIASES, guessed, named
 from pointcloud.formats.files import contents
 
 __all__ = ["lines_of", "read"]
 
 # What these suffixes promise after x, y, z.
 _ORDER = {".xyzn": ("nx", "ny", "nz"), ".xyzrgb": ("red", "green", "blue"), ".xyzi": ("intensity",)}
-_BETWEEN = re.compile(r"[,;\s]+")
+_BETWEEN, _BETWEEN_DECIMALS = re.compile(r"[,;\s]+"), re.compile(r"[;\s]+")
+_DECIMAL = re.compile(r"[+-]?\d*(,\d+)?([eE][+-]?\d+)?")
+_LOOKED_AT = 64  # rows that tell whether a comma parts columns or is the decimal point
 
 
 def lines_of(path: Path) -> list[str]:
@@ -36,8 +38,9 @@ def lines_of(path: Path) -> list[str]:
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read a table of points.
 
-    Columns may be parted by commas, semicolons or spaces; lines that begin with # or // are left out, and a first line
-    of words names the columns. In a .pts file the first line may be the number of points, which is then checked.
+    Columns may be parted by commas, semicolons or spaces; where others part them, a comma is the decimal point. Lines
+    that begin with # or // are left out, and a first line of words names the columns. In a .pts file the first line may
+    be the number of points, which is then checked.
 
     Raises:
         FormatError: A line is no row of numbers, or the rows differ in length.
@@ -68,7 +71,8 @@ def _split(path: Path) -> tuple[list[str] | None, list[tuple[int, str]], int | N
         if not kept and names is None and promised is None:
             fields = _fields(row.lstrip("#/ "))
             if _are_names(fields):
-                names = fields
+                # Tables that some programs write begin with a column of row numbers, which has no name.
+                names = ["column 1", *fields] if row[0] in ",;" else fields
                 continue
             if path.suffix.lower() == ".pts" and len(fields) == 1 and fields[0].isdigit():
                 promised = int(fields[0])
@@ -82,25 +86,46 @@ def _fields(row: str) -> list[str]:
 
 
 def _are_names(fields: list[str]) -> bool:
-    lower = [field.lower() for field in fields]
-    return len(fields) >= 3 and any(field in ("x", "x_mm", "x_m", "coord_x", "position_x") for field in lower)
+    return len(fields) >= 3 and any(field.lower() in ALIASES["x"] for field in fields)
 
 
 def _numbers(path: Path, kept: list[tuple[int, str]]) -> npt.NDArray[np.float64]:
-    width = len(_fields(kept[0][1]))
+    if _has_decimal_commas([row for _, row in kept[:_LOOKED_AT]]):
+        split = [(number, [field.replace(",", ".") for field in _BETWEEN_DECIMALS.split(row)]) for number, row in kept]
+    else:
+        split = [(number, _fields(row)) for number, row in kept]
+    width = len(split[0][1])
     flat: list[str] = []
-    for number, row in kept:
-        fields = _fields(row)
+    for number, fields in split:
         if len(fields) != width:
             raise FormatError(path, f"Line {number} has {len(fields)} columns, the first row has {width}.")
         flat.extend(fields)
     try:
         return np.array(flat, dtype=np.float64).reshape(len(kept), width)
     except ValueError:
-        for number, row in kept:
-            for field in _fields(row):
-                try:
-                    float(field)
-                except ValueError:
+        if width >= 3 and not any(_is_number(field) for field in split[0][1]):
+            found = ", ".join(split[0][1])[:80]
+            raise FormatError(
+                path, f"The first line names the columns {found}; none of them is x. Call them x, y, z."
+            ) from None
+        for number, fields in split:
+            for field in fields:
+                if not _is_number(field):
                     raise FormatError(path, f"Line {number}: '{field[:40]}' is no number.") from None
         raise
+
+
+def _has_decimal_commas(rows: list[str]) -> bool:
+    """Tell whether columns are parted by something else than commas, and numbers have commas within."""
+    split = [_BETWEEN_DECIMALS.split(row) for row in rows]
+    if any(len(fields) < 3 or not all(_DECIMAL.fullmatch(field) for field in fields) for fields in split):
+        return False
+    return any("," in row for row in rows)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True

@@ -207,7 +207,7 @@ FLAGGED = {
     "utm.npy": (npy(POINTS.astype(np.float64) + 4e6), "relative to an offset"),
     "stray.npy": (npy(np.vstack([POINTS, [[1e6, 0, 0]]])), "1 points lie more than"),
     "more.csv": (b"x,y,z,curvature\n0,0,0,1\n1,0,0,2\n", "not read: curvature"),
-    "columns.txt": (b"0 0 0 5.5 6.5\n1 1 1 7.5 8.5\n", "not read: column 4, column 5"),
+    "columns.txt": (b"0 0 0 5.5 6.5\n1 1 1 7.5 8.5\n", "not read: column 4, column 5. Name the columns"),
     "tail.ply": (ply() + POINTS.tobytes() + b"tail", "4 bytes follow"),
     "no_faces.off": (b"OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "no faces"),
     "no_faces.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "no faces"),
