@@ -1,13 +1,20 @@
 """OcCo-like completion: see a cloud from one side, draw all of it.
 
 References:
-    Wang et al., "Unsupervised point cloud pre-training via occlusion completion" (OcCo), ICCV 2021, arXiv:2010.01089;
-    the decoder of Yuan et al., "PCN: point completion network", 3DV 2018, arXiv:1808.00671: points from the embedding
-    alone, then a small grid folded about each of them. The Chamfer distance (half the sum of mean distances) of both
-    to the whole cloud.
+    Wang et al., "Unsupervised point cloud pre-training via occlusion completion" (OcCo), ICCV 2021, arXiv:2010.01089,
+    and the authors' code (hansen7/OcCo); the decoder of Yuan et al., "PCN: point completion network", 3DV 2018,
+    arXiv:1808.00671: points from the embedding alone, then a small grid folded about each of them.
 
-Differs from the papers: a new side is drawn at every step in place of ten rendered ones; what is hidden is found among
-the cloud's own points and not on a mesh; the weight of the fine points rises linearly and not in four steps.
+loss = distance of coarse points + weight * distance of fine points, each the Chamfer distance to the whole cloud (half
+the sum of the mean distances). The sizes of the decoder, the grid's reach and both ends of the weight are those of both
+codes; in OcCo's, its PyTorch trainer alone sets a reach of 0.5 where models and TensorFlow have 0.05.
+
+Differs from OcCo's code: a new side is seen at every step, by a camera far away, in place of ten that a near camera
+rendered; what is hidden is found among the cloud's own points (`pointcloud.views.occlusion`, whose constants are ours)
+and not on a mesh; what is seen are as many points as are left, not 1024 drawn or repeated; the whole is the points of
+the step, not 16,384, so that a large decoder draws more points than it is compared with; the weight rises linearly
+over a share of the run, not at steps 10,000, 20,000 and 50,000 (to 0.1, 0.5 and 1); DGCNN's embedding is maximum beside
+mean, not the maximum alone. Turning and stretching the clouds is ours, and off by default.
 """
 
 from __future__ import annotations
@@ -36,7 +43,7 @@ _REACH = 0.05  # of the grid about a coarse point to each side, in radii of the 
 
 
 class PointOcCoSettings(Settings):
-    """Settings of completion; the defaults are PCN's."""
+    """Settings of completion; the decoder and both weights are PCN's, the rest ours."""
 
     name: Literal["point_occo"] = "point_occo"
     points: int = Field(1024, ge=8, description="Points of a cloud that are seen at a step.")
