@@ -36,9 +36,9 @@ def auto(
 ) -> AutoResult:
     """Take a folder of scans, or of point clouds, the whole way: manifest, checks, store, encoder, scratch, report.
 
-    From scans with label maps a segmenter is learned, from clouds with classes a classifier, from clouds whose points
-    have classes a segmenter of parts; each against the same network from scratch. Without labels the chain ends with
-    the encoder and a vector for everything.
+    From scans with label maps a segmenter is learned, from scans or clouds with classes a classifier, from clouds whose
+    points have classes a segmenter of parts; each against the same network from scratch. Without labels the chain ends
+    with the encoder and a vector for everything.
 
     The same call goes on where an earlier one stopped, however it was stopped: a stage whose inputs have not changed
     is not done again, a training run that was killed resumes. Where inputs have changed, old runs are moved aside.
@@ -74,7 +74,7 @@ def auto(
 
 def _headers(scans: Path, settings: AutoSettings) -> Manifest:
     """Return the manifest as headers alone give it; write nothing."""
-    from medssl.manifest.build import build_manifest
+    from medssl.manifest.build import Targets, build_manifest
     from pointcloud.describe import cloud_reader
 
     manifest, _ = build_manifest(
@@ -86,6 +86,7 @@ def _headers(scans: Path, settings: AutoSettings) -> Manifest:
         test=settings.test,
         seed=settings.seed,
         clouds=cloud_reader(unit=settings.unit),
+        targets=Targets(file=Path(settings.targets)) if settings.targets else None,
     )
     return manifest
 
@@ -94,6 +95,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: Stagehand) ->
     """Write the manifest."""
     words = [f"modality={settings.modality}"] if settings.modality else []
     words += [f"patient_pattern={settings.patient_pattern}"] if settings.patient_pattern else []
+    words += [f"targets={settings.targets}"] if settings.targets else []
     words += [f"unit={settings.unit}"] if settings.unit else []
     words += [f"val={settings.val}", f"test={settings.test}", f"seed={settings.seed}"]
     words += [f"workers={settings.workers}"] if settings.workers else []

@@ -143,6 +143,11 @@ class Chain(ABC, Generic[S]):
     def following(self) -> list[str]:
         """Return the command to run next, where something was fine-tuned."""
 
+    def probe_command(self) -> list[str]:
+        """Return the command that looks at the encoder's frozen features."""
+        return ["medssl", "evaluate", str(self.encoder), "--data", str(self.store_folder), "--protocol", "probe",
+                "--against", "random", "--out", str(self.out / "probe")]  # fmt: skip
+
     # ---- the flow
 
     def plan(self, manifest: Manifest) -> AutoResult:

@@ -25,7 +25,7 @@ class CloudChain(Chain["CloudStore"]):
     """The chain on clouds: points in the unit sphere, and a classifier or a segmenter of parts against scratch."""
 
     noun = "cloud"
-    foreign = ("spacing_mm", "window", "modality", "export")
+    foreign = ("spacing_mm", "window", "modality", "export", "target")
     listing = "clouds.json"
     unlabelled = (
         "No two classes are known among the clouds to train on, so the chain ends with the encoder. To go on, put the "
@@ -43,7 +43,7 @@ class CloudChain(Chain["CloudStore"]):
             test=self.settings.test,
             seed=self.settings.seed,
             kind="cloud",
-            has_label=lambda row: bool(_class_of(row) if self._whole else _has_parts(row)),
+            class_of=lambda row: _class_of(row) if self._whole else "parts" if _has_parts(row) else "",
         )
         self.decisions.append(decision)
         return settled
@@ -104,8 +104,7 @@ class CloudChain(Chain["CloudStore"]):
 
     def following(self) -> list[str]:
         """Look at the frozen features."""
-        return ["medssl", "evaluate", str(self.encoder), "--data", str(self.store_folder), "--protocol", "probe",
-                "--against", "random", "--out", str(self.out / "probe")]  # fmt: skip
+        return self.probe_command()
 
 
 def _class_of(row: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.methods.table import METHODS
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
+from pipelines.auto_target import Target
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 
@@ -103,6 +104,7 @@ def decide_recipe(
     machine: Machine,
     *,
     patients: int,
+    target: Target | None = None,
 ) -> Recipe:
     """Return how to train on scans whose bodies have these sizes on the store's grid.
 
@@ -111,6 +113,7 @@ def decide_recipe(
         settings: What the user gave is kept.
         machine: Where it will run.
         patients: How many patients are trained on.
+        target: Classes that fine-tuning learns; None for label maps.
 
     Raises:
         ConfigError: The method is unknown, or a given window does not fit the encoder.
@@ -139,7 +142,8 @@ def decide_recipe(
     usual = 4 if small else 2
     batch = min(usual, max(2, patients))
     why = "as the presets have it" if batch == usual else f"there are {patients} patients to train on"
-    decisions.append(Decision("batch", f"{batch} windows, 2 when fine-tuning", why))
+    tuned = "fine-tuning as its preset has it" if target else "2 when fine-tuning"
+    decisions.append(Decision("batch", f"{batch} windows, {tuned}", why))
     shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
     if not machine.gpu and machine.amx:
         shared["train.precision"] = "bf16-mixed"
@@ -165,21 +169,29 @@ def decide_recipe(
     }
     finetune = {
         **shared,
-        "segmentation.window": list(window),
+        **_learned(target, window),
         "train.steps": tuning,
         "train.checkpoint_every": max(25, tuning // 5),
         "train.probe_every": max(25, tuning // 3),
     }
-    preset = f"{method}_small" if small else method
+    task, end = "classification" if target else "segmentation", "_small" if small else ""
     return Recipe(
         method=method,
-        learns="segment",
-        preset=preset,
+        learns=f"tell classes of {target.name} apart" if target else "segment",
+        preset=method + end,
         pretrain=pretrain,
-        finetune_preset="segmentation_small" if small else "segmentation",
+        finetune_preset=task + end,
         finetune=finetune,
         decisions=tuple(decisions),
     )
+
+
+def _learned(target: Target | None, window: Triple) -> dict[str, Any]:
+    """Return the settings of fine-tuning that say what is learned from which windows."""
+    if target is None:
+        return {"segmentation.window": list(window)}
+    chosen = {} if target.classes is None else {"classification.classes": list(target.classes)}
+    return {"classification.target": target.name, "classification.window": list(window), **chosen}
 
 
 def _strides(shape: Sequence[int], spacing: Sequence[float], *, stages: int) -> list[Triple]:

@@ -53,7 +53,10 @@ def outcome_of(scores: Path, *, arm: str, baseline: str, owners: str = "patients
         if (c["arm"], c["baseline"]) == (arm, baseline) and c.get("metric", metric) == metric
     )  # fmt: skip
     told, p = (row["difference"], row["p"]) if "difference" in row else (row["result"]["mean"], row["result"]["p"])
-    difference, p, patients = _interval(told), float(p), int(told["cases"])
+    difference, p, patients = _interval(told), float("nan") if p is None else float(p), int(told["cases"])
+    if math.isnan(difference[0]):
+        sentence = f"{words} is not defined on the {patients} test {owners}: of a class there is none or no other."
+        return Outcome({"patients": patients, "metric": metric, metric: own, "verdict": "open"}, sentence)
     facts = {"patients": patients, "metric": metric, metric: own, "difference": difference, "p": p,
              "verdict": _verdict(difference, p)}  # fmt: skip
     return Outcome(facts, _sentence(facts, arm, baseline, words, owners))
@@ -67,8 +70,8 @@ def _score_of(run: Mapping[str, Any], metric: str) -> Mapping[str, Any]:
 
 
 def _interval(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    low, high = (float("nan") if row[key] is None else float(row[key]) for key in ("low", "high"))
-    return float(row["estimate"]), low, high
+    estimate, low, high = (float("nan") if row[key] is None else float(row[key]) for key in ("estimate", "low", "high"))
+    return estimate, low, high
 
 
 def _verdict(difference: tuple[float, float, float], p: float) -> str:
@@ -89,7 +92,8 @@ def _sentence(facts: Mapping[str, Any], arm: str, baseline: str, words: str, own
         f"{words} on {patients} test {owners}: {arm} {shown(own[arm])}, {baseline} {shown(own[baseline])}; "
         f"difference {gap:+.3f}"
     )
-    said += "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}], p = {facts['p']:.2g}"
+    said += "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+    said += "" if math.isnan(facts["p"]) else f", p = {facts['p']:.2g}"
     meaning = {
         "better": f"On these {owners} and with these labels, pretraining helped. Other draws of labels differ.",
         "worse": f"On these {owners} pretraining did harm. Train it longer, or take another method.",

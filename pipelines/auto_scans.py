@@ -1,17 +1,19 @@
-"""``medssl auto`` on scans: what is decided from their grids, and segmentation as what is learned."""
+"""``medssl auto`` on scans: what is decided from their grids; label maps, or classes of patients, are learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.manifest.targets import targets_of
 from pipelines.auto_chain import Chain, word
 from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
 from pipelines.auto_outcome import Outcome, outcome_of
 from pipelines.auto_recipe import Decision, Recipe
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import key_of
+from pipelines.auto_target import Target, decide_target, seen_classes
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -21,15 +23,15 @@ __all__ = ["ScanChain"]
 
 
 class ScanChain(Chain["Store"]):
-    """The chain on scans: windows of a grid, and a segmenter against scratch."""
+    """The chain on scans: windows of a grid, and a segmenter or classifier against scratch."""
 
     noun = "scan"
     foreign = ("unit", "rotate")
     listing = "store.json"
     unlabelled = (
         "No scan to train on has labels, so the chain ends with the encoder. To go on, put label maps beside a few "
-        "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME) and run the same "
-        "command: what is done is kept."
+        "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME), or name a table of classes "
+        "by patient (targets=FILE.csv), and run the same command: what is done is kept."
     )
 
     def settle(self, manifest: Manifest) -> Manifest:
@@ -41,15 +43,24 @@ class ScanChain(Chain["Store"]):
             name = "CT" if row["units"] == "HU" else row["modality"]
             counts[name] = counts.get(name, 0) + 1
         self.decisions += describe_modalities(counts)
-        settled, decision = settle_split(manifest, val=settings.val, test=settings.test, seed=settings.seed)
-        self.decisions.append(decision)
-        used = len({row["patient"] for row in settled.labelled().rows() if row["split"] == "train"})
+        self._target, task = decide_target(volumes, settings.target)
+        settled, decision = settle_split(
+            manifest, val=settings.val, test=settings.test, seed=settings.seed, class_of=self._class_of
+        )
+        self.decisions += [decision, *([task] if task else [])]
+        used = len(
+            {row["patient"] for row in settled.usable().rows() if self._class_of(row) and row["split"] == "train"}
+        )
         if used:
             asked = settings.labels is not None and settings.labels < used
             few = f"{settings.labels} of {used} patients" if asked else f"all {used} patients"
             why = f"as set, draw {settings.draw}" if asked else "every label helps; labels=N takes fewer"
             self.decisions.append(Decision("labels to fine-tune on", few, why))
         return settled
+
+    def _class_of(self, row: Mapping[str, Any]) -> str:
+        """Return the class of a row of the manifest that is learned, "" for none; label maps are all of one."""
+        return targets_of(row).get(self._target, "") if self._target else "label map" if row["label_path"] else ""
 
     def cache_words(self, manifest: Manifest) -> list[str]:
         """Decide the voxel size."""
@@ -68,7 +79,8 @@ class ScanChain(Chain["Store"]):
         grids = _grids(manifest)
         patients = len({row["patient"] for row in manifest.usable().rows() if row["split"] in ("train", "")})
         bodies = [_resized(grid, self._spacing, grids) for grid in grids]
-        return decide_recipe(bodies, self.settings, self.machine, patients=patients)
+        pairs = [(row["split"], targets_of(row).get(self._target, "")) for row in manifest.usable().rows()]
+        return decide_recipe(bodies, self.settings, self.machine, patients=patients, target=self._seen(pairs))
 
     def recipe(self, store: Store) -> Recipe:
         """Return the recipe that the stored bodies ask for."""
@@ -78,28 +90,35 @@ class ScanChain(Chain["Store"]):
             z, y, x = (b - a for a, b in zip(low, high, strict=True))
             bodies.append(Grid((z, y, x), entry.spacing_mm))
         patients = len({entry.patient or entry.id for entry in store.entries if entry.split in ("train", "")})
-        return decide_recipe(bodies, self.settings, self.machine, patients=patients)
+        pairs = [(entry.split, entry.target(self._target) or "") for entry in store.entries]
+        return decide_recipe(bodies, self.settings, self.machine, patients=patients, target=self._seen(pairs))
+
+    def _seen(self, pairs: Sequence[tuple[str, str]]) -> Target | None:
+        """Return what classifier is learned, from the split and class of every scan."""
+        return seen_classes([pair for pair in pairs if pair[1]], self._target) if self._target else None
 
     def has_label(self, entry: Any) -> bool:
-        """Return whether a scan has a label map."""
-        return entry.label_file is not None
+        """Return whether a scan has a label map, or the class that is learned."""
+        return bool(entry.target(self._target) if self._target else entry.label_file)
 
     def store_key(self, store: Store, *, labels: bool) -> str:
         """Return a name of the scans, the grid, and what is labelled."""
-        names = ("id", "file", "split", "patient", *(("label_file",) if labels else ()))
+        names = ("id", "file", "split", "patient", *(("label_file", "targets") if labels else ()))
         rows = [[getattr(entry, name) for name in names] for entry in store.entries]
         return key_of(rows, store.settings, store.classes if labels else None)
 
     def scores(self) -> Path:
-        """Return where Dice and distances are written."""
-        return self.pretrained / "scores.json"
+        """Return where scores are written, of voxels or of classes."""
+        return self.pretrained / ("class_scores.json" if self._target else "scores.json")
 
     def outcome(self, scores: Path) -> Outcome:
-        """Return what Dice says."""
+        """Return what Dice or AUROC says."""
         return outcome_of(scores, arm="pretrained", baseline="scratch")
 
     def following(self) -> list[str]:
-        """Export the segmenter."""
+        """Export the segmenter; of a classifier the encoder can be looked at."""
+        if self._target:
+            return [*self.probe_command(), f"probe.scans.target={self._target}"]
         segmenter = str(self.out / "segmenter.onnx")
         return ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", segmenter]
 

@@ -67,6 +67,12 @@ class AutoSettings(Settings):
     rotate: Literal["none", "z", "any"] | None = Field(
         default=None, description="How clouds are turned in training; None decides from their unit (clouds alone)."
     )
+    targets: str = Field(
+        default="", description="A CSV of classes (a diagnosis, a grade) by patient or scan, as of medssl index."
+    )
+    target: str = Field(
+        default="", description="Which class is learned; '' takes label maps where there are any (scans alone)."
+    )
     val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
     seed: int = Field(default=0, ge=0, description="Seed of the split and of all training.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from medssl.manifest.split import split_patients
+from medssl.randomness import numpy_generator
 from pipelines.auto_recipe import Decision
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def settle_split(
     test: float,
     seed: int,
     kind: str = "volume",
-    has_label: Callable[[Mapping[str, Any]], bool] = lambda row: bool(row["label_path"]),
+    class_of: Callable[[Mapping[str, Any]], str] = lambda row: "any" if row["label_path"] else "",
 ) -> tuple[Manifest, Decision]:
     """Return the manifest with a split that a comparison can be made on.
 
@@ -37,12 +39,17 @@ def settle_split(
         test: Share of labelled patients for testing.
         seed: Seed of the split.
         kind: Rows of which kind count.
-        has_label: Whether a row has what fine-tuning learns.
+        class_of: The class of a row that fine-tuning learns, "" for none. Where a class of two or more patients lies on
+            one side alone, one of its patients changes sides.
     """
     import polars as pl
 
     rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == kind]
-    labelled = {row["patient"] for row in rows if has_label(row)}
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if name := class_of(row):
+            classes[name].add(row["patient"])
+    labelled = set().union(*classes.values())
     current = {row["patient"]: row["split"] for row in rows}
     chosen = {patient: current[patient] for patient in labelled}
     counts = _counts(chosen)
@@ -52,7 +59,11 @@ def settle_split(
         share = max(test, 1 / len(labelled)) if wanted else 0.0
         held = val if len(labelled) * (1 - share - val) >= 1 else 0.0
         fixed = {patient: "test" for patient, split in chosen.items() if split == "test"}
+        if len(fixed) == len(labelled):
+            fixed = {}  # the folders call all of them test patients, and one has to be trained on
         chosen = split_patients(labelled, val=held, test=min(share, 0.5), seed=seed, fixed=fixed)
+    if wanted:
+        _on_both_sides(chosen, classes, seed)
     watched = {row["content_hash"] for row in rows if chosen.get(row["patient"]) in ("test", "val")} - {None}
     kept = {row["patient"] for row in rows if row["content_hash"] in watched}
     for patient in current:
@@ -66,6 +77,15 @@ def settle_split(
         .otherwise(pl.col("split"))
     )
     return manifest.with_frame(frame), _decision(chosen, labelled, *_WORDS[kind])
+
+
+def _on_both_sides(chosen: dict[str, str], classes: Mapping[str, set[str]], seed: int) -> None:
+    """Move a patient of each class that is only trained on, or only tested, to the other side, in place."""
+    for name in sorted(classes):
+        for lacking, other in (("test", "train"), ("train", "test")):
+            there = sorted(patient for patient in classes[name] if chosen[patient] == other)
+            if len(there) > 1 and not any(chosen[patient] == lacking for patient in classes[name]):
+                chosen[there[int(numpy_generator(seed, len(there)).integers(len(there)))]] = lacking
 
 
 def _counts(chosen: Mapping[str, str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from medssl.evaluation.intervals import Interval
@@ -28,13 +29,13 @@ def interval_text(interval: Interval | None, *, signed: bool = False, digits: in
 
 
 def p_text(p: float) -> str:
-    """Return a p value as people write it.
+    """Return a p value as people write it, "-" where there is none.
 
     Example:
         >>> p_text(0.00004), p_text(0.0312)
         ('< 0.0001', '0.0312')
     """
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+    return "-" if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def structure_rows(summaries: Sequence[StructureSummary]) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 from medssl.evaluation.class_arms import ArmComparison, ArmScore, ArmTable
 from medssl.evaluation.wording import interval_text
-from medssl.reporting.intervals import interval_of
+from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
 from medssl.reporting.words import name_of
 
@@ -31,7 +31,11 @@ def _arm_sentences(content: Mapping[str, Any]) -> list[str]:
         own = [c for c in table["comparisons"] if (c["arm"], c["how"]) == (arm, how)]
         sign = -1 if table["metric"] == "brier" else 1
         ahead, behind = (
-            [c["n"] for c in own if c["p_holm"] < _LEVEL and side * sign * c["difference"]["estimate"] > 0]
+            [
+                c["n"]
+                for c in own
+                if number_of(c["p_holm"]) < _LEVEL and side * sign * interval_of(c["difference"]).estimate > 0
+            ]
             for side in (1, -1)
         )
         parts = [f"{word} {own[0]['baseline']} at {', '.join(map(str, sizes))}"

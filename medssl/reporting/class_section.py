@@ -14,7 +14,7 @@ from medssl.evaluation.wording import interval_text, p_text
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Overlays, Section, Table, Text
 from medssl.reporting.charts import Marks, Series, interval_chart, line_chart
 from medssl.reporting.class_findings import arm_table_of
-from medssl.reporting.intervals import interval_of
+from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels
 from medssl.reporting.privacy import Cleaner
@@ -69,7 +69,8 @@ def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     if compared:
         lines = [
             [clean.text(c["arm"]), clean.text(c["baseline"]), name_of(c["metric"]),
-             interval_text(interval_of(c["difference"]), signed=True), p_text(c["p"]), p_text(c["p_holm"]), c["test"]]
+             interval_text(interval_of(c["difference"]), signed=True), p_text(number_of(c["p"])),
+             p_text(number_of(c["p_holm"])), c["test"]]
             for c in compared
         ]  # fmt: skip
         heads = ["run", "against", "metric", "difference", "p", "p Holm", "test"]

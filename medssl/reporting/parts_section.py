@@ -8,7 +8,7 @@ from typing import Any
 
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.reporting.blocks import Block, Details, Listing, Picture, Section, Table
-from medssl.reporting.intervals import interval_of
+from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner
@@ -44,8 +44,8 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
         told = f"Mean IoU of shapes, paired by {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
         lines = [
             [clean.text(row["arm"]), clean.text(row["baseline"]),
-             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(row["result"]["p"]),
-             p_text(row["p_holm"])]
+             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(number_of(row["result"]["p"])),
+             p_text(number_of(row["p_holm"]))]
             for row in content["comparisons"]
         ]  # fmt: skip
         blocks.append(Table(("run", "against", "difference", "p", "p Holm"), lines, caption=told))

@@ -7,7 +7,7 @@ from typing import Any
 
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.reporting.blocks import Block, Details, Listing, Section, Table, Text
-from medssl.reporting.intervals import interval_of
+from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.words import percent
@@ -50,8 +50,8 @@ def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
         told = f"Paired, per {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
         lines = [
             [clean.text(row["arm"]), clean.text(row["baseline"]), row["protocol"],
-             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(row["result"]["p"]),
-             p_text(row["p_holm"])]
+             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(number_of(row["result"]["p"])),
+             p_text(number_of(row["p_holm"]))]
             for row in content["comparisons"]
         ]  # fmt: skip
         heads = ("encoder", "against", "probe", "difference of accuracy", "p", "p Holm")

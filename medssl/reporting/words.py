@@ -161,7 +161,7 @@ def comparison_sentence(
             f"{sentence}. The interval leaves 0 out, but {counted(patients, owner)} cannot settle it: no "
             f"paired test of fewer than {_FEWEST_FOR_TEST} reaches p < {_LEVEL} ({p})."
         )
-    if found.p_holm >= _LEVEL:
+    if not found.p_holm < _LEVEL:  # nor where there is no p
         return "inconclusive", (
             f"{sentence}. The interval leaves 0 out, but the paired test does not confirm it ({p})."
         )
@@ -309,7 +309,7 @@ def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) 
 
 
 def _p(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+    return "not defined" if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 
 def _listed(words: Sequence[str]) -> str:

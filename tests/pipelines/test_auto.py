@@ -28,6 +28,7 @@ from pipelines.auto_recipe import Machine
 from pipelines.auto_settings import AutoSettings
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import Stages, key_of
+from pipelines.auto_target import Target, decide_target, seen_classes
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
 from pipelines.verbs import function_of
@@ -175,6 +176,51 @@ def test_a_copy_of_a_test_scan_is_never_trained_on():
     assert splits(settled)[3] == "test"
 
 
+def test_where_folders_call_all_labelled_patients_test_some_are_trained_on():
+    rows = [{"id": f"p{n}", "path": f"{n}.nii.gz", "patient": f"p{n}", "split": "test", "label_path": "m.nii.gz"}
+            for n in range(10)]  # fmt: skip
+    settled, _ = settle_split(manifest_of_rows(rows), val=0.0, test=0.3, seed=0)
+    assert sorted(settled.frame["split"].to_list()) == ["test"] * 3 + ["train"] * 7
+
+
+def test_every_class_is_trained_on_and_tested():
+    rows = [{"id": f"p{n}", "path": f"{n}.nii.gz", "patient": f"p{n}", "split": "train", "kind": "volume",
+             "error": None, "content_hash": None, "targets": json.dumps({"grade": "rare" if n < 2 else "usual"})}
+            for n in range(30)]  # fmt: skip
+    for seed in range(8):
+        settled, _ = settle_split(manifest_of_rows(rows), val=0.0, test=0.2, seed=seed,
+                                  class_of=lambda row: json.loads(row["targets"])["grade"])  # fmt: skip
+        there = {(row["split"], json.loads(row["targets"])["grade"]) for row in settled.rows()}
+        assert there == {(split, grade) for split in ("train", "test") for grade in ("rare", "usual")}
+
+
+def classed(count, **targets):
+    return [{"id": f"p{n}", "patient": f"p{n}", "label_path": None,
+             "targets": json.dumps({name: labels[n % len(labels)] for name, labels in targets.items()})}
+            for n in range(count)]  # fmt: skip
+
+
+def test_what_is_learned_follows_from_what_is_there():
+    rows = classed(8, grade=["low", "high"], site=list("abcdefgh"), sure=["yes"])
+    name, decision = decide_target(rows, "")
+    assert (name, decision.chosen) == ("grade", "classes of grade: high 4, low 4")
+    assert decide_target([rows[0] | {"label_path": "m.nii.gz"}, *rows[1:]], "") == ("", None)  # label maps come first
+    assert decide_target([rows[0] | {"label_path": "m.nii.gz"}, *rows[1:]], "grade")[0] == "grade"
+    assert decide_target(classed(8, site=list("abcdefgh")), "") == ("", None)  # a patient a class
+    two = decide_target(classed(8, grade=["low", "high"], age=["old", "young"]), "")[1]
+    assert "target=NAME takes another: grade" in two.because
+    with pytest.raises(ConfigError, match="Did you mean 'grade'"):
+        decide_target(rows, "grad")
+    with pytest.raises(ConfigError, match="'sure' has one class"):
+        decide_target(rows, "sure")
+
+
+def test_a_class_without_a_patient_to_train_on_is_left_out():
+    pairs = [("train", "a"), ("", "b"), ("test", "c")]
+    assert seen_classes(pairs, "grade") == Target("grade", ("a", "b"))
+    assert seen_classes(pairs[:2], "grade") == Target("grade", None)
+
+
 def test_without_labels_all_is_for_pretraining():
     settled, decision = settle_split(
         manifest([(False, s, s) for s in ("train", "test", "val")]), val=0, test=0.3, seed=0
@@ -232,6 +278,17 @@ def test_too_few_patients_are_not_called_no_difference(tmp_path):
     outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
     assert outcome.facts["verdict"] == "open"
     assert "4 patients cannot settle it" in outcome.sentence
+
+
+def test_a_score_that_is_not_defined_is_said_to_be_none(tmp_path):
+    nothing = {"estimate": None, "low": None, "high": None, "cases": 2}
+    content = {"kind": "classification", "runs": {n: {"scores": {"auroc": nothing}} for n in ("pretrained", "scratch")},
+               "comparisons": [{"arm": "pretrained", "baseline": "scratch", "metric": "auroc", "difference": nothing,
+                                "p": None}]}  # fmt: skip
+    (tmp_path / "class_scores.json").write_text(json.dumps(content))
+    outcome = outcome_of(tmp_path / "class_scores.json", arm="pretrained", baseline="scratch")
+    assert outcome.facts["verdict"] == "open"
+    assert "not defined on the 2 test patients" in outcome.sentence
 
 
 # ---- the whole chain
@@ -326,6 +383,18 @@ def test_without_labels_it_ends_with_the_encoder_and_says_what_to_do(tmp_path, c
     said = capsys.readouterr().out
     assert "_seg.nii.gz" in said
     assert said.splitlines()[-1].startswith("next: medssl auto")
+
+
+def test_classes_of_patients_are_learned_where_no_scan_has_a_label_map(tmp_path, capsys):
+    scans = cohort(tmp_path / "scans", subjects=8, unlabelled=8)
+    table = tmp_path / "table.csv"
+    table.write_text("patient,diagnosis\n" + "".join(f"case_{n:03d},{'sick' if n % 2 else 'well'}\n" for n in range(8)))
+    words = [w for w in TINY if "inference" not in w] + [f"targets={table}"]
+    result = auto(scans, out=tmp_path / "out", overrides=words, method="masked")
+    assert result.ok, result.failed
+    assert result.comparison["metric"] == "auroc"
+    assert (tmp_path / "out/runs/scratch/predictions.csv").is_file()
+    assert "probe.scans.target=diagnosis" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_folder_without_a_usable_scan_is_refused(tmp_path):

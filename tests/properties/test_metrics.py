@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,3 +134,13 @@ def test_holm_only_raises_keeps_order_and_stays_a_probability(p_values):
 @given(hnp.arrays(float, (4, 6), elements=st.floats(0, 1)))
 def test_hierarchical_estimate_is_the_mean_of_case_means(scores):
     assert hierarchical_bootstrap(scores, resamples=50).estimate == pytest.approx(scores.mean())
+
+
+@FEW
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1) | st.just(float("nan")), min_size=1, max_size=8))
+def test_a_question_without_a_p_stays_one_and_the_others_do_not_depend_on_its_place(p_values):
+    corrected = holm(p_values)
+    again = holm(dict(reversed(p_values.items())))
+    assert corrected == pytest.approx(again, nan_ok=True)
+    for name, p in p_values.items():
+        assert math.isnan(corrected[name]) if math.isnan(p) else p <= corrected[name] <= 1

@@ -16,6 +16,13 @@ def found(mean, low, high, *, metric="dice", cases=12, p_holm=0.004, n=None):
     return Comparison(arm="a", baseline="b", n=n, metric=metric, result=result, p_holm=p_holm)
 
 
+def test_no_improvement_is_claimed_where_the_test_has_no_p():
+    verdict, text = comparison_sentence(found(0.5, 0.2, 0.9, p_holm=float("nan")), change="pretraining")
+    assert verdict == "inconclusive"
+    assert "not defined" in text
+    assert "nan" not in text
+
+
 def test_an_improvement():
     verdict, text = comparison_sentence(found(0.021, 0.008, 0.033), change="pretraining", labelled=4)
     assert verdict == "better"
