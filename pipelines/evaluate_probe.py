@@ -114,7 +114,7 @@ def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSe
         name: [_row(found, protocol, level=level, seed=chosen.seed) for protocol in chosen.protocols]
         for name, found in embedded.items()
     }
-    few_shots = {name: _few_shots(found, settings) for name, found in embedded.items()}
+    few_shots = _few_shots(embedded, settings)
     comparisons = _compared(rows, level)
     owners = next(iter(embedded.values())).score_patients
     owner = owner_of(len(owners), "cloud", len(set(owners)))
@@ -155,13 +155,15 @@ def _row(found: Embedded, protocol: str, *, level: float, seed: int) -> ProbeRow
     )
 
 
-def _few_shots(found: Embedded, settings: EvaluateSettings) -> list[FewShot]:
-    """Return the tasks that the classes allow; what they do not allow is said once and left out."""
-    chosen, done = settings.probe, []
-    for ways, shots in chosen.few_shot:
-        try:
-            done.append(
-                few_shot(
+def _few_shots(embedded: Mapping[str, Embedded], settings: EvaluateSettings) -> dict[str, list[FewShot]]:
+    """Return the tasks that the classes allow, the same of every encoder; what they do not allow is said once."""
+    chosen, done = settings.probe, dict[str, list[FewShot]]()
+    refused: dict[str, None] = {}
+    for name, found in embedded.items():
+        done[name] = []
+        for ways, shots in chosen.few_shot:
+            try:
+                task = few_shot(
                     found.fit,
                     found.fit_classes,
                     found.score,
@@ -171,9 +173,12 @@ def _few_shots(found: Embedded, settings: EvaluateSettings) -> list[FewShot]:
                     draws=chosen.draws,
                     seed=chosen.seed,
                 )
-            )
-        except DataError as error:
-            console.warn(f"{ways}-way {shots}-shot is left out: {error}")
+            except DataError as error:
+                refused[f"{ways}-way {shots}-shot is left out: {error}"] = None
+            else:
+                done[name].append(task)
+    for reason in refused:
+        console.warn(reason)
     return done
 
 

@@ -16,6 +16,7 @@ from medssl.exporting.runs import exportable_of
 from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
+from pipelines.export_clouds import export_clouds
 
 __all__ = ["TARGETS", "ExportResult", "ExportSettings", "export"]
 
@@ -82,7 +83,7 @@ def export(
         The files.
 
     Raises:
-        ConfigError: The target is unknown, a setting is wrong, or ``out`` is the run's own folder.
+        ConfigError: The target is unknown or not for clouds, a setting is wrong, or ``out`` is the run's own folder.
         CheckpointError: The run has no finished network.
         DataError: The network cannot be expressed there, or differs from torch when run.
     """
@@ -92,6 +93,12 @@ def export(
     if out.resolve() == run.resolve():
         raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
     settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
+    card = load_card(run)
+    if card.kind == "cloud":
+        console.say(f"{run}: a run on clouds; to {TARGETS.get(to, to)}")
+        files = () if dry_run else export_clouds(run, card, to, out, encoder_only=settings.encoder_only)
+        console.done(list(files))
+        return ExportResult(files)
     model = exportable_of(run, encoder_only=settings.encoder_only)
     kind = "segmenter" if model.is_segmenter else "encoder"
     console.say(f"{run}: {kind}, window {' x '.join(map(str, model.window))}; to {TARGETS[to]}")

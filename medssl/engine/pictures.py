@@ -108,7 +108,7 @@ def _panels(names: set[str]) -> dict[str, list[str]]:
 
 def _label(name: str) -> str:
     kind, _, quantity = name.partition("/")
-    return {"signal": "training", "held_out": "held-out scans"}.get(kind, quantity or kind)
+    return {"signal": "training", "held_out": "held out"}.get(kind, quantity or kind)
 
 
 def _save(figure: Figure, path: Path) -> None:

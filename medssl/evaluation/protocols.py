@@ -175,8 +175,8 @@ def few_shot(
     able = [number for number in range(len(names)) if (fitted == number).sum() >= shots and (wanted == number).any()]
     if ways < 2 or shots < 1 or draws < 1 or len(able) < ways:
         raise DataError(
-            f"{ways} classes with {shots} labelled items each were asked for; {len(able)} classes have so many and a "
-            "test item. Ask for fewer ways (2 or more) or shots (1 or more)."
+            f"{ways} classes with {shots} labelled items each were asked for; so many and a test item: "
+            f"{len(able)} of {len(names)}. Ask for fewer ways (2 or more) or shots (1 or more)."
         )
     accuracies = []
     for draw in range(draws):

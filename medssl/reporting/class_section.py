@@ -39,7 +39,7 @@ def class_section(material: Material, *, cases: bool, clean: Cleaner) -> Section
         for name, run in content.get("runs", {}).items():
             blocks += _one_run(clean.text(name), run)
             if cases:
-                blocks += _examples(clean.text(name), run, material)
+                blocks += _examples(clean.text(name), run, material, content.get("unit", "patient"))
         blocks.append(_definitions(content))
     for folder, content in material.class_arms:
         blocks += _arms(folder, content, clean)
@@ -111,7 +111,12 @@ def _one_run(name: str, run: Mapping[str, Any]) -> list[Block]:
     return [*([Charts(charts)] if charts else []), table]
 
 
-def _examples(name: str, run: Mapping[str, Any], material: Material) -> list[Block]:
+def _examples(name: str, run: Mapping[str, Any], material: Material, owner: str) -> list[Block]:
+    said = f"The surest of those that are right and of those that are wrong, one a {owner}; p is the predicted class's."
+    if owner != "patient":  # clouds have no slices to show
+        shown = [(c["id"], c["truth"], c["predicted"], f"{c['probability']:.2f}") for c in run.get("examples") or ()]
+        heads = ("cloud", "truth", "called", "p")
+        return [Table(heads, shown, caption=f"{name}: clouds right and wrong", note=said)] if shown else []
     figures: list[tuple[str, str, Sequence[Plane]]] = []
     lost = 0
     for case in run.get("examples") or ():
@@ -128,9 +133,6 @@ def _examples(name: str, run: Mapping[str, Any], material: Material) -> list[Blo
             lost += 1
     blocks: list[Block] = []
     if figures:
-        said = (
-            "The surest of those that are right and of those that are wrong, one a patient; p is the predicted class's."
-        )
         blocks = [Text(f"{name}: cases right and wrong", "head"), Text(said, "soft"), Overlays(figures, small=True)]
     if lost:
         blocks.append(Text(f"{counted(lost, 'case')} not shown: no store that was given holds them.", "soft"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("to cite", "; ".join(citations_of(run))),
     ]
     blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
-    blocks += _views(run)
+    blocks += _pictures(run)
     blocks += _curves(run)
     said = [stopping_sentence(name, points, steps=int(settings["train.steps"]))
             for name, points in _held_out(run).items()]  # fmt: skip
@@ -131,7 +132,7 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("from", start),
         ("encoder", _encoder(run)),
         ("trained on", labelled),
-        ("structures", ", ".join(map(str, _structures(run)))),
+        _told_apart(run),
         ("window, voxels", "" if noun == "cloud" else _times(window)),
         ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
         ("to cite", "; ".join(citations_of(run))),
@@ -176,17 +177,20 @@ def _state(run: RunRecord) -> list[Block]:
     return [Text(f"This run has not ended: {done:,} of {int(run.settings['train.steps']):,} steps are done.", "doubt")]
 
 
-def _views(run: RunRecord) -> list[Block]:
-    path = run.folder / "views.png"
-    if not path.is_file():
-        return []
-    try:
-        source, width, height = picture_of_file(path)
-    except OSError:
-        return []
-    told = "What the network saw: the first batch's views"
-    told += "." if run.card.get("kind") == "cloud" else ", the middle slice of each."
-    return [Picture(source, width, height, f"views of the first batch of {run.name}", told)]
+def _pictures(run: RunRecord) -> list[Block]:
+    """Return the views of the first batch and, of transformers of clouds, where the encoder looks."""
+    cloud = run.card.get("kind") == "cloud"
+    told = "What the network saw: the first batch's views" + ("." if cloud else ", the middle slice of each.")
+    kinds = [("views.png", f"views of the first batch of {run.name}", told)]
+    if cloud:
+        looks = "Where the encoder looks: its last block's attention to each patch, on its points, from blue to pale."
+        kinds.append(("attention.png", f"attention of {run.name} on clouds", looks))
+    blocks: list[Block] = []
+    for name, what, caption in kinds:
+        if (run.folder / name).is_file():
+            with suppress(OSError):
+                blocks.append(Picture(*picture_of_file(run.folder / name), what, caption))
+    return blocks
 
 
 def _settled(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
@@ -274,12 +278,19 @@ def _last_of(run: RunRecord) -> dict[str, float]:
     return found
 
 
-def _structures(run: RunRecord) -> Sequence[str]:
+def _told_apart(run: RunRecord) -> tuple[str, str]:
+    """Return what a fine-tuned network tells apart: structures (no background), classes, or parts of clouds."""
     method = run.card.get("method", {})
-    names = method.get("structures") or method.get("classes") or run.settings.get("segmentation.structures") or ()
-    if isinstance(names, Mapping):
-        return [str(name) for value, name in names.items() if int(value) > 0]
-    return list(names)
+    if run.card.get("kind") == "cloud":
+        word = "parts" if "parts" in method else "classes"
+        names = list(method.get(word, {}).values())
+    elif isinstance(method.get("classes"), Mapping):
+        word, names = "structures", [name for value, name in method["classes"].items() if int(value) > 0]
+    elif method.get("classes"):
+        word, names = "classes", list(method["classes"])
+    else:
+        word, names = "structures", list(method.get("structures") or run.settings.get("segmentation.structures") or ())
+    return word, ", ".join(map(str, names))
 
 
 def _encoder(run: RunRecord) -> str:

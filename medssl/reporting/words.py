@@ -52,7 +52,7 @@ SIGNALS: dict[str, Signal] = {
     "position_accuracy": Signal("share of crops placed right", True),
     "position_error_mm": Signal("position error (mm)", False),
     "knn_error_mm": Signal("position error of nearest neighbours (mm)", False),
-    "retrieval": Signal("share of windows whose other view is the nearest", True),
+    "retrieval": Signal("share of views whose other view is the nearest", True),
     "part_accuracy": Signal("share of images whose nearest in another scan shows the same part", True),
     "region_retrieval": Signal("share of regions found again in the other version", True),
     "scan_retrieval": Signal("share of regions found again in other scans", True),

@@ -64,6 +64,13 @@ def test_probes_and_few_shot_tasks_are_scored_against_fresh_weights(store, run, 
     assert "14 clouds of 2 classes to fit on, 12 to score" in capsys.readouterr().out
 
 
+def test_a_task_that_the_classes_do_not_allow_is_named_once(store, run, tmp_path, capsys):
+    evaluate(run, data=store, out=tmp_path / "out", against=["random", "random-7"], protocol="probe",
+             overrides=[*BRIEF, "probe.few_shot=[[2,3],[5,10]]"])  # fmt: skip
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("5-way 10-shot is left out") == 1
+
+
 def test_fresh_weights_are_a_function_of_the_seed(run):
     one, same, other = (random_encoder(run, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)

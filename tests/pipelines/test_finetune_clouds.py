@@ -11,8 +11,10 @@ import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.parts import part_scores
 from pipelines.evaluate import evaluate
+from pipelines.export import export
 from pipelines.finetune import finetune
 from pipelines.pretrain import pretrain
+from pipelines.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, store_from_clouds
@@ -151,3 +153,22 @@ def test_what_does_not_fit_says_why(house, tmp_path):
     with pytest.raises(DataError, match="labels of points"):
         finetune(house / "run", data=bare, out=tmp_path / "x", task="segmentation")
     assert not (tmp_path / "x").exists()
+
+
+def test_runs_on_clouds_are_reported_and_exported_as_such(house, tmp_path):
+    finetune(house / "run", data=house / "store", out=tmp_path / "class", task="classification", overrides=BRIEF)
+    evaluate(tmp_path / "class", data=house / "store")
+    report(house / "run", tmp_path / "class", out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"{NAMES[0]}, {NAMES[1]}" in page  # every class, the first too
+    assert ">structures<" not in page
+    assert "clouds right and wrong" in page
+    assert "no store that was given" not in page
+    assert "Where the encoder looks" in page
+
+    for run, name in ((house / "run", "encoder"), (tmp_path / "class", "network")):
+        export(run, to="safetensors", out=tmp_path / name)
+        again, before = medssl.load(tmp_path / name).state_dict(), medssl.load(run).state_dict()
+        assert all(torch.equal(again[key], before[key]) for key in before)
+        with pytest.raises(ConfigError, match="trained on clouds"):
+            export(run, to="onnx", out=tmp_path / "x.onnx")

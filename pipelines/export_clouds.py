@@ -1,0 +1,53 @@
+"""The part of ``medssl export`` for runs on clouds: their weights and card, for ``medssl.load``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssl.engine.card import Card, save_encoder
+from medssl.errors import ConfigError
+from medssl.exporting.exportable import write_text
+from pipelines.load import load
+from pointcloud.embedding import load_cloud_encoder
+
+__all__ = ["export_clouds"]
+
+_ABOUT = """# {name}
+
+Points (B, N, 3) about each cloud's mean, in its unit sphere, and `count` (B,), how many rows of each are points;
+`card.json` says the rest.
+
+```python
+{loader}
+```
+"""
+
+
+def export_clouds(run: Path, card: Card, to: str, out: Path, *, encoder_only: bool) -> tuple[Path, ...]:
+    """Write a run on clouds as safetensors.
+
+    Args:
+        run: The run.
+        card: Its card.
+        to: What was asked for.
+        out: The folder to write.
+        encoder_only: Whether the encoder of a fine-tuned network goes alone.
+
+    Raises:
+        ConfigError: Something else than safetensors was asked for.
+        CheckpointError: The weights do not fit the card.
+    """
+    if to != "safetensors":
+        raise ConfigError(
+            f"{run} was trained on clouds, and '{to}' is for networks on scans. Clouds have --to safetensors, which "
+            "medssl.load reads."
+        )
+    encoder = load_cloud_encoder(run)
+    out.mkdir(parents=True, exist_ok=True)
+    if "network.safetensors" in card.weights and not encoder_only:
+        others, loader = {"network": load(run)}, "import medssl\n\nnetwork = medssl.load(FOLDER)"
+    else:
+        others = {}
+        loader = "from pointcloud.embedding import load_cloud_encoder\n\nencoder = load_cloud_encoder(FOLDER)"
+    written = save_encoder(encoder, card, out, others=others)
+    return (*written, write_text(out / "README.md", _ABOUT.format(name=run.resolve().name, loader=loader)))
