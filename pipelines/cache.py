@@ -91,7 +91,8 @@ def cache(
     if "cloud" in kinds:
         clouds = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
-            said = f"medssl pretrain PRESET --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}"
+            run = f"runs/{folder.resolve().name}"
+            said = f"medssl pretrain point_best_small --data {quoted(folder)} --out {quoted(run)}"
             console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
             return clouds
     plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))

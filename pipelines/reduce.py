@@ -154,7 +154,7 @@ def reduce(
     )  # fmt: skip
     with written_aside(page) as aside:
         aside.write_text(html, encoding="utf-8")
-    _say(counts.kept, len(rows), counts.levels, marks, moved, found)
+    _say(counts.kept, rows, counts.levels, marks, moved, found)
     console.done(
         [out, *([parts.path] if parts else []), pairs, page],
         f"medssl cache {quoted(out)} --out {quoted(f'stores/{out.stem}')}",
@@ -297,18 +297,20 @@ def _things(
 
 def _say(
     kept: int,
-    scans: int,
+    rows: Sequence[Mapping[str, Any]],
     levels: Mapping[str, int],
     marks: Mapping[str, Mark],
     moved: Mapping[str, str],
     found: Found,
 ) -> None:
+    alone = bool(rows) and all(row["kind"] == "cloud" for row in rows)
+    nouns, owner = ("clouds", "object") if alone else ("scans", "patient")
     table = [
         (level, count, *next((name, m.reason) for name, m in sorted(marks.items()) if m.level == level and not m.keep))
         for level, count in levels.items()
     ]
     if table:
-        console.table("Left out", ("why", "scans", "such as", "reason"), table, key="left_out_examples")
+        console.table("Left out", ("why", nouns, "such as", "reason"), table, key="left_out_examples")
     kinds: dict[str, int] = {}
     for one in found.matches:
         kinds[one.verdict.level.value] = kinds.get(one.verdict.level.value, 0) + 1
@@ -316,9 +318,9 @@ def _say(
     if related:
         console.say(f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)")
     if same:
-        console.say(f"{same} pairs are of one patient and look alike; they stay on one side of a split")
+        console.say(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
     for name, split in list(moved.items())[:_KEPT_SHOWN]:
-        console.warn(f"{name} was moved to the split '{split}', where its copies, relatives or patient are")
+        console.warn(f"{name} was moved to the split '{split}', where its copies, relatives or {owner} are")
     if len(moved) > _KEPT_SHOWN:
         console.warn(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
-    console.say(f"{kept} of {scans} scans are kept; nothing was deleted")
+    console.say(f"{kept} of {len(rows)} {nouns} are kept; nothing was deleted")

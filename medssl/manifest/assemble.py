@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -69,7 +69,8 @@ def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: in
     """Fill in the split of every readable row, by patient; patients who share a scan share a split.
 
     What a data set states goes first (a patient with one scan in its test folder is a test patient), then what an
-    earlier run gave, then the draw.
+    earlier run gave, then the draw. Patients whose rows are clouds of one class are drawn class by class, so that no
+    class is missed by chance.
 
     Args:
         rows: The rows; changed in place.
@@ -85,9 +86,19 @@ def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: in
     for row in good:
         if row["split"]:
             stated.setdefault(group_of[row["patient"]], row["split"])
-    drawn = split_patients(group_of.values(), val=val, test=test, seed=seed, fixed={**fixed, **stated})
+    kinds = _classes_of_clouds(good, group_of)
+    drawn = split_patients(group_of.values(), val=val, test=test, seed=seed, fixed={**fixed, **stated}, kinds=kinds)
     for row in rows:
         row["split"] = "" if row.get("error") else row["split"] or drawn[group_of[row["patient"]]]
+
+
+def _classes_of_clouds(rows: Sequence[Mapping[str, Any]], group_of: Mapping[str, str]) -> dict[str, str]:
+    """Return the class of each group of patients all of whose rows are clouds of that class."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        word = json.loads(row["targets"] or "{}").get("class", "") if row.get("kind") == "cloud" else ""
+        found[group_of[row["patient"]]].add(str(word))
+    return {patient: words.pop() for patient, words in found.items() if len(words) == 1}
 
 
 def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

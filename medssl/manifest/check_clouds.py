@@ -64,8 +64,12 @@ def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
     for row in rows:
         for target, name in json.loads(row["targets"] or "{}").items():
             classes.setdefault(f"{target}\0{name}", Counter())[row["split"] or "none"] += 1
+    tested = any(splits["test"] for splits in classes.values())
     for key, splits in sorted(classes.items()):
         target, _, name = key.partition("\0")
         if splits["test"] and not splits["train"]:
             yield ("warning", "class-never-trained", f"no cloud of the {target} '{name}' is in the split 'train'",
                    "More clouds of it, or another seed of the split: medssl index ... seed=1")  # fmt: skip
+        if tested and splits["train"] and not splits["test"]:
+            yield ("info", "class-never-tested", f"no cloud of the {target} '{name}' is in the split 'test'",
+                   "More clouds of it, or a larger share: medssl index ... test=0.3")  # fmt: skip

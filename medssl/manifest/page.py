@@ -76,10 +76,9 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 {% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; check.json lists all</p>
 {% endif %}</div></details>
 {% else %}<p class="card">Nothing was found.</p>{% endfor %}
-{% if charts %}<h2>What the scans are like</h2><div class="charts">{% for title, svg in charts %}
+{% if charts %}<h2>What they are like</h2><div class="charts">{% for title, svg in charts %}
 <div class="card"><h3>{{ title }}</h3>{{ svg|safe }}</div>{% endfor %}</div>{% endif %}
-{% if pictures %}<h2>Some of them</h2><p class="soft">Middle slices, between the 0.5 and 99.5 percentiles; clouds from
-the front and a little above.</p>
+{% if pictures %}<h2>Some of them</h2><p class="soft">{{ seen }}</p>
 <div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ scan }}"
 src="data:image/png;base64,{{ source }}"><figcaption>{{ scan }}</figcaption></figure>{% endfor %}</div>{% endif %}
 </main></body></html>
@@ -108,16 +107,19 @@ def check_page(
     summary = result.summary
     volumes = summary["scans"] - summary["clouds"]
     kinds = [(count, kind) for count, kind in ((volumes, "scans"), (summary["clouds"], "clouds")) if count]
-    tiles = [*(kinds or [(0, "scans")]), (summary["patients"], "patients"), (summary["labelled"], "with labels"),
+    owners = "patients" if volumes or not kinds else "objects"
+    tiles = [*(kinds or [(0, "scans")]), (summary["patients"], owners), (summary["labelled"], "with labels"),
              (summary["unreadable"], "unreadable")]  # fmt: skip
     tiles += [(count, f"{modality} scans") for modality, count in summary["modalities"].items()
               if modality != "points"]  # fmt: skip
     tiles += [(count, f"in {split}") for split, count in summary["splits"].items() if split != "none"]
     rows = [row for row in manifest.rows() if row["error"] is None]
+    seen = ["Middle slices, between the 0.5 and 99.5 percentiles."] if volumes else []
+    seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     return template.render(
         name=name, root=manifest.root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
-        pictures=_pictures(rows, pictures, draw_cloud),
+        pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
     )  # fmt: skip
 
 

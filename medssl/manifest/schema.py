@@ -194,7 +194,8 @@ class Manifest:
         s = self.summary()
         held = f"{s['scans'] - s['clouds']} scans" if s["scans"] > s["clouds"] or not s["clouds"] else ""
         held += (" and " if held else "") + f"{s['clouds']} clouds" if s["clouds"] else ""
-        head = f"Manifest: {held} of {s['patients']} patients"
+        owners = "objects" if s["clouds"] and s["scans"] == s["clouds"] else "patients"
+        head = f"Manifest: {held} of {s['patients']} {owners}"
         head += f", {s['labelled']} labelled" if s["labelled"] or s["scans"] > s["clouds"] else ""
         head += f", {s['left_out']} left out" if s["left_out"] else ""
         head += f", {s['unreadable']} unreadable" if s["unreadable"] else ""

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import shlex
 import struct
 from pathlib import Path
 
@@ -144,6 +145,13 @@ def test_every_verb_ends_as_promised(walked):
     _, outcomes = walked
     assert {verb: outcome.exit_code for verb, outcome in outcomes.items()} == {"index": 0, "check": 1, "cache": 0}
     assert not [verb for verb, outcome in outcomes.items() if "Traceback" in outcome.output]
+
+
+def test_what_cache_proposes_can_be_pasted(walked):
+    _, outcomes = walked
+    (proposed,) = [line for line in outcomes["cache"].output.splitlines() if line.startswith("next: medssl pretrain")]
+    told = CliRunner().invoke(app, [*shlex.split(proposed)[2:], "--dry-run"])
+    assert told.exit_code == 0, told.output
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,19 @@ def test_a_mesh_counts_its_vertices_and_is_known_in_another_format(tmp_path):
     assert (first["points"], second["points"]) == (4, 4)
     assert first["content_hash"] == second["content_hash"]
     assert first["split"] == second["split"]
+
+
+def test_every_class_of_clouds_is_in_the_test_split_where_there_are_enough(tmp_path):
+    for name in ("cup", "torus", "chair"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            np.save(tmp_path / name / f"{number:04d}.npy", shape(name, number, seed=0, points=80).points)
+    for seed in range(3):
+        found = Counter(class_of(row) for row in built(tmp_path, seed=seed).rows() if row["split"] == "test")
+        assert found == {"cup": 2, "torus": 2, "chair": 2}
+
+
+def test_clouds_alone_are_counted_by_object(tmp_path):
+    for number in range(3):
+        np.save(tmp_path / f"{number:04d}.npy", shape("cup", number, seed=0, points=80).points)
+    assert repr(built(tmp_path)).startswith("Manifest: 3 clouds of 3 objects")

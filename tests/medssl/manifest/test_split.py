@@ -54,3 +54,18 @@ def test_somebody_is_left_to_train_on(keys):
 def test_shares_out_of_range_are_refused(val, test):
     with pytest.raises(ConfigError, match="shares"):
         split_patients("abc", val=val, test=test)
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6), seed=st.integers(0, 99))
+def test_every_kind_has_its_share_of_every_split(sizes, seed):
+    kinds = {f"{kind}-{n}": str(kind) for kind, size in enumerate(sizes) for n in range(size)}
+    split = split_patients(kinds, val=0.1, test=0.2, seed=seed, kinds=kinds)
+    assert Counter(split.values()) == Counter(split_patients(kinds, val=0.1, test=0.2, seed=seed).values())
+    for kind, size in enumerate(sizes):
+        own = Counter(split[patient] for patient in kinds if kinds[patient] == str(kind))
+        assert abs(own["test"] - 0.2 * size) < 2
+        assert abs(own["val"] - 0.1 * size) < 2
+    one = dict.fromkeys(kinds, "same")
+    assert split_patients(kinds, val=0.1, test=0.2, seed=seed, kinds=one) == split_patients(
+        kinds, val=0.1, test=0.2, seed=seed
+    )
