@@ -40,29 +40,31 @@ def write_arm_table(
         name: Name of the files.
         against: What the baseline is, in words.
         level: Confidence level of the intervals.
-        content: What the JSON says beside the table.
+        content: What the JSON says beside the table; ``unit`` is whose labels were drawn, patients where it is missing.
         then: The command to go on with.
     """
+    owner = content.get("unit", "patient")
+    unit = CLASS_DEFINITIONS["unit"] if owner == "patient" else f"the {owner}: intervals and tests resample {owner}s."
+    definitions = {key: CLASS_DEFINITIONS[key] for key in RESAMPLED_METRICS} | {"unit": unit}
     percent = f"{100 * level:g} %"
     console.table(
-        f"{table.metric}, {table.patients} test patients [{percent} interval over runs, draws and patients]",
+        f"{table.metric}, {table.patients} test {owner}s [{percent} interval over runs, draws and {owner}s]",
         *arm_rows(table),
         key="scores",
     )
     if table.comparisons:
         console.table(
-            f"Against {against}, on the same patients and draws (bootstrap, Holm over the table)",
+            f"Against {against}, on the same {owner}s and draws (bootstrap, Holm over the table)",
             *gain_rows(table),
             key="comparisons",
         )
-    shown = (table.metric, "unit")
-    for key in shown:
-        console.say(f"{key}: {CLASS_DEFINITIONS[key]}")
+    for key in (table.metric, "unit"):
+        console.say(f"{key}: {definitions[key]}")
     listing, lines, figure = out / f"{name}.json", out / f"{name}.csv", out / f"{name}.png"
     full = {
         "protocol": name,
         "kind": "classification",
-        "definitions": {key: CLASS_DEFINITIONS[key] for key in (*RESAMPLED_METRICS, "unit")},
+        "definitions": definitions,
         **content,
         "table": table,
     }
@@ -70,7 +72,7 @@ def write_arm_table(
         aside.write_text(json.dumps(as_json(full), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     with written_aside(lines) as aside:
         aside.write_text(_cell_lines(cells), encoding="utf-8")
-    draw_arms(table, figure, against=against)
+    draw_arms(table, figure, against=against, owner=owner)
     console.done([listing, lines, figure], then, table=as_json(table))
 
 

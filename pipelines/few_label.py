@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.curve import draw_few_label
 from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells
@@ -15,6 +16,7 @@ from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
 from medssl.quoting import quoted
+from medssl.store.index import INDEX
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
 from medssl.writing import written_aside
@@ -24,6 +26,7 @@ from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_
 from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
 from pipelines.labelled import check_apart, label_sets_of, patient_of
 from pipelines.scored_cases import Reference, Truth, read_reference, score_map
+from pointcloud.store import CloudStore
 
 if TYPE_CHECKING:
     from medssl.evaluation.overlap import LabelMap
@@ -66,7 +69,7 @@ def few_label(
 
     Args:
         runs: Pretraining runs, one an arm; scratch is always an arm, with the same architecture.
-        data: A store with labels and a split into train and test.
+        data: A store with labels, or of clouds with classes, and a split into train and test.
         out: Folder of the comparison.
         settings: Settings of the verb.
         shard: "i/k": run the i-th of k parts of the cells.
@@ -78,6 +81,11 @@ def few_label(
         DataError: If the store lacks labels, a test split or enough patients; or if every cell failed.
     """
     few = settings.few_label
+    if CloudStore.is_one(data) and (not (data / INDEX).is_file() or load_card(runs[0]).kind == "cloud"):
+        from pipelines.few_label_clouds import few_label_clouds
+
+        clouds = CloudStore.open(data)
+        return few_label_clouds(runs, store=clouds, out=out, settings=settings, shard=shard, dry_run=dry_run)
     store = Store.open(data)
     if of_classes(few):
         from pipelines.few_label_classes import few_label_classes

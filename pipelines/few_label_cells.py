@@ -39,7 +39,14 @@ class FewLabelOutcome:
 
 
 def say_cells(
-    plan: FewLabelPlan, out: Path, *, shard: tuple[int, int], shown: str, labelled: int, tested: str
+    plan: FewLabelPlan,
+    out: Path,
+    *,
+    shard: tuple[int, int],
+    shown: str,
+    labelled: int,
+    tested: str,
+    owner: str = "patient",
 ) -> list[Cell]:
     """Say which runs a shard takes, and return those that are not done yet.
 
@@ -50,12 +57,13 @@ def say_cells(
         shown: What goes first.
         labelled: Patients that may be drawn.
         tested: What is scored, in words.
+        owner: Whose labels are drawn.
     """
     cells = plan.cells()[shard[0] :: shard[1]]
     todo = [cell for cell in cells if not (out / cell.file).exists()]
     part = f" in shard {shard[0] + 1}/{shard[1]}" if shard[1] > 1 else ""
     console.say(
-        f"{shown}arms {', '.join(plan.arms)}; n = {', '.join(map(str, plan.sizes))} of {labelled} labelled patients; "
+        f"{shown}arms {', '.join(plan.arms)}; n = {', '.join(map(str, plan.sizes))} of {labelled} labelled {owner}s; "
         f"{plan.draws} draws, {plan.seeds} seeds: {len(cells)} runs{part}, {len(cells) - len(todo)} done already; "
         f"{tested}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from pipelines.finetune import finetune
 from pipelines.finetune_settings import FinetuneSettings
 from pipelines.labelled import label_sets_of, patient_of, train_and_test
 
-__all__ = ["few_label_classes"]
+__all__ = ["checked_metric", "compare_cells", "few_label_classes"]
 
 _FINE_TUNED = "fine-tuned"
 # What the predictions of a cell do not hang on, or what the protocol sets.
@@ -70,11 +70,7 @@ def few_label_classes(
         DataError: The store lacks classes, a test split or enough patients; or every cell failed.
     """
     few, split = settings.few_label, settings.split or "test"
-    metric = few.metric or "auroc"
-    if metric not in RESAMPLED_METRICS:
-        raise ConfigError(
-            f"few_label.metric: {metric} is a metric of segmenters. Of classifiers: {', '.join(RESAMPLED_METRICS)}."
-        )
+    checked_metric(settings)
     overrides = overrides_of(few.finetune)
     chosen = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides)
     recipe = chosen.settings
@@ -134,7 +130,49 @@ def few_label_classes(
         shutil.rmtree(work, ignore_errors=True)
         return found
 
-    failed = run_told(plan, run_cell, out, shard=part)
+    content = {"target": looked.target or f"whether structure {looked.shows} is shown", "classes": classes}
+    return compare_cells(plan, run_cell, out, runs=runs, settings=settings, shard=part, content=content)
+
+
+def checked_metric(settings: EvaluateSettings) -> str:
+    """Return the metric that is compared.
+
+    Raises:
+        ConfigError: It is not one of classifiers.
+    """
+    metric = settings.few_label.metric or "auroc"
+    if metric not in RESAMPLED_METRICS:
+        raise ConfigError(
+            f"few_label.metric: {metric} is a metric of segmenters. Of classifiers: {', '.join(RESAMPLED_METRICS)}."
+        )
+    return metric
+
+
+def compare_cells(
+    plan: FewLabelPlan,
+    run_cell: Callable[[Cell], ClassPredictions],
+    out: Path,
+    *,
+    runs: Sequence[Path],
+    settings: EvaluateSettings,
+    shard: tuple[int, int],
+    content: Mapping[str, Any],
+) -> FewLabelOutcome:
+    """Run the cells of a shard, and compare those that are done.
+
+    Args:
+        plan: The comparison.
+        run_cell: Fine-tunes and scores one cell.
+        out: Its folder.
+        runs: The arms' runs.
+        settings: Settings of the verb.
+        shard: Index from 0, and count.
+        content: What few_label.json says beside table and settings.
+
+    Raises:
+        DataError: Every cell failed.
+    """
+    failed = run_told(plan, run_cell, out, shard=shard)
     done, missing = read_cells(plan, out)
     if not done:
         raise DataError(f"{out}: every run failed. The first: {next(iter(failed.values()), 'none was run')}")
@@ -145,14 +183,13 @@ def few_label_classes(
         for d in done
         if d.predictions is not None
     ]
-    table = compare_arms(known, baseline=SCRATCH, metric=metric, level=settings.level)
+    table = compare_arms(known, baseline=SCRATCH, metric=checked_metric(settings), level=settings.level)
     write_arm_table(
         table, known, out, name="few_label", against="scratch", level=settings.level,
         content={
-            "target": looked.target or f"whether structure {looked.shows} is shown",
-            "classes": classes,
-            "split": split,
-            "settings": few.model_dump(mode="json"),
+            **content,
+            "split": settings.split or "test",
+            "settings": settings.few_label.model_dump(mode="json"),
             "missing": [str(cell.file) for cell in missing],
             "failed": {str(cell.file): reason for cell, reason in failed.items()},
         },

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from medssl.errors import DataError
 from medssl.evaluation.label_sets import LabelSets, drawn_sets, named_sets, sizes_of_shares
 from medssl.store.entry import Entry
 from medssl.store.read import Store
+from pointcloud.store import CloudEntry, CloudStore
 
 __all__ = ["check_apart", "label_sets_of", "patient_of", "train_and_test"]
 
+S = TypeVar("S", Store, CloudStore)
+E = TypeVar("E", Entry, CloudEntry)
 
-def patient_of(entry: Entry) -> str:
+
+def patient_of(entry: Entry | CloudEntry) -> str:
     """Return the patient's key; a scan without one is a patient of its own."""
     return entry.patient or entry.id
 
 
-def train_and_test(
-    store: Store, class_of: Callable[[Entry], str | None], *, split: str, protocol: str
-) -> tuple[Store, Store]:
+def train_and_test(store: S, class_of: Callable[[Any], str | None], *, split: str, protocol: str) -> tuple[S, S]:
     """Return the scans of known class that may be drawn, and those that are tested.
 
     Args:
@@ -34,15 +37,16 @@ def train_and_test(
     train = [e for e in store.entries if class_of(e) is not None and e.split in ("train", "")]
     test = [e for e in store.entries if class_of(e) is not None and e.split == split]
     if not test or not train:
+        noun = "clouds" if isinstance(store, CloudStore) else "scans"
         raise DataError(
-            f"{store.folder}: the {protocol} protocol needs scans of known class in the splits 'train' and '{split}'. "
+            f"{store.folder}: the {protocol} protocol needs {noun} of known class in the splits 'train' and '{split}'. "
             f"Found {len(train)} and {len(test)}. Give the manifest targets and a split: medssl index --targets FILE."
         )
     check_apart(store, train, {patient_of(e) for e in test}, split)
     return store.subset([e.id for e in train]), store.subset([e.id for e in test])
 
 
-def check_apart(store: Store, train: Iterable[Entry], tested: set[str], split: str) -> None:
+def check_apart(store: Store | CloudStore, train: Iterable[Entry | CloudEntry], tested: set[str], split: str) -> None:
     """Refuse a patient that is trained on and tested.
 
     Raises:
@@ -57,8 +61,8 @@ def check_apart(store: Store, train: Iterable[Entry], tested: set[str], split: s
 
 
 def label_sets_of(
-    entries: Sequence[Entry],
-    class_of: Callable[[Entry], str | None],
+    entries: Sequence[E],
+    class_of: Callable[[E], str | None],
     *,
     sizes: Sequence[int],
     shares: Sequence[float],

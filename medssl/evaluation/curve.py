@@ -86,13 +86,14 @@ def draw_few_label(summary: FewLabelSummary, path: Path) -> Path:
     return draw_rows([row], path)
 
 
-def draw_arms(table: ArmTable, path: Path, *, against: str) -> Path:
+def draw_arms(table: ArmTable, path: Path, *, against: str, owner: str = "patient") -> Path:
     """Draw the curve of each method with intervals and runs, and the gain over the baseline; a row a way of fitting.
 
     Args:
         table: The comparison.
         path: The PNG to write; written aside and renamed.
         against: What the baseline is, in words.
+        owner: Whose labels were drawn.
     """
     name = METRIC_NAMES.get(table.metric, table.metric)
     baselines = sorted({c.baseline for c in table.comparisons})
@@ -115,11 +116,11 @@ def draw_arms(table: ArmTable, path: Path, *, against: str) -> Path:
                 score_name=name, gain_title=f"{how}: gain over {against}", gain_name=f"difference, {name}",
             )
         )  # fmt: skip
-    return draw_rows(rows, path)
+    return draw_rows(rows, path, owner=owner)
 
 
-def draw_rows(rows: Sequence[Row], path: Path) -> Path:
-    """Draw rows of panels over the number of labelled patients; write a PNG aside and rename it."""
+def draw_rows(rows: Sequence[Row], path: Path, *, owner: str = "patient") -> Path:
+    """Draw rows of panels over the number of labelled owners; write a PNG aside and rename it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -143,7 +144,7 @@ def draw_rows(rows: Sequence[Row], path: Path) -> Path:
             axes[1].set_axis_off()
         for panel in axes:
             panel.set_xticks(range(len(numbers)), [str(n) for n in numbers])
-            panel.set_xlabel("labelled patients")
+            panel.set_xlabel(f"labelled {owner}s")
             panel.spines[["top", "right"]].set_visible(False)
             panel.grid(axis="y", color="#e5e5e5")
             panel.set_axisbelow(True)

@@ -41,7 +41,8 @@ def _arm_sentences(content: Mapping[str, Any]) -> list[str]:
         parts = [f"{word} {own[0]['baseline']} at {', '.join(map(str, sizes))}"
                  for word, sizes in (("ahead of", ahead), ("behind", behind)) if sizes]  # fmt: skip
         said = " and ".join(parts) or f"not told apart from {own[0]['baseline']} at any number"
-        told.append(f"{arm} ({how}, {name_of(table['metric'])}): {said} of labelled patients.")
+        owner = content.get("unit", "patient")
+        told.append(f"{arm} ({how}, {name_of(table['metric'])}): {said} of labelled {owner}s.")
     return told
 
 

@@ -160,7 +160,7 @@ def _planes(case: Mapping[str, Any], material: Material) -> list[Plane]:
 
 def _arms(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     table = arm_table_of(content["table"])
-    metric = name_of(table.metric)
+    metric, owner = name_of(table.metric), content.get("unit", "patient")
     what = "Probes of frozen encoders" if content.get("protocol") == "probe" else "Few labels"
     blocks: list[Block] = [Text(f"{what}: {clean.text(folder.resolve().name)}", "head")]
     charts = []
@@ -171,8 +171,8 @@ def _arms(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bloc
                         for r in table.scores if (r.how, r.arm) == (how, arm)], colour=i)
             for i, arm in enumerate(arms)
         ]  # fmt: skip
-        drawn = interval_chart(curve, what=f"{metric}, {how}, over labelled patients", x_name="labelled patients")
-        charts.append((f"{how}: {metric}", drawn, "Intervals over runs, draws and patients; small dots are runs."))
+        drawn = interval_chart(curve, what=f"{metric}, {how}, over labelled {owner}s", x_name=f"labelled {owner}s")
+        charts.append((f"{how}: {metric}", drawn, f"Intervals over runs, draws and {owner}s; small dots are runs."))
         gains = [
             Marks(arm, [(str(c.n), c.difference.estimate, c.difference.low, c.difference.high, c.run_means)
                         for c in table.comparisons if (c.how, c.arm) == (how, arm)], colour=i)
@@ -180,13 +180,15 @@ def _arms(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bloc
         ]  # fmt: skip
         if gains:
             told = f"{how}: gain over {table.comparisons[0].baseline}, {metric}"
-            charts.append((told, interval_chart(gains, what=told, x_name="labelled patients", baseline=0.0), ""))
+            charts.append((told, interval_chart(gains, what=told, x_name=f"labelled {owner}s", baseline=0.0), ""))
     blocks.append(Charts(charts))
     heads, rows = arm_rows(table)
-    blocks.append(Table(heads, rows, caption=f"{content.get('target', '')}: {counted(table.patients, 'test patient')}"))
+    blocks.append(
+        Table(heads, rows, caption=f"{content.get('target', '')}: {counted(table.patients, f'test {owner}')}")
+    )
     if table.comparisons:
         heads, rows = gain_rows(table)
-        told = f"Against {table.comparisons[0].baseline}: bootstrap over runs, draws and patients, Holm over the table"
+        told = f"Against {table.comparisons[0].baseline}: bootstrap over runs, draws and {owner}s, Holm over the table"
         blocks.append(Table(heads, rows, caption=told))
     failed = content.get("failed") or {}
     if failed:

@@ -1,0 +1,77 @@
+"""The few-label protocol on clouds: every arm at the same objects, through the verb, and what it leaves."""
+
+import json
+
+import pytest
+
+from medssl.errors import ConfigError
+from pipelines.evaluate import evaluate
+from pipelines.pretrain import pretrain
+from pipelines.report import report
+from pointcloud.shapes import CLASSES, shape
+from pointcloud.store_writing import CloudItem, store_from_clouds
+from tests.pipelines.test_finetune_clouds import BRIEF
+from tests.pipelines.test_pretrain_clouds import QUICK
+
+FEW = ["few_label.sizes=[2,4]", "few_label.draws=2",
+       *(f"few_label.finetune.{setting}" for setting in BRIEF if "held_out" not in setting)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    import medssl.engine.reporter
+    import pipelines.pretrain_clouds
+
+    folder = tmp_path_factory.mktemp("few")
+    items = [
+        CloudItem(id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=64), patient=f"{name}-{n}",
+                  split="test" if n > 3 else "train")
+        for name in CLASSES[:2] for n in range(7)
+    ]  # fmt: skip
+    store_from_clouds(folder / "store", items, classes=dict(enumerate(CLASSES)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_progress", "draw_views"):
+            patch.setattr(medssl.engine.reporter, name, lambda *_: None)
+        patch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+        pretrain("point_mae_small", data=folder / "store", out=folder / "run", overrides=QUICK)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    import medssl.engine.reporter
+
+    for name in ("draw_progress", "draw_views"):
+        monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
+
+
+def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, capsys):
+    def compare():
+        return evaluate(house / "run", data=house / "store", out=tmp_path / "few", protocol="few-label", overrides=FEW)
+
+    outcome = compare()
+    said = capsys.readouterr().out
+    assert "n = 2, 4 of 8 labelled objects; 2 draws, 1 seeds: 8 runs, 0 done already; 6 test objects" in said
+    assert "6 test objects [95 % interval over runs, draws and objects]" in said
+    assert "patient" not in said
+    assert not outcome.failed
+    assert {(row.arm, row.n) for row in outcome.table.scores} == {(a, n) for a in ("scratch", "run") for n in (2, 4)}
+    assert outcome.table.patients == 6
+    written = json.loads((tmp_path / "few" / "few_label.json").read_text())
+    assert (written["unit"], written["classes"]) == ("object", sorted(CLASSES[:2]))
+    again = compare()
+    assert "8 runs, 8 done already" in capsys.readouterr().out
+    assert again.table == outcome.table
+    report(tmp_path / "few", out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "labelled objects" in page
+    assert "labelled patients" not in page
+
+
+def test_what_does_not_fit_says_why(house, tmp_path):
+    with pytest.raises(ConfigError, match="compares their classes"):
+        evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",
+                 overrides=[*FEW, "few_label.recipe=point_parts_small"])  # fmt: skip
+    with pytest.raises(ConfigError, match="metric of segmenters"):
+        evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",
+                 overrides=[*FEW, "few_label.metric=dice"])  # fmt: skip
