@@ -16,6 +16,7 @@ from medssl.errors import FormatError, MissingDependencyError
 from medssl.manifest.clouds import Claim, Placed
 from medssl.manifest.patients import patient_key
 from pointcloud.formats import arrays, hdf5, table
+from pointcloud.formats.text import text_of
 
 __all__ = ["arrange", "claim"]
 
@@ -127,7 +128,7 @@ def _may_be_class(folder: str) -> bool:
 def _text(path: Path) -> Claim:
     with path.open("rb") as file:
         raw = file.read(_LOOK_BYTES)
-    lines = raw.decode("utf-8-sig", errors="replace").splitlines()
+    lines = (text_of(raw) or "").splitlines()
     if len(raw) == _LOOK_BYTES:
         lines = lines[:-1]  # cut off in its middle
     rows = [
@@ -136,6 +137,8 @@ def _text(path: Path) -> Claim:
     rows = rows[:_LOOK_LINES]
     if not rows:
         return "other"
+    if len(rows) > 1 and len(rows[0]) == 1 and rows[0][0].isdigit():
+        rows = rows[1:]  # the number of points
     if {"x", "y", "z"} <= {word.lower() for word in rows[0]}:
         return "cloud"
     numbers = [len(row) in _COLUMNS and all(_is_number(word) for word in row) for row in rows]

@@ -20,7 +20,10 @@ from pointcloud.formats.files import size_of, start_of
 __all__ = ["BROKEN", "POINTS", "count", "owner", "read"]
 
 # The first that is there.
-POINTS = ("points", "xyz", "pos", "positions", "coords", "coord", "vertices", "data", "pc", "arr_0")
+POINTS = (
+    "points", "xyz", "pos", "positions", "coords", "coord", "vertices", "data", "pc", "pcd", "pts", "cloud",
+    "point_cloud", "arr_0",
+)  # fmt: skip
 _PARTS = {
     "normals": ("normals", "normal"),
     "colours": ("colours", "colors", "color", "rgb"),

@@ -32,7 +32,7 @@ FORMATS = (
     Format(name="ply", suffixes=(".ply",), module="pointcloud.formats.ply"),
     Format(name="pcd", suffixes=(".pcd",), module="pointcloud.formats.pcd"),
     Format(name="xyz", suffixes=(".xyz", ".xyzn", ".xyzrgb", ".xyzi", ".pts"), module="pointcloud.formats.text"),
-    Format(name="text", suffixes=(".txt", ".csv"), module="pointcloud.formats.text", sure=False),
+    Format(name="text", suffixes=(".txt", ".csv", ".asc"), module="pointcloud.formats.text", sure=False),
     Format(name="numpy", suffixes=(".npy", ".npz"), module="pointcloud.formats.arrays", sure=False, several=True),
     Format(name="off", suffixes=(".off",), module="pointcloud.formats.off"),
     Format(name="obj", suffixes=(".obj",), module="pointcloud.formats.obj"),

@@ -1,4 +1,4 @@
-"""Text with one point a line: .xyz .xyzn .xyzrgb .xyzi .pts .txt .csv."""
+"""Text with one point a line: .xyz .xyzn .xyzrgb .xyzi .pts .txt .csv .asc."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.columns import ALIASES, guessed, named
 from pointcloud.formats.files import contents
 
-__all__ = ["lines_of", "read"]
+__all__ = ["lines_of", "read", "text_of"]
 
 # What these suffixes promise after x, y, z.
 _ORDER = {".xyzn": ("nx", "ny", "nz"), ".xyzrgb": ("red", "green", "blue"), ".xyzi": ("intensity",)}
 _BETWEEN, _BETWEEN_DECIMALS = re.compile(r"[,;\s]+"), re.compile(r"[;\s]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _DECIMAL = re.compile(r"[+-]?\d*(,\d+)?([eE][+-]?\d+)?")
+_QUOTED_COMMA = re.compile(r'"[^",;\s]+,[^",;\s]+"')
 _LOOKED_AT = 64  # rows that tell whether a comma parts columns or is the decimal point
 
 
@@ -28,19 +30,28 @@ def lines_of(path: Path) -> list[str]:
     Raises:
         FormatError: The file is missing, empty, or no text.
     """
-    raw = contents(path)
+    text = text_of(contents(path))
+    if text is None:
+        raise FormatError(path, "This is no text file. Its suffix says it is: look what it really holds.")
+    return text.splitlines()
+
+
+def text_of(raw: bytes) -> str | None:
+    """Return bytes as text: UTF-8, UTF-16 where a mark says so, Latin-1 where no control characters are among them."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16", errors="replace")
     try:
-        return raw.decode("utf-8-sig").splitlines()
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise FormatError(path, "This is no text file. Its suffix says it is: look what it really holds.") from None
+        return None if _CONTROL.search(raw) else raw.decode("latin-1")
 
 
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read a table of points.
 
     Columns may be parted by commas, semicolons or spaces; where others part them, a comma is the decimal point. Lines
-    that begin with # or // are left out, and a first line of words names the columns. In a .pts file the first line may
-    be the number of points, which is then checked.
+    that begin with # or // are left out, and a first line of words names the columns. A first line of one whole number
+    is the number of points, which is checked.
 
     Raises:
         FormatError: A line is no row of numbers, or the rows differ in length.
@@ -74,7 +85,7 @@ def _split(path: Path) -> tuple[list[str] | None, list[tuple[int, str]], int | N
                 # Tables that some programs write begin with a column of row numbers, which has no name.
                 names = ["column 1", *fields] if row[0] in ",;" else fields
                 continue
-            if path.suffix.lower() == ".pts" and len(fields) == 1 and fields[0].isdigit():
+            if len(fields) == 1 and fields[0].isdigit():
                 promised = int(fields[0])
                 continue
         kept.append((number, row))
@@ -94,6 +105,11 @@ def _numbers(path: Path, kept: list[tuple[int, str]]) -> npt.NDArray[np.float64]
         split = [(number, [field.replace(",", ".") for field in _BETWEEN_DECIMALS.split(row)]) for number, row in kept]
     else:
         split = [(number, _fields(row)) for number, row in kept]
+        quoted = next((number for number, row in kept if _QUOTED_COMMA.search(row)), None)
+        if quoted is not None:
+            raise FormatError(
+                path, f"Line {quoted} has a comma within quotes. Write numbers without thousands' commas."
+            )
     width = len(split[0][1])
     flat: list[str] = []
     for number, fields in split:

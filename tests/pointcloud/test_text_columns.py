@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import FormatError
+from pointcloud.folders import claim
 from pointcloud.formats.reading import read
 
 RANDOM = np.random.default_rng(3)
@@ -110,3 +111,35 @@ def test_las_points_that_nobody_classified_have_no_labels(tmp_path):
         las.write(tmp_path / "a.las")
         labels = read(tmp_path / "a.las").labels
         assert (labels is None) if expected is None else np.array_equal(labels, expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_text_in_the_encodings_of_people_and_programs(tmp_path, encoding):
+    path = written(tmp_path / "a.txt", POINTS, first="# Größe in µm")
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    np.testing.assert_array_equal(read(path).points, POINTS)
+    assert claim(path) == "cloud"
+
+
+def test_numbers_of_points_come_first_in_other_files_too_and_asc_is_text(tmp_path):
+    for name in ("a.xyz", "a.asc"):
+        path = written(tmp_path / name, POINTS, first="200")
+        np.testing.assert_array_equal(read(path).points, POINTS)
+        assert claim(path) == "cloud"
+    with pytest.raises(FormatError, match="promises 300"):
+        read(written(tmp_path / "b.xyz", POINTS, first="300"))
+
+
+def test_a_comma_within_quotes_is_no_new_column(tmp_path):
+    (tmp_path / "a.csv").write_text("".join(f'"1,{n}34.5","2,{n}45.6","3,{n}0"\n' for n in range(9)))
+    with pytest.raises(FormatError, match="comma within quotes"):
+        read(tmp_path / "a.csv")
+    path = written(tmp_path / "b.csv", POINTS, between='","')
+    path.write_text("".join(f'"{line}"\n' for line in path.read_text().splitlines()))
+    np.testing.assert_array_equal(read(path).points, POINTS)
+
+
+@pytest.mark.parametrize("name", ["pcd", "cloud", "pts"])
+def test_other_names_of_the_points_of_an_archive(tmp_path, name):
+    np.savez(tmp_path / "a.npz", **{name: POINTS})
+    np.testing.assert_array_equal(read(tmp_path / "a.npz").points, POINTS)
