@@ -34,6 +34,7 @@ class Tree:
         closed: Folders that could not be listed, with the reason.
         clouds: Files of point clouds.
         patient_cards: Every Info.cfg: what ACDC says of a patient.
+        made: Runs and stores of medssl, which are passed over: their pictures, predictions and chunks are no scans.
     """
 
     root: Path
@@ -43,27 +44,31 @@ class Tree:
     closed: tuple[tuple[Path, str], ...]
     clouds: tuple[Path, ...] = ()
     patient_cards: tuple[Path, ...] = ()
+    made: tuple[Path, ...] = ()
 
 
 def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
-    """List what a tree holds. Hidden files and folders are passed over; links are followed, circles are not.
+    """List what a tree holds. What is hidden, runs and stores are passed over; links are followed, circles are not.
 
     Args:
         root: A folder, or one file.
         clouds: Who knows clouds; without one they are passed over.
 
     Raises:
-        ManifestError: There is no such file or folder.
+        ManifestError: There is no such file or folder, or medssl wrote it.
     """
     if not root.exists():
         raise ManifestError(f"{root}: no such folder. Give the folder of scans, one scan, or a CSV that lists scans.")
+    if _is_made(root):
+        raise ManifestError(f"{root}: medssl wrote this, a run or a store. Give the folder of scans that it came from.")
+    made: list[Path] = []
     files: list[Path] = []
     dicom: list[Path] = []
     described: list[Path] = []
     pictures: list[Path] = []
     closed: list[tuple[Path, str]] = []
     cards: list[Path] = []
-    claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed)}
+    claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed, made)}
     # A file that may be a damaged cloud is one where others lie.
     taken = {"cloud", "damaged"} if "cloud" in claims.values() else {"cloud"}
     for path, claimed in claims.items():
@@ -89,6 +94,7 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
         closed=tuple(closed),
         clouds=tuple(path for path, claimed in claims.items() if claimed in taken),
         patient_cards=tuple(cards),
+        made=tuple(made),
     )
 
 
@@ -128,7 +134,13 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
     if clouds:
         sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
-    found = Found(sources=tuple(sources), classes=hints.classes, notes=hints.notes, layout=hints.layout or "tree")
+    notes = list(hints.notes)
+    if tree.made:
+        named = ", ".join(_relative(path, tree.root) for path in tree.made[:3]) + (
+            ", ..." if len(tree.made) > 3 else ""
+        )
+        notes.append(f"Passed over, since medssl wrote them: {named} ({len(tree.made)} in all).")
+    found = Found(sources=tuple(sources), classes=hints.classes, notes=tuple(notes), layout=hints.layout or "tree")
     return found, tree
 
 
@@ -143,8 +155,14 @@ def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
     return replace(found, sources=tuple(sources))
 
 
-def _walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[Path]:
-    """Yield files in a fixed order, and note folders that may not be entered."""
+def _is_made(folder: Path) -> bool:
+    """Return whether medssl wrote a folder: a run, or a store of scans or clouds."""
+    run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
+    return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
+
+
+def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path]) -> Iterator[Path]:
+    """Yield files in a fixed order, and note folders that may not be entered and those that medssl wrote."""
     if root.is_file():
         yield root
         return
@@ -162,7 +180,10 @@ def _walk(root: Path, closed: list[tuple[Path, str]]) -> Iterator[Path]:
             if name.startswith(".") or real in entered:
                 continue
             entered.add(real)
-            kept.append(name)
+            if _is_made(here / name):
+                made.append(here / name)
+            else:
+                kept.append(name)
         folders[:] = kept
         for name in sorted(names):
             if not name.startswith("."):

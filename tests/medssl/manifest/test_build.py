@@ -292,6 +292,20 @@ def test_links_in_a_circle_end(tmp_path):
     assert len(build(tmp_path)[0]) == 1
 
 
+def test_runs_and_stores_are_no_scans(tmp_path):
+    image(tmp_path / "scans" / "a.nii.gz", 1)
+    for name, files in {"runs/seg": ("run.yaml", "environment.json"), "stores/ct": ("store.json",)}.items():
+        image(tmp_path / name / "predictions" / "a.nii.gz", 2)
+        for file in files:
+            (tmp_path / name / file).write_text("{}")
+    manifest, _ = build(tmp_path)
+    assert [Path(row["path"]) for row in manifest.rows()] == [tmp_path / "scans/a.nii.gz"]
+    assert manifest.notes == ("Passed over, since medssl wrote them: runs/seg, stores/ct (2 in all).",)
+    with pytest.raises(ManifestError, match="medssl wrote this"):
+        build(tmp_path / "runs" / "seg")
+    assert len(build(tmp_path / "runs" / "seg" / "predictions")[0]) == 1  # meant, as it is named
+
+
 def test_one_file_is_a_folder_of_one(tmp_path):
     assert [r["id"] for r in build(image(tmp_path / "x.nii.gz", 1))[0].rows()] == ["x"]
 
