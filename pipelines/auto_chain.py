@@ -320,7 +320,7 @@ class Chain(ABC, Generic[S]):
         scores = self.scores()
         self.hand.late(
             "evaluate",
-            "score both on test patients, and test the difference",
+            f"score both on test {self.noun}s, and test the difference",
             key=self.hand.stages.key_after("pretrained", "scratch"),
             output=scores,
             command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],

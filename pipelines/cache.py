@@ -145,7 +145,7 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
     from pipelines.cache_clouds import cache_clouds
 
     if dry_run:
-        count = sum(row["kind"] == "cloud" and row["error"] is None for row in source.rows())
+        count = sum(row["kind"] == "cloud" and row["error"] is None and row["keep"] for row in source.rows())
         console.say(f"{count} clouds would be stored, with up to {settings.points:,} points each")
         return None
     if settings.shard != "1/1":

@@ -39,6 +39,7 @@ def cache_clouds(
     from pointcloud.store import CloudStore
     from pointcloud.storing import store_clouds
 
+    settings = _with_target(manifest, settings)
     rows = [row for row in manifest.rows() if row["error"] is None and row["keep"] and row["kind"] == "cloud"]
     size = sum({row["path"]: row["size_bytes"] or 0 for row in rows}.values())
     hands = workers or (default_workers() if size > _WORTH_A_POOL_BYTES else 1)
@@ -58,3 +59,21 @@ def cache_clouds(
     parts = f", {labelled} with labelled points" if labelled else ""
     console.say(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
     return store
+
+
+def _with_target(manifest: Manifest, settings: CloudStoreSettings) -> CloudStoreSettings:
+    """Return settings that name the only target there is, where the one they name is of no cloud; warn of several."""
+    from medssl.manifest.targets import targets_of
+
+    targets = {name for row in manifest.rows() if row["kind"] == "cloud" for name in targets_of(row)}
+    if settings.target in targets or not targets:
+        return settings
+    if len(targets) > 1 or settings.target != type(settings)().target:
+        console.warn(
+            f"no cloud has the target '{settings.target}', so none has a class; there are "
+            f"{', '.join(sorted(targets))}: take one with target=NAME"
+        )
+        return settings
+    (only,) = targets
+    console.say(f"classes are those of the only target, '{only}'")
+    return settings.model_copy(update={"target": only})

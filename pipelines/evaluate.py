@@ -14,6 +14,7 @@ from medssl.evaluation.summary import Comparison, StructureSummary, as_json, com
 from medssl.evaluation.wording import comparison_rows, structure_rows
 from medssl.quoting import quoted
 from medssl.settings import resolve
+from medssl.store.index import INDEX
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
@@ -103,6 +104,11 @@ def evaluate(
         return _evaluate_parts(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
     if is_classification(Path(run)):
         return _evaluate_classes(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
+    if CloudStore.is_one(data) and not (Path(data) / INDEX).is_file():
+        raise DataError(
+            f"{run}: no classes or parts of clouds were predicted here. Give a run of medssl finetune, or try a "
+            "pretraining run with --protocol probe or few-label."
+        )
     return _evaluate(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
 
 

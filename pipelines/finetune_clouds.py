@@ -29,6 +29,8 @@ from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["CloudClassificationJob", "CloudJob"]
 
+_FEW_CLOUDS = 8
+
 
 class CloudJob:
     """What both tasks on clouds do alike.
@@ -79,15 +81,22 @@ class CloudJob:
         return held_out_clouds(self.clouds.held_out, self.method.plan, train.batch_size, train.seed)
 
     def doubts(self) -> list[str]:
-        """Return whether the clouds' unit is another than that of the pretraining run."""
-        chosen = self.settings.transfer
+        """Return whether batches are as small as those of scans, and the unit another than the pretraining run's."""
+        chosen, size = self.settings.transfer, self.settings.train.batch_size
+        doubts = []
+        if size < _FEW_CLOUDS:
+            doubts.append(
+                f"doubtful: {size} clouds a step are few for the batch norms of the head; recipes of clouds are "
+                "--preset point_classification and point_parts, and with _small behind for a CPU"
+            )
         if not chosen.run or chosen.from_scratch:
-            return []
+            return doubts
         theirs, ours = load_card(Path(chosen.run)).unit, {e.unit for e in self.entries}
         if not theirs or "unknown" in theirs or "unknown" in ours or ours & set(theirs.split("+")):
-            return []
+            return doubts
         return [
-            f"doubtful: the encoder was pretrained on clouds in {theirs}, the store's are in {'+'.join(sorted(ours))}"
+            *doubts,
+            f"doubtful: the encoder was pretrained on clouds in {theirs}, the store's are in {'+'.join(sorted(ours))}",
         ]
 
     def card(self, start: str) -> Card:

@@ -96,9 +96,11 @@ def choose_scans(
     train = [e for e in candidates if class_of(e) is not None]
     if not train:
         counts = dict(Counter(e.split or "unassigned" for e in store.entries if class_of(e) is not None))
+        noun = "cloud" if isinstance(store, CloudStore) else "scan"
         raise DataError(
-            f"{store.folder}: no labelled scan is in the splits {list(settings.splits)} (data.splits). Labelled scans "
-            f"of the store by split: {counts or 'none'}. Name other splits, or index the scans with their {wanted}."
+            f"{store.folder}: no labelled {noun} is in the splits {list(settings.splits)} (data.splits). Labelled "
+            f"{noun}s of the store by split: {counts or 'none'}. Name other splits, or index the {noun}s with their "
+            f"{wanted}."
         )
     if settings.labels is not None:
         classes = {_patient(e): class_of(e) or "" for e in reversed(train)}

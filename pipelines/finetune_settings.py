@@ -139,6 +139,6 @@ def carry_encoder(settings: TransferSettings, encoder: nn.Module) -> list[Transf
 
 
 def few_words(settings: FinetuneSettings) -> str:
-    """Return how many labelled patients were drawn, for a line about the data; "" where all are taken."""
-    data = settings.data
-    return f" (draw {data.draw} of {data.labels} labelled patients)" if data.labels else ""
+    """Return how many labelled patients or objects were drawn, for a line about the data; "" where all are taken."""
+    data, owners = settings.data, "objects" if settings.of_clouds else "patients"
+    return f" (draw {data.draw} of {data.labels} labelled {owners})" if data.labels else ""

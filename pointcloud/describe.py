@@ -132,9 +132,7 @@ def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) 
         "points": len(cloud),
         "extent": [float(side) for side in high.astype(np.float64) - low],
         "length_unit": cloud.unit if cloud.unit != "unknown" else unit or "unknown",
-        "attributes": [
-            name for name in ("normals", "colours", "intensity", "labels") if getattr(cloud, name) is not None
-        ],
+        "attributes": [name for name in _ATTRIBUTES if getattr(cloud, name) is not None],
         "notes": [_note(warning) for warning in cloud.warnings],
     }
     missing = [int(note.split()[2]) for note in row["notes"] if note.startswith("missing points: ")]
@@ -146,7 +144,10 @@ def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) 
         if len(classes) <= _MAX_CLASSES:
             row["label_values"], row["label_voxels"] = classes.tolist(), counts.tolist()
     if row["format"] in _MESHES and not any(note.startswith("no faces") for note in row["notes"]):
-        reading.read(path, item=item, samples=_TRIED)  # a mesh that has no surface is refused here
+        drawn = reading.read(path, item=item, samples=_TRIED)  # a mesh that has no surface is refused here
+        if not np.array_equal(drawn.points, cloud.points):
+            row["attributes"].append("faces")
+            row["notes"] = [note for note in row["notes"] if not note.startswith("doubled points")]
     patient = group = ""
     if row["format"] == "numpy":
         patient, group = arrays.owner(path, item)

@@ -96,8 +96,9 @@ def _classes_of_clouds(rows: Sequence[Mapping[str, Any]], group_of: Mapping[str,
     """Return the class of each group of patients all of whose rows are clouds of that class."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        word = json.loads(row["targets"] or "{}").get("class", "") if row.get("kind") == "cloud" else ""
-        found[group_of[row["patient"]]].add(str(word))
+        targets = json.loads(row["targets"] or "{}") if row.get("kind") == "cloud" else {}
+        only = next(iter(targets.values())) if len(targets) == 1 else ""
+        found[group_of[row["patient"]]].add(str(targets.get("class", only)))
     return {patient: words.pop() for patient, words in found.items() if len(words) == 1}
 
 

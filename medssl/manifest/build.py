@@ -142,8 +142,8 @@ def build_manifest(
     known: dict[str, str] = {}
     if previous and previous.settings.get("split") == split:
         known = {row["patient"]: row["split"] for row in previous.rows() if row["split"]}
-    give_splits(rows, val=val, test=test, seed=seed, known=known)
     said = add_targets(rows, targets.file, key=targets.key, columns=targets.columns) if targets else None
+    give_splits(rows, val=val, test=test, seed=seed, known=known)
     manifest = manifest_of_rows(
         rows,
         classes=found.classes,

@@ -36,7 +36,8 @@ CLOUD_NOTES = (
 
 def cloud_doubts(row: Row) -> Iterator[Doubt]:
     """Yield what is odd about one readable cloud."""
-    if row["points"] is not None and row["points"] < _FEW_POINTS:
+    mesh = "faces" in (row["attributes"] or ())  # of which points are drawn, however few vertices it has
+    if not mesh and row["points"] is not None and row["points"] < _FEW_POINTS:
         yield ("warning", "few-points", f"only {row['points']} points", "Leave it out; a shape needs more.")
     extent = row["extent"]
     if extent and min(extent) == 0:

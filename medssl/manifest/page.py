@@ -49,7 +49,8 @@ summary .what { flex:1 1 14rem; min-width:0; overflow-wrap:anywhere }
 .scroll { overflow-x:auto; padding:0 1rem .8rem }
 table { border-collapse:collapse; width:100%; font-size:.92rem }
 th { text-align:left; color:var(--soft); font-weight:500 }
-th,td { padding:.35rem .8rem .35rem 0; border-top:1px solid var(--line); vertical-align:top; overflow-wrap:anywhere }
+th,td { padding:.35rem .8rem .35rem 0; border-top:1px solid var(--line); vertical-align:top }
+td { overflow-wrap:anywhere }
 td.path { color:var(--soft); font-size:.85rem; word-break:break-all }
 .charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(17rem,1fr)); gap:.7rem }
 .card h3 { font-size:.95rem; margin:0 0 .4rem; font-weight:600 } svg { width:100%; height:auto; display:block }

@@ -45,7 +45,7 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "points": pl.Int64,  # clouds: how many points; of a mesh, its vertices
     "extent": _NUMBERS,  # clouds: the sides of its box (x, y, z), in length_unit
     "length_unit": pl.String,  # clouds: "mm", "m" or "unknown"
-    "attributes": _WORDS,  # clouds: what each point has besides its place, such as "normals" and "labels"
+    "attributes": _WORDS,  # clouds: what each point has besides its place, such as "labels"; "faces" of a mesh
     "p005": pl.Float64,  # intensity at 0.5 %, of finite voxels
     "p50": pl.Float64,
     "p995": pl.Float64,

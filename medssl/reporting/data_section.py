@@ -44,6 +44,8 @@ def data_section(material: Material, *, pictures: int, clean: Cleaner) -> Sectio
         blocks += [Text(f"Check: {name}", "head"), *_summary(check["summary"]), *_findings(check, clean)]
     for folder, store in material.stores.items():
         blocks += _of_store(short_name(folder.resolve()), store, clean)
+    for folder, content in material.cloud_stores.items():
+        blocks += _of_cloud_store(short_name(folder.resolve()), content, clean)
     if not blocks:
         return None
     figures: list[tuple[str, str, Sequence[Plane]]] = []
@@ -65,20 +67,51 @@ def _of_manifest(name: str, manifest: Manifest, clean: Cleaner) -> list[Block]:
     result = check_manifest(manifest, look_at_files=False).to_dict()
     rows = [row for row in manifest.rows() if row["error"] is None]
     blocks: list[Block] = [Text(f"Manifest: {name}", "head"), *_summary(result["summary"])]
-    if rows:
-        blocks.append(_shapes([r["spacing_mm"] for r in rows], [r["shape"] for r in rows]))
+    volumes, clouds = ([row for row in rows if (row["kind"] == "cloud") == wanted] for wanted in (False, True))
+    if volumes:
+        blocks.append(_shapes([r["spacing_mm"] for r in volumes], [r["shape"] for r in volumes]))
+    if clouds:
+        blocks.append(Listing([("points of a cloud", _points(clouds))]))
     return [*blocks, *_findings(result, clean)]
 
 
+def _points(clouds: Sequence[Mapping[str, Any]]) -> str:
+    points = [int(cloud["points"]) for cloud in clouds]
+    return f"median {np.median(points):,.0f}; from {min(points):,} to {max(points):,}"
+
+
+def _of_cloud_store(name: str, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    clouds, classes = content["entries"], content.get("classes") or {}
+    summary = {
+        "scans": len(clouds),
+        "clouds": len(clouds),
+        "patients": len({cloud["patient"] or cloud["id"] for cloud in clouds}),
+        "labelled": sum(cloud["label_file"] is not None or cloud["label"] is not None for cloud in clouds),
+        "splits": Counter(cloud["split"] for cloud in clouds),
+    }
+    counts = Counter(classes.get(str(cloud["label"]), str(cloud["label"])) for cloud in clouds
+                     if cloud["label"] is not None)  # fmt: skip
+    told = [("classes", ", ".join(f"{word} {count}" for word, count in sorted(counts.items())))]
+    told += [("points of a cloud", _points(clouds))] if clouds else []
+    blocks: list[Block] = [Text(f"Store: {name}", "head"), *_summary(summary), Listing([(k, v) for k, v in told if v])]
+    if content.get("failed"):
+        rows = [(cloud, clean.text(reason)) for cloud, reason in list(content["failed"].items())[:_KINDS]]
+        blocks.append(Text(f"{counted(len(content['failed']), 'cloud')} could not be stored.", "bad"))
+        blocks.append(Table(("cloud", "why"), rows))
+    return blocks
+
+
 def _summary(summary: Mapping[str, Any]) -> list[Block]:
-    tiles = [(f"{summary[key]:,}", words) for key, words in
-             (("scans", "scans"), ("patients", "patients"), ("labelled", "with labels"), ("unreadable", "unreadable"))
-             if key in summary and (summary[key] or key == "scans")]  # fmt: skip
-    tiles += [(f"{n:,}", f"{modality} scans") for modality, n in summary.get("modalities", {}).items()]
-    tiles += [
-        (f"{n:,}", _SPLITS.get(split, split)) for split, n in summary.get("splits", {}).items() if split != "none"
-    ]
-    return [Tiles(tiles)]
+    clouds = int(summary.get("clouds", 0))
+    scans = int(summary["scans"]) - clouds
+    counts = [(scans, "scans")] * bool(scans or not clouds) + [(clouds, "clouds")] * bool(clouds)
+    named = (("patients", "patients" if scans or not clouds else "objects"), ("labelled", "with labels"),
+             ("unreadable", "unreadable"))  # fmt: skip
+    counts += [(summary[key], words) for key, words in named if summary.get(key)]
+    counts += [(n, f"{modality} scans") for modality, n in summary.get("modalities", {}).items()
+               if modality != "points"]  # fmt: skip
+    counts += [(n, _SPLITS.get(split, split)) for split, n in summary.get("splits", {}).items() if split != "none"]
+    return [Tiles([(f"{n:,}", words) for n, words in counts])]
 
 
 def _findings(check: Mapping[str, Any], clean: Cleaner) -> list[Block]:

@@ -252,8 +252,13 @@ def _without_scores(material: Material) -> list[str]:
         told.append(f"{run.name} {state}. {reading} Whether it helps a task is not known before it is fine-tuned and "
                     "compared with scratch.".replace("  ", " "))  # fmt: skip
     if not told:
-        scans = sum(len(m) for m in material.manifests.values()) or sum(len(s) for s in material.stores.values())
-        scans = scans or sum(int(check["summary"].get("scans", 0)) for check in material.checks.values())
-        told.append(f"{counted(scans, 'scan')}; nothing has been trained on them yet." if scans else
+        summaries = [manifest.summary() for manifest in material.manifests.values()]
+        summaries = summaries or [check["summary"] for check in material.checks.values()]
+        clouds = sum(int(summary.get("clouds", 0)) for summary in summaries)
+        scans = sum(int(summary.get("scans", 0)) for summary in summaries) - clouds
+        scans = scans or sum(len(store) for store in material.stores.values())
+        clouds = clouds or sum(len(content["entries"]) for content in material.cloud_stores.values())
+        parts = [counted(n, noun) for n, noun in ((scans, "scan"), (clouds, "cloud")) if n]
+        told.append(f"{' and '.join(parts)}; nothing has been trained on them yet." if parts else
                     "Vectors of scans; no run was given.")  # fmt: skip
     return told

@@ -79,6 +79,7 @@ class Material:
         manifests: Manifests by file name.
         checks: Contents of check.json by file name.
         stores: Stores by folder.
+        cloud_stores: clouds.json of each store of clouds, by folder.
         runs: Runs, in the order given.
         scores: (folder, scores.json) of each evaluation.
         few_label: (folder, few_label.json) of each comparison at few labels.
@@ -93,6 +94,7 @@ class Material:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
     stores: dict[Path, Store] = field(default_factory=dict)
+    cloud_stores: dict[Path, dict[str, Any]] = field(default_factory=dict)
     runs: list[RunRecord] = field(default_factory=list)
     scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     few_label: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
@@ -120,7 +122,8 @@ class Material:
 
     def places(self) -> list[str]:
         """Return every place on this machine that a text may name."""
-        found = [str(run.folder.resolve()) for run in self.runs] + [str(folder.resolve()) for folder in self.stores]
+        found = [str(run.folder.resolve()) for run in self.runs]
+        found += [str(folder.resolve()) for folder in (*self.stores, *self.cloud_stores)]
         for store in self.stores.values():
             for entry in store.entries:
                 found += [p for p in (entry.source_path, entry.label_path) if p]
@@ -271,8 +274,8 @@ def _read_scores(path: Path, material: Material) -> None:
     material.scores.append((file.parent, _json(file)))
 
 
-def _pass_over(path: Path, material: Material) -> None:
-    """Read nothing: a store of clouds has no page of its own, and the runs on it say what they took."""
+def _read_clouds(path: Path, material: Material) -> None:
+    material.cloud_stores[path] = _json(path / "clouds.json")
 
 
 def _read_few_label(path: Path, material: Material) -> None:
@@ -322,7 +325,7 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "class-scores": _read_class_scores,
     "probe": _read_probe,
     "part-scores": _read_part_scores,
-    "clouds": _pass_over,
+    "clouds": _read_clouds,
     "embeddings": _read_embeddings,
 }
 

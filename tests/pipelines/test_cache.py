@@ -12,6 +12,8 @@ from medssl.phantoms import phantom
 from medssl.store.verify import verify
 from pipelines import console
 from pipelines.cache import cache
+from pipelines.index import index
+from pointcloud.shapes import shape
 
 
 @pytest.fixture
@@ -119,3 +121,24 @@ def test_real_scans(tmp_path, request):
         inside = store.values(i)[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
         share = np.mean((inside >= entry.scale[0]) & (inside <= entry.scale[1]))
         assert share > (0.98 if entry.modality == "MR" else 0.6), entry.id
+
+
+def test_clouds_take_the_only_target_for_their_class(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    lines = ["file,species,site"]
+    for n in range(12):
+        np.save(tmp_path / "in" / f"t{n}.npy", shape("cup", n, seed=0, points=80).points)
+        lines.append(f"t{n}.npy,{('oak', 'ash')[n % 2]},{n % 3}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    only = {"targets": str(tmp_path / "t.csv"), "targets_columns": {"species": "species"}}
+    manifest = index(tmp_path / "in", out=tmp_path / "m.parquet", **only)
+    assert {json.loads(row["targets"])["species"] for row in manifest.rows() if row["split"] == "test"} == {
+        "oak",
+        "ash",
+    }
+    store = cache(tmp_path / "m.parquet", out=tmp_path / "store")
+    assert set(store.classes.values()) == {"oak", "ash"}
+    assert "classes are those of the only target, 'species'" in capsys.readouterr().out
+    index(tmp_path / "in", out=tmp_path / "two.parquet", targets=str(tmp_path / "t.csv"))
+    assert not cache(tmp_path / "two.parquet", out=tmp_path / "other").classes
+    assert "there are site, species: take one with target=NAME" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from medssl.evaluation.parts import part_scores
 from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.finetune import finetune
+from pipelines.index import index
 from pipelines.pretrain import pretrain
 from pipelines.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
@@ -150,9 +151,19 @@ def test_what_does_not_fit_says_why(house, tmp_path):
     bare = store_from_clouds(tmp_path / "bare", items, classes=dict(enumerate(CLASSES))).folder
     with pytest.raises(DataError, match="fewer than two classes"):
         finetune(house / "run", data=bare, out=tmp_path / "x", task="classification")
-    with pytest.raises(DataError, match="labels of points"):
+    with pytest.raises(DataError, match="no labelled cloud is in the splits"):
         finetune(house / "run", data=bare, out=tmp_path / "x", task="segmentation")
+    with pytest.raises(DataError, match="no classes or parts of clouds were predicted here"):
+        evaluate(house / "run", data=house / "store")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_is_said_before_a_run_is_of_clouds(house, tmp_path, capsys):
+    finetune(house / "run", data=house / "store", out=tmp_path / "x", task="classification", labels=2,
+             overrides=["train.batch_size=2"], dry_run=True)  # fmt: skip
+    said = capsys.readouterr().out
+    assert "draw 0 of 2 labelled objects" in said
+    assert "2 clouds a step are few" in said
 
 
 def test_runs_on_clouds_are_reported_and_exported_as_such(house, tmp_path):
@@ -172,3 +183,24 @@ def test_runs_on_clouds_are_reported_and_exported_as_such(house, tmp_path):
         assert all(torch.equal(again[key], before[key]) for key in before)
         with pytest.raises(ConfigError, match="trained on clouds"):
             export(run, to="onnx", out=tmp_path / "x.onnx")
+
+
+def test_a_store_of_clouds_is_reported(house, tmp_path):
+    report(house / "store", out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"{NAMES[0]} 7, {NAMES[1]} 7" in page
+    assert "14 clouds; nothing has been trained on them yet" in page
+    assert "patients" not in page
+
+
+def test_a_manifest_of_clouds_is_reported(tmp_path):
+    (tmp_path / "in").mkdir()
+    for n in range(4):
+        np.save(tmp_path / "in" / f"{n}.npy", shape(NAMES[0], n, seed=0, points=80).points)
+    index(tmp_path / "in", out=tmp_path / "m.parquet")
+    report(tmp_path / "m.parquet", out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for words in (">clouds<", ">objects<", "points of a cloud"):
+        assert words in page
+    assert "scans<" not in page
+    assert "patients<" not in page
