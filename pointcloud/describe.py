@@ -50,7 +50,7 @@ def cloud_reader(*, unit: str = "", class_folders: bool = True) -> CloudReader:
         claim=claim,
         arrange=arranged,
         describe=partial(describe, unit=unit),
-        settings={"unit": unit, "class_folders": class_folders},
+        settings={"unit": unit, "class_folders": class_folders, "reader": reading.VERSION},
     )
 
 

@@ -19,7 +19,7 @@ from medssl.pool import Engine, run_jobs
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
 from pointcloud.cloud import Cloud
-from pointcloud.formats.reading import read
+from pointcloud.formats.reading import VERSION, read
 from pointcloud.store import CloudEntry
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index
 
@@ -159,7 +159,7 @@ def _crashed(job: tuple[Any, ...]) -> tuple[list[CloudEntry], dict[str, str], in
 def _key(row: Mapping[str, Any], settings: CloudStoreSettings) -> str:
     """Return a hash of everything that the stored arrays depend on."""
     source = row["file_hash"] or [row["size_bytes"], row["mtime_ns"]]
-    content = [source, row["item"], row["length_unit"], settings.points, settings.points_seed]
+    content = [source, row["item"], row["length_unit"], settings.points, settings.points_seed, VERSION]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -11,9 +11,10 @@ from medssl.errors import FormatError
 from pointcloud.cloud import Cloud
 from pointcloud.formats.table import FORMATS, Format, row_of
 
-__all__ = ["SAMPLES", "count", "read", "read_many"]
+__all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
 
 SAMPLES = 8192
+VERSION = 2  # raised where a file comes to be read otherwise: manifests and stores then read it again
 
 
 def _row(path: Path) -> Format:

@@ -15,6 +15,7 @@ from medssl.manifest.schema import read_manifest, write_manifest
 from pointcloud.cloud import make_cloud
 from pointcloud.describe import cloud_reader, shape_hash
 from pointcloud.folders import arrange, claim
+from pointcloud.formats import reading
 from pointcloud.shapes import shape
 
 POINTS = shape("chair", 0, seed=0, points=96).points
@@ -197,3 +198,15 @@ def test_clouds_alone_are_counted_by_object(tmp_path):
     for number in range(3):
         np.save(tmp_path / f"{number:04d}.npy", shape("cup", number, seed=0, points=80).points)
     assert repr(built(tmp_path)).startswith("Manifest: 3 clouds of 3 objects")
+
+
+def test_what_an_older_reader_found_is_read_again(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", POINTS)
+    monkeypatch.setattr(reading, "VERSION", 1)
+    write_manifest(built(tmp_path / "in"), tmp_path / "m.parquet")
+    monkeypatch.undo()
+    _, counts = build_manifest(
+        tmp_path / "in", clouds=cloud_reader(), workers=1, previous=read_manifest(tmp_path / "m.parquet")
+    )
+    assert counts.reused == 0
