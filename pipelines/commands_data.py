@@ -66,11 +66,13 @@ def _index(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
+    """Describe every scan or cloud of a folder in a manifest. Safe to run again: only what has changed is read.
 
     For example:
 
       medssl index scans/ --out ct.parquet
+
+      medssl index shapes/ --out shapes.parquet unit=mm
 
       medssl index scans/ --out mr.parquet modality=MR test=0.3 seed=1
 
@@ -121,7 +123,7 @@ def _cache(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write the scans of a manifest as a store that is read by windows. Safe to run again: what is there is kept.
+    """Write the scans or clouds of a manifest as a store for training. Safe to run again: what is there is kept.
 
     For example:
 

@@ -92,8 +92,9 @@ def query(
         raise DataError(f"{scan}: none of its {failed} scans can be read; the reasons are above.")
     if table:
         columns = ("asked", "level", "stored", "score", "hash", "patient", "split", "turned")
-        console.table(f"Against {len(stored.places)} scans", columns, table, key="answers")
-    told = f"{len(asked) - failed} scans asked, {copies} have" if len(asked) > 1 else "the scan has"
+        noun = "clouds" if stored.scans is None else "scans"
+        console.table(f"Against {len(stored.places)} {noun}", columns, table, key="answers")
+    told = f"{len(asked) - failed} asked, {copies} have" if len(asked) > 1 else f"{Path(scan).name} has"
     console.say(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
     console.done(None, copies=copies, asked=len(asked), failed=failed, indexed=len(stored.places))
     return answers
