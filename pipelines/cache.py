@@ -131,14 +131,20 @@ def cache(
     console.say(f"{report.listed} scans in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
         console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")
+    preset = "voco" if _has_gpu() else "voco_small"
     console.done(
         report.index,
-        f"medssl pretrain voco --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
+        f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
         listed=report.listed,
         new=report.written,
         failed=report.failed,
     )
     return store
+
+
+def _has_gpu() -> bool:
+    """Return whether there is a GPU of NVIDIA or AMD, without the seconds that importing torch takes."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> CloudStore | None:

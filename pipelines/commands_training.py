@@ -166,7 +166,7 @@ def _evaluate(
 
       medssl evaluate runs/shapes --data stores/shapes --protocol probe --against random
 
-      medssl evaluate runs/mr --data stores/mr --protocol probe probe.target=diagnosis --out runs/probe
+      medssl evaluate runs/mr --data stores/mr --protocol probe probe.scans.target=diagnosis --out runs/probe
     """
     call(
         "evaluate", run, data=data, out=out, against=against or [], protocol=protocol, preset=preset,

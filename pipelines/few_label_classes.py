@@ -76,7 +76,7 @@ def few_label_classes(
     recipe = chosen.settings
     window = shared_window(runs, chosen, "classification")
     looked = recipe.classification
-    classes = class_names(store, looked)
+    classes = class_names(store, looked, group="few_label.finetune.classification")
     train, test = train_and_test(store, lambda e: class_of_scan(e, looked), split=split, protocol="few-label")
     sets = label_sets_of(
         train.entries, lambda e: class_of_scan(e, looked), sizes=few.sizes, shares=few.shares, subsets=few.subsets,

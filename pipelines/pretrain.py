@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.launch import launch, on_first_rank
+from medssl.engine.launch import launch, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
@@ -131,6 +131,15 @@ def pretrain(
     return RunResult(out, read=load)
 
 
+# Parameters of an encoder from which on a step on a CPU takes minutes: residual and ViT-B of the large presets have 90
+# million, and the small ones less than 3.
+_LARGE = 20_000_000
+_SLOW = (
+    "no GPU is used, and a step of an encoder of this size takes minutes on a CPU; the presets that end in _small are "
+    "made for one: medssl list presets"
+)
+
+
 def screen_note(report: Report) -> str:
     """Return the line that the screen shows beside the step: loss, signals, learning rate, data wait, memory."""
     values = report.values
@@ -202,6 +211,7 @@ def _plan_lines(
         ),
         f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
         f"{epochs:,.1f} times through the {things}; into {out}",
+        *([_SLOW] if of_encoder > _LARGE and on_cpu(train) else []),
     ]
 
 

@@ -84,7 +84,7 @@ def probe_scans(
         raise ConfigError(f"A run is called '{RANDOM}', as the random encoders are. Rename its folder.")
     store = Store.open(data)
     looked = _looked_at(own, runs[0])
-    classes = class_names(store, looked)
+    classes = class_names(store, looked, group="probe.scans")
     train, test = train_and_test(store, lambda e: class_of_scan(e, looked), split=split, protocol="probe")
     sets = label_sets_of(
         train.entries, lambda e: class_of_scan(e, looked), sizes=own.sizes, shares=() if own.sizes else own.shares,

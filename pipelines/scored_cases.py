@@ -117,6 +117,8 @@ def find_predictions(run: Path) -> dict[str, Path]:
     Raises:
         DataError: If there is none.
     """
+    if not run.exists():
+        raise DataError(f"{run}: no such folder. Name a fine-tuning run, or a folder of label maps.")
     folder = run / _PREDICTIONS if (run / _PREDICTIONS).is_dir() else run
     found = _scans_in(folder) if folder.is_dir() else {}
     if not found:

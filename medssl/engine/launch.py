@@ -19,10 +19,15 @@ from medssl.engine.precision import choose_precision
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError, MedSSLError
 
-__all__ = ["launch", "on_first_rank", "stop_signals"]
+__all__ = ["launch", "on_cpu", "on_first_rank", "stop_signals"]
 
 _AGREE_EVERY = 10  # steps between the ranks' agreement on whether one of them was told to stop
 Result = TypeVar("Result")
+
+
+def on_cpu(settings: TrainSettings) -> bool:
+    """Return whether these settings train on a CPU here."""
+    return settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
 
 
 def launch(settings: TrainSettings) -> Fabric:
@@ -31,9 +36,7 @@ def launch(settings: TrainSettings) -> Fabric:
     Raises:
         ConfigError: More GPUs are asked for than there are, or bfloat16 on a CPU that computes it wrongly.
     """
-    accelerator = settings.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    accelerator = "cpu" if on_cpu(settings) else "cuda"
     wanted, nodes = _processes(settings)
     count = torch.cuda.device_count()
     devices = wanted if isinstance(wanted, int) else max(count, 1) if accelerator == "cuda" else 1

@@ -64,8 +64,13 @@ class Samples:
         return [keys[item] for item in self.item]
 
 
-def class_names(store: Store, settings: ClassificationSettings) -> tuple[str, ...]:
+def class_names(store: Store, settings: ClassificationSettings, *, group: str = "classification") -> tuple[str, ...]:
     """Return the classes that a classifier of this store tells apart, in the order of its outputs.
+
+    Args:
+        store: All scans.
+        settings: What is asked for.
+        group: Dotted key of these settings, for errors.
 
     Raises:
         ConfigError: There is no such target or structure; or neither, or both, are asked for; or a class is unknown.
@@ -75,24 +80,24 @@ def class_names(store: Store, settings: ClassificationSettings) -> tuple[str, ..
     if bool(settings.target) == (settings.shows is not None):
         listed = ", ".join([*named, *(f"shows={n} ({name})" for n, name in sorted(store.classes.items()) if n > 0)])
         raise ConfigError(
-            "A classifier needs classes: name a target of the store with classification.target=NAME, or a structure "
-            f"that a scan or slice may show with classification.shows=NUMBER, and not both. The store has: "
+            f"A classifier needs classes: name a target of the store with {group}.target=NAME, or a structure "
+            f"that a scan or slice may show with {group}.shows=NUMBER, and not both. The store has: "
             f"{listed or 'none'}. Classes come in with: medssl index SCANS --targets FILE, then medssl cache."
         )
     if settings.shows is not None:
         if settings.shows not in store.classes or settings.shows < 1:
             known = ", ".join(f"{n} ({name})" for n, name in sorted(store.classes.items()) if n > 0) or "none"
-            raise ConfigError(f"classification.shows: the store has no structure {settings.shows}. It has: {known}.")
+            raise ConfigError(f"{group}.shows: the store has no structure {settings.shows}. It has: {known}.")
         return ABSENT, PRESENT
     if settings.target not in named:
         hint = did_you_mean(settings.target, named) if named else "It has none: index with --targets FILE, then cache."
-        raise ConfigError(f"classification.target: the store has no target '{settings.target}'. {hint}")
+        raise ConfigError(f"{group}.target: the store has no target '{settings.target}'. {hint}")
     found = sorted({label for entry in store.entries if (label := entry.target(settings.target)) is not None})
     if settings.classes is not None:
         unknown = [name for name in settings.classes if name not in found]
         if unknown or len(set(settings.classes)) < len(settings.classes):
             raise ConfigError(
-                f"classification.classes: allowed are the different classes of '{settings.target}', "
+                f"{group}.classes: allowed are the different classes of '{settings.target}', "
                 f"{', '.join(found)}. Got {', '.join(settings.classes)}."
             )
         found = list(settings.classes)

@@ -1,6 +1,7 @@
 """The verb ``cache``: manifest in, store out, and what it says on the way."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -33,14 +34,16 @@ def manifest(tmp_path):
     return tmp_path / "manifest.parquet"
 
 
-def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys):
+@pytest.mark.parametrize(("gpu", "preset"), [(True, "voco"), (False, "voco_small")])
+def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, monkeypatch, gpu, preset):
+    monkeypatch.setattr(sys.modules["pipelines.cache"], "_has_gpu", lambda: gpu)
     store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
     assert len(store) == 3
     assert store.entries[0].spacing_mm == pytest.approx((15.0, 15.0, 15.0))
     assert store.settings["spacing_mm"] == [15.0, 15.0, 15.0]
     assert verify(store) == []
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == f"next: medssl pretrain voco --data {tmp_path / 'store'} --out runs/store"
+    assert said.splitlines()[-1] == f"next: medssl pretrain {preset} --data {tmp_path / 'store'} --out runs/store"
     assert "3 scans in the store" in said
     cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
     assert "3 there already" in capsys.readouterr().out

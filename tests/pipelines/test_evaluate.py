@@ -173,7 +173,7 @@ def test_dry_run_writes_nothing(cohort):
 
 
 def test_what_is_not_there_is_said(cohort):
-    with pytest.raises(DataError, match="no predictions"):
+    with pytest.raises(DataError, match="no such folder"):
         evaluate(cohort / "nothing", data=cohort / "store")
     with pytest.raises(DataError, match="none of these"):
         evaluate(cohort / "good", data=cohort / "nothing")

@@ -155,6 +155,12 @@ def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
     assert identical(method.teacher.module.encoder, method.encoder)
 
 
+@pytest.mark.parametrize(("preset", "slow"), [("voco", True), ("voco_small", False)])
+def test_a_large_preset_on_a_cpu_is_said_to_be_slow(store, tmp_path, capsys, preset, slow):
+    pretrain(preset, data=store, out=tmp_path / "run", overrides=["train.accelerator=cpu"], dry_run=True)
+    assert ("minutes on a CPU; the presets that end in _small" in capsys.readouterr().out) == slow
+
+
 def test_a_dry_run_writes_nothing(store, tmp_path, capsys):
     pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK, dry_run=True)
     assert not (tmp_path / "run").exists()

@@ -97,7 +97,7 @@ def test_a_dry_run_writes_nothing_and_wrong_asks_are_refused(store, runs, tmp_pa
     out = tmp_path / "probe"
     assert evaluate(runs[0], data=store, out=out, protocol="probe", overrides=ASKED, dry_run=True).table is None
     assert not out.exists()
-    with pytest.raises(ConfigError, match="target"):
+    with pytest.raises(ConfigError, match=r"probe\.scans\.target=NAME"):
         evaluate(runs[0], data=store, out=out, protocol="probe")
     with pytest.raises(DataError, match="split"):
         evaluate(runs[0], data=store, out=out, protocol="probe", overrides=[*ASKED, "split=val"])
