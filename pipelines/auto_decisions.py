@@ -21,6 +21,7 @@ from medssl.methods.table import METHODS
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_target import Target
+from pipelines.auto_views import WINDOWS_OF_A_SCAN, views_of
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 
@@ -31,6 +32,12 @@ _ANISOTROPIC = 2.0  # a voxel this much longer along one axis is not shortened t
 _SAME_REGION = 0.25  # spread of body sizes (deviation over mean) below which scans are taken to show the same region
 _LONGEST = {True: 96, False: 256}  # most voxels of a stored scan along an axis, for small presets and for large ones
 _WINDOW_VOXELS = {True: 32 * 48 * 32, False: 96**3}
+_PARTED = 8  # voxels of a body along z that can be cut into four parts
+# Scans a step with small presets and with large ones; other methods compare scans and see more of them.
+_SCANS = {
+    "global_contrast": (4, 4),
+    **dict.fromkeys(("voco", "masked", "voco_masked", "spark", "joined"), (4, 2)),
+}
 _CHANNELS = {True: (8, 16, 32, 64), False: (32, 64, 128, 256, 320, 320)}
 
 
@@ -124,7 +131,8 @@ def decide_recipe(
     shape = tuple(round(median(body.shape[axis] for body in bodies)) for axis in range(3))
     spacing = tuple(median(body.spacing_mm[axis] for body in bodies) for axis in range(3))
     strides = _strides(shape, spacing, stages=len(_CHANNELS[small]))
-    multiple = tuple(math.prod(stride[axis] for stride in strides) for axis in range(3))
+    z, y, x = (math.prod(stride[axis] for stride in strides) for axis in range(3))
+    multiple = (z, y, x)
     channels = _CHANNELS[small][: len(strides)]
     decisions.append(
         Decision(
@@ -135,13 +143,16 @@ def decide_recipe(
     )
     window, decided = _window(shape, multiple, settings, limit=_WINDOW_VOXELS[small])
     decisions.append(decided)
-    method, decided = _method(bodies, settings, patients)
+    method, decided = _method(bodies, settings, patients, segmented=target is None)
     decisions.append(decided)
     steps, tuning, decided = decide_steps(settings)
     decisions.append(decided)
-    usual = 4 if small else 2
-    batch = min(usual, max(2, patients))
-    why = "as the presets have it" if batch == usual else f"there are {patients} patients to train on"
+    each = WINDOWS_OF_A_SCAN.get(method, 1)
+    usual = _SCANS.get(method, (8, 16))[0 if small else 1]
+    scans = min(usual, max(2, patients))
+    batch = scans * each
+    why = f"{scans} scans a step" if scans == usual else f"there are {patients} patients to train on"
+    why += f", {each} windows of each" if each > 1 else ""
     tuned = "fine-tuning as its preset has it" if target else "2 when fine-tuning"
     decisions.append(Decision("batch", f"{batch} windows, {tuned}", why))
     shared: dict[str, Any] = {"train.seed": settings.seed, "train.log_every": 25}
@@ -152,6 +163,7 @@ def decide_recipe(
         )
     encoder = {
         "encoder.name": "unet" if small else "residual",
+        "encoder.dims": 3,
         "encoder.channels": list(channels),
         "encoder.strides": [list(stride) for stride in strides],
     }
@@ -161,7 +173,7 @@ def decide_recipe(
     pretrain = {
         **shared,
         **encoder,
-        **_method_settings(method, window, multiple),
+        **views_of(method, window, multiple),
         "train.steps": steps,
         "train.batch_size": batch,
         "train.checkpoint_every": every,
@@ -246,7 +258,7 @@ def _window(
     return window, Decision("window", _whole(window), because)
 
 
-def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int) -> tuple[str, Decision]:
+def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int, *, segmented: bool) -> tuple[str, Decision]:
     if settings.method is not None:
         if settings.method not in METHODS:
             raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
@@ -259,32 +271,11 @@ def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int) -> tu
         return "masked", Decision(
             "method", "masked", f"body sizes differ by {spread:.0%}, so the scans hardly show the same region"
         )
-    return "voco_masked", Decision(
-        "method",
-        "voco_masked",
-        f"body sizes differ by {spread:.0%} only, so position means the same in all scans; reconstruction joins it",
-    )
-
-
-def _method_settings(method: str, window: Triple, multiple: Sequence[int]) -> dict[str, Any]:
-    """Return the settings of the method that follow from the window: masked patches, base crops and their grid."""
-    patch = [max(1, step // 2) if step > 8 else step for step in multiple]
-    patch = [p if p > 1 else next(k for k in (4, 2, 1) if n % k == 0) for p, n in zip(patch, window, strict=True)]
-    # Two base crops along an axis, three along the longest; one where a crop would be a slice or two.
-    grid = [
-        1 if n < 16 or n < 2 * m else 3 if n == max(window) and n >= 6 * m else 2
-        for n, m in zip(window, multiple, strict=True)
-    ]
-    crop = [n // (count * m) * m for n, m, count in zip(window, multiple, grid, strict=True)]
-    masked = {"window": list(window), "patch": patch}
-    voco = {"window": list(window), "crop": crop, "grid": grid}
-    if method == "masked":
-        return {f"method.{key}": value for key, value in masked.items()}
-    if method == "voco":
-        return {f"method.{key}": value for key, value in voco.items()}
-    return {f"method.voco.{key}": value for key, value in voco.items()} | {
-        f"method.masked.{key}": value for key, value in masked.items()
-    }
+    alike = f"body sizes differ by {spread:.0%} only, so position means the same in all scans"
+    if segmented and median(body.shape[0] for body in bodies) >= _PARTED:
+        because = f"{alike}; with few labels, segmentation gained most from the contrast of body parts"
+        return "global_contrast", Decision("method", "global_contrast", because)
+    return "voco_masked", Decision("method", "voco_masked", f"{alike}; reconstruction joins it")
 
 
 def _sizes(spacing: Any) -> str:

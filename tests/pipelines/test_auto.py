@@ -29,6 +29,7 @@ from pipelines.auto_settings import AutoSettings
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import Stages, key_of
 from pipelines.auto_target import Target, decide_target, seen_classes
+from pipelines.auto_views import FITTED
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
 from pipelines.verbs import function_of
@@ -87,7 +88,7 @@ SPACINGS = [(1.0, 1.0, 1.0), (8.0, 1.5, 1.5), (1.0, 1.0, 3.0)]
 
 @pytest.mark.parametrize(("shape", "spacing"), list(itertools.product(SHAPES, SPACINGS)))
 @pytest.mark.parametrize("machine", [CPU, GPU])
-@pytest.mark.parametrize("method", ["voco", "masked", "voco_masked"])
+@pytest.mark.parametrize("method", FITTED)
 def test_every_recipe_fits_its_encoder_and_its_settings(shape, spacing, machine, method):
     settings = AutoSettings(method=method, budget="medium" if machine.gpu else "small")
     recipe = decide_recipe([Grid(shape, spacing)] * 5, settings, machine, patients=5)
@@ -100,10 +101,12 @@ def test_every_recipe_fits_its_encoder_and_its_settings(shape, spacing, machine,
     assert all(n % m == 0 and n // m >= (2 if m > 1 else 1) for n, m in zip(window, total, strict=True))
     leaves = flatten(resolved.method)
     for key, value in leaves.items():
-        if key.endswith("crop"):
+        if key.endswith("crop") and (not key.endswith("local_crop") or leaves[key.replace("crop", "views")]):
             assert all(c >= m and c % m == 0 for c, m in zip(value, total, strict=True))
-            grid = leaves[key.replace("crop", "grid")]
+            grid = leaves.get(key.replace("crop", "grid"), (1, 1, 1))
             assert all(g * c <= n for g, c, n in zip(grid, value, window, strict=True))
+        if key.endswith("window"):
+            assert all(w <= n and w % m == 0 for w, n, m in zip(value, window, total, strict=True))
         if key.endswith("patch"):
             assert all(n % p == 0 for n, p in zip(window, value, strict=True))
     limit = 96**3 if machine.gpu else 32 * 48 * 32
@@ -114,14 +117,17 @@ def test_every_recipe_fits_its_encoder_and_its_settings(shape, spacing, machine,
 
 def test_the_method_follows_from_how_alike_the_scans_are():
     alike, unlike = [Grid((40, 40, 40), (1, 1, 1))] * 6, [Grid((20 + 20 * n, 40, 40), (1, 1, 1)) for n in range(6)]
-    assert decide_recipe(alike, AutoSettings(), CPU, patients=6).method == "voco_masked"
+    assert decide_recipe(alike, AutoSettings(), CPU, patients=6).method == "global_contrast"
+    assert decide_recipe(alike, AutoSettings(), CPU, patients=6, target=Target("grade")).method == "voco_masked"
+    thin = [Grid((6, 40, 40), (8, 1, 1))] * 6  # no four parts along z
+    assert decide_recipe(thin, AutoSettings(), CPU, patients=6).method == "voco_masked"
     assert decide_recipe(unlike, AutoSettings(), CPU, patients=6).method == "masked"
     assert decide_recipe(alike, AutoSettings(), CPU, patients=3).method == "masked"
 
 
 def test_a_budget_for_a_gpu_says_so_where_there_is_none():
     recipe = decide_recipe([Grid((64, 64, 64), (1, 1, 1))] * 5, AutoSettings(budget="large"), CPU, patients=5)
-    assert recipe.preset == "voco_masked_small"
+    assert recipe.preset == "global_contrast_small"
     assert "there is none" in recipe.decisions[0].because
     assert recipe.pretrain["train.steps"] == 100_000
 
@@ -130,6 +136,8 @@ def test_wrong_wishes_are_refused():
     bodies = [Grid((40, 40, 40), (1, 1, 1))] * 5
     with pytest.raises(ConfigError, match="Did you mean 'voco'"):
         decide_recipe(bodies, AutoSettings(method="vocco"), CPU, patients=5)
+    with pytest.raises(ConfigError, match="cannot fit the views of 'mae'"):
+        decide_recipe(bodies, AutoSettings(method="mae"), CPU, patients=5)
     with pytest.raises(ConfigError, match="multiples of"):
         decide_recipe(bodies, AutoSettings(window=(30, 32, 32)), CPU, patients=5)
 
