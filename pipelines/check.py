@@ -75,7 +75,7 @@ def check(
     counts = {severity: result.count(severity) for severity in SEVERITIES}
     console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
     following = (
-        f"medssl reduce {quoted(file)} --out {quoted(file.with_name('kept.parquet'))}"
+        f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
         if result.ok
         else f"medssl index {quoted(source.root or 'SCANS')} --out {quoted(file)}"
     )

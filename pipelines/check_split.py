@@ -143,7 +143,9 @@ def check_split(
     following = f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
     if leaks:  # two manifests are mended by hand
         following = (
-            "" if test is not None else f"medssl reduce {quoted(file)} --out {quoted(file.with_name('kept.parquet'))}"
+            ""
+            if test is not None
+            else f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
         )
     console.done(written, following, ok=result.ok, pairs=[one.to_dict() for one in leaks], sides=sides)
     return result

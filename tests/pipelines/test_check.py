@@ -30,7 +30,9 @@ def test_a_good_cohort_passes(manifest, tmp_path, capsys):
     html = (tmp_path / "check.html").read_text()
     assert "No errors" in html
     assert html.count("data:image/png;base64,") == 5
-    assert f"next: medssl reduce {manifest} --out {tmp_path / 'kept.parquet'}" in capsys.readouterr().out
+    assert (
+        f"next: medssl reduce {manifest} --out {tmp_path / f'{manifest.stem}-kept.parquet'}" in capsys.readouterr().out
+    )
 
 
 def test_errors_are_listed_and_written(manifest, tmp_path, capsys):
