@@ -78,6 +78,8 @@ def fit(
     fabric = fabric or launch(settings)
     device = fabric.device
     method = _on_device(method, settings, fabric)
+    if settings.compile and run.writes:
+        run.say("train.compile: the first step compiles the encoder, which takes a minute or more")
     optimizer = build_optimiser(method, settings)
     start = _restore(method, optimizer, run) if resume else 0
     module, stepper = fabric.setup(_Step(method), optimizer)

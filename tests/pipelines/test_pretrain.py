@@ -161,6 +161,14 @@ def test_a_large_preset_on_a_cpu_is_said_to_be_slow(store, tmp_path, capsys, pre
     assert ("minutes on a CPU; the presets that end in _small" in capsys.readouterr().out) == slow
 
 
+def test_the_silence_while_compiling_is_explained(store, tmp_path, capsys, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    pretrain("masked_small", data=store, out=tmp_path / "run", overrides=[*QUICK, "train.compile=true"])
+    assert compiled
+    assert "the first step compiles the encoder" in capsys.readouterr().out
+
+
 def test_a_dry_run_writes_nothing(store, tmp_path, capsys):
     pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK, dry_run=True)
     assert not (tmp_path / "run").exists()
