@@ -85,7 +85,11 @@ def run_told(
                 console.warn(f"{cell.file} failed: {outcome}")
             bar.advance(note=f"{cell.arm} n={cell.n} draw {cell.draw}")
 
-        return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
+        try:
+            return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
+        except (KeyboardInterrupt, SystemExit):
+            console.say("the runs that are done are kept; the same command goes on from here")
+            raise
 
 
 def training_seed(cell: Cell) -> int:

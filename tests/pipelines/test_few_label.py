@@ -197,6 +197,19 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     assert voco.cells == 6
 
 
+def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
+    class Stopped(Pretended):
+        def __call__(self, **arguments):
+            if self.calls:
+                raise SystemExit(130)  # a training run that was told to stop
+            return super().__call__(**arguments)
+
+    with pytest.raises(SystemExit):
+        run(house, Stopped())
+    assert "the same command goes on from here" in capsys.readouterr().out
+    assert len(list((house / "few/cells").rglob("*.json"))) == 1
+
+
 def test_all_cells_failing_is_an_error(house):
     class Fails(Pretended):
         def __call__(self, **arguments):
