@@ -61,7 +61,7 @@ def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
             if ours != theirs:
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
-                    "architecture, and their window where the recipe names none; compare these in two comparisons."
+                    "architecture, and their window where the settings name none; compare these in two comparisons."
                 )
 
 

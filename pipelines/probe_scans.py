@@ -78,7 +78,7 @@ def probe_scans(
         raise ConfigError("A probe needs a pretraining run; random encoders are compared with it by themselves.")
     if load_card(runs[0]).kind == "cloud":
         raise ConfigError(f"{runs[0]} is an encoder of clouds: it takes a store of clouds, and {data} holds none.")
-    check_same(runs)
+    check_same(runs, windows=own.window is None)
     arms = list(arms_of(runs, RANDOM))[1:]
     if any(name == RANDOM or name.startswith(f"{RANDOM}-seed") for name in arms):
         raise ConfigError(f"A run is called '{RANDOM}', as the random encoders are. Rename its folder.")

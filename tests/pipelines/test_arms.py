@@ -36,7 +36,7 @@ def test_windows_may_differ_where_the_recipe_names_one(tmp_path):
     unet = {"name": "unet", "channels": [4, 8]}
     runs = runs_of(tmp_path, unet, unet, windows=((16, 16, 16), (8, 16, 16)))
     check_same(runs, windows=False)
-    with pytest.raises(ConfigError, match=r"run1 has the window \(8, 16, 16\).*where the recipe names none"):
+    with pytest.raises(ConfigError, match=r"run1 has the window \(8, 16, 16\).*where the settings name none"):
         check_same(runs)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
-from medssl.engine.card import Card, save_encoder
+from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.class_summary import ClassPredictions
 from medssl.randomness import numpy_generator
@@ -103,6 +103,19 @@ def test_a_dry_run_writes_nothing_and_wrong_asks_are_refused(store, runs, tmp_pa
         evaluate(runs[0], data=store, out=out, protocol="probe", overrides=[*ASKED, "split=val"])
     with pytest.raises(ConfigError, match="--shard"):
         evaluate(runs[0], data=store, out=out, protocol="probe", overrides=ASKED, shard="1/2")
+
+
+def test_runs_of_other_windows_are_probed_where_one_window_is_named(store, runs, tmp_path):
+    encoder = load_encoder(runs[0])
+    other = tmp_path / "parts-seed0"
+    other.mkdir()
+    save_encoder(encoder, load_card(runs[0]).model_copy(update={"window": (4, 16, 16)}), other)
+    words = [word for word in ASKED if "window" not in word]
+    with pytest.raises(ConfigError, match="their window where the settings name none"):
+        evaluate(runs[0], data=store, against=[other], out=tmp_path / "a", protocol="probe", overrides=words)
+    words += ["probe.scans.window=[8,16,16]"]
+    found = evaluate(runs[0], data=store, against=[other], out=tmp_path / "b", protocol="probe", overrides=words)
+    assert {"voco", "parts"} <= {row.arm for row in found.table.scores}
 
 
 FINE_TUNED = [
