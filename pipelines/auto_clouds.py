@@ -13,6 +13,7 @@ from pipelines.auto_outcome import Outcome, outcome_of
 from pipelines.auto_recipe import Recipe
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import key_of
+from pointcloud.storing import class_target
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -36,17 +37,22 @@ class CloudChain(Chain["CloudStore"]):
     def settle(self, manifest: Manifest) -> Manifest:
         """Return the manifest with objects that have classes on both sides of the split."""
         rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "cloud"]
-        self._whole = len({_class_of(row) for row in rows} - {""}) > 1  # classes of clouds, not of their points
+        self._target = class_target(rows)  # as `cache` will take it
+        self._whole = len({self._class_of(row) for row in rows} - {""}) > 1  # classes of clouds, not of their points
         settled, decision = settle_split(
             manifest,
             val=self.settings.val,
             test=self.settings.test,
             seed=self.settings.seed,
             kind="cloud",
-            class_of=lambda row: _class_of(row) if self._whole else "parts" if _has_parts(row) else "",
+            class_of=lambda row: self._class_of(row) if self._whole else "parts" if _has_parts(row) else "",
         )
         self.decisions.append(decision)
         return settled
+
+    def _class_of(self, row: Mapping[str, Any]) -> str:
+        """Return the class of a cloud, "" for none."""
+        return targets_of(row).get(self._target, "")
 
     def cache_words(self, manifest: Manifest) -> list[str]:
         """Keep what ``cache`` does by itself."""
@@ -62,11 +68,11 @@ class CloudChain(Chain["CloudStore"]):
         """Return the recipe as the manifest alone gives it."""
         rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
         train = [row for row in rows if row["split"] in ("train", "")]
-        names = sorted({_class_of(row) for row in rows} - {""})
+        names = sorted({self._class_of(row) for row in rows} - {""})
         facts = CloudFacts(
             train=len(train),
             units=[row["length_unit"] or "unknown" for row in train],
-            classes={name: sum(_class_of(row) == name for row in train) for name in names},
+            classes={name: sum(self._class_of(row) == name for row in train) for name in names},
             parts=sum(map(_has_parts, train)),
         )
         return decide_cloud_recipe(facts, self.settings, self.machine)
@@ -105,10 +111,6 @@ class CloudChain(Chain["CloudStore"]):
     def following(self) -> list[str]:
         """Look at the frozen features."""
         return self.probe_command()
-
-
-def _class_of(row: Mapping[str, Any]) -> str:
-    return targets_of(row).get("class", "")
 
 
 def _has_parts(row: Mapping[str, Any]) -> bool:

@@ -64,16 +64,17 @@ def cache_clouds(
 def _with_target(manifest: Manifest, settings: CloudStoreSettings) -> CloudStoreSettings:
     """Return settings that name the only target there is, where the one they name is of no cloud; warn of several."""
     from medssl.manifest.targets import targets_of
+    from pointcloud.storing import class_target
 
-    targets = {name for row in manifest.rows() if row["kind"] == "cloud" for name in targets_of(row)}
-    if settings.target in targets or not targets:
-        return settings
-    if len(targets) > 1 or settings.target != type(settings)().target:
+    rows = [row for row in manifest.rows() if row["kind"] == "cloud"]
+    targets = {name for row in rows for name in targets_of(row)}
+    chosen = class_target(rows, settings.target)
+    if chosen != settings.target:
+        console.say(f"classes are those of the only target, '{chosen}'")
+        return settings.model_copy(update={"target": chosen})
+    if targets and chosen not in targets:
         console.warn(
-            f"no cloud has the target '{settings.target}', so none has a class; there are "
+            f"no cloud has the target '{chosen}', so none has a class; there are "
             f"{', '.join(sorted(targets))}: take one with target=NAME"
         )
-        return settings
-    (only,) = targets
-    console.say(f"classes are those of the only target, '{only}'")
-    return settings.model_copy(update={"target": only})
+    return settings

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from medssl.errors import MedSSLError
 from medssl.manifest.schema import Manifest
+from medssl.manifest.targets import targets_of
 from medssl.pool import Engine, run_jobs
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
@@ -23,8 +24,9 @@ from pointcloud.formats.reading import VERSION, read
 from pointcloud.store import CloudEntry
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index
 
-__all__ = ["CloudReport", "CloudStoreSettings", "store_clouds"]
+__all__ = ["CloudReport", "CloudStoreSettings", "class_target", "store_clouds"]
 
+CLASS = "class"
 _THIN = 4  # counter that keeps these draws apart from others of the seed
 _CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 
@@ -37,7 +39,7 @@ class CloudStoreSettings(Settings):
         ge=16,
         description="Clouds: most points kept of one, drawn at random; a mesh gives so many.",
     )
-    target: str = Field(default="class", description="Clouds: which target of the manifest is the class of a cloud.")
+    target: str = Field(default=CLASS, description="Clouds: which target of the manifest is the class of a cloud.")
     points_seed: int = Field(default=0, description="Clouds: decides which points are drawn.")
 
 
@@ -98,7 +100,7 @@ def store_clouds(
     listed = []
     for row in rows:
         if row["id"] in entries:
-            name = _class_of(row, settings.target)
+            name = targets_of(row).get(settings.target, "")
             listed.append(replace(entries[row["id"]], label=numbers[name] if name else None))
     parts = sorted({int(value) for row in rows for value in row["label_values"] or ()})
     index = write_cloud_index(
@@ -113,13 +115,15 @@ def store_clouds(
     return CloudReport(index=index, listed=len(listed), written=written, failed=failed, thinned=thinned)
 
 
-def _class_of(row: Mapping[str, Any], target: str) -> str:
-    return str(json.loads(row["targets"] or "{}").get(target, ""))
+def class_target(rows: Sequence[Mapping[str, Any]], wanted: str = CLASS) -> str:
+    """Return the target that names clouds' classes: the wanted one, or the only one there is where none has "class"."""
+    there = {name for row in rows if row["kind"] == "cloud" for name in targets_of(row)}
+    return there.pop() if wanted == CLASS and wanted not in there and len(there) == 1 else wanted
 
 
 def _classes(rows: Sequence[Mapping[str, Any]], target: str) -> dict[int, str]:
     """Return number -> name; names that are whole numbers keep them, others are counted from a to z."""
-    names = {name for row in rows if (name := _class_of(row, target))}
+    names = {name for row in rows if (name := targets_of(row).get(target, ""))}
     if names and all(name.isdecimal() and str(int(name)) == name for name in names):
         return {int(name): name for name in sorted(names, key=int)}
     return dict(enumerate(sorted(names)))

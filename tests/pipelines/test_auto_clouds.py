@@ -88,6 +88,18 @@ def test_classes_of_clouds_are_learned_and_compared(tmp_path, monkeypatch, capsy
     assert said.splitlines()[-1].startswith("next: medssl evaluate")
 
 
+def test_classes_of_a_table_are_learned_as_cache_takes_them(tmp_path):
+    made = clouds(tmp_path / "clouds", classes=False)
+    table = tmp_path / "kinds.csv"
+    names = sorted(path.name for path in made.glob("*.npy"))
+    table.write_text(
+        "file,kind\n" + "".join(f"{name},{'round' if n % 2 else 'flat'}\n" for n, name in enumerate(names))
+    )
+    result = auto(made, out=tmp_path / "out", overrides=[*TINY, f"targets={table}"])
+    assert result.ok, result.failed
+    assert result.comparison["metric"] == "auroc"
+
+
 def test_parts_of_clouds_are_learned_where_clouds_have_no_classes(tmp_path):
     result = auto(clouds(tmp_path / "clouds", classes=False, parts=True), out=tmp_path / "out", overrides=TINY)
     assert result.ok, result.failed
