@@ -98,6 +98,9 @@ def test_classes_of_a_table_are_learned_as_cache_takes_them(tmp_path):
     result = auto(made, out=tmp_path / "out", overrides=[*TINY, f"targets={table}"])
     assert result.ok, result.failed
     assert result.comparison["metric"] == "auroc"
+    table.write_text(table.read_text().replace("round", "ball"))
+    auto(made, out=tmp_path / "out", overrides=[*TINY, f"targets={table}"])
+    assert json.loads((tmp_path / "out/store/clouds.json").read_text())["classes"] == {"0": "ball", "1": "flat"}
 
 
 def test_parts_of_clouds_are_learned_where_clouds_have_no_classes(tmp_path):
