@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
+from medssl.formats.label_map import read_label
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.sources import Source
@@ -89,7 +90,7 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     row.update(facts)
     row["flags"] += flags
     if source.label_path:
-        _label_facts(source.label_path, header, row)
+        _label_facts(source, header, row)
 
 
 def _header_of(source: Source) -> ScanHeader:
@@ -264,9 +265,11 @@ def _canonical_grid(header: ScanHeader) -> tuple[tuple[int, ...], npt.NDArray[np
     return turned.shape, affine
 
 
-def _label_facts(path: Path, image: ScanHeader, row: dict[str, Any]) -> None:
+def _label_facts(source: Source, image: ScanHeader, row: dict[str, Any]) -> None:
+    path = source.label_path
+    assert path is not None
     try:
-        label = read(path)
+        label = read_label(path, image, classes=dict(source.structures))
     except (FormatError, OSError) as error:
         row["flags"].append("label-unreadable")
         row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")

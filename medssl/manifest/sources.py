@@ -37,6 +37,7 @@ class Source:
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
         targets: Classes that an importer gives, as (name, class).
+        structures: Label value -> name of the cohort, as pairs, where labels name their structures themselves.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Source:
     flags: tuple[str, ...] = ()
     error: str | None = None
     targets: tuple[tuple[str, str], ...] = ()
+    structures: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

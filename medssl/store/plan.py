@@ -75,7 +75,7 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
         raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
     spacings = _spacings(good, settings)
-    jobs = tuple(_job(row, settings, spacings.get(_modality(row))) for row in good)
+    jobs = tuple(_job(row, settings, spacings.get(_modality(row)), manifest.classes) for row in good)
     return Plan(
         jobs=jobs,
         unreadable=unreadable,
@@ -123,7 +123,7 @@ def shard_of(text: str) -> tuple[int, int]:
     raise ConfigError(f"shard must be i/n with 1 <= i <= n, such as 2/8. Got {text!r}.")
 
 
-def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None) -> Job:
+def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None, classes: Mapping[int, str]) -> Job:
     paths = tuple(row["paths"] or ())
     content = {
         "recipe": _RECIPE,
@@ -147,6 +147,7 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         voxels=_voxels(row, spacing),
         settings=settings,
         targets=tuple(sorted(targets_of(row).items())),
+        classes=tuple(sorted(classes.items())),
     )
 
 

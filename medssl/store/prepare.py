@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from medssl import formats, geometry
 from medssl.errors import FormatError
+from medssl.formats.label_map import read_label
 from medssl.formats.scan import Scan
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
@@ -44,6 +45,7 @@ class Job:
         voxels: About how many voxels will be stored; 0 where the manifest does not say.
         settings: How to store it.
         targets: As in the manifest, ((name, class), ...).
+        classes: Label value -> name of the cohort, as pairs; numbers labels that name their structures themselves.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Job:
     voxels: int
     settings: StoreSettings
     targets: tuple[tuple[str, str], ...] = ()
+    classes: tuple[tuple[int, str], ...] = ()
 
     @property
     def hounsfield(self) -> bool:
@@ -97,7 +100,7 @@ def prepare(folder: Path, job: Job) -> Record:
         Path(job.path), frame=settings.frame if several else 0, paths=[Path(p) for p in job.paths if len(job.paths) > 1]
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
-    labels = labels_on_grid(formats.read(Path(job.label_path)), scan, flags) if job.label_path else None
+    labels = _labels_of(job, scan, flags)
     source_affine = scan.header.affine
     values, affine = geometry.to_canonical(_finite(scan, job.hounsfield, flags), source_affine)
     if labels is not None:
@@ -137,6 +140,12 @@ def prepare(folder: Path, job: Job) -> Record:
         targets=job.targets,
         flags=[*flags, *scaled.flags],
     )
+
+
+def _labels_of(job: Job, scan: Scan, flags: list[str]) -> Array | None:
+    if not job.label_path:
+        return None
+    return labels_on_grid(read_label(Path(job.label_path), scan.header, classes=dict(job.classes)), scan, flags)
 
 
 def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: StoreSettings) -> Scaled:
