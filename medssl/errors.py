@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = [
+    "BusyError",
     "CacheError",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DiskError",
     "FormatError",
     "ManifestError",
     "MedSSLError",
@@ -18,6 +21,18 @@ __all__ = [
     "TransferError",
     "did_you_mean",
 ]
+
+
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this user is used up",
+    errno.EFBIG: "the file is larger than this system or this user's limits allow",
+    errno.EROFS: "the file system can only be read",
+    errno.EACCES: "permission to write here is denied",
+    errno.EPERM: "permission to write here is denied",
+    errno.EIO: "the device failed while it was written",
+    errno.ENAMETOOLONG: "the name is longer than this file system allows",
+}
 
 
 class MedSSLError(Exception):
@@ -38,6 +53,23 @@ class ManifestError(MedSSLError):
 
 class CacheError(MedSSLError):
     """A store of windows is missing, stale or damaged."""
+
+
+class BusyError(MedSSLError):
+    """Another process is writing the same run, store or manifest."""
+
+
+class DiskError(MedSSLError):
+    """Something could not be written: a full disk, a quota, a read-only file system, a device that fails.
+
+    What was written before is whole. The command line ends with its own exit code, so that no script goes on.
+    """
+
+    @classmethod
+    def of(cls, path: str | Path, error: OSError) -> DiskError:
+        """Return the error for a file or folder that the system refused to write."""
+        return cls(f"{path}: {_DISK.get(error.errno or 0, f'it cannot be written ({error.strerror or error})')}. "
+                   "What was written before is whole; mend this, and run the same command again.")  # fmt: skip
 
 
 class CheckpointError(MedSSLError):

@@ -14,6 +14,7 @@ from medssl.errors import ConfigError
 from medssl.presets import find_preset, preset_folder
 from medssl.setting_choices import give_way, tags_of
 from medssl.setting_errors import describe, literal_values, models_of
+from medssl.writing import written_aside
 
 __all__ = [
     "Auto",
@@ -156,9 +157,8 @@ def dump_with_origins(resolved: Resolved[Any]) -> str:
 
 def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
     """Write ``dump_with_origins`` to ``path``, aside first and then renamed."""
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_text(dump_with_origins(resolved), encoding="utf-8")
-    aside.replace(path)
+    with written_aside(path) as aside:
+        aside.write_text(dump_with_origins(resolved), encoding="utf-8")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

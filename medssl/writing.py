@@ -1,39 +1,103 @@
-"""Files that appear whole or not at all, and names for them that are safe on every system."""
+"""Files that appear whole or not at all, names for them that are safe on every system, and disks that refuse.
+
+Every write of the project goes through `written_aside` or, where a file grows or a folder is written as one, through
+`disk_faults`: one place knows what a full disk, a quota or a read-only file system looks like, whichever library wrote.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["stem_of", "written_aside"]
+from medssl.errors import DiskError, MedSSLError
+
+__all__ = ["disk_faults", "stem_of", "sync", "written_aside"]
 
 _KEY_LENGTH = 12
+_PROBE_BYTES = 1 << 20
+# What a write alone can meet. Permission is another matter: reading meets that as well.
+_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
 def written_aside(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
-    """Give the name of a file beside ``path`` that takes its place once it is written in full.
+    """Give the name of a file beside ``path`` that takes its place once it is written in full and on the disk.
 
     Args:
         path: The file that is to appear. Its folder is made where it is missing.
         suffix: Ending of the file beside it; libraries choose the format by it. By default that of ``path``.
+
+    Raises:
+        DiskError: The disk is full, or the folder cannot be written to; what stood under the name stands there still.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     ending = suffix if suffix is not None else "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=ending, dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=ending, dir=path.parent)
+    except OSError as error:
+        raise DiskError.of(path, error) from error
     os.close(handle)
     aside = Path(name)
     try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
+        with disk_faults(path, aside):
+            yield aside
+            aside.chmod(0o666 & ~_umask())
+            sync(aside)
+            aside.replace(path)
+            sync(path.parent)
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_faults(path: Path, aside: Path | None = None) -> Iterator[None]:
+    """Turn what a disk that refuses makes libraries raise into a ``DiskError`` that names ``path``.
+
+    Libraries in C and Rust say it with errors of their own (RuntimeError, ComputeError, SafetensorError), some without
+    the reason; so after any error the folder is asked whether it still takes a megabyte.
+
+    Args:
+        path: What is written.
+        aside: The file under which it is being written, where that is another one.
+
+    Raises:
+        DiskError: The system refused to write.
+    """
+    try:
+        yield
+    except MedSSLError:
+        raise
+    except OSError as error:
+        if error.errno in _FAULTS:
+            raise DiskError.of(path, error) from error
+        raise
+    except Exception as error:
+        refused = _refusal(path if path.is_dir() else path.parent, aside or path)
+        if refused is not None:
+            raise DiskError.of(path, refused) from error
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # a system that opens no folders keeps their names in order by itself
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EBADF}:  # what file systems say that know no sync
+            raise
+    finally:
+        os.close(handle)
 
 
 def stem_of(item_id: str, key: str) -> str:
@@ -46,6 +110,31 @@ def stem_of(item_id: str, key: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", item_id).strip("._") or "scan"
     digest = hashlib.sha256(f"{item_id}\n{key}".encode()).hexdigest() if safe != item_id or len(safe) > 80 else key
     return f"{safe[:80]}-{digest[:_KEY_LENGTH]}"
+
+
+def _refusal(folder: Path, written: Path) -> OSError | None:
+    """Return what the system says to a megabyte more in a folder; None where it takes it."""
+    limit = _largest_file()
+    with suppress(OSError):
+        if limit is not None and written.stat().st_size + _PROBE_BYTES > limit:
+            return OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * _PROBE_BYTES)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error if error.errno in _FAULTS else None
+    return None
+
+
+def _largest_file() -> int | None:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _umask() -> int:

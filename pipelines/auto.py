@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.errors import DataError
+from medssl.locking import holds
 from medssl.settings import resolve
 from pipelines import console
 from pipelines.auto_chain import AutoResult, Chain
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoResult", "AutoSettings", "auto"]
 
 
+@holds("medssl auto", lambda given: Path(given["out"]))
 def auto(
     scans: str | Path,
     *,

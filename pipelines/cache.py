@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
+from medssl.locking import holds, part_of
 from medssl.pool import default_workers
 from medssl.quoting import quoted
 from medssl.settings import resolve
@@ -49,6 +50,7 @@ class CacheSettings(StoreSettings, CloudStoreSettings):
     )
 
 
+@holds("medssl cache", lambda given: part_of(given["out"], given["overrides"]))
 def cache(
     manifest: str | Path | Manifest,
     *,

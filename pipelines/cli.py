@@ -79,7 +79,7 @@ def surface() -> str:
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 findings, 2 a mistake that the user can mend, 130 interrupted."""
+    """Run the command line: 0 done, 1 findings, 2 a mistake to mend, 3 a disk or medssl failed, 130 interrupted."""
     try:
         app()
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from pathlib import Path
 from medssl.errors import ConfigError
 from medssl.presets import find_preset
 from medssl.quoting import quoted
+from medssl.writing import written_aside
 from pipelines import console
 from pipelines.validate import verb_of
 
@@ -35,9 +36,7 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
         console.done(None, f"medssl copy {quoted(name)} {quoted(out)}")
         return target
     text = source.read_text(encoding="utf-8")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.partial")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(target)
+    with written_aside(target) as aside:
+        aside.write_text(text, encoding="utf-8")
     console.done(target, f"medssl {verb_of(source)} {quoted(target)}")
     return target

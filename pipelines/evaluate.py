@@ -12,6 +12,7 @@ from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
 from medssl.evaluation.wording import comparison_rows, structure_rows
+from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.index import INDEX
@@ -53,6 +54,7 @@ class Evaluation:
     summary: Path | None = None
 
 
+@holds("medssl evaluate", lambda given: part_of(given["out"] or given["run"], shard=given["shard"]))
 def evaluate(
     run: str | Path,
     *,

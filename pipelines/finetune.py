@@ -16,6 +16,7 @@ from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, did_you_mean
+from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
 from medssl.store.index import INDEX
@@ -77,6 +78,7 @@ class FinetuneResult(RunResult):
         return load_classifier(self.folder)
 
 
+@holds("medssl finetune", lambda given: Path(given["out"]))
 def finetune(
     encoder_run: str | Path | None = None,
     *,

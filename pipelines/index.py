@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
+from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
@@ -66,6 +67,7 @@ class IndexSettings(Settings):
     fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
 
 
+@holds("medssl index", lambda given: Path(given["out"]))
 def index(
     scans: str | Path,
     *,

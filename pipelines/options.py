@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
-from medssl.errors import MedSSLError
+from medssl.errors import DiskError, MedSSLError
 from pipelines import console
 from pipelines.verbs import function_of
 
 __all__ = [
+    "EXIT_BROKEN",
     "EXIT_FINDINGS",
     "EXIT_INTERRUPTED",
     "AsJson",
@@ -31,6 +36,7 @@ __all__ = [
 
 EXIT_FINDINGS = 1
 EXIT_USER_ERROR = 2
+EXIT_BROKEN = 3
 EXIT_INTERRUPTED = 130
 
 Overrides = Annotated[
@@ -53,7 +59,8 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
     """Import a verb's module, run its function in the chosen manner, and turn its errors into exit codes.
 
     Raises:
-        typer.Exit: 2 when the user can mend what went wrong, 130 when interrupted.
+        typer.Exit: 2 when the user can mend what went wrong, 3 when the disk, the system or medssl itself failed, 130
+            when interrupted. Never 1: that means findings.
     """
     try:
         with console.speaking(console.Manner(as_json=as_json, quiet=quiet, verbose=verbose)):
@@ -62,10 +69,15 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
             except MedSSLError as error:
                 # Said inside, so that the JSON object holds the error; `speaking` then prints no second one.
                 console.fail(type(error).__name__, str(error))
-                raise typer.Exit(EXIT_USER_ERROR) from error
+                raise typer.Exit(EXIT_BROKEN if isinstance(error, DiskError) else EXIT_USER_ERROR) from error
             except KeyboardInterrupt as interrupt:
                 console.fail("Interrupted", "interrupted")
                 raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+            except (typer.Exit, click.ClickException, BrokenPipeError):
+                raise
+            except Exception as error:  # whatever it was: one line, and never the exit code that means findings
+                console.fail(type(error).__name__, _unexpected(error, verb))
+                raise typer.Exit(EXIT_BROKEN) from error
             except SystemExit as stop:  # a training run that was told to stop, and has said how to go on
                 console.fail("Interrupted", "stopped before the end")
                 raise typer.Exit(EXIT_INTERRUPTED if stop.code is None else int(stop.code)) from stop
@@ -73,6 +85,30 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
         # The reader of our output has gone (`medssl list | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+
+
+def _unexpected(error: Exception, verb: str) -> str:
+    """Return one line on an error that no verb knows, and keep the traceback where it can be found."""
+    trace = "".join(traceback.format_exception(error))
+    console.detail(trace)
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError):
+        return "There was not enough memory. Use fewer workers, smaller batches or windows, or a larger machine."
+    named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else said
+    if isinstance(error, OSError):
+        return f"{named}. Nothing is half written; mend this, and run the same command again."
+    with (
+        suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix=f"medssl-{verb}-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file,
+    ):
+        file.write(trace)
+        return (
+            f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Nothing is half written. "
+            f"The traceback is in {file.name}; please report it."
+        )
+    return f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Try again with --verbose."
 
 
 def split_overrides(positional: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:

@@ -15,6 +15,7 @@ from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, differences
 from medssl.errors import CheckpointError, ConfigError
+from medssl.locking import holds
 from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.reporting.words import counted_of
@@ -31,6 +32,7 @@ __all__ = ["PretrainSettings", "build", "pretrain", "screen_note"]
 _INITIAL = 6  # a counter that keeps these draws apart from all others
 
 
+@holds("medssl pretrain", lambda given: Path(given["out"]))
 def pretrain(
     preset: str | Path | None = None,
     *,

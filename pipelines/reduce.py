@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.errors import ConfigError, DataError
+from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from pipelines import console, copies
@@ -48,6 +49,7 @@ class Reduced:
         return [] if self.manifest is None else self.manifest.usable().frame["id"].to_list()
 
 
+@holds("medssl reduce", lambda given: part_of(given["out"], given["overrides"], given["shard"]))
 def reduce(
     manifest: str | Path | Manifest,
     *,

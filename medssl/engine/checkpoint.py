@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medssl.errors import CheckpointError
+from medssl.writing import disk_faults, sync, written_aside
 
 __all__ = ["Checkpoint", "checkpoints_of", "load_checkpoint", "load_latest", "save_checkpoint", "save_tensors"]
 
@@ -59,11 +60,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
             on_host = on_host.clone()
         seen.add(address)
         plain[name] = on_host
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(plain, aside, metadata=dict(metadata or {}))
-    aside.chmod(0o644)  # the library makes it private, unlike every other file of a run
-    _sync(aside)
-    aside.replace(path)
+    with written_aside(path) as aside:
+        save_file(plain, aside, metadata=dict(metadata or {}))
 
 
 def save_checkpoint(
@@ -87,18 +85,20 @@ def save_checkpoint(
     aside = folder / f".{final.name}.{os.getpid()}"
     if aside.exists():
         shutil.rmtree(aside)
-    aside.mkdir(parents=True)
-    save_tensors(model, aside / "model.safetensors")
-    torch.save(dict(optimizer), aside / "optimizer.pt")
-    _sync(aside / "optimizer.pt")
-    sums = {name: _sha256(aside / name) for name in _FILES}
-    (aside / "state.json").write_text(json.dumps({**state, "step": step, "sha256": sums}, indent=1))
-    _sync(aside / "state.json")
-    if final.exists():
-        # Only after a fall-back past a damaged checkpoint: keep what was there for whoever wants to look.
-        final.rename(_free(final.with_name(final.name + ".damaged")))
-    aside.rename(final)
-    _sync(folder)
+    with disk_faults(folder):
+        aside.mkdir(parents=True)
+        save_tensors(model, aside / "model.safetensors")
+        torch.save(dict(optimizer), aside / "optimizer.pt")
+        sync(aside / "optimizer.pt")
+        sums = {name: _sha256(aside / name) for name in _FILES}
+        (aside / "state.json").write_text(json.dumps({**state, "step": step, "sha256": sums}, indent=1))
+        sync(aside / "state.json")
+        sync(aside)
+        if final.exists():
+            # Only after a fall-back past a damaged checkpoint: keep what was there for whoever wants to look.
+            final.rename(_free(final.with_name(final.name + ".damaged")))
+        aside.rename(final)
+        sync(folder)
     for old in checkpoints_of(folder)[keep_last:]:
         shutil.rmtree(old)
     _drop_leftovers(folder)
@@ -170,12 +170,3 @@ def _free(path: Path) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until ``path`` is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

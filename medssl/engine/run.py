@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.errors import CheckpointError, ConfigError
+from medssl.locking import LOCK
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
-from medssl.writing import written_aside
+from medssl.writing import disk_faults, written_aside
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -61,7 +62,7 @@ class Run:
             ConfigError: The folder holds something and ``overwrite`` is False.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             if not overwrite:
                 raise ConfigError(
                     f"{folder} is not empty. Go on with the run in it with --resume, start anew with --overwrite "
@@ -111,7 +112,7 @@ class Run:
     def log(self, text: str) -> None:
         """Add a line with the time to log.txt."""
         if self.writes:
-            with (self.folder / "log.txt").open("a") as file:
+            with disk_faults(self.folder / "log.txt"), (self.folder / "log.txt").open("a") as file:
                 file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
 
     def say(self, text: str) -> None:
@@ -128,14 +129,15 @@ class Run:
         """Add a row to metrics.jsonl and to TensorBoard."""
         if not self.writes:
             return
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._tensorboard is None:
-            from torch.utils.tensorboard import SummaryWriter
+        with disk_faults(self.folder / "metrics.jsonl"):
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+            if self._tensorboard is None:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
 
     def rewind(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after ``step``: a resumed run makes those steps again."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from medssl import __version__
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
+from medssl.exporting.inert import inert
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
 from medssl.writing import written_aside
 
@@ -64,7 +65,7 @@ def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
             how = "TorchScript"
             weights = write_torchscript(model, folder / "models" / "model.ts")
         config = write_json(folder / "configs" / "inference.json", _inference(model, arguments))
-        metadata = write_json(folder / "configs" / "metadata.json", _metadata(model, how))
+        metadata = write_json(folder / "configs" / "metadata.json", inert(_metadata(model, how)))
         about = write_text(folder / "docs" / "README.md", _readme(model, how))
         difference, greatest = _compare(model, config, folder)
     finally:

@@ -8,6 +8,7 @@ favour of ``torch.export``, but an exported program refuses ``eval()``, which MO
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.unet import UNetEncoder
 from medssl.exporting.exportable import Exportable, example_input
+from medssl.writing import written_aside
 
 __all__ = ["FromPatientAxes", "dynunet_arguments", "dynunet_state", "write_torchscript"]
 
@@ -107,13 +109,12 @@ def write_torchscript(model: Exportable, path: Path) -> Path:
     """Trace the network over (batch, channel, x, y, z) at its window and write it to ``path``."""
     wrapped = FromPatientAxes(model).eval()
     images = example_input(model).permute(0, 1, 4, 3, 2).contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), written_aside(path) as aside:
         warnings.simplefilter("ignore")  # of its deprecation, and of sizes that the trace fixes: the window is fixed
         traced: Any = torch.jit.trace(wrapped, images, check_trace=False)  # type: ignore[no-untyped-call]
-        traced.save(str(aside))
-    aside.replace(path)
+        held = io.BytesIO()
+        torch.jit.save(traced, held)  # type: ignore[no-untyped-call]
+        aside.write_bytes(held.getbuffer())  # torch's own writer ends the process where the disk is full
     return path
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import CacheError
+from medssl.errors import CacheError, DiskError
 from medssl.manifest.describe import size_and_time
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import hashes
@@ -105,7 +105,8 @@ def make_fingerprints(
         progress: Called with (scans done, scans of this shard).
 
     Raises:
-        CacheError: Ids are repeated, the shard does not exist, or the folder cannot be written to.
+        CacheError: Ids are repeated, or the shard does not exist.
+        DiskError: The folder cannot be written to.
     """
     folder = Path(folder)
     if len({target.id for target in targets}) != len(targets):
@@ -135,9 +136,7 @@ def make_fingerprints(
                 if progress:
                     progress(done + count, len(mine))
     except OSError as error:
-        raise CacheError(
-            f"{folder}: cannot be written to ({error.strerror}). Choose another folder, or free space."
-        ) from error
+        raise DiskError.of(folder, error) from error
     table = gather(ordered, folder)
     waiting = 0 if table else len(ordered) - len(_known(ordered, folder))
     return Pass(read=len(todo), reused=done, failed=failed, waiting=waiting, table=table)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssl.errors import CacheError, MedSSLError
+from medssl.errors import DiskError, MedSSLError
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import fingerprint, verify
 from medssl.reduction.agreement import Agreement
@@ -78,7 +78,7 @@ def look_at(
         progress: Called with (pairs done, pairs in all).
 
     Raises:
-        CacheError: The journal cannot be written to.
+        DiskError: The journal cannot be written to.
     """
     known = _read(journal)
     verdicts: dict[int, Verdict] = {}
@@ -109,9 +109,7 @@ def look_at(
             if progress:
                 progress(len(verdicts), len(pairs))
     except OSError as error:
-        raise CacheError(
-            f"{journal}: cannot be written to ({error.strerror}). Free space, or choose another folder."
-        ) from error
+        raise DiskError.of(journal or "journal", error) from error
     return [verdicts[place] for place in range(len(pairs))], failures
 
 

@@ -26,6 +26,7 @@ from medssl.reduction.candidates import RADIUS, candidates
 from medssl.reduction.fingerprint import Fingerprint, Target
 from medssl.reduction.index import Index
 from medssl.reduction.verify import verify
+from medssl.writing import disk_faults
 
 __all__ = ["ALTERED", "JOURNAL", "altered", "planted_copies"]
 
@@ -86,7 +87,7 @@ def planted_copies(
         results[place] = found
         if journal is not None and found:
             journal.parent.mkdir(parents=True, exist_ok=True)
-            with journal.open("ab") as file:
+            with disk_faults(journal), journal.open("ab") as file:
                 line = json.dumps({"key": _key(fit[place][0], radius), "found": found})
                 file.write(b"\n" + line.encode() + b"\n")
         if progress:

@@ -80,7 +80,11 @@ def open_array(path: Path) -> Any:
     # A memory-mapped file cannot be replaced on Windows, so a store in use could not be written again.
     mapped = {} if sys.platform == "win32" else {"mmap_mode": "r"}
     try:
-        return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1), **mapped)
+        # "safe": a file may hold a recipe for values in place of values, and opening such a file would run it.
+        array = blosc2.open(str(path), mode="r", deserialize="safe", dparams=blosc2.DParams(nthreads=1), **mapped)
+        if not isinstance(array, blosc2.NDArray) or array.ndim != 3 or array.dtype.kind not in "iu":
+            raise ValueError(f"it holds a {type(array).__name__}, and not whole numbers with axes (z, y, x)")
+        return array
     except Exception as error:
         found = "the file is missing" if not path.exists() else f"the file cannot be opened ({error})"
         raise CacheError(f"{path}: {found}. Run `medssl cache` again; it rewrites only what is missing.") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.errors import CacheError, MedSSLError
+from medssl.errors import CacheError, DiskError, MedSSLError
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
 from medssl.store.index import SCANS, Record, write_index
@@ -136,9 +136,9 @@ def _store_one(folder: Path, job: Job) -> str | None:
     """Store a scan and return why it failed, or None. Runs in a worker process."""
     try:
         prepare(folder, job)
+    except DiskError:
+        raise  # no fault of the scan: it would befall every other as well
     except OSError as error:
-        if error.errno is not None and error.errno in (28, 122):  # the disk, or the quota, is full: for every scan
-            raise CacheError(f"{folder}: the disk is full. Free space and run the same command again.") from error
         return f"{type(error).__name__}: {error}"
     except MedSSLError as error:
         return str(error)

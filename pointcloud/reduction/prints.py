@@ -16,6 +16,7 @@ from medssl.errors import MedSSLError
 from medssl.manifest.describe import file_hash, size_and_time
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import hashes
+from medssl.writing import disk_faults
 from pointcloud.describe import shape_hash
 from pointcloud.formats.reading import read
 
@@ -90,7 +91,7 @@ def cloud_prints(
         progress(len(found), len(targets))
     jobs = {number: (target,) for number, target in enumerate(todo)}
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / JOURNAL).open("ab") as journal:
+    with disk_faults(folder), (folder / JOURNAL).open("ab") as journal:
         for number, row in run_jobs(_described, jobs, workers=workers, crashed=_crashed, engine=engine):
             name = todo[number].id
             if "reason" in row:

@@ -32,6 +32,7 @@ LAYERS: dict[int, set[str]] = {
         "pool",
         "quoting",
         "writing",
+        "locking",
         "choices",
         "listings",
         "array_headers",
@@ -68,6 +69,9 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("step_loader", "errors"),
     ("step_loader", "randomness"),
     ("pool", "errors"),
+    ("settings", "writing"),
+    ("writing", "errors"),
+    ("locking", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
 NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder"}

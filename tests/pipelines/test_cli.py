@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from medssl.errors import DataError
@@ -131,13 +132,21 @@ def test_exit_codes(monkeypatch, error, code):
     assert caught.value.exit_code == code
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+def test_a_fault_of_ours_is_one_line_and_keeps_its_traceback_in_a_file(monkeypatch, capsys, tmp_path):
     def fails():
-        raise ZeroDivisionError
+        raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(options, "function_of", lambda name: fails)
-    with pytest.raises(ZeroDivisionError):
+    monkeypatch.setattr(options.tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(typer.Exit) as caught:
         call("list", as_json=False, quiet=False, verbose=False)
+    assert caught.value.exit_code == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "ZeroDivisionError: of ours" in said
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in said
+    assert "Traceback" in kept.read_text()
 
 
 def test_overrides_in_the_place_of_an_optional_positional(tmp_path):
