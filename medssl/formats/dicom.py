@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.errors import FormatError
+from medssl.formats.dicom_aside import LabelObjectError
 from medssl.formats.dicom_parts import Part, disjoint, divide, places_of
 from medssl.formats.dicom_pixels import PADDING_HU, padding_in_doubt, read_voxels, to_invert
 from medssl.formats.dicom_slices import SetAsideError, Slice, read_slices, starts_as_dicom
@@ -20,6 +21,7 @@ from medssl.formats.scan import Scan, ScanHeader
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 
 __all__ = [
+    "LabelObjectError",
     "Series",
     "SetAsideError",
     "find_series",
@@ -72,6 +74,8 @@ def group_files(paths: Iterable[Path]) -> tuple[list[Series], list[FormatError]]
     for path in paths:
         try:
             slices.extend(read_slices(path))
+        except LabelObjectError as error:
+            errors.append(error)  # never gathered: each may belong to another series
         except SetAsideError as error:
             aside[path.parent, error.reason].append(path)
         except FormatError as error:
@@ -81,7 +85,7 @@ def group_files(paths: Iterable[Path]) -> tuple[list[Series], list[FormatError]]
         aside[path.parent, reason].append(path)
     for (_, reason), files in aside.items():
         more = f" So are {len(files) - 1} more files of this folder." if len(files) > 1 else ""
-        errors.append(SetAsideError(files[0], reason + more))
+        errors.append(SetAsideError(files[0], reason + more, tuple(files)))
     found: list[Series] = []
     for group in groups:
         try:

@@ -9,7 +9,13 @@ from typing import Any
 from medssl.errors import FormatError
 from medssl.formats.dicom_header import PixelElement, number
 
-__all__ = ["WANTED_TO_JUDGE", "SetAsideError", "refuse"]
+__all__ = ["LABEL_CLASSES", "WANTED_TO_JUDGE", "LabelObjectError", "SetAsideError", "refuse"]
+
+LABEL_CLASSES = {  # classes of objects that label a scan
+    "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
+    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",  # a label map
+    "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
+}
 
 WANTED_TO_JUDGE = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesDescription", "Rows", "Columns"),
@@ -25,8 +31,17 @@ _ALLOCATED = (1, 8, 16, 32, 64)
 class SetAsideError(FormatError):
     """A DICOM object that is in order but is no volume: a localiser, a report, a projection, a colour image.
 
-    It is listed so that nobody wonders where it went; it is no fault of the folder.
+    It is listed so that nobody wonders where it went; it is no fault of the folder. ``paths`` are all the files that
+    are spoken of.
     """
+
+    def __init__(self, path: Path, reason: str, paths: tuple[Path, ...] = ()) -> None:
+        super().__init__(path, reason)
+        self.paths = paths or (path,)
+
+
+class LabelObjectError(SetAsideError):
+    """A SEG or an RTSTRUCT: no scan, but a label of one."""
 
 
 def refuse(path: Path, dataset: Any, pixels: PixelElement | None) -> None:
@@ -46,6 +61,8 @@ def refuse(path: Path, dataset: Any, pixels: PixelElement | None) -> None:
     meta = getattr(dataset, "file_meta", {})
     if path.name.upper() == "DICOMDIR" or "Directory" in UID(str(meta.get("MediaStorageSOPClassUID") or "")).name:
         raise SetAsideError(path, "This is a DICOM directory, a table of contents of other files.")
+    if sop_class in LABEL_CLASSES:
+        raise LabelObjectError(path, f"This DICOM object is no scan but a label of one ({kind}).")
     if "Rows" not in dataset or "Columns" not in dataset:
         if not sop_class or "Image Storage" in kind:
             raise FormatError(path, "The file is not a DICOM file, or ends before its image does.")

@@ -97,10 +97,25 @@ def divide(slices: Sequence[Slice]) -> list[Part]:
     if most > 1:
         chosen = _telling(unique, most)
     if chosen:
-        return _named(unique, chosen)
+        # A part that would itself be divided is: its files alone must make one volume again.
+        return [finer for part in _named(unique, chosen) for finer in _finer(part)]
     if {len(place) for place in places} == {most}:
         return _ranked(places)
     return whole
+
+
+def _finer(part: Part) -> list[Part]:
+    found = divide(part.slices)
+    return [part] if len(found) == 1 else [_joined(part, finer) for finer in found]
+
+
+def _joined(part: Part, finer: Part) -> Part:
+    return Part(
+        slices=finer.slices,
+        name=f"{part.name}, {finer.name}",
+        slug=f"{part.slug}-{finer.slug}",
+        note=f"{part.note}; of it {finer.note.removeprefix('part of a series: ')}",
+    )
 
 
 def _telling(slices: Sequence[Slice], most: int) -> tuple[str, ...]:
