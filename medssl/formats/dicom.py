@@ -189,7 +189,7 @@ def _groups(slices: Sequence[Slice]) -> tuple[list[list[Slice]], dict[Path, str]
         for one in group:
             owners[one.path].add(place)
     mixed = {
-        path: f"The frames of this file lie in {len(places)} planes or have {len(places)} sizes, which is no one volume. "
+        path: f"The frames of this file lie in {len(places)} planes, or have {len(places)} sizes: no one volume. "
         "Divide it, for example with dcm2niix."
         for path, places in owners.items()
         if len(places) > 1

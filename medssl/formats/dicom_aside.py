@@ -1,4 +1,4 @@
-"""What is a DICOM object in order and still no part of a volume: each with its reason, so that nothing is lost unsaid."""
+"""What is a DICOM object in order and still no part of a volume: each with its reason, so that all is said."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def _whole(path: Path, dataset: Any, meta: Any, pixels: PixelElement | None) -> 
     if allocated not in _ALLOCATED or not 1 <= stored <= allocated or signed not in (0, 1):
         raise FormatError(
             path,
-            f"The header contradicts itself: BitsAllocated {allocated} (allowed: 1, 8, 16, 32, 64), BitsStored {stored} "
-            f"(1 to BitsAllocated), PixelRepresentation {signed:g} (0 or 1). The file is damaged; export it again.",
+            f"The header contradicts itself: BitsAllocated {allocated} (allowed: 1, 8, 16, 32, 64), BitsStored "
+            f"{stored} (1 to BitsAllocated), PixelRepresentation {signed:g} (0 or 1). The file is damaged; export it again.",
         )
     if pixels is None:
         raise FormatError(path, "The file ends before its pixels, or has none. Export it again.")
@@ -119,9 +119,10 @@ def _whole(path: Path, dataset: Any, meta: Any, pixels: PixelElement | None) -> 
     promised = (frames * rows * columns * allocated + 7) // 8
     if pixels.length is not None and pixels.length < promised:
         raise FormatError(
-            path, f"The pixels take {pixels.length} bytes, and {frames} x {rows} x {columns} pixels of {allocated} bits "
-            f"need {promised}. The header or the file is damaged; export it again."
-        )  # fmt: skip
+            path,
+            f"The pixels take {pixels.length} bytes, and {frames} x {rows} x {columns} pixels of {allocated} "
+            f"bits need {promised}. The header or the file is damaged; export it again.",
+        )
     there = path.stat().st_size - pixels.begin
     if pixels.length is not None and there < promised:
         raise FormatError(path, f"The file is truncated: {there} bytes of pixels, {promised} are needed.")

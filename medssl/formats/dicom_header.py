@@ -45,12 +45,12 @@ def starts_as_dicom(path: Path) -> bool:
         return False
 
 
-def read_dataset(path: Path, keywords: Sequence[str]) -> tuple[Any, PixelElement | None]:
+def read_dataset(path: Path, keywords: Sequence[str | int]) -> tuple[Any, PixelElement | None]:
     """Return a header without its pixels, and where the pixels are; None where the object has none.
 
     Args:
         path: The file.
-        keywords: The values that are wanted; others are passed over.
+        keywords: The values that are wanted, by keyword or tag; others are passed over.
 
     Raises:
         FormatError: The file is text, or cannot be opened.

@@ -115,10 +115,10 @@ class Structure:
 
 
 def clean_name(name: Any, number: int) -> str:
-    """Return a structure's name without control characters and needless spaces; a name where there is none.
+    r"""Return a structure's name without control characters and needless spaces; a name where there is none.
 
     Example:
-        >>> clean_name("Left\\x00 kidney ", 3), clean_name("", 3)
+        >>> clean_name("Left\x00 kidney ", 3), clean_name("", 3)
         ('Left kidney', 'structure 3')
     """
     text = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(name or ""))

@@ -142,7 +142,7 @@ def _telling(slices: Sequence[Slice], most: int) -> tuple[str, ...]:
 
 
 def _dovetailed(slices: Sequence[Slice]) -> tuple[str, ...]:
-    """Return the mark that divides unevenly spaced slices to evenly spaced volumes of one region; () where none does."""
+    """Return the mark that divides uneven slices to evenly spaced volumes of one region; () where none does."""
     for mark in MARKS:
         parts = list(_by(slices, (mark,)).values())
         if not 1 < len(parts) <= len(slices) // _WORTH or not all(_even(part) for part in parts):
@@ -166,7 +166,7 @@ def _named(slices: Sequence[Slice], marks: tuple[str, ...]) -> list[Part]:
                 slices=tuple(groups[values]),
                 name=name,
                 slug=re.sub(r"[^A-Za-z0-9.]+", "_", slug)[:40].strip("_."),
-                note=f"part of a series: {name}; volume {place} of {len(ordered)} in one series, each a scan of its own",
+                note=f"part of a series: {name}; volume {place} of {len(ordered)}, each a scan of its own",
             )
         )
     return parts
@@ -177,7 +177,7 @@ def _ranked(places: Sequence[Sequence[Slice]]) -> list[Part]:
     count = len(places[0])
     for mark in RANKED:
         values = [[_time(one.marks.get(mark)) for one in place] for place in places]
-        if all(None not in row and len(set(row)) == count for row in values):
+        if all(len(set(row)) == count and np.isfinite(row).all() for row in values):
             ranks = [np.argsort(row, kind="stable") for row in values]
             how = f"told apart by the order of {mark}"
             break
@@ -256,8 +256,8 @@ def _sortable(value: str) -> tuple[float, str]:
         return float("inf"), value
 
 
-def _time(value: str | None) -> float | None:
+def _time(value: str | None) -> float:
     try:
-        return float(value) if value else None
+        return float(value) if value else float("nan")
     except ValueError:
-        return None
+        return float("nan")

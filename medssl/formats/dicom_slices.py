@@ -134,7 +134,7 @@ _RENAMED = (  # of the macros of multi-frame images -> of single slices
 )
 _SIEMENS_B, _PHILIPS_B = 0x0019100C, 0x20011003
 _PHILIPS_SLOPE = 0x2005100E
-_WANTED = [
+_WANTED: list[str | int] = [
     *dict.fromkeys((*WANTED_TO_JUDGE, *_PER_FRAME, *ALLOWED)),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "SharedFunctionalGroupsSequence"),

@@ -45,7 +45,7 @@ def hashed(identifier: str) -> str:
 
 
 def kept_fields(dataset: Any) -> dict[str, str]:
-    """Return the header values that may be kept: ``ALLOWED``, and patient, study, series and frame of reference as hashes.
+    """Return the header values that may be kept: ``ALLOWED``, and identifiers of patient, study and series as hashes.
 
     Args:
         dataset: A pydicom dataset.

@@ -134,7 +134,7 @@ def _branches(files: Sequence[Path]) -> dict[str, str]:
 def _unchanged(branch_of: Mapping[str, str], old: Rows, same: set[str]) -> set[str]:
     """Return the branches whose rows may be kept: unchanged, and sharing no series or label with one that changed."""
     kept = set(same)
-    # A label that is a DICOM file: it lies in a branch, or did once, and then no suffix of another format gives it away.
+    # A label that is a DICOM file lies in a branch; one that is gone may have.
     files = [
         (*key, *([row["label_path"]] if row["label_path"] in branch_of else []), *_lost_label(row))
         for key, row in old.items()
@@ -158,8 +158,8 @@ def _unsettled(branch_of: Mapping[str, str], old: Rows) -> set[str]:
     """Return the branches with labels that had no scan, or one of several: what is new elsewhere may settle them."""
     found = set()
     for row in old.values():
-        path = row["path"] if NO_IMAGE in row["flags"] else row["label_path"] if "several-labels" in row["flags"] else None
-        if path in branch_of:
+        path = str(row["path"] if NO_IMAGE in row["flags"] else row["label_path"])
+        if path in branch_of and (NO_IMAGE in row["flags"] or "several-labels" in row["flags"]):
             found.add(branch_of[path])
     return found
 

@@ -81,4 +81,5 @@ def _alike(names: Iterable[str]) -> list[str]:
     for name in names:
         groups[name.casefold()].append(name)
     pairs = [" and ".join(sorted(group)) for group in groups.values() if len(group) > 1]
-    return [f"Structures whose names differ in case alone count as different ones: {'; '.join(pairs)}."] if pairs else []
+    said = f"Structures whose names differ in case alone count as different ones: {'; '.join(pairs)}."
+    return [said] if pairs else []
