@@ -106,7 +106,8 @@ def _whole(path: Path, dataset: Any, meta: Any, pixels: PixelElement | None) -> 
         raise FormatError(
             path,
             f"The header contradicts itself: BitsAllocated {allocated} (allowed: 1, 8, 16, 32, 64), BitsStored "
-            f"{stored} (1 to BitsAllocated), PixelRepresentation {signed:g} (0 or 1). The file is damaged; export it again.",
+            f"{stored} (1 to BitsAllocated), PixelRepresentation {signed:g} (0 or 1). "
+            "The file is damaged; export it again.",
         )
     if pixels is None:
         raise FormatError(path, "The file ends before its pixels, or has none. Export it again.")
