@@ -82,6 +82,7 @@ def read_rtstruct(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[
 def _on_slices(contours: Sequence[Any], grid: PlaneGrid, skipped: Counter[str]) -> Polygons:
     """Return the polygons of a region by slice, as (row, column); each once, since twice the same would be none."""
     found: Polygons = defaultdict(list)
+    known: set[tuple[int, bytes]] = set()
     for item in contours:
         kind = str(item.get("ContourGeometricType") or "").upper()
         numbers = np.array([float(str(v).replace(",", ".")) for v in item.get("ContourData") or []])
@@ -101,9 +102,12 @@ def _on_slices(contours: Sequence[Any], grid: PlaneGrid, skipped: Counter[str]) 
             skipped["contours beyond the slices of the scan"] += 1
             continue
         polygon = grid.indices(points, place)
-        if any(polygon.shape == other.shape and np.allclose(polygon, other, atol=1e-3) for other in found[place]):
+        corners = np.round(polygon, 3)
+        key = (place, corners[np.lexsort(corners.T)].tobytes())  # wherever it begins, whichever way it runs
+        if key in known:
             skipped["contours that are there twice"] += 1
             continue
+        known.add(key)
         found[place].append(polygon)
     return {place: polygons for place, polygons in found.items() if polygons}
 
