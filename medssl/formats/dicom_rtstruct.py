@@ -85,7 +85,7 @@ def _on_slices(contours: Sequence[Any], grid: PlaneGrid, skipped: Counter[str]) 
     known: set[tuple[int, bytes]] = set()
     for item in contours:
         kind = str(item.get("ContourGeometricType") or "").upper()
-        numbers = np.array([float(str(v).replace(",", ".")) for v in item.get("ContourData") or []])
+        numbers = _coordinates(item)
         if kind not in _CLOSED:
             skipped["contours that are points or open lines"] += 1
             continue
@@ -110,6 +110,17 @@ def _on_slices(contours: Sequence[Any], grid: PlaneGrid, skipped: Counter[str]) 
         known.add(key)
         found[place].append(polygon)
     return {place: polygons for place, polygons in found.items() if polygons}
+
+
+def _coordinates(contour: Any) -> npt.NDArray[np.float64]:
+    """Return ContourData. Its text is parsed here: an object for each of a million numbers takes minutes."""
+    if "ContourData" not in contour:
+        return np.empty(0)
+    value = contour.get_item("ContourData").value
+    if isinstance(value, bytes):
+        text = value.decode("ascii").strip(" \0")
+        return np.array([float(v) for v in text.replace(",", ".").split("\\") if v.strip()])
+    return np.array([float(str(v).replace(",", ".")) for v in value or []])
 
 
 def _structure(name: str, regions: Sequence[Polygons], grid: PlaneGrid) -> Structure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,19 +75,25 @@ def read_seg(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, 
         places = [grid.place_of_plane(f.origin, f.row, f.column, f.spacing, shape) for f in frames]
         if any(place is None for place in places):
             raise FormatError(path, "The frames of this segmentation do not lie on one grid.")
-    outside: Counter[int] = Counter()
+    outside: dict[int, dict[int, int]] = {segment: {} for segment in names}
+    # The frames of a label map hold every segment: unpacked once, as large as the scan.
+    whole = {f.index: _decode(path, dataset, f.index) for f in frames if f.segment == 0}
+    held = {index: set(np.unique(pixels).tolist()) for index, pixels in whole.items()}
+    unnamed = sorted(set().union(*held.values()) - {0, *names}) if held else []
+    if unnamed:
+        raise FormatError(path, f"It holds the value {unnamed[0]}, which no segment describes.")
 
     def pieces(segment: int) -> Iterator[Pixels2D]:
         for frame, found in zip(frames, places, strict=True):
-            if frame.segment not in (0, segment):
+            if frame.segment != segment and segment not in held.get(frame.index, ()):
                 continue
             assert found is not None
             place, matrix = found
-            pixels = _decode(path, dataset, frame.index)
+            pixels = whole[frame.index] if frame.segment == 0 else _decode(path, dataset, frame.index)
             rows, columns = np.nonzero(pixels == segment if frame.segment == 0 else pixels >= least)
             here = matrix @ np.stack([rows, columns, np.ones_like(rows)])
             inside = (here >= 0).all(axis=0) & (here[0] < grid.rows) & (here[1] < grid.columns)
-            outside[frame.index] = int(len(rows) - np.count_nonzero(inside))
+            outside[segment][frame.index] = int(len(rows) - np.count_nonzero(inside))
             yield place, here[0][inside], here[1][inside]
 
     sizes = {segment: sum(len(rows) for _, rows, _ in pieces(segment)) for segment in names}
@@ -98,7 +103,7 @@ def read_seg(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, 
     ]
     values, more = merged(path, grid.shape, structures, classes)
     notes += more
-    lost = sum(outside.values())
+    lost = sum(sum(counts.values()) for counts in outside.values())
     if lost:
         notes.append(f"structures in part: {lost} voxels lie outside of the scan")
     header = ScanHeader(

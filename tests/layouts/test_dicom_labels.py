@@ -350,7 +350,7 @@ class TestContours:
         for _ in range(60):
             corners = random.uniform(-4, 34, (int(random.integers(3, 12)), 2))
             expected = grid_points_in_poly((30, 28), corners)
-            moved = [grid_points_in_poly((30, 28), corners + [[0.0, by]]) for by in (-1e-3, 1e-3)]
+            moved = [grid_points_in_poly((30, 28), corners + np.array([0.0, by])) for by in (-1e-3, 1e-3)]
             sure = (moved[0] == expected) & (moved[1] == expected)  # the rest lies on a line, as good as
             np.testing.assert_array_equal(rasterise([corners], (30, 28))[sure], expected[sure])
             assert sure.sum() > 835
