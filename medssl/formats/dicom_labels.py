@@ -98,12 +98,12 @@ def names_of(path: Path) -> tuple[str, ...]:
     return label_reference(path).structures
 
 
-def read_label_object(path: Path, image: ScanHeader, classes: Mapping[int, str] | None) -> Scan:
+def read_label_object(path: Path, image: ScanHeader | None, classes: Mapping[int, str] | None) -> Scan:
     """Read a SEG or an RTSTRUCT as a label map; see ``dicom_seg`` and ``dicom_rtstruct``.
 
     Args:
         path: The file.
-        image: The scan that it labels.
+        image: The scan that it labels; None where it is not at hand, which an RTSTRUCT cannot do without.
         classes: Label value -> name; None, or nothing, numbers the names of this file.
 
     Raises:

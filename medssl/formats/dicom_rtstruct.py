@@ -30,7 +30,7 @@ def roi_names(dataset: Any) -> dict[int, str]:
     }
 
 
-def read_rtstruct(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, str] | None) -> Scan:
+def read_rtstruct(path: Path, dataset: Any, image: ScanHeader | None, classes: Mapping[int, str] | None) -> Scan:
     """Read an RTSTRUCT on the grid of its scan.
 
     A contour belongs to the slice nearest to it, if that is within half the distance between slices. Slices between
@@ -43,8 +43,10 @@ def read_rtstruct(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[
         classes: Label value -> name; None numbers the names of this file.
 
     Raises:
-        FormatError: No contour lies on the scan.
+        FormatError: No contour lies on the scan, or it is not given.
     """
+    if image is None:
+        raise FormatError(path, "An RTSTRUCT has no grid of its own. Name the scan that it labels.")
     grid = grid_of_image(image)
     names = roi_names(dataset)
     skipped: Counter[str] = Counter()

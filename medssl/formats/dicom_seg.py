@@ -14,6 +14,7 @@ from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.dicom_header import number, numbers
 from medssl.formats.dicom_label_grid import Pixels2D, PlaneGrid, Structure, clean_name, grid_of_image, merged
+from medssl.formats.dicom_parts import SAME_PLACE_MM
 from medssl.formats.scan import Scan, ScanHeader
 
 __all__ = ["read_seg", "segment_names"]
@@ -43,7 +44,7 @@ def segment_names(dataset: Any) -> dict[int, str]:
     return found
 
 
-def read_seg(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, str] | None) -> Scan:
+def read_seg(path: Path, dataset: Any, image: ScanHeader | None, classes: Mapping[int, str] | None) -> Scan:
     """Read a SEG on the grid of its scan where voxels coincide, else on the grid of its frames.
 
     Voxels of a fractional segmentation count from half of the largest value on.
@@ -51,7 +52,7 @@ def read_seg(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, 
     Args:
         path: The file.
         dataset: Its content, pixels included.
-        image: The scan that it labels.
+        image: The scan that it labels; None gives the grid of its frames.
         classes: Label value -> name; None numbers the names of this file.
 
     Raises:
@@ -68,7 +69,7 @@ def read_seg(path: Path, dataset: Any, image: ScanHeader, classes: Mapping[int, 
         what = str(dataset.get("SegmentationFractionalType") or "fraction").lower()
         notes.append(f"structures from fractions: a {what} of at least {least} of {most} counts")
     shape = (int(dataset.Rows), int(dataset.Columns))
-    grid = grid_of_image(image)
+    grid = _own_grid(path, frames, shape) if image is None else grid_of_image(image)
     places = [grid.place_of_plane(f.origin, f.row, f.column, f.spacing, shape) for f in frames]
     if any(place is None for place in places):
         grid = _own_grid(path, frames, shape)
@@ -164,7 +165,8 @@ def _own_grid(path: Path, frames: Sequence[_Frame], shape: tuple[int, int]) -> P
     first = frames[0]
     normal = np.cross(first.row, first.column)
     along = np.array([float(f.origin @ normal) for f in frames])
-    heights = np.unique(np.round(along, 3))
+    heights = np.sort(along)
+    heights = heights[np.concatenate([[True], np.diff(heights) > SAME_PLACE_MM])]
     distances = np.diff(heights)
     step = float(distances.min()) if len(distances) else first.thickness or 1.0
     steps = distances / step

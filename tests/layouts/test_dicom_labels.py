@@ -269,6 +269,10 @@ class TestSeg:
         assert label.values.shape == volume.array.shape
         np.testing.assert_array_equal(np.sort(np.unique(label.values)), [0, 1, 2])
         assert (label.values > 0).sum() == (volume.array > 0).sum()
+        theirs = np.diag([-1.0, -1, 1, 1]) @ volume.affine[:, [2, 1, 0, 3]]  # from the last slice to the first
+        np.testing.assert_array_equal(label.values, volume.array[::-1])
+        np.testing.assert_allclose(label.header.affine[:, :3], theirs[:, :3] * [1, 1, -1])
+        np.testing.assert_allclose(label.header.affine[:, 3], theirs @ [0, 0, len(volume.array) - 1, 1])
 
     def test_damaged_labels_are_format_errors(self, tmp_path: Path) -> None:
         paths = series(tmp_path / "d", voxels(0, SHAPE))
