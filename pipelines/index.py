@@ -194,7 +194,7 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     if len(doubtful) > _SHOWN:
         console.warn(f"... and {len(doubtful) - _SHOWN} more that can be read but look wrong; medssl check lists all")
     if aside:
-        console.say(f"{len(aside)} DICOM objects are no volumes (localisers, reports) and were set aside")
+        _say_aside(aside)
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
     if inferred:
         console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
@@ -208,6 +208,15 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+
+
+def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say in one line how many DICOM objects are no volumes, and of which kinds."""
+    counted: Counter[str] = Counter()
+    for row in rows:
+        counted[row["error"].partition(" So are ")[0].rstrip(".")] += len(row["paths"])
+    kinds = "; ".join(f"{count} x {reason}" for reason, count in counted.most_common())
+    console.say(f"{counted.total()} DICOM objects are no volumes and were set aside: {kinds}")
 
 
 def _say_targets(manifest: Manifest, counts: Counts) -> None:

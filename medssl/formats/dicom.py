@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medssl.errors import FormatError
+from medssl.formats.dicom_aside import LabelObjectError
+from medssl.formats.dicom_parts import Part, disjoint, divide, places_of
+from medssl.formats.dicom_pixels import PADDING_HU, padding_in_doubt, read_voxels, to_invert
 from medssl.formats.dicom_slices import SetAsideError, Slice, read_slices, starts_as_dicom
 from medssl.formats.dicom_stack import Stack, stack_slices
-from medssl.formats.rescale import apply_rescale, rescaled_dtype
+from medssl.formats.rescale import rescaled_dtype
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 
 __all__ = [
+    "LabelObjectError",
     "Series",
     "SetAsideError",
     "find_series",
@@ -35,10 +36,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Slices that make one volume (or one volume a frame), in order, and their header."""
+    """Slices that make one volume (or one volume a frame), in order, and their header.
+
+    Where one SeriesInstanceUID holds several volumes, ``part`` says which one this is, in a sentence, and ``slug`` in
+    a word for an id; both are "" otherwise.
+    """
 
     stack: Stack
     header: ScanHeader
+    part: str = ""
+    slug: str = ""
 
 
 def find_series(folder: Path, *, recursive: bool = True) -> tuple[list[Series], list[FormatError]]:
@@ -56,27 +63,36 @@ def find_series(folder: Path, *, recursive: bool = True) -> tuple[list[Series], 
 
 
 def group_files(paths: Iterable[Path]) -> tuple[list[Series], list[FormatError]]:
-    """Group DICOM files to series by SeriesInstanceUID, orientation and shape; see ``find_series``."""
+    """Group DICOM files to volumes; see ``find_series``.
+
+    Slices belong together where patient, study, SeriesInstanceUID, orientation, voxel size and shape agree. Volumes of
+    one series at the same places (phases, echoes, b-values) are told apart by ``dicom_parts``.
+    """
     errors: list[FormatError] = []
     aside: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     slices: list[Slice] = []
     for path in paths:
         try:
             slices.extend(read_slices(path))
+        except LabelObjectError as error:
+            errors.append(error)  # never gathered: each may belong to another series
         except SetAsideError as error:
             aside[path.parent, error.reason].append(path)
         except FormatError as error:
             errors.append(error)
+    groups, mixed = _groups(slices)
+    for path, reason in mixed.items():
+        aside[path.parent, reason].append(path)
     for (_, reason), files in aside.items():
         more = f" So are {len(files) - 1} more files of this folder." if len(files) > 1 else ""
-        errors.append(SetAsideError(files[0], reason + more))
-    found = []
-    for group in _groups(slices):
+        errors.append(SetAsideError(files[0], reason + more, tuple(files)))
+    found: list[Series] = []
+    for group in groups:
         try:
-            found.append(_series(group))
+            found.extend(_volumes(group))
         except FormatError as error:
             errors.append(error)
-    found.sort(key=lambda series: str(min(series.header.paths)))
+    found.sort(key=lambda series: [str(path) for path in sorted(series.header.paths)])
     return found, errors
 
 
@@ -114,24 +130,7 @@ def read_series(series: Series, *, frame: int = 0) -> Scan:
     header = series.header
     if not 0 <= frame < header.frames:
         raise FormatError(header.path, f"There is no frame {frame}: the series has {header.frames}, counted from 0.")
-    slices = series.stack.frames[frame]
-    dtype = np.dtype(header.dtype)
-    values = np.empty(header.shape, dtype=dtype)
-    places: dict[Path, list[int]] = defaultdict(list)
-    for place, one in enumerate(slices):
-        places[one.path].append(place)
-    for path, where in places.items():
-        pixels = _decode(path)
-        for place in where:
-            one = slices[place]
-            stored = pixels[one.index] if pixels.ndim == 3 else pixels
-            if stored.shape != header.shape[1:]:
-                raise FormatError(path, f"The pixels have shape {stored.shape}; the header says {header.shape[1:]}.")
-            if _to_invert(one):
-                low, high = (-(1 << (one.pixels.bits - 1)), (1 << (one.pixels.bits - 1)) - 1)
-                total = low + high if one.pixels.signed else (1 << one.pixels.bits) - 1
-                stored = (total - stored.astype(np.int64)).astype(stored.dtype)
-            values[place] = apply_rescale(stored, *(one.rescale or (1.0, 0.0)), dtype)
+    values = read_voxels(series.stack.frames[frame], header.shape, np.dtype(header.dtype))
     return Scan(header=header, values=values)
 
 
@@ -162,7 +161,7 @@ def _only(found: Sequence[Series], path: Path, errors: Sequence[FormatError]) ->
         raise errors[0]
     if not found:
         raise FormatError(path, "There is no DICOM series here.")
-    shapes = "; ".join(f"{one.header.path} {one.header.shape}" for one in found[:4])
+    shapes = "; ".join(f"{one.header.path} {one.header.shape} {one.slug}".strip() for one in found[:4])
     raise FormatError(path, f"There are {len(found)} series here, one was expected ({shapes}). Name the files of one.")
 
 
@@ -173,54 +172,117 @@ def _dicom_files(folder: Path, *, recursive: bool) -> Iterator[Path]:
             folders.clear()
         for name in sorted(names):
             path = Path(parent) / name
-            if name.startswith(".") or name.upper() == "DICOMDIR" or is_scan_name(path):
+            if name.startswith(".") or is_scan_name(path):
                 continue
-            if is_dicom_name(path) or (format_of(path) is None and starts_as_dicom(path)):
+            if name.upper() == "DICOMDIR" or is_dicom_name(path) or (format_of(path) is None and starts_as_dicom(path)):
                 yield path
 
 
-def _groups(slices: Sequence[Slice]) -> Iterator[list[Slice]]:
-    """Yield the slices of each volume: same series, same plane; the same folder too where a series lies in several."""
-    by_series: dict[tuple[str, str], list[Slice]] = defaultdict(list)
+def _groups(slices: Sequence[Slice]) -> tuple[list[list[Slice]], dict[Path, str]]:
+    """Return the slices of each series and plane, and the files whose frames lie in several, with the reason."""
+    by_series: defaultdict[tuple[str, ...], list[Slice]] = defaultdict(list)
     for one in slices:
-        by_series[one.series, one.pixels.modality].append(one)
-    for members in by_series.values():
-        homes: dict[str, set[Path]] = defaultdict(set)
-        for one in members:
-            homes[one.instance].add(one.path.parent)
-        # A series spread over folders is one; a series copied to another folder is two, which the check then reports.
-        copied = any(len(parents) > 1 for parents in homes.values()) or not members[0].series
-        groups: list[tuple[Path | None, list[Slice]]] = []
-        for one in members:
-            home = one.path.parent if copied else None
-            for known, group in groups:
-                if known == home and group[0].plane.same(one.plane):
-                    group.append(one)
-                    break
-            else:
-                groups.append((home, [one]))
-        for _, group in groups:
-            yield group
+        by_series[one.owner, one.series, one.pixels.modality].append(one)
+    groups = [group for members in by_series.values() for home in _homes(members) for group in _planes(home)]
+    owners: defaultdict[Path, set[int]] = defaultdict(set)
+    for place, group in enumerate(groups):
+        for one in group:
+            owners[one.path].add(place)
+    mixed = {
+        path: f"The frames of this file lie in {len(places)} planes, or have {len(places)} sizes: no one volume. "
+        "Divide it, for example with dcm2niix."
+        for path, places in owners.items()
+        if len(places) > 1
+    }
+    kept = [[one for one in group if one.path not in mixed] for group in groups]
+    return [group for group in kept if group], mixed
 
 
-def _series(group: Sequence[Slice]) -> Series:
-    stack = stack_slices(group)
+def _planes(slices: Sequence[Slice]) -> Iterator[list[Slice]]:
+    groups: list[list[Slice]] = []
+    for one in slices:
+        group = next((group for group in groups if group[0].plane.same(one.plane)), None)
+        if group is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    yield from groups
+
+
+def _homes(members: Sequence[Slice]) -> Iterator[list[Slice]]:
+    """Divide a series that lies in several folders: folders that hold all of it are copies, others parts of one."""
+    folders: defaultdict[Path, list[Slice]] = defaultdict(list)
+    for one in members:
+        folders[one.path.parent].append(one)
+    if not members[0].series:
+        yield from folders.values()  # nothing but the folder says which slices belong together
+        return
+    every = {one.instance for one in members}
+    whole = [folder for folder in sorted(folders) if {one.instance for one in folders[folder]} == every]
+    if len(whole) < 2:
+        yield list(members)
+        return
+    # The whole ones are scans of their own, which the check reports as copies; what else there is goes to the first.
+    others = [one for folder, inside in folders.items() if folder not in whole for one in inside]
+    yield [*folders[whole[0]], *others]
+    for folder in whole[1:]:
+        yield folders[folder]
+
+
+def _volumes(group: Sequence[Slice]) -> Iterator[Series]:
+    parts = divide(group)
+    if len(parts) == 1:
+        yield _series(group, stack_slices(group))
+        return
+    if disjoint(parts):
+        kept = {one.instance: place for place, part in enumerate(parts) for one in part.slices}
+        for place, part in enumerate(parts):
+            every = [one for one in group if kept[one.instance] == place]  # with the copies, of which it is said
+            yield _series(every, stack_slices(every), part)
+        return
+    paths = {one.path for one in group}
+    if len({tuple(_places(part)) for part in parts}) > 1:
+        raise SetAsideError(
+            min(paths), f"This file holds {len(parts)} volumes of different places ({parts[0].name}; {parts[1].name}). "
+            "Divide it, for example with dcm2niix."
+        )  # fmt: skip
+    named = "; ".join(part.name for part in parts[:6]) + ("; ..." if len(parts) > 6 else "")
+    yield _series(
+        group,
+        stack_slices(group, [part.slices for part in parts]),
+        note=f"several volumes: one file holds {len(parts)} ({named})",
+    )
+
+
+def _places(part: Part) -> list[tuple[int, ...]]:
+    return [tuple(round(v * 10) for v in place[0].position or ()) for place in places_of(part.slices) or []]
+
+
+def _series(group: Sequence[Slice], stack: Stack, part: Part | None = None, note: str = "") -> Series:
     first = stack.frames[0]
     pixels = first[0].pixels
-    notes = list(stack.warnings)
     every = [one for frame in stack.frames for one in frame]
+    notes = [*stack.warnings, *dict.fromkeys(text for one in every for text in one.notes), *([note] if note else [])]
     units = "arbitrary"
+    scaled = [one.rescale is not None for one in every]
     if pixels.modality == "CT":
-        if all(one.rescale is not None for one in every) and pixels.rescale_type in ("", "HU", "US"):
+        if all(scaled) and pixels.rescale_type in ("", "HU", "US"):
             units = "HU"
         else:
             notes.append("no HU: slices of this CT have no rescale slope and intercept, or another unit")
-    if any(_to_invert(one) for one in every):
+    elif any(scaled) and not all(scaled):
+        notes.append(f"uneven rescale: {scaled.count(False)} of {len(every)} slices have no slope and intercept")
+    if any(to_invert(one) for one in every):
         notes.append("inverted: stored as MONOCHROME1 (high is dark); turned so that high is bright")
+    if any(padding_in_doubt(one) for one in every):
+        notes.append("padding in doubt: PixelPaddingValue is a number of HU that tissue has too; nothing was masked")
     dtypes = {
         rescaled_dtype(one.pixels.stored_dtype, [one.rescale or (1.0, 0.0) for one in every], bits=one.pixels.bits)
         for one in every
     }
+    dtype = np.result_type(*dtypes)
+    if pixels.modality == "CT" and any(one.pixels.padding for one in every):
+        dtype = np.result_type(dtype, np.min_scalar_type(PADDING_HU))
     # In slice order, then the files that were left out: the same paths give the same series and the same warnings.
     paths = tuple(dict.fromkeys(one.path for one in (*every, *sorted(group, key=lambda one: str(one.path)))))
     parents = {path.parent for path in paths}
@@ -231,39 +293,11 @@ def _series(group: Sequence[Slice]) -> Series:
         format="dicom",
         shape=(len(first), first[0].plane.rows, first[0].plane.columns),
         affine=stack.affine,
-        dtype=np.result_type(*dtypes).name,
+        dtype=dtype.name,
         frames=len(stack.frames),
         units=units,
         modality=pixels.modality,
         fields=dict(first[0].fields),
         warnings=tuple(notes),
     )
-    return Series(stack=stack, header=header)
-
-
-def _to_invert(one: Slice) -> bool:
-    # Photometric inversion is for display: numbers that measure something (HU, activity) mean the same either way.
-    return one.pixels.inverted and one.pixels.modality not in ("CT", "PT", "NM")
-
-
-def _decode(path: Path) -> npt.NDArray[Any]:
-    import pydicom
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, force=True)
-            pixels: npt.NDArray[Any] = dataset.pixel_array
-    except PermissionError:
-        raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
-    except (NotImplementedError, RuntimeError) as error:
-        syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-        name = syntax.name if syntax is not None else "unknown"
-        raise FormatError(
-            path,
-            f"The pixels cannot be unpacked (transfer syntax {name}: {str(error).strip().splitlines()[0]}). Install "
-            "pylibjpeg with its plugins, or convert the file with gdcmconv --raw.",
-        ) from error
-    except Exception as error:  # damaged pixel data raises whatever the decoder meets first
-        raise FormatError(path, f"The pixels cannot be read ({type(error).__name__}: {error}).") from error
-    return pixels
+    return Series(stack=stack, header=header, part=part.note if part else "", slug=part.slug if part else "")

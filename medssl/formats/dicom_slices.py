@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +10,11 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import FormatError
-from medssl.formats.files import first_bytes, looks_like_text
-from medssl.formats.privacy import hashed, kept_fields
+from medssl.formats.dicom_aside import WANTED_TO_JUDGE, SetAsideError, refuse
+from medssl.formats.dicom_header import PixelElement, Vector, near, number, numbers, read_dataset, starts_as_dicom
+from medssl.formats.privacy import ALLOWED, hashed, kept_fields
 
-__all__ = ["Pixels", "Plane", "SetAsideError", "Slice", "read_slices", "starts_as_dicom"]
-
-Vector = tuple[float, ...]
-
-
-class SetAsideError(FormatError):
-    """A DICOM object that is in order but is no volume: a localiser, a report, a projection, a colour image.
-
-    It is listed so that nobody wonders where it went; it is no fault of the folder.
-    """
+__all__ = ["MARKS", "RANKED", "Pixels", "Plane", "SetAsideError", "Slice", "read_slices", "starts_as_dicom"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +33,31 @@ class Plane:
         """Tell whether slices of these planes can be stacked."""
         if (self.rows, self.columns) != (other.rows, other.columns):
             return False
-        return _near(self.cosines, other.cosines, 5e-3) and _near(self.spacing, other.spacing, 1e-3)
+        return near(self.cosines, other.cosines, 5e-3) and near(self.spacing, other.spacing, 1e-3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """How the stored numbers are to be understood; one for a file."""
+    """How the stored numbers are to be understood; one for a file.
+
+    ``floating`` is "float32" or "float64" where pixels are floating point, else "". ``padding`` is the range of stored
+    values that mark what was not imaged, None where the header names none.
+    """
 
     bits: int
     allocated: int
+    high: int
     signed: bool
     inverted: bool
     modality: str
     rescale_type: str
+    floating: str = ""
+    padding: tuple[int, int] | None = None
 
     @property
     def stored_dtype(self) -> np.dtype[np.generic]:
         """The type that the file's numbers have before rescaling."""
-        return np.dtype(f"{'int' if self.signed else 'uint'}{max(8, self.allocated)}")
+        return np.dtype(self.floating or f"{'int' if self.signed else 'uint'}{max(8, self.allocated)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +67,41 @@ class Slice:
     Attributes:
         path: The file.
         index: Which frame of the file.
+        owner: Hash of the patient and the study; identifiers of series that several share are no sign of one scan.
         series: Hash of SeriesInstanceUID, "" where there is none.
+        sop: Hash of SOPInstanceUID, by which labels refer to a slice.
         instance: Tells copies of the same slice: hash of SOPInstanceUID, place and order. The identifier alone would
             not do: some programs that remove names give all slices the same one.
         plane: Where and how large it is, position aside.
         position: Centre of the first voxel in LPS+ mm, None where the file has none.
-        thickness: Distance to the next slice as the header says it, None where it does not.
-        rescale: (slope, intercept), None where the file has none.
-        order: What sorts slices of one position: time, trigger, acquisition, echo, instance number, frame.
+        thickness: SliceThickness in mm, None where it is missing.
+        between: Distance to the next slice as the header says it, without sign; None where it does not.
+        number: InstanceNumber, None where it is missing or no number.
+        rescale: Slope and intercept, None where the file has none.
+        order: What sorts slices of one position: time, trigger, b-value, acquisition, echo, instance number, frame.
+        marks: Values of ``MARKS`` and ``RANKED`` that tell acquisitions apart.
         pixels: How numbers are stored.
         fields: Header values that may be kept.
+        notes: What a person should know of this file's numbers.
     """
 
     path: Path
     index: int
+    owner: str
     series: str
+    sop: str
     instance: str
     plane: Plane
     position: Vector | None
     thickness: float | None
+    between: float | None
+    number: float | None
     rescale: tuple[float, float] | None
     order: Vector
     pixels: Pixels
-    fields: dict[str, str] = field(hash=False)
+    marks: dict[str, str] = field(hash=False, default_factory=dict)
+    fields: dict[str, str] = field(hash=False, default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 _ORDER = (
@@ -103,37 +112,34 @@ _ORDER = (
     "EchoTime",
     "InstanceNumber",
 )
-_GEOMETRY = (
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
+# What tells images of one place apart, the plainest first. None of them may hold words that a person typed.
+MARKS = (
+    *("SeriesNumber", "StackID", "ImageType", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers"),
+    *("EchoTime", "DiffusionBValue", "DiffusionGradientOrientation", "InversionTime", "FlipAngle", "RepetitionTime"),
+    *("ConvolutionKernel", "KVP", "NominalPercentageOfCardiacPhase"),
 )
-_WANTED = [
-    *_ORDER,
-    *_GEOMETRY,
-    *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription"),
-    *("ImageType", "Modality", "Manufacturer", "KVP", "ConvolutionKernel", "MagneticFieldStrength", "RepetitionTime"),
-    *("InversionTime", "FlipAngle", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
-    *("BitsStored", "PixelRepresentation", "PhotometricInterpretation"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+# These differ from slice to slice: not their values but their order at each place tells times apart.
+RANKED = ("TriggerTime", "AcquisitionTime", "ContentTime")
+_GEOMETRY = (
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType"),
+)
+_PER_FRAME = tuple(dict.fromkeys((*_ORDER, *_GEOMETRY, *MARKS, *RANKED)))
+_RENAMED = (  # of the macros of multi-frame images -> of single slices
+    ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    ("EffectiveEchoTime", "EchoTime"),
+    ("NominalCardiacTriggerDelayTime", "TriggerTime"),
+    ("FrameAcquisitionNumber", "AcquisitionNumber"),
+    ("FrameType", "ImageType"),
+)
+_SIEMENS_B, _PHILIPS_B = 0x0019100C, 0x20011003
+_PHILIPS_SLOPE = 0x2005100E
+_WANTED: list[str | int] = [
+    *dict.fromkeys((*WANTED_TO_JUDGE, *_PER_FRAME, *ALLOWED)),
+    *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "SharedFunctionalGroupsSequence"),
 ]
-_PROJECTIONS = {"CR", "DX", "MG", "XA", "RF", "PX", "IO"}
-_SLICED = {"CT", "MR", "PT", "NM", ""}  # kinds of scan whose slices are believed even without a position
-_LOCALISER = re.compile(r"locali[sz]er|scout|survey|topogram|3.?plane|dose report", re.IGNORECASE)
-
-
-def starts_as_dicom(path: Path) -> bool:
-    """Tell whether the file has DICOM's mark. Files that cannot be opened have none."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+_WANTED_TAGS = [_SIEMENS_B, _PHILIPS_B, _PHILIPS_SLOPE]
 
 
 def read_slices(path: Path) -> list[Slice]:
@@ -143,103 +149,141 @@ def read_slices(path: Path) -> list[Slice]:
         SetAsideError: The object is no part of a volume.
         FormatError: The file is not DICOM, or is damaged.
     """
-    import pydicom
-
-    start = first_bytes(path, 512)
-    if start[128:132] != b"DICM" and looks_like_text(start):
-        raise FormatError(path, "The file is text, not a DICOM file.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd but readable values, of which clinical files are full
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_WANTED)
-            _refuse(path, dataset)
-            return list(_slices(path, dataset))
+        dataset, element = read_dataset(path, [*_WANTED, *_WANTED_TAGS])
+        refuse(path, dataset, element)
+        assert element is not None
+        return list(_slices(path, dataset, element))
     except FormatError:
         raise
+    except PermissionError:
+        raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except Exception as error:  # a damaged header raises whatever the parser meets first
         raise FormatError(path, f"The DICOM header is damaged ({type(error).__name__}: {error}).") from error
 
 
-def _refuse(path: Path, dataset: Any) -> None:
-    """Raise for what is no slice of a volume, and for files that end before their pixels do."""
-    import pydicom
-
-    sop_class = pydicom.uid.UID(str(dataset.get("SOPClassUID") or ""))
-    kind = sop_class.name or "unknown kind"
-    modality = str(dataset.get("Modality") or "")
-    meta = getattr(dataset, "file_meta", {})
-    if "Directory" in pydicom.uid.UID(str(meta.get("MediaStorageSOPClassUID") or "")).name:
-        raise SetAsideError(path, "This is a DICOM directory, a table of contents of other files.")
-    if "Rows" not in dataset or "Columns" not in dataset:
-        if not sop_class or "Image Storage" in kind:
-            raise FormatError(path, "The file is not a DICOM file, or ends before its image does.")
-        raise SetAsideError(path, f"This DICOM object is no image ({kind}).")
-    if modality == "SEG" or modality.startswith("RT"):
-        raise SetAsideError(path, f"This DICOM object is no scan ({kind}).")
-    image_type = [str(part).upper() for part in dataset.get("ImageType") or []]
-    if "LOCALIZER" in image_type or _LOCALISER.search(str(dataset.get("SeriesDescription") or "")):
-        raise SetAsideError(path, "This is a localiser (scout) or a dose report, not a volume.")
-    palette = str(dataset.get("PhotometricInterpretation") or "").startswith("PALETTE")
-    if palette or int(dataset.get("SamplesPerPixel") or 1) > 1:
-        raise SetAsideError(path, f"This is a colour image ({kind}); only grey values are read.")
-    placed = "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
-    if not placed and modality in _PROJECTIONS:
-        raise SetAsideError(path, f"This is a projection ({modality}), not a slice of a volume.")
-    if not placed and ("Secondary Capture" in kind or modality not in _SLICED):
-        raise SetAsideError(path, f"This image ({kind}) has no place in the patient, and is no slice of a volume.")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
-        raise SetAsideError(path, f"This multi-frame image ({kind}) does not say where its {frames} frames lie.")
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax is not None and not syntax.is_compressed:
-        promised = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("BitsAllocated") or 16) // 8
-        size = path.stat().st_size
-        if size < promised:
-            raise FormatError(path, f"The file is truncated: {size} bytes, its pixels alone need {promised}.")
-
-
-def _slices(path: Path, dataset: Any) -> Iterator[Slice]:
+def _slices(path: Path, dataset: Any, element: PixelElement) -> Iterator[Slice]:
     fields = kept_fields(dataset)
     shared = _groups(dataset.get("SharedFunctionalGroupsSequence"))
     frames = list(dataset.get("PerFrameFunctionalGroupsSequence") or [None])
-    instance = str(dataset.get("SOPInstanceUID") or path)
-    pixels = Pixels(
-        bits=int(dataset.get("BitsStored") or 16),
-        allocated=int(dataset.get("BitsAllocated") or 16),
-        signed=int(dataset.get("PixelRepresentation") or 0) == 1,
-        inverted=str(dataset.get("PhotometricInterpretation") or "") == "MONOCHROME1",
-        modality=str(dataset.get("Modality") or "unknown"),
-        rescale_type=_rescale_type(dataset, shared),
-    )
+    promised = int(number(dataset, "NumberOfFrames") or 1)
+    if len(frames) != promised:
+        raise ValueError(f"NumberOfFrames is {promised}, and {len(frames)} frames are described")
+    uid = str(dataset.get("SOPInstanceUID") or path)
+    common = {keyword: value for keyword in _PER_FRAME if (value := dataset.get(keyword)) not in (None, "")}
+    if (b := _private_b(dataset)) is not None:
+        common.setdefault("DiffusionBValue", b)
+    pixels = _pixels(dataset, element, _rescale_type(dataset, shared))
+    notes = _notes(dataset)
     for index, frame in enumerate(frames):
-        found = {keyword: dataset.get(keyword) for keyword in (*_ORDER, *_GEOMETRY)}
-        found |= shared
+        found = common | shared
         if frame is not None:
             found |= _groups([frame])
-        slope, intercept = _number(found.get("RescaleSlope")), _number(found.get("RescaleIntercept"))
-        spacing = _numbers(found.get("PixelSpacing"), 2)
-        position = _numbers(found.get("ImagePositionPatient"), 3)
-        order = (*(_number(found.get(keyword)) or 0.0 for keyword in _ORDER), float(index))
+        slope, intercept = number(found, "RescaleSlope"), number(found, "RescaleIntercept")
+        spacing = numbers(found, "PixelSpacing", 2)
+        position = numbers(found, "ImagePositionPatient", 3)
+        between = number(found, "SpacingBetweenSlices", strict=False)
+        order = (*(number(found, keyword, strict=False) or 0.0 for keyword in _ORDER), float(index))
         yield Slice(
             path=path,
             index=index,
+            owner=_owner(dataset, fields),
             series=fields.get("series", ""),
-            instance=hashed(f"{instance} {position} {order}"),
+            sop=hashed(uid),
+            instance=hashed(f"{uid} {position} {order}"),
             plane=Plane(
                 rows=int(dataset.Rows),
                 columns=int(dataset.Columns),
-                cosines=_numbers(found.get("ImageOrientationPatient"), 6),
+                cosines=_cosines(found),
                 spacing=(spacing[0], spacing[1]) if spacing and min(spacing) > 0 else None,
             ),
             position=position,
-            thickness=_number(found.get("SpacingBetweenSlices")) or _number(found.get("SliceThickness")),
+            thickness=number(found, "SliceThickness", strict=False),
+            between=abs(between) if between else None,  # negative in nuclear medicine; positions say which way
+            number=number(found, "InstanceNumber", strict=False),
             rescale=None
             if slope is None and intercept is None
             else (1.0 if slope is None else slope, intercept or 0.0),
             order=order,
             pixels=pixels,
+            marks={name: _word(found[name]) for name in (*MARKS, *RANKED) if found.get(name) not in (None, "")},
             fields=fields,
+            notes=notes,
         )
+
+
+def _pixels(dataset: Any, element: PixelElement, rescale_type: str) -> Pixels:
+    allocated = int(number(dataset, "BitsAllocated") or 16)
+    bits = int(number(dataset, "BitsStored") or allocated)
+    high = number(dataset, "HighBit", strict=False)
+    signed = int(number(dataset, "PixelRepresentation") or 0) == 1
+    return Pixels(
+        bits=bits,
+        allocated=allocated,
+        high=bits - 1 if high is None or not bits - 1 <= high < allocated else int(high),
+        signed=signed,
+        inverted=str(dataset.get("PhotometricInterpretation") or "") == "MONOCHROME1",
+        modality=str(dataset.get("Modality") or "unknown"),
+        rescale_type=rescale_type,
+        floating=element.dtype,
+        padding=None if element.dtype else _padding(dataset, allocated, signed),
+    )
+
+
+def _padding(dataset: Any, allocated: int, signed: bool) -> tuple[int, int] | None:
+    values = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        value = number(dataset, keyword, strict=False)
+        if value is not None:
+            # Writers disagree on whether the value is signed; the bits are the same.
+            whole = int(value) & ((1 << allocated) - 1)
+            values.append(whole - (1 << allocated) if signed and whole >> (allocated - 1) else whole)
+        elif not values:
+            return None
+    return min(values), max(values)
+
+
+def _owner(dataset: Any, fields: dict[str, str]) -> str:
+    # Without an identifier the name and the date of birth tell patients apart; only the hash of them is compared.
+    person = fields.get("patient") or f"{dataset.get('PatientName') or ''}|{dataset.get('PatientBirthDate') or ''}"
+    return hashed(f"{person}|{fields.get('study', '')}")
+
+
+def _cosines(found: dict[str, Any]) -> Vector | None:
+    cosines = numbers(found, "ImageOrientationPatient", 6)
+    if cosines is None:
+        return None
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if max(abs(length - 1.0) for length in lengths) > 0.05 or abs(float(row @ column)) > 0.05:
+        raise ValueError(f"ImageOrientationPatient is {cosines}, which are no two directions at a right angle")
+    return cosines
+
+
+def _private_b(dataset: Any) -> float | None:
+    for tag in (_SIEMENS_B, _PHILIPS_B):
+        if tag in dataset:
+            value = number({"b": dataset[tag].value}, "b", strict=False)
+            if value is not None:
+                return value
+    return None
+
+
+def _notes(dataset: Any) -> tuple[str, ...]:
+    notes = []
+    if _PHILIPS_SLOPE in dataset and str(dataset.get("Modality") or "") == "MR":
+        notes.append(
+            "display values: a scale of Philips' own is not applied, so that values of two series do not compare"
+        )
+    units = str(dataset.get("Units") or "")
+    if str(dataset.get("Modality") or "") in ("PT", "NM") and units:
+        notes.append(f"units: the values are in {_word(units)}; no SUV is computed")
+    return tuple(notes)
+
+
+def _word(value: Any) -> str:
+    parts = [value] if isinstance(value, str | int | float) or not hasattr(value, "__iter__") else list(value)
+    return "/".join(str(part) for part in parts)[:64]
 
 
 def _groups(sequence: Any) -> dict[str, Any]:
@@ -250,40 +294,20 @@ def _groups(sequence: Any) -> dict[str, Any]:
             if element.VR != "SQ" or not element.value:
                 continue
             inner = element.value[0]
-            for keyword in (*_ORDER, *_GEOMETRY):
-                if keyword in inner:
+            for keyword in _PER_FRAME:
+                if inner.get(keyword) not in (None, ""):
                     found[keyword] = inner.get(keyword)
-            for renamed, keyword in (
-                ("TemporalPositionIndex", "TemporalPositionIdentifier"),
-                ("EffectiveEchoTime", "EchoTime"),
-                ("NominalCardiacTriggerDelayTime", "TriggerTime"),
-            ):
+            for renamed, keyword in _RENAMED:
                 if renamed in inner:
                     found[keyword] = inner.get(renamed)
+            directions = inner.get("DiffusionGradientDirectionSequence") or []
+            if directions and "DiffusionGradientOrientation" in directions[0]:
+                found["DiffusionGradientOrientation"] = directions[0].get("DiffusionGradientOrientation")
+            parts = [inner.get("ComplexImageComponent"), found.get("ImageType")]
+            if parts[0]:
+                found["ImageType"] = [*([parts[1]] if isinstance(parts[1], str) else parts[1] or []), parts[0]]
     return found
 
 
 def _rescale_type(dataset: Any, shared: dict[str, Any]) -> str:
     return str(shared.get("RescaleType") or dataset.get("RescaleType") or "").upper()
-
-
-def _number(value: Any) -> float | None:
-    numbers = _numbers([value], 1)
-    return numbers[0] if numbers else None
-
-
-def _numbers(values: Any, count: int) -> Vector | None:
-    """Return ``count`` finite numbers, or None where the file has anything else."""
-    if values is None or isinstance(values, str):
-        return None
-    try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and bool(np.isfinite(numbers).all()) else None
-
-
-def _near(a: Vector | None, b: Vector | None, tolerance: float) -> bool:
-    if a is None or b is None:
-        return a is b
-    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance))

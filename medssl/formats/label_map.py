@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from medssl.formats.dicom_labels import is_label_object, names_of, read_label_object
 from medssl.formats.reading import read
 from medssl.formats.scan import Scan, ScanHeader
 
@@ -25,6 +26,8 @@ def structure_names(path: Path) -> tuple[str, ...]:
     Raises:
         FormatError: It cannot be read.
     """
+    if is_label_object(path):
+        return names_of(path)
     return ()
 
 
@@ -42,4 +45,6 @@ def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | No
     Raises:
         FormatError: It cannot be read, or is no label of this scan.
     """
+    if is_label_object(path):
+        return read_label_object(path, image, classes)
     return read(path)

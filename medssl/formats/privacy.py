@@ -20,8 +20,14 @@ ALLOWED = (
     "RepetitionTime",
     "InversionTime",
     "FlipAngle",
+    "Units",  # of PET: a code, such as BQML
 )
-_IDENTIFIERS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+_IDENTIFIERS = {
+    "patient": "PatientID",
+    "study": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "frame_of_reference": "FrameOfReferenceUID",
+}
 
 
 def hashed(identifier: str) -> str:
@@ -39,7 +45,7 @@ def hashed(identifier: str) -> str:
 
 
 def kept_fields(dataset: Any) -> dict[str, str]:
-    """Return the header values that may be kept: ``ALLOWED``, and patient, study and series as hashes.
+    """Return the header values that may be kept: ``ALLOWED``, and identifiers of patient, study and series as hashes.
 
     Args:
         dataset: A pydicom dataset.

@@ -152,7 +152,8 @@ def _units(row: Mapping[str, Any], fields: Mapping[str, str], seen: Sequence[str
 def _identity(source: Source, fields: Mapping[str, str]) -> str:
     """Return a name for the scan that is safe as a file name. DICOM folders' names, often of people, stay out of it."""
     if fields.get("series"):
-        return f"dicom-{fields.get('patient', 'unknown')[:8]}-{fields['series'][:8]}"
+        part = fields.get("part", "").partition("\t")[2]
+        return f"dicom-{fields.get('patient', 'unknown')[:8]}-{fields['series'][:8]}" + (f"-{part}" if part else "")
     path = PurePosixPath(source.relative)
     parts = [part for part in path.parts[:-1] if part.lower() not in _PLAIN_FOLDERS]
     name = stem(path.name)
@@ -169,3 +170,12 @@ def _tell_apart(rows: list[dict[str, Any]], sources: Sequence[Source]) -> None:
         if counts[row["id"].lower()] > 1:
             first = source.paths[0].name if source.paths else source.path.name if source.kind == "cloud" else ""
             row["id"] += "-" + hashlib.sha256(f"{source.relative}\0{first}".encode()).hexdigest()[:8]
+    # Whatever the names were, no two scans share an id: the rest are counted, in an order that does not change.
+    seen: set[str] = set()
+    order = sorted(range(len(rows)), key=lambda place: (str(rows[place]["path"]), rows[place].get("item") or 0))
+    for place in order:
+        name, count = rows[place]["id"], 1
+        while rows[place]["id"].lower() in seen:
+            count += 1
+            rows[place]["id"] = f"{name}-{count}"
+        seen.add(rows[place]["id"].lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
+from medssl.manifest.structures import number_structures
 from medssl.manifest.targets import TargetReport, add_targets
 from medssl.manifest.walk import find_scans
 from medssl.pool import Engine, default_workers, run_jobs
@@ -105,13 +107,13 @@ def build_manifest(
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series([source for source in found.sources if source.kind == "volume"], series)
-    sources = [*files, *series]
+    sources, classes, said_of_names = number_structures([*files, *series], found.classes)
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
-        if row is not None and _unchanged(source, row, depth):
+        if row is not None and _unchanged(source, row, depth, previous.classes if previous else {}):
             # What a reduction said held for the scans of that time, and is said anew.
             kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED}
     fresh = [place for place in range(len(sources)) if place not in kept]
@@ -146,8 +148,8 @@ def build_manifest(
     give_splits(rows, val=val, test=test, seed=seed, known=known)
     manifest = manifest_of_rows(
         rows,
-        classes=found.classes,
-        notes=found.notes,
+        classes=classes,
+        notes=[*found.notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks}
         | ({"clouds": dict(clouds.settings)} if clouds else {}),
@@ -181,9 +183,13 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
     return 1
 
 
-def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
+def _unchanged(source: Source, row: Mapping[str, Any], depth: str, classes: Mapping[int, str]) -> bool:
     if row["error"] is not None or source.error is not None:
         return False
+    if source.part != json.loads(row["fields"] or "{}").get("part", ""):
+        return False
+    if any(classes.get(value) != name for value, name in source.structures):
+        return False  # the numbers of the cohort's structures are others now
     if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
         return False
     label = str(source.label_path) if source.label_path else None

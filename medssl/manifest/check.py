@@ -50,8 +50,17 @@ _FLAGS = {
 # Beginnings of a reader's notes -> (kind, severity, what to do).
 _NOTES = (
     ("missing slices", "missing-slices", "error", "Export the series again; places beyond a gap are wrong."),
+    ("uneven rescale", "uneven-rescale", "error", "Export the series again; values do not compare."),
     ("uneven", "uneven-slices", "warning", "Look at the series; slices may be missing or mixed."),
     ("duplicate positions", "duplicate-positions", "warning", "Look at the series; several may be mixed."),
+    ("spaced slices", "spaced-slices", "warning", "Look whether slices are missing; export the series again if so."),
+    ("several volumes", "several-volumes", "warning", "The first is used; divide the file where the others matter."),
+    ("part of a series", "part-of-series", "info", "Nothing, where this is as meant."),
+    ("padding in doubt", "padding-in-doubt", "warning", "Look at the scan's background."),
+    ("structures with gaps", "structure-gaps", "warning", "Look at the label; contours may be missing."),
+    ("structures in part", "structures-in-part", "warning", "Look at the label and its scan together."),
+    ("structures hidden", "structures-hidden", "warning", "Look at the label; nested ones want files of their own."),
+    ("structures overlap", "structures-overlap", "warning", "Look whether the smaller structure is the one to keep."),
     ("copies", "copied-slices", "info", "Nothing; each slice is used once."),
     ("damaged files", "damaged-files", "error", "Export the series again."),
     ("no positions", "no-orientation", "warning", "The order and orientation are guesses; export with full headers."),

@@ -78,12 +78,14 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     if depth == "header":
         header = _header_of(source)
         row.update(_header_facts(header))
-        if source.label_path:
+        _say_part(source, row)
+        if source.label_path and not source.structures:  # those take their grid from the scan
             _label_geometry(source.label_path, header, row)
         return
     scan = _scan_of(source)
     header = scan.header
     row.update(_header_facts(header))
+    _say_part(source, row)
     row["file_hash"] = file_hash(source.paths or (source.path,))
     row["content_hash"] = content_hash(scan.values, header.affine)
     facts, flags = intensity_facts(scan.values)
@@ -91,6 +93,12 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     row["flags"] += flags
     if source.label_path:
         _label_facts(source, header, row)
+
+
+def _say_part(source: Source, row: dict[str, Any]) -> None:
+    if source.part:
+        row["notes"].append(source.part.partition("\t")[0])
+        row["fields"] = json.dumps(json.loads(row["fields"]) | {"part": source.part}, sort_keys=True)
 
 
 def _header_of(source: Source) -> ScanHeader:
@@ -274,6 +282,7 @@ def _label_facts(source: Source, image: ScanHeader, row: dict[str, Any]) -> None
         row["flags"].append("label-unreadable")
         row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
         return
+    row["notes"] += [note for note in label.header.warnings if note.startswith("structures")]
     _label_geometry(path, image, row, label.header)
     values: npt.NDArray[Any] = label.values
     finite = np.isfinite(values)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssl.manifest.labels import NO_IMAGE
+from medssl.manifest.series_labels import LABEL_OBJECT, attach_labels
 from medssl.manifest.sources import Source
 from medssl.pool import Engine, run_jobs
 
@@ -31,7 +34,7 @@ def series_sources(
     """Group DICOM files to series.
 
     A branch is a folder where the tree first divides: usually a patient. Branches are read in parallel; a series whose
-    slices lie in several is joined afterwards.
+    slices lie in several is joined afterwards, and labels (SEG, RTSTRUCT) are set where the series is that they mean.
 
     Args:
         files: All DICOM files.
@@ -49,26 +52,33 @@ def series_sources(
     for path, name in branch_of.items():
         branches[name].append(Path(path))
     new_marks = {name: _mark(paths) for name, paths in branches.items()}
-    kept = _unchanged(branch_of, old, {name for name, mark in new_marks.items() if marks.get(name) == mark})
-    sources = [
-        _source_of_row(row, root)
-        for key, row in old.items()
-        if any(path in branch_of for path in key) and all(branch_of.get(path) in kept for path in key)
-    ]
+    same = {name for name, mark in new_marks.items() if marks.get(name) == mark}
+    kept = _unchanged(branch_of, old, same - _unsettled(branch_of, old))
+    sources: list[Source] = []
+    labels: set[str] = set()
+    for key, row in old.items():
+        if any(path in branch_of for path in key) and all(branch_of.get(path) in kept for path in key):
+            sources.append(_source_of_row(row, root))
+            if row["label_path"] in branch_of:
+                labels.add(row["label_path"])
+    sources += [_label_source(Path(path), root) for path in sorted(labels)]
     jobs = {n: (paths, root) for n, (name, paths) in enumerate(branches.items()) if name not in kept}
     for _, found in run_jobs(group_branch, jobs, workers=workers, crashed=_crashed, engine=engine):
         sources += found
-    return sorted(_joined(sources, root), key=lambda source: (source.relative, source.paths)), new_marks
+    sources = attach_labels(_joined(sources, root))
+    return sorted(sources, key=lambda source: (source.relative, source.paths)), new_marks
 
 
 def group_branch(paths: Sequence[Path], root: Path) -> list[Source]:
     """Group files to series; damaged files and objects that are no volumes become sources with a reason.
 
+    Labels become sources with the flag ``LABEL_OBJECT``, until their series is known.
+
     Args:
         paths: The files.
         root: Where the walk began.
     """
-    from medssl.formats.dicom import SetAsideError, group_files
+    from medssl.formats.dicom import LabelObjectError, SetAsideError, group_files
 
     series, errors = group_files(paths)
     sources = [
@@ -76,14 +86,38 @@ def group_branch(paths: Sequence[Path], root: Path) -> list[Source]:
             path=one.header.path,
             paths=one.header.paths,
             relative=_relative(one.header.path, root),
-            series=one.header.fields.get("series", ""),
+            series=_series_of(one.header.fields),
+            frame_of_reference=one.header.fields.get("frame_of_reference", ""),
+            part=f"{one.part}\t{one.slug}" if one.part else "",
         )
         for one in series
     ]
     for error in errors:
-        flags = (SET_ASIDE,) if isinstance(error, SetAsideError) else ()
-        sources.append(Source(path=error.path, relative=_relative(error.path, root), flags=flags, error=error.reason))
+        if isinstance(error, LabelObjectError):
+            sources.append(_label_source(error.path, root))
+            continue
+        aside = isinstance(error, SetAsideError)
+        sources.append(
+            Source(
+                path=error.path,
+                paths=error.paths if isinstance(error, SetAsideError) else (),
+                relative=_relative(error.path, root),
+                flags=(SET_ASIDE,) if aside else (),
+                error=error.reason,
+            )
+        )
     return sources
+
+
+def _label_source(path: Path, root: Path) -> Source:
+    why = "It is a label, and its scan was not looked for."
+    return Source(path=path, relative=_relative(path, root), flags=(LABEL_OBJECT,), error=why)
+
+
+def _series_of(fields: Mapping[str, str]) -> str:
+    if not fields.get("series"):
+        return ""
+    return "/".join(fields.get(name, "") for name in ("patient", "study", "series"))
 
 
 def _branches(files: Sequence[Path]) -> dict[str, str]:
@@ -98,17 +132,36 @@ def _branches(files: Sequence[Path]) -> dict[str, str]:
 
 
 def _unchanged(branch_of: Mapping[str, str], old: Rows, same: set[str]) -> set[str]:
-    """Return the branches whose rows may be kept: unchanged, and sharing no series with one that changed."""
+    """Return the branches whose rows may be kept: unchanged, and sharing no series or label with one that changed."""
     kept = set(same)
+    # A label that is a DICOM file lies in a branch; one that is gone may have.
+    files = [
+        (*key, *([row["label_path"]] if row["label_path"] in branch_of else []), *_lost_label(row))
+        for key, row in old.items()
+    ]
     while True:
         lost: set[str] = set()
-        for key in old:
+        for key in files:
             touched = {branch_of[path] for path in key if path in branch_of}
             if touched and (not touched <= kept or any(path not in branch_of for path in key)):
                 lost |= touched & kept
         if not lost:
             return kept
         kept -= lost
+
+
+def _lost_label(row: Mapping[str, Any]) -> list[str]:
+    return [row["label_path"]] if row["label_path"] and not Path(row["label_path"]).exists() else []
+
+
+def _unsettled(branch_of: Mapping[str, str], old: Rows) -> set[str]:
+    """Return the branches with labels that had no scan, or one of several: what is new elsewhere may settle them."""
+    found = set()
+    for row in old.values():
+        path = str(row["path"] if NO_IMAGE in row["flags"] else row["label_path"])
+        if path in branch_of and (NO_IMAGE in row["flags"] or "several-labels" in row["flags"]):
+            found.add(branch_of[path])
+    return found
 
 
 def _joined(sources: Sequence[Source], root: Path) -> list[Source]:
@@ -142,12 +195,16 @@ def _source_of_row(row: Mapping[str, Any], root: Path) -> Source:
     path = Path(row["path"])
     if row["error"] is not None:
         flags = tuple(flag for flag in row["flags"] if flag == SET_ASIDE)
-        return Source(path=path, relative=_relative(path, root), flags=flags, error=row["error"])
+        paths = tuple(Path(name) for name in row["paths"]) if SET_ASIDE in flags else ()
+        return Source(path=path, paths=paths, relative=_relative(path, root), flags=flags, error=row["error"])
+    fields = json.loads(row["fields"] or "{}")
     return Source(
         path=path,
         paths=tuple(Path(name) for name in row["paths"]),
         relative=_relative(path, root),
-        series=row["series"] or "",
+        series=_series_of(fields),
+        frame_of_reference=fields.get("frame_of_reference", ""),
+        part=fields.get("part", ""),
     )
 
 

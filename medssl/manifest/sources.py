@@ -31,7 +31,10 @@ class Source:
         patient: Patient key that an importer gives; empty where the rules of `patients` decide.
         study: Study or session that an importer gives.
         split: Split that an importer gives; empty where the split is still to be drawn.
-        series: Hash that a DICOM series is known by; empty for other formats.
+        series: Hashes of patient, study and series of a DICOM series, joined by "/"; empty for other formats.
+        frame_of_reference: Hash of a DICOM series' frame of reference.
+        part: Which volume of its series it is, in a sentence, where one series holds several; and, after a tab, in a
+            word for its id.
         kind: "volume" or "cloud".
         group: Class that the folders of a cloud say; empty where they say none.
         flags: What was noticed before reading, such as ``label-without-image``.
@@ -49,6 +52,8 @@ class Source:
     study: str = ""
     split: str = ""
     series: str = ""
+    frame_of_reference: str = ""
+    part: str = ""
     kind: str = "volume"
     group: str = ""
     flags: tuple[str, ...] = ()

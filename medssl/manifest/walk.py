@@ -191,7 +191,7 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path]) -> Itera
 
 
 def _may_be_dicom(path: Path) -> bool:
-    if format_of(path) is not None or path.suffix.lower() in _NOT_SCANS or path.name.upper() == "DICOMDIR":
+    if format_of(path) is not None or path.suffix.lower() in _NOT_SCANS:
         return False
     from medssl.formats.dicom_slices import starts_as_dicom
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from medssl import geometry
 from medssl.errors import CacheError, ConfigError, DataError
+from medssl.formats.dicom_labels import is_label_object
 from medssl.manifest.describe import file_hash, size_and_time
 from medssl.manifest.targets import targets_of
 from medssl.store.index import Record, read_record, record_path, stem_of
@@ -133,6 +134,8 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         "spacing_mm": spacing,
         "settings": settings.model_dump(mode="json", exclude={"spacing_mm"}),
     }
+    if row["label_path"] and is_label_object(Path(row["label_path"])):
+        content["structures"] = sorted(classes.items())  # it has names alone; the numbers are the cohort's
     return Job(
         id=row["id"],
         path=row["path"],

@@ -25,6 +25,11 @@ Array = npt.NDArray[np.generic]
 Affine = npt.NDArray[np.float64]
 _GRID_TOLERANCE = 0.1
 _PERCENTILE_VOXELS = 2_000_000
+# Beginnings of a reader's warnings of what a store takes as it is, and a person should know before training.
+_DOUBTS = (
+    *("missing slices", "duplicate positions", "uneven slices", "uneven rescale", "stray slices", "spaced slices"),
+    *("no positions", "no voxel size", "no HU", "no orientation", "padding in doubt"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +105,7 @@ def prepare(folder: Path, job: Job) -> Record:
         Path(job.path), frame=settings.frame if several else 0, paths=[Path(p) for p in job.paths if len(job.paths) > 1]
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
+    flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]
     labels = _labels_of(job, scan, flags)
     source_affine = scan.header.affine
     values, affine = geometry.to_canonical(_finite(scan, job.hounsfield, flags), source_affine)

@@ -75,7 +75,7 @@ def test_one_series_uid_with_two_orientations_or_shapes_is_two_volumes(tmp_path:
     assert sorted(one.header.orientation for one in found) == ["LPS", "PSL"]
 
 
-def test_a_series_spread_over_folders_is_one_and_a_copied_one_is_two(tmp_path: Path) -> None:
+def test_a_series_spread_over_folders_is_one_and_a_whole_copy_of_it_is_two(tmp_path: Path) -> None:
     for number, path in enumerate(write_series(tmp_path, VALUES, AFFINE)):
         half = tmp_path / f"part{number % 2}"
         half.mkdir(exist_ok=True)
@@ -83,8 +83,13 @@ def test_a_series_spread_over_folders_is_one_and_a_copied_one_is_two(tmp_path: P
     assert only(tmp_path).header.shape == (7, 5, 6)
     assert only(tmp_path).header.path == tmp_path
     shutil.copytree(tmp_path / "part0", tmp_path / "copy")
+    series = only(tmp_path)
+    assert (series.header.shape[0], kinds(series.header)) == (7, ["copies"])
+    for folder in ("whole", "whole again"):
+        shutil.copytree(tmp_path / "part0", tmp_path / folder)
+        shutil.copytree(tmp_path / "part1", tmp_path / folder, dirs_exist_ok=True)
     found, _ = dicom.find_series(tmp_path)
-    assert sorted(one.header.shape[0] for one in found) == [3, 4, 4]
+    assert sorted((one.header.shape[0], kinds(one.header)) for one in found) == [(7, []), (7, ["copies"])]
 
 
 class TestStack:
@@ -145,19 +150,21 @@ class TestStack:
         assert kinds(header) == ["uneven slices"]
         assert header.spacing_mm[0] == pytest.approx(4.0)
 
-    def test_a_regular_number_of_slices_a_position_makes_frames(self, tmp_path: Path) -> None:
+    def test_times_of_one_series_are_volumes_of_their_own(self, tmp_path: Path) -> None:
         for time in range(3):
             for path in write_series(
                 tmp_path, VALUES + time, AFFINE, name=f"t{time}", tags={"TemporalPositionIdentifier": 3 - time}
             ):
                 edit(path, lambda ds: setattr(ds, "SeriesInstanceUID", "1.2.3"))
-        series = only(tmp_path)
-        assert (series.header.frames, series.header.shape) == (3, (7, 5, 6))
-        assert kinds(series.header) == []
-        for frame in range(3):
-            np.testing.assert_array_equal(dicom.read_series(series, frame=frame).values, VALUES + 2 - frame)
-        with pytest.raises(FormatError, match="no frame 3"):
-            dicom.read_series(series, frame=3)
+        found, errors = dicom.find_series(tmp_path)
+        assert errors == []
+        assert sorted(one.slug for one in found) == ["time1", "time2", "time3"]
+        for series in found:
+            assert (series.header.frames, series.header.shape, kinds(series.header)) == (1, (7, 5, 6), [])
+            time = 3 - int(series.slug[-1])
+            np.testing.assert_array_equal(dicom.read_series(series).values, VALUES + time)
+            with pytest.raises(FormatError, match="no frame 1"):
+                dicom.read_series(series, frame=1)
 
     def test_stray_slices_are_named(self, tmp_path: Path) -> None:
         paths = write_series(tmp_path, VALUES, AFFINE)
@@ -336,13 +343,14 @@ class TestBroken:
         found, errors = dicom.find_series(tmp_path)
         assert len(found) == 1
         assert sorted(error.path.name for error in errors) == [
+            "DICOMDIR",
             "cut.dcm",
             "empty.dcm",
             "no_rows.dcm",
             "noise.dcm",
             "text.dcm",
         ]
-        assert not any(isinstance(error, dicom.SetAsideError) for error in errors)
+        assert [error.path.name for error in errors if isinstance(error, dicom.SetAsideError)] == ["DICOMDIR"]
         scan = formats.read(tmp_path)
         np.testing.assert_array_equal(scan.values, VALUES)
         assert kinds(scan.header) == ["damaged files"]
