@@ -51,6 +51,18 @@ class IndexSettings(Settings):
     val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
     seed: int = Field(default=0, description="Seed of the split by patients.")
+    stratify: str = Field(
+        default="",
+        description="Target whose classes are spread evenly over the splits; '' takes the only one, 'none' spreads none.",
+    )
+    keep_split: bool = Field(
+        default=True, description="Keep the split of folders called train, val and test (nnU-Net's imagesTs as well)."
+    )
+    label_maps: Literal["pair", "aside", "scan"] = Field(
+        default="pair",
+        description="Files whose voxels look like label maps: labels of a scan on their grid and else set aside; all "
+        "set aside; or scans.",
+    )
     workers: int = Field(default=0, ge=0, description="Processes that read; 0 decides by how much there is to read.")
     engine: Literal["processes", "ray"] = Field(
         default="processes",
@@ -126,6 +138,9 @@ def index(
             val=settings.val,
             test=settings.test,
             seed=settings.seed,
+            stratify=settings.stratify,
+            keep_split=settings.keep_split,
+            label_maps=settings.label_maps,
             clouds=clouds,
             targets=_targets(settings),
             progress=show,
@@ -172,6 +187,9 @@ def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
 
 
 def _say(manifest: Manifest, counts: Counts) -> None:
+    from medssl.manifest.check_patients import aside_together
+    from medssl.manifest.rules.said import rule_lines
+
     summary: Mapping[str, Any] = manifest.summary()
     console.say(repr(manifest).splitlines()[0])
     if counts.reused or counts.gone:
@@ -179,9 +197,15 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
     for note in manifest.notes:
         console.warn(note)
+    for line in rule_lines(manifest.usable().rows()):
+        console.say(line)
     _say_targets(manifest, counts)
-    aside = [row for row in manifest.rows() if row["error"] is not None and "set-aside" in row["flags"]]
-    unreadable = [row for row in manifest.rows() if row["error"] is not None and "set-aside" not in row["flags"]]
+    failed = [row for row in manifest.rows() if row["error"] is not None]
+    for _, _, what, todo in aside_together(failed):
+        console.warn(f"{what}. {todo}")
+    failed = [row for row in failed if not {"label-without-image", "looks-like-labels"} & set(row["flags"])]
+    aside = [row for row in failed if "set-aside" in row["flags"]]
+    unreadable = [row for row in failed if "set-aside" not in row["flags"]]
     for row in unreadable[:_SHOWN]:
         console.warn(f"{row['path']}: {row['error']}")
     if len(unreadable) > _SHOWN:
@@ -218,6 +242,12 @@ def _say_targets(manifest: Manifest, counts: Counts) -> None:
         volumes = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume"))
         for name, classes in volumes.targets().items():
             console.say(f"{name}: " + ", ".join(f"{label} {count}" for label, count in classes.items()) + " patients")
+    spread = manifest.settings.get("stratify", "")
+    targets = manifest.targets()
+    if spread and spread != "none":
+        console.say(f"split: by patients, the classes of {spread} spread evenly (stratify=none spreads none)")
+    elif spread != "none" and len(targets) > 1:
+        console.warn(f"split: no classes were spread, for there are several targets; name one: stratify={min(targets)}")
 
 
 def _classes_of_clouds(manifest: Manifest) -> dict[str, list[tuple[str, int]]]:

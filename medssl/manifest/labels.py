@@ -1,8 +1,8 @@
 """Which label belongs to which image, judged by names alone.
 
 Rules, in this order: sibling folders (imagesTr/labelsTr, images/masks and their kind) and an ending beside the image
-(``_seg``, ``_gt``, ...) where the rest of the name is the image's; then the case (`rules/cases.py`): all the contrasts of
-the label's patient, visit and frame; then a folder of one mask a structure. What no image is found for is an orphan.
+(``_seg``, ``_gt``, ...) where the rest of the name is the image's; then the case (`rules/cases.py`): all the contrasts
+of the label's patient, visit and frame; then a folder of one mask a structure. What no image is found for is an orphan.
 A DICOM series that has a folder of its own is named by that folder: ``case_7_seg.nii.gz`` labels ``case_7/*.dcm``.
 """
 
@@ -19,9 +19,10 @@ from medssl.manifest.rules.owners import Owner, owners_of
 from medssl.manifest.rules.words import is_label_folder
 from medssl.manifest.sources import Source, stem
 
-__all__ = ["NO_IMAGE", "Pairs", "label_series", "pair_labels"]
+__all__ = ["BY_CASE", "NO_IMAGE", "Pairs", "label_series", "pair_labels"]
 
 NO_IMAGE = "label-without-image"
+BY_CASE = "label-of-the-case"  # found by the case alone; it may lie on another contrast's grid
 
 _IMAGE_FOLDERS = {
     "labelstr": ("imagestr",),
@@ -34,7 +35,7 @@ _IMAGE_FOLDERS = {
     "annotations": ("images", "image", "img"),
 }
 _ENDING = re.compile(r"[_.-](gt|seg|label|labels|labelmap|mask|segmentation|groundtruth)$", re.I)
-_MOST_RIVALS = 2  # of labels that each name a structure; more are parts of one label
+_FEWEST_PARTS = 2  # labels of one structure each; a single one is taken as the label
 
 
 @dataclass(frozen=True)
@@ -77,37 +78,36 @@ def pair_labels(files: Iterable[str], owners: Mapping[str, Owner] | None = None)
     maybe = {name for name in ordered if owners[name].label == "maybe"} - sure
     exact = _exact(ordered, sure, maybe)
     cases = Cases((name for name in ordered if name not in sure | maybe), owners)
+    found = {label: (exact[label], False) if label in exact else cases.of(label) for label in sorted(sure | maybe)}
+    loose = {label for label, (images, extra) in found.items() if label in in_folder and (extra or not images)}
+    folders = structure_folders(loose, set(ordered) - sure - maybe, owners)
     # image -> (how weak the claim is, label)
     claims: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     parts: defaultdict[str, list[str]] = defaultdict(list)
-    unclaimed = []
-    for label in sorted(sure | maybe):
-        images, extra = (exact[label], False) if label in exact else cases.of(label)
-        for image in images:
+    for label, (images, extra) in found.items():
+        weak = 2 if label not in exact else 0 if label in in_folder else 1
+        for image in images if label not in folders else ():
             if extra:
                 parts[image].append(label)
             else:
-                claims[image].append((0 if label in in_folder and label in exact else 1 if label in exact else 2, label))
-        if not images:
-            unclaimed.append(label)
-    folders = structure_folders((name for name in unclaimed if name in in_folder), set(ordered) - sure - maybe, owners)
+                claims[image].append((weak, label))
     for folder, images in dict(folders.values()).items():
         for image in images:
             claims[image].append((3, folder))
-    apart = {image: tuple(names) for image, names in parts.items() if len(names) >= _MOST_RIVALS}
+    unclaimed = [label for label, (images, _) in found.items() if not images and label not in folders]
+    apart = {image: tuple(names) for image, names in parts.items() if len(names) >= _FEWEST_PARTS}
     for image, names in parts.items():
         if image not in apart:
             claims[image].append((2, names[0]))
     ranked = {image: [label for _, label in sorted(own)] for image, own in claims.items()}
-    weak = frozenset(image for image, own in claims.items() if min(own)[0] >= 2)
     labels = sure | (maybe - set(unclaimed))
     return Pairs(
         label_of={image: names[0] for image, names in ranked.items()},
         labels=frozenset(labels),
-        orphans=tuple(name for name in unclaimed if name in sure and name not in folders),
+        orphans=tuple(name for name in unclaimed if name in sure),
         rivals={image: tuple(names[1:]) for image, names in ranked.items() if len(names) > 1},
         apart=apart,
-        by_case=weak,
+        by_case=frozenset(image for image, own in claims.items() if min(own)[0] >= 2),
     )
 
 

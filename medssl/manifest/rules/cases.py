@@ -103,12 +103,12 @@ def structure_folders(
         folder = PurePosixPath(label).parent
         if is_label_folder(folder.name):
             inside[str(folder)].append(label)
-    found = {}
-    for folder, files in inside.items():
-        own = above.get(str(PurePosixPath(folder).parent), [])
+    found: dict[str, tuple[str, list[str]]] = {}
+    for place, files in inside.items():
+        own = above.get(str(PurePosixPath(place).parent), [])
         named = all(not owners[file].label for file in files)
         if own and named and len({owners[image].patient for image in own}) == 1:
-            found |= {file: (folder, own) for file in files}
+            found |= dict.fromkeys(files, (place, own))
     return found
 
 

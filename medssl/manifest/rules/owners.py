@@ -123,9 +123,7 @@ def _owner(name: str, words: Words, recurring: Recurring, numbers: Mapping[str, 
         "" if _is_processing(folders[: place + 1], every) else read_words(folder).visit
         for place, folder in enumerate(folders)
     ]
-    channel = (
-        numbers.get(name) or words.channel or next((c for f in reversed(folders) if (c := channel_of(f))), "")
-    )
+    channel = numbers.get(name) or words.channel or next((c for f in reversed(folders) if (c := channel_of(f))), "")
     place, rule = len(folders), "name"
     for kind, pattern, form in BARCODES:
         if match := pattern.search(name):
@@ -142,7 +140,9 @@ def _owner(name: str, words: Words, recurring: Recurring, numbers: Mapping[str, 
         place = solid[-1]
         while recurring.folder(folders, place) and any(i < place for i in solid):
             place = max(i for i in solid if i < place)
-        outer = [i for i in solid if i < place and (_is_numbered(folders[i]) or starts_with(folders[place], folders[i]))]
+        outer = [
+            i for i in solid if i < place and (_is_numbered(folders[i]) or starts_with(folders[place], folders[i]))
+        ]
         place = outer[0] if outer else place
         rule, key = "folder", read_words(folders[place]).rest or folders[place]
         if not channel and words.rest and not any(letter.isdigit() for letter in words.rest):
@@ -215,7 +215,7 @@ def _is_numbered(folder: str) -> bool:
 
 
 def _channel_numbers(names: list[str]) -> dict[str, str]:
-    """Return the names that end in nnU-Net's channel number, with it: where their cases recur, or a label names them."""
+    """Return the names that end in nnU-Net's channel number, with it: cases recur, or labels name them."""
     stems = {stem(PurePosixPath(name).name) for name in names}
     groups: defaultdict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for name in names:

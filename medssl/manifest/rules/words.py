@@ -24,7 +24,7 @@ _MODALITY = {"ct", "mr", "mri", "pt", "pet"}  # of several channel words the lea
 _VISIT = r"ses|session|visit|tp|timepoint|time|week|month|year|day|exam|fu|followup|follow|study"
 _PART = r"frame|phase|slice|run|rep|repeat|scan|acq|echo|series|part|chunk|patch|crop|stack"
 _VISIT_ALONE = re.compile(r"baseline|bl|pre|post|preop|postop|up|screening|initial|(m|v|y|w)\d{1,2}|d\d{4}|mr\d")
-_PART_ALONE = re.compile(
+_ALONE = re.compile(
     r"r\d{1,2}|l|r|lh|rh|left|right|cropped|reg|registered|coreg|resampled|resample|res|iso|bet|stripped|skullstripped|"
     r"brain|n4|norm|normalized|normalised|preproc|preprocessed|processed|proc|denoised|corrected|defaced|copy|final|"
     r"orig|original|raw|ed|es|2d|3d|4d|mni|lps|ras|\d+mm|to|in|aligned|unbiased|biascorr"
@@ -35,8 +35,12 @@ _LABEL = re.compile(
     r"seg|segm|segs|segmentation|segmentations|mask|masks|gt|groundtruth|label|labels|labelmap|dseg|"
     r"manualsegmentation|annotation|annotations|rtstruct|contours?"
 )
-_WEAK_LABEL = re.compile(r"lesions?|tumou?rs?|anatomy|wmh|roi|rois|consensus|prostate|zones|infarct|hematoma|structures?")
-_RATER = re.compile(r"(reader|rater|expert|observer|annotator|manual|auto|truth|ground|consensus|staple|final)\d*|r?\d{1,2}")
+_WEAK_LABEL = re.compile(
+    r"lesions?|tumou?rs?|anatomy|wmh|roi|rois|consensus|prostate|zones|infarct|hematoma|structures?"
+)
+_RATER = re.compile(
+    r"(reader|rater|expert|observer|annotator|manual|auto|truth|ground|consensus|staple|final)\d*|r?\d{1,2}"
+)
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(\d{6,9})?")
 _LOOSE_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.](0[1-9]|1[0-2])[-_.](0[1-9]|[12]\d|3[01])(?!\d)")
 _GLUED = re.compile(r"(img|image|labels?|seg|mask|volume|vol|segmentation|case|scan)(\d+)", re.I)
@@ -49,8 +53,9 @@ _SPLIT_FOLDERS = {
     "imagestr": "train", "imagesva": "val", "labelstr": "train", "labelsts": "test", "labelsva": "val",
 }  # fmt: skip
 _PLAIN_FOLDERS = {"anat", "func", "dwi", "perf", "fmap", "files", "export", "output", "input", "source", "sourcedata",
-                  "derivatives", "rawdata", "labeled", "labelled", "unlabeled", "unlabelled", "imagestr", "imagests", "imagesva",
-                  "nii", "gz", "set", "sets", "all", "dataset", "datasets", "cases", "patients", "subjects"}  # fmt: skip
+                  "derivatives", "rawdata", "labeled", "labelled", "unlabeled", "unlabelled", "imagestr", "imagests",
+                  "imagesva", "nii", "gz", "set", "sets", "all", "dataset", "datasets", "cases", "patients",
+                  "subjects"}  # fmt: skip
 _LABEL_FOLDERS = {"labelstr", "labelsts", "labelsva", "labels", "label", "masks", "mask", "segmentations",
                   "segmentation", "segs", "seg", "annotations", "annotation", "gt", "groundtruth", "ground",
                   "structures", "contours", "rois"}  # fmt: skip
@@ -122,63 +127,55 @@ def read_words(name: str, *, keep_visit: bool = False) -> Words:
         '001'
     """
     tokens = tokens_of(name)
-    channel: list[str] = []
-    visit: list[str] = []
-    part: list[str] = []
-    label, numbered = "", False
+    found: dict[str, list[str]] = {"channel": [], "visit": [], "part": [], "label": [], "image": []}
+    numbered = False
     while tokens:
-        text = tokens[-1][0].lower()
-        before = tokens[-2][0].lower() if len(tokens) > 1 else ""
-        digits = text.isdigit()
-        if digits and len(text) <= 4 and (re.fullmatch(_VISIT, before) or before == "up"):
-            if keep_visit:
-                break
-            visit.insert(0, before + text)
-            numbered, tokens = True, tokens[:-2]
-        elif digits and len(text) <= 4 and re.fullmatch(_PART, before) and len(tokens) > 2:
-            part.insert(0, before + text)
-            numbered, tokens = True, tokens[:-2]
-        elif _is_visit(text, before, tokens) and not keep_visit:
-            following = channel[:1]
-            if text in {"pre", "post"} and not following and _CHANNEL.fullmatch(before):
-                channel.insert(0, text)  # T1_post: after contrast medium
-            else:
-                visit.insert(0, text)
-                numbered |= any(letter.isdigit() for letter in text)
-            tokens = tokens[:-1]
-        elif _CHANNEL.fullmatch(text):
-            channel.insert(0, text)
-            tokens = tokens[:-1]
-        elif _LABEL.fullmatch(text):
-            label, tokens = "yes", tokens[:-1]
-        elif _WEAK_LABEL.fullmatch(text):
-            label, tokens = label or "maybe", tokens[:-1]
-        elif _RATER.fullmatch(text) and _rated(tokens[:-1]) and (len(tokens) > 2 or not _numbers(before)):
-            part.insert(0, text)
-            tokens = tokens[:-1]
-        elif _PART_ALONE.fullmatch(text) or re.fullmatch(_PART, text) or _NUMBERED_PART.fullmatch(text):
-            part.insert(0, text)
-            numbered |= bool(_NUMBERED_PART.fullmatch(text))
-            tokens = tokens[:-1]
-        elif text in _IMAGE and text != "case":
-            tokens = tokens[:-1]
-        else:
+        kind, count = _last_word(tokens, after_channel=bool(found["channel"]))
+        if not kind or (kind == "visit" and keep_visit):
             break
+        word = "".join(text for text, _ in tokens[-count:]).lower()
+        found[kind].insert(0, word)
+        numbered |= (
+            kind in {"visit", "part"} and any(letter.isdigit() for letter in word) and not _ALONE.fullmatch(word)
+        )
+        tokens = tokens[:-count]
     bare, leading = _without_lead(tokens)
-    if leading and not label:
-        label = "yes"
     if not any(letter.isalnum() for letter in bare):
         tokens = []
-    telling = [word for word in channel if word not in _MODALITY] or channel
+    label = "yes" if leading or any(_LABEL.fullmatch(word) for word in found["label"]) else ""
+    telling = [word for word in found["channel"] if word not in _MODALITY] or found["channel"]
     return Words(
         rest=joined(tokens),
         bare=bare,
         channel="_".join(telling),
-        visit="_".join(visit),
-        part="_".join(part),
-        label=label,
+        visit="_".join(found["visit"]),
+        part="_".join(found["part"]),
+        label=label or ("maybe" if found["label"] else ""),
         numbered=numbered,
     )
+
+
+def _last_word(tokens: Sequence[tuple[str, str]], *, after_channel: bool) -> tuple[str, int]:
+    """Return what the end of a name is ("" for a patient's) and how many tokens it takes."""
+    text = tokens[-1][0].lower()
+    before = tokens[-2][0].lower() if len(tokens) > 1 else ""
+    if text.isdigit() and len(text) <= 4 and (re.fullmatch(_VISIT, before) or before == "up"):
+        return "visit", 2
+    if text.isdigit() and len(text) <= 4 and re.fullmatch(_PART, before) and len(tokens) > 2:
+        return "part", 2
+    if _is_visit(text, before, tokens):
+        # T1_post: after contrast medium; post_T1: after treatment.
+        enhanced = text in {"pre", "post"} and not after_channel and _CHANNEL.fullmatch(before)
+        return ("channel" if enhanced else "visit"), 1
+    if _CHANNEL.fullmatch(text):
+        return "channel", 1
+    if _LABEL.fullmatch(text) or _WEAK_LABEL.fullmatch(text):
+        return "label", 1
+    if _RATER.fullmatch(text) and _rated(tokens[:-1]) and (len(tokens) > 2 or not _numbers(before)):
+        return "part", 1
+    if _ALONE.fullmatch(text) or re.fullmatch(_PART, text) or _NUMBERED_PART.fullmatch(text):
+        return "part", 1
+    return ("image", 1) if text in _IMAGE and text != "case" else ("", 0)
 
 
 def _is_visit(text: str, before: str, tokens: Sequence[tuple[str, str]]) -> bool:
