@@ -115,7 +115,7 @@ def decide(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> Decision:
     logits, truth = logits[truth >= 0], truth[truth >= 0]
     two = logits.shape[1] == 2
     if len(np.unique(truth)) < 2:
-        why = "the validation cases are all of one class" if len(truth) else "there is no validation case"
+        why = "the validation cases are all of one class" if len(truth) else ""
         return Decision(threshold=0.5 if two else None, why=why)
     temperature = fitted_temperature(logits, truth)
     threshold = best_threshold(probabilities(logits, temperature)[:, 1], truth) if two else None

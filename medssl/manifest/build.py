@@ -190,7 +190,8 @@ def build_manifest(
         notes=[*found.notes, *notes],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"stratify": spread, "structures": structures, "label_maps": seen}
+        | {"structures": structures, "label_maps": seen}
+        | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {}),
     )
     present = {_place(row) for row in manifest.rows()}
@@ -231,6 +232,12 @@ def _label_maps(
     kept = [pair for place, pair in result.items() if place not in set(found.label_of.values())]
     attached = {str(sources[image].path): str(sources[label].path) for image, label in found.label_of.items()}
     return [one for one, _ in kept], {n: said for n, (_, said) in enumerate(kept)}, attached, list(found.notes)
+
+
+def _spread(target: str, previous: Manifest | None, known: Mapping[str, str]) -> dict[str, str]:
+    """Return which target's classes the split spreads, and which it would if it were drawn anew."""
+    before = previous.settings.get("stratify", "") if previous else ""
+    return {"stratify": before, "stratify_anew": target} if known and before != target else {"stratify": target}
 
 
 def _known_splits(rows: Sequence[Mapping[str, Any]], previous: Manifest) -> tuple[dict[str, str], list[str]]:

@@ -1,4 +1,4 @@
-"""What `check` looks for in patients, labels and splits together; each finding as (severity, kind, what, what to do)."""
+"""What `check` looks for in patients, labels and splits; each finding as (severity, kind, what, what to do)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def aside_together(rows: Sequence[Row]) -> Iterator[Doubt]:
                "Put the images in their places, or list scans and labels in a CSV.")  # fmt: skip
     maps = [row for row in rows if "looks-like-labels" in row["flags"] and "set-aside" in row["flags"]]
     if maps:
-        yield ("warning", "label-map-aside",
-               f"{len(maps)} files look like label maps and were set aside, such as {maps[0]['path']}",
-               "Name them like their images with _seg, or keep them as scans: medssl index ... label_maps=scan")  # fmt: skip
+        what = f"{len(maps)} files look like label maps and were set aside, such as {maps[0]['path']}"
+        todo = "Name them like their images with _seg, or keep them as scans: medssl index ... label_maps=scan"
+        yield ("warning", "label-map-aside", what, todo)
 
 
 def _torn(rows: Sequence[Row], root: str) -> Iterator[Doubt]:
@@ -86,10 +86,10 @@ def _shared_labels(rows: Sequence[Row]) -> Iterator[Doubt]:
     shared = sorted((label, sorted(patients)) for label, patients in owners.items() if len(patients) > 1)
     if shared:
         label, patients = shared[0]
-        yield ("error", "label-of-several-patients",
-               f"{len(shared)} label maps belong to scans of several patients, such as {label} of "
-               f"{', '.join(patients[:4])}",
-               f"One label map is of one person: their scans are one patient's, or the label is wrong. {_SAY}")  # fmt: skip
+        listed = ", ".join(patients[:4])
+        what = f"{len(shared)} label maps belong to scans of several patients, such as {label} of {listed}"
+        todo = f"One label map is of one person: their scans are one patient's, or the label is wrong. {_SAY}"
+        yield ("error", "label-of-several-patients", what, todo)
 
 
 def _classes(rows: Sequence[Row]) -> Iterator[Doubt]:
@@ -108,10 +108,9 @@ def _classes(rows: Sequence[Row]) -> Iterator[Doubt]:
             left = len(every) - len(lacking)
             then = {"train": "nothing can be learnt of it", "val": "temperatures and thresholds cannot be chosen on it"}
             why = then.get(split, "scores of telling classes apart are not defined" if left < 2 else "it is not tested")
-            yield ("warning", "class-missing-in-split",
-                   f"the split '{split}' has no scan of the {target} {', '.join(lacking)}; {why}",
-                   f"More patients, larger shares, or spread the classes: medssl index ... stratify={target} fresh=true",
-                   )  # fmt: skip
+            what = f"the split '{split}' has no scan of the {target} {', '.join(lacking)}; {why}"
+            todo = f"More patients, larger shares, or spread the classes: medssl index ... stratify={target} fresh=true"
+            yield ("warning", "class-missing-in-split", what, todo)
 
 
 def _relative(path: str, root: str) -> str:

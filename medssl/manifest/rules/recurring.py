@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -17,7 +17,8 @@ _GROUP = re.compile(
     re.I,
 )
 _PATIENT = re.compile(r"\d+|[A-Za-z]{1,4}[-_]?\d+|(patient|subject|subj|case)[-_ ]?\d+", re.I)
-_FEW_FILES, _FEW_FOLDERS = 12, 4
+_NUMBERED = re.compile(r"(?<![A-Za-z])(?:patient|subject|subj|case|pt)[-_ ]?\d+", re.I)
+_FEW_FILES, _FEW_FOLDERS, _ENOUGH_FOLDERS = 12, 4, 3
 Folders = tuple[str, ...]
 
 
@@ -53,11 +54,14 @@ class Recurring:
                 folders[place][solid[place].lower()].add(solid[:place])
         self._local = dict(local)
         self._files = {depth: _judged(own, _FEW_FILES) for depth, own in files.items()}
+        self._patients = {depth for depth, own in files.items() if _few_in_each(own)}
         self._folders = {depth: _judged(own, _FEW_FOLDERS) for depth, own in folders.items()}
 
     def file(self, name: str) -> bool:
         """Tell whether a file's name recurs in other patients' folders."""
         solid = self._home[name]
+        if len(solid) in self._patients and not _NUMBERED.search(self._local[name]):
+            return True
         return (self._local[name], solid) in self._files.get(len(solid), set())
 
     def folder(self, folders: Folders, place: int) -> bool:
@@ -87,4 +91,18 @@ def _judged(children: Mapping[str, set[Folders]], few: int) -> set[tuple[str, Fo
         enough = len(homes) > len(recurring) if numbered else len(homes) >= len(recurring) or with_numbers
         if enough or (like_patients and len(recurring) <= few):
             found |= {(child, home) for home in own if not _GROUP.fullmatch(home[-1])}
+    # P01 has visits 1 and 2, P02 a 1 alone: the 2 names no one either.
+    shapes = {(_shape(child), home) for child, home in found}
+    found |= {(child, home) for child, own in children.items() for home in own if (_shape(child), home) in shapes}
     return found
+
+
+def _shape(child: str) -> str:
+    return re.sub(r"\d+", "0", child)
+
+
+def _few_in_each(children: Mapping[str, set[Folders]]) -> bool:
+    """Tell whether folders that are called as patients are hold a few files each, whatever those are called."""
+    counts = Counter(home for own in children.values() for home in own)
+    called = all(_PATIENT.fullmatch(home[-1]) and not _GROUP.fullmatch(home[-1]) for home in counts)
+    return called and len(counts) >= _ENOUGH_FOLDERS and 1 < max(counts.values()) <= _FEW_FILES

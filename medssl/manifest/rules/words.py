@@ -15,10 +15,12 @@ __all__ = ["Words", "channel_of", "is_label_folder", "is_words", "joined", "read
 
 _CHANNEL = re.compile(
     r"t1(w|n|c|ce|cd|gd|km|post|pre|map|rho|wce|dual|w?ce|fs)?|t2(w|f|s|fs|star|spir|flair|map)?|flair|dwi|adc|hbv|"
-    r"b\d{1,4}|dti|fa|md|swi|pd|pdw|dce|dsc|asl|cbf|cbv|mtt|tmax|ttp|ktrans|ct|cta|ctp|cect|ncct|cbct|ctres|pt|pet|"
+    r"dti|fa|md|swi|pd|pdw|dce|dsc|asl|cbf|cbv|mtt|tmax|ttp|ktrans|ct|cta|ctp|cect|ncct|cbct|ctres|pt|pet|"
     r"suv|suvbw|mr|mri|mra|mrv|bold|cine|lge|mprage|spgr|tof|sag|cor|ax|tra|axial|coronal|sagittal|inphase|outphase|"
     r"water|fat|arterial|venous|portal|delayed|native|contrast|noncontrast|gd|sa|la|sax|lax|2ch|4ch|tse|gre|space"
 )
+_B_VALUE = re.compile(r"b\d{1,4}")
+_MAY_BE_KEY = re.compile(r"(?!t[12])[a-z]{1,2}\d+")
 _MODALITY = {"ct", "mr", "mri", "pt", "pet"}  # of several channel words the least telling
 # A word that may carry a number of its own, glued (ses1) or as the next token (ses-01).
 _VISIT = r"ses|session|visit|tp|timepoint|time|week|month|year|day|exam|fu|followup|follow|study"
@@ -134,6 +136,8 @@ def read_words(name: str, *, keep_visit: bool = False) -> Words:
         if not kind or (kind == "visit" and keep_visit):
             break
         word = "".join(text for text, _ in tokens[-count:]).lower()
+        if len(tokens) == 1 and _MAY_BE_KEY.fullmatch(word):
+            break  # M01 by itself is rather a patient than a month
         found[kind].insert(0, word)
         numbered |= (
             kind in {"visit", "part"} and any(letter.isdigit() for letter in word) and not _ALONE.fullmatch(word)
@@ -167,7 +171,7 @@ def _last_word(tokens: Sequence[tuple[str, str]], *, after_channel: bool) -> tup
         # T1_post: after contrast medium; post_T1: after treatment.
         enhanced = text in {"pre", "post"} and not after_channel and _CHANNEL.fullmatch(before)
         return ("channel" if enhanced else "visit"), 1
-    if _CHANNEL.fullmatch(text):
+    if _CHANNEL.fullmatch(text) or _B_VALUE.fullmatch(tokens[-1][0]):
         return "channel", 1
     if _LABEL.fullmatch(text) or _WEAK_LABEL.fullmatch(text):
         return "label", 1
