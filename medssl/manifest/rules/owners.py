@@ -30,7 +30,7 @@ _NUMBERED = re.compile(r"(?<![A-Za-z])(?:patient|subject|subj|case|pt)[-_ ]?\d+"
 _DISTINCT = re.compile(r"(?=(?:.*\d){3})(?=(?:.*[A-Za-z]){2})")
 _COMMON = re.compile(r"(patient|subject|subj|sub|case|pt|pat|id|img|image|vol|volume|scan|label|seg|mask|[a-z]{1,2})"
                      r"[-_ ]?\d+|\d+", re.I)  # fmt: skip
-_BARE_NUMBER = re.compile(r"(img|image|vol|volume|scan|case)?[-_ ]?\d+", re.I)
+_BARE_NUMBER = re.compile(r"(img|image|vol|volume|scan|case|labels?|seg|mask|segmentation)?[-_ ]?\d+", re.I)
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d{6}(?:\d{6,9})?(?!\d)")
 _CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
 _DERIVED = ("derivatives", "sourcedata")
