@@ -68,9 +68,9 @@ def test_scores_that_one_class_cannot_give_are_said_to_be_none(tmp_path, capsys)
     place = rows[0].index("truth")
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if row[place] == rows[1][place])])
-    found = evaluate([folder], out=tmp_path / "out")
+    found = evaluate(folder, data=tmp_path)
     assert np.isnan(found.summaries["a"]["auroc"].estimate)
     said = capsys.readouterr()
     assert "not defined" in said.out
     assert "of one class" in said.err + said.out
-    assert json.loads((tmp_path / "out" / "class_scores.json").read_text())["runs"]["a"]["roc"] == []
+    assert json.loads((folder / "class_scores.json").read_text())["runs"]["a"]["roc"] == []
