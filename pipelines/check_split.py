@@ -40,15 +40,17 @@ class SplitResult:
     Attributes:
         leaks: Every pair.
         unread: id -> why a scan could not be compared.
+        doubts: What makes it doubtful whose scans are: (severity, kind, what, what to do).
     """
 
     leaks: tuple[Leak, ...]
     unread: dict[str, str]
+    doubts: tuple[tuple[str, str, str, str], ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether there is no pair."""
-        return not self.leaks
+        """Whether there is no pair, and no label map that several patients share."""
+        return not self.leaks and not any(severity == "error" for severity, *_ in self.doubts)
 
 
 def check_split(
@@ -84,6 +86,7 @@ def check_split(
         DataError: There are not two sides to compare.
         CacheError: The folder of fingerprints cannot be written to.
     """
+    from medssl.manifest.check_patients import patients_together
     from medssl.manifest.schema import Manifest, read_manifest
     from medssl.reduction.fingerprint import targets_of
     from medssl.reduction.leaks import leaks_of
@@ -115,14 +118,21 @@ def check_split(
     assert prints is not None, "nothing is left to other shards"
     found, _ = copies.find_all(prints, rows, targets, folder, settings)
     leaks = leaks_of(rows, found)
-    result = SplitResult(tuple(leaks), dict(found.failures))
+    doubts = tuple(patients_together([row for row in rows if row["kind"] == "volume"], source.root))
+    result = SplitResult(tuple(leaks), dict(found.failures), doubts)
     if leaks:
         told = [(*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
                 for one in leaks]  # fmt: skip
         console.table("On both sides", ("one side", "other side", "scan", "is in", "as", "score"), told[:_SHOWN])
         if len(leaks) > _SHOWN:
             console.say(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")
-    console.say(f"{len(leaks)} pairs lie on both sides" if leaks else "no patient and no image is on both sides")
+    guessed = any(kind == "patient-guessed" for _, kind, *_ in doubts)
+    as_far = ", as far as the names of files tell patients apart" if guessed else ""
+    console.say(
+        f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
+    )
+    for severity, _, what, todo in doubts:
+        console.warn(f"{severity}: {what}. {todo}")
     page = Path(out) if out is not None else file.with_name("check-split.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check-split.html"
@@ -134,6 +144,7 @@ def check_split(
         "sides": sides,
         "pairs": [one.to_dict() for one in leaks],
         "unread": result.unread,
+        "doubts": [dict(zip(("severity", "kind", "what", "todo"), doubt, strict=True)) for doubt in doubts],
         "search_recall": found.recall,
     }
     written = [page, page.with_suffix(".json")]

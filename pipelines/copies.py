@@ -208,6 +208,7 @@ def find(
             radius=settings.radius,
             turned=settings.turned,
             patients={row["id"]: row["patient"] for row in rows},
+            channels={row["id"]: row["channel"] for row in rows},
             worth=worth,
             journal=folder / JOURNAL,
             workers=settings.hands,

@@ -117,6 +117,14 @@ def evaluate_classes(
         [[name, *(interval_text(found[metric]) for metric in CLASS_METRICS)] for name, found in summaries.items()],
         key="scores",
     )
+    lacking = sorted({metric for found in summaries.values() for metric in CLASS_METRICS
+                      if np.isnan(found[metric].estimate)})  # fmt: skip
+    if lacking:
+        known = sorted({cases[first].classes[number] for number in cases[first].truth})
+        console.warn(
+            f"{', '.join(lacking)}: not defined, for all cases of the split '{split}' are of one class "
+            f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share for it."
+        )
     if comparisons:
         console.table(
             f"Paired, by {owner} (Holm over the table)",
@@ -170,7 +178,7 @@ def _reliability(cases: ClassPredictions) -> list[dict[str, float]]:
 
 def _roc(cases: ClassPredictions) -> list[tuple[float, float]]:
     """Return the ROC curve of two classes; nothing of more."""
-    if len(cases.classes) != 2:
+    if len(cases.classes) != 2 or len(np.unique(cases.truth)) < 2:
         return []
     false, true = roc_curve(cases.probability[:, 1], cases.truth == 1)
     return [(float(x), float(y)) for x, y in zip(false, true, strict=True)]

@@ -54,8 +54,8 @@ def write_classes(
     if calibrate and held_out is not None:
         decision = decide(held_out.logits, held_out.truth)
     if not decision.cases:
-        run.say(f"no held-out {noun.removesuffix('s')}: probabilities are not calibrated, and the likeliest class is "
-                "predicted")  # fmt: skip
+        why = decision.why or f"no held-out {noun.removesuffix('s')}"
+        run.say(f"{why}: probabilities are not calibrated, and the likeliest class is predicted")
     scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun)
     run.write_text("decision.json", json.dumps(asdict(decision), indent=1) + "\n")
     parts = [part for part in (held_out, asked) if part is not None]
@@ -82,14 +82,16 @@ def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, nou
         "scores": {name: None if value != value else value for name, value in scores.items()},
         "ece_before": before,
         "decision": asdict(decision),
-        "note": "temperature and threshold were chosen on these very cases",
+        "note": "temperature and threshold were chosen on these very cases"
+        if decision.cases
+        else f"nothing was chosen on them: {decision.why or 'not asked for'}",
     }
     run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
     rows = [[name, "-" if scores[name] != scores[name] else f"{scores[name]:.3f}"] for name in CLASS_METRICS]
     threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.3f}"
+    chosen = f"temperature {decision.temperature:.2f}{threshold} chosen on them (ECE before: {before:.3f})"
     console.table(
-        f"{len(set(found.ids))} held-out {noun}; temperature {decision.temperature:.2f}{threshold} chosen on them "
-        f"(ECE before: {before:.3f})",
+        f"{len(set(found.ids))} held-out {noun}; {chosen if decision.cases else 'nothing was chosen on them'}",
         ["Metric", "Score"],
         rows,
         key="held_out",

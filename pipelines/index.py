@@ -52,6 +52,18 @@ class IndexSettings(Settings):
     val: float = Field(default=0.1, ge=0, lt=1, description="Share of patients for validation.")
     test: float = Field(default=0.2, ge=0, lt=1, description="Share of patients for testing.")
     seed: int = Field(default=0, description="Seed of the split by patients.")
+    stratify: str = Field(
+        default="",
+        description="Target whose classes are spread evenly over the splits; '' takes the only one, 'none' none.",
+    )
+    keep_split: bool = Field(
+        default=True, description="Keep the split of folders called train, val and test (nnU-Net's imagesTs as well)."
+    )
+    label_maps: Literal["pair", "aside", "scan"] = Field(
+        default="pair",
+        description="Files whose voxels look like label maps: labels of a scan on their grid and else set aside; all "
+        "set aside; or scans.",
+    )
     workers: int = Field(default=0, ge=0, description="Processes that read; 0 decides by how much there is to read.")
     engine: Literal["processes", "ray"] = Field(
         default="processes",
@@ -128,6 +140,9 @@ def index(
             val=settings.val,
             test=settings.test,
             seed=settings.seed,
+            stratify=settings.stratify,
+            keep_split=settings.keep_split,
+            label_maps=settings.label_maps,
             clouds=clouds,
             targets=_targets(settings),
             progress=show,
@@ -174,6 +189,8 @@ def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
 
 
 def _say(manifest: Manifest, counts: Counts) -> None:
+    from medssl.manifest.rules.said import rule_lines
+
     summary: Mapping[str, Any] = manifest.summary()
     console.say(repr(manifest).splitlines()[0])
     if counts.reused or counts.gone:
@@ -181,20 +198,15 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
     for note in manifest.notes:
         console.warn(note)
+    for line in rule_lines(manifest.usable().rows()):
+        console.say(line)
     _say_targets(manifest, counts)
-    aside = [row for row in manifest.rows() if row["error"] is not None and "set-aside" in row["flags"]]
-    unreadable = [row for row in manifest.rows() if row["error"] is not None and "set-aside" not in row["flags"]]
-    for row in unreadable[:_SHOWN]:
-        console.warn(f"{row['path']}: {row['error']}")
-    if len(unreadable) > _SHOWN:
-        console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
+    _say_left_out(manifest)
     doubtful = [(row["path"], said) for row in manifest.usable().rows() if (said := _doubts(row))]
     for path, said in doubtful[:_SHOWN]:
         console.warn(f"{path}: {said}")
     if len(doubtful) > _SHOWN:
         console.warn(f"... and {len(doubtful) - _SHOWN} more that can be read but look wrong; medssl check lists all")
-    if aside:
-        _say_aside(aside)
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
     if inferred:
         console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
@@ -219,6 +231,23 @@ def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
     console.say(f"{counted.total()} DICOM objects are no volumes and were set aside: {kinds}")
 
 
+def _say_left_out(manifest: Manifest) -> None:
+    """Say what cannot be used: labels in a line each kind, files that cannot be read by name, DICOM objects counted."""
+    from medssl.manifest.check_patients import aside_together
+
+    failed = [row for row in manifest.rows() if row["error"] is not None]
+    for _, _, what, todo in aside_together(failed):
+        console.warn(f"{what}. {todo}")
+    failed = [row for row in failed if not {"label-without-image", "looks-like-labels"} & set(row["flags"])]
+    unreadable = [row for row in failed if "set-aside" not in row["flags"]]
+    for row in unreadable[:_SHOWN]:
+        console.warn(f"{row['path']}: {row['error']}")
+    if len(unreadable) > _SHOWN:
+        console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
+    if len(failed) > len(unreadable):
+        _say_aside([row for row in failed if "set-aside" in row["flags"]])
+
+
 def _say_targets(manifest: Manifest, counts: Counts) -> None:
     if counts.targets:
         for line in counts.targets.lines():
@@ -229,6 +258,22 @@ def _say_targets(manifest: Manifest, counts: Counts) -> None:
         volumes = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume"))
         for name, classes in volumes.targets().items():
             console.say(f"{name}: " + ", ".join(f"{label} {count}" for label, count in classes.items()) + " patients")
+    _say_spread(manifest)
+
+
+def _say_spread(manifest: Manifest) -> None:
+    """Say whether the split spreads classes of scans evenly."""
+    spread, waiting = (manifest.settings.get(name, "") for name in ("stratify", "stratify_anew"))
+    targets = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume")).targets()
+    if waiting:
+        console.warn(
+            f"split: kept from the earlier manifest, in which the classes of {waiting} were not spread; "
+            "fresh=true draws it anew"
+        )
+    elif spread and spread != "none":
+        console.say(f"split: by patients, the classes of {spread} spread evenly (stratify=none spreads none)")
+    elif spread != "none" and len(targets) > 1:
+        console.warn(f"split: no classes were spread, for there are several targets; name one: stratify={min(targets)}")
 
 
 def _classes_of_clouds(manifest: Manifest) -> dict[str, list[tuple[str, int]]]:

@@ -26,11 +26,13 @@ class Decision:
         threshold: Of two classes the second is predicted from this probability on; None for more classes, where the
             likeliest is.
         cases: Validation cases that both were chosen on; 0 where nothing was chosen.
+        why: Why nothing was chosen; empty where something was.
     """
 
     temperature: float = 1.0
     threshold: float | None = None
     cases: int = 0
+    why: str = ""
 
     def predicted(self, probability_NC: Values) -> Whole:
         """Return the predicted classes, (N,)."""
@@ -102,6 +104,9 @@ def best_threshold(score_N: npt.ArrayLike, truth_N: npt.ArrayLike) -> float:
 def decide(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> Decision:
     """Choose temperature and, of two classes, threshold on validation cases.
 
+    Cases of a single class say nothing of either: the likeliest temperature would be that of certainty. Then nothing is
+    chosen, and ``why`` says so.
+
     Args:
         logits_NC: Logits.
         truth_N: Classes; negative ones (not known) are left out.
@@ -109,8 +114,9 @@ def decide(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> Decision:
     logits, truth = np.asarray(logits_NC, dtype=np.float64), np.asarray(truth_N)
     logits, truth = logits[truth >= 0], truth[truth >= 0]
     two = logits.shape[1] == 2
-    if not len(truth):
-        return Decision(threshold=0.5 if two else None)
+    if len(np.unique(truth)) < 2:
+        why = "the validation cases are all of one class" if len(truth) else ""
+        return Decision(threshold=0.5 if two else None, why=why)
     temperature = fitted_temperature(logits, truth)
     threshold = best_threshold(probabilities(logits, temperature)[:, 1], truth) if two else None
     return Decision(temperature=temperature, threshold=threshold, cases=len(truth))

@@ -206,6 +206,8 @@ def compare_classifiers(
             p, test = bootstrap_p(differences), "bootstrap"
             if metric == "auroc" and len(own.classes) == 2 and own.one_a_patient:
                 p, test = delong(own.probability[:, 1], other.probability[:, 1], own.truth == 1), "DeLong"
+            if np.isnan(exact[metric]):
+                p = float("nan")  # of cases of one class nothing can be told apart
             interval = _interval(exact[metric], differences, own, level)
             found.append(ClassComparison(arm=arm, baseline=baseline, metric=metric, difference=interval, p=p, p_holm=p,
                                          test=test))  # fmt: skip

@@ -14,7 +14,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def interval_text(interval: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
-    """Return an estimate and its interval.
+    """Return an estimate and its interval; "not defined" where there is none, as for the AUROC of a single class.
 
     Example:
         >>> interval_text(Interval(estimate=0.81, low=0.8, high=0.824, level=0.95, cases=9))
@@ -22,6 +22,8 @@ def interval_text(interval: Interval | None, *, signed: bool = False, digits: in
     """
     if interval is None:
         return "-"
+    if interval.estimate != interval.estimate:
+        return "not defined"
     form = f"{'+' if signed else ''}.{digits}f"
     if interval.low != interval.low:
         return f"{interval.estimate:{form}} (no interval)"

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from medssl.errors import ConfigError
 from medssl.manifest.patients import patient_key
 from medssl.manifest.sources import Source, modality_of_name, stem
 from medssl.manifest.split import split_patients
 from medssl.manifest.targets import targets_of
 
-__all__ = ["assemble", "give_splits"]
+__all__ = ["assemble", "give_splits", "target_to_spread"]
 
 _SEEN = "seen"  # where the flags of the reader itself are kept, for a later run that does not read again
 _CLUES = {"looks-like-ct", "ct-offset"}  # said of the voxels alone; told only where they mean something
@@ -23,7 +24,11 @@ _PLAIN_FOLDERS = {"imagestr", "images", "image", "img"}
 
 
 def assemble(
-    pairs: Sequence[tuple[Source, Mapping[str, Any]]], *, modality: str, pattern: re.Pattern[str] | None
+    pairs: Sequence[tuple[Source, Mapping[str, Any]]],
+    *,
+    modality: str,
+    pattern: re.Pattern[str] | None,
+    table: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the rows, without splits.
 
@@ -31,6 +36,7 @@ def assemble(
         pairs: Every source and what `describe` said of it, or what an earlier manifest's row says.
         modality: What the user says all scans are; empty where they do not.
         pattern: The user's rule for patient keys.
+        table: Scan, as seen from the root -> patient, that a table of targets names.
     """
     rows = []
     for source, facts in pairs:
@@ -48,13 +54,10 @@ def assemble(
                 flags.append("modality-unknown")
             row["units"] = _units(row, fields, seen, flags)
         row["flags"] = sorted(set(flags))
-        matched = pattern.search(source.relative) if pattern else None
-        row["patient"] = (
-            patient_key(source.relative, pattern=pattern)
-            if matched
-            else source.patient or fields.get("patient") or _key(source)
-        )
-        row["study"] = source.study or fields.get("study")
+        row["patient"], row["patient_rule"] = _patient(source, fields, pattern, table or {})
+        said = source.study if source.patient_rule == "given" else ""
+        row["study"] = said or fields.get("study") or source.study or None
+        row["channel"] = source.channel
         row["series"] = fields.get("series")
         row["id"] = _identity(source, fields)
         row["split"] = source.split
@@ -65,12 +68,14 @@ def assemble(
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: int, known: Mapping[str, str]) -> None:
+def give_splits(
+    rows: list[dict[str, Any]], *, val: float, test: float, seed: int, known: Mapping[str, str], stratify: str = ""
+) -> None:
     """Fill in the split of every readable row, by patient; patients who share a scan share a split.
 
     What a data set states goes first (a patient with one scan in its test folder is a test patient), then what an
-    earlier run gave, then the draw. Patients whose rows are clouds of one class are drawn class by class, so that no
-    class is missed by chance.
+    earlier run gave, then the draw. Patients of one class of a target are drawn class by class, so that no class is
+    missed by chance.
 
     Args:
         rows: The rows; changed in place.
@@ -78,6 +83,7 @@ def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: in
         test: Share of patients for testing.
         seed: Seed of the draw.
         known: Patient -> split of an earlier run.
+        stratify: The target whose classes are spread evenly; "" takes the class of clouds alone, "none" nothing.
     """
     good = [row for row in rows if not row.get("error")]
     group_of = _groups(good)
@@ -86,19 +92,36 @@ def give_splits(rows: list[dict[str, Any]], *, val: float, test: float, seed: in
     for row in good:
         if row["split"]:
             stated.setdefault(group_of[row["patient"]], row["split"])
-    kinds = _classes_of_clouds(good, group_of)
+    kinds = {} if stratify == "none" else _classes(good, group_of, stratify)
     drawn = split_patients(group_of.values(), val=val, test=test, seed=seed, fixed={**fixed, **stated}, kinds=kinds)
     for row in rows:
         row["split"] = "" if row.get("error") else row["split"] or drawn[group_of[row["patient"]]]
 
 
-def _classes_of_clouds(rows: Sequence[Mapping[str, Any]], group_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the class of each group of patients all of whose rows are clouds of that class."""
+def target_to_spread(rows: Sequence[Mapping[str, Any]], asked: str) -> str:
+    """Return the target whose classes of scans are spread over the splits: the asked one, or the only one there is.
+
+    Raises:
+        ConfigError: No scan has the asked target.
+    """
+    named = sorted({name for row in rows for name in targets_of(row)})
+    if asked and asked not in {"none", *named}:
+        listed = f"Targets: {', '.join(named)}." if named else "No scan has a target; give a table with --targets."
+        raise ConfigError(f"stratify: there is no target '{asked}'. {listed} 'none' spreads none.")
+    of_scans = sorted({name for row in rows if row.get("kind") != "cloud" for name in targets_of(row)})
+    return asked or (of_scans[0] if len(of_scans) == 1 else "")
+
+
+def _classes(rows: Sequence[Mapping[str, Any]], group_of: Mapping[str, str], target: str) -> dict[str, str]:
+    """Return the class of each group of patients whose rows are all of that class; of scans, those that have one."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
-        targets = json.loads(row["targets"] or "{}") if row.get("kind") == "cloud" else {}
+        targets = targets_of(row)
         only = next(iter(targets.values())) if len(targets) == 1 else ""
-        found[group_of[row["patient"]]].add(str(targets.get("class", only)))
+        if row.get("kind") == "cloud":
+            found[group_of[row["patient"]]].add(str(targets.get(target or "class", only)))
+        elif target in targets:
+            found[group_of[row["patient"]]].add(str(targets[target]))
     return {patient: words.pop() for patient, words in found.items() if len(words) == 1}
 
 
@@ -117,6 +140,23 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             low, high = sorted((first(row["patient"]), first(owner.setdefault(row["content_hash"], row["patient"]))))
             group_of[high] = low
     return {patient: first(patient) for patient in group_of}
+
+
+def _patient(
+    source: Source, fields: Mapping[str, str], pattern: re.Pattern[str] | None, table: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return the patient and the rule that gave the key: what somebody says goes before what names tell."""
+    if pattern and pattern.search(source.relative):
+        return patient_key(source.relative, pattern=pattern), "given"
+    if source.kind == "cloud":
+        return (source.patient, "folder") if source.patient else (_key(source), "name")
+    if source.patient_rule == "given":
+        return source.patient, "given"
+    if source.relative in table:
+        return table[source.relative], "table"
+    if fields.get("patient"):
+        return fields["patient"], "dicom"
+    return source.patient or _key(source), source.patient_rule or "name"
 
 
 def _key(source: Source) -> str:

@@ -8,11 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medssl.manifest.assemble import assemble, give_splits
+from medssl.manifest.assemble import assemble, give_splits, target_to_spread
+from medssl.manifest.attach import (
+    LABEL_MAP,
+    find_label_maps,
+    known_label_maps,
+    on_their_grid,
+    set_aside,
+)
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
 from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
+from medssl.manifest.rules.owners import owners_of
+from medssl.manifest.rules.table_keys import table_patients
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
@@ -24,6 +33,7 @@ from medssl.pool import Engine, default_workers, run_jobs
 __all__ = ["Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
+_PATIENTS = 2  # how patients are found from names; keys of an earlier way may differ
 _WORTH_A_POOL_BYTES = 200 << 20
 
 
@@ -71,6 +81,9 @@ def build_manifest(
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
+    stratify: str = "",
+    keep_split: bool = True,
+    label_maps: str = "pair",
     clouds: CloudReader | None = None,
     targets: Targets | None = None,
     progress: Progress | None = None,
@@ -89,6 +102,10 @@ def build_manifest(
         val: Share of patients for validation.
         test: Share of patients for testing.
         seed: Seed of the split.
+        stratify: The target whose classes are spread evenly over the splits; "" takes the only one, "none" none.
+        keep_split: Keep the split of folders that are called train, val and test.
+        label_maps: What becomes of scans whose voxels look like label maps: "pair" takes them as the label of a scan
+            of their patient on their grid and sets the others aside, "aside" sets all aside, "scan" keeps them.
         clouds: Who reads point clouds; without one they are passed over.
         targets: A table of classes. Without one, targets of ``previous`` stay.
         progress: Called with (files done, files in all).
@@ -100,13 +117,17 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans, clouds)
+    found, tree = find_scans(scans, clouds, keep_split=keep_split)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
     marks = previous.settings.get("dicom", {}) if previous else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
-    files, series = label_series([source for source in found.sources if source.kind == "volume"], series)
+    files, series = label_series([source for source in found.sources if source.kind == "volume"], _owned(series))
+    files, notes = on_their_grid(files)
+    by_hand = found.layout == "csv" or label_maps == "scan"
+    if previous and label_maps == "pair" and not by_hand:
+        files = known_label_maps(files, previous.settings.get("label_maps", {}), old)
     sources, classes, said_of_names = number_structures([*files, *series], found.classes)
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
@@ -115,7 +136,7 @@ def build_manifest(
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
         if row is not None and _unchanged(source, row, depth, previous.classes if previous else {}):
             # What a reduction said held for the scans of that time, and is said anew.
-            kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED}
+            kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED} | {"error": None}
     fresh = [place for place in range(len(sources)) if place not in kept]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
@@ -126,6 +147,13 @@ def build_manifest(
         facts[place] = row
         if progress:
             progress(len(facts), total)
+    seen: dict[str, str] = {}
+    if not by_hand:
+        sources, facts, seen, said = _label_maps(sources, facts, depth, pair=label_maps == "pair")
+        notes += said
+        earlier = previous.settings.get("label_maps", {}) if previous else {}
+        paths = {(str(source.path), str(source.label_path)) for source in sources}
+        seen |= {image: label for image, label in earlier.items() if (image, label) in paths}
     pairs = [(source, facts[i]) for i, source in enumerate(sources)]
     held: list[tuple[Source, Mapping[str, Any]]] = []
     reused = 0
@@ -139,19 +167,31 @@ def build_manifest(
             engine=engine,
             done=lambda count: progress(len(facts) + count, total) if progress else None,
         )
-    rows = assemble([*pairs, *held], modality=modality, pattern=pattern)
+    named = table_patients(targets.file, (s.relative for s in sources), key=targets.key) if targets else {}
+    rows = assemble([*pairs, *held], modality=modality, pattern=pattern, table=named)
     split = {"val": val, "test": test, "seed": seed}
     known: dict[str, str] = {}
     if previous and previous.settings.get("split") == split:
-        known = {row["patient"]: row["split"] for row in previous.rows() if row["split"]}
-    said = add_targets(rows, targets.file, key=targets.key, columns=targets.columns) if targets else None
-    give_splits(rows, val=val, test=test, seed=seed, known=known)
+        known, more = _known_splits(rows, previous)
+        notes += more
+    report = add_targets(rows, targets.file, key=targets.key, columns=targets.columns) if targets else None
+    spread = target_to_spread(rows, stratify)
+    give_splits(
+        rows,
+        val=0.0 if "val" in found.held else val,
+        test=0.0 if "test" in found.held else test,
+        seed=seed,
+        known=known,
+        stratify=spread,
+    )
     manifest = manifest_of_rows(
         rows,
         classes=classes,
-        notes=[*found.notes, *said_of_names],
+        notes=[*found.notes, *notes, *said_of_names],
         root=str(tree.root),
-        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks}
+        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
+        | {"label_maps": seen}
+        | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {}),
     )
     present = {_place(row) for row in manifest.rows()}
@@ -159,8 +199,69 @@ def build_manifest(
         read=len(fresh) + len(held) - reused,
         reused=len(kept) + reused,
         gone=len({_place(row) for row in before} - present),
-        targets=said,
+        targets=report,
     )
+
+
+def _owned(series: Sequence[Source]) -> list[Source]:
+    """Guess from folders whose series are, for those whose header names no one."""
+    owners = owners_of(source.relative for source in series)
+    return [
+        replace(source, patient=owner.patient, patient_rule=owner.rule)
+        if (owner := owners[source.relative]).patient.strip(".")
+        else source
+        for source in series
+    ]
+
+
+def _label_maps(
+    sources: Sequence[Source], facts: Mapping[int, Mapping[str, Any]], depth: str, *, pair: bool
+) -> tuple[list[Source], dict[int, Mapping[str, Any]], dict[str, str], list[str]]:
+    """Attach files that look like label maps to their scans, which are read once more, and set the others aside.
+
+    Returns:
+        Sources and facts without the labels, image -> label of those that were attached, and sentences.
+    """
+    found = find_label_maps(sources, facts, pair=pair)
+    result = {place: (source, facts[place]) for place, source in enumerate(sources)}
+    for place in found.aside:
+        result[place] = set_aside(*result[place])
+    for image, label in found.label_of.items():
+        source = replace(sources[image], label_path=sources[label].path)
+        result[image] = (source, describe(source, depth))
+    kept = [pair for place, pair in result.items() if place not in set(found.label_of.values())]
+    attached = {str(sources[image].path): str(sources[label].path) for image, label in found.label_of.items()}
+    return [one for one, _ in kept], {n: said for n, (_, said) in enumerate(kept)}, attached, list(found.notes)
+
+
+def _spread(target: str, previous: Manifest | None, known: Mapping[str, str]) -> dict[str, str]:
+    """Return which target's classes the split spreads, and which it would if it were drawn anew."""
+    before = previous.settings.get("stratify", "") if previous else ""
+    return {"stratify": before, "stratify_anew": target} if known and before != target else {"stratify": target}
+
+
+def _known_splits(rows: Sequence[Mapping[str, Any]], previous: Manifest) -> tuple[dict[str, str], list[str]]:
+    """Return patient -> split of an earlier manifest, by the scans that it knew; their keys may have changed since.
+
+    Of a patient whose scans counted as several patients and lay in several splits, the strongest is kept: a test scan
+    stays one. Where the keys are of an earlier way to find patients, such patients are drawn anew, and it is said.
+    """
+    earlier = {_place(row): row["split"] for row in previous.rows() if row["split"]}
+    known = {row["patient"]: row["split"] for row in previous.rows() if row["split"]}
+    votes: dict[str, set[str]] = {}
+    for row in rows:
+        split = earlier.get((*row["paths"], row.get("item")))
+        if split:
+            votes.setdefault(row["patient"], set()).add(split)
+    torn = sorted(patient for patient, splits in votes.items() if len(splits) > 1)
+    known |= {patient: min(splits, key=("test", "val", "train").index) for patient, splits in votes.items()}
+    if not torn or previous.settings.get("patients") == _PATIENTS:
+        return known, []
+    note = (
+        f"{len(torn)} patients had scans in several splits of the earlier manifest, which told patients apart by whole "
+        f"names; their splits are drawn anew, such as {torn[0]}."
+    )
+    return {patient: split for patient, split in known.items() if patient not in torn}, [note]
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -184,7 +285,7 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
 
 
 def _unchanged(source: Source, row: Mapping[str, Any], depth: str, classes: Mapping[int, str]) -> bool:
-    if row["error"] is not None or source.error is not None:
+    if source.error is not None or (row["error"] is not None and LABEL_MAP not in row["flags"]):
         return False
     if source.part != json.loads(row["fields"] or "{}").get("part", ""):
         return False

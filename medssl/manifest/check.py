@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
+from medssl.manifest.check_patients import aside_together, patients_together
 from medssl.manifest.describe import size_and_time
 from medssl.manifest.schema import Manifest
 
@@ -150,6 +151,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     """
     rows = list(manifest.rows())
     good = [row for row in rows if row["error"] is None and row["keep"]]
+    volumes = [row for row in good if row["kind"] == "volume"]
     findings: list[Finding] = []
     for row in rows:
         findings += _unreadable(row)
@@ -166,6 +168,8 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     for rule_of_all in (_copies, _split_patients, _whole):
         findings += rule_of_all(good)
     findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
+    findings += [_of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]
+    findings += [_of_all(*doubt) for doubt in aside_together([row for row in rows if row["error"] is not None])]
     findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
     left_out = sum(not row["keep"] for row in rows)
     if left_out:
@@ -190,12 +194,10 @@ def _of_all(severity: str, kind: str, what: str, todo: str) -> Finding:
 
 
 def _unreadable(row: Row) -> Iterator[Finding]:
-    if row["error"] is None:
-        return
+    if row["error"] is None or {"label-without-image", "looks-like-labels"} & set(row["flags"]):
+        return  # told of all together
     if "set-aside" in row["flags"]:
         yield _of(row, "info", "set-aside", row["error"], "Nothing.")
-    elif "label-without-image" in row["flags"]:
-        yield _of(row, "warning", "label-without-image", "a label without an image", row["error"])
     else:
         yield _of(row, "error", "unreadable", row["error"], "Mend or remove the file, then: medssl index")
 

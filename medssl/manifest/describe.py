@@ -21,7 +21,7 @@ from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.sources import Source
 
-__all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "size_and_time"]
+__all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "lies_on", "size_and_time"]
 
 CONTENT_SCHEME = "2:"  # begins every content hash; those of another scheme cannot be compared
 _CHUNK = 1 << 20
@@ -69,8 +69,8 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
 
 
 def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
-    """Return the bytes of all files together, and the latest time of change in ns."""
-    stats = [path.stat() for path in paths]
+    """Return the bytes of all files together, and the latest time of change in ns; of a folder, of the files in it."""
+    stats = [one.stat() for path in paths for one in (sorted(path.iterdir()) if path.is_dir() else [path])]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
@@ -180,7 +180,7 @@ def _percentiles(sample: npt.NDArray[Any], low: float, high: float) -> list[floa
 
 def _is_patchy(values: npt.NDArray[Any]) -> bool:
     """Tell whether whole numbers lie in flat patches, as classes do: inside, neighbours are nearly always equal."""
-    if values.max() > _MAX_CLASSES or values.size < 1000:
+    if values.max() > _MAX_CLASSES:
         return False
     left, right = values[:, :, :-1], values[:, :, 1:]
     inside = (left != 0) & (right != 0)
@@ -265,6 +265,20 @@ def _label_geometry(path: Path, image: ScanHeader, row: dict[str, Any], label: S
         row["flags"].append("label-affine-differs")
         row["notes"].append(f"label affine differs: a corner of the label lies {apart_mm:.2f} mm from the image's")
     return True
+
+
+def lies_on(label: Path, image: Path) -> bool:
+    """Tell whether a label has its image's grid, from both headers; true where one cannot be read, which is told later.
+
+    Args:
+        label: The label's file.
+        image: The image's file.
+    """
+    row: dict[str, Any] = {"flags": [], "notes": []}
+    try:
+        return not (_label_geometry(label, read_header(image), row) and row["flags"])
+    except (FormatError, OSError):
+        return True
 
 
 def _canonical_grid(header: ScanHeader) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:

@@ -16,11 +16,12 @@ from typing import Any
 
 from medssl.manifest.sources import modality_of_name, stem
 
-__all__ = ["Hints", "bids_hints", "dataset_json_hints", "info_cfg_targets", "is_bids"]
+__all__ = ["Hints", "bids_hints", "bids_hints_below", "bids_roots", "dataset_json_hints", "info_cfg_targets", "is_bids"]
 
 _BIDS_KINDS = {"anat": "MR", "func": "MR", "dwi": "MR", "perf": "MR", "fmap": "MR", "ct": "CT", "pet": "PT"}
 _BIDS_LABEL = re.compile(r"_(dseg|probseg|mask|seg|roi|lesion)$")
 _BIDS_FREE = ("desc", "label", "space", "res", "den", "atlas", "hemi")
+_BIDS_ASIDE = ("derivatives", "sourcedata", "code", "phenotype", "stimuli")
 _BIDS_ORDER = ("T1w", "ct", "T2w", "FLAIR")
 
 
@@ -30,7 +31,8 @@ class Hints:
 
     Attributes:
         label_of: Image -> its label.
-        values: Image -> fields of ``Source`` (modality, patient, study, split).
+        values: Image -> fields of ``Source`` (modality, study, split, channel); and ``number``, the channel number that
+            its name ends in.
         labels: Files that are labels, whether an image was found or not.
         skipped: Files that are no scans of their own (derivatives), neither images nor labels.
         classes: Label value -> name.
@@ -89,6 +91,8 @@ def info_cfg_targets(path: Path) -> dict[str, str]:
 
 def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) -> Hints:
     modality = _one_modality(said.get("modality"))
+    channels = _channels(said.get("modality"))
+    numbered = _numbered(present)
     label_of: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
     missing: list[str] = []
@@ -96,14 +100,21 @@ def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) ->
         for entry in entries if isinstance(entries, list) else []:
             named = entry if isinstance(entry, Mapping) else {"image": entry}
             image, label = (_inside(folder, named.get(key)) for key in ("image", "label"))
-            for name in (image, label):
-                if name and name not in present:
-                    missing.append(name)
-            if image not in present or not image:
-                continue
-            values[image] = {"modality": modality, "split": split}
-            if label in present and label:
-                label_of[image] = label
+            # nnU-Net's first version names a case by the file that its channels have without their number.
+            images = [image] if image in present else [name for _, name in sorted(numbered.get(image, {}).items())]
+            missing += [image] if image and not images else []
+            missing += [label] if label and label not in present else []
+            for one in images:
+                number = "" if one == image else stem(PurePosixPath(one).name)[-4:]
+                kind = channels.get(str(int(number)), "") if number else ""
+                values[one] = {
+                    "modality": modality_of_name(kind) or modality,
+                    "split": split,
+                    "number": number,
+                    "channel": kind or number,
+                }
+                if label in present and label:
+                    label_of[one] = label
     notes = [f"{path} names {len(missing)} files that are not there, the first is {missing[0]}."] if missing else []
     return Hints(
         label_of=label_of,
@@ -115,8 +126,25 @@ def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) ->
     )
 
 
+def _numbered(present: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return name without channel number -> number -> name."""
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name in present:
+        path = PurePosixPath(name)
+        whole, case = stem(path.name), stem(path.name, channel=True)
+        if whole != case:
+            found[str(path.with_name(case + path.name[len(whole) :]))][whole[-4:]] = name
+    return dict(found)
+
+
+def _channels(said: object) -> dict[str, str]:
+    """Return channel number -> name of ``{"0": "T2", "1": "ADC"}``."""
+    names = said if isinstance(said, Mapping) else {}
+    return {str(key): str(name) for key, name in names.items()}
+
+
 def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
-    channels = {str(key): modality_of_name(str(name)) for key, name in dict(said["channel_names"]).items()}
+    channels = _channels(said["channel_names"])
     ending = str(said.get("file_ending") or "")
     values: dict[str, dict[str, str]] = {}
     label_of: dict[str, str] = {}
@@ -128,8 +156,13 @@ def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
             name = PurePosixPath(image).name
             case = stem(name, channel=True)
             number = stem(name)[len(case) + 1 :]
-            modality = channels.get(str(int(number)), "") if number else ""
-            values[image] = {"modality": modality, "split": split, "channel": "yes" if number else ""}
+            kind = channels.get(str(int(number)), "") if number else ""
+            values[image] = {
+                "modality": modality_of_name(kind),
+                "split": split,
+                "number": number,
+                "channel": kind or number,
+            }
             label = _inside(folder, f"labels{kind}/{case}{ending or name[len(stem(name)) :]}")
             if label in present:
                 label_of[image] = label
@@ -181,8 +214,44 @@ def is_bids(root: Path) -> bool:
     return any(next(found, None) is not None for found in kinds)
 
 
+def bids_roots(root: Path, files: Iterable[str]) -> list[str]:
+    """Return the folders of BIDS data sets as seen from a root; "" where the root itself is one.
+
+    Args:
+        root: Where the files lie.
+        files: Their paths as seen from it.
+    """
+    found: set[str] = set()
+    for name in files:
+        folders = PurePosixPath(name).parts[:-1]
+        subject = next((i for i, folder in enumerate(folders) if re.fullmatch(r"sub-[A-Za-z0-9]+", folder)), None)
+        if subject is not None:
+            derived = next((i for i, folder in enumerate(folders) if folder in _BIDS_ASIDE), subject)
+            found.add("/".join(folders[: min(subject, derived)]))
+    return sorted(place for place in found if is_bids(root / place))
+
+
+def bids_hints_below(place: str, files: Iterable[str]) -> Hints:
+    """Read a BIDS data set in a folder of its own; see `bids_hints`.
+
+    Args:
+        place: The folder as seen from the root of the index, "" for the root.
+        files: Every scan and label of the tree, as seen from that root.
+    """
+    start = f"{place}/" if place else ""
+    own = bids_hints(name[len(start) :] for name in files if name.startswith(start))
+    return Hints(
+        label_of={start + image: start + label for image, label in own.label_of.items()},
+        values={start + image: values for image, values in own.values.items()},
+        labels=frozenset(start + name for name in own.labels),
+        skipped=frozenset(start + name for name in own.skipped),
+        notes=tuple(f"{place}: {note}" if place else note for note in own.notes),
+        layout=own.layout,
+    )
+
+
 def bids_hints(files: Iterable[str]) -> Hints:
-    """Read patient, session and modality from BIDS names, and attach the labels of ``derivatives/``.
+    """Read session, contrast and modality from BIDS names, and attach the labels of ``derivatives/``.
 
     A label belongs to the image of its subject and session whose entities (run, acq, ...) it shares; where several
     images do (T1w and T2w), the T1w takes it, for labels are drawn once.
@@ -198,7 +267,7 @@ def bids_hints(files: Iterable[str]) -> Hints:
         subject, session = (_entity(path.name, key) for key in ("sub", "ses"))
         if subject and _BIDS_LABEL.search(stem(path.name)):
             labels.append(name)
-        elif path.parts[0] in {"derivatives", "sourcedata", "code", "phenotype", "stimuli"}:
+        elif path.parts[0] in _BIDS_ASIDE:
             skipped.append(name)
         elif subject:
             folder_kind = path.parts[-2] if len(path.parts) > 1 else ""
@@ -206,8 +275,8 @@ def bids_hints(files: Iterable[str]) -> Hints:
             modality = "CT" if suffix == "ct" else _BIDS_KINDS.get(folder_kind, "")
             values[name] = {
                 "modality": modality,
-                "patient": f"sub-{subject}",
                 "study": f"ses-{session}" if session else "",
+                "channel": suffix,
             }
             images[subject, session].append(name)
     label_of: dict[str, str] = {}
@@ -222,6 +291,12 @@ def bids_hints(files: Iterable[str]) -> Hints:
         if fits and "probseg" not in name:
             label_of.setdefault(fits[0], label)
     notes = [f"{len(skipped)} files of derivatives and source data were set aside."] if skipped else []
+    unused = sorted(set(labels) - set(label_of.values()))
+    if unused:
+        notes.append(
+            f"{len(unused)} label files are not used, for their image has another label or is not there, such as "
+            f"{unused[0]}."
+        )
     return Hints(
         label_of=label_of,
         values=values,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import ManifestError
+from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.sources import Found, Source, modality_of_name
 
 __all__ = ["found_in_csv"]
@@ -16,6 +18,7 @@ _COLUMNS = {
     "patient": ("patient", "patient_id", "patientid", "subject", "subject_id", "participant_id", "case"),
     "study": ("study", "session", "visit", "study_id"),
     "modality": ("modality",),
+    "channel": ("channel", "contrast", "sequence"),
     "split": ("split", "set", "subset"),
 }
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -66,15 +69,36 @@ def found_in_csv(path: Path) -> Found:
                 label_path=_absolute(path.parent, label) if label else None,
                 modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
                 patient=cell(row, "patient"),
+                patient_rule="given" if cell(row, "patient") else "",
                 study=cell(row, "study"),
+                channel=cell(row, "channel"),
                 split=_SPLITS[split],
                 error=None if scan.exists() else "The list names this file, and it is not there.",
             )
         )
+    sources = _with_owners(sources)
     used = {name for name in column.values() if name is not None}
     ignored = [name for name in heads.values() if name not in used]
     notes = (f"Columns of {path.name} that were not used: {', '.join(ignored)}.",) if ignored else ()
     return Found(sources=tuple(sources), notes=notes, layout="csv")
+
+
+def _with_owners(sources: list[Source]) -> list[Source]:
+    """Guess from the names what the columns do not say of patients, visits and contrasts."""
+    owners = owners_of(source.relative for source in sources)
+    result = []
+    for source in sources:
+        owner = owners[source.relative]
+        result.append(
+            replace(
+                source,
+                patient=source.patient or owner.patient,
+                patient_rule=source.patient_rule or owner.rule,
+                study=source.study or owner.study,
+                channel=source.channel or owner.channel,
+            )
+        )
+    return result
 
 
 def _absolute(folder: Path, name: str) -> Path:

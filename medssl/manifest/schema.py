@@ -33,7 +33,9 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "modality": pl.String,  # "CT", "MR", another DICOM modality, or "unknown"
     "units": pl.String,  # "HU" or "arbitrary"
     "patient": pl.String,  # pseudonymous key; equal for scans of one patient
+    "patient_rule": pl.String,  # "given", "table", "dataset.json", "bids", "dicom", "folder", "stem", "name"
     "study": pl.String,
+    "channel": pl.String,  # the contrast: "t1ce", "adc", "0000"; "" where nothing names one
     "series": pl.String,
     "shape": _COUNTS,  # (z, y, x)
     "spacing_mm": _NUMBERS,  # (z, y, x)
@@ -80,7 +82,7 @@ REDUCED = ("keep", "group", "level", "reason", "distance", "score", "representat
 SPLITS = ("train", "val", "test", "")
 _REQUIRED = ("id", "path")
 _DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1,
-                             "keep": True}  # fmt: skip
+                             "keep": True, "channel": "", "patient_rule": ""}  # fmt: skip
 # A label of its own for a volume; the class of each point for a cloud.
 _LABELLED = pl.col("label_path").is_not_null() | ((pl.col("kind") == "cloud") & pl.col("label_values").is_not_null())
 _META_KEY = "medssl"

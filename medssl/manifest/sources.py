@@ -28,8 +28,10 @@ class Source:
         relative: ``path`` as seen from the root of the index, with forward slashes.
         label_path: The label that belongs to it.
         modality: What an importer or a setting says it is; empty where nobody does.
-        patient: Patient key that an importer gives; empty where the rules of `patients` decide.
-        study: Study or session that an importer gives.
+        patient: Patient key.
+        patient_rule: What gave it: "given", "dataset.json", "bids", "barcode", or a guess: "folder", "stem", "name".
+        study: Study, session or visit.
+        channel: The contrast; empty where nothing names one.
         split: Split that an importer gives; empty where the split is still to be drawn.
         series: Hashes of patient, study and series of a DICOM series, joined by "/"; empty for other formats.
         frame_of_reference: Hash of a DICOM series' frame of reference.
@@ -49,7 +51,9 @@ class Source:
     label_path: Path | None = None
     modality: str = ""
     patient: str = ""
+    patient_rule: str = ""
     study: str = ""
+    channel: str = ""
     split: str = ""
     series: str = ""
     frame_of_reference: str = ""
@@ -71,12 +75,14 @@ class Found:
         classes: Label value -> name, where a dataset says so.
         notes: Sentences about the tree as a whole (a dataset.json that names missing files, folders set aside).
         layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
+        held: Splits that the folders give whole, so that nobody is drawn for them.
     """
 
     sources: tuple[Source, ...]
     classes: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: str = "tree"
+    held: tuple[str, ...] = ()
 
 
 def stem(name: str, *, channel: bool = False) -> str:

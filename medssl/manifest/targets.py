@@ -21,7 +21,7 @@ from medssl.formats.privacy import hashed
 from medssl.manifest.patients import patient_key
 from medssl.manifest.sources import stem
 
-__all__ = ["TargetReport", "add_targets", "targets_of"]
+__all__ = ["TargetReport", "add_targets", "names_no_patient", "read_table", "targets_of"]
 
 MOST_CLASSES = 30
 _LONGEST_WORD = 48
@@ -109,7 +109,7 @@ def add_targets(
         ManifestError: The table cannot be read, no column fits a scan, or none holds classes.
         ConfigError: A column that is asked for is not there, or must not or cannot be taken.
     """
-    heads, lines = _read(path)
+    heads, lines = read_table(path)
     for name in [key, *(columns or {}).values()]:
         if name and name not in heads:
             raise ConfigError(f"{path}: there is no column '{name}'. {did_you_mean(name, heads)}")
@@ -140,8 +140,12 @@ def add_targets(
     )
 
 
-def _read(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
-    """Return the heads, and the cells of every line by its number."""
+def read_table(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """Return the heads of a CSV or TSV, and the cells of every line by its number, the head being line 1.
+
+    Raises:
+        ManifestError: It cannot be read, or has too few columns or lines.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -160,6 +164,16 @@ def _read(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
             f"Found: {len(heads)} columns and {len(lines)} lines."
         )
     return heads, lines
+
+
+def names_no_patient(head: str) -> bool:
+    """Tell whether a column is, by its name, no key of patients: a split, a file, a date.
+
+    Example:
+        >>> names_no_patient("split"), names_no_patient("patient_id")
+        (True, False)
+    """
+    return head.lower() in _STRUCTURAL or bool(_IDENTIFYING.search(head.replace("_", " ")))
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:

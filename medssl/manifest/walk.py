@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 from medssl.manifest.clouds import CloudReader, cloud_sources
-from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, info_cfg_targets, is_bids
-from medssl.manifest.labels import NO_IMAGE, Pairs, pair_labels
+from medssl.manifest.importers import Hints, bids_hints_below, bids_roots, dataset_json_hints, info_cfg_targets
+from medssl.manifest.labels import BY_CASE, NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
-from medssl.manifest.sources import Found, Source
+from medssl.manifest.rules.owners import Owner, owners_of
+from medssl.manifest.rules.said import label_notes, owner_notes
+from medssl.manifest.rules.splits import folder_splits
+from medssl.manifest.sources import Found, Source, stem
 
 __all__ = ["Tree", "find_files", "find_scans"]
 
@@ -98,12 +102,13 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
     )
 
 
-def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, Tree]:
+def find_scans(scans: Path, clouds: CloudReader | None = None, *, keep_split: bool = True) -> tuple[Found, Tree]:
     """Find the scans and clouds of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
 
     Args:
         scans: The folder, file or CSV.
         clouds: Who knows clouds; without one they are passed over.
+        keep_split: Keep the split of folders that are called train, val and test.
 
     Raises:
         ManifestError: There is no such file or folder, or the CSV lists no paths.
@@ -115,11 +120,16 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
     tree = find_files(scans, clouds)
     by_name = {_relative(path, tree.root): path for path in tree.files}
     hints = _hints(tree, by_name)
-    pairs = pair_labels(name for name in by_name if name not in hints.labels and name not in hints.skipped)
+    named = [name for name in by_name if name not in hints.skipped]
+    numbers = {name: said["number"] for name, said in hints.values.items() if said.get("number")}
+    owners = owners_of(named, channels=numbers)
+    pairs = pair_labels((name for name in named if name not in hints.labels), owners)
+    images = [name for name in sorted(named) if name not in hints.labels and name not in pairs.labels]
+    free = [name for name in images if "split" not in hints.values.get(name, {})]
+    splits = folder_splits(free, {*hints.label_of, *pairs.label_of}, keep=keep_split)
     sources = [
-        _source(name, path, by_name, hints, pairs)
-        for name, path in sorted(by_name.items())
-        if name not in hints.labels and name not in hints.skipped and name not in pairs.labels
+        replace(_source(name, by_name[name], tree.root, hints, pairs, owners[name]), **_split_of(name, splits.of))
+        for name in images
     ]
     sources += [
         Source(
@@ -134,14 +144,24 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
     if clouds:
         sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
-    notes = list(hints.notes)
+    shown = {name: owners[name] for name in images}
+    notes = [*hints.notes, *splits.notes, *owner_notes(shown), *label_notes(pairs)]
     if tree.made:
-        named = ", ".join(_relative(path, tree.root) for path in tree.made[:3]) + (
-            ", ..." if len(tree.made) > 3 else ""
-        )
-        notes.append(f"Passed over, since medssl wrote them: {named} ({len(tree.made)} in all).")
-    found = Found(sources=tuple(sources), classes=hints.classes, notes=tuple(notes), layout=hints.layout or "tree")
+        first = ", ".join(_relative(path, tree.root) for path in tree.made[:3])
+        more = ", ..." if len(tree.made) > 3 else ""
+        notes.append(f"Passed over, since medssl wrote them: {first}{more} ({len(tree.made)} in all).")
+    found = Found(
+        sources=tuple(sources),
+        classes=hints.classes,
+        notes=tuple(notes),
+        layout=hints.layout or "tree",
+        held=splits.held,
+    )
     return found, tree
+
+
+def _split_of(name: str, splits: Mapping[str, str]) -> dict[str, Any]:
+    return {"split": splits[name]} if name in splits else {}
 
 
 def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
@@ -208,8 +228,8 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
         dataset_json_hints(path, "" if path.parent == tree.root else _relative(path.parent, tree.root), by_name)
         for path in tree.described
     ]
-    if not any(hints.layout for hints in every) and is_bids(tree.root):
-        every.append(bids_hints(by_name))
+    known = {name for hints in every for name in (*hints.values, *hints.labels)}
+    every += [bids_hints_below(place, set(by_name) - known) for place in bids_roots(tree.root, by_name)]
     notes = [note for hints in every for note in hints.notes]
     named = [hints.classes for hints in every if hints.classes]
     classes = named[0] if named else {}
@@ -230,15 +250,23 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
     )
 
 
-def _source(name: str, path: Path, by_name: dict[str, Path], hints: Hints, pairs: Pairs) -> Source:
+def _source(name: str, path: Path, root: Path, hints: Hints, pairs: Pairs, owner: Owner) -> Source:
     label = hints.label_of.get(name) or pairs.label_of.get(name)
-    values = dict(hints.values.get(name, {}))
-    targets = tuple(sorted(hints.targets.get(name, {}).items()))
-    source = Source(path=path, relative=name, label_path=by_name[label] if label else None, targets=targets)
-    if values.pop("channel", ""):
-        from medssl.manifest.patients import patient_key
-
-        values["patient"] = patient_key(name, channel=True)
-    if name in pairs.rivals and name not in hints.label_of:
-        source = replace(source, flags=("several-labels",))
-    return replace(source, **{key: value for key, value in values.items() if value})  # type: ignore[arg-type]
+    values = {key: value for key, value in hints.values.get(name, {}).items() if value and key != "number"}
+    # A case that a dataset.json names is no guess; a visit that was taken off its name is.
+    case = stem(path.name, channel=bool(hints.values.get(name, {}).get("number")))
+    stated = name in hints.values and owner.rule != "bids" and owner.spelled == case
+    flags: tuple[str, ...] = ("several-labels",) if name in pairs.rivals and name not in hints.label_of else ()
+    flags += (BY_CASE,) if name in pairs.by_case and name not in hints.label_of else ()
+    source = Source(
+        path=path,
+        relative=name,
+        label_path=root / label if label else None,
+        targets=tuple(sorted(hints.targets.get(name, {}).items())),
+        patient=owner.patient,
+        patient_rule="dataset.json" if stated else owner.rule,
+        study=owner.study,
+        channel=owner.channel,
+        flags=flags,
+    )
+    return replace(source, **values)  # type: ignore[arg-type]

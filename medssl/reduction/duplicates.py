@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.looks import JOURNAL, Pair, look_at
 from medssl.reduction.neighbours import Pairs
-from medssl.reduction.verify import Verdict, verify
+from medssl.reduction.verify import Level, Verdict, verify
 from medssl.writing import written_aside
 
 __all__ = [
@@ -90,6 +90,7 @@ def find_copies(
     radius: int = RADIUS,
     turned: bool = True,
     patients: Mapping[str, str] | None = None,
+    channels: Mapping[str, str] | None = None,
     worth: Mapping[str, float] | None = None,
     journal: Path | None = None,
     workers: int = 1,
@@ -104,6 +105,8 @@ def find_copies(
         radius: Differing bits of 511 up to which hashes propose a pair.
         turned: Propose flipped, swapped and negated copies as well.
         patients: id -> patient; scans of one patient are told as such where they are no copies.
+        channels: id -> contrast. Two contrasts of one patient agree as copies do and are none, unless their voxels are
+            equal: they are told as scans of the same patient, whichever policy there is for related ones.
         worth: id -> what it is worth keeping for; by default its voxels.
         journal: File of verdicts, so that a killed run looks at no pair twice.
         workers: Processes that look.
@@ -126,7 +129,7 @@ def find_copies(
         )
     verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
     matches = [
-        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=verdict)
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
         for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
     ]
     matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
@@ -134,6 +137,14 @@ def find_copies(
     failures = {one.id: one.reason for one in index.failures} | unread
     groups = groups_of(index, matches, worth=worth)
     return Found(tuple(matches), groups, failures, search_recall(index, radius=radius))
+
+
+def _of_channels(pair: Pair, verdict: Verdict, channels: Mapping[str, str] | None) -> Verdict:
+    # T1w and T1 are one contrast under two names.
+    one, two = ((channels or {}).get(name, "").casefold().rstrip("w") for name in (pair.first.id, pair.second.id))
+    if pair.same_patient and one and two and one != two and verdict.level in (Level.SAME_IMAGE, Level.RELATED):
+        return replace(verdict, level=Level.SAME_PATIENT)
+    return verdict
 
 
 def groups_of(index: Index, matches: Sequence[Match], *, worth: Mapping[str, float] | None = None) -> Groups:
@@ -262,9 +273,12 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
     by_id = {target.id: target for target in targets}
     # A scan without a patient's name stands under its own id, and so is nobody else's.
     patients = {row["id"]: row["patient"] for row in rows}
+    channels = {row["id"]: row["channel"] for row in rows}
+    journal = work_dir / JOURNAL
     return find_copies(
-        index, by_id, radius=radius, turned=turned, patients=patients, journal=work_dir / JOURNAL, workers=workers
-    )
+        index, by_id, radius=radius, turned=turned, patients=patients, channels=channels, journal=journal,
+        workers=workers,
+    )  # fmt: skip
 
 
 def _write_json(result: Any, outfile: str | Path | None) -> None:

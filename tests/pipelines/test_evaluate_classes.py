@@ -59,3 +59,18 @@ def test_what_is_wrong_is_said(tmp_path):
     (good / "predictions.csv").write_text("id\nx\n")
     with pytest.raises(DataError, match="not a table of predicted classes"):
         evaluate(good, data=tmp_path)
+
+
+def test_scores_that_one_class_cannot_give_are_said_to_be_none(tmp_path, capsys):
+    folder = run(tmp_path / "a", 0.3)
+    path = folder / "predictions.csv"
+    rows = list(csv.reader(path.open(newline="", encoding="utf-8")))
+    place = rows[0].index("truth")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if row[place] == rows[1][place])])
+    found = evaluate(folder, data=tmp_path)
+    assert np.isnan(found.summaries["a"]["auroc"].estimate)
+    said = capsys.readouterr()
+    assert "not defined" in said.out
+    assert "of one class" in said.err + said.out
+    assert json.loads((folder / "class_scores.json").read_text())["runs"]["a"]["roc"] == []

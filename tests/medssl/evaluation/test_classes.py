@@ -112,6 +112,12 @@ def test_a_decision_without_validation_cases_changes_nothing():
         fitted_temperature(np.zeros((0, 2)), np.zeros(0, dtype=int))
 
 
+def test_nothing_is_chosen_on_validation_cases_of_one_class():
+    decision = decide(np.array([[0.0, 1.0], [0.0, 3.0], [2.0, 0.0]]), np.array([1, 1, 1]))
+    assert (decision.temperature, decision.threshold, decision.cases) == (1.0, 0.5, 0)
+    assert "one class" in decision.why
+
+
 @given(st.lists(st.sampled_from("abc"), min_size=3, max_size=30), st.integers(0, 5))
 def test_stratified_draws_are_nested_and_hold_every_class_in_proportion(labels, draw):
     classes = {f"p{number}": label for number, label in enumerate(labels)}

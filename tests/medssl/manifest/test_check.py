@@ -40,7 +40,6 @@ def sheared():
     [
         ({"error": "The file is text."}, ("error", "unreadable")),
         ({"error": "A localiser.", "flags": ["set-aside"]}, ("info", "set-aside")),
-        ({"error": "Its name ...", "flags": ["label-without-image"]}, ("warning", "label-without-image")),
         ({"flags": ["nonfinite"], "nonfinite": 3}, ("error", "nonfinite")),
         ({"flags": ["constant"], "min": 7.0, "max": 7.0, "p005": 7.0, "p995": 7.0}, ("error", "constant")),
         ({"p005": 0.0, "p995": 0.0}, ("warning", "nearly-constant")),
