@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FormatError",
+    "LabelError",
     "ManifestError",
     "MedSSLError",
     "MissingDependencyError",
@@ -67,6 +68,23 @@ class FormatError(MedSSLError):
 
     def __reduce__(self) -> tuple[type[FormatError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)  # so that it comes back from another process
+
+
+class LabelError(FormatError):
+    """A label can be read, and is none, or is not that of its scan.
+
+    Args:
+        path: The label.
+        reason: What was found, in one sentence without the path.
+        kind: Short name, as `medssl check` lists it and the setting ``accept`` takes it.
+    """
+
+    def __init__(self, path: str | Path, reason: str, kind: str) -> None:
+        super().__init__(path, reason)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[LabelError], tuple[Path, str, str]]:  # type: ignore[override]
+        return type(self), (self.path, self.reason, self.kind)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medssl.formats.label_map import label_files
 from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
 from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
@@ -15,6 +16,7 @@ from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
+from medssl.manifest.structures import number_structures
 from medssl.manifest.targets import TargetReport, add_targets
 from medssl.manifest.walk import find_scans
 from medssl.pool import Engine, default_workers, run_jobs
@@ -22,6 +24,7 @@ from medssl.pool import Engine, default_workers, run_jobs
 __all__ = ["Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
+_LABELS = 2  # raise when the same label file comes to be understood otherwise
 _WORTH_A_POOL_BYTES = 200 << 20
 
 
@@ -106,12 +109,18 @@ def build_manifest(
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series([source for source in found.sources if source.kind == "volume"], series)
     sources = [*files, *series]
+    sources, classes = number_structures(
+        sources, found.classes, ignored=found.ignored, before=previous.classes if previous else None
+    )
+    # Counts of an earlier index hold only where values mean the same now.
+    meant = previous is not None and (previous.classes, previous.ignored) == (classes, found.ignored)
+    meant = meant and previous is not None and previous.settings.get("labels") == _LABELS
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
-        if row is not None and _unchanged(source, row, depth):
+        if row is not None and _unchanged(source, row, depth) and (meant or not source.label_path):
             # What a reduction said held for the scans of that time, and is said anew.
             kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED}
     fresh = [place for place in range(len(sources)) if place not in kept]
@@ -146,10 +155,12 @@ def build_manifest(
     give_splits(rows, val=val, test=test, seed=seed, known=known)
     manifest = manifest_of_rows(
         rows,
-        classes=found.classes,
+        classes=classes,
+        ignored=found.ignored,
+        regions=found.regions,
         notes=found.notes,
         root=str(tree.root),
-        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks}
+        settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "labels": _LABELS}
         | ({"clouds": dict(clouds.settings)} if clouds else {}),
     )
     present = {_place(row) for row in manifest.rows()}
@@ -192,7 +203,7 @@ def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
     try:
         same = size_and_time(source.paths or (source.path,)) == (row["size_bytes"], row["mtime_ns"])
         if source.label_path:
-            same &= size_and_time([source.label_path]) == (row["label_size_bytes"], row["label_mtime_ns"])
+            same &= size_and_time(label_files(source.label_path)) == (row["label_size_bytes"], row["label_mtime_ns"])
     except OSError:
         return False
     return same
