@@ -12,11 +12,11 @@ __all__ = [
     "ConfigError",
     "DataError",
     "FormatError",
-    "LabelError",
     "ManifestError",
     "MedSSLError",
     "MissingDependencyError",
     "TransferError",
+    "UnfitError",
     "did_you_mean",
 ]
 
@@ -70,11 +70,11 @@ class FormatError(MedSSLError):
         return type(self), (self.path, self.reason)  # so that it comes back from another process
 
 
-class LabelError(FormatError):
-    """A label can be read, and is none, or is not that of its scan.
+class UnfitError(FormatError):
+    """A scan or a label can be read, and is not fit for use: voxels that are no numbers, a label of another grid.
 
     Args:
-        path: The label.
+        path: The file.
         reason: What was found, in one sentence without the path.
         kind: Short name, as `medssl check` lists it and the setting ``accept`` takes it.
     """
@@ -83,7 +83,7 @@ class LabelError(FormatError):
         super().__init__(path, reason)
         self.kind = kind
 
-    def __reduce__(self) -> tuple[type[LabelError], tuple[Path, str, str]]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[type[UnfitError], tuple[Path, str, str]]:  # type: ignore[override]
         return type(self), (self.path, self.reason, self.kind)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import LabelError
+from medssl.errors import UnfitError
 from medssl.formats.label_values import Numbers, label_numbers
 from medssl.formats.reading import read
 from medssl.formats.scan import Scan
@@ -44,7 +44,7 @@ def label_of_frames(
         known: Values that the data set names.
 
     Raises:
-        LabelError: It holds probabilities, overlapping masks, or frames that are not the image's.
+        UnfitError: It holds probabilities, overlapping masks, or frames that are not the image's.
     """
     frames = first.header.frames
     films = image_frames == frames
@@ -55,7 +55,7 @@ def label_of_frames(
         with np.errstate(invalid="ignore"):
             channel = values.astype(np.float32)
         if not np.isfinite(channel).all():
-            raise LabelError(path, f"Channel {number} of the label holds values that are not finite.", "label-frames")
+            raise UnfitError(path, f"Channel {number} of the label holds values that are not finite.", "label-frames")
         binary &= bool(((channel == 0) | (channel == 1)).all())
         summed += channel
         if greatest is None:
@@ -82,7 +82,7 @@ def label_of_frames(
         found = "the channels are probabilities that sum to 1"
     else:
         found = "the channels are no masks of 0 and 1"
-    raise LabelError(
+    raise UnfitError(
         path, f"The label has {frames} frames, the image {image_frames}, and {found}. Write one value a voxel "
         "(the likeliest class), in three axes.", "label-frames",
     )  # fmt: skip

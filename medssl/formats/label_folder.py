@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import geometry
-from medssl.errors import FormatError, LabelError
+from medssl.errors import FormatError, UnfitError
 from medssl.formats.label_grid import grid_gap
 from medssl.formats.label_values import label_numbers
 from medssl.formats.reading import read, read_header
@@ -68,7 +68,7 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
 
     Raises:
         FormatError: A mask cannot be read.
-        LabelError: A mask has no number, holds several values, or lies on another grid than the first.
+        UnfitError: A mask has no number, holds several values, or lies on another grid than the first.
     """
     files = mask_files(path)
     named = [structure_of(file) for file in files]
@@ -77,7 +77,7 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
         numbers = {name: place for place, name in enumerate(sorted(named), start=1)}
     unnumbered = [name for name in named if name not in numbers]
     if unnumbered:
-        raise LabelError(
+        raise UnfitError(
             path, f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
             "cohort. Index the folder anew.", "label-unreadable",
         )  # fmt: skip
@@ -90,7 +90,7 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
     for file, name in zip(files, named, strict=True):
         scan = read(file)
         if scan.header.frames > 1:
-            raise LabelError(path, f"The mask {file.name} has {scan.header.frames} frames.", "label-frames")
+            raise UnfitError(path, f"The mask {file.name} has {scan.header.frames} frames.", "label-frames")
         mask, own = _mask(file, scan, notes)
         if first is None:
             first, affine = scan.header, own
@@ -98,7 +98,7 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
         else:
             gap = grid_gap(scan.header, first)
             if gap is not None:
-                raise LabelError(
+                raise UnfitError(
                     path, f"The mask {file.name} lies on another grid than {files[0].name}: {gap.words}.",
                     "label-shape-differs",
                 )  # fmt: skip
@@ -124,6 +124,6 @@ def _mask(file: Path, scan: Scan, notes: list[str]) -> tuple[npt.NDArray[np.bool
     found = np.unique(numbers)
     if len(found[found != 0]) > 1:
         listed = ", ".join(str(v) for v in found[:6])
-        raise LabelError(file, f"A mask of one structure holds 0 and one value. Found {listed}.", "label-grey-levels")
+        raise UnfitError(file, f"A mask of one structure holds 0 and one value. Found {listed}.", "label-grey-levels")
     turned, affine = geometry.to_canonical(numbers != 0, scan.header.affine)
     return np.ascontiguousarray(turned).astype(bool), affine

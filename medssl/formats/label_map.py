@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import LabelError
+from medssl.errors import UnfitError
 from medssl.formats.label_channels import label_of_frames
 from medssl.formats.label_folder import folder_header, is_mask_folder, mask_files, read_mask_folder, structure_of
 from medssl.formats.label_values import label_numbers, without_ignored
@@ -35,11 +35,15 @@ class Label:
         values: Whole numbers (z, y, x): 0 for the background, -1 where the data set says "ignore". Other negative
             numbers are as the file has them.
         notes: What was read otherwise than it stands there; each starts with "label".
+        ignored_voxels: How many are -1 because the data set says "ignore".
+        lowest: Smallest number of the file, what is ignored left out; below 0 where it holds what no class has.
     """
 
     header: ScanHeader
     values: npt.NDArray[np.integer]
     notes: tuple[str, ...] = ()
+    ignored_voxels: int = 0
+    lowest: int = 0
 
 
 def label_files(path: Path) -> tuple[Path, ...]:
@@ -111,7 +115,7 @@ def label_of(
 
     Raises:
         FormatError: It cannot be read.
-        LabelError: It is no label of this scan; says which kind of fault it is.
+        UnfitError: It is no label of this scan; says which kind of fault it is.
     """
     named = dict(classes or {})
     known = {*named, *ignored}
@@ -125,11 +129,18 @@ def label_of(
     else:
         _refuse_the_image(path, scan.values, voxels)
         values = label_numbers(path, scan.values, notes, known=known)
-    return Label(header=scan.header, values=without_ignored(values, ignored), notes=tuple(notes))
+    there = np.isin(values, list(ignored)) if ignored else np.zeros((), bool)
+    return Label(
+        header=scan.header,
+        values=without_ignored(values, ignored),
+        notes=tuple(notes),
+        ignored_voxels=int(np.count_nonzero(there)),
+        lowest=int(np.min(values, initial=0, where=~there)),
+    )
 
 
 def _refuse_the_image(path: Path, values: npt.NDArray[np.generic], voxels: npt.NDArray[np.generic] | None) -> None:
     if voxels is None or voxels.shape != values.shape or voxels.min() == voxels.max():
         return
     if np.array_equal(values, voxels):
-        raise LabelError(path, "The label holds the same voxels as its image.", "label-is-image")
+        raise UnfitError(path, "The label holds the same voxels as its image.", "label-is-image")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import LabelError
+from medssl.errors import UnfitError
 
 __all__ = ["MAX_CLASSES", "label_numbers", "without_ignored"]
 
@@ -34,7 +34,7 @@ def label_numbers(
         known: Values that the data set names (classes, and what it ignores): 255 among them stays 255.
 
     Raises:
-        LabelError: The values are no classes.
+        UnfitError: The values are no classes.
     """
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
@@ -43,12 +43,12 @@ def label_numbers(
     found = _distinct(values)
     low, high = int(found[0]), int(found[-1])
     if low < -_LARGEST - 1 or high > _LARGEST:
-        raise LabelError(
+        raise UnfitError(
             path, f"The label reaches from {low} to {high}; allowed are whole numbers from 0 to {_LARGEST}.",
             "label-non-integer",
         )  # fmt: skip
     if len(found) > MAX_CLASSES:
-        raise LabelError(
+        raise UnfitError(
             path, f"The label holds {len(found)} different values; this looks like an image. At most {MAX_CLASSES} "
             "classes are read.", "label-non-integer",
         )  # fmt: skip
@@ -58,7 +58,7 @@ def label_numbers(
             mask: Numbers = np.equal(values, _WHITE).astype(np.uint8)
             return mask
         listed = ", ".join(str(v) for v in found[:6]) + (", ..." if len(found) > 6 else "")
-        raise LabelError(
+        raise UnfitError(
             path, f"The label holds {listed}: whether 255 is a class, grey, or 'not known' is not said. Name 255 in "
             "dataset.json (as 'ignore' where it is not known), or write the classes as 0, 1, 2, ...",
             "label-grey-levels",
@@ -79,21 +79,21 @@ def without_ignored(numbers: Numbers, ignored: Collection[int]) -> Numbers:
 def _rounded(path: Path, values: npt.NDArray[np.generic], notes: list[str]) -> npt.NDArray[np.generic]:
     if not np.isfinite(values).all():
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
-        raise LabelError(
+        raise UnfitError(
             path, f"The label holds {bad} values that are not finite. Labels are whole numbers from 0.",
             "label-non-integer",
         )  # fmt: skip
     rounded = np.rint(values)
     worst = float(np.abs(values - rounded).max())
     if worst > _ROUNDING:
-        raise LabelError(
+        raise UnfitError(
             path, f"The label holds no whole numbers (off by up to {worst:.3g}). Is this an image, or probabilities?",
             "label-non-integer",
         )  # fmt: skip
     if worst > 0:
         notes.append(f"label rounded to whole numbers: they were off by up to {worst:.1g}")
     if float(np.abs(rounded).max()) > 2**31 - 1:
-        raise LabelError(path, "The label holds values beyond 32 bits; no classes count so far.", "label-non-integer")
+        raise UnfitError(path, "The label holds values beyond 32 bits; no classes count so far.", "label-non-integer")
     whole: npt.NDArray[np.generic] = rounded.astype(np.int32)
     return whole
 

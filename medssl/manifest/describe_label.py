@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medssl.errors import FormatError, LabelError
+from medssl.errors import FormatError, UnfitError
 from medssl.formats.label_grid import grid_gap
 from medssl.formats.label_map import Label, label_header, label_of
 from medssl.formats.scan import Scan, ScanHeader
@@ -50,7 +50,7 @@ def label_facts(source: Source, scan: Scan, row: dict[str, Any]) -> None:
         )
     except (FormatError, OSError) as error:
         _unreadable(error, row)
-        if not isinstance(error, LabelError):
+        if not isinstance(error, UnfitError):
             return
         label_geometry(source, scan.header, row)
         return
@@ -62,15 +62,17 @@ def label_facts(source: Source, scan: Scan, row: dict[str, Any]) -> None:
 def _count(label: Label, source: Source, row: dict[str, Any]) -> None:
     values, counts = np.unique(label.values, return_counts=True)
     found = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-    if source.ignored and (left_out := found.pop(-1, 0)):
-        row["notes"].append(f"label ignored in {left_out} voxels, as the data set says")
+    if label.ignored_voxels:
+        row["notes"].append(f"label ignored in {label.ignored_voxels} voxels, as the data set says")
+        found[-1] -= label.ignored_voxels
+        found = {value: count for value, count in found.items() if count}
     row["label_values"], row["label_voxels"] = list(found), list(found.values())
     if not any(value > 0 for value in found):
         row["flags"].append("label-empty")
 
 
 def _unreadable(error: Exception, row: dict[str, Any]) -> None:
-    row["flags"].append(error.kind if isinstance(error, LabelError) else "label-unreadable")
+    row["flags"].append(error.kind if isinstance(error, UnfitError) else "label-unreadable")
     row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
 
 
