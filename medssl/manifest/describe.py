@@ -52,7 +52,7 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     try:
         row["size_bytes"], row["mtime_ns"] = size_and_time(source.paths or (source.path,))
         if source.label_path:
-            row["label_size_bytes"], row["label_mtime_ns"] = size_and_time(label_files(source.label_path))
+            _label_size(source.label_path, row)
         if source.error is None:
             _read(source, depth, row)
     except FormatError as error:
@@ -66,6 +66,15 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     except Exception as error:  # a plugin's own error must not end the folder; the row says what it was
         row["error"] = f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
     return row
+
+
+def _label_size(path: Path, row: dict[str, Any]) -> None:
+    """Note size and time of a label; where it is not there the scan is still one, and its label is told of."""
+    try:
+        row["label_size_bytes"], row["label_mtime_ns"] = size_and_time(label_files(path))
+    except OSError as error:
+        row["flags"].append("label-unreadable")
+        row["notes"].append(f"label unreadable: {error.strerror or error}")
 
 
 def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:

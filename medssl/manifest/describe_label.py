@@ -72,7 +72,10 @@ def _count(label: Label, source: Source, row: dict[str, Any]) -> None:
 
 
 def _unreadable(error: Exception, row: dict[str, Any]) -> None:
-    row["flags"].append(error.kind if isinstance(error, UnfitError) else "label-unreadable")
+    kind = error.kind if isinstance(error, UnfitError) else "label-unreadable"
+    if kind in row["flags"]:
+        return
+    row["flags"].append(kind)
     row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
 
 

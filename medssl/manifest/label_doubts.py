@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["STRAY_RULE", "counts_of", "shared_labels", "stray_values"]
+__all__ = ["STRAY_RULE", "counts_of", "shared_labels", "stray_values", "unusable_labels"]
 
 Row = Mapping[str, Any]
+_REFUSED = {
+    "label-unreadable", "label-shape-differs", "label-affine-differs", "label-non-integer", "label-grey-levels",
+    "label-frames", "label-is-image",
+}  # fmt: skip
 _FEW = 0.2  # share of the labelled scans
 _MANY_LABELS, _FEW_VOXELS = 5, 100
 STRAY_RULE = (
@@ -61,3 +65,27 @@ def shared_labels(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
         if row["label_path"] and row["kind"] == "volume":
             owners[row["label_path"]].add(row["patient"] or row["id"])
     return {path: tuple(sorted(patients)) for path, patients in owners.items() if len(patients) > 1}
+
+
+def unusable_labels(rows: Sequence[Row], classes: Mapping[int, str], accept: Collection[str]) -> dict[str, str]:
+    """Return the scans whose label a store will refuse, as far as the manifest tells, with the kind of fault.
+
+    Args:
+        rows: Every readable scan.
+        classes: Value -> name, as the data set says.
+        accept: Kinds that the store is told to accept.
+    """
+    kinds: dict[str, str] = {}
+    for row in rows:
+        found = [flag for flag in row["flags"] if flag in _REFUSED]
+        if row["label_values"] and min(row["label_values"]) < 0:
+            found.append("label-negative")
+        found = [kind for kind in found if kind not in accept]
+        if row["label_path"] and found:
+            kinds[row["id"]] = found[0]
+    if "label-stray" not in accept:
+        kinds |= {s: "label-stray" for scans in stray_values(counts_of(rows), classes).values() for s in scans}
+    if "label-shared" not in accept:
+        shared = shared_labels(rows)
+        kinds |= {row["id"]: "label-shared" for row in rows if row["label_path"] in shared}
+    return kinds
