@@ -65,6 +65,7 @@ def test_regions_and_ignored_voxels_from_dataset_to_scores(tmp_path):
     by_hand = np.zeros(entry.shape, int)
     for channel in range(3):
         by_hand[probabilities[channel] > 0.5] = channel + 1
+    assert len(np.unique(by_hand)) > 1
     file = run.folder / "predictions" / prediction_file(entry.id)
     written = np.asarray(nib.load(file).dataobj).T
     sure = (np.abs(probabilities - 0.5) > 1e-4).all(axis=0)
