@@ -16,6 +16,8 @@ from medssl.tasks.inference import InferenceSettings, prediction_file, probabili
 from medssl.tasks.segmenter import load_segmenter
 from pipelines.evaluate import evaluate
 from pipelines.finetune import finetune
+from pipelines.finetune_unseen import unshown_lines
+from pipelines.truths import read_reference
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 QUICK = [
@@ -109,6 +111,10 @@ def test_a_class_of_test_patients_alone_is_said_and_marked(tmp_path, capsys):
     assert "rare (untrained)" in told.out
     scores = json.loads((run.folder / "scores.json").read_text())
     assert scores["runs"]["run"]["untrained"] == ["rare"]
+
+    drawn = store.subset([entry.id for entry in store.entries if entry.split == "train"])
+    (line,) = unshown_lines(drawn, read_reference(store.folder), {1: "a", 9: "rare"})
+    assert line.startswith("no labelled scan to train on shows rare:")
 
     # predictions are in the values of the labels, 9 and not 3, and a value that nobody named is refused
     file = next((run.folder / "predictions").glob("*.nii.gz"))
