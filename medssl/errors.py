@@ -19,6 +19,7 @@ __all__ = [
     "MedSSLError",
     "MissingDependencyError",
     "TransferError",
+    "UnfitError",
     "did_you_mean",
 ]
 
@@ -99,6 +100,23 @@ class FormatError(MedSSLError):
 
     def __reduce__(self) -> tuple[type[FormatError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)  # so that it comes back from another process
+
+
+class UnfitError(FormatError):
+    """A scan or a label can be read, and is not fit for use: voxels that are no numbers, a label of another grid.
+
+    Args:
+        path: The file.
+        reason: What was found, in one sentence without the path.
+        kind: Short name, as `medssl check` lists it and the setting ``accept`` takes it.
+    """
+
+    def __init__(self, path: str | Path, reason: str, kind: str) -> None:
+        super().__init__(path, reason)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[UnfitError], tuple[Path, str, str]]:  # type: ignore[override]
+        return type(self), (self.path, self.reason, self.kind)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

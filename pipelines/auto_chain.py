@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from medssl.errors import ConfigError
+from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
 from pipelines import console
 from pipelines.auto_recipe import Decision, Machine, Recipe
@@ -410,4 +411,12 @@ def words_of(settings: Mapping[str, Any]) -> list[str]:
 def _manifest_key(manifest: Manifest) -> str:
     columns = ("id", "path", "file_hash", "size_bytes", "mtime_ns", "label_path", "label_mtime_ns", "targets", "split",
                "error")  # fmt: skip
-    return key_of([[row[name] for name in columns] for row in manifest.rows()], manifest.classes)
+    return key_of([[row[name] for name in columns] for row in manifest.rows()], _meaning(manifest))
+
+
+def _meaning(manifest: Manifest) -> Any:
+    """Return what label values mean, as far as a store depends on it."""
+    said: list[Any] = [manifest.classes]
+    if manifest.ignored or manifest.regions:
+        said += [list(manifest.ignored), regions_json(manifest.regions)]
+    return said

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.manifest.label_doubts import unusable_labels
 from medssl.manifest.targets import targets_of
+from medssl.regions import regions_json
 from pipelines.auto_chain import Chain, word
 from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
 from pipelines.auto_outcome import Outcome, outcome_of
@@ -43,6 +45,7 @@ class ScanChain(Chain["Store"]):
             name = "CT" if row["units"] == "HU" else row["modality"]
             counts[name] = counts.get(name, 0) + 1
         self.decisions += describe_modalities(counts)
+        self._unusable = unusable_labels(volumes, manifest.classes, settings.accept)
         self._target, task = decide_target(volumes, settings.target)
         settled, decision = settle_split(
             manifest, val=settings.val, test=settings.test, seed=settings.seed, class_of=self._class_of
@@ -60,13 +63,18 @@ class ScanChain(Chain["Store"]):
 
     def _class_of(self, row: Mapping[str, Any]) -> str:
         """Return the class of a row of the manifest that is learned, "" for none; label maps are all of one."""
-        return targets_of(row).get(self._target, "") if self._target else "label map" if row["label_path"] else ""
+        return targets_of(row).get(self._target, "") if self._target else self._map_of(row)
+
+    def _map_of(self, row: Mapping[str, Any]) -> str:
+        """Return "label map" where a scan has one that the store will take."""
+        return "label map" if row["label_path"] and row["id"] not in self._unusable else ""
 
     def cache_words(self, manifest: Manifest) -> list[str]:
         """Decide the voxel size."""
         self._spacing, decision = decide_spacing(_grids(manifest), self.settings, small=self.small)
         self.decisions.append(decision)
-        return [f"spacing_mm={word(self._spacing)}"]
+        accept = f"accept=[{','.join(self.settings.accept)}]"
+        return [f"spacing_mm={word(self._spacing)}", *([accept] if self.settings.accept else [])]
 
     def opened(self) -> Store:
         """Return the store."""
@@ -105,7 +113,8 @@ class ScanChain(Chain["Store"]):
         """Return a name of the scans, the grid, and what is labelled."""
         names = ("id", "file", "split", "patient", *(("label_file", "targets") if labels else ()))
         rows = [[getattr(entry, name) for name in names] for entry in store.entries]
-        return key_of(rows, store.settings, store.classes if labels else None)
+        more = [regions_json(store.regions)] if labels and store.regions else []
+        return key_of(rows, store.settings, store.classes if labels else None, *more)
 
     def scores(self) -> Path:
         """Return where scores are written, of voxels or of classes."""

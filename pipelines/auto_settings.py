@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.settings import Settings
+from medssl.store.accepting import Accepted
 
 __all__ = ["BUDGETS", "AutoSettings", "Budget"]
 
@@ -78,6 +79,9 @@ class AutoSettings(Settings):
     seed: int = Field(default=0, ge=0, description="Seed of the split and of all training.")
     spacing_mm: tuple[float, float, float] | Literal["keep", "median"] | None = Field(
         default=None, description="Voxel size of the store, (z, y, x) in mm; None decides from the scans."
+    )
+    accept: tuple[Accepted, ...] = Field(
+        default=(), description="Faults that are stored all the same, as accept of medssl cache (scans alone)."
     )
     window: Triple | None = Field(
         default=None, description="Window of training and inference in voxels, (z, y, x); None decides."

@@ -17,6 +17,7 @@ from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
 from pipelines import console
+from pipelines.refusals import say_refusals
 from pointcloud.storing import CloudStoreSettings
 
 if TYPE_CHECKING:
@@ -120,10 +121,7 @@ def cache(
             shard=shard,
             progress=lambda scan_id: shown.advance(note=scan_id),
         )
-    for scan_id, reason in list(report.failed.items())[:_SHOWN]:
-        console.warn(f"{scan_id} was left out: {reason}")
-    if len(report.failed) > _SHOWN:
-        console.warn(f"... and {len(report.failed) - _SHOWN} more; store.json lists all under 'failed'")
+    say_refusals(report.failed, report.refused_labels)
     _say_flags(report.flags)
     if report.listed == 0 and report.waiting == 0:
         raise DataError(f"{folder}: none of the {len(plan.jobs)} scans could be stored. The reasons are listed above.")
@@ -140,6 +138,7 @@ def cache(
         listed=report.listed,
         new=report.written,
         failed=report.failed,
+        refused_labels=report.refused_labels,
     )
     return store
 
@@ -191,11 +190,22 @@ def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
     counted: dict[str, list[str]] = {}
     for scan_id, found in flags.items():
         for flag in found:
+            if flag.startswith("label-note: "):
+                continue  # said below, once for each way of reading
             kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag
             counted.setdefault(kind, []).append(scan_id)
     for kind, ids in sorted(counted.items()):
         console.warn(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
-    console.tell(flags=counted)
+    notes: dict[str, list[str]] = {}
+    for scan_id, found in flags.items():
+        for flag in found:
+            if flag.startswith("label-note: "):
+                notes.setdefault(flag.removeprefix("label-note: "), []).append(scan_id)
+    for note, ids in list(notes.items())[:_SHOWN]:
+        console.say(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
+    if len(notes) > _SHOWN:
+        console.say(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
+    console.tell(flags=counted, labels_read_as=notes)
 
 
 def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from pipelines import console
 from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
 from pipelines.evaluate_parts import PartEvaluation, evaluate_parts, is_part_segmentation
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
+from pipelines.refusals import by_kind
+from pipelines.run_classes import unseen_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 from pointcloud.store import CloudStore
 
@@ -131,6 +133,8 @@ def _evaluate(
     if dry_run:
         console.done(None, f"medssl evaluate {quoted(run)} --data {quoted(data)}")
         return Evaluation(scores={}, summaries={}, comparisons=(), failed={})
+    for kind, scans in by_kind(reference.refused).items():
+        console.warn(f"{len(scans)} labels are not scored, for the store refused them ({kind}), such as {scans[0]}")
     if not reference.by_patient:
         console.warn("Patients are not known, so every case counts as a patient of its own. A store or manifest knows.")
 
@@ -157,8 +161,14 @@ def _evaluate(
     comparisons = compare_runs(
         scores, [(first, name) for name in runs if name != first], metrics=settings.metrics, level=settings.level
     )
-    _show(summaries, comparisons, settings)
-    table, summary = _write(out, scores, summaries, comparisons, failed, settings)
+    unseen = {name: found for name, folder in runs.items() if (found := unseen_of(folder))}
+    for name, lacking in unseen.items():
+        console.warn(
+            f"{name}: no scan that it was trained on shows {', '.join(lacking)}; scores of it are of nothing that was "
+            "learned, and the mean over structures holds them"
+        )
+    _show(summaries, comparisons, settings, unseen)
+    table, summary = _write(out, scores, summaries, comparisons, failed, settings, unseen)
     console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
     console.done([table, summary], f"medssl report {quoted(*runs.values())}")
     return Evaluation(
@@ -223,11 +233,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _show(
-    summaries: Mapping[str, Sequence[StructureSummary]], comparisons: Sequence[Comparison], settings: EvaluateSettings
+    summaries: Mapping[str, Sequence[StructureSummary]],
+    comparisons: Sequence[Comparison],
+    settings: EvaluateSettings,
+    unseen: Mapping[str, Sequence[str]],
 ) -> None:
     percent = f"{100 * settings.level:g} %"
     for name, rows in summaries.items():
-        heads, cells = structure_rows(rows)
+        lacking = unseen.get(name, ())
+        marked = [replace(r, structure=f"{r.structure} (untrained)") if r.structure in lacking else r for r in rows]
+        heads, cells = structure_rows(marked)
         console.table(f"{name}: mean over patients [{percent} bootstrap interval]", heads, cells, key=f"scores_{name}")
     if comparisons:
         heads, cells = comparison_rows(comparisons)
@@ -245,6 +260,7 @@ def _write(
     comparisons: Sequence[Comparison],
     failed: Mapping[str, Mapping[str, str]],
     settings: EvaluateSettings,
+    unseen: Mapping[str, Sequence[str]],
 ) -> tuple[Path, Path]:
     import polars as pl
 
@@ -254,7 +270,14 @@ def _write(
     content = {
         "definitions": DEFINITIONS,
         "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
-        "runs": {name: {"structures": rows, "failed": failed[name]} for name, rows in summaries.items()},
+        "runs": {
+            name: {
+                "structures": rows,
+                "failed": failed[name],
+                **({"untrained": unseen[name]} if name in unseen else {}),
+            }
+            for name, rows in summaries.items()
+        },
         "comparisons": list(comparisons),
     }
     with written_aside(table) as aside:

@@ -10,7 +10,7 @@ from pydantic import Field
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
 from medssl.presets import find_preset
 from medssl.settings import Settings, load_yaml
-from pipelines.scored_cases import Reference, read_labels
+from pipelines.truths import Reference, read_truth
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "of_classes", "tolerances_of"]
 
@@ -145,7 +145,10 @@ def chosen_structures(reference: Reference, settings: EvaluateSettings) -> dict[
         ConfigError: If the data does not name one that is asked for.
         DataError: If there is no structure.
     """
-    known = dict(reference.classes) or _values_found(reference)
+    if reference.regions:
+        known = {region.written: region.name for region in reference.regions}
+    else:
+        known = dict(reference.classes) or _values_found(reference)
     if settings.structures is None:
         return known
     numbers = {name: value for value, name in known.items()}
@@ -162,7 +165,7 @@ def _values_found(reference: Reference) -> dict[int, str]:
     values: set[int] = set()
     for truth in reference.truths:
         try:
-            found = np.unique(read_labels(truth.path)[0])
+            found = np.unique(read_truth(truth)[0])
         except (OSError, ValueError, MedSSLError):
             continue
         values |= {int(v) for v in found if v > 0}

@@ -24,6 +24,7 @@ from pipelines import console
 from pipelines.arms import arms_of, digest
 from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_classes, tolerances_of
 from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
+from pipelines.finetune_unseen import unshown_lines
 from pipelines.labelled import check_apart, label_sets_of, patient_of
 from pipelines.scored_cases import Reference, Truth, read_reference, score_map
 from pointcloud.store import CloudStore
@@ -102,6 +103,8 @@ def few_label(
         seed=few.draw_seed,
     )  # fmt: skip
     structures = chosen_structures(reference, settings)
+    for line in unshown_lines(train, reference, structures):
+        console.warn(line)
     tolerance = tolerances_of(structures, settings)
     fine_tune = trainer or _default_trainer(store, runs, settings)
     plan = FewLabelPlan(

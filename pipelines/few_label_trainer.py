@@ -16,8 +16,7 @@ from medssl.engine.card import load_card
 from medssl.errors import ConfigError
 from medssl.settings import flatten, resolve
 from medssl.store.read import Store
-from medssl.tasks.inference import probabilities_of
-from medssl.tasks.source_grid import to_source_grid
+from medssl.tasks.inference import label_values, probabilities_of
 from pipelines import console
 from pipelines.arms import architecture_of, shared_window
 from pipelines.finetune import finetune
@@ -105,13 +104,12 @@ class CellTrainer:
             )
         task = result.segmenter()
         network = task.network.to(self._device).eval()
-        structures, window = task.table.to_structure.cpu().numpy(), task.settings.window
+        output, window = task.output, task.settings.window
 
         def predict(store: Store, index: int) -> LabelMap:
             entry = store.entries[index]
-            found = probabilities_of(network, store, index, window, self._inference, device=self._device)
-            chosen: LabelMap = structures[to_source_grid(found, entry.affine, entry.source_shape, entry.source_affine)]
-            return chosen
+            found = probabilities_of(network, store, index, window, self._inference, device=self._device, output=output)
+            return label_values(output, found, entry)
 
         return predict, lambda: shutil.rmtree(folder, ignore_errors=True)
 

@@ -25,6 +25,7 @@ from pipelines import console
 from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
+from pipelines.finetune_unseen import refused_lines, unseen_lines, unseen_structures
 
 __all__ = ["SegmentationJob", "Segmented"]
 
@@ -53,9 +54,10 @@ class SegmentationJob:
         self.scans = choose_scans(store, settings.data)
         with fresh_weights(settings.train.seed):
             encoder = build_encoder(settings.encoder)
-            self.method = SegmentationTask(settings.segmentation, encoder, store.classes)
+            self.method = SegmentationTask(settings.segmentation, encoder, store.classes, store.regions)
         self.reports = [*carry_encoder(settings.transfer, encoder), *_carry_decoder(settings, self.method)]
         self.entries = self.scans.train.entries
+        self.unseen = unseen_structures(self.scans.train, self.method)
 
     @property
     def window(self) -> Triple:
@@ -95,18 +97,23 @@ class SegmentationJob:
             f"store: {settings.data.store}: {len(self.entries)} labelled scans of {patients} patients"
             f"{few_words(settings)}; {watched}, {predicted}{left}",
             f"segmenter: {settings.encoder.name} encoder and U-Net decoder, {count:,} parameters, from {start}; "
-            f"structures: {', '.join(self.method.class_names)}",
+            f"{'regions, which may overlap' if self.method.regions else 'structures'}: "
+            f"{', '.join(self.method.class_names)}",
         )
 
     def doubts(self) -> list[str]:
-        """Return how the scans differ from those of the pretraining run."""
-        return scan_doubts(self.settings, self.entries)
+        """Return how the scans differ from those of the pretraining run, what is left out, what cannot be learned."""
+        return [
+            *scan_doubts(self.settings, self.entries),
+            *refused_lines(self._store, self.settings.data),
+            *unseen_lines(self.unseen),
+        ]
 
     def card(self, start: str) -> Card:
         """Return the card of the network."""
         return scan_card(
             self.settings, self._store, self.entries, self.method.encoder, window=self.window,
-            method=describe_segmenter(self.method, self._store.classes, start=start),
+            method=describe_segmenter(self.method, self._store.classes, start=start, unseen=self.unseen),
         )  # fmt: skip
 
     def kept(self) -> Mapping[str, nn.Module]:
@@ -130,7 +137,7 @@ class SegmentationJob:
         with console.progress(len(mine), "scans segmented") as bar, fabric.autocast():
             predictions = predict_store(
                 method.network,
-                method.table.to_structure,
+                method.output,
                 mine,
                 out / "predictions",
                 window=settings.segmentation.window,

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from medssl import formats, geometry
-from medssl.errors import DataError, FormatError, MedSSLError
+from medssl import geometry
+from medssl.errors import DataError, MedSSLError
 from medssl.evaluation.overlap import LabelMap
+from medssl.evaluation.region_scoring import score_regions
 from medssl.evaluation.scoring import StructureScore, score_case
+from pipelines.truths import (
+    Reference,
+    Truth,
+    grid_difference,
+    read_labels,
+    read_reference,
+    read_truth,
+    refuse_unknown,
+    scans_in,
+)
 
 __all__ = [
     "Reference",
@@ -30,87 +39,6 @@ __all__ = [
 _PREDICTIONS = "predictions"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """The label map of one case.
-
-    Attributes:
-        case: The scan's id.
-        patient: Key of the patient.
-        split: "train", "val", "test" or "".
-        path: The label file in its source geometry.
-    """
-
-    case: str
-    patient: str
-    split: str
-    path: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """The cases that predictions are compared with.
-
-    Attributes:
-        truths: One for each labelled case.
-        classes: Name of each structure by its label value, without the background; empty where unknown.
-        by_patient: Whether patients are known; where not, every case counts as a patient of its own.
-    """
-
-    truths: tuple[Truth, ...]
-    classes: Mapping[int, str]
-    by_patient: bool = True
-
-    def of_split(self, split: str | None) -> Reference:
-        """Return the cases of one split; with None those of "test", or all where there is no test split."""
-        if split is None:
-            split = "test" if any(t.split == "test" for t in self.truths) else ""
-        return replace(self, truths=tuple(t for t in self.truths if t.split == split)) if split else self
-
-
-def read_reference(data: Path) -> Reference:
-    """Find the label maps that predictions are to be compared with.
-
-    Args:
-        data: A store, a manifest (.parquet or .csv), or a folder of label files named like the predictions.
-
-    Raises:
-        DataError: If there is no labelled case.
-        CacheError: If a store cannot be read.
-        ManifestError: If a manifest cannot be read.
-    """
-    if (data / "store.json").is_file():
-        from medssl.store.index import read_index
-
-        index = read_index(data)
-        truths = [
-            Truth(case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=Path(entry.label_path))
-            for entry in index.entries
-            if entry.label_path
-        ]
-        found = Reference(truths=tuple(truths), classes=_foreground(index.classes))
-    elif data.suffix in (".parquet", ".csv"):
-        from medssl.manifest.schema import read_manifest
-
-        manifest = read_manifest(data)
-        truths = [
-            Truth(case=r["id"], patient=r["patient"] or r["id"], split=r["split"] or "", path=Path(r["label_path"]))
-            for r in manifest.labelled().rows()
-        ]
-        found = Reference(truths=tuple(truths), classes=_foreground(manifest.classes))
-    elif data.is_dir():
-        truths = [Truth(case=case, patient=case, split="", path=path) for case, path in sorted(_scans_in(data).items())]
-        found = Reference(truths=tuple(truths), classes={}, by_patient=False)
-    else:
-        raise DataError(
-            f"{data}: predictions are compared with a store, a manifest (.parquet, .csv) or a folder of label maps. "
-            "It is none of these. Name one with --data."
-        )
-    if not found.truths:
-        raise DataError(f"{data}: no scan has a label map. Index the scans together with their labels.")
-    return found
-
-
 def find_predictions(run: Path) -> dict[str, Path]:
     """Return the predictions in a run folder, or in a folder of predictions, by file name without suffix.
 
@@ -120,7 +48,7 @@ def find_predictions(run: Path) -> dict[str, Path]:
     if not run.exists():
         raise DataError(f"{run}: no such folder. Name a fine-tuning run, or a folder of label maps.")
     folder = run / _PREDICTIONS if (run / _PREDICTIONS).is_dir() else run
-    found = _scans_in(folder) if folder.is_dir() else {}
+    found = scans_in(folder) if folder.is_dir() else {}
     if not found:
         raise DataError(
             f"{run}: no predictions (expected {folder / 'CASE.nii.gz'}). "
@@ -156,7 +84,7 @@ def score_predictions(
         file = predictions.get(truth.case) or predictions.get(_file_stem(truth.case))
         if file is None:
             raise DataError("there is no prediction for it")
-        guess, affine = read_labels(file)
+        guess, affine = read_labels(file, truth.meaning)
         return score_map(truth, guess, affine, structures=structures, tolerance_mm=tolerance_mm, name=str(file))
 
     rows: dict[str, list[StructureScore]] = {}
@@ -173,25 +101,6 @@ def score_predictions(
                 on_case(case)
     ordered = [row for truth in reference.truths for row in rows.get(truth.case, [])]
     return ordered, {truth.case: failed[truth.case] for truth in reference.truths if truth.case in failed}
-
-
-def grid_difference(
-    shape: tuple[int, ...], affine: geometry.Affine, other_shape: tuple[int, ...], other_affine: geometry.Affine
-) -> str:
-    """Say how two grids differ, "" where they are one: corners within a tenth of a voxel.
-
-    Args:
-        shape: Shape (z, y, x).
-        affine: Its affine.
-        other_shape: Shape of the other grid.
-        other_affine: Its affine.
-    """
-    if shape != other_shape:
-        return f"shape {other_shape} against {shape}"
-    ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape[::-1]])).reshape(3, -1)
-    corners = np.vstack([ends, np.ones(ends.shape[1])])
-    apart = np.linalg.norm(((affine - other_affine) @ corners)[:3], axis=0).max()
-    return f"corners up to {apart:.2f} mm apart" if apart > 0.1 * min(geometry.spacing_mm(affine)) else ""
 
 
 def score_map(
@@ -217,40 +126,30 @@ def score_map(
         DataError: If the two lie on different grids.
         FormatError: If the label file cannot be read.
     """
-    true, true_affine = read_labels(truth.path)
+    true, true_affine = read_truth(truth)
+    refuse_unknown(guess, truth.meaning, Path(name))
     turned, affine = geometry.to_canonical(guess, guess_affine)
     difference = grid_difference(true.shape, true_affine, turned.shape, affine)
+    if difference and {"label-shape-differs", "label-affine-differs"} & set(truth.meaning.accept):
+        # the store took the label on its image's grid, and a prediction lies there
+        shape = (turned.shape[0], turned.shape[1], turned.shape[2])
+        moved = geometry.resample_to_grid(true.astype(np.int32), true_affine, shape, affine, order=0, fill=0)
+        true = moved.astype(np.int32)
+        true_affine, difference = affine, ""
     if difference:
         raise DataError(f"{name} lies on another grid than {truth.path}: {difference}")
+    scored = np.ascontiguousarray(turned).astype(guess.dtype, copy=False)
+    regions = {region.written: region for region in truth.meaning.regions if region.name in structures.values()}
+    spacing_mm = geometry.spacing_mm(true_affine)
+    if regions:
+        return score_regions(
+            true, scored, case=truth.case, patient=truth.patient, regions=list(regions.values()),
+            spacing_mm=spacing_mm, tolerance_mm=tolerance_mm,
+        )  # fmt: skip
     return score_case(
-        true,
-        np.ascontiguousarray(turned).astype(guess.dtype, copy=False),
-        case=truth.case,
-        patient=truth.patient,
-        structures=structures,
-        spacing_mm=geometry.spacing_mm(true_affine),
+        true, scored, case=truth.case, patient=truth.patient, structures=structures, spacing_mm=spacing_mm,
         tolerance_mm=tolerance_mm,
-    )
-
-
-def read_labels(path: Path) -> tuple[LabelMap, geometry.Affine]:
-    """Return a label map turned to canonical axes, so that files of other axis orders compare, and its affine.
-
-    Raises:
-        FormatError: If it cannot be read, or holds anything but whole numbers.
-    """
-    if not path.exists():
-        raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
-    scan = formats.read(path)
-    values = scan.values
-    if values.dtype.kind == "f":
-        whole = np.nan_to_num(values, nan=0.5, posinf=0.5, neginf=0.5)
-        if not (whole == np.round(whole)).all():
-            raise FormatError(path, "It holds values that are not whole numbers, so it is no label map.")
-        values = whole.astype(np.int32)
-    turned, affine = geometry.to_canonical(values, scan.header.affine)
-    labels: npt.NDArray[np.integer] = np.ascontiguousarray(turned).astype(turned.dtype, copy=False)
-    return labels, affine
+    )  # fmt: skip
 
 
 def _processors() -> int:
@@ -262,15 +161,3 @@ def _file_stem(case: str) -> str:
     from medssl.tasks.inference import prediction_file
 
     return prediction_file(case).removesuffix(".nii.gz")
-
-
-def _scans_in(folder: Path) -> dict[str, Path]:
-    return {
-        path.name.split(".nii")[0] if ".nii" in path.name else path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and formats.is_scan_name(path)
-    }
-
-
-def _foreground(classes: Mapping[int, str]) -> dict[int, str]:
-    return {value: name for value, name in sorted(classes.items()) if value > 0}

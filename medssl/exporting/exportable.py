@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.contract import Encoder
 from medssl.errors import DataError
+from medssl.regions import Region, regions_json
 from medssl.writing import written_aside
 
 __all__ = ["Exportable", "example_input", "stirred", "write_json", "write_text"]
@@ -32,8 +33,10 @@ class Exportable:
         spacing_mm: Voxel size of the input, (z, y, x).
         modality: "CT", "MR" or another DICOM modality.
         intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of the body.
-        classes: Name of each channel of a segmenter's logits, background first; empty for an encoder.
+        classes: Name of each channel of a segmenter's logits, background first; of regions, which may overlap, there
+            is no background. Empty for an encoder.
         structures: Structure number of each channel, as ``classes``.
+        regions: Where channels are regions: each with the values it holds and the value that it writes, in that order.
         notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
     """
 
@@ -45,6 +48,7 @@ class Exportable:
     intensity: tuple[float, float] | None = None
     classes: tuple[str, ...] = ()
     structures: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,8 +91,16 @@ class Exportable:
             },
             "classes": list(self.classes),
             "structures": list(self.structures),
+            **self._decision(),
             **({"notes": dict(self.notes)} if self.notes else {}),
         }
+
+    def _decision(self) -> dict[str, Any]:
+        """Return how logits become a label map, where channels are regions."""
+        if not self.regions:
+            return {}
+        how = "sigmoid of each channel; 0, then each region's 'written' in this order where its probability is over 0.5"
+        return {"regions": regions_json(self.regions), "label_map": how}
 
 
 def example_input(model: Exportable, *, batch: int = 2, size: Triple | None = None, seed: int = 0) -> Tensor:

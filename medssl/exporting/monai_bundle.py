@@ -135,7 +135,7 @@ def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
 def _segmenting(model: Exportable) -> dict[str, Any]:
     """Return the entries of a segmenter: sliding windows, and label maps on the grid of the scan."""
     post: list[dict[str, Any]] = [
-        {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+        {"_target_": "Activationsd", "keys": "pred", **({"sigmoid": True} if model.regions else {"softmax": True})},
         {
             "_target_": "Invertd",
             "keys": "pred",
@@ -144,9 +144,9 @@ def _segmenting(model: Exportable) -> dict[str, Any]:
             "nearest_interp": False,
             "to_tensor": True,
         },
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        _writing(model) if model.regions else {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
     ]
-    if model.structures != tuple(range(len(model.structures))):
+    if not model.regions and model.structures != tuple(range(len(model.structures))):
         channels, numbers = list(range(len(model.structures))), list(model.structures)
         post.append({"_target_": "MapLabelValued", "keys": "pred", "orig_labels": channels, "target_labels": numbers})
     post.append(
@@ -172,6 +172,16 @@ def _segmenting(model: Exportable) -> dict[str, Any]:
         "pipeline": {"_target_": "Compose", "transforms": ["@preprocessing", "@predicting", "@postprocessing"]},
         "run": ["$[None for _ in map(@pipeline, @datalist)]"],
     }
+
+
+def _writing(model: Exportable) -> dict[str, Any]:
+    """Return the transform that writes regions one after the other, a later one over an earlier."""
+    steps = [[channel, region.written] for channel, region in enumerate(model.regions)]
+    func = (
+        "$lambda p: functools.reduce(lambda done, step: done.masked_fill(p[step[0]:step[0] + 1] > 0.5, step[1]), "
+        f"{steps}, p[:1] * 0)"
+    )
+    return {"_target_": "Lambdad", "keys": "pred", "func": func}
 
 
 def _embedding() -> dict[str, Any]:

@@ -63,7 +63,7 @@ def export_trained_model(model: Exportable, folder: Path) -> list[Path]:
                 str(channel): model.modality if model.intensity is not None else "rescale_to_0_1"
                 for channel in range(model.encoder.in_channels)
             },
-            "labels": {name: channel for channel, name in enumerate(model.classes)},
+            **_labels(model),
             "numTraining": 0,
             "file_ending": ".nii.gz",
             "overwrite_image_reader_writer": "NibabelIOWithReorient",
@@ -72,6 +72,16 @@ def export_trained_model(model: Exportable, folder: Path) -> list[Path]:
     saved = _save(checkpoint, folder / "fold_all" / "checkpoint_final.pth")
     about = write_json(folder / "medssl.json", _about(model))
     return [plans, dataset, saved, about]
+
+
+def _labels(model: Exportable) -> dict[str, Any]:
+    """Return ``labels``, and of regions ``regions_class_order``, as nnU-Net's dataset.json has them."""
+    if not model.regions:
+        return {"labels": {name: channel for channel, name in enumerate(model.classes)}}
+    return {
+        "labels": {"background": 0, **{region.name: list(region.values) for region in model.regions}},
+        "regions_class_order": [region.written for region in model.regions],
+    }
 
 
 def export_pretrained_weights(model: Exportable, folder: Path, *, num_classes: int = 2, seed: int = 0) -> list[Path]:

@@ -45,8 +45,9 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
             spacing_mm=card.spacing_mm,
             modality=card.modality,
             intensity=intensity,
-            classes=("background", *task.class_names),
-            structures=tuple(int(number) for number in task.table.to_structure.tolist()),
+            classes=task.class_names if task.regions else ("background", *task.class_names),
+            structures=task.output.numbers[1:] if task.regions else task.output.numbers,
+            regions=task.regions,
             notes=notes,
         )
     encoder = load_encoder(run)

@@ -3,18 +3,53 @@
 A label is a label map in a file of any format, or something whose structures carry names of their own: a folder of
 one mask a structure, a DICOM SEG, an RTSTRUCT. Names, and not numbers, say there which structure is which:
 `structure_names` lists them, the index numbers them for the whole cohort, and `read_label` writes those numbers.
+
+What the index counts and what a store holds are both `label_of`, so they are of one reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import UnfitError
 from medssl.formats.dicom_labels import is_label_object, names_of, read_label_object
-from medssl.formats.reading import read
+from medssl.formats.label_channels import label_of_frames
+from medssl.formats.label_folder import folder_header, is_mask_folder, mask_files, read_mask_folder, structure_of
+from medssl.formats.label_values import label_numbers, without_ignored
+from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 
-__all__ = ["read_label", "structure_names"]
+__all__ = ["Label", "label_files", "label_header", "label_of", "read_label", "structure_names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """A label as it is understood.
+
+    Attributes:
+        header: Header of the file, or of the folder; with the grid that ``values`` lie on.
+        values: Whole numbers (z, y, x): 0 for the background, -1 where the data set says "ignore". Other negative
+            numbers are as the file has them.
+        notes: What was read otherwise than it stands there; each starts with "label".
+        ignored_voxels: How many are -1 because the data set says "ignore".
+        lowest: Smallest number of the file, what is ignored left out; below 0 where it holds what no class has.
+    """
+
+    header: ScanHeader
+    values: npt.NDArray[np.integer]
+    notes: tuple[str, ...] = ()
+    ignored_voxels: int = 0
+    lowest: int = 0
+
+
+def label_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that a label is made of: itself, or the masks of a folder."""
+    return mask_files(path) if is_mask_folder(path) else (path,)
 
 
 def structure_names(path: Path) -> tuple[str, ...]:
@@ -28,23 +63,90 @@ def structure_names(path: Path) -> tuple[str, ...]:
     """
     if is_label_object(path):
         return names_of(path)
+    if is_mask_folder(path):
+        return tuple(structure_of(file) for file in mask_files(path))
     return ()
 
 
-def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | None = None) -> Scan:
+def label_header(path: Path) -> ScanHeader:
+    """Return what is known of a label without its voxels.
+
+    Raises:
+        FormatError: It cannot be read.
+    """
+    return folder_header(path) if is_mask_folder(path) else read_header(path)
+
+
+def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | None = None, frame: int = 0) -> Scan:
     """Read a label.
 
     Args:
         path: The label's file, or its folder.
         image: The scan that it labels.
         classes: Label value -> name, of the cohort; says which number a named structure gets.
+        frame: Which frame of a 4D image is labelled.
 
     Returns:
-        Whole numbers, 0 for the background, on the label's own grid.
+        Whole numbers, 0 for the background, on the label's own grid. The header's warnings start with what was read
+        otherwise than it stands there.
 
     Raises:
         FormatError: It cannot be read, or is no label of this scan.
     """
+    found = label_of(path, image, classes=classes, frame=frame)
+    return Scan(header=replace(found.header, warnings=found.notes), values=found.values)
+
+
+def label_of(
+    path: Path,
+    image: ScanHeader | None,
+    *,
+    classes: Mapping[int, str] | None = None,
+    ignored: Collection[int] = (),
+    frame: int = 0,
+    voxels: npt.NDArray[np.generic] | None = None,
+) -> Label:
+    """Read a label and what there is to say of it.
+
+    Args:
+        path: The label's file, or its folder.
+        image: The scan that it labels; None where it is not at hand.
+        classes: Label value -> name, of the cohort.
+        ignored: Label values that say "not known".
+        frame: Which frame of a 4D image is labelled.
+        voxels: Of that image, to find a label that is the image itself.
+
+    Raises:
+        FormatError: It cannot be read.
+        UnfitError: It is no label of this scan; says which kind of fault it is.
+    """
+    named = dict(classes or {})
+    known = {*named, *ignored}
+    if is_mask_folder(path):
+        scan, notes = read_mask_folder(path, named)
+        return Label(header=scan.header, values=np.asarray(scan.values).astype(np.int16), notes=tuple(notes))
     if is_label_object(path):
-        return read_label_object(path, image, classes)
-    return read(path)
+        scan = read_label_object(path, image, named)
+        return Label(header=scan.header, values=np.asarray(scan.values).astype(np.int16), notes=scan.header.warnings)
+    scan, notes = read(path), []
+    if scan.header.frames > 1:
+        frames = 1 if image is None else image.frames
+        values = label_of_frames(path, scan, notes, image_frames=frames, frame=frame, classes=named, known=known)
+    else:
+        _refuse_the_image(path, scan.values, voxels)
+        values = label_numbers(path, scan.values, notes, known=known)
+    there = np.isin(values, list(ignored)) if ignored else np.zeros((), bool)
+    return Label(
+        header=scan.header,
+        values=without_ignored(values, ignored),
+        notes=tuple(notes),
+        ignored_voxels=int(np.count_nonzero(there)),
+        lowest=int(np.min(values, initial=0, where=~there)),
+    )
+
+
+def _refuse_the_image(path: Path, values: npt.NDArray[np.generic], voxels: npt.NDArray[np.generic] | None) -> None:
+    if voxels is None or voxels.shape != values.shape or voxels.min() == voxels.max():
+        return
+    if np.array_equal(values, voxels):
+        raise UnfitError(path, "The label holds the same voxels as its image.", "label-is-image")

@@ -8,14 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medssl.formats.label_map import label_files
 from medssl.manifest.assemble import assemble, give_splits, target_to_spread
-from medssl.manifest.attach import (
-    LABEL_MAP,
-    find_label_maps,
-    known_label_maps,
-    on_their_grid,
-    set_aside,
-)
+from medssl.manifest.attach import LABEL_MAP, find_label_maps, known_label_maps, on_their_grid, set_aside
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
 from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
 from medssl.manifest.labels import label_series
@@ -34,6 +29,7 @@ __all__ = ["Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
 _PATIENTS = 2  # how patients are found from names; keys of an earlier way may differ
+_LABELS = 2  # raise when the same label file comes to be understood otherwise
 _WORTH_A_POOL_BYTES = 200 << 20
 
 
@@ -128,13 +124,18 @@ def build_manifest(
     by_hand = found.layout == "csv" or label_maps == "scan"
     if previous and label_maps == "pair" and not by_hand:
         files = known_label_maps(files, previous.settings.get("label_maps", {}), old)
-    sources, classes, said_of_names = number_structures([*files, *series], found.classes)
+    sources, classes, said_of_names = number_structures(
+        [*files, *series], found.classes, ignored=found.ignored, before=previous.classes if previous else None
+    )
+    # Counts of an earlier index hold only where values mean the same now.
+    meant = previous is not None and (previous.classes, previous.ignored) == (classes, found.ignored)
+    meant = meant and previous is not None and previous.settings.get("labels") == _LABELS
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
     kept: dict[int, Mapping[str, Any]] = {}
     for place, source in enumerate(sources):
         row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
-        if row is not None and _unchanged(source, row, depth, previous.classes if previous else {}):
+        if row is not None and _unchanged(source, row, depth) and (meant or not source.label_path):
             # What a reduction said held for the scans of that time, and is said anew.
             kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED} | {"error": None}
     fresh = [place for place in range(len(sources)) if place not in kept]
@@ -187,10 +188,12 @@ def build_manifest(
     manifest = manifest_of_rows(
         rows,
         classes=classes,
+        ignored=found.ignored,
+        regions=found.regions,
         notes=[*found.notes, *notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"label_maps": seen}
+        | {"label_maps": seen, "labels": _LABELS}
         | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {}),
     )
@@ -284,13 +287,11 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
     return 1
 
 
-def _unchanged(source: Source, row: Mapping[str, Any], depth: str, classes: Mapping[int, str]) -> bool:
+def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
     if source.error is not None or (row["error"] is not None and LABEL_MAP not in row["flags"]):
         return False
     if source.part != json.loads(row["fields"] or "{}").get("part", ""):
         return False
-    if any(classes.get(value) != name for value, name in source.structures):
-        return False  # the numbers of the cohort's structures are others now
     if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
         return False
     label = str(source.label_path) if source.label_path else None
@@ -299,7 +300,7 @@ def _unchanged(source: Source, row: Mapping[str, Any], depth: str, classes: Mapp
     try:
         same = size_and_time(source.paths or (source.path,)) == (row["size_bytes"], row["mtime_ns"])
         if source.label_path:
-            same &= size_and_time([source.label_path]) == (row["label_size_bytes"], row["label_mtime_ns"])
+            same &= size_and_time(label_files(source.label_path)) == (row["label_size_bytes"], row["label_mtime_ns"])
     except OSError:
         return False
     return same

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from medssl.formats.label_map import label_files
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
+from medssl.manifest.check_labels import LABEL_FLAGS, label_doubts, labels_together
 from medssl.manifest.check_patients import aside_together, patients_together
 from medssl.manifest.describe import size_and_time
 from medssl.manifest.schema import Manifest
@@ -34,15 +36,7 @@ _FLAGS = {
                   "It is probably stored with an offset; convert it to HU."),
     "looks-like-labels": ("warning", "the voxels look like a label map, and no image goes with it",
                           "Name it like its image with _seg, put it into labelsTr, or list both in a CSV."),
-    "several-labels": ("warning", "several files claim to be its label; {label_path} was taken",
-                       "Keep one, or say which in a CSV with the columns path and label."),
-    "label-unreadable": ("error", "the label cannot be read", "Mend or remove {label_path}."),
-    "label-shape-differs": ("error", "the label has another shape than the image",
-                            "Resample {label_path} to the image."),
-    "label-affine-differs": ("error", "the label lies elsewhere than the image",
-                             "Look at both in a viewer; then copy the geometry, or resample the label."),
-    "label-empty": ("warning", "the label has no foreground", "Make sure that nothing was to be marked."),
-    "label-non-integer": ("error", "the label holds values that are no classes", "Write the classes as whole numbers."),
+    **LABEL_FLAGS,
     "modality-inferred": ("info", "the modality {modality} was guessed from voxels or names",
                           "If it is wrong: medssl index ... modality=MR"),
     "modality-unknown": ("info", "nothing says what modality it is; intensities are treated as arbitrary",
@@ -162,7 +156,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
         for rule in per_scan if row["kind"] == "volume" else [_noted]:
             findings += rule(row)
         if row["kind"] == "volume":
-            findings += _classes(row, manifest.classes)
+            findings += [_of(row, *doubt) for doubt in label_doubts(row, manifest.classes)]
         if look_at_files:
             findings += _stale(row)
     for rule_of_all in (_copies, _split_patients, _whole):
@@ -174,13 +168,8 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     left_out = sum(not row["keep"] for row in rows)
     if left_out:
         findings.append(_of_all("info", "left-out", f"{left_out} scans are left out by medssl reduce", "Nothing."))
-    seen = {value for row in good if row["kind"] == "volume" for value in row["label_values"] or ()}
-    for value, name in manifest.classes.items():
-        if seen and value not in seen:
-            findings.append(
-                _of_all("warning", "class-never-occurs", f"no label holds the class {value} ({name})",
-                        "Make sure that the labels are complete.")
-            )  # fmt: skip
+    for scan, doubt in labels_together(good, manifest.classes, manifest.ignored):
+        findings.append(_of(scan, *doubt) if scan is not None else _of_all(*doubt))
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.scan, f.what))
     return CheckResult(tuple(findings), manifest.summary())
 
@@ -270,21 +259,11 @@ def _intensities(row: Row) -> Iterator[Finding]:
                   "Look at it: this is an almost empty scan.")  # fmt: skip
 
 
-def _classes(row: Row, classes: Mapping[int, str]) -> Iterator[Finding]:
-    values = row["label_values"] or ()
-    if values and min(values) < 0:
-        yield _of(row, "error", "label-negative", f"the label holds the value {min(values)}", "Classes count from 0.")
-    unknown = [value for value in values if classes and value not in classes and value >= 0]
-    if unknown:
-        yield _of(row, "warning", "class-unnamed", f"the label holds {unknown[:5]}, which dataset.json does not name",
-                  "Name the classes in dataset.json, or mend the label.")  # fmt: skip
-
-
 def _stale(row: Row) -> Iterator[Finding]:
     try:
         found = [size_and_time(Path(name) for name in row["paths"])]
         if row["label_path"]:
-            found.append(size_and_time([Path(row["label_path"])]))
+            found.append(size_and_time(label_files(Path(row["label_path"]))))
     except OSError:
         yield _of(row, "error", "gone", "its files are not there any more", "Bring them back, or: medssl index")
         return

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from medssl.manifest.label_doubts import shared_labels
 from medssl.manifest.rules.owners import GUESSES, owners_of
 from medssl.manifest.rules.said import rule_lines
 
@@ -79,17 +80,13 @@ def _torn(rows: Sequence[Row], root: str) -> Iterator[Doubt]:
 
 
 def _shared_labels(rows: Sequence[Row]) -> Iterator[Doubt]:
-    owners: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row["label_path"]:
-            owners[row["label_path"]].add(row["patient"])
-    shared = sorted((label, sorted(patients)) for label, patients in owners.items() if len(patients) > 1)
+    shared = sorted(shared_labels(rows).items())
     if shared:
         label, patients = shared[0]
-        listed = ", ".join(patients[:4])
+        listed = ", ".join(patients[:4]) + (", ..." if len(patients) > 4 else "")
         what = f"{len(shared)} label maps belong to scans of several patients, such as {label} of {listed}"
         todo = f"One label map is of one person: their scans are one patient's, or the label is wrong. {_SAY}"
-        yield ("error", "label-of-several-patients", what, todo)
+        yield ("error", "label-shared", what, f"{todo} Or: medssl cache ... accept=[label-shared]")
 
 
 def _classes(rows: Sequence[Row]) -> Iterator[Doubt]:

@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
-from medssl.formats.label_map import read_label
+from medssl.formats.label_grid import grid_gap
+from medssl.formats.label_map import label_files, label_header
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.manifest.describe_label import label_facts, label_geometry
 from medssl.manifest.sources import Source
 
 __all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "lies_on", "size_and_time"]
@@ -28,7 +30,6 @@ _CHUNK = 1 << 20
 _MAX_EXACT = 1 << 24  # voxels of a float image up to which percentiles are exact
 _CT_AIR_HU = -900.0
 _MAX_CLASSES = 1024
-_SAME_PLACE_VOXELS = 0.1
 
 
 def describe(source: Source, depth: str = "full") -> dict[str, Any]:
@@ -52,7 +53,7 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     try:
         row["size_bytes"], row["mtime_ns"] = size_and_time(source.paths or (source.path,))
         if source.label_path:
-            row["label_size_bytes"], row["label_mtime_ns"] = size_and_time([source.label_path])
+            _label_size(source.label_path, row)
         if source.error is None:
             _read(source, depth, row)
     except FormatError as error:
@@ -68,6 +69,15 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     return row
 
 
+def _label_size(path: Path, row: dict[str, Any]) -> None:
+    """Note size and time of a label; where it is not there the scan is still one, and its label is told of."""
+    try:
+        row["label_size_bytes"], row["label_mtime_ns"] = size_and_time(label_files(path))
+    except OSError as error:
+        row["flags"].append("label-unreadable")
+        row["notes"].append(f"label unreadable: {error.strerror or error}")
+
+
 def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
     """Return the bytes of all files together, and the latest time of change in ns; of a folder, of the files in it."""
     stats = [one.stat() for path in paths for one in (sorted(path.iterdir()) if path.is_dir() else [path])]
@@ -79,8 +89,8 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
         header = _header_of(source)
         row.update(_header_facts(header))
         _say_part(source, row)
-        if source.label_path and not source.structures:  # those take their grid from the scan
-            _label_geometry(source.label_path, header, row)
+        if source.label_path:
+            label_geometry(source, header, row)
         return
     scan = _scan_of(source)
     header = scan.header
@@ -92,7 +102,7 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     row.update(facts)
     row["flags"] += flags
     if source.label_path:
-        _label_facts(source, header, row)
+        label_facts(source, scan, row)
 
 
 def _say_part(source: Source, row: dict[str, Any]) -> None:
@@ -245,28 +255,6 @@ def _whole(plane: npt.NDArray[Any]) -> bool:
     return plane.dtype.kind == "f" and bool(((plane == np.rint(plane)) & (np.abs(plane) <= 32768)).all())
 
 
-def _label_geometry(path: Path, image: ScanHeader, row: dict[str, Any], label: ScanHeader | None = None) -> bool:
-    """Flag a label that does not lie on its image's grid; tell whether it could be read."""
-    try:
-        label = label or read_header(path)
-    except (FormatError, OSError) as error:
-        row["flags"].append("label-unreadable")
-        row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
-        return False
-    shape, affine = _canonical_grid(label)
-    image_shape, image_affine = _canonical_grid(image)
-    if shape != image_shape:
-        row["flags"].append("label-shape-differs")
-        row["notes"].append(f"label shape {label.shape} (z, y, x), image shape {image.shape}")
-        return True
-    corners = np.array([[x, y, z, 1] for x in (0, shape[2]) for y in (0, shape[1]) for z in (0, shape[0])], dtype=float)
-    apart_mm = float(np.linalg.norm(((affine - image_affine) @ corners.T)[:3], axis=0).max())
-    if apart_mm > _SAME_PLACE_VOXELS * min(image.spacing_mm):
-        row["flags"].append("label-affine-differs")
-        row["notes"].append(f"label affine differs: a corner of the label lies {apart_mm:.2f} mm from the image's")
-    return True
-
-
 def lies_on(label: Path, image: Path) -> bool:
     """Tell whether a label has its image's grid, from both headers; true where one cannot be read, which is told later.
 
@@ -274,43 +262,7 @@ def lies_on(label: Path, image: Path) -> bool:
         label: The label's file.
         image: The image's file.
     """
-    row: dict[str, Any] = {"flags": [], "notes": []}
     try:
-        return not (_label_geometry(label, read_header(image), row) and row["flags"])
+        return grid_gap(label_header(label), read_header(image)) is None
     except (FormatError, OSError):
         return True
-
-
-def _canonical_grid(header: ScanHeader) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
-    hollow = np.broadcast_to(np.uint8(0), header.shape)
-    turned, affine = geometry.to_canonical(hollow, header.affine)
-    return turned.shape, affine
-
-
-def _label_facts(source: Source, image: ScanHeader, row: dict[str, Any]) -> None:
-    path = source.label_path
-    assert path is not None
-    try:
-        label = read_label(path, image, classes=dict(source.structures))
-    except (FormatError, OSError) as error:
-        row["flags"].append("label-unreadable")
-        row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")
-        return
-    row["notes"] += [note for note in label.header.warnings if note.startswith("structures")]
-    _label_geometry(path, image, row, label.header)
-    values: npt.NDArray[Any] = label.values
-    finite = np.isfinite(values)
-    if values.dtype.kind == "f" and not (finite.all() and (values == np.round(values)).all()):
-        row["flags"].append("label-non-integer")
-        row["notes"].append(f"label holds values that are no whole numbers, from {values[finite].min()} to "
-                            f"{values[finite].max()}" if finite.any() else "label holds no finite value")  # fmt: skip
-        return
-    classes, counts = np.unique(values, return_counts=True)
-    if len(classes) > _MAX_CLASSES:
-        row["flags"].append("label-non-integer")
-        row["notes"].append(f"label holds {len(classes)} different values; this looks like an image")
-        return
-    row["label_values"] = [int(c) for c in classes]
-    row["label_voxels"] = [int(n) for n in counts]
-    if not (classes != 0).any():
-        row["flags"].append("label-empty")

@@ -10,11 +10,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from medssl.manifest.label_names import label_names
 from medssl.manifest.sources import modality_of_name, stem
+from medssl.regions import Region
 
 __all__ = ["Hints", "bids_hints", "bids_hints_below", "bids_roots", "dataset_json_hints", "info_cfg_targets", "is_bids"]
 
@@ -36,6 +38,8 @@ class Hints:
         labels: Files that are labels, whether an image was found or not.
         skipped: Files that are no scans of their own (derivatives), neither images nor labels.
         classes: Label value -> name.
+        ignored: Label values that say "not known".
+        regions: Unions of label values, in the order in which a prediction writes them.
         notes: Sentences about the data set.
         layout: "msd", "nnunet" or "bids".
         targets: Image -> classes of the scan by name.
@@ -46,6 +50,8 @@ class Hints:
     labels: frozenset[str] = frozenset()
     skipped: frozenset[str] = frozenset()
     classes: dict[int, str] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     layout: str = ""
     targets: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -69,7 +75,15 @@ def dataset_json_hints(path: Path, folder: str, files: Iterable[str]) -> Hints:
     if not isinstance(said, dict) or not {"labels", "modality", "channel_names", "training"} & set(said):
         return Hints(notes=(f"{path} describes no MSD or nnU-Net data set; its folder was read by names alone.",))
     present = set(files)
-    return _nnunet(said, folder, present) if "channel_names" in said else _msd(said, path, folder, present)
+    hints = _nnunet(said, folder, present) if "channel_names" in said else _msd(said, path, folder, present)
+    names = label_names(said, str(path))
+    return replace(
+        hints,
+        classes=names.classes,
+        ignored=names.ignored,
+        regions=names.regions,
+        notes=(*hints.notes, *names.notes),
+    )
 
 
 def info_cfg_targets(path: Path) -> dict[str, str]:
@@ -120,7 +134,6 @@ def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) ->
         label_of=label_of,
         values=values,
         labels=frozenset(label_of.values()),
-        classes=_classes(said.get("labels")),
         notes=tuple(notes),
         layout="msd",
     )
@@ -170,7 +183,6 @@ def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
         label_of=label_of,
         values=values,
         labels=frozenset(label_of.values()),
-        classes=_classes(said.get("labels")),
         layout="nnunet",
     )
 
@@ -180,17 +192,6 @@ def _one_modality(said: object) -> str:
     names = list(said.values()) if isinstance(said, Mapping) else [said] if isinstance(said, str) else []
     kinds = {modality_of_name(str(name)) for name in names}
     return kinds.pop() if len(kinds) == 1 else ""
-
-
-def _classes(said: object) -> dict[int, str]:
-    """Return value -> name of ``{"0": "background"}`` (MSD) or ``{"background": 0}`` (nnU-Net, regions left out)."""
-    classes: dict[int, str] = {}
-    for key, value in said.items() if isinstance(said, Mapping) else ():
-        if isinstance(value, int):
-            classes[value] = str(key)
-        elif isinstance(value, str) and str(key).lstrip("-").isdigit():
-            classes[int(key)] = value
-    return dict(sorted(classes.items()))
 
 
 def _inside(folder: str, name: object) -> str:

@@ -18,6 +18,7 @@ import polars as pl
 
 from medssl.errors import ManifestError, did_you_mean
 from medssl.quoting import quoted
+from medssl.regions import Region, regions_from, regions_json
 from medssl.writing import written_aside
 
 __all__ = ["COLUMNS", "REDUCED", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
@@ -96,6 +97,8 @@ class Manifest:
     Attributes:
         frame: One row a scan, with the columns of ``COLUMNS`` in that order.
         classes: Label value -> name, where the dataset says so; 0 is the background.
+        ignored: Label values that say "not known" (nnU-Net's ``ignore``); they are no classes.
+        regions: Structures that are unions of label values, in the order in which a prediction writes them.
         notes: Sentences about the folder as a whole.
         root: The folder that was indexed; empty where there was none.
         settings: What the index was made with, so that a second run knows what it may keep.
@@ -103,6 +106,8 @@ class Manifest:
 
     frame: pl.DataFrame
     classes: dict[int, str] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     root: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -224,6 +229,8 @@ def manifest_of_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
     classes: Mapping[int, str] | None = None,
+    ignored: Sequence[int] = (),
+    regions: Sequence[Region] = (),
     notes: Sequence[str] = (),
     root: str = "",
     settings: Mapping[str, Any] | None = None,
@@ -242,7 +249,13 @@ def manifest_of_rows(
         filled.append({name: row.get(name, _DEFAULTS.get(name)) for name in COLUMNS})
     frame = pl.DataFrame(filled, schema=COLUMNS, orient="row")
     manifest = Manifest(
-        _completed(frame), classes=dict(classes or {}), notes=tuple(notes), root=root, settings=dict(settings or {})
+        _completed(frame),
+        classes=dict(classes or {}),
+        ignored=tuple(ignored),
+        regions=tuple(regions),
+        notes=tuple(notes),
+        root=root,
+        settings=dict(settings or {}),
     )
     _validate(manifest.frame, "the rows")
     return manifest
@@ -284,6 +297,8 @@ def read_manifest(path: str | Path) -> Manifest:
     return Manifest(
         frame,
         classes=classes,
+        ignored=tuple(int(value) for value in meta.get("ignored", ())),
+        regions=regions_from(meta.get("regions", ())),
         notes=tuple(meta.get("notes", ())),
         root=str(meta.get("root", "")),
         settings=dict(meta.get("settings", {})),
@@ -303,7 +318,8 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     path = Path(path)
     _known_suffix(path)
     _validate(manifest.frame, str(path))
-    about = {name: getattr(manifest, name) for name in ("classes", "notes", "root", "settings")}
+    about = {name: getattr(manifest, name) for name in ("classes", "ignored", "notes", "root", "settings")}
+    about["regions"] = regions_json(manifest.regions)
     meta = json.dumps({"version": _VERSION, **about}, ensure_ascii=False)
     with written_aside(path, suffix=path.suffix) as aside:
         if path.suffix == ".parquet":

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medssl.regions import Region
+
 __all__ = ["Found", "Source", "modality_of_name", "stem"]
 
 _SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz", ".dcm", ".dicom", ".ima",
@@ -42,7 +44,8 @@ class Source:
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
         targets: Classes that an importer gives, as (name, class).
-        structures: Label value -> name of the cohort, as pairs, where labels name their structures themselves.
+        structures: Label value -> name of the cohort, as pairs.
+        ignored: Label values that say "not known".
     """
 
     path: Path
@@ -64,6 +67,7 @@ class Source:
     error: str | None = None
     targets: tuple[tuple[str, str], ...] = ()
     structures: tuple[tuple[int, str], ...] = ()
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,8 @@ class Found:
     Attributes:
         sources: Every scan, and every file that should have been one.
         classes: Label value -> name, where a dataset says so.
+        ignored: Label values that say "not known".
+        regions: Structures that are unions of label values.
         notes: Sentences about the tree as a whole (a dataset.json that names missing files, folders set aside).
         layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
         held: Splits that the folders give whole, so that nobody is drawn for them.
@@ -80,6 +86,8 @@ class Found:
 
     sources: tuple[Source, ...]
     classes: dict[int, str] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
     layout: str = "tree"
     held: tuple[str, ...] = ()

@@ -153,6 +153,8 @@ def find_scans(scans: Path, clouds: CloudReader | None = None, *, keep_split: bo
     found = Found(
         sources=tuple(sources),
         classes=hints.classes,
+        ignored=hints.ignored,
+        regions=hints.regions,
         notes=tuple(notes),
         layout=hints.layout or "tree",
         held=splits.held,
@@ -231,11 +233,11 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
     known = {name for hints in every for name in (*hints.values, *hints.labels)}
     every += [bids_hints_below(place, set(by_name) - known) for place in bids_roots(tree.root, by_name)]
     notes = [note for hints in every for note in hints.notes]
-    named = [hints.classes for hints in every if hints.classes]
-    classes = named[0] if named else {}
-    if any(other != classes for other in named[1:]):
+    named = [(hints.classes, hints.ignored, hints.regions) for hints in every if hints.classes]
+    classes, ignored, regions = named[0] if named else ({}, (), ())
+    if any(other != named[0] for other in named[1:]):
         notes.append("Several data sets name their labels differently, so no names are kept. Index them one by one.")
-        classes = {}
+        classes, ignored, regions = {}, (), ()
     said = {path.parent: found for path in tree.patient_cards if (found := info_cfg_targets(path))}
     layouts = {hints.layout for hints in every if hints.layout}
     return Hints(
@@ -244,6 +246,8 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
         labels=frozenset().union(*(hints.labels for hints in every)),
         skipped=frozenset().union(*(hints.skipped for hints in every)),
         classes=classes,
+        ignored=ignored,
+        regions=regions,
         notes=tuple(notes),
         layout=layouts.pop() if len(layouts) == 1 else "+".join(sorted(layouts)),
         targets={name: said[path.parent] for name, path in by_name.items() if path.parent in said},

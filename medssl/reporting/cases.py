@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import DataError, MedSSLError
+from medssl.formats.label_map import label_of
 from medssl.formats.reading import read
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, focus_of, grey_levels
@@ -97,7 +98,7 @@ def draw_case(
         return [], f"its prediction is not in {run}"
     try:
         guess = _canonical(guess_path)
-        truth = _on_grid(_canonical(label_path), guess)
+        truth = _on_grid(_canonical(label_path, _classes(case.id, material)), guess)
         values, affine = _image(case.id, image_path, paths, guess, material)
     except (MedSSLError, OSError, ValueError) as error:
         return [], str(error)
@@ -128,6 +129,15 @@ def _sources(case: str, material: Material) -> tuple[Path, list[Path], Path, str
     return Path(entry[0].source_path), [], Path(entry[0].label_path), entry[0].modality
 
 
+def _classes(case: str, material: Material) -> dict[int, str]:
+    """Return value -> name of the cohort that a case is of; masks of a folder are numbered by it."""
+    for manifest in material.manifests.values():
+        if case in set(manifest.frame["id"]):
+            return manifest.classes
+    found = _entry(case, material)
+    return dict(found[1].classes) if found is not None else {}
+
+
 def _entry(case: str, material: Material) -> tuple[Entry, Any, int] | None:
     for store in material.stores.values():
         for index, entry in enumerate(store.entries):
@@ -148,12 +158,12 @@ def _prediction(case: str, run: str | None, folder: Path | None, material: Mater
     return None
 
 
-def _canonical(path: Path) -> tuple[npt.NDArray[Any], geometry.Affine]:
+def _canonical(path: Path, classes: Mapping[int, str] | None = None) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return a label map in canonical axes, as whole numbers."""
     if not path.exists():
         raise DataError(f"{path.name} is not there any more")
-    scan = read(path)
-    turned, affine = geometry.to_canonical(np.rint(np.nan_to_num(scan.values)).astype(np.int16), scan.header.affine)
+    label = label_of(path, None, classes=classes)
+    turned, affine = geometry.to_canonical(label.values.astype(np.int16), label.header.affine)
     return turned, affine
 
 

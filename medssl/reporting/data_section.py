@@ -161,10 +161,16 @@ def _of_store(name: str, store: Store, clean: Cleaner) -> list[Block]:
         blocks.append(_shapes([e.spacing_mm for e in entries], [e.shape for e in entries]))
     names = [label for value, label in sorted(store.classes.items()) if value > 0]
     if names:
-        blocks.append(Listing([("structures", ", ".join(names))]))
+        regions = [f"{r.name} ({' + '.join(str(v) for v in r.values)})" for r in store.regions]
+        kinds = [("structures", ", ".join(names)), *([("regions", ", ".join(regions))] if regions else [])]
+        blocks.append(Listing(kinds))
     if store.failed:
         rows = [(scan, clean.text(reason)) for scan, reason in list(store.failed.items())[:_KINDS]]
         told = f"{counted(len(store.failed), 'scan')} could not be stored."
+        blocks += [Text(told, "bad"), Table(("scan", "why"), rows)]
+    if store.refused_labels:
+        rows = [(scan, clean.text(reason)) for scan, reason in list(store.refused_labels.items())[:_KINDS]]
+        told = f"{counted(len(store.refused_labels), 'scan')} stored without a label that was refused."
         blocks += [Text(told, "bad"), Table(("scan", "why"), rows)]
     return blocks
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medssl.errors import CacheError, DiskError, MedSSLError
+from medssl.errors import CacheError, DiskError, MedSSLError, UnfitError
+from medssl.manifest.label_doubts import stray_values
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
 from medssl.store.index import SCANS, Record, write_index
@@ -30,6 +31,7 @@ class Report:
         written: Scans stored by this call.
         failed: Scans that could not be stored, id -> reason; the manifest's unreadable ones included.
         flags: What was noticed and mended, id -> flags.
+        refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
         waiting: Scans that are left to other shards.
         index: ``store.json``.
     """
@@ -40,6 +42,7 @@ class Report:
     flags: dict[str, tuple[str, ...]]
     waiting: int
     index: Path
+    refused_labels: dict[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -112,8 +115,10 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
             records.append(record)
         elif job.id not in failed:
             waiting += 1
+    records = _without_strays(records, plan)
     found = {number for record in records for number in record.class_voxels if number >= 0}
     classes = {n: plan.classes.get(n, "background" if n == 0 else f"structure {n}") for n in found | set(plan.classes)}
+    refused = {record.entry.id: record.label_refused for record in records if record.label_refused}
     everything = {**plan.unreadable, **failed}
     index = write_index(
         folder,
@@ -121,6 +126,9 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         settings=plan.described(),
         classes=classes if found else {},
         failed=everything,
+        ignored=plan.ignored,
+        regions=plan.regions,
+        refused_labels=refused,
     )
     return Report(
         listed=len(records),
@@ -129,7 +137,28 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         flags={record.entry.id: record.flags for record in records if record.flags},
         waiting=waiting,
         index=index,
+        refused_labels=refused,
     )
+
+
+def _without_strays(records: list[Record], plan: Plan) -> list[Record]:
+    """Leave labels with stray values out of the listing, where the manifest had not seen those values."""
+    labels = {record.entry.id: record.class_voxels for record in records if record.class_voxels}
+    strays = stray_values(labels, plan.classes)
+    unknown = {job.id for job in plan.jobs if not job.label_counted}
+    holders = {scan: value for value, scans in strays.items() for scan in scans if scan in unknown}
+    listed = []
+    for record in records:
+        value = holders.get(record.entry.id)
+        if value is not None:
+            reason = (
+                f"label-stray: {record.entry.label_path}: The label holds the stray value {value} in "
+                f"{record.class_voxels[value]} voxels. Index with depth=full to see it before it is stored."
+            )
+            bare = replace(record.entry, label_file=None, label_path=None)
+            record = replace(record, entry=bare, class_voxels={}, label_refused=reason)
+        listed.append(record)
+    return listed
 
 
 def _store_one(folder: Path, job: Job) -> str | None:
@@ -140,6 +169,8 @@ def _store_one(folder: Path, job: Job) -> str | None:
         raise  # no fault of the scan: it would befall every other as well
     except OSError as error:
         return f"{type(error).__name__}: {error}"
+    except UnfitError as error:
+        return f"{error.kind}: {error}"
     except MedSSLError as error:
         return str(error)
     except MemoryError:

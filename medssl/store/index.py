@@ -14,6 +14,7 @@ from typing import Any
 
 from medssl.errors import CacheError
 from medssl.listings import read_listing
+from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
 from medssl.store.entry import Entry
 from medssl.writing import stem_of, written_aside
@@ -47,6 +48,7 @@ class Record:
         checksums: SHA-256 of each file of the scan, by its path relative to the store.
         class_voxels: Voxels of each structure on the store's grid; empty without labels.
         flags: What was noticed and mended (non-finite voxels, labels on another grid, ...).
+        label_refused: Why the scan's label was not stored, "kind: reason"; "" where it was, or there is none.
     """
 
     entry: Entry
@@ -54,16 +56,30 @@ class Record:
     checksums: dict[str, str]
     class_voxels: dict[int, int] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    label_refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The contents of ``store.json``."""
+    """The contents of ``store.json``.
+
+    Attributes:
+        entries: The scans.
+        settings: How they were made.
+        classes: Names of the structures by their number.
+        failed: Scans that could not be stored, id -> reason.
+        ignored: Label values of the sources that say "not known"; -1 in the store.
+        regions: Unions of structures that are segmented in their place.
+        refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
+    """
 
     entries: tuple[Entry, ...]
     settings: dict[str, Any]
     classes: dict[int, str]
     failed: dict[str, str]
+    ignored: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
+    refused_labels: dict[str, str] = field(default_factory=dict)
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -90,6 +106,7 @@ def read_record(path: Path) -> Record:
             checksums=content["checksums"],
             class_voxels={int(k): v for k, v in content["class_voxels"].items()},
             flags=tuple(content["flags"]),
+            label_refused=content.get("label_refused", ""),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{path}: the record is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -102,6 +119,9 @@ def write_index(
     settings: Mapping[str, Any],
     classes: Mapping[int, str],
     failed: Mapping[str, str] | None = None,
+    ignored: Sequence[int] = (),
+    regions: Sequence[Region] = (),
+    refused_labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Write ``store.json``.
 
@@ -111,6 +131,9 @@ def write_index(
         settings: How the scans were made.
         classes: Names of the structures by their number.
         failed: Scans that could not be read, id -> reason.
+        ignored: See `Index`, as for those that follow.
+        regions: ...
+        refused_labels: ...
     """
     path = folder / INDEX
     content = {
@@ -118,6 +141,9 @@ def write_index(
         "settings": dict(settings),
         "classes": {str(number): name for number, name in sorted(classes.items())},
         "failed": dict(failed or {}),
+        "ignored": list(ignored),
+        "regions": regions_json(regions),
+        "refused_labels": dict(refused_labels or {}),
         "entries": [asdict(entry) for entry in entries],
     }
     _write_json(path, content)
@@ -142,6 +168,9 @@ def read_index(folder: Path) -> Index:
             settings=content["settings"],
             classes={int(number): name for number, name in content["classes"].items()},
             failed=content.get("failed", {}),
+            ignored=tuple(content.get("ignored", ())),
+            regions=regions_from(content.get("regions", ())),
+            refused_labels=content.get("refused_labels", {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error

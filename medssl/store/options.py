@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from medssl.settings import Settings
+from medssl.store.accepting import Accepted
 from medssl.store.write import CT_RANGE, CT_SCALE
 
 __all__ = ["StoreSettings"]
@@ -36,6 +37,13 @@ class StoreSettings(Settings):
     crop: bool = Field(default=False, description="Store only the body box, and every labelled voxel.")
     crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")
     frame: int = Field(default=0, ge=0, description="Which volume of a 4D image is taken, counted from 0.")
+    accept: tuple[Accepted, ...] = Field(
+        default=(),
+        description=(
+            "Faults, as `medssl check` calls them, that are stored all the same: nonfinite, constant, "
+            "label-shape-differs, label-affine-differs, label-negative, label-stray, label-shared."
+        ),
+    )
 
     @field_validator("spacing_mm")
     @classmethod

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssl import geometry
-from medssl.errors import CacheError, ConfigError, DataError
-from medssl.formats.dicom_labels import is_label_object
+from medssl.errors import CacheError, ConfigError, DataError, FormatError
+from medssl.formats.label_map import label_files, structure_names
 from medssl.manifest.describe import file_hash, size_and_time
+from medssl.manifest.label_doubts import counts_of, shared_labels, stray_values
 from medssl.manifest.targets import targets_of
+from medssl.regions import Region
+from medssl.store.accepting import how_to_accept
 from medssl.store.index import Record, read_record, record_path, stem_of
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import Job
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "make_plan", "shard_of", "stored_record"]
 
 Spacing = tuple[float, float, float]
+_LABEL_RECIPE = 2  # the same for what a label file comes to mean
 _RECIPE = 1  # raise when the same settings come to give other voxels
 
 
@@ -40,6 +44,8 @@ class Plan:
         settings: As asked for.
         spacings: Voxel size that each modality gets; empty where scans keep their own.
         classes: Names of the structures.
+        ignored: Label values that say "not known".
+        regions: Unions of structures.
     """
 
     jobs: tuple[Job, ...]
@@ -47,6 +53,8 @@ class Plan:
     settings: StoreSettings
     spacings: dict[str, Spacing]
     classes: dict[int, str]
+    ignored: tuple[int, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     def missing(self, folder: Path) -> list[Job]:
         """Return the scans that the store does not hold yet in this version."""
@@ -76,13 +84,16 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
         raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
     spacings = _spacings(good, settings)
-    jobs = tuple(_job(row, settings, spacings.get(_modality(row)), manifest.classes) for row in good)
+    meaning = _Meaning(manifest, good, settings)
+    jobs = tuple(_job(row, settings, spacings.get(_modality(row)), meaning) for row in good)
     return Plan(
         jobs=jobs,
         unreadable=unreadable,
         settings=settings,
         spacings=spacings,
         classes=dict(manifest.classes),
+        ignored=manifest.ignored,
+        regions=manifest.regions,
     )
 
 
@@ -102,7 +113,7 @@ def stored_record(folder: Path, job: Job) -> Record | None:
         patient=job.patient,
         split=job.split,
         source_path=job.path,
-        label_path=job.label_path,
+        label_path=None if record.label_refused else job.label_path,
         targets=job.targets,
     )
     return replace(record, entry=entry)
@@ -124,18 +135,56 @@ def shard_of(text: str) -> tuple[int, int]:
     raise ConfigError(f"shard must be i/n with 1 <= i <= n, such as 2/8. Got {text!r}.")
 
 
-def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None, classes: Mapping[int, str]) -> Job:
+class _Meaning:
+    """What label values mean in a cohort, and which labels are not to be used for what other scans say."""
+
+    def __init__(self, manifest: Manifest, rows: Sequence[Mapping[str, Any]], settings: StoreSettings) -> None:
+        self.classes, self.ignored = manifest.classes, manifest.ignored
+        self.strays = stray_values(counts_of(rows), manifest.classes)
+        self._shared = {} if "label-shared" in settings.accept else shared_labels(rows)
+        self._accept = sorted(kind for kind in settings.accept if kind.startswith("label-"))
+
+    def fault(self, row: Mapping[str, Any]) -> str:
+        """Return why a label is not to be used, "" where it is."""
+        patients = self._shared.get(row["label_path"] or "")
+        if not patients:
+            return ""
+        named = ", ".join(patients[:4]) + (", ..." if len(patients) > 4 else "")
+        return (
+            f"label-shared: {row['label_path']}: {len(patients)} patients name this label ({named}). "
+            + how_to_accept("label-shared")
+        )
+
+    def version(self, row: Mapping[str, Any]) -> Any:
+        """Return everything that a stored label depends on, besides settings of all scans."""
+        path = row["label_path"]
+        if not path:
+            return None
+        try:
+            named = bool(structure_names(Path(path)))
+        except (FormatError, OSError):
+            named = True
+        return {
+            "recipe": _LABEL_RECIPE,
+            "hash": _label_hash(path),
+            "classes": sorted(self.classes.items()) if named else [255] if 255 in self.classes else [],
+            "ignored": list(self.ignored),
+            "strays": sorted(self.strays),
+            "accept": self._accept,
+            "fault": self.fault(row),
+        }
+
+
+def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None, meaning: _Meaning) -> Job:
     paths = tuple(row["paths"] or ())
     content = {
         "recipe": _RECIPE,
         "source": _version_of(row),
-        "label": _label_hash(row["label_path"]) if row["label_path"] else None,
+        "label": meaning.version(row),
         "modality": _modality(row),
         "spacing_mm": spacing,
-        "settings": settings.model_dump(mode="json", exclude={"spacing_mm"}),
+        "settings": settings.model_dump(mode="json", exclude={"spacing_mm", "accept"}),
     }
-    if row["label_path"] and is_label_object(Path(row["label_path"])):
-        content["structures"] = sorted(classes.items())  # it has names alone; the numbers are the cohort's
     return Job(
         id=row["id"],
         path=row["path"],
@@ -150,7 +199,11 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         voxels=_voxels(row, spacing),
         settings=settings,
         targets=tuple(sorted(targets_of(row).items())),
-        classes=tuple(sorted(classes.items())),
+        classes=tuple(sorted(meaning.classes.items())),
+        ignored=meaning.ignored,
+        strays=tuple(meaning.strays),
+        label_fault=meaning.fault(row),
+        label_counted=bool(row["label_values"]),
     )
 
 
@@ -212,6 +265,10 @@ def _version_of(row: Mapping[str, Any]) -> str:
 
 def _label_hash(path: str) -> str:
     try:
-        return file_hash([Path(path)])
+        files = label_files(Path(path))
+        if len(files) == 1 and files[0] == Path(path):
+            return file_hash(files)
+        named = "".join(f"{file.name}\0{file_hash([file])}\n" for file in files)  # a mask's name is what it shows
+        return hashlib.sha256(named.encode()).hexdigest()
     except OSError:
         return "missing"

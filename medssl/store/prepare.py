@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl import formats, geometry
-from medssl.errors import FormatError
-from medssl.formats.label_map import read_label
+from medssl.errors import FormatError, UnfitError
 from medssl.formats.scan import Scan
+from medssl.store.accepting import how_to_accept
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
+from medssl.store.labelling import labels_or_reason
 from medssl.store.options import StoreSettings
 from medssl.store.resample import same_spacing, to_spacing
 from medssl.store.write import MR_SCALE, write_entry
 
-__all__ = ["Job", "Scaled", "labels_on_grid", "prepare", "scale_intensity"]
+__all__ = ["Job", "Scaled", "prepare", "scale_intensity"]
 
 Array = npt.NDArray[np.generic]
 Affine = npt.NDArray[np.float64]
-_GRID_TOLERANCE = 0.1
 _PERCENTILE_VOXELS = 2_000_000
 # Beginnings of a reader's warnings of what a store takes as it is, and a person should know before training.
 _DOUBTS = (
@@ -51,6 +52,10 @@ class Job:
         settings: How to store it.
         targets: As in the manifest, ((name, class), ...).
         classes: Label value -> name of the cohort, as pairs; numbers labels that name their structures themselves.
+        ignored: Label values that say "not known".
+        strays: Label values that are no structures of the cohort, see `medssl.manifest.label_doubts`.
+        label_fault: Why the label is not to be used, "" where it is.
+        label_counted: Whether the manifest knows which values the label holds.
     """
 
     id: str
@@ -67,6 +72,10 @@ class Job:
     settings: StoreSettings
     targets: tuple[tuple[str, str], ...] = ()
     classes: tuple[tuple[int, str], ...] = ()
+    ignored: tuple[int, ...] = ()
+    strays: tuple[int, ...] = ()
+    label_fault: str = ""
+    label_counted: bool = True
 
     @property
     def hounsfield(self) -> bool:
@@ -94,10 +103,12 @@ def prepare(folder: Path, job: Job) -> Record:
         job: The scan.
 
     Returns:
-        The scan's record, already written.
+        The scan's record, already written. Where its label is refused the scan is stored without, and the record says
+        why.
 
     Raises:
-        FormatError: The scan or its labels cannot be read or do not fit each other.
+        FormatError: The scan cannot be read.
+        UnfitError: It holds what is not accepted.
     """
     settings = job.settings
     several = settings.frame > 0 and formats.read_header(Path(job.path)).frames > 1
@@ -106,11 +117,10 @@ def prepare(folder: Path, job: Job) -> Record:
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
     flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]
-    labels = _labels_of(job, scan, flags)
+    finite = _finite(scan, job.hounsfield, flags, accept=settings.accept)
+    labels, refused = labels_or_reason(job, scan, flags, frame=settings.frame if several else 0, accept=settings.accept)
     source_affine = scan.header.affine
-    values, affine = geometry.to_canonical(_finite(scan, job.hounsfield, flags), source_affine)
-    if labels is not None:
-        labels = geometry.to_canonical(labels, source_affine)[0]
+    values, affine = geometry.to_canonical(finite, source_affine)
     if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
         if labels is not None:
             labels = to_spacing(labels, affine, job.spacing_mm, order=0)[0]
@@ -142,16 +152,11 @@ def prepare(folder: Path, job: Job) -> Record:
         source_shape=scan.header.shape,
         source_affine=source_affine,
         source_path=job.path,
-        label_path=job.label_path,
+        label_path=None if refused else job.label_path,
+        label_refused=refused,
         targets=job.targets,
         flags=[*flags, *scaled.flags],
     )
-
-
-def _labels_of(job: Job, scan: Scan, flags: list[str]) -> Array | None:
-    if not job.label_path:
-        return None
-    return labels_on_grid(read_label(Path(job.label_path), scan.header, classes=dict(job.classes)), scan, flags)
 
 
 def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: StoreSettings) -> Scaled:
@@ -191,68 +196,34 @@ def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: Sto
     return Scaled(values=stored16, scale=MR_SCALE, slope=slope, intercept=bottom, fill=fill, flags=flags)
 
 
-def labels_on_grid(labels: Scan, image: Scan, flags: list[str]) -> Array:
-    """Return the labels as integers on the grid of the image.
-
-    Grids count as one when no corner is off by more than a tenth of a voxel. Labels on another grid are resampled to
-    the nearest voxel where they overlap the image, and ``flags`` gains "labels-resampled".
-
-    Raises:
-        FormatError: The labels are no whole numbers, or lie elsewhere.
-    """
-    path = labels.header.path
-    values = labels.values
-    if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
-            raise FormatError(path, "The labels hold values that are not finite. Labels are whole numbers from 0.")
-        rounded = np.rint(values)
-        worst = float(np.abs(values - rounded).max())
-        if worst > 1e-3:
-            raise FormatError(
-                path, f"The labels are no whole numbers (off by up to {worst:.3g}). Is this an image, or probabilities?"
-            )
-        values = rounded
-    low, high = int(values.min()), int(values.max())
-    if low < -1 or high > 32767:
-        raise FormatError(path, f"The labels reach from {low} to {high}; allowed are whole numbers from 0 to 32767.")
-    integers = values.astype(np.int16)
-    if labels.header.shape == image.header.shape and _corner_distance(labels, image) <= _GRID_TOLERANCE:
-        return integers
-    moved = geometry.resample_to_grid(
-        integers, labels.header.affine, image.header.shape, image.header.affine, order=0, fill=0
-    )
-    if high > 0 and not np.greater(moved, 0).any():
-        raise FormatError(
-            path,
-            f"The labels (shape {labels.header.shape}) lie outside the scan {image.header.path.name} "
-            f"(shape {image.header.shape}) in the world. Check the pair, and the affine of the labels.",
-        )
-    flags.append("labels-resampled")
-    return moved
-
-
-def _corner_distance(labels: Scan, image: Scan) -> float:
-    """Largest distance between corresponding corners, in voxels of the image."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.header.shape[::-1]], [1.0])).reshape(4, -1)
-    there = np.linalg.inv(image.header.affine) @ labels.header.affine @ corners
-    return float(np.abs(there - corners)[:3].max())
-
-
-def _finite(scan: Scan, hounsfield: bool, flags: list[str]) -> Array:
+def _finite(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Collection[str]) -> Array:
     values: Array = scan.values
     if values.size == 0 or min(values.shape) == 0:
         raise FormatError(scan.header.path, f"The scan has no voxels (shape {values.shape}).")
     if values.dtype.kind != "f":
+        _refuse_constant(scan, values, accept)
         return values
     good = np.isfinite(values)
     bad = int(values.size - np.count_nonzero(good))
     if bad == 0:
+        _refuse_constant(scan, values, accept)
         return values
     if bad == values.size:
         raise FormatError(scan.header.path, "No voxel is finite. Write the scan out again from its source.")
+    if "nonfinite" not in accept:
+        _refuse(scan, f"{bad} voxels are NaN or infinite.", "nonfinite")
     flags.append(f"nonfinite-{bad}")
     floor: Any = np.float64(-1024.0) if hounsfield else values[good].min()
     return np.where(good, values, floor.astype(values.dtype))
+
+
+def _refuse_constant(scan: Scan, values: Array, accept: Collection[str]) -> None:
+    if "constant" not in accept and values.size > 1 and values.min() == values.max():
+        _refuse(scan, f"Every voxel has the value {values.min():g}.", "constant")
+
+
+def _refuse(scan: Scan, what: str, kind: str) -> NoReturn:
+    raise UnfitError(scan.header.path, f"{what} {how_to_accept(kind)}", kind)
 
 
 def _widened(body: Box, margin_mm: float, affine: Affine, shape: tuple[int, ...], labels: Array | None) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import DataError, did_you_mean
+from medssl.regions import Region
 from medssl.store.blocks import open_array
 from medssl.store.entry import Entry
 from medssl.store.index import Index, read_index
@@ -118,6 +120,30 @@ class Store:
         """Scans of the manifest that could not be stored, id -> reason."""
         return self._index.failed
 
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Unions of structures that are segmented in their place, in the order in which they are written."""
+        return self._index.regions
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """Values of the label files that say "not known"; -1 in the store."""
+        return self._index.ignored
+
+    @property
+    def refused_labels(self) -> dict[str, str]:
+        """Scans that are stored without the label that they have, id -> "kind: reason"."""
+        return self._index.refused_labels
+
+    def structures_in(self, index: int) -> frozenset[int]:
+        """Return the numbers of the structures that a scan's label holds; none without a label."""
+        label_file = self.entries[index].label_file
+        if label_file is None:
+            return frozenset()
+        path = self.folder / (label_file.removesuffix(".labels.b2nd") + ".foreground.npz")
+        with ARRAY_HEADERS, np.load(path, allow_pickle=False) as arrays:
+            return frozenset(int(number) for number in arrays.files)
+
     def subset(self, ids: Iterable[str]) -> Store:
         """Return a store of just these scans, in this order.
 
@@ -183,10 +209,7 @@ class Store:
         return self._coordinates.get(self.folder, label_file.removesuffix(".labels.b2nd") + ".foreground.npz")
 
     def _with(self, entries: list[Entry]) -> Store:
-        part = Store(
-            self.folder,
-            Index(entries=tuple(entries), settings=self.settings, classes=self.classes, failed=self.failed),
-        )
+        part = Store(self.folder, replace(self._index, entries=tuple(entries)))
         part._arrays, part._coordinates = self._arrays, self._coordinates  # one pool of open files
         return part
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import CacheError
+from medssl.regions import Region
 from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body
 from medssl.store.entry import Entry
@@ -115,6 +116,7 @@ def write_entry(
     source_affine: npt.NDArray[np.float64] | None = None,
     source_path: str = "",
     label_path: str | None = None,
+    label_refused: str = "",
     targets: Iterable[tuple[str, str]] = (),
     flags: Iterable[str] = (),
 ) -> Record:
@@ -139,6 +141,7 @@ def write_entry(
         source_affine: Affine of the file; ``affine`` when left out.
         source_path: The file.
         label_path: The label file.
+        label_refused: Why the scan's label is not stored.
         targets: Classes by name.
         flags: What was noticed on the way.
 
@@ -190,7 +193,14 @@ def write_entry(
         targets=tuple(sorted(targets)),
     )
     checksums = {file: sha256_of(folder / file) for file in files}
-    record = Record(entry=entry, key=key, checksums=checksums, class_voxels=class_voxels, flags=tuple(flags))
+    record = Record(
+        entry=entry,
+        key=key,
+        checksums=checksums,
+        class_voxels=class_voxels,
+        flags=tuple(flags),
+        label_refused=label_refused,
+    )
     write_record(folder, stem, record)
     return record
 
@@ -200,6 +210,7 @@ def store_from_arrays(
     items: Iterable[Item],
     *,
     classes: Mapping[int, str] | None = None,
+    regions: Sequence[Region] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Store:
     """Make a store of scans in memory, without a manifest and as they are: no turning, resampling or scaling.
@@ -208,6 +219,7 @@ def store_from_arrays(
         folder: Where; made if absent.
         items: The scans, in the order of their rows.
         classes: Names of the structures; "structure N" for those left out.
+        regions: Unions of structures that are segmented in their place.
         settings: Kept in ``store.json``.
 
     Returns:
@@ -233,7 +245,7 @@ def store_from_arrays(
         found |= {number for number in record.class_voxels if number >= 0}
     named = {number: "background" if number == 0 else f"structure {number}" for number in sorted(found)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_index(folder, entries, settings=settings or {}, classes={**named, **(classes or {})})
+    write_index(folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions)
     return Store.open(folder)
 
 

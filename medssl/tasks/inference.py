@@ -11,9 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,11 +23,20 @@ from medssl.errors import DataError
 from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
+from medssl.tasks.outputs import ClassOutput, Output
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.source_grid import to_source_grid
 from medssl.writing import written_aside
 
-__all__ = ["InferenceSettings", "Prediction", "dice_of_store", "predict_store", "prediction_file", "probabilities_of"]
+__all__ = [
+    "InferenceSettings",
+    "Prediction",
+    "dice_of_store",
+    "label_values",
+    "predict_store",
+    "prediction_file",
+    "probabilities_of",
+]
 
 Triple = tuple[int, int, int]
 _AXES = {"z": 2, "y": 3, "x": 4}
@@ -62,6 +72,7 @@ def probabilities_of(
     settings: InferenceSettings,
     *,
     device: torch.device | str = "cpu",
+    output: Output | None = None,
 ) -> Tensor:
     """Return class probabilities on the store's grid, float32, (classes, z, y, x).
 
@@ -75,6 +86,7 @@ def probabilities_of(
         window: Size of a window, (z, y, x).
         settings: Overlap, batch, mirroring.
         device: Where the network is.
+        output: What the channels mean; classes when None.
     """
     from monai.inferers import sliding_window_inference
 
@@ -99,7 +111,7 @@ def probabilities_of(
             cval=outside,
             device=sums_on,
         )
-        probabilities = torch.softmax(logits.float(), dim=1)
+        probabilities = (output or ClassOutput(())).probabilities(logits)
         total = total + (probabilities.flip(dims) if dims else probabilities)
     assert isinstance(total, Tensor)
     return total[0] / len(flips)
@@ -140,13 +152,19 @@ def dice_of_store(
     numbers = range(1, len(task.class_names) + 1)
     scores: dict[str, list[float]] = {name: [] for name in task.class_names}
     for index, entry in enumerate(store.entries):
-        found = probabilities_of(network, store, index, task.settings.window, settings, device=device)
-        truth = task.table(torch.from_numpy(store.labels(index)).to(device)).cpu().numpy()
-        predicted = found.argmax(dim=0).cpu().numpy()
-        overlaps = overlap(truth, predicted, list(numbers), spacing_mm=entry.spacing_mm)
+        found = probabilities_of(
+            network, store, index, task.settings.window, settings, device=device, output=task.output
+        )
+        truth = task.table(torch.from_numpy(store.labels(index)).to(device))
+        known = truth >= 0
+        classes = None if task.regions else found.argmax(dim=0).to(truth.device)
         for number, name in zip(numbers, task.class_names, strict=True):
-            if not math.isnan(overlaps[number].dice):
-                scores[name].append(overlaps[number].dice)
+            ours = (found[number - 1].to(truth.device) > 0.5 if classes is None else classes == number) & known
+            theirs = task.shows(truth, number)
+            true, guess = (mask.cpu().numpy().astype(np.uint8) for mask in (theirs, ours))
+            dice = overlap(true, guess, [1], spacing_mm=entry.spacing_mm)[1].dice
+            if not math.isnan(dice):
+                scores[name].append(dice)
         progress(entry.id)
     task.train(was_training)
     return {name: float(np.mean(found)) if found else math.nan for name, found in scores.items()}
@@ -154,7 +172,7 @@ def dice_of_store(
 
 def predict_store(
     network: nn.Module,
-    structures: Tensor,
+    output: Output,
     store: Store,
     folder: Path,
     *,
@@ -171,7 +189,7 @@ def predict_store(
 
     Args:
         network: As for `probabilities_of`; moved to ``device`` and put in evaluation mode for the while.
-        structures: Structure number of each class, (classes,).
+        output: What the channels of the network mean, and what is written.
         store: The scans.
         folder: Where to; made if absent.
         window: Size of a window, (z, y, x).
@@ -188,8 +206,7 @@ def predict_store(
         DataError: If two scans would have the same file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made_with = _fingerprint(network, window, settings)
-    numbers = structures.cpu().numpy().astype(np.uint8 if int(structures.max()) < 256 else np.uint16)
+    made_with = _fingerprint(network, window, settings, output)
     paths = [folder / prediction_file(entry.id) for entry in store.entries]
     if len(set(paths)) < len(paths):
         raise DataError(f"{store.folder}: some scans have the same id. Make the manifest again with `medssl index`.")
@@ -202,10 +219,10 @@ def predict_store(
         for index, (entry, path) in enumerate(zip(store.entries, paths, strict=True)):
             ready = entry.id in kept and path.is_file()
             if not ready:
-                found = probabilities_of(network, store, index, window, settings, device=device)
+                found = probabilities_of(network, store, index, window, settings, device=device, output=output)
                 if writing is not None:
                     writing.result()  # one map in memory at a time, and its error is not lost
-                writing = writer.submit(_write, path, found, entry, numbers, folder / listing, made_with)
+                writing = writer.submit(_write, path, found, entry, output, folder / listing, made_with)
             results.append(Prediction(entry.id, path, ready))
             progress(results[-1])
         if writing is not None:
@@ -229,15 +246,29 @@ def prediction_file(scan_id: str) -> str:
     return f"{safe}.nii.gz"
 
 
-def _write(path: Path, probabilities: Tensor, entry: Entry, numbers: Any, listing: Path, made_with: str) -> None:
+def _write(path: Path, probabilities: Tensor, entry: Entry, output: Output, listing: Path, made_with: str) -> None:
     """Write one label map, then note it in the listing: what is listed is whole and of these weights."""
     from medssl.formats.nifti import write_nifti
 
-    classes = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine)
-    write_nifti(path, numbers[classes], np.asarray(entry.source_affine, dtype=np.float64))
+    values = label_values(output, probabilities, entry)
+    write_nifti(path, values, np.asarray(entry.source_affine, dtype=np.float64))
     cases = {**_listed(listing, made_with), entry.id: path.name}
     with written_aside(listing) as aside:
         aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
+
+
+def label_values(output: Output, probabilities: Tensor, entry: Entry) -> npt.NDArray[np.integer]:
+    """Return the label map that a prediction is, in the values and on the grid of the scan's source, (z, y, x).
+
+    Args:
+        output: What the channels mean.
+        probabilities: (channels, z, y, x), on the store's grid.
+        entry: The scan.
+    """
+    kind: type[np.unsignedinteger] = np.uint8 if max(output.numbers) < 256 else np.uint16
+    places = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine, decide=output.decide)
+    values: npt.NDArray[np.integer] = np.array(output.numbers).astype(kind)[places]
+    return values
 
 
 def _listed(listing: Path, made_with: str) -> dict[str, str]:
@@ -249,8 +280,9 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
     return dict(content["cases"]) if content.get("made_with") == made_with else {}
 
 
-def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings) -> str:
-    digest = hashlib.sha256(json.dumps([window, settings.overlap, settings.mirror]).encode())
+def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
+    said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
+    digest = hashlib.sha256(json.dumps(said).encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

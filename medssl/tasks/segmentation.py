@@ -14,8 +14,10 @@ from medssl.encoders.contract import Encoder
 from medssl.errors import ConfigError, DataError
 from medssl.methods.contract import Losses, Method
 from medssl.randomness import Stream
+from medssl.regions import Region
 from medssl.settings import Settings
-from medssl.tasks.segmentation_loss import DiceCrossEntropy
+from medssl.tasks.outputs import ClassOutput, Output, RegionOutput, membership
+from medssl.tasks.segmentation_loss import DiceCrossEntropy, RegionDiceCrossEntropy
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
 from medssl.windows import WindowBatch, WindowPlan
@@ -51,6 +53,11 @@ class SegmentationSettings(Settings):
     structures: tuple[int, ...] | None = Field(
         default=None,
         description="Structure numbers to segment; the others become background. None takes all of the store.",
+    )
+    regions: bool | None = Field(
+        default=None,
+        description="Whether the store's regions (unions of structures, which may overlap) are segmented, each with a "
+        "sigmoid of its own. None: where the store has some and structures names none.",
     )
     convs_per_stage: int = Field(default=1, ge=1, description="Convolution blocks in each stage of the decoder.")
     deep_supervision: bool = Field(
@@ -111,31 +118,43 @@ class SegmentationTask(Method):
         settings: Window, losses and augmentation.
         encoder: The encoder, pretrained or not.
         classes: Structure numbers of the store and their names; 0 is the background, named or not.
+        regions: Unions of structures of the store; where there are some, they are segmented in place of structures.
 
     Raises:
         ConfigError: If the window does not fit the encoder, or a structure is asked for that the store has not.
         DataError: If there is no structure.
     """
 
-    def __init__(self, settings: SegmentationSettings, encoder: Encoder, classes: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        settings: SegmentationSettings,
+        encoder: Encoder,
+        classes: Mapping[int, str],
+        regions: Sequence[Region] = (),
+    ) -> None:
         super().__init__()
         known = {number: name for number, name in sorted(classes.items()) if number > 0}
         chosen = tuple(known) if settings.structures is None else settings.structures
         _check(settings, encoder, known, chosen)
         self.settings = settings
         self.table = LabelTable(chosen)
-        self.class_names = tuple(known[number] for number in sorted(chosen))
+        self.regions = _regions(settings, regions, sorted(chosen))
+        self.class_names = tuple(r.name for r in self.regions) or tuple(known[number] for number in sorted(chosen))
+        numbers = tuple(int(number) for number in self.table.to_structure)
+        self.output: Output = RegionOutput(self.regions) if self.regions else ClassOutput(numbers)
         self.encoder: Encoder = encoder
         self.decoder = UNetDecoder(
             encoder,
-            self.table.num_classes,
+            len(self.regions) or self.table.num_classes,
             convs_per_stage=settings.convs_per_stage,
             deep_supervision=settings.deep_supervision,
         )
-        self.loss = DiceCrossEntropy(
-            dice_weight=settings.dice_weight,
-            cross_entropy_weight=settings.cross_entropy_weight,
-            batch_dice=settings.batch_dice,
+        weights = {"dice_weight": settings.dice_weight, "cross_entropy_weight": settings.cross_entropy_weight}
+        self.members = membership(self.regions, numbers) if self.regions else None
+        self.loss = (
+            DiceCrossEntropy(**weights, batch_dice=settings.batch_dice)
+            if self.members is None
+            else RegionDiceCrossEntropy(self.members, **weights, batch_dice=settings.batch_dice)
         )
 
     @property
@@ -186,6 +205,17 @@ class SegmentationTask(Method):
             signals={"soft_dice": 1.0 - loss.dice},
         )
 
+    def shows(self, classes: Tensor, number: int) -> Tensor:
+        """Return where labels show a structure or region; voxels without a label show nothing.
+
+        Args:
+            classes: Classes as ``table`` gives them.
+            number: Place in ``class_names``, from 1.
+        """
+        if self.members is None:
+            return classes == number
+        return self.members.to(classes.device)[:, number - 1][classes.clamp(min=0)] & (classes >= 0)
+
     def pictures(self, views: SegmentationViews) -> dict[str, Tensor]:
         """Return the windows, and the windows with each voxel of a structure lit up."""
         images = views.images.detach().clamp(0.0, 1.0)
@@ -195,15 +225,32 @@ class SegmentationTask(Method):
     @torch.no_grad()
     def probe(self, views: SegmentationViews) -> dict[str, Tensor]:
         """Return the mean hard Dice of the structures over the windows, and that of each."""
-        predicted = self.network(views.images).argmax(dim=1)
+        logits = self.network(views.images)
         labelled = views.labels >= 0
         scores: dict[str, Tensor] = {}
         for number, name in enumerate(self.class_names, start=1):
-            ours, theirs = (predicted == number) & labelled, views.labels == number
+            theirs = self.shows(views.labels, number)
+            ours = (logits[:, number - 1] > 0 if self.regions else logits.argmax(dim=1) == number) & labelled
             volume = ours.sum() + theirs.sum()
             # neither shows it: right, as far as a window can tell; a score of NaN would spoil the run's means
             scores[f"dice_{name}"] = torch.where(volume > 0, 2.0 * (ours & theirs).sum() / volume.clamp(min=1), 1.0)
         return {"dice": torch.stack(list(scores.values())).mean(), **scores}
+
+
+def _regions(settings: SegmentationSettings, known: Sequence[Region], chosen: Sequence[int]) -> tuple[Region, ...]:
+    """Return the regions that are segmented; none where structures are."""
+    wanted = settings.regions if settings.regions is not None else bool(known) and settings.structures is None
+    if not wanted:
+        return ()
+    if not known:
+        raise ConfigError("'regions' is true, and the store has none. Leave it out to segment single structures.")
+    lacking = [region.name for region in known if not set(region.values) & set(chosen)]
+    if lacking:
+        raise ConfigError(
+            f"'structures' leaves out every value of the regions {lacking}. Leave 'structures' out, or set "
+            "segmentation.regions=false."
+        )
+    return tuple(known)
 
 
 def _check(settings: SegmentationSettings, encoder: Encoder, known: Mapping[int, str], chosen: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["DiceCrossEntropy", "SegmentationLoss"]
+__all__ = ["DiceCrossEntropy", "RegionDiceCrossEntropy", "SegmentationLoss"]
 
 _SMOOTH = 1e-5
 
@@ -75,6 +75,41 @@ class DiceCrossEntropy(nn.Module):
         over = (0, 2, 3, 4) if self.batch_dice else (2, 3, 4)
         shared = (probability * target[:, 1:]).sum(dim=over)
         volume = (probability + target[:, 1:]).sum(dim=over)
+        return 1.0 - ((2.0 * shared + _SMOOTH) / (volume + _SMOOTH)).mean(), cross_entropy
+
+
+class RegionDiceCrossEntropy(DiceCrossEntropy):
+    """The same for regions that overlap: a sigmoid and a binary cross-entropy for each channel, and its own Dice.
+
+    The cross-entropy is the mean over labelled voxels and regions; voxels whose label is -1 count in neither term.
+
+    Args:
+        members: Which region holds which class, bool, (classes, regions), as `medssl.tasks.outputs.membership`.
+        dice_weight: Weight of the Dice term, >= 0.
+        cross_entropy_weight: Weight of the cross-entropy, >= 0.
+        batch_dice: Whether intersections and sums run over the batch before the ratio.
+
+    Reference:
+        Isensee et al., "nnU-Net for Brain Tumor Segmentation", BrainLes 2020, arXiv:2011.00848 (region-based training).
+    """
+
+    members: Tensor
+
+    def __init__(
+        self, members: Tensor, *, dice_weight: float = 1.0, cross_entropy_weight: float = 1.0, batch_dice: bool = True
+    ) -> None:
+        super().__init__(dice_weight=dice_weight, cross_entropy_weight=cross_entropy_weight, batch_dice=batch_dice)
+        self.register_buffer("members", members, persistent=False)
+
+    def _stage(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        labelled = (labels >= 0)[:, None].float()
+        target = self.members[labels.clamp(min=0)].movedim(-1, 1).float() * labelled
+        logits = logits.float()
+        entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * labelled
+        cross_entropy = entropy.sum() / (labelled.sum() * logits.shape[1]).clamp(min=1)
+        probability = torch.sigmoid(logits) * labelled
+        over = (0, 2, 3, 4) if self.batch_dice else (2, 3, 4)
+        shared, volume = (probability * target).sum(dim=over), (probability + target).sum(dim=over)
         return 1.0 - ((2.0 * shared + _SMOOTH) / (volume + _SMOOTH)).mean(), cross_entropy
 
 

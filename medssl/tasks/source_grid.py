@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,13 @@ def to_source_grid(
     affine: Sequence[Sequence[float]],
     source_shape: Triple,
     source_affine: Sequence[Sequence[float]],
+    *,
+    decide: Callable[[Tensor], Tensor] = lambda probabilities: probabilities.argmax(dim=0),
 ) -> npt.NDArray[np.int64]:
-    """Return the likeliest class of each voxel of the source.
+    """Return the class that is decided for each voxel of the source.
 
     Where the two grids hold the same voxels in another order, each takes its own class. Elsewhere the probabilities
-    are interpolated linearly and the largest wins; beyond the outer centres, up to the faces of the outer voxels, they
+    are interpolated linearly and then decided; beyond the outer centres, up to the faces of the outer voxels, they
     go on unchanged. What lies outside the store's grid is background.
 
     Args:
@@ -34,6 +36,7 @@ def to_source_grid(
         affine: 4x4 of the store's grid, RAS+ mm from (x, y, z) indices.
         source_shape: Shape of the source, (z, y, x).
         source_affine: 4x4 of the source.
+        decide: Probabilities (classes, ...) to class numbers (...), 0 for the background; the likeliest by default.
 
     Returns:
         Class numbers, int64, (z, y, x) of the source.
@@ -42,8 +45,8 @@ def to_source_grid(
     matrix = between_xyz[:3, :3][::-1, ::-1].copy()
     offset = between_xyz[:3, 3][::-1].copy()
     if same_grid(matrix, offset):
-        return _reordered(probabilities.argmax(dim=0).cpu().numpy(), np.rint(matrix), np.rint(offset), source_shape)
-    return _interpolated(probabilities, matrix, offset, source_shape)
+        return _reordered(decide(probabilities).cpu().numpy(), np.rint(matrix), np.rint(offset), source_shape)
+    return _interpolated(probabilities, matrix, offset, source_shape, decide)
 
 
 def same_grid(matrix: Matrix, offset: Matrix, *, tolerance: float = 1e-3) -> bool:
@@ -65,7 +68,9 @@ def _reordered(classes: npt.NDArray[np.int64], matrix: Matrix, offset: Matrix, s
     return np.ascontiguousarray(found.transpose(np.argsort(along)))
 
 
-def _interpolated(probabilities: Tensor, matrix: Matrix, offset: Matrix, shape: Triple) -> npt.NDArray[np.int64]:
+def _interpolated(
+    probabilities: Tensor, matrix: Matrix, offset: Matrix, shape: Triple, decide: Callable[[Tensor], Tensor]
+) -> npt.NDArray[np.int64]:
     classes, device = probabilities.shape[0], probabilities.device
     size = torch.tensor(probabilities.shape[1:], dtype=torch.float64)
     slab = max(1, _SLAB_VALUES // (classes * shape[1] * shape[2]))
@@ -83,6 +88,6 @@ def _interpolated(probabilities: Tensor, matrix: Matrix, offset: Matrix, shape: 
         sampled = F.grid_sample(
             probabilities[None].float(), relative, mode="bilinear", padding_mode="border", align_corners=False
         )
-        best = sampled[0].argmax(dim=0).cpu()
+        best = decide(sampled[0]).cpu()
         result[first : first + len(depth)] = torch.where(inside, best, torch.zeros_like(best)).numpy()
     return result

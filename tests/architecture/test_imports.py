@@ -38,6 +38,7 @@ LAYERS: dict[int, set[str]] = {
         "array_headers",
         "cloud_picture",
         "gathering",
+        "regions",
     },
 }
 # Within a layer a room may import only these.

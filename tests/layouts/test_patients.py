@@ -312,12 +312,12 @@ def test_a_folder_in_several_splits_and_a_shared_label_are_told(tmp_path):
     result = medssl.check(manifest, out=tmp_path / "c.html", pictures=0)
     kinds = {f.kind: f for f in result.findings}
     assert kinds["folder-in-several-splits"].severity == "warning"
-    assert kinds["label-of-several-patients"].severity == "error"
-    assert "4 label maps" in kinds["label-of-several-patients"].what
+    assert kinds["label-shared"].severity == "error"
+    assert "4 label maps" in kinds["label-shared"].what
     assert not result.ok
     split = medssl.check_split(manifest, out=tmp_path / "s.html", index=tmp_path / "prints", jobs=1)
     assert not split.ok
-    assert {"label-of-several-patients", "folder-in-several-splits"} <= {doubt[1] for doubt in split.doubts}
+    assert {"label-shared", "folder-in-several-splits"} <= {doubt[1] for doubt in split.doubts}
 
 
 def test_reduce_keeps_contrasts_of_one_patient_that_agree(tmp_path):

@@ -12,6 +12,7 @@ import torch
 
 from medssl.exporting.monai_bundle import export_monai_bundle
 from medssl.exporting.monai_network import dynunet_arguments
+from medssl.regions import Region
 
 
 def _scan(folder, model, name: str = "scan.nii.gz") -> np.ndarray:
@@ -58,6 +59,25 @@ def test_monai_segments_as_we_do(make, tmp_path, name: str, how: str) -> None:
     sure = (margin[0] - margin[1] > 1e-3).numpy()
     assert sure.mean() > 0.95
     assert np.array_equal(theirs[sure], np.array([0, 3, 9])[logits.argmax(0).numpy()][sure])
+
+
+def test_monai_writes_regions_as_we_do(make, tmp_path) -> None:
+    regions = (Region("whole", (1, 2, 4), 1), Region("core", (2, 4), 2), Region("active", (4,), 4))
+    names = tuple(region.name for region in regions)
+    model = make("unet", segmenter=True, classes=names, structures=(1, 2, 4), regions=regions)
+    export_monai_bundle(model, tmp_path / "bundle")
+    hounsfield = _scan(tmp_path / "scans", model)
+    _run(tmp_path / "bundle", dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "eval"))
+    written = nibabel.load(tmp_path / "eval" / "scan_seg.nii.gz")
+    theirs = np.asarray(written.dataobj).reshape(written.shape[:3])[::-1, ::-1].transpose(2, 1, 0)
+    with torch.no_grad():
+        logits = model.network(_seen(hounsfield))[0].numpy()
+    by_hand = np.zeros(theirs.shape, int)
+    for channel, region in enumerate(regions):
+        by_hand[logits[channel] > 0] = region.written
+    sure = (np.abs(logits) > 1e-3).all(axis=0)
+    assert len(np.unique(by_hand)) > 2
+    assert np.array_equal(theirs[sure], by_hand[sure])
 
 
 def test_monai_embeds_as_we_do(make, tmp_path) -> None:

@@ -93,7 +93,9 @@ def test_nnunet(tmp_path):
         ("a_001", "MR"), ("a_001", "CT"), ("a_002", "MR"), ("a_002", "CT"),
     }  # fmt: skip
     assert all(r["label_path"] for r in rows.values())
-    assert manifest.classes == {0: "background", 1: "PZ"}
+    assert manifest.classes == {0: "background", 1: "PZ", 2: "structure 2"}
+    assert manifest.regions == ()
+    assert any("no regions_class_order" in note for note in manifest.notes)
 
 
 def test_bids(tmp_path):

@@ -130,10 +130,12 @@ def test_one_bad_scan_is_listed_and_the_rest_goes_on(cohort, tmp_path):
     cohort.append(row(tmp_path / "known.nii.gz", error="it is a picture of a cat"))
     report = build(tmp_path / "store", plan_of(cohort))
     store = Store.open(tmp_path / "store")
-    assert [e.id for e in store.entries] == ["s0", "s3"]
-    assert sorted(store.failed) == ["gone", "known", "s1", "s2"] == sorted(report.failed)
+    assert [e.id for e in store.entries] == ["s0", "s2", "s3"]
+    assert sorted(store.failed) == ["gone", "known", "s1"] == sorted(report.failed)
     assert "s1.nii.gz" in store.failed["s1"]
-    assert "labels" in store.failed["s2"]
+    assert store.entries[1].label_file is None  # the scan is there, for pretraining
+    assert "label-unreadable" in store.refused_labels["s2"]
+    assert "labels" in store.refused_labels["s2"]
     assert "cat" in store.failed["known"]
     with pytest.raises(DataError, match="failed when the store was made"):
         store.subset(["s1"])

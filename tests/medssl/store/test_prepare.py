@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from medssl import geometry
-from medssl.errors import FormatError
+from medssl.errors import FormatError, UnfitError
 from medssl.formats.nifti import write_nifti
 from medssl.store.body import find_body
 from medssl.store.options import StoreSettings
@@ -81,7 +81,10 @@ def test_mr_of_any_unit_is_scaled_by_its_own_percentiles(tmp_path):
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_a_constant_scan_is_kept(tmp_path, modality):
     write_nifti(tmp_path / "a.nii.gz", np.full((4, 5, 6), 7, dtype=np.int16), np.eye(4))
-    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", modality=modality))
+    with pytest.raises(UnfitError, match="the value 7") as refused:
+        prepare(tmp_path, job(tmp_path / "a.nii.gz", modality=modality))
+    assert refused.value.kind == "constant"
+    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", modality=modality, accept=("constant",)))
     found, entry = stored(tmp_path, record)
     np.testing.assert_allclose(found * entry.slope + entry.intercept, 7.0)
     assert entry.body_box == ((0, 0, 0), (4, 5, 6))
@@ -92,12 +95,14 @@ def test_voxels_that_are_not_finite_are_filled_and_said(tmp_path):
     values = np.random.default_rng(0).normal(100, 10, (8, 8, 8)).astype(np.float32)
     values[0, 0, :3] = [np.nan, np.inf, -np.inf]
     write_nifti(tmp_path / "a.nii.gz", values, np.eye(4))
-    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", modality="MR"))
+    with pytest.raises(UnfitError, match=r"3 voxels .* accept=\[nonfinite\]"):
+        prepare(tmp_path, job(tmp_path / "a.nii.gz", modality="MR"))
+    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", modality="MR", accept=("nonfinite",)))
     found, entry = stored(tmp_path, record)
     assert record.flags == ("nonfinite-3",)
     lowest = values[np.isfinite(values)].min()
     np.testing.assert_allclose(found[0, 0, :3] * entry.slope + entry.intercept, lowest, atol=entry.slope)
-    ct = prepare(tmp_path, job(tmp_path / "a.nii.gz"))
+    ct = prepare(tmp_path, job(tmp_path / "a.nii.gz", accept=("nonfinite",)))
     assert stored(tmp_path, ct)[0][0, 0, :3].tolist() == [-1024] * 3
     write_nifti(tmp_path / "b.nii.gz", np.full((3, 3, 3), np.nan, dtype=np.float32), np.eye(4))
     with pytest.raises(FormatError, match="No voxel is finite"):
@@ -175,7 +180,11 @@ def test_labels_on_another_grid_are_brought_over_and_said(tmp_path):
     write_nifti(tmp_path / "a.nii.gz", values, np.diag([2.0, 2, 3, 1]))
     coarse, coarse_affine = to_spacing(labels, np.diag([2.0, 2, 3, 1]), (3.0, 4.0, 4.0), order=0)
     write_nifti(tmp_path / "l.nii.gz", coarse, coarse_affine)
-    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "l.nii.gz"))
+    refused = prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "l.nii.gz"))
+    assert refused.entry.label_file is None
+    assert "label-shape-differs" in refused.label_refused
+    assert "accept=[label-shape-differs]" in refused.label_refused
+    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "l.nii.gz", accept=("label-shape-differs",)))
     assert record.flags == ("labels-resampled",)
     found = open_array(tmp_path / record.entry.label_file)[:] == 1
     truth = labels == 1
@@ -183,8 +192,9 @@ def test_labels_on_another_grid_are_brought_over_and_said(tmp_path):
     far = np.diag([2.0, 2, 3, 1])
     far[:3, 3] = 5000
     write_nifti(tmp_path / "far.nii.gz", labels, far)
-    with pytest.raises(FormatError, match=r"lie outside the scan a\.nii\.gz"):
-        prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "far.nii.gz"))
+    far_off = prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "far.nii.gz", accept=("label-affine-differs",)))
+    assert "lie outside the scan a.nii.gz" in far_off.label_refused
+    assert far_off.entry.label_path is None
 
 
 @pytest.mark.parametrize(
@@ -198,8 +208,10 @@ def test_labels_on_another_grid_are_brought_over_and_said(tmp_path):
 def test_labels_that_are_none_are_refused(tmp_path, labels, words):
     write_nifti(tmp_path / "a.nii.gz", torso()[0], np.eye(4))
     write_nifti(tmp_path / "l.nii.gz", labels, np.eye(4))
-    with pytest.raises(FormatError, match=words):
-        prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "l.nii.gz"))
+    record = prepare(tmp_path, job(tmp_path / "a.nii.gz", tmp_path / "l.nii.gz"))
+    assert record.label_refused.startswith("label-non-integer: ")
+    assert words in record.label_refused
+    assert record.entry.label_file is None
 
 
 def test_cropping_keeps_the_world_and_every_label(tmp_path):

@@ -11,6 +11,7 @@ from medssl.store.index import write_index
 from medssl.store.read import Store
 from medssl.store.write import write_entry
 from medssl.tasks.inference import InferenceSettings, predict_store, prediction_file, probabilities_of
+from medssl.tasks.outputs import ClassOutput
 
 WINDOW = (8, 8, 8)
 
@@ -55,7 +56,7 @@ def test_label_maps_lie_on_the_grid_of_the_source(store, tmp_path) -> None:
     opened, sources = store
     network, seen = Threshold(), []
     found = predict_store(
-        network, torch.tensor([0, 4, 7]), opened, tmp_path / "p", window=WINDOW, settings=InferenceSettings(),
+        network, ClassOutput((0, 4, 7)), opened, tmp_path / "p", window=WINDOW, settings=InferenceSettings(),
         progress=seen.append,
     )  # fmt: skip
     assert seen == found
@@ -77,7 +78,7 @@ def test_what_is_ready_is_kept_until_weights_or_settings_change(store, tmp_path)
         return [
             p.ready
             for p in predict_store(
-                network, torch.tensor([0, 4, 7]), opened, tmp_path / "p", window=WINDOW,
+                network, ClassOutput((0, 4, 7)), opened, tmp_path / "p", window=WINDOW,
                 settings=InferenceSettings(**settings),
             )
         ]  # fmt: skip
@@ -116,7 +117,7 @@ def test_two_scans_of_one_name_are_refused(store, tmp_path) -> None:
     twice = opened.subset(["plain", "plain"])
     with pytest.raises(DataError, match="same id"):
         predict_store(
-            Threshold(), torch.tensor([0, 4, 7]), twice, tmp_path / "p", window=WINDOW, settings=InferenceSettings()
+            Threshold(), ClassOutput((0, 4, 7)), twice, tmp_path / "p", window=WINDOW, settings=InferenceSettings()
         )
 
 
