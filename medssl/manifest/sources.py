@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medssl.formats.table import FORMATS
+
 __all__ = ["Found", "Source", "modality_of_name", "stem"]
 
-_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz", ".dcm", ".dicom", ".ima",
-             ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # fmt: skip
+_SUFFIXES = tuple(sorted((s for row in FORMATS for s in row.suffixes), key=len, reverse=True))  # the longest first
 _CHANNEL = re.compile(r"_\d{4}$")
 _MR_WORDS = re.compile(
     r"\b(mri?|t1w?|t1ce|t1c|t1gd|t2w?|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b", re.I
