@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from medssl.formats.picture_labels import is_picture_label, read_picture_label
 from medssl.formats.reading import read
 from medssl.formats.scan import Scan, ScanHeader
 
@@ -42,4 +43,6 @@ def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | No
     Raises:
         FormatError: It cannot be read, or is no label of this scan.
     """
+    if is_picture_label(path, image):
+        return read_picture_label(path, image)
     return read(path)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medssl.formats.picture_stack import STACK
+from medssl.formats.table import format_of
 from medssl.manifest.assemble import assemble, give_splits
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
-from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
+from medssl.manifest.describe import CONTENT_SCHEME, describe, refresh
+from medssl.manifest.freshness import state_of
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
+from medssl.manifest.picture_folders import PictureRule
 from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
@@ -34,12 +39,18 @@ class Counts:
         reused: Scans whose files had not changed.
         gone: Scans of the earlier manifest that are no longer there.
         targets: What became of the table of targets; None where there was none.
+        hashed: Of the reused ones, those whose bytes were looked at and are the same.
+        trusted: Of the reused ones, those of an index that kept too little to be sure; ``verify`` can tell.
+        silent: Files whose bytes changed while size and time of change stayed, each with what changed.
     """
 
     read: int
     reused: int
     gone: int
     targets: TargetReport | None = None
+    hashed: int = 0
+    trusted: int = 0
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +82,17 @@ def build_manifest(
     seed: int = 0,
     clouds: CloudReader | None = None,
     targets: Targets | None = None,
+    verify: bool = False,
+    pictures: PictureRule = "auto",
+    picture_channel: str = "",
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
 
     Args:
         scans: A folder, one scan, or a CSV that lists scans.
-        previous: What an earlier run found. Rows whose files have the same size and time of change are kept; scans
-            that could not be read are tried again.
+        previous: What an earlier run found. Rows whose files are as they were are kept (see `freshness`); scans that
+            could not be read are tried again.
         depth: "full", or "header" to read no voxels.
         workers: Processes that read; 1 reads in this one; 0 takes one a processor where there is much to read.
         engine: Where they run, see `medssl.pool.run_jobs`.
@@ -89,6 +103,9 @@ def build_manifest(
         seed: Seed of the split.
         clouds: Who reads point clouds; without one they are passed over.
         targets: A table of classes. Without one, targets of ``previous`` stay.
+        verify: Hash the bytes of every file again, whatever the file system says.
+        pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
+        picture_channel: What to take of pictures in colour; "" refuses them.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -98,30 +115,45 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans, clouds)
+    found, tree = find_scans(scans, clouds, pictures=pictures)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
-    marks = previous.settings.get("dicom", {}) if previous else {}
+    by_path = {row["path"]: row for row in old.values() if row["format"] not in ("dicom", STACK)}
+    marks = previous.settings.get("dicom", {}) if previous and not verify else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series([source for source in found.sources if source.kind == "volume"], series)
-    sources = [*files, *series]
+    sources = [replace(one, channel=picture_channel) if _is_picture(one) else one for one in (*files, *series)]
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
     kept: dict[int, Mapping[str, Any]] = {}
+    asked: dict[int, Mapping[str, Any]] = {}
+    trusted = 0
     for place, source in enumerate(sources):
-        row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
-        if row is not None and _unchanged(source, row, depth):
-            # What a reduction said held for the scans of that time, and is said anew.
-            kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED}
+        row = old.get(tuple(map(str, source.paths))) if source.paths else by_path.get(str(source.path))
+        if row is None or not _holds(source, row, depth):
+            continue
+        state = state_of(row)
+        # What a reduction said held for the scans of that time, and is said anew.
+        plain = {name: row[name] for name in COLUMNS if name not in REDUCED}
+        if state == "ask" or (verify and state != "changed"):
+            asked[place] = plain
+        elif state != "changed":
+            kept[place] = plain
+            trusted += state == "trusted"
     fresh = [place for place in range(len(sources)) if place not in kept]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
         progress(len(kept), total)
-    jobs = {place: (sources[place], depth) for place in fresh}
-    hands = _hands(workers, engine, [source.path for source, _ in jobs.values()])
-    for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed, engine=engine):
+    jobs = {place: (sources[place], depth, asked.get(place)) for place in fresh}
+    hands = _hands(workers, engine, [source.path for source, _, _ in jobs.values()])
+    hashed, silent = 0, []
+    for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine):
         facts[place] = row
+        if place in asked:
+            said = _difference(asked[place], row)
+            hashed += not said
+            silent += [words for words, quietly in said if quietly]
         if progress:
             progress(len(facts), total)
     pairs = [(source, facts[i]) for i, source in enumerate(sources)]
@@ -154,10 +186,13 @@ def build_manifest(
     )
     present = {_place(row) for row in manifest.rows()}
     return manifest, Counts(
-        read=len(fresh) + len(held) - reused,
-        reused=len(kept) + reused,
+        read=len(fresh) - hashed + len(held) - reused,
+        reused=len(kept) + hashed + reused,
         gone=len({_place(row) for row in before} - present),
         targets=said,
+        hashed=hashed,
+        trusted=trusted,
+        silent=tuple(silent),
     )
 
 
@@ -181,21 +216,31 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
     return 1
 
 
-def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
+def _holds(source: Source, row: Mapping[str, Any], depth: str) -> bool:
+    """Return whether a row may be kept where its files are as they were: made of the same source in the same way."""
     if row["error"] is not None or source.error is not None:
         return False
     if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
         return False
-    label = str(source.label_path) if source.label_path else None
-    if label != row["label_path"]:
+    if json.loads(row["fields"] or "{}").get("picture_channel", "") != source.channel:
         return False
-    try:
-        same = size_and_time(source.paths or (source.path,)) == (row["size_bytes"], row["mtime_ns"])
-        if source.label_path:
-            same &= size_and_time([source.label_path]) == (row["label_size_bytes"], row["label_mtime_ns"])
-    except OSError:
-        return False
-    return same
+    return (str(source.label_path) if source.label_path else None) == row["label_path"]
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """Return what changed in the bytes of a row's files, in words, and whether size and time had said nothing of it."""
+    found = []
+    for prefix, what, path in (("", "the scan", old["path"]), ("label_", "the label", old["label_path"])):
+        if path and new.get(f"{prefix}file_hash") != old[f"{prefix}file_hash"]:
+            quietly = bool(old[f"{prefix}file_hash"]) and all(
+                new.get(f"{prefix}{name}") == old[f"{prefix}{name}"] for name in ("size_bytes", "mtime_ns")
+            )
+            found.append((f"{path}: {what} holds other bytes, though its size and time of change are the same", quietly))
+    return found or ([("", False)] if new.get("error") else [])
+
+
+def _is_picture(source: Source) -> bool:
+    return format_of((source.paths or (source.path,))[0]) == "image"
 
 
 def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.label_map import read_label
+from medssl.formats.picture_labels import is_picture_label
+from medssl.formats.parts import files_of, label_files
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.manifest.freshness import file_hash, same_bytes, size_and_time, stamp, stamps_of
 from medssl.manifest.sources import Source
 
-__all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "size_and_time"]
+__all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "refresh", "size_and_time"]
 
 CONTENT_SCHEME = "2:"  # begins every content hash; those of another scheme cannot be compared
 _CHUNK = 1 << 20
@@ -43,16 +46,19 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     """
     row: dict[str, Any] = {
         "path": str(source.path),
-        "paths": [str(p) for p in source.paths or (source.path,)],
+        "paths": [str(path) for path in source.paths or (source.path,)],
         "label_path": str(source.label_path) if source.label_path else None,
         "flags": [],
         "notes": [],
         "error": source.error,
     }
     try:
-        row["size_bytes"], row["mtime_ns"] = size_and_time(source.paths or (source.path,))
+        files = source.paths or ((source.path,) if source.error else files_of(source.path))
+        row["paths"] = [str(path) for path in files]
+        # Before reading, so that what changes meanwhile is noticed by the next run.
+        row |= stamp(files).columns()
         if source.label_path:
-            row["label_size_bytes"], row["label_mtime_ns"] = size_and_time([source.label_path])
+            _stamp_label(source.label_path, depth, row)
         if source.error is None:
             _read(source, depth, row)
     except FormatError as error:
@@ -68,23 +74,43 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     return row
 
 
-def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
-    """Return the bytes of all files together, and the latest time of change in ns."""
-    stats = [path.stat() for path in paths]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+def refresh(source: Source, depth: str, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the facts of a scan, those of an earlier row where the bytes of its files are the same.
+
+    Args:
+        source: What to read.
+        depth: As for `describe`.
+        known: The earlier row, where only its bytes can tell whether it holds; None to read in any case.
+    """
+    if known is not None and same_bytes(known):
+        try:
+            return {**known, **stamps_of(known)}
+        except (OSError, FormatError):
+            pass  # it went while it was looked at; reading says so
+    return describe(source, depth)
+
+
+def _stamp_label(path: Path, depth: str, row: dict[str, Any]) -> None:
+    try:
+        files = label_files(path)
+        row |= stamp(files).columns("label_")
+        if depth == "full":
+            row["label_file_hash"] = file_hash(files)
+    except (FormatError, OSError):
+        return  # reading the label says what is wrong with it
 
 
 def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     if depth == "header":
         header = _header_of(source)
-        row.update(_header_facts(header))
+        row.update(_header_facts(header, source))
         if source.label_path:
             _label_geometry(source.label_path, header, row)
         return
     scan = _scan_of(source)
     header = scan.header
-    row.update(_header_facts(header))
-    row["file_hash"] = file_hash(source.paths or (source.path,))
+    row.update(_header_facts(header, source))
+    row["file_hash"] = file_hash(Path(name) for name in row["paths"])
     row["content_hash"] = content_hash(scan.values, header.affine)
     facts, flags = intensity_facts(scan.values)
     row.update(facts)
@@ -94,22 +120,17 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
 
 
 def _header_of(source: Source) -> ScanHeader:
-    if source.paths:
-        from medssl.formats import dicom
-
-        return dicom.series_header(dicom.series_of(source.paths))
-    return read_header(source.path)
+    return read_header(source.path, paths=source.paths, channel=source.channel)
 
 
 def _scan_of(source: Source) -> Scan:
-    if source.paths:
-        from medssl.formats import dicom
-
-        return dicom.read_series(dicom.series_of(source.paths))
-    return read(source.path)
+    return read(source.path, paths=source.paths, channel=source.channel)
 
 
-def _header_facts(header: ScanHeader) -> dict[str, Any]:
+def _header_facts(header: ScanHeader, source: Source) -> dict[str, Any]:
+    said = {"modality": header.modality, "units": header.units}
+    if source.channel:
+        said["picture_channel"] = source.channel
     return {
         "format": header.format,
         "modality": header.modality,
@@ -121,7 +142,7 @@ def _header_facts(header: ScanHeader) -> dict[str, Any]:
         "dtype": header.dtype,
         "frames": header.frames,
         "notes": list(header.warnings),
-        "fields": json.dumps(header.fields | {"modality": header.modality, "units": header.units}, sort_keys=True),
+        "fields": json.dumps(header.fields | said, sort_keys=True),
     }
 
 
@@ -144,7 +165,7 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
     p005, p50, p995 = _percentiles(sample, low, high)
     flags = (["nonfinite"] if nonfinite else []) + (["constant"] if low == high else [])
     whole = flat.dtype.kind in "iub" or bool((flat[:: max(1, flat.size // 100_000)] % 1 == 0).all())
-    if low <= _CT_AIR_HU and high > 0 and whole:
+    if low <= _CT_AIR_HU and high > 0 and (whole or _resampled_ct(p005, p995, low, high)):
         flags.append("looks-like-ct")
     if low != high and low >= 0 and whole and _is_patchy(values):
         flags.append("looks-like-labels")
@@ -154,19 +175,28 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
     return facts, flags
 
 
+def _resampled_ct(p005: float, p995: float, low: float, high: float) -> bool:
+    """Tell whether fractional values are HU that were interpolated: air at the bottom, and no more than metal on top."""
+    return -1100 <= p005 <= -800 and 0 < p995 <= 4000 and low >= -4100 and high <= 40_000
+
+
 def _percentiles(sample: npt.NDArray[Any], low: float, high: float) -> list[float]:
     wanted = (0.5, 50.0, 99.5)
     if sample.dtype.kind not in "iub" or high - low > 1 << 20:
         return [float(p) for p in np.percentile(sample, wanted)]
     # Counting is many times quicker than sorting, and exact.
-    counts = np.bincount(sample.astype(np.int64) - int(low))
+    base = sample.min()
+    # Taken off first where 64 unsigned bits would not fit into signed ones.
+    counts = np.bincount(
+        (sample - base).astype(np.int64) if sample.dtype == np.uint64 else sample.astype(np.int64) - int(base)
+    )
     cumulative = np.cumsum(counts)
     result = []
     for percent in wanted:
         place = (sample.size - 1) * percent / 100
         below = int(np.searchsorted(cumulative, int(place), side="right"))
         above = int(np.searchsorted(cumulative, min(int(place) + 1, sample.size - 1), side="right"))
-        result.append(low + below + (above - below) * (place - int(place)))
+        result.append(float(base) + below + (above - below) * (place - int(place)))
     return result
 
 
@@ -178,18 +208,6 @@ def _is_patchy(values: npt.NDArray[Any]) -> bool:
     inside = (left != 0) & (right != 0)
     count = int(np.count_nonzero(inside))
     return count > 0 and float(np.count_nonzero(inside & (left == right))) / count > 0.95
-
-
-def file_hash(paths: Iterable[Path]) -> str:
-    """Return the sha256 of a file's bytes; of several files, that of their sorted hashes, so names do not matter."""
-    hashes = []
-    for path in paths:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
-        hashes.append(digest.hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def content_hash(values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> str:
@@ -240,7 +258,7 @@ def _whole(plane: npt.NDArray[Any]) -> bool:
 def _label_geometry(path: Path, image: ScanHeader, row: dict[str, Any], label: ScanHeader | None = None) -> bool:
     """Flag a label that does not lie on its image's grid; tell whether it could be read."""
     try:
-        label = label or read_header(path)
+        label = label or (read_label(path, image).header if is_picture_label(path, image) else read_header(path))
     except (FormatError, OSError) as error:
         row["flags"].append("label-unreadable")
         row["notes"].append(f"label unreadable: {error.reason if isinstance(error, FormatError) else error}")

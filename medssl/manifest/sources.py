@@ -25,7 +25,7 @@ class Source:
 
     Attributes:
         path: The file, or the folder of a DICOM series.
-        paths: The files of a DICOM series in slice order; empty for a one-file scan.
+        paths: The files of a DICOM series, or of a stack of pictures, in slice order; empty for a one-file scan.
         relative: ``path`` as seen from the root of the index, with forward slashes.
         label_path: The label that belongs to it.
         modality: What an importer or a setting says it is; empty where nobody does.
@@ -39,6 +39,7 @@ class Source:
         error: Why it cannot be read, where that is known already.
         targets: Classes that an importer gives, as (name, class).
         structures: Label value -> name of the cohort, as pairs, where labels name their structures themselves.
+        channel: What the user takes of pictures in colour; "" refuses them.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Source:
     error: str | None = None
     targets: tuple[tuple[str, str], ...] = ()
     structures: tuple[tuple[int, str], ...] = ()
+    channel: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
