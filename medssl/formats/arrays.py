@@ -1,4 +1,4 @@
-"""Arrays in .npz files (``values`` and either ``affine`` or ``spacing_mm``) and in .npy files; never pickled objects."""
+"""Arrays in .npz files (``values``, and ``affine`` or ``spacing_mm``) and in .npy files; never pickled objects."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["read", "read_header", "write_npz"]
 
 _UNITS = ("HU", "arbitrary")
 # numpy reads its header with Python's own tokenizer, so a damaged one can raise what that raises.
-_BROKEN = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError, SyntaxError,
-           MemoryError, OverflowError, AttributeError, UnicodeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-           struct.error)  # fmt: skip
+_BROKEN = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError,
+           SyntaxError, MemoryError, OverflowError, AttributeError, UnicodeError, tokenize.TokenError,
+           zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
 
 
 def read_header(path: Path) -> ScanHeader:
@@ -208,7 +208,9 @@ def _affine(path: Path, small: dict[str, Any]) -> tuple[npt.NDArray[np.float64],
         return affine, ()
     spacing = small.get("spacing_mm", small.get("spacing"))
     if spacing is None:
-        return np.eye(4), ("no voxel size: the file says none ('affine' or 'spacing_mm' in an .npz does); 1 mm was taken",)
+        return np.eye(4), (
+            "no voxel size: the file says none ('affine' or 'spacing_mm' in an .npz does); 1 mm was taken",
+        )
     try:
         sizes = np.asarray(spacing, dtype=np.float64).ravel()
     except (ValueError, TypeError):

@@ -37,8 +37,8 @@ def read_colour_table(path: Path) -> dict[Colour, int]:
     """Return colour -> class.
 
     Args:
-        path: JSON such as ``{"1": [255, 0, 0], "2": "#00ff00"}`` (class -> colour), or CSV with the columns r, g, b and,
-            where classes are not the numbers of the rows from 0, ``value``.
+        path: JSON such as ``{"1": [255, 0, 0], "2": "#00ff00"}`` (class -> colour), or CSV with the columns r, g, b
+            and, where classes are not the numbers of the rows from 0, ``value``.
 
     Raises:
         FormatError: It is no such table, or gives one colour two classes.
@@ -80,5 +80,7 @@ def _colour(path: Path, said: Any) -> Colour:
         said = [int(said.lstrip("#")[n : n + 2], 16) for n in (0, 2, 4)]
     parts = [int(part) for part in said] if isinstance(said, list) else []
     if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
-        raise FormatError(path, f"The table of colours has the colour {said!r}; [red, green, blue] from 0 to 255 is one.")
+        raise FormatError(
+            path, f"The table of colours has the colour {said!r}; [red, green, blue] from 0 to 255 is one."
+        )
     return parts[0], parts[1], parts[2]

@@ -1,8 +1,8 @@
 """Plain 2D pictures (PNG, JPEG, BMP, TIFF) as scans: radiographs, exported slices, and stacks of pages in one TIFF.
 
 They hold no geometry: the longer side counts as 256 mm, so that a picture saved at another size is the same one. It is
-taken to be seen as radiologists do, the patient's right on the left and the front on top. Grey that was saved in colours
-is grey; a picture in colour is refused, for its channels may be three scans (or none), until the user names one.
+taken to be seen as radiologists do, the patient's right on the left and the front on top. Grey saved in colours is
+grey; one in colour is refused until the user names a channel, for its channels may be three scans, or none.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def grey_pixels(path: Path, picture: Any, *, channel: str = "") -> tuple[npt.NDA
         share = 100.0 * np.count_nonzero(apart > noise) / apart.size
         raise FormatError(
             path,
-            f"The picture is in colour ({share:.1f} % of its pixels). Its channels may be scans of their own, so none is "
-            f"taken unasked. Say which: medssl index ... picture_channel={'|'.join(CHANNELS)}; or write grey pictures.",
+            f"The picture is in colour ({share:.1f} % of its pixels). Its channels may be scans of their own, so none "
+            f"is taken unasked. Say which: medssl index ... picture_channel={'|'.join(CHANNELS)}; or write grey ones.",
         )
     said.append(f"colour: {channel} of the picture's colours was taken, as asked")
     if channel != "luminance":
@@ -137,7 +137,7 @@ def _unsigned(picture: Any) -> bool:
     if picture.mode != "I" or picture.format != "TIFF":
         return False
     tags = picture.tag_v2
-    return max(tags.get(258, (1,))) == 32 and max(tags.get(339, (1,))) == 1
+    return bool(max(tags.get(258, (1,))) == 32 and max(tags.get(339, (1,))) == 1)
 
 
 def _bits_lost(picture: Any) -> bool:
@@ -145,7 +145,7 @@ def _bits_lost(picture: Any) -> bool:
     if picture.mode not in ("RGB", "RGBA", "LA", "RGBX"):
         return False
     if picture.format == "TIFF":
-        return max(picture.tag_v2.get(258, (8,))) > 8
+        return bool(max(picture.tag_v2.get(258, (8,))) > 8)
     tiles = getattr(picture, "tile", None) or ()
     return picture.format == "PNG" and any("16" in str(tile[3] if len(tile) > 3 else "") for tile in tiles)
 
@@ -185,7 +185,9 @@ def _pages(path: Path, picture: Any) -> tuple[int, tuple[str, ...]]:
     said = picture.tag_v2.get(270, "")
     said = said.encode("latin-1", "replace") if isinstance(said, str) else bytes(said)
     if said.startswith(b"ImageJ=") and _MORE_THAN_SLICES.search(said):
-        raise FormatError(path, "Its pages are channels or times, and not slices alone (ImageJ). Write one file for each.")
+        raise FormatError(
+            path, "Its pages are channels or times, and not slices alone (ImageJ). Write one file for each."
+        )
     if b"<OME" in said and not (b'SizeC="1"' in said and b'SizeT="1"' in said):
         raise FormatError(path, "Its pages are channels or times, and not slices alone (OME). Write one file for each.")
     sizes = set()
@@ -195,7 +197,9 @@ def _pages(path: Path, picture: Any) -> tuple[int, tuple[str, ...]]:
     picture.seek(0)
     if len(sizes) > 1:
         shown = ", ".join(f"{width} x {height}" for width, height in sorted(sizes)[:4])
-        raise FormatError(path, f"Its {pages} pages are of several sizes ({shown}), so they are no slices. Split the file.")
+        raise FormatError(
+            path, f"Its {pages} pages are of several sizes ({shown}), so they are no slices. Split the file."
+        )
     return pages, (
         f"stack: {pages} pages of one size count as slices, the first as the lowest",
         "no voxel size: pictures have none; 256 mm along the longer side and cubic voxels were taken",

@@ -46,6 +46,16 @@ def read_metaimage_header(path: Path) -> TextHeader:
     kind = fields["ElementType"]
     if kind not in _TYPES:
         raise FormatError(path, f"The voxels are of the type '{kind[:40]}'. Allowed: {', '.join(_TYPES)}.")
+    _geometry(path, fields, axes)
+    data = _data(path, fields["ElementDataFile"], rest, size[-1])
+    there = sum(file.stat().st_size for file in data) if data else path.stat().st_size - end
+    packed = fields.get("CompressedData", "False").lower() in ("true", "1", "t")
+    if fields.get("BinaryData", "True").lower() in ("true", "1", "t"):
+        promise(path, size, _TYPES[kind], there=there, packed=packed)
+    return TextHeader(size=size, data=data, warnings=_warnings(fields))
+
+
+def _geometry(path: Path, fields: dict[str, str], axes: int) -> None:
     for name in ("ElementSpacing", "ElementSize"):
         if name in fields:
             numbers(path, name, fields[name].split(), axes, positive=True)
@@ -60,12 +70,6 @@ def read_metaimage_header(path: Path) -> TextHeader:
     for name in ("HeaderSize", "CompressedDataSize"):
         if name in fields:
             whole(path, name, fields[name], -1, 2**62)
-    data = _data(path, fields["ElementDataFile"], rest, size[-1])
-    there = sum(file.stat().st_size for file in data) if data else path.stat().st_size - end
-    packed = fields.get("CompressedData", "False").lower() in ("true", "1", "t")
-    if fields.get("BinaryData", "True").lower() in ("true", "1", "t"):
-        promise(path, size, _TYPES[kind], there=there, packed=packed)
-    return TextHeader(size=size, data=data, warnings=_warnings(fields))
 
 
 def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
@@ -107,7 +111,9 @@ def _data(path: Path, named: str, rest: list[str], slices: int) -> tuple[Path, .
 
 
 def _warnings(fields: dict[str, str]) -> tuple[str, ...]:
-    said = [fields.get(f"ElementToIntensityFunction{name}", default) for name, default in (("Slope", "1"), ("Offset", "0"))]
+    said = [
+        fields.get(f"ElementToIntensityFunction{name}", default) for name, default in (("Slope", "1"), ("Offset", "0"))
+    ]
     try:
         plain = [float(text) for text in said] == [1.0, 0.0]
     except ValueError:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError
 from medssl.formats.files import first_bytes, looks_like_text
-from medssl.formats.nifti_header import check_offset, intent_notes, unit_mm
+from medssl.formats.nifti_header import check_offset, intent_notes, size_notes, unit_mm
 from medssl.formats.rescale import apply_rescale, rescaled_dtype
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.writing import written_aside
@@ -172,6 +172,8 @@ def header_of(path: Path, image: Any) -> ScanHeader:
     voxels = Path(stored_as.file_like if isinstance(stored_as.file_like, str) else path)
     _check_size(path, voxels, stored_as.offset + math.prod(shape) * dtype.itemsize)
     affine, warnings = _affine(raw)
+    holder = image.file_map.get("header", image.file_map["image"]).filename
+    warnings += size_notes(Path(holder or path), shape[:3])
     scale = float(stored_as.slope), float(stored_as.inter)
     if not np.isfinite(scale).all():
         raise FormatError(path, f"The values are scaled by {scale[0]} and {scale[1]}, which is no scale.")

@@ -11,11 +11,12 @@ from typing import Any
 
 from medssl.errors import FormatError
 
-__all__ = ["check_offset", "intent_notes", "unit_mm"]
+__all__ = ["check_offset", "intent_notes", "size_notes", "unit_mm"]
 
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, m, mm, micrometre
 _UNIT_BITS, _INTENT_LABEL = 0x07, 1002
 _HEADERS = {348: ("f", 108), 540: ("q", 168)}  # sizeof_hdr -> type and place of vox_offset
+_SIZES = {348: ("3f", 80), 540: ("3d", 112)}  # ... of pixdim[1..3]
 
 
 def check_offset(path: Path) -> None:
@@ -30,11 +31,11 @@ def check_offset(path: Path) -> None:
     head = _head(path, 544)
     if len(head) < 348:
         raise FormatError(path, f"The file is truncated: {len(head)} bytes, and a NIfTI header has 348. Copy it again.")
-    order, length = next(
-        ((order, n) for order in "<>" if (n := struct.unpack_from(f"{order}i", head)[0]) in _HEADERS), ("", 0)
-    )
-    if not length or len(head) < length:
-        raise FormatError(path, "This is not a readable NIfTI file: it does not start with a header of 348 or 540 bytes.")
+    order, length = _order(head)
+    if not length:
+        raise FormatError(
+            path, "This is not a readable NIfTI file: it does not start with a header of 348 or 540 bytes."
+        )
     kind, place = _HEADERS[length]
     offset = float(struct.unpack_from(order + kind, head, place)[0])
     least = length + 4
@@ -70,6 +71,34 @@ def intent_notes(raw: Any) -> list[str]:
     if int(raw["intent_code"]) == _INTENT_LABEL:
         return ["intent: the header says that the values are labels"]
     return []
+
+
+def size_notes(header: Path, shape: tuple[int, ...]) -> list[str]:
+    """Return what is wrong with the voxel sizes as they stand in the file; nibabel mends them without a word.
+
+    Args:
+        header: The file that holds the header.
+        shape: Voxels (x, y, z); the size of an axis of one voxel does not matter.
+    """
+    head = _head(header, 544)
+    order, length = _order(head)
+    kind, place = _SIZES.get(length, ("", 0))
+    if not kind:
+        return []
+    sizes = struct.unpack_from(order + kind, head, place)[: len(shape)]
+    found = [size for size, count in zip(sizes, shape, strict=False) if count > 1]
+    said = " x ".join(f"{size:g}" for size in sizes)
+    if not all(math.isfinite(size) and size != 0 for size in found):
+        return [f"no voxel size: the header's pixdim says {said} (x, y, z), and where it counts 1 was taken for it"]
+    if any(size < 0 for size in found):
+        return [f"negative voxel size: the header's pixdim says {said} (x, y, z); its sign was dropped"]
+    return []
+
+
+def _order(head: bytes) -> tuple[str, int]:
+    """Return the order of bytes and the length that the header names; "" and 0 where it is no NIfTI header."""
+    known = ((order, struct.unpack_from(f"{order}i", head)[0]) for order in "<>" if len(head) >= 4)
+    return next(((order, length) for order, length in known if length in _HEADERS and len(head) >= length), ("", 0))
 
 
 def _head(path: Path, count: int) -> bytes:

@@ -50,7 +50,9 @@ def read_nrrd_header(path: Path) -> TextHeader:
         raise FormatError(path, f"The voxels are of the type '{kind[:40]}'; only real numbers are read.")
     _geometry(path, fields, axes)
     data = _data(path, fields.get("data file", fields.get("datafile", "")), rest)
-    skipped = [whole(path, name, fields.get(name, "0"), low, 2**62) for name, low in (("line skip", 0), ("byte skip", -1))]
+    skipped = [
+        whole(path, name, fields.get(name, "0"), low, 2**62) for name, low in (("line skip", 0), ("byte skip", -1))
+    ]
     encoding = fields["encoding"].lower()
     if encoding in ("raw", "gz", "gzip") and (encoding == "raw" or not any(skipped)):
         there = sum(file.stat().st_size for file in data) if data else path.stat().st_size - end
@@ -108,8 +110,8 @@ def _components(path: Path, fields: dict[str, str], size: tuple[int, ...]) -> No
 def _geometry(path: Path, fields: dict[str, str], axes: int) -> None:
     if "spacings" in fields:
         texts = fields["spacings"].split()
-        numbers(path, "spacings", [text for n, text in enumerate(texts) if n < 3 or text.lower() != "nan"],
-                len([text for n, text in enumerate(texts) if n < 3 or text.lower() != "nan"]), positive=True)  # fmt: skip
+        sizes = [text for n, text in enumerate(texts) if n < 3 or text.lower() != "nan"]  # frames have none
+        numbers(path, "spacings", sizes, len(sizes), positive=True)
         if len(texts) != axes:
             raise FormatError(path, f"The header has {axes} axes and {len(texts)} 'spacings'. Mend the header.")
     if "space directions" in fields:

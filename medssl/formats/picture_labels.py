@@ -110,7 +110,9 @@ def _page(path: Path, picture: Any, table: dict[Colour, int]) -> npt.NDArray[Any
             path, f"The mask holds {len(unknown)} colours that the table of colours does not name, such as {shown} "
             f"({count} pixels)."
         )  # fmt: skip
-    return np.array([named[int(code)] for code in present], dtype=np.int16)[places].reshape(codes.shape)
+    classes: npt.NDArray[Any] = np.array([named[int(code)] for code in present], dtype=np.int16)
+    mapped: npt.NDArray[Any] = classes[places].reshape(codes.shape)
+    return mapped
 
 
 def _by_table(grey: npt.NDArray[Any], table: dict[Colour, int]) -> npt.NDArray[Any]:
@@ -120,7 +122,7 @@ def _by_table(grey: npt.NDArray[Any], table: dict[Colour, int]) -> npt.NDArray[A
     present = [int(value) for value in np.unique(grey)]
     if not all((value, value, value) in table for value in present):
         return grey
-    lookup = np.zeros(256, np.int16)
+    lookup: npt.NDArray[Any] = np.zeros(256, np.int16)
     for value in present:
         lookup[value] = table[value, value, value]
     return lookup[grey]

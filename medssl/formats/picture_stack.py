@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -103,5 +104,5 @@ def _gaps(paths: Sequence[Path]) -> tuple[str, ...]:
     if not len(steps) or (steps == steps.min()).all():
         return ()
     step = int(steps.min())
-    absent = [number for a, b in zip(numbers, numbers[1:], strict=False) for number in range(a + step, b, max(1, step))]
+    absent = [number for a, b in pairwise(numbers) for number in range(a + step, b, max(1, step))]
     return (f"missing slices: {len(absent)} numbers are left out, such as {absent[0]}",) if absent else ()

@@ -151,9 +151,9 @@ def build_manifest(
     for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine):
         facts[place] = row
         if place in asked:
-            said = _difference(asked[place], row)
-            hashed += not said
-            silent += [words for words, quietly in said if quietly]
+            changes = _difference(asked[place], row)
+            hashed += not changes
+            silent += [words for words, quietly in changes if quietly]
         if progress:
             progress(len(facts), total)
     pairs = [(source, facts[i]) for i, source in enumerate(sources)]
@@ -167,6 +167,7 @@ def build_manifest(
             depth=depth,
             workers=_hands(workers, engine, [source.path for source in of_clouds]),
             engine=engine,
+            verify=verify,
             done=lambda count: progress(len(facts) + count, total) if progress else None,
         )
     rows = assemble([*pairs, *held], modality=modality, pattern=pattern)
@@ -224,7 +225,7 @@ def _holds(source: Source, row: Mapping[str, Any], depth: str) -> bool:
         return False
     if json.loads(row["fields"] or "{}").get("picture_channel", "") != source.channel:
         return False
-    return (str(source.label_path) if source.label_path else None) == row["label_path"]
+    return bool((str(source.label_path) if source.label_path else None) == row["label_path"])
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, bool]]:
@@ -235,7 +236,9 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
             quietly = bool(old[f"{prefix}file_hash"]) and all(
                 new.get(f"{prefix}{name}") == old[f"{prefix}{name}"] for name in ("size_bytes", "mtime_ns")
             )
-            found.append((f"{path}: {what} holds other bytes, though its size and time of change are the same", quietly))
+            found.append(
+                (f"{path}: {what} holds other bytes, though its size and time of change are the same", quietly)
+            )
     return found or ([("", False)] if new.get("error") else [])
 
 

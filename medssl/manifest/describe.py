@@ -17,8 +17,8 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.label_map import read_label
-from medssl.formats.picture_labels import is_picture_label
 from medssl.formats.parts import files_of, label_files
+from medssl.formats.picture_labels import is_picture_label
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.freshness import file_hash, same_bytes, size_and_time, stamp, stamps_of
@@ -176,7 +176,7 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
 
 
 def _resampled_ct(p005: float, p995: float, low: float, high: float) -> bool:
-    """Tell whether fractional values are HU that were interpolated: air at the bottom, and no more than metal on top."""
+    """Tell whether fractional values are interpolated HU: air at the bottom, no more than metal on top."""
     return -1100 <= p005 <= -800 and 0 < p995 <= 4000 and low >= -4100 and high <= 40_000
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 __all__ = ["SIDECARS", "PassedOver", "suffix_of"]
 
 # What lies beside scans and says something of them, or of the data set, or nothing.
-SIDECARS = {".json", ".csv", ".tsv", ".txt", ".md", ".rst", ".cfg", ".ini", ".xml", ".html", ".htm", ".pdf", ".py", ".ipynb",
-            ".sh", ".m", ".r", ".yaml", ".yml", ".toml", ".log", ".xls", ".xlsx", ".doc", ".docx", ".parquet", ".bval",
-            ".bvec", ".md5", ".sha256", ".sha512", ".css", ".js", ".bib", ".cff", ".lnk", ".url"}  # fmt: skip
+SIDECARS = {".json", ".csv", ".tsv", ".txt", ".md", ".rst", ".cfg", ".ini", ".xml", ".html", ".htm", ".pdf",
+            ".py", ".ipynb", ".sh", ".m", ".r", ".yaml", ".yml", ".toml", ".log", ".xls", ".xlsx", ".doc",
+            ".docx", ".parquet", ".bval", ".bvec", ".md5", ".sha256", ".sha512", ".css", ".js", ".bib", ".cff",
+            ".lnk", ".url"}  # fmt: skip
 _SIDECAR_NAMES = {"readme", "license", "licence", "copying", "changes", "changelog", "dicomdir", "citation", "authors",
                   "thumbs.db", "desktop.ini", "md5sums", "sha256sums"}  # fmt: skip
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")
@@ -59,7 +60,9 @@ class PassedOver:
         parts += [f"{count} {word}" for word, count in sorted(self.things.items())]
         said = [f"passed over: {', '.join(parts)}"] if parts else []
         if self.followed:
-            said.append(f"links out of the folder: {self.followed} were followed, and what they lead to counts as in it")
+            said.append(
+                f"links out of the folder: {self.followed} were followed, and what they lead to counts as in it"
+            )
         return said
 
 

@@ -21,7 +21,8 @@ _LABELS = ("masks", "mask", "labels", "label", "segmentations", "segmentation", 
 _IMAGES = ("images", "image", "imgs", "img", "imagestr", "slices")
 _SLICE = re.compile(r"(?<![a-z])(slices?|slc|axial|coronal|sagittal)(?![a-z])", re.I)
 _PATIENT = re.compile(
-    r"(?<![a-z])(patient|subject|subj|sub|case|pt|study|scan|series|vol|volume|tcga)[-_ ]?[a-z]{0,2}[-_ ]?\d|\d{3,}", re.I
+    r"(?<![a-z])(patient|subject|subj|sub|case|pt|study|scan|series|vol|volume|tcga)[-_ ]?[a-z]{0,2}[-_ ]?\d|\d{3,}",
+    re.I,
 )
 
 
@@ -69,9 +70,7 @@ def stacks_of(pictures: Sequence[Path], root: Path, rule: PictureRule) -> tuple[
     return stacks, [path for path in pictures if path not in used]
 
 
-def _of_folder(
-    folder: Path, inside: Sequence[Path], root: Path, rule: PictureRule, folders: set[Path]
-) -> list[Stack]:
+def _of_folder(folder: Path, inside: Sequence[Path], root: Path, rule: PictureRule, folders: set[Path]) -> list[Stack]:
     slices = [path for path in inside if not MASK_ENDING.search(path.stem)]
     groups: defaultdict[tuple[str, str, str], list[Path]] = defaultdict(list)
     for path in slices:

@@ -61,8 +61,7 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "label_path": pl.String,
     "label_size_bytes": pl.Int64,
     "label_mtime_ns": pl.Int64,
-    "label_ctime_ns": pl.Int64,
-    "label_inode": pl.Int64,
+    **dict.fromkeys(("label_ctime_ns", "label_inode"), pl.Int64),
     "label_file_hash": pl.String,
     "label_values": _COUNTS,  # the classes that occur, 0 included
     "label_voxels": _COUNTS,  # how many voxels, or points, each of them has

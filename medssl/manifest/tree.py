@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
     files = kinds["scan"]
     others = kinds[""]
     stacks: list[Stack] = []
-    # Beside scans, pictures are screenshots and previews, and arrays are made of the scans; alone they are what is meant.
+    # Beside scans, pictures are screenshots and previews, and arrays are made of scans; alone they are what is meant.
     alone = not files and not kinds["dicom"] and "cloud" not in claims.values()
     if alone:
         stacks, singles = stacks_of(kinds["picture"], root if root.is_dir() else root.parent, pictures)
@@ -122,7 +122,7 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
     )
 
 
-def _kind(path: Path, known: dict[Path, str]) -> str:
+def _kind(path: Path, known: Mapping[Path, str]) -> str:
     name = path.name.lower()
     if path.name == "dataset.json":
         return "described"
@@ -154,19 +154,24 @@ def _named_by_headers(files: list[Path]) -> set[Path]:
 
 
 def _is_volume(path: Path) -> bool:
-    """Tell whether an .npy file holds an array of three or four axes, or is damaged, which the reader says."""
+    """Tell whether an .npy file holds an array of three or four axes."""
     from medssl.formats.arrays import read_header
 
     try:
         read_header(path)
-    except FormatError as error:
-        return not ("axes are" in error.reason or "real numbers" in error.reason)
+    except FormatError:
+        return False
     return True
 
 
 def _is_analyze(path: Path) -> bool:
     try:
-        return path.read_bytes()[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
+        return path.read_bytes()[:4] in (
+            b"\x5c\x01\x00\x00",
+            b"\x00\x00\x01\x5c",
+            b"\x1c\x02\x00\x00",
+            b"\x00\x00\x02\x1c",
+        )
     except OSError:
         return False
 
@@ -178,7 +183,7 @@ def _is_made(folder: Path) -> bool:
 
 
 def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: PassedOver) -> Iterator[Path]:
-    """Yield plain files in a fixed order; note folders that may not be entered, those that medssl wrote, and the rest."""
+    """Yield plain files in a fixed order; note folders that may not be entered or that medssl wrote, and the rest."""
     if root.is_file():
         yield root
         return

@@ -16,9 +16,7 @@ from medssl.manifest.tree import Tree, find_files
 __all__ = ["find_scans"]
 
 
-def find_scans(
-    scans: Path, clouds: CloudReader | None = None, *, pictures: PictureRule = "auto"
-) -> tuple[Found, Tree]:
+def find_scans(scans: Path, clouds: CloudReader | None = None, *, pictures: PictureRule = "auto") -> tuple[Found, Tree]:
     """Find the scans and clouds of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
 
     Args:
@@ -58,7 +56,7 @@ def find_scans(
         Source(
             path=stack.folder,
             paths=stack.slices,
-            relative=_relative(stack.folder, tree.root),
+            relative=_relative(stack.folder, tree.root).strip(".") or stack.folder.name,
             label_path=stack.label,
         )
         for stack in tree.stacks

@@ -46,6 +46,7 @@ class Job:
         settings: How to store it.
         targets: As in the manifest, ((name, class), ...).
         classes: Label value -> name of the cohort, as pairs; numbers labels that name their structures themselves.
+        channel: What is taken of pictures in colour.
     """
 
     id: str
@@ -62,11 +63,12 @@ class Job:
     settings: StoreSettings
     targets: tuple[tuple[str, str], ...] = ()
     classes: tuple[tuple[int, str], ...] = ()
+    channel: str = ""
 
     @property
     def hounsfield(self) -> bool:
         """Whether the values are HU."""
-        return self.modality == "CT" or self.units == "HU"
+        return self.units == "HU"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +97,9 @@ def prepare(folder: Path, job: Job) -> Record:
         FormatError: The scan or its labels cannot be read or do not fit each other.
     """
     settings = job.settings
-    several = settings.frame > 0 and formats.read_header(Path(job.path)).frames > 1
-    scan = formats.read(
-        Path(job.path), frame=settings.frame if several else 0, paths=[Path(p) for p in job.paths if len(job.paths) > 1]
-    )
+    files = [Path(p) for p in job.paths if len(job.paths) > 1]
+    several = settings.frame > 0 and formats.read_header(Path(job.path), paths=files, channel=job.channel).frames > 1
+    scan = formats.read(Path(job.path), frame=settings.frame if several else 0, paths=files, channel=job.channel)
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
     labels = _labels_of(job, scan, flags)
     source_affine = scan.header.affine
