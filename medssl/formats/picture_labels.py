@@ -125,7 +125,8 @@ def _by_table(grey: npt.NDArray[Any], table: dict[Colour, int]) -> npt.NDArray[A
     lookup: npt.NDArray[Any] = np.zeros(256, np.int16)
     for value in present:
         lookup[value] = table[value, value, value]
-    return lookup[grey]
+    classes: npt.NDArray[Any] = lookup[grey]
+    return classes
 
 
 def _settled(path: Path, picture: Any, grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
