@@ -259,3 +259,14 @@ def test_readers_name_the_file_and_raise_one_error(tmp_path: Path) -> None:
             with pytest.raises(FormatError) as caught:
                 formats.read(path)
             assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter"), [(0.0, 5.0), (float("nan"), 5.0), (float("nan"), float("nan")), (2.0, -7.0)]
+)
+def test_a_slope_that_is_none_leaves_the_values(slope: float, inter: float, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(INTS.transpose(), AFFINE), tmp_path / "a.nii")
+    patched(tmp_path / "a.nii", 112, "<ff", slope, inter)
+    expected = np.asarray(nib.load(tmp_path / "a.nii").dataobj).transpose()
+    np.testing.assert_array_equal(formats.read(tmp_path / "a.nii").values, expected)
+    np.testing.assert_array_equal(expected, INTS * 2 - 7 if slope == 2.0 else INTS)
