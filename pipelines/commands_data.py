@@ -60,6 +60,9 @@ def _index(
     targets: Annotated[
         Path | None, typer.Option("--targets", metavar="CSV", help="Classes (diagnosis, grade) by patient or scan.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every file again, for changes that kept size and time.")
+    ] = False,
     preset: Preset = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -78,7 +81,7 @@ def _index(
 
       medssl index scans/ --out lgg.parquet --targets data.csv
     """
-    given = [*(overrides or []), *([f"targets={targets}"] if targets else [])]
+    given = [*(overrides or []), *([f"targets={targets}"] if targets else []), *(["verify=true"] if verify else [])]
     call(
         "index", scans, out=out, preset=preset, overrides=given, dry_run=dry_run,
         as_json=as_json, quiet=quiet, verbose=verbose,

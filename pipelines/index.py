@@ -25,6 +25,8 @@ __all__ = ["IndexSettings", "index"]
 
 _SHOWN = 8
 _DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
+_DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "unit of length", "array:")
+_ABSURD_MM = (0.001, 1000.0)
 _FLAT = 2  # slices; a volume has more
 
 
@@ -77,6 +79,16 @@ class IndexSettings(Settings):
         default_factory=dict, description="Target -> column, such as targets_columns.grade=who_grade; empty takes all."
     )
     fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
+    verify: bool = Field(
+        default=False, description="Hash the bytes of every file again, for changes that kept size and time; --verify."
+    )
+    pictures: Literal["auto", "stacks", "single"] = Field(
+        default="auto",
+        description="Folders of numbered pictures: one scan where they are one patient's, always, or never.",
+    )
+    picture_channel: Literal["", "red", "green", "blue", "luminance"] = Field(
+        default="", description="What to take of pictures in colour; empty refuses them."
+    )
 
 
 @holds("medssl index", lambda given: Path(given["out"]))
@@ -116,7 +128,7 @@ def index(
     scans, out = Path(scans), Path(out)
     clouds = cloud_reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
-        return _plan(scans, out, clouds)
+        return _plan(scans, out, clouds, settings)
     previous = None
     if out.exists():
         # Read even where everything is made anew: a file that is no manifest is never written over.
@@ -145,12 +157,16 @@ def index(
             label_maps=settings.label_maps,
             clouds=clouds,
             targets=_targets(settings),
+            verify=settings.verify,
+            pictures=settings.pictures,
+            picture_channel=settings.picture_channel,
             progress=show,
         )
     if not len(manifest):
         raise DataError(
-            f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .npz and DICOM files, and for "
-            "clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, .npy, .h5, ...), in it and below."
+            f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .mgz, .mnc, .hdr/.img, .npz, "
+            "pictures and DICOM files, and for clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, "
+            ".npy, .h5, ...), in it and below." + "".join(f" Found: {note}." for note in manifest.notes)
         )
     write_manifest(manifest, out)
     _say(manifest, counts)
@@ -173,11 +189,11 @@ def _root(scans: Path) -> Path:
     return whole if whole.is_dir() else whole.parent
 
 
-def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
+def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) -> Manifest:
     from medssl.manifest.schema import manifest_of_rows
     from medssl.manifest.walk import find_scans
 
-    found, tree = find_scans(scans, clouds)
+    found, tree = find_scans(scans, clouds, pictures=settings.pictures)
     labels = sum(source.label_path is not None for source in found.sources)
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
     for note in found.notes:
@@ -196,6 +212,7 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     if counts.reused or counts.gone:
         gone = f", {counts.gone} are gone" if counts.gone else ""
         console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
+    _say_freshness(counts)
     for note in manifest.notes:
         console.warn(note)
     for line in rule_lines(manifest.usable().rows()):
@@ -248,6 +265,20 @@ def _say_left_out(manifest: Manifest) -> None:
         _say_aside([row for row in failed if "set-aside" in row["flags"]])
 
 
+def _say_freshness(counts: Counts) -> None:
+    if counts.hashed:
+        console.say(f"{counts.hashed} of them were hashed again, and hold the same bytes")
+    if counts.trusted:
+        console.say(
+            f"{counts.trusted} of them were kept by size and time alone, for the index is of an earlier release; "
+            "medssl index ... --verify compares their bytes"
+        )
+    for change in counts.silent[:_SHOWN]:
+        console.warn(change)
+    if len(counts.silent) > _SHOWN:
+        console.warn(f"... and {len(counts.silent) - _SHOWN} more whose bytes changed while size and time stayed")
+
+
 def _say_targets(manifest: Manifest, counts: Counts) -> None:
     if counts.targets:
         for line in counts.targets.lines():
@@ -296,7 +327,10 @@ def _doubts(row: Mapping[str, Any]) -> str:
     if "constant" in row["flags"]:
         said.append(f"every voxel has the value {row['min']:g}")
     if row["frames"] and row["frames"] > 1:
-        said.append(f"{row['frames']} volumes in one file; the first is used")
+        said.append(f"{row['frames']} volumes in one file; the first is used (medssl cache ... frame=N takes another)")
     if row["kind"] == "volume" and row["format"] != "image" and row["shape"] and min(row["shape"]) <= _FLAT:
         said.append(f"only {min(row['shape'])} slices")
+    if row["spacing_mm"] and not all(_ABSURD_MM[0] <= size <= _ABSURD_MM[1] for size in row["spacing_mm"]):
+        said.append(f"the voxel size is {' x '.join(f'{size:g}' for size in row['spacing_mm'])} mm (z, y, x)")
+    said += [note for note in row["notes"] if note.startswith(_DOUBTFUL_SCANS)]
     return "; ".join(said)

@@ -14,7 +14,7 @@ import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
 from medssl.manifest.clouds import CloudReader
-from medssl.manifest.describe import file_hash, size_and_time
+from medssl.manifest.freshness import file_hash, stamp
 from medssl.manifest.sources import Source
 from pointcloud.cloud import Cloud
 from pointcloud.folders import arrange, claim
@@ -76,7 +76,7 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
         "error": source.error,
     }
     try:
-        shared["size_bytes"], shared["mtime_ns"] = size_and_time([path])
+        shared |= stamp([path]).columns()
         shared["format"] = table.format_of(path)
         if source.error is not None:
             return [_named(source, shared)]

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.files import first_bytes
+from medssl.formats.metaimage import read_metaimage_header
+from medssl.formats.nrrd_header import read_nrrd_header
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.formats.text_header import TextHeader
 from medssl.writing import written_aside
 
 __all__ = ["read", "read_header", "write_itk"]
@@ -27,7 +30,7 @@ def read_header(path: Path) -> ScanHeader:
     Raises:
         FormatError: The file is not what its suffix says, its data file is missing, or it holds no real numbers.
     """
-    return _header(Path(path), _reader(Path(path)))
+    return _header(Path(path), *_reader(Path(path)))
 
 
 def read(path: Path, *, frame: int = 0) -> Scan:
@@ -43,8 +46,8 @@ def read(path: Path, *, frame: int = 0) -> Scan:
     import SimpleITK as sitk  # noqa: N813
 
     path = Path(path)
-    reader = _reader(path)
-    header = _header(path, reader)
+    reader, said = _reader(path)
+    header = _header(path, reader, said)
     if not 0 <= frame < header.frames:
         raise FormatError(path, f"There is no frame {frame}: the image has {header.frames}, counted from 0.")
     if reader.GetDimension() == 4:
@@ -52,7 +55,7 @@ def read(path: Path, *, frame: int = 0) -> Scan:
         reader.SetExtractSize([*(int(n) for n in reader.GetSize()[:3]), 0])
     try:
         values = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OverflowError) as error:
         raise FormatError(path, f"The voxels cannot be read: {_reason(error)}") from error
     return Scan(header=header, values=values.reshape(header.shape))
 
@@ -89,52 +92,58 @@ def write_itk(path: Path, values_zyx: npt.NDArray[Any], affine: npt.NDArray[np.f
         sitk.WriteImage(image, str(aside), useCompression=True)
 
 
-def _reader(path: Path) -> Any:
-    """Return SimpleITK's reader with the header read."""
+def _reader(path: Path) -> tuple[Any, TextHeader]:
+    """Return SimpleITK's reader with the header read, and what the header says; it is checked before."""
     import SimpleITK as sitk  # noqa: N813
 
     start = first_bytes(path, 1024)
     magic = _MAGIC[path.suffix.lower()]
     if not (start.startswith(magic) if magic != b"=" else magic in start.split(b"\n")[0]):
         raise FormatError(path, f"The file does not start as a {path.suffix.lower()} file does.")
-    for file in _data_files(path):
-        if not file.exists():
-            raise FormatError(path, f"Its data file '{file.name}' is missing. Copy it to the same folder.")
+    said = read_nrrd_header(path) if magic == b"NRRD" else read_metaimage_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     # Named, so that ITK's readers of other formats do not try their luck.
     reader.SetImageIO("NrrdImageIO" if magic == b"NRRD" else "MetaImageIO")
     try:
         reader.ReadImageInformation()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError, OverflowError) as error:
         raise FormatError(path, f"The header cannot be read: {_reason(error)}") from error
-    return reader
+    return reader, said
 
 
-def _header(path: Path, reader: Any) -> ScanHeader:
+def _header(path: Path, reader: Any, said: TextHeader) -> ScanHeader:
     dimension = int(reader.GetDimension())
     size = tuple(int(n) for n in reader.GetSize())
-    if dimension not in (3, 4):
-        raise FormatError(path, f"The image has {dimension} axes; a scan has 3, or 4 with frames.")
+    if dimension not in (2, 3, 4) or size != said.size:
+        raise FormatError(path, f"The image has {len(said.size)} axes {said.size}; a scan has 3, or 4 with frames.")
     if int(reader.GetNumberOfComponents()) != 1:
         raise FormatError(
             path, f"Each voxel has {reader.GetNumberOfComponents()} components (colour or vectors); one is read."
         )
     dtype = _dtype(path, reader)
-    files = (path, *_data_files(path))
-    origin, spacing = reader.GetOrigin()[:3], reader.GetSpacing()[:3]
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    warnings = list(said.warnings)
+    origin, spacing = [float(o) for o in reader.GetOrigin()[:3]], [float(s) for s in reader.GetSpacing()[:3]]
+    direction = np.eye(3)
+    shown = min(dimension, 3)
+    direction[:shown, :shown] = np.array(reader.GetDirection()).reshape(dimension, dimension)[:shown, :shown]
+    if dimension == 2:
+        origin, spacing = [*origin, 0.0], [*spacing, 1.0]
+        warnings.append("one slice: the file has two axes; a thickness of 1 mm was taken")
+    if not np.isfinite([*origin, *spacing, *direction.ravel()]).all() or min(spacing) <= 0:
+        raise FormatError(path, f"The voxel size is {spacing} mm (x, y, z). Mend the header.")
     affine = geometry.affine_from_itk(tuple(origin), tuple(spacing), tuple(direction.ravel().tolist()))
-    unplaced = path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space")
+    if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
+        warnings.append("no orientation: the file names no space; LPS was taken")
     return ScanHeader(
         path=path,
-        paths=files,
+        paths=(path, *said.data),
         format="itk",
-        shape=(size[2], size[1], size[0]),
+        shape=((*size, 1)[2], size[1], size[0]),
         affine=affine,
         dtype=dtype,
         frames=size[3] if dimension == 4 else 1,
-        warnings=("no orientation: the file names no space; LPS was taken",) if unplaced else (),
+        warnings=tuple(warnings),
     )
 
 
@@ -159,21 +168,7 @@ def _dtype(path: Path, reader: Any) -> str:
     return names[kind]
 
 
-def _data_files(path: Path) -> tuple[Path, ...]:
-    """Return the file that a .mhd or .nhdr header names for its voxels; none where a list or pattern is given."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return ()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        key, separator, value = line.partition("=" if path.suffix.lower() == ".mhd" else ":")
-        if separator and key.strip().lower() in ("elementdatafile", "data file", "datafile"):
-            name = value.strip()
-            if name.upper().startswith(("LIST", "LOCAL")) or "%" in name:
-                return ()
-            return (path.parent / name,)
-    return ()
-
-
-def _reason(error: RuntimeError) -> str:
+def _reason(error: BaseException) -> str:
     """Return the last line of ITK's many, without the addresses of its objects."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else "unknown reason").rpartition("): ")[2]
+    return (lines[-1] if lines else type(error).__name__).rpartition("): ")[2]

@@ -21,10 +21,11 @@ from medssl.formats.dicom_labels import is_label_object, names_of, read_label_ob
 from medssl.formats.label_channels import label_of_frames
 from medssl.formats.label_folder import folder_header, is_mask_folder, mask_files, read_mask_folder, structure_of
 from medssl.formats.label_values import label_numbers, without_ignored
+from medssl.formats.picture_labels import is_picture_label, read_picture_label
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 
-__all__ = ["Label", "label_files", "label_header", "label_of", "read_label", "structure_names"]
+__all__ = ["Label", "label_header", "label_of", "read_label", "structure_names"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,6 @@ class Label:
     lowest: int = 0
 
 
-def label_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that a label is made of: itself, or the masks of a folder."""
-    return mask_files(path) if is_mask_folder(path) else (path,)
-
-
 def structure_names(path: Path) -> tuple[str, ...]:
     """Return the names of the structures that a label says itself; none for a label map.
 
@@ -68,12 +64,18 @@ def structure_names(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def label_header(path: Path) -> ScanHeader:
+def label_header(path: Path, image: ScanHeader | None = None) -> ScanHeader:
     """Return what is known of a label without its voxels.
+
+    Args:
+        path: The label's file, or its folder.
+        image: The scan that it labels; masks that are pictures take their grid from it.
 
     Raises:
         FormatError: It cannot be read.
     """
+    if image is not None and is_picture_label(path, image):
+        return read_picture_label(path, image).header
     return folder_header(path) if is_mask_folder(path) else read_header(path)
 
 
@@ -128,7 +130,8 @@ def label_of(
     if is_label_object(path):
         scan = read_label_object(path, image, named)
         return Label(header=scan.header, values=np.asarray(scan.values).astype(np.int16), notes=scan.header.warnings)
-    scan, notes = read(path), []
+    picture = image is not None and is_picture_label(path, image)
+    scan, notes = (read_picture_label(path, image) if picture and image is not None else read(path)), []
     if scan.header.frames > 1:
         frames = 1 if image is None else image.frames
         values = label_of_frames(path, scan, notes, image_frames=frames, frame=frame, classes=named, known=known)

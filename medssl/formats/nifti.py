@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -13,14 +14,15 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError
 from medssl.formats.files import first_bytes, looks_like_text
+from medssl.formats.nifti_header import check_offset, intent_notes, size_notes, unit_mm
 from medssl.formats.rescale import apply_rescale, rescaled_dtype
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.writing import written_aside
 
-__all__ = ["read", "read_header", "write_nifti"]
+__all__ = ["header_of", "read", "read_header", "read_opened", "write_nifti"]
 
-_MM_PER_UNIT = {"meter": 1000.0, "micron": 0.001}
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError, struct.error)
+_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError, struct.error, MemoryError,
+           KeyError, IndexError, TypeError)  # fmt: skip
 _TRUNCATED = "The file is truncated: {found} where the header promises {promised}. Copy or download it again."
 
 
@@ -49,25 +51,40 @@ def read(path: Path, *, frame: int = 0) -> Scan:
     Raises:
         FormatError: The file cannot be read, or has no such frame.
     """
+    path = Path(path)
+    return read_opened(path, path, *_open(path), frame=frame)
+
+
+def read_opened(path: Path, voxels: Path, header: ScanHeader, stored_as: Any, *, frame: int) -> Scan:
+    """Read the voxels of a file whose header is known.
+
+    Args:
+        path: What errors name.
+        voxels: The file that holds them; another one for a pair.
+        header: The header.
+        stored_as: nibabel's account of how they are stored (shape, type, offset, slope, intercept).
+        frame: Which volume along the fourth axis.
+
+    Raises:
+        FormatError: They cannot be read, or there is no such frame.
+    """
     from nibabel.arrayproxy import ArrayProxy
 
-    path = Path(path)
-    header, stored_as = _open(path)
     if not 0 <= frame < header.frames:
         raise FormatError(path, f"There is no frame {frame}: the image has {header.frames}, counted from 0.")
     shape = stored_as.shape
     # Slope 1 and intercept 0 make the proxy give stored values; scaling is done here, so integers stay integers.
-    proxy = ArrayProxy(str(path), (shape, stored_as.dtype, stored_as.offset, 1.0, 0.0), mmap=False)
-    picked = (slice(None),) * min(len(shape), 3) + tuple(
-        frame if axis == _frame_axis(shape) else 0 for axis in range(3, len(shape))
-    )
+    proxy = ArrayProxy(str(voxels), (shape, stored_as.dtype, stored_as.offset, 1.0, 0.0), mmap=False)
+    picked = (slice(None),) * min(len(shape), 3) + tuple(frame if axis == 3 else 0 for axis in range(3, len(shape)))
     try:
         stored = np.asarray(proxy[picked])
+        by_xyz = stored.reshape(header.shape[::-1], order="F")
+        values = apply_rescale(by_xyz, stored_as.slope, stored_as.inter, np.dtype(header.dtype)).transpose(2, 1, 0)
+        return Scan(header=header, values=np.ascontiguousarray(values))
     except _BROKEN as error:
-        raise FormatError(path, f"The voxels cannot be read ({error}). Copy or download the file again.") from error
-    by_xyz = stored.reshape(header.shape[::-1], order="F")
-    values = apply_rescale(by_xyz, stored_as.slope, stored_as.inter, np.dtype(header.dtype)).transpose(2, 1, 0)
-    return Scan(header=header, values=np.ascontiguousarray(values))
+        raise FormatError(
+            path, f"The voxels cannot be read ({_first_line(error)}). Copy or download the file again."
+        ) from error
 
 
 def write_nifti(
@@ -120,42 +137,58 @@ def _open(path: Path) -> tuple[ScanHeader, Any]:
     from nibabel.spatialimages import HeaderDataError
 
     _check_start(path)
+    check_offset(path)
     try:
         image = nibabel.load(path, mmap=False)
     except (ImageFileError, HeaderDataError, *_BROKEN) as error:
         raise FormatError(path, f"This is not a readable NIfTI file ({_first_line(error)}).") from error
-    raw = image.header
-    if not isinstance(raw, nibabel.Nifti1Header):
+    if not isinstance(image.header, nibabel.Nifti1Header):
         raise FormatError(path, f"This is a {type(image).__name__}, not a NIfTI file.")
+    return header_of(path, image), image.dataobj
+
+
+def header_of(path: Path, image: Any) -> ScanHeader:
+    """Return our header of what nibabel opened, a file or a pair.
+
+    Raises:
+        FormatError: It holds no scan of real numbers, or ends before its voxels do.
+    """
     # The file's own offset, slope and intercept are in the proxy; nibabel clears them from the image's header.
-    stored_as = image.dataobj
+    raw, stored_as = image.header, image.dataobj
     shape = tuple(int(n) for n in stored_as.shape)
     dtype = stored_as.dtype
     if dtype.kind not in "iufb":
         kind = "complex" if dtype.kind == "c" else "colour (RGB)"
         raise FormatError(path, f"The voxels are {kind}; only real numbers are read. Write out a magnitude image.")
-    if len(shape) < 2 or min(shape) < 1 or sum(n > 1 for n in shape[3:]) > 1:
+    if any(n > 1 for n in shape[4:]):
+        count = math.prod(shape[4:])
+        raise FormatError(
+            path,
+            f"Each voxel has {count} components (a vector along the fifth axis; shape {shape}); one is read. "
+            "Write them as single files.",
+        )
+    if len(shape) < 2 or min(shape) < 1:
         raise FormatError(path, f"The shape is {shape} (x, y, z, ...); a scan has 3 axes, or 4 with frames.")
-    _check_size(path, stored_as.offset + int(np.prod(shape)) * dtype.itemsize)
+    voxels = Path(stored_as.file_like if isinstance(stored_as.file_like, str) else path)
+    _check_size(path, voxels, stored_as.offset + math.prod(shape) * dtype.itemsize)
     affine, warnings = _affine(raw)
+    holder = image.file_map.get("header", image.file_map["image"]).filename
+    warnings += size_notes(Path(holder or path), shape[:3])
+    scale = float(stored_as.slope), float(stored_as.inter)
+    if not np.isfinite(scale).all():
+        raise FormatError(path, f"The values are scaled by {scale[0]} and {scale[1]}, which is no scale.")
     x, y, z = (*shape, 1, 1)[:3]
-    frame_axis = _frame_axis(shape)
-    header = ScanHeader(
+    held = rescaled_dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 8 else dtype, [scale])
+    return ScanHeader(
         path=path,
         paths=(path,),
         format="nifti",
         shape=(z, y, x),
         affine=affine,
-        dtype=rescaled_dtype(dtype, [(stored_as.slope, stored_as.inter)]).name,
-        frames=shape[frame_axis] if frame_axis is not None else 1,
-        warnings=tuple(warnings),
+        dtype=held.name,
+        frames=shape[3] if len(shape) > 3 else 1,
+        warnings=(*warnings, *intent_notes(raw)),
     )
-    return header, stored_as
-
-
-def _frame_axis(shape: tuple[int, ...]) -> int | None:
-    """Return the axis that counts frames: the one beyond the third that is longer than 1."""
-    return next((axis for axis in range(3, len(shape)) if shape[axis] > 1), None)
 
 
 def _check_start(path: Path) -> None:
@@ -174,14 +207,14 @@ def _check_start(path: Path) -> None:
         raise FormatError(path, "The file is gzip-packed under a .nii name. Rename it to .nii.gz.")
 
 
-def _check_size(path: Path, promised: int) -> None:
+def _check_size(path: Path, voxels: Path, promised: int) -> None:
     """Refuse files that end before their voxels do."""
-    size = path.stat().st_size
-    if not path.name.lower().endswith(".gz"):
+    size = voxels.stat().st_size
+    if not voxels.name.lower().endswith(".gz"):
         if size < promised:
             raise FormatError(path, _TRUNCATED.format(found=f"{size} bytes", promised=promised))
         return
-    with path.open("rb") as file:
+    with voxels.open("rb") as file:
         file.seek(max(0, size - 4))
         stated = struct.unpack("<I", file.read(4).rjust(4, b"\0"))[0]
     if stated == promised % 2**32:
@@ -189,7 +222,7 @@ def _check_size(path: Path, promised: int) -> None:
     # Archives of several members state only the last one's size, and some files have bytes after the voxels.
     unpacked = 0
     try:
-        with gzip.open(path) as archive:
+        with gzip.open(voxels) as archive:
             while chunk := archive.read(1 << 22):
                 unpacked += len(chunk)
     except _BROKEN as error:
@@ -200,13 +233,15 @@ def _check_size(path: Path, promised: int) -> None:
 
 def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
     """Return the affine in mm and what is doubtful about it: sform, then qform, then voxel sizes alone."""
+    from nibabel.spatialimages import HeaderDataError
+
     warnings: list[str] = []
     candidates: list[npt.NDArray[np.float64]] = []
     for name in ("sform", "qform"):
         try:
             affine, code = getattr(raw, f"get_{name}")(coded=True)
-        except (ValueError, ArithmeticError) as error:
-            warnings.append(f"{name} unreadable: {error}")
+        except (ValueError, ArithmeticError, KeyError, HeaderDataError) as error:
+            warnings.append(f"{name} unreadable: {_first_line(error)}")
             continue
         if code == 0 or affine is None:
             continue
@@ -227,10 +262,11 @@ def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
         if not _is_regular(chosen):
             warnings.append("no voxel size: 1 mm was taken")
             chosen = np.eye(4)
-    unit = raw.get_xyzt_units()[0]
-    if unit in _MM_PER_UNIT:
+    factor, doubt = unit_mm(raw)
+    warnings += doubt
+    if factor != 1.0:
         chosen = chosen.copy()
-        chosen[:3] *= _MM_PER_UNIT[unit]
+        chosen[:3] *= factor
     return chosen, warnings
 
 

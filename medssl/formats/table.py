@@ -28,7 +28,10 @@ class Format:
 FORMATS = (
     Format(name="nifti", suffixes=(".nii", ".nii.gz"), module="medssl.formats.nifti"),
     Format(name="itk", suffixes=(".mha", ".mhd", ".nrrd", ".nhdr"), module="medssl.formats.itk"),
-    Format(name="npz", suffixes=(".npz",), module="medssl.formats.arrays"),
+    Format(name="pair", suffixes=(".hdr", ".img", ".hdr.gz", ".img.gz"), module="medssl.formats.neuro"),
+    Format(name="mgh", suffixes=(".mgh", ".mgz"), module="medssl.formats.neuro"),
+    Format(name="minc", suffixes=(".mnc",), module="medssl.formats.neuro"),
+    Format(name="npz", suffixes=(".npz", ".npy"), module="medssl.formats.arrays"),
     Format(
         name="image",
         suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from medssl.errors import ConfigError
 from medssl.manifest.patients import patient_key
+from medssl.manifest.scales import HU, NOT_HU, OFFSET, scale_of
 from medssl.manifest.sources import Source, modality_of_name, stem
 from medssl.manifest.split import split_patients
 from medssl.manifest.targets import targets_of
@@ -183,8 +184,9 @@ def _units(row: Mapping[str, Any], fields: Mapping[str, str], seen: Sequence[str
     stated = fields.get("units", "arbitrary")
     if row["modality"] != "CT" or row.get("format") == "dicom" or stated == "HU":
         return stated if row["modality"] == "CT" else "arbitrary"
-    if "ct-offset" in seen:
-        flags.append("ct-offset")
+    scale = scale_of(row)
+    if scale != HU or "ct-offset" in seen:
+        flags.append("ct-offset" if "ct-offset" in seen or scale == OFFSET else NOT_HU)
         return "arbitrary"
     return "HU"  # a CT that is kept as NIfTI or the like is in HU by custom
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medssl.formats.label_map import label_files
+from medssl.formats.table import format_of
 from medssl.manifest.assemble import assemble, give_splits, target_to_spread
-from medssl.manifest.attach import LABEL_MAP, find_label_maps, known_label_maps, on_their_grid, set_aside
+from medssl.manifest.attach import find_label_maps, known_label_maps, on_their_grid, set_aside
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
-from medssl.manifest.describe import CONTENT_SCHEME, describe, size_and_time
+from medssl.manifest.describe import describe, refresh
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
+from medssl.manifest.picture_folders import PictureRule
+from medssl.manifest.reuse import difference, reusable
 from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.rules.table_keys import table_patients
-from medssl.manifest.schema import COLUMNS, REDUCED, Manifest, manifest_of_rows
+from medssl.manifest.schema import Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
 from medssl.manifest.sources import Source
 from medssl.manifest.structures import number_structures
@@ -42,12 +43,18 @@ class Counts:
         reused: Scans whose files had not changed.
         gone: Scans of the earlier manifest that are no longer there.
         targets: What became of the table of targets; None where there was none.
+        hashed: Of the reused ones, those whose bytes were looked at and are the same.
+        trusted: Of the reused ones, those of an index that kept too little to be sure; ``verify`` can tell.
+        silent: Files whose bytes changed while size and time of change stayed, each with what changed.
     """
 
     read: int
     reused: int
     gone: int
     targets: TargetReport | None = None
+    hashed: int = 0
+    trusted: int = 0
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +89,17 @@ def build_manifest(
     label_maps: str = "pair",
     clouds: CloudReader | None = None,
     targets: Targets | None = None,
+    verify: bool = False,
+    pictures: PictureRule = "auto",
+    picture_channel: str = "",
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
 
     Args:
         scans: A folder, one scan, or a CSV that lists scans.
-        previous: What an earlier run found. Rows whose files have the same size and time of change are kept; scans
-            that could not be read are tried again.
+        previous: What an earlier run found. Rows whose files are as they were are kept (see `freshness`); scans that
+            could not be read are tried again.
         depth: "full", or "header" to read no voxels.
         workers: Processes that read; 1 reads in this one; 0 takes one a processor where there is much to read.
         engine: Where they run, see `medssl.pool.run_jobs`.
@@ -104,6 +114,9 @@ def build_manifest(
             of their patient on their grid and sets the others aside, "aside" sets all aside, "scan" keeps them.
         clouds: Who reads point clouds; without one they are passed over.
         targets: A table of classes. Without one, targets of ``previous`` stay.
+        verify: Hash the bytes of every file again, whatever the file system says.
+        pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
+        picture_channel: What to take of pictures in colour; "" refuses them.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -113,10 +126,10 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans, clouds, keep_split=keep_split)
+    found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
-    marks = previous.settings.get("dicom", {}) if previous else {}
+    marks = previous.settings.get("dicom", {}) if previous and not verify else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series([source for source in found.sources if source.kind == "volume"], _owned(series))
@@ -127,25 +140,26 @@ def build_manifest(
     sources, classes, said_of_names = number_structures(
         [*files, *series], found.classes, ignored=found.ignored, before=previous.classes if previous else None
     )
+    sources = [replace(one, picture_channel=picture_channel) if _is_picture(one) else one for one in sources]
     # Counts of an earlier index hold only where values mean the same now.
     meant = previous is not None and (previous.classes, previous.ignored) == (classes, found.ignored)
     meant = meant and previous is not None and previous.settings.get("labels") == _LABELS
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
-    kept: dict[int, Mapping[str, Any]] = {}
-    for place, source in enumerate(sources):
-        row = old.get(tuple(str(p) for p in source.paths or (source.path,)))
-        if row is not None and _unchanged(source, row, depth) and (meant or not source.label_path):
-            # What a reduction said held for the scans of that time, and is said anew.
-            kept[place] = {name: row[name] for name in COLUMNS if name not in REDUCED} | {"error": None}
+    kept, asked, trusted = reusable(sources, old, depth=depth, meant=meant, verify=verify)
     fresh = [place for place in range(len(sources)) if place not in kept]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
         progress(len(kept), total)
-    jobs = {place: (sources[place], depth) for place in fresh}
-    hands = _hands(workers, engine, [source.path for source, _ in jobs.values()])
-    for place, row in run_jobs(describe, jobs, workers=hands, crashed=_crashed, engine=engine):
+    jobs = {place: (sources[place], depth, asked.get(place)) for place in fresh}
+    hands = _hands(workers, engine, [source.path for source, _, _ in jobs.values()])
+    hashed, silent = 0, []
+    for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine):
         facts[place] = row
+        if place in asked:
+            changes = difference(asked[place], row)
+            hashed += not changes
+            silent += [words for words, quietly in changes if quietly]
         if progress:
             progress(len(facts), total)
     seen: dict[str, str] = {}
@@ -166,6 +180,7 @@ def build_manifest(
             depth=depth,
             workers=_hands(workers, engine, [source.path for source in of_clouds]),
             engine=engine,
+            verify=verify,
             done=lambda count: progress(len(facts) + count, total) if progress else None,
         )
     named = table_patients(targets.file, (s.relative for s in sources), key=targets.key) if targets else {}
@@ -199,10 +214,13 @@ def build_manifest(
     )
     present = {_place(row) for row in manifest.rows()}
     return manifest, Counts(
-        read=len(fresh) + len(held) - reused,
-        reused=len(kept) + reused,
+        read=len(fresh) - hashed + len(held) - reused,
+        reused=len(kept) + hashed + reused,
         gone=len({_place(row) for row in before} - present),
         targets=report,
+        hashed=hashed,
+        trusted=trusted,
+        silent=tuple(silent),
     )
 
 
@@ -287,23 +305,8 @@ def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
     return 1
 
 
-def _unchanged(source: Source, row: Mapping[str, Any], depth: str) -> bool:
-    if source.error is not None or (row["error"] is not None and LABEL_MAP not in row["flags"]):
-        return False
-    if source.part != json.loads(row["fields"] or "{}").get("part", ""):
-        return False
-    if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
-        return False
-    label = str(source.label_path) if source.label_path else None
-    if label != row["label_path"]:
-        return False
-    try:
-        same = size_and_time(source.paths or (source.path,)) == (row["size_bytes"], row["mtime_ns"])
-        if source.label_path:
-            same &= size_and_time(label_files(source.label_path)) == (row["label_size_bytes"], row["label_mtime_ns"])
-    except OSError:
-        return False
-    return same
+def _is_picture(source: Source) -> bool:
+    return format_of((source.paths or (source.path,))[0]) == "image"
 
 
 def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medssl.formats.label_map import label_files
+from medssl.errors import FormatError
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
 from medssl.manifest.check_labels import LABEL_FLAGS, label_doubts, labels_together
 from medssl.manifest.check_patients import aside_together, patients_together
-from medssl.manifest.describe import size_and_time
+from medssl.manifest.freshness import stamps_of
+from medssl.manifest.scales import mixed_scales, told
 from medssl.manifest.schema import Manifest
 
 __all__ = ["SEVERITIES", "CheckResult", "Finding", "check_manifest"]
@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 
 _FEW_SLICES, _TOO_FEW_SLICES = 6, 2
 _SMALLEST_MM, _LARGEST_MM = 0.05, 20.0
+_ABSURD_MM = (0.001, 1000.0)  # no scanner's voxel is smaller or larger
 _ANISOTROPY = 10.0
 _NON_ORTHOGONAL = 1e-3  # cosine between axes: 0.06 degrees
 _MANY_SCANS = 5
@@ -34,6 +35,8 @@ _FLAGS = {
     "constant": ("error", "every voxel has the value {min:g}", "Leave the scan out, or look for what went wrong."),
     "ct-offset": ("warning", "a CT without negative values (from {min:g} to {max:g})",
                   "It is probably stored with an offset; convert it to HU."),
+    "ct-not-hu": ("warning", "a CT whose values go from {min:g} to {max:g} are no HU",
+                  "Convert it to HU; as it is, its values are scaled by percentiles, as those of MR are."),
     "looks-like-labels": ("warning", "the voxels look like a label map, and no image goes with it",
                           "Name it like its image with _seg, put it into labelsTr, or list both in a CSV."),
     **LABEL_FLAGS,
@@ -61,6 +64,7 @@ _NOTES = (
     ("no positions", "no-orientation", "warning", "The order and orientation are guesses; export with full headers."),
     ("no orientation", "no-orientation", "warning", "Left and right are guesses; convert the scan from its source."),
     ("no voxel size", "no-voxel-size", "error", "Write the true voxel size into the header."),
+    ("negative voxel size", "negative-voxel-size", "warning", "Mend the header; compare the geometry with the source."),
     ("no HU", "no-hu", "warning", "The values are no Hounsfield units; export the series again."),
     (
         "voxel sizes disagree",
@@ -159,7 +163,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
             findings += [_of(row, *doubt) for doubt in label_doubts(row, manifest.classes)]
         if look_at_files:
             findings += _stale(row)
-    for rule_of_all in (_copies, _split_patients, _whole):
+    for rule_of_all in (_copies, _split_patients, _scales, _whole):
         findings += rule_of_all(good)
     findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
     findings += [_of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]
@@ -234,8 +238,19 @@ def _shape(row: Row) -> Iterator[Finding]:
 def _geometry(row: Row) -> Iterator[Finding]:
     spacing, affine = np.array(row["spacing_mm"]), np.array(row["affine"]).reshape(4, 4)
     said = " x ".join(f"{s:g}" for s in spacing)
-    if not np.isfinite(affine).all() or (spacing <= 0).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    flat = not np.isfinite(affine).all() or not (sizes > 0).all()
+    if (
+        flat
+        or not np.isfinite(spacing).all()
+        or (spacing <= 0).any()
+        or (abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6)
+    ):
         yield _of(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x)", "Mend the header.")
+        return
+    if (spacing < _ABSURD_MM[0]).any() or (spacing > _ABSURD_MM[1]).any():
+        yield _of(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x), which no scanner makes",
+                  "Mend the header; is it in another unit?")  # fmt: skip
         return
     if (spacing < _SMALLEST_MM).any() or (spacing > _LARGEST_MM).any():
         yield _of(row, "warning", "odd-spacing", f"the voxel size is {said} mm (z, y, x)",
@@ -261,15 +276,30 @@ def _intensities(row: Row) -> Iterator[Finding]:
 
 def _stale(row: Row) -> Iterator[Finding]:
     try:
-        found = [size_and_time(Path(name) for name in row["paths"])]
-        if row["label_path"]:
-            found.append(size_and_time(label_files(Path(row["label_path"]))))
+        now = stamps_of(row)
     except OSError:
         yield _of(row, "error", "gone", "its files are not there any more", "Bring them back, or: medssl index")
         return
-    known = [(row["size_bytes"], row["mtime_ns"]), (row["label_size_bytes"], row["label_mtime_ns"])]
-    if any(None not in old and old != new for old, new in zip(known, found, strict=False)):
+    except FormatError as error:
+        yield _of(row, "warning", "changed", f"its label's files changed: {error.reason}", "medssl index")
+        return
+    differs = {name for name, value in now.items() if row[name] is not None and row[name] != value}
+    if any(name.endswith(("size_bytes", "mtime_ns")) for name in differs):
         yield _of(row, "warning", "changed", "its files changed after the index was made", "medssl index")
+    elif differs:
+        yield _of(row, "info", "touched", "its files were replaced, moved or given other rights since the index, "
+                  "and kept size and time", "medssl index compares their bytes.")  # fmt: skip
+
+
+def _scales(rows: Sequence[Row]) -> Iterator[Finding]:
+    groups = mixed_scales(rows)
+    if groups:
+        yield _of_all(
+            "error",
+            "mixed-scales",
+            f"CT on several scales: {told(groups)}",
+            "Convert all to HU, or index them one by one; medssl cache ... mixed_scales=true takes them so.",
+        )
 
 
 def _copies(rows: Sequence[Row]) -> Iterator[Finding]:

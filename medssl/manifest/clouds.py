@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from medssl.manifest.describe import size_and_time
+from medssl.manifest.freshness import same_bytes, stamps_of, state_of
 from medssl.manifest.schema import COLUMNS
 from medssl.manifest.sources import Source
 from medssl.pool import Engine, run_jobs
@@ -82,6 +82,7 @@ def cloud_pairs(
     workers: int,
     engine: Engine,
     done: Callable[[int], None],
+    verify: bool = False,
 ) -> tuple[list[Pair], int]:
     """Describe the clouds of files, and take what an earlier manifest says of files that have not changed.
 
@@ -93,6 +94,7 @@ def cloud_pairs(
         workers: Processes that read.
         engine: Where they run.
         done: Called with the number of files that are done so far.
+        verify: Compare the bytes of every file, whatever the file system says.
 
     Returns:
         A source and its facts for every cloud, and how many of them were kept.
@@ -104,8 +106,8 @@ def cloud_pairs(
     pairs: dict[int, list[Pair]] = {}
     for place, source in enumerate(sources):
         rows = by_file.get(str(source.path), [])
-        if rows and source.error is None and _unchanged(source.path, rows, depth):
-            kept = [{name: row[name] for name in COLUMNS} for row in rows]
+        if rows and source.error is None and _unchanged(rows, depth, verify):
+            kept = [{name: row[name] for name in COLUMNS} | _stamps(row) for row in rows]
             pairs[place] = [(_source_of(source, row), row) for row in kept]
     reused = sum(map(len, pairs.values()))
     done(len(pairs))
@@ -126,13 +128,18 @@ def _crashed(job: tuple[Any, ...]) -> list[Pair]:
     return found
 
 
-def _unchanged(path: Path, rows: Sequence[Mapping[str, Any]], depth: str) -> bool:
+def _unchanged(rows: Sequence[Mapping[str, Any]], depth: str, verify: bool) -> bool:
     if any(row["error"] is not None or (depth == "full" and row["content_hash"] is None) for row in rows):
         return False
-    try:
-        return size_and_time([path]) == (rows[0]["size_bytes"], rows[0]["mtime_ns"])
-    except OSError:
+    state = state_of(rows[0])
+    if state == "changed":
         return False
+    return same_bytes(rows[0]) if state == "ask" or (verify and rows[0]["file_hash"]) else True
+
+
+def _stamps(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the stamps to keep: as they are now, where the row has any."""
+    return {} if row["ctime_ns"] is None else stamps_of(row)
 
 
 def _source_of(source: Source, row: Mapping[str, Any]) -> Source:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.label_grid import grid_gap
-from medssl.formats.label_map import label_files, label_header
+from medssl.formats.label_map import label_header
+from medssl.formats.parts import files_of, label_files
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.describe_label import label_facts, label_geometry
+from medssl.manifest.freshness import file_hash, label_hash, same_bytes, size_and_time, stamp, stamps_of
 from medssl.manifest.sources import Source
 
-__all__ = ["CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "lies_on", "size_and_time"]
+__all__ = [
+    "CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "lies_on", "refresh", "size_and_time",
+]  # fmt: skip
 
 CONTENT_SCHEME = "2:"  # begins every content hash; those of another scheme cannot be compared
 _CHUNK = 1 << 20
@@ -44,16 +48,19 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     """
     row: dict[str, Any] = {
         "path": str(source.path),
-        "paths": [str(p) for p in source.paths or (source.path,)],
+        "paths": [str(path) for path in source.paths or (source.path,)],
         "label_path": str(source.label_path) if source.label_path else None,
         "flags": [],
         "notes": [],
         "error": source.error,
     }
     try:
-        row["size_bytes"], row["mtime_ns"] = size_and_time(source.paths or (source.path,))
+        files = source.paths or ((source.path,) if source.error else files_of(source.path))
+        row["paths"] = [str(path) for path in files]
+        # Before reading, so that what changes meanwhile is noticed by the next run.
+        row |= stamp(files).columns()
         if source.label_path:
-            _label_size(source.label_path, row)
+            _stamp_label(source.label_path, depth, row)
         if source.error is None:
             _read(source, depth, row)
     except FormatError as error:
@@ -69,34 +76,48 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
     return row
 
 
-def _label_size(path: Path, row: dict[str, Any]) -> None:
-    """Note size and time of a label; where it is not there the scan is still one, and its label is told of."""
+def refresh(source: Source, depth: str, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the facts of a scan, those of an earlier row where the bytes of its files are the same.
+
+    Args:
+        source: What to read.
+        depth: As for `describe`.
+        known: The earlier row, where only its bytes can tell whether it holds; None to read in any case.
+    """
+    if known is not None and same_bytes(known):
+        try:
+            return {**known, **stamps_of(known)}
+        except (OSError, FormatError):
+            pass  # it went while it was looked at; reading says so
+    return describe(source, depth)
+
+
+def _stamp_label(path: Path, depth: str, row: dict[str, Any]) -> None:
     try:
-        row["label_size_bytes"], row["label_mtime_ns"] = size_and_time(label_files(path))
-    except OSError as error:
+        files = label_files(path)
+        row |= stamp(files).columns("label_")
+        if depth == "full":
+            row["label_file_hash"] = label_hash(path)
+    except FormatError:
+        return  # reading the label says what is wrong with it
+    except OSError as error:  # where it is not there the scan is still one
         row["flags"].append("label-unreadable")
         row["notes"].append(f"label unreadable: {error.strerror or error}")
-
-
-def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
-    """Return the bytes of all files together, and the latest time of change in ns; of a folder, of the files in it."""
-    stats = [one.stat() for path in paths for one in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
 def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     if depth == "header":
         header = _header_of(source)
-        row.update(_header_facts(header))
+        row.update(_header_facts(header, source))
         _say_part(source, row)
         if source.label_path:
             label_geometry(source, header, row)
         return
     scan = _scan_of(source)
     header = scan.header
-    row.update(_header_facts(header))
+    row.update(_header_facts(header, source))
     _say_part(source, row)
-    row["file_hash"] = file_hash(source.paths or (source.path,))
+    row["file_hash"] = file_hash(Path(name) for name in row["paths"])
     row["content_hash"] = content_hash(scan.values, header.affine)
     facts, flags = intensity_facts(scan.values)
     row.update(facts)
@@ -112,22 +133,17 @@ def _say_part(source: Source, row: dict[str, Any]) -> None:
 
 
 def _header_of(source: Source) -> ScanHeader:
-    if source.paths:
-        from medssl.formats import dicom
-
-        return dicom.series_header(dicom.series_of(source.paths))
-    return read_header(source.path)
+    return read_header(source.path, paths=source.paths, channel=source.picture_channel)
 
 
 def _scan_of(source: Source) -> Scan:
-    if source.paths:
-        from medssl.formats import dicom
-
-        return dicom.read_series(dicom.series_of(source.paths))
-    return read(source.path)
+    return read(source.path, paths=source.paths, channel=source.picture_channel)
 
 
-def _header_facts(header: ScanHeader) -> dict[str, Any]:
+def _header_facts(header: ScanHeader, source: Source) -> dict[str, Any]:
+    said = {"modality": header.modality, "units": header.units}
+    if source.picture_channel:
+        said["picture_channel"] = source.picture_channel
     return {
         "format": header.format,
         "modality": header.modality,
@@ -139,7 +155,7 @@ def _header_facts(header: ScanHeader) -> dict[str, Any]:
         "dtype": header.dtype,
         "frames": header.frames,
         "notes": list(header.warnings),
-        "fields": json.dumps(header.fields | {"modality": header.modality, "units": header.units}, sort_keys=True),
+        "fields": json.dumps(header.fields | said, sort_keys=True),
     }
 
 
@@ -162,7 +178,7 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
     p005, p50, p995 = _percentiles(sample, low, high)
     flags = (["nonfinite"] if nonfinite else []) + (["constant"] if low == high else [])
     whole = flat.dtype.kind in "iub" or bool((flat[:: max(1, flat.size // 100_000)] % 1 == 0).all())
-    if low <= _CT_AIR_HU and high > 0 and whole:
+    if low <= _CT_AIR_HU and high > 0 and (whole or _resampled_ct(p005, p995, low, high)):
         flags.append("looks-like-ct")
     if low != high and low >= 0 and whole and _is_patchy(values):
         flags.append("looks-like-labels")
@@ -172,19 +188,28 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
     return facts, flags
 
 
+def _resampled_ct(p005: float, p995: float, low: float, high: float) -> bool:
+    """Tell whether fractional values are interpolated HU: air at the bottom, no more than metal on top."""
+    return -1100 <= p005 <= -800 and 0 < p995 <= 4000 and low >= -4100 and high <= 40_000
+
+
 def _percentiles(sample: npt.NDArray[Any], low: float, high: float) -> list[float]:
     wanted = (0.5, 50.0, 99.5)
     if sample.dtype.kind not in "iub" or high - low > 1 << 20:
         return [float(p) for p in np.percentile(sample, wanted)]
     # Counting is many times quicker than sorting, and exact.
-    counts = np.bincount(sample.astype(np.int64) - int(low))
+    base = sample.min()
+    # Taken off first where 64 unsigned bits would not fit into signed ones.
+    counts = np.bincount(
+        (sample - base).astype(np.int64) if sample.dtype == np.uint64 else sample.astype(np.int64) - int(base)
+    )
     cumulative = np.cumsum(counts)
     result = []
     for percent in wanted:
         place = (sample.size - 1) * percent / 100
         below = int(np.searchsorted(cumulative, int(place), side="right"))
         above = int(np.searchsorted(cumulative, min(int(place) + 1, sample.size - 1), side="right"))
-        result.append(low + below + (above - below) * (place - int(place)))
+        result.append(float(base) + below + (above - below) * (place - int(place)))
     return result
 
 
@@ -196,18 +221,6 @@ def _is_patchy(values: npt.NDArray[Any]) -> bool:
     inside = (left != 0) & (right != 0)
     count = int(np.count_nonzero(inside))
     return count > 0 and float(np.count_nonzero(inside & (left == right))) / count > 0.95
-
-
-def file_hash(paths: Iterable[Path]) -> str:
-    """Return the sha256 of a file's bytes; of several files, that of their sorted hashes, so names do not matter."""
-    hashes = []
-    for path in paths:
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK):
-                digest.update(block)
-        hashes.append(digest.hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
 def content_hash(values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> str:
@@ -263,6 +276,7 @@ def lies_on(label: Path, image: Path) -> bool:
         image: The image's file.
     """
     try:
-        return grid_gap(label_header(label), read_header(image)) is None
+        there = read_header(image)
+        return grid_gap(label_header(label, there), there) is None
     except (FormatError, OSError):
         return True

@@ -28,7 +28,7 @@ def label_geometry(source: Source, image: ScanHeader, row: dict[str, Any]) -> No
     if is_label_object(source.label_path):
         return  # it takes its grid from the scan
     try:
-        header = label_header(source.label_path)
+        header = label_header(source.label_path, image)
     except (FormatError, OSError) as error:
         _unreadable(error, row)
     else:

@@ -207,12 +207,13 @@ def _pictures(
     chosen = [fit[i] for i in np.unique(np.linspace(0, len(fit) - 1, min(count, len(fit))).round().astype(int))]
     pictures = []
     for row in chosen:
-        paths = [Path(name) for name in row["paths"]] if row["format"] == "dicom" else []
+        paths = [Path(name) for name in row["paths"] or ()] if row["format"] in ("dicom", "image-stack") else []
+        channel = json.loads(row["fields"] or "{}").get("picture_channel", "")
         try:
             if row["kind"] == "cloud" and draw_cloud:
                 pictures.append((row["id"], _encoded(draw_cloud(Path(row["path"]), row["item"]))))
                 continue
-            values: npt.NDArray[Any] = read(Path(row["path"]), paths=paths).values
+            values: npt.NDArray[Any] = read(Path(row["path"]), paths=paths, channel=channel).values
         except (FormatError, OSError):
             continue  # it has gone or changed since; the table of findings says so
         affine = np.array(row["affine"]).reshape(4, 4)

@@ -57,11 +57,15 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "nonfinite": pl.Int64,  # voxels that are NaN or infinite
     "size_bytes": pl.Int64,
     "mtime_ns": pl.Int64,
+    "ctime_ns": pl.Int64,  # when the system last touched a file of it; null in manifests of earlier releases
+    "inode": pl.Int64,  # of several files a hash of all
     "file_hash": pl.String,  # sha256 of the source bytes
     "content_hash": pl.String,  # of the voxels in canonical orientation, whatever file they came in
     "label_path": pl.String,
     "label_size_bytes": pl.Int64,
     "label_mtime_ns": pl.Int64,
+    **dict.fromkeys(("label_ctime_ns", "label_inode"), pl.Int64),
+    "label_file_hash": pl.String,
     "label_values": _COUNTS,  # the classes that occur, 0 included
     "label_voxels": _COUNTS,  # how many voxels, or points, each of them has
     "targets": pl.String,  # JSON: classes of the patient or the scan by name, such as {"diagnosis": "DCM"}
@@ -361,11 +365,10 @@ def _read_csv(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
 
 def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with every column, in order and of its type, and defaults where there was nothing."""
+    absent = [None] * frame.height
     try:
-        columns = [
-            _cast(frame[name], dtype) if name in frame.columns else pl.Series(name, [None] * frame.height, dtype=dtype)
-            for name, dtype in COLUMNS.items()
-        ]
+        columns = [_cast(frame[name] if name in frame.columns else pl.Series(name, absent, dtype=dtype), dtype)
+                   for name, dtype in COLUMNS.items()]  # fmt: skip
     except pl.exceptions.PolarsError as error:
         raise ManifestError(f"A column of the manifest has the wrong type: {str(error).splitlines()[0]}") from error
     whole = pl.DataFrame(columns)

@@ -185,7 +185,7 @@ def _mark(paths: Sequence[Path]) -> str:
     for path in sorted(paths):
         try:
             stat = path.stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}\n".encode())
         except OSError as error:
             digest.update(f"{path}\0{error.errno}\n".encode())
     return digest.hexdigest()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medssl.formats.table import FORMATS
 from medssl.regions import Region
 
 __all__ = ["Found", "Source", "modality_of_name", "stem"]
 
-_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz", ".dcm", ".dicom", ".ima",
-             ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # fmt: skip
+_SUFFIXES = tuple(sorted((s for row in FORMATS for s in row.suffixes), key=len, reverse=True))  # the longest first
 _CHANNEL = re.compile(r"_\d{4}$")
 _MR_WORDS = re.compile(
     r"\b(mri?|t1w?|t1ce|t1c|t1gd|t2w?|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b", re.I
@@ -26,7 +26,7 @@ class Source:
 
     Attributes:
         path: The file, or the folder of a DICOM series.
-        paths: The files of a DICOM series in slice order; empty for a one-file scan.
+        paths: The files of a DICOM series, or of a stack of pictures, in slice order; empty for a one-file scan.
         relative: ``path`` as seen from the root of the index, with forward slashes.
         label_path: The label that belongs to it.
         modality: What an importer or a setting says it is; empty where nobody does.
@@ -46,6 +46,7 @@ class Source:
         targets: Classes that an importer gives, as (name, class).
         structures: Label value -> name of the cohort, as pairs.
         ignored: Label values that say "not known".
+        picture_channel: What the user takes of pictures in colour; "" refuses them.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Source:
     targets: tuple[tuple[str, str], ...] = ()
     structures: tuple[tuple[int, str], ...] = ()
     ignored: tuple[int, ...] = ()
+    picture_channel: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

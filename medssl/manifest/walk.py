@@ -2,113 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medssl.errors import ManifestError
-from medssl.formats.table import format_of, is_dicom_name, is_scan_name
 from medssl.manifest.clouds import CloudReader, cloud_sources
 from medssl.manifest.importers import Hints, bids_hints_below, bids_roots, dataset_json_hints, info_cfg_targets
 from medssl.manifest.labels import BY_CASE, NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
+from medssl.manifest.picture_folders import PictureRule
 from medssl.manifest.rules.owners import Owner, owners_of
 from medssl.manifest.rules.said import label_notes, owner_notes
 from medssl.manifest.rules.splits import folder_splits
 from medssl.manifest.sources import Found, Source, stem
+from medssl.manifest.tree import Tree, find_files
 
-__all__ = ["Tree", "find_files", "find_scans"]
-
-_NOT_SCANS = {".json", ".csv", ".tsv", ".txt", ".md", ".cfg", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".py",
-              ".yaml", ".yml", ".log", ".zip", ".tar", ".gz", ".bz2", ".7z", ".xlsx", ".docx", ".parquet", ".bval",
-              ".bvec", ".raw", ".zraw", ".npy", ".pt", ".pkl"}  # fmt: skip
+__all__ = ["find_scans"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tree:
-    """The files below a root, before any is read.
-
-    Attributes:
-        root: Where the walk began.
-        files: Scans and labels that are files of their own.
-        dicom: Files that are, or may be, slices of DICOM series.
-        described: Every dataset.json.
-        closed: Folders that could not be listed, with the reason.
-        clouds: Files of point clouds.
-        patient_cards: Every Info.cfg: what ACDC says of a patient.
-        made: Runs and stores of medssl, which are passed over: their pictures, predictions and chunks are no scans.
-    """
-
-    root: Path
-    files: tuple[Path, ...]
-    dicom: tuple[Path, ...]
-    described: tuple[Path, ...]
-    closed: tuple[tuple[Path, str], ...]
-    clouds: tuple[Path, ...] = ()
-    patient_cards: tuple[Path, ...] = ()
-    made: tuple[Path, ...] = ()
-
-
-def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
-    """List what a tree holds. What is hidden, runs and stores are passed over; links are followed, circles are not.
-
-    Args:
-        root: A folder, or one file.
-        clouds: Who knows clouds; without one they are passed over.
-
-    Raises:
-        ManifestError: There is no such file or folder, or medssl wrote it.
-    """
-    if not root.exists():
-        raise ManifestError(f"{root}: no such folder. Give the folder of scans, one scan, or a CSV that lists scans.")
-    if _is_made(root):
-        raise ManifestError(f"{root}: medssl wrote this, a run or a store. Give the folder of scans that it came from.")
-    made: list[Path] = []
-    files: list[Path] = []
-    dicom: list[Path] = []
-    described: list[Path] = []
-    pictures: list[Path] = []
-    closed: list[tuple[Path, str]] = []
-    cards: list[Path] = []
-    claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed, made)}
-    # A file that may be a damaged cloud is one where others lie.
-    taken = {"cloud", "damaged"} if "cloud" in claims.values() else {"cloud"}
-    for path, claimed in claims.items():
-        if claimed in taken:
-            continue
-        if path.name == "dataset.json":
-            described.append(path)
-        elif format_of(path) == "image":
-            pictures.append(path)
-        elif path.name.lower() == "info.cfg":
-            cards.append(path)
-        elif is_scan_name(path):
-            files.append(path)
-        elif is_dicom_name(path) or _may_be_dicom(path):
-            dicom.append(path)
-    if not files and not dicom and "cloud" not in claims.values():
-        files = pictures  # beside scans they are screenshots and previews; alone they are what is meant
-    return Tree(
-        root=root if root.is_dir() else root.parent,
-        files=tuple(files),
-        dicom=tuple(dicom),
-        described=tuple(described),
-        closed=tuple(closed),
-        clouds=tuple(path for path, claimed in claims.items() if claimed in taken),
-        patient_cards=tuple(cards),
-        made=tuple(made),
-    )
-
-
-def find_scans(scans: Path, clouds: CloudReader | None = None, *, keep_split: bool = True) -> tuple[Found, Tree]:
+def find_scans(
+    scans: Path, clouds: CloudReader | None = None, *, keep_split: bool = True, pictures: PictureRule = "auto"
+) -> tuple[Found, Tree]:
     """Find the scans and clouds of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
 
     Args:
         scans: The folder, file or CSV.
         clouds: Who knows clouds; without one they are passed over.
         keep_split: Keep the split of folders that are called train, val and test.
+        pictures: Which folders of pictures are scans of several slices.
 
     Raises:
         ManifestError: There is no such file or folder, or the CSV lists no paths.
@@ -117,7 +39,7 @@ def find_scans(scans: Path, clouds: CloudReader | None = None, *, keep_split: bo
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
         listed = _told_apart(found_in_csv(scans), clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
-    tree = find_files(scans, clouds)
+    tree = find_files(scans, clouds, pictures=pictures)
     by_name = {_relative(path, tree.root): path for path in tree.files}
     hints = _hints(tree, by_name)
     named = [name for name in by_name if name not in hints.skipped]
@@ -143,13 +65,18 @@ def find_scans(scans: Path, clouds: CloudReader | None = None, *, keep_split: bo
     ]
     if clouds:
         sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
+    sources += [
+        Source(
+            path=stack.folder,
+            paths=stack.slices,
+            relative=_relative(stack.folder, tree.root).strip(".") or stack.folder.name,
+            label_path=stack.label,
+        )
+        for stack in tree.stacks
+    ]
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
     shown = {name: owners[name] for name in images}
-    notes = [*hints.notes, *splits.notes, *owner_notes(shown), *label_notes(pairs)]
-    if tree.made:
-        first = ", ".join(_relative(path, tree.root) for path in tree.made[:3])
-        more = ", ..." if len(tree.made) > 3 else ""
-        notes.append(f"Passed over, since medssl wrote them: {first}{more} ({len(tree.made)} in all).")
+    notes = [*hints.notes, *splits.notes, *owner_notes(shown), *label_notes(pairs), *tree.notes()]
     found = Found(
         sources=tuple(sources),
         classes=hints.classes,
@@ -175,49 +102,6 @@ def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
         for source in found.sources
     ]
     return replace(found, sources=tuple(sources))
-
-
-def _is_made(folder: Path) -> bool:
-    """Return whether medssl wrote a folder: a run, or a store of scans or clouds."""
-    run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
-    return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
-
-
-def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path]) -> Iterator[Path]:
-    """Yield files in a fixed order, and note folders that may not be entered and those that medssl wrote."""
-    if root.is_file():
-        yield root
-        return
-
-    def refuse(error: OSError) -> None:
-        why = f"The folder cannot be listed ({error.strerror or error}). Give the user who runs this the right to."
-        closed.append((Path(error.filename or root), why))
-
-    entered = {root.resolve()}
-    for parent, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        here = Path(parent)
-        kept = []
-        for name in sorted(folders):
-            real = (here / name).resolve()
-            if name.startswith(".") or real in entered:
-                continue
-            entered.add(real)
-            if _is_made(here / name):
-                made.append(here / name)
-            else:
-                kept.append(name)
-        folders[:] = kept
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield here / name
-
-
-def _may_be_dicom(path: Path) -> bool:
-    if format_of(path) is not None or path.suffix.lower() in _NOT_SCANS:
-        return False
-    from medssl.formats.dicom_slices import starts_as_dicom
-
-    return starts_as_dicom(path)
 
 
 def _relative(path: Path, root: Path) -> str:

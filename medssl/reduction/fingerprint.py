@@ -5,6 +5,7 @@ Imports neither polars nor torch: this is what worker processes run.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,12 +39,16 @@ class Target:
     Attributes:
         id: Its name in the manifest.
         path: The file, or the folder of a DICOM series.
-        paths: The files of a DICOM series; empty for a one-file scan.
+        paths: The files of a DICOM series, a stack of pictures, or a header and its data; empty for a one-file scan.
+        channel: What is taken of pictures in colour.
+        file_hash: Of its bytes, as the manifest has it; "" where it has none.
     """
 
     id: str
     path: str
     paths: tuple[str, ...] = ()
+    channel: str = ""
+    file_hash: str = ""
 
     @property
     def files(self) -> list[Path]:
@@ -125,12 +130,7 @@ def read_target(target: Target) -> Scan:
     Raises:
         FormatError: It cannot be read.
     """
-    files = target.files
-    if target.paths:
-        from medssl.formats import dicom
-
-        return dicom.read_series(dicom.series_of(tuple(files)))
-    return read(files[0])
+    return read(Path(target.path), paths=[Path(name) for name in target.paths], channel=target.channel)
 
 
 def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_hash: str) -> Fingerprint:  # noqa: A002
@@ -296,7 +296,13 @@ def _middle(length: int, most: int = _TEXTURE) -> slice:
 def targets_of(rows: Sequence[Mapping[str, Any]]) -> list[Target]:
     """Return the targets of a manifest's rows, readable volumes only."""
     return [
-        Target(id=row["id"], path=row["path"], paths=tuple(row["paths"]) if row["format"] == "dicom" else ())
+        Target(
+            id=row["id"],
+            path=row["path"],
+            paths=tuple(row["paths"]) if row["format"] == "dicom" or len(row["paths"]) > 1 else (),
+            channel=json.loads(row.get("fields") or "{}").get("picture_channel", ""),
+            file_hash=row.get("file_hash") or "",
+        )
         for row in rows
         if row["error"] is None and row.get("kind", "volume") == "volume"
     ]

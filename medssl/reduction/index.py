@@ -212,6 +212,8 @@ def read_index(path: str | Path) -> Index:
 def _known(targets: Sequence[Target], folder: Path) -> dict[str, Outcome]:
     """Return what table and journals hold of the files as they are now; a fingerprint goes before a failure."""
     now = {target.id: _files_now(target) for target in targets}
+    # Size and time may stay where the bytes change; the index has looked closer.
+    bytes_now = {target.id: target.file_hash for target in targets if target.file_hash}
     outcomes: list[Outcome] = []
     if (folder / TABLE).is_file():
         try:
@@ -224,6 +226,8 @@ def _known(targets: Sequence[Target], folder: Path) -> dict[str, Outcome]:
     known: dict[str, Outcome] = {}
     for outcome in outcomes:
         if now.get(outcome.id) != (outcome.size_bytes, outcome.mtime_ns):
+            continue
+        if isinstance(outcome, Fingerprint) and bytes_now.get(outcome.id, outcome.file_hash) != outcome.file_hash:
             continue
         if isinstance(outcome, Fingerprint) or not isinstance(known.get(outcome.id), Fingerprint):
             known[outcome.id] = outcome

@@ -55,11 +55,12 @@ def write_places(
             "id": [target.id for target in ordered],
             "path": [target.path for target in ordered],
             "paths": [list(target.paths) for target in ordered],
+            "channel": [target.channel for target in ordered],
             "item": [by_id[target.id].get("item") or 0 for target in ordered],
             "patient": [by_id[target.id]["patient"] for target in ordered],
             "split": [by_id[target.id]["split"] for target in ordered],
         },
-        schema={"id": pl.String, "path": pl.String, "paths": pl.List(pl.String), "item": pl.Int64,
+        schema={"id": pl.String, "path": pl.String, "paths": pl.List(pl.String), "channel": pl.String, "item": pl.Int64,
                 "patient": pl.String, "split": pl.String},
     )  # fmt: skip
     with written_aside(Path(folder) / name) as aside:
@@ -85,7 +86,9 @@ def read_places(folder: str | Path, name: str = PLACES) -> dict[str, Place]:
         rows = pl.read_parquet(path).to_dicts()
         return {
             row["id"]: Place(
-                target=Target(id=row["id"], path=row["path"], paths=tuple(row["paths"])),
+                target=Target(
+                    id=row["id"], path=row["path"], paths=tuple(row["paths"]), channel=row.get("channel") or ""
+                ),
                 item=row.get("item", 0),  # indexes of earlier releases name none
                 patient=row["patient"],
                 split=row["split"],

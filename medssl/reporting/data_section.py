@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -206,9 +207,10 @@ def _scans_of_manifest(manifest: Manifest, count: int) -> list[tuple[str, str, S
     figures: list[tuple[str, str, Sequence[Plane]]] = []
     for index in _spread_out(len(rows), count):
         row = rows[index]
-        paths = [Path(name) for name in row["paths"] or ()] if row["format"] == "dicom" else []
+        paths = [Path(name) for name in row["paths"] or ()] if row["format"] in ("dicom", "image-stack") else []
+        channel = json.loads(row["fields"] or "{}").get("picture_channel", "")
         try:
-            scan = read(Path(row["path"]), paths=paths)
+            scan = read(Path(row["path"]), paths=paths, channel=channel)
         except (MedSSLError, OSError):
             continue  # it has gone since; the check says so
         hounsfield = row["modality"] == "CT"

@@ -36,6 +36,9 @@ class StoreSettings(Settings):
     )
     crop: bool = Field(default=False, description="Store only the body box, and every labelled voxel.")
     crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")
+    mixed_scales: bool = Field(
+        default=False, description="Accept CT on several scales (HU, 0 to 1, ...) in one store; else they are refused."
+    )
     frame: int = Field(default=0, ge=0, description="Which volume of a 4D image is taken, counted from 0.")
     accept: tuple[Accepted, ...] = Field(
         default=(),

@@ -14,9 +14,10 @@ import numpy as np
 
 from medssl import geometry
 from medssl.errors import CacheError, ConfigError, DataError, FormatError
-from medssl.formats.label_map import label_files, structure_names
-from medssl.manifest.describe import file_hash, size_and_time
+from medssl.formats.label_map import structure_names
+from medssl.manifest.freshness import file_hash, label_hash, stamp
 from medssl.manifest.label_doubts import counts_of, shared_labels, stray_values
+from medssl.manifest.scales import HU, mixed_scales, scale_of, told
 from medssl.manifest.targets import targets_of
 from medssl.regions import Region
 from medssl.store.accepting import how_to_accept
@@ -68,14 +69,14 @@ class Plan:
 def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     """Return what a store of a manifest shall hold.
 
-    A source that has changed since it was indexed is noticed by its size and time, and hashed anew.
+    A source that may have changed since it was indexed (its size, time, inode or time of touch) is hashed anew.
 
     Args:
         manifest: The scans.
         settings: How to store them.
 
     Raises:
-        DataError: There is no readable scan in the manifest.
+        DataError: There is no readable scan in the manifest, or its CT are on several scales and nobody accepts that.
     """
     rows = [row for row in manifest.kept().rows() if row["kind"] == "volume"]
     unreadable = {row["id"]: row["error"] for row in rows if row["error"] is not None}
@@ -83,6 +84,12 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     if not good:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
         raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
+    groups = mixed_scales(good)
+    if groups and not settings.mixed_scales:
+        raise DataError(
+            f"The CT of the manifest are on several scales: {told(groups)}. A network would take them for one. "
+            "Convert all to HU, or index them one by one; mixed_scales=true stores each on its own scale."
+        )
     spacings = _spacings(good, settings)
     meaning = _Meaning(manifest, good, settings)
     jobs = tuple(_job(row, settings, spacings.get(_modality(row)), meaning) for row in good)
@@ -183,14 +190,20 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         "label": meaning.version(row),
         "modality": _modality(row),
         "spacing_mm": spacing,
-        "settings": settings.model_dump(mode="json", exclude={"spacing_mm", "accept"}),
+        "settings": settings.model_dump(mode="json", exclude={"spacing_mm", "accept", "mixed_scales"}),
     }
+    hounsfield = _hounsfield(row)
+    if not hounsfield and row["modality"] == "CT":
+        content["scale"] = "percentiles"  # before, every CT counted as HU
+    channel = json.loads(row["fields"] or "{}").get("picture_channel", "")
+    if channel:
+        content["channel"] = channel
     return Job(
         id=row["id"],
         path=row["path"],
         paths=paths,
         modality=row["modality"],
-        units=row["units"],
+        units=HU if hounsfield else "arbitrary",
         patient=row["patient"] or "",
         split=row["split"] or "",
         label_path=row["label_path"],
@@ -204,7 +217,13 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         strays=tuple(meaning.strays),
         label_fault=meaning.fault(row),
         label_counted=bool(row["label_values"]),
+        picture_channel=channel,
     )
+
+
+def _hounsfield(row: Mapping[str, Any]) -> bool:
+    """Return whether the values are HU: as the manifest says, or a CT that nothing speaks against."""
+    return bool(row["units"] == HU or (row["modality"] == "CT" and row["format"] != "dicom" and scale_of(row) == HU))
 
 
 def _modality(row: Mapping[str, Any]) -> str:
@@ -249,14 +268,16 @@ def _voxels(row: Mapping[str, Any], spacing: Spacing | None) -> int:
 
 
 def _version_of(row: Mapping[str, Any]) -> str:
-    """Return a hash of the source's bytes: the manifest's where size and time are as they were, else a new one."""
+    """Return a hash of the source's bytes: the manifest's where the files are as they were, else a new one."""
     path, listed = row["path"], row["paths"] or ()
     known = row["file_hash"]
     files = [Path(path)] if len(listed) <= 1 and not Path(path).is_dir() else [Path(file) for file in listed]
     if known and (row["size_bytes"] is None or row["mtime_ns"] is None):
         return str(known)
     try:
-        if known and size_and_time(files) == (row["size_bytes"], row["mtime_ns"]):
+        now = stamp(files).columns()
+        # What an earlier release did not write, it cannot contradict.
+        if known and all(value == row[name] for name, value in now.items() if row[name] is not None):
             return str(known)
         return file_hash(files)
     except OSError:
@@ -265,10 +286,6 @@ def _version_of(row: Mapping[str, Any]) -> str:
 
 def _label_hash(path: str) -> str:
     try:
-        files = label_files(Path(path))
-        if len(files) == 1 and files[0] == Path(path):
-            return file_hash(files)
-        named = "".join(f"{file.name}\0{file_hash([file])}\n" for file in files)  # a mask's name is what it shows
-        return hashlib.sha256(named.encode()).hexdigest()
-    except OSError:
+        return label_hash(Path(path))
+    except (OSError, FormatError):
         return "missing"

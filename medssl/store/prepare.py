@@ -56,6 +56,7 @@ class Job:
         strays: Label values that are no structures of the cohort, see `medssl.manifest.label_doubts`.
         label_fault: Why the label is not to be used, "" where it is.
         label_counted: Whether the manifest knows which values the label holds.
+        picture_channel: What is taken of pictures in colour.
     """
 
     id: str
@@ -76,11 +77,12 @@ class Job:
     strays: tuple[int, ...] = ()
     label_fault: str = ""
     label_counted: bool = True
+    picture_channel: str = ""
 
     @property
     def hounsfield(self) -> bool:
         """Whether the values are HU."""
-        return self.modality == "CT" or self.units == "HU"
+        return self.units == "HU"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +113,12 @@ def prepare(folder: Path, job: Job) -> Record:
         UnfitError: It holds what is not accepted.
     """
     settings = job.settings
-    several = settings.frame > 0 and formats.read_header(Path(job.path)).frames > 1
+    files = [Path(p) for p in job.paths if len(job.paths) > 1]
+    several = (
+        settings.frame > 0 and formats.read_header(Path(job.path), paths=files, channel=job.picture_channel).frames > 1
+    )
     scan = formats.read(
-        Path(job.path), frame=settings.frame if several else 0, paths=[Path(p) for p in job.paths if len(job.paths) > 1]
+        Path(job.path), frame=settings.frame if several else 0, paths=files, channel=job.picture_channel
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
     flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]

@@ -37,7 +37,7 @@ def test_frames_and_byte_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"image": VALUES}, "no array 'values'. Found: image"),
+        ({"left": VALUES, "right": VALUES}, "no array 'values'. Found: left, right"),
         ({"values": VALUES[0]}, "has shape"),
         ({"values": VALUES * 1j}, "real numbers"),
         ({"values": VALUES, "affine": np.zeros((4, 4))}, "singular"),

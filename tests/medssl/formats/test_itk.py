@@ -89,13 +89,14 @@ def test_wrong_files_are_refused(name: str, content: bytes, tmp_path: Path) -> N
     assert len(caught.value.reason) > 20
 
 
-def test_colour_and_flat_images_are_refused(tmp_path: Path) -> None:
+def test_colour_is_refused_and_a_flat_image_is_one_slice(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True), str(tmp_path / "c.mha"))
     with pytest.raises(FormatError, match="3 components"):
         formats.read_header(tmp_path / "c.mha")
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5), np.uint8)), str(tmp_path / "f.mha"))
-    with pytest.raises(FormatError, match="2 axes"):
-        formats.read_header(tmp_path / "f.mha")
+    sitk.WriteImage(sitk.GetImageFromArray(VALUES[0]), str(tmp_path / "f.mha"))
+    flat = formats.read(tmp_path / "f.mha")
+    np.testing.assert_array_equal(flat.values, VALUES[:1])
+    assert flat.header.warnings[0].startswith("one slice")
 
 
 def test_only_whole_files_are_written(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def test_values_that_are_no_numbers_are_counted_and_left_out():
 def test_clues_of_the_voxels():
     assert "constant" in intensity_facts(np.full((3, 3, 3), 7))[1]
     assert "looks-like-ct" in intensity_facts(noise(6, 6, 6))[1]
-    assert "looks-like-ct" not in intensity_facts(noise(6, 6, 6) + 0.5)[1]
+    assert "looks-like-ct" in intensity_facts(noise(6, 6, 6) + 0.5)[1]  # resampled
+    assert "looks-like-ct" not in intensity_facts(noise(6, 6, 6) * 4.1 + 0.3)[1]  # a phase, say
     patches = np.zeros((20, 20, 20), np.uint8)
     patches[4:15, 4:15, 2:18] = 3
     assert "looks-like-labels" in intensity_facts(patches)[1]
