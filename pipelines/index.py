@@ -131,9 +131,11 @@ def index(
             progress=show,
         )
     if not len(manifest):
+        passed = "".join(f" {line}." for line in manifest.settings.get("of_clouds", {}).get("understood", ()))
         raise DataError(
             f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .npz and DICOM files, and for "
             "clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, .npy, .h5, ...), in it and below."
+            + passed
         )
     write_manifest(manifest, out)
     _say(manifest, counts)
@@ -163,7 +165,7 @@ def _plan(scans: Path, out: Path, clouds: CloudReader) -> Manifest:
     found, tree = find_scans(scans, clouds)
     labels = sum(source.label_path is not None for source in found.sources)
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
-    for note in found.notes:
+    for note in [*found.notes, *found.of_clouds.get("understood", ())]:
         console.say(note)
     console.done(
         None, f"medssl index {quoted(scans)} --out {quoted(out)}", files=len(found.sources), dicom_files=len(tree.dicom)
@@ -179,6 +181,7 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
     for note in manifest.notes:
         console.warn(note)
+    _say_clouds(manifest)
     _say_targets(manifest, counts)
     aside = [row for row in manifest.rows() if row["error"] is not None and "set-aside" in row["flags"]]
     unreadable = [row for row in manifest.rows() if row["error"] is not None and "set-aside" not in row["flags"]]
@@ -206,6 +209,23 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+
+
+def _say_clouds(manifest: Manifest) -> None:
+    """Say what was understood of the clouds as a whole: scenes, split, labels and guesses."""
+    from medssl.manifest.unlabelled import unlabelled_numbers
+
+    said = manifest.settings.get("of_clouds", {})
+    for line in said.get("understood", ()):
+        console.say(line)
+    for severity, _, what, todo in said.get("findings", ()):
+        (console.say if severity == "info" else console.warn)(f"{what}. {todo}")
+    rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
+    for mark in sorted(unlabelled_numbers(rows)):
+        console.say(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")
+    below = sum(min(row["label_values"] or [0]) < 0 for row in rows)
+    if below:
+        console.say(f"labels below 0 stand for unlabelled points; {below} clouds have such")
 
 
 def _say_targets(manifest: Manifest, counts: Counts) -> None:

@@ -19,6 +19,8 @@ from pointcloud.store import CLOUDS, FORMAT_VERSION, INDEX, CloudEntry, CloudSto
 
 __all__ = ["CloudItem", "find_entry", "store_from_clouds", "write_cloud", "write_cloud_index"]
 
+_INT32 = np.iinfo(np.int32)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CloudItem:
@@ -62,9 +64,14 @@ def write_cloud(
         The cloud's entry; list it with ``write_cloud_index``.
 
     Raises:
-        CacheError: All of its points lie at one place, so it has no size.
+        CacheError: All of its points lie at one place, so it has no size; or a label is more than int32 holds.
     """
     names, rows = _columns(cloud)
+    if cloud.labels is not None and not _INT32.min <= cloud.labels.min() <= cloud.labels.max() <= _INT32.max:
+        raise CacheError(
+            f"{id}: labels of its points reach from {cloud.labels.min()} to {cloud.labels.max()}; the store holds "
+            f"{_INT32.min} to {_INT32.max}. Number the classes from 0."
+        )
     labels = None if cloud.labels is None else cloud.labels.astype(np.int32)
     wide = rows[:, :3].astype(np.float64)
     centre = wide.mean(axis=0)

@@ -150,7 +150,8 @@ def build_manifest(
         notes=found.notes,
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks}
-        | ({"clouds": dict(clouds.settings)} if clouds else {}),
+        | ({"clouds": dict(clouds.settings)} if clouds else {})
+        | ({"of_clouds": found.of_clouds} if found.of_clouds else {}),
     )
     present = {_place(row) for row in manifest.rows()}
     return manifest, Counts(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
+from medssl.manifest.clouds import label_state
 from medssl.manifest.describe import size_and_time
 from medssl.manifest.schema import Manifest
 
@@ -157,6 +158,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     for rule_of_all in (_copies, _split_patients, _whole):
         findings += rule_of_all(good)
     findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
+    findings += [_of_all(*doubt) for doubt in manifest.settings.get("of_clouds", {}).get("findings", ())]
     findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
     left_out = sum(not row["keep"] for row in rows)
     if left_out:
@@ -273,7 +275,7 @@ def _stale(row: Row) -> Iterator[Finding]:
     try:
         found = [size_and_time(Path(name) for name in row["paths"])]
         if row["label_path"]:
-            found.append(size_and_time([Path(row["label_path"])]))
+            found.append(label_state(Path(row["label_path"])))
     except OSError:
         yield _of(row, "error", "gone", "its files are not there any more", "Bring them back, or: medssl index")
         return

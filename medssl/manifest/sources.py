@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Found", "Source", "modality_of_name", "stem"]
 
@@ -37,7 +38,11 @@ class Source:
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
         targets: Classes that an importer gives, as (name, class).
-        structures: Label value -> name of the cohort, as pairs, where labels name their structures themselves.
+        structures: Label value -> name of the cohort, as pairs, where labels name their structures themselves; of a
+            file of clouds, the names of the classes that it numbers.
+        label_how: How ``label_path`` is to be read, as JSON, where its suffix does not say it; of clouds alone.
+        members: Patient of each cloud of a file of several, where something says it; one alone is that of all, each
+            with its number behind.
     """
 
     path: Path
@@ -55,6 +60,8 @@ class Source:
     error: str | None = None
     targets: tuple[tuple[str, str], ...] = ()
     structures: tuple[tuple[int, str], ...] = ()
+    label_how: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +73,14 @@ class Found:
         classes: Label value -> name, where a dataset says so.
         notes: Sentences about the tree as a whole (a dataset.json that names missing files, folders set aside).
         layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
+        of_clouds: What was understood of the clouds as a whole; see `medssl.manifest.clouds.Arranged`.
     """
 
     sources: tuple[Source, ...]
     classes: dict[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     layout: str = "tree"
+    of_clouds: dict[str, Any] = field(default_factory=dict)
 
 
 def stem(name: str, *, channel: bool = False) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of, is_dicom_name, is_scan_name
-from medssl.manifest.clouds import CloudReader, cloud_sources
+from medssl.manifest.clouds import Arranged, CloudReader, cloud_sources, listed_clouds
 from medssl.manifest.importers import Hints, bids_hints, dataset_json_hints, info_cfg_targets, is_bids
 from medssl.manifest.labels import NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
@@ -35,6 +35,7 @@ class Tree:
         clouds: Files of point clouds.
         patient_cards: Every Info.cfg: what ACDC says of a patient.
         made: Runs and stores of medssl, which are passed over: their pictures, predictions and chunks are no scans.
+        beside: Files that are no clouds; among clouds, their labels and lists.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Tree:
     clouds: tuple[Path, ...] = ()
     patient_cards: tuple[Path, ...] = ()
     made: tuple[Path, ...] = ()
+    beside: tuple[Path, ...] = ()
 
 
 def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
@@ -95,6 +97,7 @@ def find_files(root: Path, clouds: CloudReader | None = None) -> Tree:
         clouds=tuple(path for path, claimed in claims.items() if claimed in taken),
         patient_cards=tuple(cards),
         made=tuple(made),
+        beside=tuple(path for path, claimed in claims.items() if claimed not in taken),
     )
 
 
@@ -110,7 +113,7 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
     """
     scans = Path(scans).absolute()
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
-        listed = _told_apart(found_in_csv(scans), clouds)
+        listed = listed_clouds(found_in_csv(scans), clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
     tree = find_files(scans, clouds)
     by_name = {_relative(path, tree.root): path for path in tree.files}
@@ -131,8 +134,10 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
         )
         for name in pairs.orphans
     ]
+    arranged = Arranged()
     if clouds:
-        sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
+        of_clouds, arranged = cloud_sources(tree.clouds, tree.beside, tree.root, clouds)
+        sources += of_clouds
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
     notes = list(hints.notes)
     if tree.made:
@@ -140,19 +145,14 @@ def find_scans(scans: Path, clouds: CloudReader | None = None) -> tuple[Found, T
             ", ..." if len(tree.made) > 3 else ""
         )
         notes.append(f"Passed over, since medssl wrote them: {named} ({len(tree.made)} in all).")
-    found = Found(sources=tuple(sources), classes=hints.classes, notes=tuple(notes), layout=hints.layout or "tree")
+    found = Found(
+        sources=tuple(sources),
+        classes=hints.classes,
+        notes=tuple(notes),
+        layout=hints.layout or "tree",
+        of_clouds=arranged.kept(),
+    )
     return found, tree
-
-
-def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
-    """Say of every source of a CSV whether it is a cloud."""
-    if clouds is None:
-        return found
-    sources = [
-        replace(source, kind="cloud") if source.error is None and clouds.claim(source.path) != "other" else source
-        for source in found.sources
-    ]
-    return replace(found, sources=tuple(sources))
 
 
 def _is_made(folder: Path) -> bool:
