@@ -19,7 +19,7 @@ from medssl.manifest.sources import Source
 from pointcloud.claims import claim
 from pointcloud.cloud import Cloud
 from pointcloud.folders import arrange
-from pointcloud.formats import arrays, reading, table
+from pointcloud.formats import arrays, hdf5, reading, table
 from pointcloud.point_labels import read_labelled
 
 __all__ = ["TOO_MANY", "cloud_reader", "describe", "shape_hash"]
@@ -187,8 +187,9 @@ def _read(source: Source, item: int, row: dict[str, Any], *, depth: str, unit: s
     patient = group = ""
     if row["format"] == "numpy":
         patient, group = arrays.owner(path, item)
-    if cloud.label is not None:
-        group = group or dict(source.structures).get(cloud.label, str(cloud.label))
+    if cloud.label is not None and not group:
+        own = hdf5.class_name(path, cloud.label) if row["format"] == "h5" else ""
+        group = own or dict(source.structures).get(cloud.label, str(cloud.label))
     return group, patient
 
 
