@@ -107,10 +107,11 @@ def _annotations(names: Sequence[str], found: Companions) -> None:
         else:
             mine = {piece_class(bare_name(name)) for name in group}
             found.give(room, where, kind="annotations", numbers={word: numbers[word] for word in sorted(mine)})
-    found.parts |= {number: word for word, number in numbers.items() if word in S3DIS or number != S3DIS["clutter"]}
+    strange = [word for word in words if word not in S3DIS]
+    standard = all(numbers[word] == S3DIS.get(word, S3DIS["clutter"]) for word in words) and len(strange) < len(words)
+    known = {number: word for word, number in S3DIS.items()} if standard else {}
+    found.parts |= {number: known.get(number, word) for word, number in numbers.items()}
     if len(pieces) > alone:
-        strange = [word for word in words if word not in S3DIS]
-        standard = len(strange) < len(words) and all(numbers[word] == S3DIS["clutter"] for word in strange)
         counted = "numbered as S3DIS counts its 13 classes" if standard else "numbered from a to z"
         counted += f", with {', '.join(strange)} as clutter" if standard and strange else ""
         found.lines.append(
@@ -153,16 +154,20 @@ def _arrays(names: Sequence[str], beside: Sequence[str], found: Companions) -> N
 def _labels_ply(names: Sequence[str], found: Companions) -> None:
     """x.labels.ply holds the labels of the vertices of x.ply."""
     by_place = {(str(PurePosixPath(name).parent), bare_name(name)): name for name in names}
+    before, alone = len(found.taken), list[str]()
     for (folder, stem), name in sorted(by_place.items()):
         match = _LABEL_ENDING.search(stem)
         if not name.lower().endswith(".ply") or not match or match[0].lower() not in {".labels", "_labels", ".label"}:
             continue
         owner = by_place.get((folder, stem[: match.start()]))
-        found.taken.add(name)
         if owner:
+            found.taken.add(name)
             found.give(owner, name, kind="ply", unlabelled=[0] if "_vh_clean" in stem else [])
         else:
-            found.unread["labels.ply without the mesh that they belong to"].append(name)
+            alone.append(name)
+    if len(found.taken) > before:  # where none has a mesh beside it, they are the clouds
+        found.taken |= set(alone)
+        found.unread["files of labels (.labels.ply) without the mesh that they belong to"] += alone
 
 
 def _by_place(clouds: Sequence[str], beside: Sequence[str], found: Companions) -> None:

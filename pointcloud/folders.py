@@ -103,7 +103,7 @@ def arrange(
 
 def _structures(names: Sequence[str], scenes: Scenes) -> _Groups | None:
     """Return structures as classes where patients' folders, or files that begin with a patient, hold them."""
-    free = [name for name in names if name not in scenes.places]
+    free = [name for name in names if name not in scenes.of]
     split = {name: _owner_and_structure(name) for name in free}
     for flat in (False, True):
         where: defaultdict[str, set[str]] = defaultdict(set)
@@ -287,7 +287,7 @@ def _lines(
             f"every class counts its parts from 1, so each has {STRIDE} numbers of its own: those of the n-th class "
             f"from {STRIDE} n"
         )
-    for why, files in sorted(belongs.unread.items()):
+    for why, files in sorted((why, files) for why, files in belongs.unread.items() if files):
         lines.append(f"{len(files)} {why} were not read ({files[0]}{', ...' if len(files) > 1 else ''})")
     return lines + _passed_over(beside, bool(placed))
 

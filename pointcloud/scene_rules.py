@@ -32,7 +32,7 @@ _AREA = re.compile(r"^Area_\d+[a-z]?$", re.I)
 _AREA_ROOM = re.compile(r"^(Area_\d+)_([A-Za-z]+_\d+)", re.I)
 _SCENE_FOLDER = re.compile(
     r"^(?:scene|seq|sequence|drive|segment|room|session|trip|traj|trajectory|scan|survey|building|house|apartment|"
-    r"office)[-_ ]?\w*\d\w*$",
+    r"office)(?:[-_ ]?\d\w*|[-_ ]\w*\d\w*)$",
     re.I,
 )
 _FRAME = re.compile(r"^(.*?)[-_.]?(?:frame|sweep|cloud|scan)?[-_.]?\d+(?:[._]\d+)?$", re.I)
@@ -116,6 +116,9 @@ def scenes_of(names: Sequence[str], *, split_of: Mapping[str, str] | None = None
                 of[name], ruled[name] = key, rule.name
                 by_rule[rule.name].append(name)
                 break
+    if len(by_rule["word"]) == len(names) and len(set(of.values())) == 1:
+        # A folder that holds everything is no scene among others: scan_2023/cup/1.ply, scan_2023/torus/1.ply.
+        of, ruled, by_rule = {}, {}, defaultdict(list)
     _with_originals(names, of, ruled, by_rule)
     lines = []
     torn = _torn(by_rule[_LOOSE], of, split_of or {})

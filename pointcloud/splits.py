@@ -138,7 +138,7 @@ def _listed(
     names: Sequence[str], lists: Mapping[str, tuple[str, list[str]]], of: Mapping[str, str]
 ) -> tuple[dict[str, str], list[Doubt], list[str]]:
     """Return path -> split, what is wrong, and the lists that name any cloud."""
-    known = _known(names)
+    known = _known(names) if lists else {}
     given: defaultdict[str, set[str]] = defaultdict(set)
     findings: list[Doubt] = []
     read = []

@@ -132,10 +132,16 @@ def listed_clouds(found: Found, reader: CloudReader | None) -> Found:
     alone = [source.relative for source in sources if source.kind == "cloud" and not source.patient]
     if not alone:
         return replace(found, sources=tuple(sources))
-    arranged = reader.arrange(alone, (), None)
+    # What all absolute paths begin with tells no scene from another.
+    folders = [PurePosixPath(name).parts[:-1] for name in alone]
+    shared = 0
+    if all(PurePosixPath(name).is_absolute() for name in alone):
+        shared = next((n for n, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 0)
+    short = {name: "/".join(PurePosixPath(name).parts[shared:]) for name in alone}
+    arranged = reader.arrange(sorted(short.values()), (), None)
     sources = [
-        replace(source, patient=arranged.placed[source.relative].patient)
-        if source.kind == "cloud" and not source.patient and source.relative in arranged.placed
+        replace(source, patient=arranged.placed[short[source.relative]].patient)
+        if source.relative in short and short[source.relative] in arranged.placed
         else source
         for source in sources
     ]

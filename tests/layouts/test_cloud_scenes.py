@@ -222,3 +222,23 @@ def test_blocks_of_s3dis_in_hdf5_belong_to_their_rooms(tmp_path):
         assert row["label_values"] == list(range(13))
         assert not class_of(row)
         assert any("columns 4 to 9 of 'data'" in note for note in row["notes"])
+
+
+def test_a_folder_that_holds_everything_is_no_scene():
+    names = [f"scan_2023/{word}/{n}.ply" for word in ("cup", "torus") for n in range(3)]
+    placed = arrange(names).placed
+    assert {said.patient for said in placed.values()} == {""}
+    assert {said.group for said in placed.values()} == {"cup", "torus"}
+
+
+def test_a_list_of_absolute_paths_is_read_from_where_they_part(tmp_path):
+    import medssl
+
+    root = tmp_path / "session_3"
+    for scene in range(3):
+        for at in range(2):
+            cloud(root / f"scene_{scene}" / f"{at}.ply", 10 * scene + at)
+    names = sorted(root.rglob("*.ply"))
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{name}\n" for name in names))
+    manifest = medssl.index(tmp_path / "list.csv", out=tmp_path / "m.parquet")
+    assert {row["patient"] for row in manifest.rows()} == {f"scene_{n}" for n in range(3)}
