@@ -19,8 +19,6 @@ from pointcloud.store import CLOUDS, FORMAT_VERSION, INDEX, CloudEntry, CloudSto
 
 __all__ = ["CloudItem", "find_entry", "store_from_clouds", "write_cloud", "write_cloud_index"]
 
-_INT32 = np.iinfo(np.int32)
-
 
 @dataclass(frozen=True, kw_only=True)
 class CloudItem:
@@ -64,15 +62,10 @@ def write_cloud(
         The cloud's entry; list it with ``write_cloud_index``.
 
     Raises:
-        CacheError: All of its points lie at one place, so it has no size; or a label is more than int32 holds.
+        CacheError: All of its points lie at one place, so it has no size.
     """
     names, rows = _columns(cloud)
-    if cloud.labels is not None and not _INT32.min <= cloud.labels.min() <= cloud.labels.max() <= _INT32.max:
-        raise CacheError(
-            f"{id}: labels of its points reach from {cloud.labels.min()} to {cloud.labels.max()}; the store holds "
-            f"{_INT32.min} to {_INT32.max}. Number the classes from 0."
-        )
-    labels = None if cloud.labels is None else cloud.labels.astype(np.int32)
+    labels = None if cloud.labels is None else _narrow(cloud.labels)
     wide = rows[:, :3].astype(np.float64)
     centre = wide.mean(axis=0)
     radius = float(np.linalg.norm(wide - centre, axis=1).max())
@@ -185,6 +178,12 @@ def _columns(cloud: Cloud) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
     there = [(names, values) for names, values in known if values is not None]
     rows = np.ascontiguousarray(np.concatenate([values for _, values in there], axis=1), dtype=np.float32)
     return tuple(name for names, _ in there for name in names), rows
+
+
+def _narrow(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+    """Return labels as int32, or as they are where one of them would not keep its value."""
+    small = labels.astype(np.int32)
+    return small if np.array_equal(small, labels) else labels
 
 
 def _write_array(path: Path, values: npt.NDArray[np.generic]) -> None:

@@ -260,7 +260,7 @@ def test_255_is_unlabelled_where_no_other_number_is_near(tmp_path, top, expected
     assert np.array_equal(store.labels(0), np.where(np.isin(values, list(expected)), -1, values))
 
 
-def test_labels_that_are_instances_or_too_large_are_not_stored(tmp_path):
+def test_labels_that_are_instances_are_not_stored_and_large_ones_keep_their_value(tmp_path):
     np.savez(_made(tmp_path / "in") / "a.npz", points=points(0, 2000), labels=np.arange(2000))
     np.savez(tmp_path / "in" / "b.npz", points=points(1), labels=np.arange(96) % 3)
     np.savez(tmp_path / "in" / "c.npz", points=points(2), labels=np.arange(96) % 3 + 2**33)
@@ -268,8 +268,9 @@ def test_labels_that_are_instances_or_too_large_are_not_stored(tmp_path):
     assert rows["a.npz"]["label_values"] is None
     assert {f.kind for f in check_manifest(manifest).findings} >= {"labels-are-instances"}
     store = stored(tmp_path)
-    assert {e.id: e.label_file is not None for e in store.entries} == {"a": False, "b": True}
-    assert "the store holds -2147483648 to 2147483647" in store.failed["c"]
+    assert {e.id: e.label_file is not None for e in store.entries} == {"a": False, "b": True, "c": True}
+    large = next(n for n, e in enumerate(store.entries) if e.id == "c")
+    assert np.array_equal(store.labels(large), np.arange(96) % 3 + 2**33)  # no number is wrapped around
 
 
 def test_names_of_parts_come_from_files_beside(tmp_path):
@@ -289,14 +290,14 @@ def test_a_csv_names_the_labels_of_clouds(tmp_path):
 
 def test_formats_that_nothing_reads_are_counted(tmp_path):
     cloud(tmp_path / "in" / "a.ply", 0)
-    for name in ("b.e57", "c.e57", "drive.bag", "rest.zip"):
+    for name in ("b.fls", "c.fls", "drive.bag", "rest.zip"):
         (tmp_path / "in" / name).write_bytes(b"something")
     manifest, rows = rows_of(tmp_path / "in")
     assert len(rows) == 1
-    assert "passed over, for nothing here reads them: 1 .bag, 2 .e57, 1 .zip files" in understood(manifest)
+    assert "passed over, for nothing here reads them: 1 .bag, 2 .fls, 1 .zip files" in understood(manifest)
     for name in ("a.ply",):
         (tmp_path / "in" / name).unlink()
-    with pytest.raises(DataError, match=r"passed over, .* 2 \.e57"):
+    with pytest.raises(DataError, match=r"passed over, .* 2 \.fls"):
         medssl.index(tmp_path / "in", out=tmp_path / "none.parquet")
 
 
