@@ -23,7 +23,9 @@ _SETS = ("coord", "coords", "xyz", "points", "position", "positions")  # the arr
 _SEMANTIC = ("segment", "segment20", "semantic", "semantic_gt", "labels", "label", "segment200", "seg")
 _COLUMNS = {"color", "colors", "colour", "colours", "normal", "normals", "strength", "intensity", "instance",
             "instances", "rgb"} | set(_SEMANTIC)  # fmt: skip
+_ENDINGS_OF_MESHES = {".labels", "_labels", ".label", "_label"}
 _LABEL_SUFFIXES = (".aggregation.json", ".segs.json", "_lidarseg.bin", ".label", ".labels", ".seg")
+_MAY_BE_LABELS = {".txt", ".npy", ".csv", ".bin", ".json", ".xml"}  # scans have label maps in such folders
 _OF_LINES = {".seg", ".labels", ".txt", ".csv"}
 STRIDE = 100  # numbers that each class has for its parts, where every class counts its own from 1
 
@@ -157,7 +159,7 @@ def _labels_ply(names: Sequence[str], found: Companions) -> None:
     before, alone = len(found.taken), list[str]()
     for (folder, stem), name in sorted(by_place.items()):
         match = _LABEL_ENDING.search(stem)
-        if not name.lower().endswith(".ply") or not match or match[0].lower() not in {".labels", "_labels", ".label"}:
+        if not name.lower().endswith(".ply") or not match or match[0].lower() not in _ENDINGS_OF_MESHES:
             continue
         owner = by_place.get((folder, stem[: match.start()]))
         if owner:
@@ -251,6 +253,7 @@ def _name_the_rest(beside: Sequence[str], found: Companions) -> None:
         ending = next((suffix for suffix in _LABEL_SUFFIXES if name.lower().endswith(suffix)), "")
         if ending:
             found.unread[f"{ending} files, which belong to no cloud here"].append(name)
-        elif PurePosixPath(name).parent.name.lower() in _LABEL_FOLDERS | {"label_2"}:
-            suffix = PurePosixPath(name).suffix.lower()
-            found.unread[f"{suffix or 'other'} files in {PurePosixPath(name).parent.name}/"].append(name)
+            continue
+        folder, suffix = PurePosixPath(name).parent.name, PurePosixPath(name).suffix.lower()
+        if folder.lower() in _LABEL_FOLDERS | {"label_2"} and suffix in _MAY_BE_LABELS:
+            found.unread[f"{suffix} files in {folder}/"].append(name)

@@ -63,6 +63,8 @@ def arrange(
         ('chair', 'test')
     """
     every, beside = sorted(names), sorted(beside)
+    if not every:
+        return Arranged(understood=tuple(_passed_over(beside, False)))
     belongs = companions_of(every, beside, root)
     clouds = [name for name in every if name not in belongs.taken]
     split = published_split(clouds, beside, root)

@@ -301,6 +301,19 @@ def test_formats_that_nothing_reads_are_counted(tmp_path):
         medssl.index(tmp_path / "in", out=tmp_path / "none.parquet")
 
 
+def test_trees_of_scans_are_told_nothing_of_clouds(tmp_path):
+    from tests.layouts.tree import index, label, voxels, write
+
+    for number in range(3):
+        write(tmp_path / "in" / "images" / f"case_{number}.nii.gz", voxels(number))
+        write(tmp_path / "in" / "labels" / f"case_{number}.nii.gz", label(number))
+    (tmp_path / "in" / "labels" / "train.txt").write_text("case_0\ncase_1\n")
+    manifest = index(tmp_path / "in")
+    assert "of_clouds" not in manifest.settings
+    cloud(tmp_path / "in" / "meshes" / "case_0.ply", 0)
+    assert ".gz" not in understood(index(tmp_path / "in"))
+
+
 def test_a_class_of_points_that_only_test_objects_have_is_told(tmp_path):
     for split, top in (("train", 2), ("test", 4)):
         for number in range(2):

@@ -107,9 +107,16 @@ def test_lists_of_shapenet_name_folders_and_files(tmp_path):
     assert {class_of(r) for n, r in rows.items() if n.startswith("026")} == {"Airplane"}
 
 
-def test_a_list_whose_names_fit_several_folders_counts_for_none():
-    names = ["a/0001.ply", "b/0001.ply", "a/0002.ply"]
-    assert {said.split for said in arrange(names).placed.values()} == {""}
+def test_a_list_whose_names_fit_several_folders_counts_for_none(tmp_path):
+    (tmp_path / "train.txt").write_text("0001\n0002\n")
+    arranged = arrange(["a/0001.ply", "b/0001.ply", "a/0002.ply"], ["train.txt"], tmp_path)
+    assert {name: said.split for name, said in arranged.placed.items()} == {
+        "a/0001.ply": "",
+        "b/0001.ply": "",
+        "a/0002.ply": "train",
+    }
+    said = {kind: what for _, kind, what, _ in arranged.findings}
+    assert said["list-is-unclear"].startswith("1 names of train.txt fit clouds of several folders (0001, ...)")
 
 
 def test_a_list_of_scenes_of_scannet_gives_the_split(tmp_path):
