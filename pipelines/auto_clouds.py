@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.manifest.targets import targets_of
+from medssl.manifest.unlabelled import classes_of_points, unlabelled_numbers
 from pipelines.auto_chain import Chain
 from pipelines.auto_cloud_decisions import CloudFacts, decide_cloud_recipe
 from pipelines.auto_outcome import Outcome, outcome_of
@@ -39,13 +40,14 @@ class CloudChain(Chain["CloudStore"]):
         rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == "cloud"]
         self._target = class_target(rows)  # as `cache` will take it
         self._whole = len({self._class_of(row) for row in rows} - {""}) > 1  # classes of clouds, not of their points
+        unlabelled = unlabelled_numbers(rows)
         settled, decision = settle_split(
             manifest,
             val=self.settings.val,
             test=self.settings.test,
             seed=self.settings.seed,
             kind="cloud",
-            class_of=lambda row: self._class_of(row) if self._whole else "parts" if _has_parts(row) else "",
+            class_of=lambda row: self._class_of(row) if self._whole else "parts" if _has_parts(row, unlabelled) else "",
         )
         self.decisions.append(decision)
         return settled
@@ -73,7 +75,7 @@ class CloudChain(Chain["CloudStore"]):
             train=len(train),
             units=[row["length_unit"] or "unknown" for row in train],
             classes={name: sum(self._class_of(row) == name for row in train) for name in names},
-            parts=sum(map(_has_parts, train)),
+            parts=sum(_has_parts(row, unlabelled_numbers(rows)) for row in train),
         )
         return decide_cloud_recipe(facts, self.settings, self.machine)
 
@@ -113,5 +115,5 @@ class CloudChain(Chain["CloudStore"]):
         return self.probe_command()
 
 
-def _has_parts(row: Mapping[str, Any]) -> bool:
-    return len(row["label_values"] or ()) > 1
+def _has_parts(row: Mapping[str, Any], unlabelled: frozenset[int] = frozenset()) -> bool:
+    return len(classes_of_points(row, unlabelled)) > 1

@@ -196,7 +196,7 @@ def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) 
     found, tree = find_scans(scans, clouds, pictures=settings.pictures)
     labels = sum(source.label_path is not None for source in found.sources)
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
-    for note in found.notes:
+    for note in [*found.notes, *found.of_clouds.get("understood", ())]:
         console.say(note)
     console.done(
         None, f"medssl index {quoted(scans)} --out {quoted(out)}", files=len(found.sources), dicom_files=len(tree.dicom)
@@ -217,6 +217,7 @@ def _say(manifest: Manifest, counts: Counts) -> None:
         console.warn(note)
     for line in rule_lines(manifest.usable().rows()):
         console.say(line)
+    _say_clouds(manifest)
     _say_targets(manifest, counts)
     _say_left_out(manifest)
     doubtful = [(row["path"], said) for row in manifest.usable().rows() if (said := _doubts(row))]
@@ -277,6 +278,23 @@ def _say_freshness(counts: Counts) -> None:
         console.warn(change)
     if len(counts.silent) > _SHOWN:
         console.warn(f"... and {len(counts.silent) - _SHOWN} more whose bytes changed while size and time stayed")
+
+
+def _say_clouds(manifest: Manifest) -> None:
+    """Say what was understood of the clouds as a whole: scenes, split, labels and guesses."""
+    from medssl.manifest.unlabelled import unlabelled_numbers
+
+    said = manifest.settings.get("of_clouds", {})
+    for line in said.get("understood", ()):
+        console.say(line)
+    for severity, _, what, todo in said.get("findings", ()):
+        (console.say if severity == "info" else console.warn)(f"{what}. {todo}")
+    rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
+    for mark in sorted(unlabelled_numbers(rows)):
+        console.say(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")
+    below = sum(min(row["label_values"] or [0]) < 0 for row in rows)
+    if below:
+        console.say(f"labels below 0 stand for unlabelled points; {below} clouds have such")
 
 
 def _say_targets(manifest: Manifest, counts: Counts) -> None:

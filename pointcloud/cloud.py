@@ -36,6 +36,7 @@ class Cloud:
         path: The file it came from, or None.
         item: Which cloud of that file, counted from 0.
         warnings: What a careful reader noticed and a person should know.
+        left_out: Int64, the rows of the file that are no points here, for their coordinates are not finite.
     """
 
     points: npt.NDArray[np.float32]
@@ -49,6 +50,7 @@ class Cloud:
     path: Path | None = None
     item: int = 0
     warnings: tuple[str, ...] = ()
+    left_out: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -157,6 +159,7 @@ def make_cloud(
         path=path,
         item=item,
         warnings=tuple(noticed),
+        left_out=np.flatnonzero(~finite).astype(np.int64),
     )
 
 

@@ -7,25 +7,29 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
+from medssl.formats.parts import label_files
 from medssl.manifest.clouds import CloudReader
-from medssl.manifest.freshness import file_hash, stamp
+from medssl.manifest.freshness import file_hash, label_hash, stamp
 from medssl.manifest.sources import Source
+from pointcloud.claims import claim
 from pointcloud.cloud import Cloud
-from pointcloud.folders import arrange, claim
-from pointcloud.formats import arrays, reading, table
+from pointcloud.folders import arrange
+from pointcloud.formats import arrays, hdf5, reading, table
+from pointcloud.point_labels import read_labelled
 
-__all__ = ["cloud_reader", "describe", "shape_hash"]
+__all__ = ["TOO_MANY", "cloud_reader", "describe", "shape_hash"]
 
 _MESHES = {"off", "obj", "stl", "glb", "ply"}
 _ATTRIBUTES = ("normals", "colours", "intensity", "labels")
 _TRIED = 16  # points drawn from a mesh to see whether it has a surface
 _MAX_CLASSES = 1024
+TOO_MANY = "no classes"  # begins the note on labels that are none
 # What warnings of `Cloud` say -> how the note of the manifest begins, by which `check` knows it.
 _KINDS = (
     (r"have NaN or infinite", "missing points"),
@@ -34,6 +38,7 @@ _KINDS = (
     (r"relative to an offset", "far from the origin"),
     (r"no faces", "no faces"),
     (r"is not sure", "unsure columns"),
+    (r"lie in no piece", "strays of pieces"),
     (r"not read", "not read"),
 )
 
@@ -45,10 +50,9 @@ def cloud_reader(*, unit: str = "", class_folders: bool = True) -> CloudReader:
         unit: Unit of all clouds whose files do not say it: "mm", "m" or "".
         class_folders: Whether folders may name classes.
     """
-    arranged = arrange if class_folders else _splits_alone
     return CloudReader(
         claim=claim,
-        arrange=arranged,
+        arrange=partial(arrange, classes=class_folders),
         describe=partial(describe, unit=unit),
         settings={"unit": unit, "class_folders": class_folders, "reader": reading.VERSION},
     )
@@ -78,6 +82,11 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
     try:
         shared |= stamp([path]).columns()
         shared["format"] = table.format_of(path)
+        if source.label_path is not None:
+            shared["label_path"] = str(source.label_path)
+            shared |= stamp(label_files(source.label_path)).columns("label_")
+            if depth == "full":
+                shared["label_file_hash"] = label_hash(source.label_path)
         if source.error is not None:
             return [_named(source, shared)]
         items = reading.count(path)
@@ -90,11 +99,10 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
         row = {**shared, "item": item, "flags": [], "notes": []}
         group = patient = ""
         try:
-            group, patient = _read(path, item, row, depth=depth, unit=unit)
+            group, patient = _read(source, item, row, depth=depth, unit=unit)
         except Exception as error:
             row["error"] = _reason(error)
-        mine = replace(source, group=group or source.group, patient=patient or source.patient)
-        found.append(_named(mine, row, items))
+        found.append(_named(source, row, items, group=group, patient=patient))
     return found
 
 
@@ -108,25 +116,47 @@ def shape_hash(cloud: Cloud) -> str:
     return digest.hexdigest()
 
 
-def _splits_alone(names: Any) -> Any:
-    return {name: replace(placed, group="") for name, placed in arrange(names).items()}
+def _named(
+    source: Source, row: dict[str, Any], items: int = 1, *, group: str = "", patient: str = ""
+) -> tuple[Source, dict[str, Any]]:
+    """Give the cloud a path of its own: its file without the suffix, and its number where there are several.
 
-
-def _named(source: Source, row: dict[str, Any], items: int = 1) -> tuple[Source, dict[str, Any]]:
-    """Give the cloud a path of its own: its file without the suffix, and its number where there are several."""
+    Args:
+        source: The file.
+        row: Facts of the cloud; changed in place.
+        items: How many clouds the file has.
+        group: Class that the file itself says.
+        patient: Patient that the file itself says.
+    """
     file = PurePosixPath(source.relative)
     relative = str(file.with_name(table.bare_name(file.name)))
-    if items > 1:
-        relative += f"/{row['item']:0{len(str(items - 1))}d}"
-    said = {"relative": relative, "group": source.group, "patient": source.patient}
+    number = f"/{row['item']:0{len(str(items - 1))}d}" if items > 1 else ""
+    relative += number
+    if len(source.members) == 1:  # what each of them is called, with its number behind
+        patient = patient or source.members[0] + number
+    elif source.members and len(source.members) == items:
+        patient = patient or source.members[row["item"]]
+    own = {"group": group, "patient": patient}
+    said: dict[str, Any] = {
+        "relative": relative,
+        "group": group or source.group,
+        "patient": patient or source.patient,
+        "own": {name: value for name, value in own.items() if value},
+        "label_how": source.label_how,
+        "classes": [list(pair) for pair in source.structures],
+    }
     row["fields"] = json.dumps({name: value for name, value in said.items() if value}, sort_keys=True)
-    row["targets"] = json.dumps({"class": source.group}) if source.group else None
-    return replace(source, relative=relative), row
+    row["targets"] = json.dumps({"class": said["group"]}) if said["group"] else None
+    return replace(source, relative=relative, group=said["group"], patient=said["patient"]), row
 
 
-def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) -> tuple[str, str]:
+def _read(source: Source, item: int, row: dict[str, Any], *, depth: str, unit: str) -> tuple[str, str]:
     """Fill in the row; return class and patient where the file says them."""
-    cloud = reading.read(path, item=item, samples=0)
+    path = source.path
+    if source.label_path is not None:
+        cloud = read_labelled(path, source.label_path, source.label_how, item=item)
+    else:
+        cloud = reading.read(path, item=item, samples=0)
     low, high = cloud.points.min(axis=0), cloud.points.max(axis=0)
     row |= {
         "points": len(cloud),
@@ -143,7 +173,16 @@ def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) 
         classes, counts = np.unique(cloud.labels, return_counts=True)
         if len(classes) <= _MAX_CLASSES:
             row["label_values"], row["label_voxels"] = classes.tolist(), counts.tolist()
-    if row["format"] in _MESHES and not any(note.startswith("no faces") for note in row["notes"]):
+        else:
+            row["notes"].append(
+                f"{TOO_MANY}: The labels of its points have {len(classes)} values, more than {_MAX_CLASSES}: they look "
+                "like instances, not classes, and are not stored."
+            )
+    if (
+        source.label_path is None
+        and row["format"] in _MESHES
+        and not any(note.startswith("no faces") for note in row["notes"])
+    ):
         drawn = reading.read(path, item=item, samples=_TRIED)  # a mesh that has no surface is refused here
         if not np.array_equal(drawn.points, cloud.points):
             row["attributes"].append("faces")
@@ -151,7 +190,10 @@ def _read(path: Path, item: int, row: dict[str, Any], *, depth: str, unit: str) 
     patient = group = ""
     if row["format"] == "numpy":
         patient, group = arrays.owner(path, item)
-    return group or ("" if cloud.label is None else str(cloud.label)), patient
+    if cloud.label is not None and not group:
+        own = hdf5.class_name(path, cloud.label) if row["format"] == "h5" else ""
+        group = own or dict(source.structures).get(cloud.label, str(cloud.label))
+    return group, patient
 
 
 def _note(warning: str) -> str:

@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from medssl.errors import MedSSLError
 from medssl.manifest.schema import Manifest
 from medssl.manifest.targets import targets_of
+from medssl.manifest.unlabelled import UNLABELLED, classes_of_points, unlabelled_numbers
 from medssl.pool import Engine, run_jobs
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
 from pointcloud.cloud import Cloud
+from pointcloud.describe import TOO_MANY
 from pointcloud.formats.reading import VERSION, read
+from pointcloud.point_labels import read_labelled
 from pointcloud.store import CloudEntry
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index
 
@@ -87,7 +91,8 @@ def store_clouds(
     files: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         files[row["path"]].append(row)
-    jobs = {number: (folder, found, settings) for number, found in enumerate(files.values())}
+    ignored = tuple(sorted(unlabelled_numbers(rows)))
+    jobs = {number: (folder, found, settings, ignored) for number, found in enumerate(files.values())}
     entries: dict[str, CloudEntry] = {}
     failed: dict[str, str] = {}
     written = done = 0
@@ -102,13 +107,14 @@ def store_clouds(
         if row["id"] in entries:
             name = targets_of(row).get(settings.target, "")
             listed.append(replace(entries[row["id"]], label=numbers[name] if name else None))
-    parts = sorted({int(value) for row in rows for value in row["label_values"] or ()})
+    parts = sorted({value for row in rows for value in classes_of_points(row, ignored)})
+    spoken = manifest.settings.get("of_clouds", {}).get("parts", {})
     index = write_cloud_index(
         folder,
         listed,
         settings=settings.model_dump(mode="json"),
         classes=names,
-        parts={part: str(part) for part in parts},
+        parts={part: str(spoken.get(str(part), part)) for part in parts},
         failed=failed,
     )
     thinned = sum((row["points"] or 0) > settings.points for row in rows)
@@ -130,20 +136,18 @@ def _classes(rows: Sequence[Mapping[str, Any]], target: str) -> dict[int, str]:
 
 
 def _store_file(
-    folder: Path, rows: Sequence[Mapping[str, Any]], settings: CloudStoreSettings
+    folder: Path, rows: Sequence[Mapping[str, Any]], settings: CloudStoreSettings, ignored: tuple[int, ...] = ()
 ) -> tuple[list[CloudEntry], dict[str, str], int]:
     """Store the clouds of one file; return their entries, what failed, and how many were written anew."""
     entries, failed, fresh = [], {}, 0
     for row in rows:
-        key = _key(row, settings)
+        key = _key(row, settings, ignored)
         entry = find_entry(folder, row["id"], key)
         if entry is None:
             try:
-                cloud = _thinned(
-                    read(Path(row["path"]), item=row["item"], samples=settings.points, seed=settings.points_seed),
-                    settings,
-                )
-                cloud = replace(cloud, unit=row["length_unit"] or cloud.unit)
+                cloud = _thinned(_read(row, settings), settings)
+                labels = _classes_alone(cloud.labels, row, ignored)
+                cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=labels)
                 entry = write_cloud(folder, row["id"], cloud, key=key, source_path=row["path"])
                 fresh += 1
             except MedSSLError as error:
@@ -160,10 +164,34 @@ def _crashed(job: tuple[Any, ...]) -> tuple[list[CloudEntry], dict[str, str], in
     return [], {row["id"]: _CRASHED for row in job[1]}, 0
 
 
-def _key(row: Mapping[str, Any], settings: CloudStoreSettings) -> str:
+def _read(row: Mapping[str, Any], settings: CloudStoreSettings) -> Cloud:
+    """Read a cloud: a mesh by points of its surface, or by its vertices where these have labels of their own."""
+    path, item = Path(row["path"]), row["item"]
+    if row["label_path"]:
+        return read_labelled(path, Path(row["label_path"]), _how(row), item=item)
+    return read(path, item=item, samples=settings.points, seed=settings.points_seed)
+
+
+def _how(row: Mapping[str, Any]) -> str:
+    return str(json.loads(row["fields"] or "{}").get("label_how", ""))
+
+
+def _classes_alone(
+    labels: npt.NDArray[np.int64] | None, row: Mapping[str, Any], ignored: Sequence[int]
+) -> npt.NDArray[np.int64] | None:
+    """Return labels in which what stands for none is -1; None where no point has a class, or there are too many."""
+    if labels is None or any(note.startswith(TOO_MANY) for note in row["notes"] or ()):
+        return None
+    kept = np.where((labels < 0) | np.isin(labels, ignored), UNLABELLED, labels)
+    return kept if (kept >= 0).any() else None
+
+
+def _key(row: Mapping[str, Any], settings: CloudStoreSettings, ignored: Sequence[int] = ()) -> str:
     """Return a hash of everything that the stored arrays depend on."""
     source = row["file_hash"] or [row["size_bytes"], row["mtime_ns"]]
     content = [source, row["item"], row["length_unit"], settings.points, settings.points_seed, VERSION]
+    if row["label_values"] is not None:
+        content.append([row["label_path"], row["label_size_bytes"], row["label_mtime_ns"], _how(row), list(ignored)])
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -210,7 +210,8 @@ def build_manifest(
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
         | {"label_maps": seen, "labels": _LABELS}
         | _spread(spread, previous, known)
-        | ({"clouds": dict(clouds.settings)} if clouds else {}),
+        | ({"clouds": dict(clouds.settings)} if clouds else {})
+        | ({"of_clouds": found.of_clouds} if found.of_clouds else {}),
     )
     present = {_place(row) for row in manifest.rows()}
     return manifest, Counts(

@@ -168,6 +168,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
     findings += [_of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]
     findings += [_of_all(*doubt) for doubt in aside_together([row for row in rows if row["error"] is not None])]
+    findings += [_of_all(*doubt) for doubt in manifest.settings.get("of_clouds", {}).get("findings", ())]
     findings += [_of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
     left_out = sum(not row["keep"] for row in rows)
     if left_out:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+
+from medssl.manifest.unlabelled import classes_of_points, unlabelled_numbers
 
 __all__ = ["CLOUD_NOTES", "cloud_doubts", "clouds_together"]
 
 Row = Mapping[str, Any]
 Doubt = tuple[str, str, str, str]
 
+_COUNTER = re.compile(r"[-_. ]*\d+$")
 _FEW_POINTS = 64
 _MIXED_UNITS = 100.0  # times; metres among millimetres differ by 1000
 
@@ -30,6 +35,8 @@ CLOUD_NOTES = (
     ("far from the origin", "far-from-the-origin", "info", "Nothing; places are kept relative to an offset."),
     ("no faces", "no-faces", "warning", "Nothing, where a cloud is meant; else export the mesh with its faces."),
     ("unsure columns", "unsure-columns", "warning", "Name the columns in a first line, and index again."),
+    ("strays of pieces", "strays-of-pieces", "warning", "Nothing, where few; else compare the room with its pieces."),
+    ("no classes", "labels-are-instances", "warning", "Give the points classes, 0 to 1023, where they have any."),
     ("not read", "not-read", "info", "Nothing, where those columns do not matter."),
 )
 
@@ -61,6 +68,8 @@ def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
     if small > 0 and large > _MIXED_UNITS * small:
         yield ("warning", "sizes-differ", f"the longest sides reach from {small:.3g} to {large:.3g}",
                "Are some files in m and others in mm? Put them into one unit.")  # fmt: skip
+    yield from _torn(rows)
+    yield from _parts_never_trained(rows)
     classes: dict[str, Counter[str]] = {}
     for row in rows:
         for target, name in json.loads(row["targets"] or "{}").items():
@@ -74,3 +83,45 @@ def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
         if tested and splits["train"] and not splits["test"]:
             yield ("info", "class-never-tested", f"no cloud of the {target} '{name}' is in the split 'test'",
                    "More clouds of it, or a larger share: medssl index ... test=0.3")  # fmt: skip
+
+
+def _torn(rows: Sequence[Row]) -> Iterator[Doubt]:
+    """Yield folders, and stems of names, that lie in several splits and are no classes."""
+    free = [row for row in rows if not json.loads(row["targets"] or "{}") and row["split"]]
+    names = {row["id"]: PurePosixPath(str(row["path"]).replace("\\", "/")) for row in free}
+    owners = Counter(row["patient"] for row in free)
+    alone = [row for row in free if owners[row["patient"]] == 1]  # what is known to belong together stays together
+    for what, key_of in (
+        ("folder", lambda path: path.parent.name),
+        ("stem", lambda path: _COUNTER.sub("", path.name.partition(".")[0])),
+    ):
+        groups: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for row in alone:
+            path = names[row["id"]]
+            groups[f"{path.parent}\0{key_of(path)}"][row["split"]] += 1
+        torn = {key: splits for key, splits in groups.items() if key.partition("\0")[2] and len(splits) > 1}
+        if len({key.partition("\0")[2] for key in groups}) < 2 or not torn:
+            continue  # one folder, or one stem, is the data set
+        key, splits = min(torn.items())
+        listed = ", ".join(f"{name} {splits[name]}" for name in ("train", "val", "test") if splits[name])
+        yield ("warning", f"{what}-in-several-splits", f"clouds of {len(torn)} {what}s lie in several splits, such as "
+               f"those of '{key.partition(chr(0))[2]}' ({listed})",
+               f"If a {what} is one scene: medssl index ... patient_pattern=REGEX")  # fmt: skip
+
+
+def _parts_never_trained(rows: Sequence[Row]) -> Iterator[Doubt]:
+    """Yield classes of points that only objects outside of the training split have."""
+    unlabelled = unlabelled_numbers(rows)
+    where: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        for value in classes_of_points(row, unlabelled):
+            where[value][row["split"] or "train"] += 1
+    if not any(splits["train"] for splits in where.values()):
+        return
+    lost = sorted(value for value, splits in where.items() if not splits["train"])
+    if lost:
+        shown = ", ".join(map(str, lost[:6])) + (", ..." if len(lost) > 6 else "")
+        count = max(sum(where[value].values()) for value in lost)
+        yield ("warning", "part-never-trained", f"{len(lost)} classes of points ({shown}) are in no cloud of the split "
+               f"'train', only in {count} others; their points count for nothing",
+               "More clouds of them, or another seed of the split: medssl index ... seed=1")  # fmt: skip

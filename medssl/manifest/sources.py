@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medssl.formats.table import FORMATS
 from medssl.regions import Region
@@ -44,9 +45,12 @@ class Source:
         flags: What was noticed before reading, such as ``label-without-image``.
         error: Why it cannot be read, where that is known already.
         targets: Classes that an importer gives, as (name, class).
-        structures: Label value -> name of the cohort, as pairs.
+        structures: Label value -> name of the cohort, as pairs; of a file of clouds, the classes that it numbers.
         ignored: Label values that say "not known".
         picture_channel: What the user takes of pictures in colour; "" refuses them.
+        label_how: How ``label_path`` is to be read, as JSON, where its suffix does not say it; of clouds alone.
+        members: Patient of each cloud of a file of several, where something says it; one alone is that of all, each
+            with its number behind.
     """
 
     path: Path
@@ -70,6 +74,8 @@ class Source:
     structures: tuple[tuple[int, str], ...] = ()
     ignored: tuple[int, ...] = ()
     picture_channel: str = ""
+    label_how: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +90,7 @@ class Found:
         notes: Sentences about the tree as a whole (a dataset.json that names missing files, folders set aside).
         layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
         held: Splits that the folders give whole, so that nobody is drawn for them.
+        of_clouds: What was understood of the clouds as a whole; see `medssl.manifest.clouds.Arranged`.
     """
 
     sources: tuple[Source, ...]
@@ -93,6 +100,7 @@ class Found:
     notes: tuple[str, ...] = ()
     layout: str = "tree"
     held: tuple[str, ...] = ()
+    of_clouds: dict[str, Any] = field(default_factory=dict)
 
 
 def stem(name: str, *, channel: bool = False) -> str:

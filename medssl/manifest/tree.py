@@ -36,6 +36,7 @@ class Tree:
         made: Runs and stores of medssl, which are passed over: their pictures, predictions and chunks are no scans.
         stacks: Folders of pictures that are slices of one scan.
         passed_over: What was left out, counted.
+        beside: Files that are no clouds; among clouds, their labels and lists.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Tree:
     made: tuple[Path, ...] = ()
     stacks: tuple[Stack, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver)
+    beside: tuple[Path, ...] = ()
 
     def notes(self) -> list[str]:
         """Return what a person should know of the walk."""
@@ -105,7 +107,7 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         passed.things["arrays (.npy) beside scans"] += len(kinds["array"])
     named = _named_by_headers(files)
     for path in others:
-        if path not in named:
+        if path not in named and "cloud" not in claims.values():  # who reads clouds knows what labels and lists them
             passed.add_file(path)
     passed.things = +passed.things
     return Tree(
@@ -119,6 +121,7 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         made=tuple(made),
         stacks=tuple(stacks),
         passed_over=passed,
+        beside=tuple(plain),
     )
 
 

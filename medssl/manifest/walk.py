@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medssl.manifest.clouds import CloudReader, cloud_sources
+from medssl.manifest.clouds import Arranged, CloudReader, cloud_sources, listed_clouds
 from medssl.manifest.importers import Hints, bids_hints_below, bids_roots, dataset_json_hints, info_cfg_targets
 from medssl.manifest.labels import BY_CASE, NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
@@ -37,7 +37,7 @@ def find_scans(
     """
     scans = Path(scans).absolute()
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
-        listed = _told_apart(found_in_csv(scans), clouds)
+        listed = listed_clouds(found_in_csv(scans), clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
     tree = find_files(scans, clouds, pictures=pictures)
     by_name = {_relative(path, tree.root): path for path in tree.files}
@@ -63,8 +63,10 @@ def find_scans(
         )
         for name in pairs.orphans
     ]
+    arranged = Arranged()
     if clouds:
-        sources += cloud_sources({_relative(path, tree.root): path for path in tree.clouds}, clouds)
+        of_clouds, arranged = cloud_sources(tree.clouds, tree.beside, tree.root, clouds)
+        sources += of_clouds
     sources += [
         Source(
             path=stack.folder,
@@ -85,23 +87,13 @@ def find_scans(
         notes=tuple(notes),
         layout=hints.layout or "tree",
         held=splits.held,
+        of_clouds=arranged.kept(),
     )
     return found, tree
 
 
 def _split_of(name: str, splits: Mapping[str, str]) -> dict[str, Any]:
     return {"split": splits[name]} if name in splits else {}
-
-
-def _told_apart(found: Found, clouds: CloudReader | None) -> Found:
-    """Say of every source of a CSV whether it is a cloud."""
-    if clouds is None:
-        return found
-    sources = [
-        replace(source, kind="cloud") if source.error is None and clouds.claim(source.path) != "other" else source
-        for source in found.sources
-    ]
-    return replace(found, sources=tuple(sources))
 
 
 def _relative(path: Path, root: Path) -> str:

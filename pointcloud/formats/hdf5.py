@@ -13,8 +13,11 @@ from medssl.errors import FormatError, MedSSLError
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.files import library, start_of
 
-__all__ = ["count", "read"]
+__all__ = ["class_name", "count", "read"]
 
+# The labels of points, the first that is there; the names of classes likewise.
+_PER_POINT = ("pid", "seg", "mask", "segment", "segmentation", "part", "point_label", "point_labels", "label", "labels")
+_NAMES = ("class_names", "classes", "label_names", "shape_names", "names")
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -32,8 +35,9 @@ def count(path: Path) -> int:
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read one cloud.
 
-    The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud), ``normal``, and the labels of the
-    points as ``pid`` (ShapeNetPart) or ``mask`` (ScanObjectNN, where -1 is background).
+    The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud, or one a point as in the blocks of
+    S3DIS), ``normal``, and the labels of the points as ``pid`` (ShapeNetPart), ``seg`` or ``mask`` (ScanObjectNN, where
+    -1 is background). What else has a row for each point (``faceId``) is named in a warning.
 
     Raises:
         FormatError: The file is no such file, is damaged, or has no cloud ``item``.
@@ -45,18 +49,51 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         if not 0 <= item < data.shape[0]:
             raise FormatError(path, f"There is no cloud {item}: the file has {data.shape[0]}, counted from 0.")
         parts: dict[str, Any] = {}
+        read = {"data"}
         try:
             points = np.asarray(data[item])[:, :3]
-            label = file.get("label")
-            if label is not None and label.shape[0] == data.shape[0] and label.size == data.shape[0]:
-                parts["label"] = int(np.asarray(label[item]).reshape(-1)[0])
-            for part, names in (("normals", ("normal", "normals")), ("labels", ("pid", "mask"))):
-                name = next((n for n in names if n in file and file[n].shape[:2] == data.shape[:2]), None)
-                if name is not None:
-                    parts[part] = np.asarray(file[name][item])
+            for name in ("label", "labels"):
+                label = file.get(name)
+                if label is not None and label.shape[:1] == data.shape[:1] and label.size == data.shape[0]:
+                    parts["label"] = int(np.asarray(label[item]).reshape(-1)[0])
+                    read.add(name)
+            for part, names in (("normals", ("normal", "normals")), ("labels", _PER_POINT)):
+                there = next((n for n in names if n in file and _fits(file[n], data, part)), None)
+                if there is not None:
+                    found = np.asarray(file[there][item])
+                    parts[part] = found if part == "normals" else found.reshape(-1)
+                    read.add(there)
+            unread = sorted(n for n in file if n not in read and _fits(file[n], data, ""))
+            columns = data.shape[2] - 3
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(path, f"Cloud {item} cannot be read ({error}): the file is damaged.") from error
-    return make_cloud(points, path=path, item=item, **parts)
+    said = [f"columns 4 to {columns + 3} of 'data'"] if columns else []
+    said += [f"'{name}'" for name in unread]
+    warnings = (f"What these are is not known, so they are not read: {', '.join(said)}.",) if said else ()
+    return make_cloud(points, path=path, item=item, warnings=warnings, **parts)
+
+
+def class_name(path: Path, number: int) -> str:
+    """Return the name that the file itself gives the class of this number, "" where it holds no list of names.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    with _opened(path) as file:
+        for key in _NAMES:
+            names = file.get(key)
+            if names is not None and getattr(names, "ndim", 0) == 1 and 0 <= number < names.shape[0]:
+                word = names[number]
+                return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+    return ""
+
+
+def _fits(array: Any, data: Any, part: str) -> bool:
+    """Tell whether an array has a row for each point; of labels, one whole number."""
+    shape = getattr(array, "shape", ())
+    if shape[:2] != data.shape[:2]:
+        return False
+    return part != "labels" or shape[2:] in ((), (1,))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 __all__ = ["FORMATS", "Format", "bare_name", "format_of", "is_cloud_name", "row_of"]
 
@@ -45,7 +45,7 @@ FORMATS = (
 )
 
 
-def row_of(path: Path) -> Format | None:
+def row_of(path: PurePath) -> Format | None:
     """Return the row that the file's suffix names, or None."""
     name = path.name.lower()
     if name.startswith("._"):
@@ -66,14 +66,14 @@ def bare_name(name: str) -> str:
     return name[: -max(map(len, fitting))] or name if fitting else name
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: PurePath) -> str | None:
     """Return the name of the format that the file's suffix promises, or None.
 
     Example:
         >>> format_of(Path("a.pcd.bin")), format_of(Path("a.PCD"))
         ('nuscenes', 'pcd')
     """
-    row = row_of(Path(path))
+    row = row_of(path)
     return row.name if row else None
 
 

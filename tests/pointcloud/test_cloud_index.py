@@ -12,9 +12,10 @@ import pytest
 from medssl.manifest.build import build_manifest
 from medssl.manifest.check_clouds import cloud_doubts
 from medssl.manifest.schema import read_manifest, write_manifest
+from pointcloud.claims import claim
 from pointcloud.cloud import make_cloud
 from pointcloud.describe import cloud_reader, shape_hash
-from pointcloud.folders import arrange, claim
+from pointcloud.folders import arrange
 from pointcloud.formats import reading
 from pointcloud.shapes import shape
 
@@ -45,7 +46,7 @@ def built(folder: Path, **options):
     ],
 )
 def test_what_folders_say(names, name, expected):
-    placed = arrange(names)[names[name]]
+    placed = arrange(names).placed[names[name]]
     assert (placed.group, placed.split, placed.patient) == expected
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import FormatError
-from pointcloud.folders import claim
+from pointcloud.claims import claim
 from pointcloud.formats.reading import read
 
 RANDOM = np.random.default_rng(3)
