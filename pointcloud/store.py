@@ -192,8 +192,8 @@ class CloudStore:
         found: npt.NDArray[np.float32] = self._array(row)[:, columns.index(name)]
         return found
 
-    def labels(self, row: int) -> npt.NDArray[np.int32]:
-        """Return the classes of a cloud's points, int32 (N,).
+    def labels(self, row: int) -> npt.NDArray[np.integer]:
+        """Return the classes of a cloud's points, int32 (N,); int64 where one of them needs it.
 
         Raises:
             DataError: The cloud has none.
@@ -201,7 +201,7 @@ class CloudStore:
         entry = self.entries[row]
         if entry.label_file is None:
             raise DataError(f"{self.folder}: the points of cloud {entry.id!r} have no labels.")
-        found: npt.NDArray[np.int32] = self._opened(entry.label_file)
+        found: npt.NDArray[np.integer] = self._opened(entry.label_file)
         return found
 
     def _array(self, row: int) -> npt.NDArray[np.float32]:

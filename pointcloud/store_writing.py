@@ -65,7 +65,7 @@ def write_cloud(
         CacheError: All of its points lie at one place, so it has no size.
     """
     names, rows = _columns(cloud)
-    labels = None if cloud.labels is None else cloud.labels.astype(np.int32)
+    labels = None if cloud.labels is None else _narrow(cloud.labels)
     wide = rows[:, :3].astype(np.float64)
     centre = wide.mean(axis=0)
     radius = float(np.linalg.norm(wide - centre, axis=1).max())
@@ -178,6 +178,12 @@ def _columns(cloud: Cloud) -> tuple[tuple[str, ...], npt.NDArray[np.float32]]:
     there = [(names, values) for names, values in known if values is not None]
     rows = np.ascontiguousarray(np.concatenate([values for _, values in there], axis=1), dtype=np.float32)
     return tuple(name for names, _ in there for name in names), rows
+
+
+def _narrow(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+    """Return labels as int32, or as they are where one of them would not keep its value."""
+    small = labels.astype(np.int32)
+    return small if np.array_equal(small, labels) else labels
 
 
 def _write_array(path: Path, values: npt.NDArray[np.generic]) -> None:

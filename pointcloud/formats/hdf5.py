@@ -11,10 +11,17 @@ import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
 from pointcloud.cloud import Cloud, make_cloud
+from pointcloud.colours import bytes_of_colours
+from pointcloud.formats.columns import guessed
 from pointcloud.formats.files import library, start_of
 
 __all__ = ["count", "read"]
 
+_PARTS = (
+    ("normals", ("normal", "normals")),
+    ("colours", ("color", "colors", "rgb")),
+    ("labels", ("pid", "mask", "seg", "label")),
+)
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -32,8 +39,9 @@ def count(path: Path) -> int:
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read one cloud.
 
-    The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud), ``normal``, and the labels of the
-    points as ``pid`` (ShapeNetPart) or ``mask`` (ScanObjectNN, where -1 is background).
+    The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud, or one a point as S3DIS has them),
+    ``normal``, ``color``, and the labels of the points as ``pid`` (ShapeNetPart) or ``mask`` (ScanObjectNN, where -1 is
+    background). Further columns of ``data`` are read as those of a table without names.
 
     Raises:
         FormatError: The file is no such file, is damaged, or has no cloud ``item``.
@@ -44,19 +52,24 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         data = _data(path, file)
         if not 0 <= item < data.shape[0]:
             raise FormatError(path, f"There is no cloud {item}: the file has {data.shape[0]}, counted from 0.")
-        parts: dict[str, Any] = {}
         try:
-            points = np.asarray(data[item])[:, :3]
+            parts = guessed(np.asarray(data[item]), path)
+            warnings = parts.pop("warnings")
             label = file.get("label")
             if label is not None and label.shape[0] == data.shape[0] and label.size == data.shape[0]:
                 parts["label"] = int(np.asarray(label[item]).reshape(-1)[0])
-            for part, names in (("normals", ("normal", "normals")), ("labels", ("pid", "mask"))):
+            for part, names in _PARTS:
                 name = next((n for n in names if n in file and file[n].shape[:2] == data.shape[:2]), None)
-                if name is not None:
-                    parts[part] = np.asarray(file[name][item])
+                if name is None:
+                    continue
+                parts[part] = np.asarray(file[name][item])
+                if part == "colours":  # all clouds of a file share one range
+                    parts[part] = bytes_of_colours(np.asarray(file[name][:]), path)[0][item]
+                if part == "labels":
+                    parts[part] = parts[part].reshape(len(parts["points"]))
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(path, f"Cloud {item} cannot be read ({error}): the file is damaged.") from error
-    return make_cloud(points, path=path, item=item, **parts)
+    return make_cloud(path=path, item=item, warnings=warnings, **parts)
 
 
 @contextmanager
