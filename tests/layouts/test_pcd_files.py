@@ -164,7 +164,7 @@ def test_lzf_equals_the_library(kind):
     assert packed is not None
     assert decompress(packed, len(raw)) == raw == lzf.decompress(packed, len(raw))
     for size in (len(raw) - 1, len(raw) + 1):
-        with pytest.raises(ValueError, match="of|hold"):
+        with pytest.raises(ValueError, match=r"of|hold"):
             decompress(packed, size)
 
 

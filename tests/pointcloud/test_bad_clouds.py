@@ -15,7 +15,8 @@ from pointcloud.formats.reading import count, read, read_many
 POINTS = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
 PLY = "ply\nformat {order} 1.0\nelement vertex {rows}\n"
 PLY += "property {kind} x\nproperty {kind} y\nproperty {kind} z\n{more}end_header\n"
-PCD = "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE {kind}\nCOUNT 1 1 1\nWIDTH {rows}\nHEIGHT 1\nPOINTS {rows}\nDATA {way}\n"
+PCD = "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE {kind}\nCOUNT 1 1 1\n"
+PCD += "WIDTH {rows}\nHEIGHT 1\nPOINTS {rows}\nDATA {way}\n"
 FACE = "element face {n}\nproperty list uchar int vertex_indices\n"
 
 

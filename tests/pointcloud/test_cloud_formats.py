@@ -127,7 +127,9 @@ def written(folder: Path) -> list[Path]:
 
 def test_one_cloud_in_every_format_reads_back_equal(tmp_path):
     files_made = written(tmp_path)
-    assert {format_of(path) for path in files_made} | {"stl", "glb", "vtk", "vtp", "other"} == {row.name for row in FORMATS}
+    assert {format_of(path) for path in files_made} | {"stl", "glb", "vtk", "vtp", "other"} == {
+        row.name for row in FORMATS
+    }
     for path in files_made:
         cloud = read(path, item=count(path) - 1)
         assert cloud.path == path, path.name
