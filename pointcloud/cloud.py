@@ -172,7 +172,8 @@ def _centred(
     if len(values) == 1:
         raise refusal(path, "The cloud has one point; a shape needs more.")
     low, high = values.min(axis=0), values.max(axis=0)
-    extent = float((high - low).max())
+    with np.errstate(over="ignore"):
+        extent = float((high - low).max())
     if extent == 0.0:
         raise refusal(path, f"All {len(values)} points lie at one place.")
     if not extent < _TOO_WIDE:

@@ -84,7 +84,7 @@ def _columns(path: Path, laspy: Any, header: LasHeader) -> tuple[dict[str, npt.N
     blocks: dict[str, list[npt.NDArray[np.generic]]] = {}
     several: list[str] = []
     backend = laspy.LazBackend.Lazrs  # its other backend takes memory for all chunks at once
-    with laspy.open(path, laz_backend=backend) as file:
+    with np.errstate(all="ignore"), laspy.open(path, laz_backend=backend) as file:
         layout = file.header.point_format
         names = ["x", "y", "z", "intensity", *(name for name in _COLOURS if name in set(layout.dimension_names))]
         names += [name for name in layout.extra_dimension_names if name.lower() not in {*names, "classification"}]

@@ -86,9 +86,9 @@ def _split(path: Path) -> tuple[list[str] | None, list[tuple[int, str]], int | N
         row = line.strip()
         if not row or (row.startswith(("#", "//")) and (kept or not _are_names(_fields(row.lstrip("#/ "))))):
             continue
-        if not kept and names is None:
+        if not kept and (names is None or promised is None):
             fields = _names(row.lstrip("#/ "))
-            if _are_names(fields):
+            if names is None and _are_names(fields):
                 # Tables that some programs write begin with a column of row numbers, which has no name.
                 names = [name or f"column {at}" for at, name in enumerate(fields, start=1)]
                 continue
