@@ -99,7 +99,7 @@ def _vertices(
     elif left:
         warnings.append(f"{left} further numbers of every vertex are not read.")
     if normals:
-        warnings.append("The normals of the vertices are not read; points have those of their faces.")
+        warnings.append("The normals of the vertices are not read.")
     return points, colours
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ __all__ = ["read"]
 
 _HEAD, _FACE = 84, 50  # bytes
 _ROW = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-_VERTEX = re.compile(rb"^\s*vertex\b(.*)$", re.IGNORECASE | re.MULTILINE)
-_CLOSED = re.compile(rb"\bend\s?solid\b", re.IGNORECASE)
+_CLOSED = re.compile(rb"end\s?solid\b")
+_NAME = re.compile(rb"(end\s?)?solid\b")
 
 
 def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cloud:
@@ -57,24 +58,29 @@ def _promised(raw: bytes) -> int:
 
 
 def _text(path: Path, raw: bytes) -> npt.NDArray[np.float64]:
-    if not _CLOSED.search(raw):
+    lines = [line.strip() for line in raw.replace(b"\r", b"\n").lower().split(b"\n")]
+    if not any(_CLOSED.match(line) for line in lines):
         raise FormatError(path, "The text has no 'endsolid': the file is truncated.")
-    words = [word for found in _VERTEX.finditer(raw) for word in found[1].decode("ascii", errors="replace").split()]
-    lower = raw.lower()
-    facets, ended, vertices = (
-        len(re.findall(pattern, lower, re.MULTILINE))
-        for pattern in (rb"^\s*facet\b", rb"^\s*end\s?facet\b", rb"^\s*vertex\b")
-    )
-    if facets != ended or vertices != 3 * facets or len(words) != 9 * facets:
+    words = [word for line in lines if not _NAME.match(line) for word in line.split()]
+    at = [number for number, word in enumerate(words) if word == b"vertex"]
+    facets, ended = words.count(b"facet") - _count(words, b"end", b"facet"), words.count(b"endfacet")
+    ended += _count(words, b"end", b"facet")
+    if facets != ended or len(at) != 3 * facets:
         raise FormatError(
             path,
-            f"The text has {facets} facets, {ended} ends of facets and {vertices} vertices with {len(words)} numbers; "
-            "each facet has one end and three vertices of three numbers: the file is damaged.",
+            f"The text has {facets} facets, {ended} ends of facets and {len(at)} vertices; each facet has one end and "
+            "three vertices: the file is damaged.",
         )
     try:
-        return reals(words).reshape(-1, 3, 3)
+        numbers = [word.decode("ascii") for number in at for word in words[number + 1 : number + 4]]
+        return reals(numbers).reshape(-1, 3, 3)
     except ValueError:
         raise FormatError(path, "A vertex is not three numbers.") from None
+
+
+def _count(words: list[bytes], first: bytes, second: bytes) -> int:
+    """Return how often one word follows another; some programs write ``end facet``."""
+    return sum(pair == (first, second) for pair in pairwise(words)) if first in words else 0
 
 
 def _binary(path: Path, raw: bytes) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
