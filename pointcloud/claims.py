@@ -34,7 +34,7 @@ def claim(path: Path) -> Claim:
         return "other"
     if row.sure:
         return "cloud"
-    looks = {"text": _text, "numpy": _numpy, "kitti": _sweep, "h5": _hdf5}
+    looks = {"text": _text, "numpy": _numpy, "kitti": _sweep, "h5": _hdf5, "vtk": _polygons}
     try:
         if path.stat().st_size == 0:
             return "damaged" if row.name in {"numpy", "h5"} else "other"
@@ -85,6 +85,8 @@ def _numpy(path: Path) -> Claim:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
             if "values" in names:
                 return "other"  # a volume
+            if arrays.has_axes(names):
+                return "cloud"
             name = next((name for name in arrays.POINTS if name in names), None)
             if name is None:
                 return "other"
@@ -112,6 +114,9 @@ def _shape_says(header: tuple[tuple[int, ...], npt.DTypeLike] | None) -> Claim:
     shape, dtype = header
     if np.dtype(dtype).hasobject:
         return "damaged"
+    fields = np.dtype(dtype).names or ()
+    if arrays.has_axes(fields) or set(arrays.POINTS) & {field.lower() for field in fields}:
+        return "cloud"
     return "cloud" if len(shape) in {2, 3} and shape[-1] in _COLUMNS else "other"
 
 
@@ -127,6 +132,11 @@ def _sweep(path: Path) -> Claim:
         return "other"
     near = np.abs(rows[:, :3]).max() < _CAR_REACH_M and len(np.unique(rows[:, :3])) > len(rows)
     return "cloud" if near and rows[:, 3].min() >= 0 and rows[:, 3].max() <= _REFLECTANCE else "other"
+
+
+def _polygons(path: Path) -> Claim:
+    with path.open("rb") as file:
+        return "cloud" if b"DATASET POLYDATA" in file.read(_LOOK_BYTES).upper() else "other"
 
 
 def _hdf5(path: Path) -> Claim:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import DataError, FormatError, MedSSLError
+from pointcloud.colours import bytes_of_colours
 
 __all__ = ["UNITS", "Cloud", "make_cloud", "refusal"]
 
@@ -17,6 +18,7 @@ UNITS = ("unknown", "mm", "m")
 _FAR = 16.0  # extents; beyond, float32 resolves less than a millionth of the cloud
 _TOO_WIDE = 1e18  # squared distances beyond overflow float32
 _STRAY = 1e3  # times the spread of the middle half
+_EXACT = {2: 2**11, 4: 2**24, 8: 2**53}  # bytes of a real number -> up to where it tells whole numbers apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +108,9 @@ def make_cloud(
     Args:
         points: Real numbers (N, 3).
         normals: Real numbers (N, 3); scaled to length 1. Rows that are NaN or 0 become 0.
-        colours: (N, 3): uint8; or reals of 0 to 1; or integers of up to 255 or up to 65535.
-        intensity: Real numbers (N,).
-        labels: Integers (N,).
+        colours: (N, 3): bytes, or numbers whose range ``bytes_of_colours`` decides.
+        intensity: Real numbers (N,). What is NaN or infinite becomes 0 and is counted.
+        labels: Whole numbers (N,) that int64 can hold.
         label: The class of the whole cloud.
         unit: One of ``UNITS``.
         path: The file, for messages and for the record.
@@ -147,11 +149,15 @@ def make_cloud(
         values = values[finite]
         parts = {name: part[finite] for name, part in parts.items()}
     placed, offset = _centred(values.astype(np.float64), path, noticed)
+    colours_read = None
+    if "colours" in parts:
+        colours_read, told = bytes_of_colours(parts["colours"], path)
+        noticed.extend(told)
     return Cloud(
         points=placed,
-        normals=_unit_normals(parts["normals"]) if "normals" in parts else None,
-        colours=_bytes_of_colours(parts["colours"], path) if "colours" in parts else None,
-        intensity=parts["intensity"].astype(np.float32) if "intensity" in parts else None,
+        normals=_unit_normals(parts["normals"], noticed) if "normals" in parts else None,
+        colours=colours_read,
+        intensity=_measured(parts["intensity"], noticed) if "intensity" in parts else None,
         labels=_whole_labels(parts["labels"], path) if "labels" in parts else None,
         label=label,
         unit=unit,
@@ -169,7 +175,8 @@ def _centred(
     if len(values) == 1:
         raise refusal(path, "The cloud has one point; a shape needs more.")
     low, high = values.min(axis=0), values.max(axis=0)
-    extent = float((high - low).max())
+    with np.errstate(over="ignore"):
+        extent = float((high - low).max())
     if extent == 0.0:
         raise refusal(path, f"All {len(values)} points lie at one place.")
     if not extent < _TOO_WIDE:
@@ -197,25 +204,41 @@ def _centred(
     return placed, offset
 
 
-def _unit_normals(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+def _unit_normals(values: npt.NDArray[np.generic], noticed: list[str]) -> npt.NDArray[np.float32] | None:
     known = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    known /= np.maximum(np.abs(known).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)  # squares may overflow
     length = np.linalg.norm(known, axis=1, keepdims=True)
+    if not length.any():
+        noticed.append("All normals are 0, so they are not read.")
+        return None
     scaled: npt.NDArray[np.float64] = np.divide(known, length, out=np.zeros_like(known), where=length > 0)
     return scaled.astype(np.float32)
 
 
-def _bytes_of_colours(values: npt.NDArray[np.generic], path: Path | None) -> npt.NDArray[np.uint8]:
-    if values.dtype == np.uint8:
-        return values.astype(np.uint8)
-    reals = values.astype(np.float64)
-    if not np.isfinite(reals).all() or reals.min() < 0 or reals.max() > 65535:
-        raise refusal(path, f"The colours reach from {reals.min():.4g} to {reals.max():.4g}; allowed are 0 to 65535.")
-    if values.dtype.kind == "f" and reals.max() <= 1.0:
-        return np.round(reals * 255).astype(np.uint8)
-    return np.round(reals / 257 if reals.max() > 255 else reals).astype(np.uint8)
+def _measured(values: npt.NDArray[np.generic], noticed: list[str]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32)
+    lost = int((~np.isfinite(rounded)).sum())
+    if lost:
+        noticed.append(f"{lost} points have an intensity that is NaN or infinite; it is taken as 0.")
+        rounded = np.nan_to_num(rounded, nan=0.0, posinf=0.0, neginf=0.0)
+    return rounded
 
 
 def _whole_labels(values: npt.NDArray[np.generic], path: Path | None) -> npt.NDArray[np.int64]:
-    if values.dtype.kind == "f" and not (values == np.floor(values)).all():  # type: ignore[type-var]
-        raise refusal(path, "The labels of the points are not whole numbers.")
+    if values.dtype.kind == "f":
+        reals = values.astype(np.float64)
+        missing = int((~np.isfinite(reals)).sum())
+        if missing:
+            raise refusal(
+                path, f"{missing} of {len(reals)} points have no label (NaN or infinite), the others have one."
+            )
+        if (reals != np.floor(reals)).any():
+            raise refusal(path, "The labels of the points are not whole numbers.")
+        if np.abs(reals).max() > _EXACT.get(values.dtype.itemsize, 2**53):
+            raise refusal(
+                path, f"A label is {np.abs(reals).max():.17g}, which {values.dtype} does not tell from its neighbours."
+            )
+    elif values.dtype.kind == "u" and int(values.max()) > np.iinfo(np.int64).max:  # type: ignore[call-overload]
+        raise refusal(path, f"A label is {values.max()}; labels of up to {np.iinfo(np.int64).max} are read.")
     return values.astype(np.int64)

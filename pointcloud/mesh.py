@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from medssl.randomness import numpy_generator
 from pointcloud.cloud import Cloud, make_cloud, refusal
+from pointcloud.colours import bytes_of_colours
 
-__all__ = ["Mesh", "cloud_of_mesh", "joined", "sample_surface", "triangles_of"]
+__all__ = ["Mesh", "cloud_of_mesh", "joined", "sample_surface", "strips_of", "triangles_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +23,21 @@ class Mesh:
         vertices: Float64 (V, 3).
         faces: Int64 (F, 3), rows of ``vertices``, anticlockwise as seen from outside.
         colours: (V, 3) as in ``make_cloud``, or None.
+        intensity: (V,) as in ``make_cloud``, or None.
+        labels: (V,) as in ``make_cloud``, or None.
         parts: Int64 (F,), the part of the shape that each face belongs to, or None.
     """
 
     vertices: npt.NDArray[np.float64]
     faces: npt.NDArray[np.int64]
     colours: npt.NDArray[np.generic] | None = None
+    intensity: npt.NDArray[np.generic] | None = None
+    labels: npt.NDArray[np.generic] | None = None
     parts: npt.NDArray[np.int64] | None = None
 
 
 def joined(meshes: list[Mesh], parts: list[int] | None = None) -> Mesh:
-    """Return one mesh of several, without their colours.
+    """Return one mesh of several, with their colours where all of them have bytes as colours.
 
     Args:
         meshes: The meshes.
@@ -42,6 +47,9 @@ def joined(meshes: list[Mesh], parts: list[int] | None = None) -> Mesh:
     return Mesh(
         vertices=np.concatenate([mesh.vertices for mesh in meshes]),
         faces=np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]),
+        colours=np.concatenate([mesh.colours for mesh in meshes if mesh.colours is not None])
+        if all(mesh.colours is not None and mesh.colours.dtype == np.uint8 for mesh in meshes)
+        else None,
         parts=None
         if parts is None
         else np.repeat(np.array(parts, dtype=np.int64), [len(mesh.faces) for mesh in meshes]),
@@ -62,6 +70,27 @@ def triangles_of(polygons: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]
         for corner in range(1, block.shape[1] - 1):
             fans.append(block[:, [0, corner, corner + 1]])
     return np.concatenate(fans).astype(np.int64)
+
+
+def strips_of(strips: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Cut strips into triangles: each vertex after the second makes one with the two before it.
+
+    Args:
+        strips: Arrays (length,) of vertices; -1 ends a strip and begins the next.
+
+    Returns:
+        Int64 (F, 3), all of them turned as the first of their strip.
+    """
+    found = [np.zeros((0, 3), dtype=np.int64)]
+    for whole in strips:
+        for strip in np.split(whole, np.flatnonzero(whole == -1)):
+            line = strip[strip != -1]
+            if len(line) < 3:
+                continue
+            triangles = np.stack([line[:-2], line[1:-1], line[2:]], axis=1)
+            triangles[1::2] = triangles[1::2, ::-1]
+            found.append(triangles)
+    return np.concatenate(found)
 
 
 def sample_surface(
@@ -114,6 +143,8 @@ def cloud_of_mesh(
 ) -> Cloud:
     """Return a cloud drawn from the surface of a mesh, with the normals of the faces.
 
+    Colours and intensities are mixed from the corners of the face; a label is that of the nearest corner.
+
     Args:
         mesh: The triangles.
         samples: How many points; 0 takes the vertices as they are.
@@ -126,13 +157,43 @@ def cloud_of_mesh(
     Raises:
         FormatError: The mesh has no surface to draw from; ``DataError`` without a path.
     """
-    if samples == 0:
-        return make_cloud(mesh.vertices, colours=mesh.colours, unit=unit, path=path, item=item, warnings=warnings)
-    points, face, weights = sample_surface(mesh, samples, numpy_generator(seed, item), path=path)
-    corners = mesh.vertices[mesh.faces[face]]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    told = list(warnings)
     colours = None
-    if mesh.colours is not None:
-        mixed = np.einsum("nk,nkd->nd", weights, mesh.colours[mesh.faces[face]].astype(np.float64))
-        colours = mixed if mesh.colours.dtype.kind == "f" else np.round(mixed).astype(np.int64)
-    return make_cloud(points, normals=normals, colours=colours, unit=unit, path=path, item=item, warnings=warnings)
+    if mesh.colours is not None:  # before they are mixed: the vertices' own values decide the range
+        colours, noticed = bytes_of_colours(mesh.colours, path)
+        told.extend(noticed)
+    if samples == 0:
+        return make_cloud(
+            mesh.vertices,
+            colours=colours,
+            intensity=mesh.intensity,
+            labels=mesh.labels,
+            unit=unit,
+            path=path,
+            item=item,
+            warnings=tuple(told),
+        )
+    points, face, weights = sample_surface(mesh, samples, numpy_generator(seed, item), path=path)
+    named = mesh.faces[face]
+    corners = mesh.vertices[named]
+    missing = np.asarray(~np.isfinite(mesh.vertices).all(axis=1))
+    lost = int(missing[mesh.faces].any(axis=1).sum())
+    if lost:
+        told.append(f"{lost} of {len(mesh.faces)} faces have corners that are NaN or infinite and were left out.")
+    return make_cloud(
+        points,
+        normals=np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]),
+        colours=None if colours is None else _mixed(weights, colours[named]).round().astype(np.uint8),
+        intensity=None if mesh.intensity is None else _mixed(weights, mesh.intensity[named]),
+        labels=None if mesh.labels is None else mesh.labels[named[np.arange(len(face)), weights.argmax(axis=1)]],
+        unit=unit,
+        path=path,
+        item=item,
+        warnings=tuple(told),
+    )
+
+
+def _mixed(weights: npt.NDArray[np.float64], values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    """Return the weighted mean of what three corners (count, 3, ...) have."""
+    mixed: npt.NDArray[np.float64] = np.einsum("nk,nk...->n...", weights, values.astype(np.float64))
+    return mixed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,30 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError
 
-__all__ = ["ALIASES", "guessed", "named"]
+__all__ = ["ALIASES", "guessed", "is_axis", "is_x", "listed", "named"]
 
-# What files call each column, lower case.
+# What files call each column, lower case and without its unit.
 ALIASES = {
-    "x": ("x", "//x", "#x", "x_mm", "x_m", "coord_x", "position_x", "easting"),
-    "y": ("y", "y_mm", "y_m", "coord_y", "position_y", "northing"),
-    "z": ("z", "z_mm", "z_m", "coord_z", "position_z", "elevation"),
-    "nx": ("nx", "normal_x", "n_x"),
-    "ny": ("ny", "normal_y", "n_y"),
-    "nz": ("nz", "normal_z", "n_z"),
+    "x": ("x", "//x", "#x", "coord_x", "position_x", "easting"),
+    "y": ("y", "coord_y", "position_y", "northing"),
+    "z": ("z", "coord_z", "position_z", "elevation"),
+    "nx": ("nx", "normal_x", "n_x", "normalx"),
+    "ny": ("ny", "normal_y", "n_y", "normaly"),
+    "nz": ("nz", "normal_z", "n_z", "normalz"),
     "red": ("red", "r", "diffuse_red"),
     "green": ("green", "g", "diffuse_green"),
     "blue": ("blue", "b", "diffuse_blue"),
     "intensity": ("intensity", "i", "reflectance", "remission", "scalar_intensity"),
-    "label": ("label", "labels", "class", "classification", "scalar_label", "scalar_classification", "semantic"),
-}
+    "label": (
+        "label", "labels", "class", "classification", "scalar_label", "scalar_classification", "semantic",
+        "semantic_label", "sem_label", "sem_class", "class_id", "label_id", "segment", "seg",
+    ),
+}  # fmt: skip
 _WHAT = {name: known for known, names in ALIASES.items() for name in names}
+_UNIT = re.compile(r"^(.*?)\s*(?:_|\[|\()(mm|m)[\])]?$")  # x_mm, x [mm], x(mm)
+_SHOWN = 12  # names of columns in one warning
+# A Gaussian splat: f_dc is the colour that does not depend on the view, in units of the constant spherical harmonic.
+_SPLAT_COLOURS, _HARMONIC = ("f_dc_0", "f_dc_1", "f_dc_2"), 0.28209479177387814
 _FEW = 64  # different values: no more are taken for classes
 
 
@@ -39,37 +47,71 @@ def named(columns: dict[str, npt.NDArray[np.generic]], path: Path) -> dict[str, 
         path: The file, for messages.
 
     Returns:
-        ``points`` and whichever of ``normals``, ``colours``, ``intensity``, ``labels`` are there; and ``warnings``,
-        which names the columns that were not read.
+        ``points`` and whichever of ``normals``, ``colours``, ``intensity``, ``labels`` are there; ``unit`` where the
+        names of x, y and z say it; and ``warnings``, which names the columns that were not read.
 
     Raises:
-        FormatError: There is no x, y or z.
+        FormatError: There is no x, y or z, or their units differ.
     """
     known: dict[str, npt.NDArray[np.generic]] = {}
+    units: dict[str, str] = {}
     unread = []
     for name, column in columns.items():
-        what = _WHAT.get(name.strip().lower())
-        if what and what not in known:
+        bare, unit = _without_unit(name.strip().lower())
+        what = _WHAT.get(bare)
+        if what and what not in known and (not unit or what in ("x", "y", "z")):
             known[what] = column
+            units[what] = unit
         else:
             unread.append(name)
     missing = [axis for axis in "xyz" if axis not in known]
     if missing:
-        found = ", ".join(columns) or "nothing"
+        found = listed(list(columns)) or "nothing"
         raise FormatError(path, f"There is no column {', '.join(missing)}. Found: {found}.")
-    parts: dict[str, Any] = {"points": np.stack([known[axis] for axis in "xyz"], axis=1)}
+    places = [known[axis] for axis in "xyz"]
+    parts: dict[str, Any] = {"points": np.stack(places, axis=1)}
+    said = {units[axis] for axis in "xyz"}
+    if len(said) > 1:
+        raise FormatError(path, f"The columns x, y, z have different units: {', '.join(map(repr, sorted(said)))}.")
+    if "" not in said:
+        parts["unit"] = said.pop()
     for part, names in (("normals", ("nx", "ny", "nz")), ("colours", ("red", "green", "blue"))):
         there = [name for name in names if name in known]
         if len(there) == 3:
             parts[part] = np.stack([known[name] for name in names], axis=1)
         else:
             unread.extend(there)
+    if "colours" not in parts and all(name in columns for name in _SPLAT_COLOURS):
+        unread = [name for name in unread if name not in _SPLAT_COLOURS]
+        harmonics = np.stack([columns[name] for name in _SPLAT_COLOURS], axis=1).astype(np.float64)
+        parts["colours"] = np.clip(0.5 + _HARMONIC * harmonics, 0.0, 1.0)
     if "intensity" in known:
         parts["intensity"] = known["intensity"]
     if "label" in known:
         parts["labels"] = known["label"]
-    parts["warnings"] = (f"Columns that are not read: {', '.join(unread)}.",) if unread else ()
+    parts["warnings"] = (f"Columns that are not read: {listed(unread)}.",) if unread else ()
     return parts
+
+
+def is_axis(name: str) -> bool:
+    """Tell whether a name is one of the names of x, y or z, with a unit or without."""
+    return _WHAT.get(_without_unit(name.strip().lower())[0]) in ("x", "y", "z")
+
+
+def is_x(name: str) -> bool:
+    """Tell whether a name is one of the names of x, with a unit or without."""
+    return _WHAT.get(_without_unit(name.strip().lower())[0]) == "x"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas between them, the first dozen of many."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _without_unit(name: str) -> tuple[str, str]:
+    found = _UNIT.match(name)
+    return (found[1], found[2]) if found else (name, "")
 
 
 def guessed(values: npt.NDArray[np.generic], path: Path, *, order: Sequence[str] = ()) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from medssl.errors import FormatError, MissingDependencyError
 
-__all__ = ["contents", "library", "size_of", "start_of"]
+__all__ = ["contents", "is_panic", "library", "size_of", "start_of"]
 
 # The Debian and Ubuntu packages of the shared libraries that wheels leave to the system.
 _PACKAGES = {
@@ -69,6 +69,11 @@ def contents(path: Path) -> bytes:
         raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except OSError as error:
         raise FormatError(path, f"The file cannot be read: {error.strerror or error}.") from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Tell whether an error is the panic of a library written in Rust, which is no ``Exception``."""
+    return type(error).__name__ == "PanicException" and type(error).__module__.startswith("pyo3")
 
 
 def library(name: str, *, install: str, purpose: str) -> ModuleType:

@@ -11,10 +11,13 @@ import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
 from pointcloud.cloud import Cloud, make_cloud
+from pointcloud.colours import bytes_of_colours
+from pointcloud.formats.columns import guessed
 from pointcloud.formats.files import library, start_of
 
 __all__ = ["class_name", "count", "read"]
 
+_COLOURS = ("color", "colors", "rgb")
 # The labels of points, the first that is there; the names of classes likewise.
 _PER_POINT = ("pid", "seg", "mask", "segment", "segmentation", "part", "point_label", "point_labels", "label", "labels")
 _NAMES = ("class_names", "classes", "label_names", "shape_names", "names")
@@ -36,8 +39,9 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     """Read one cloud.
 
     The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud, or one a point as in the blocks of
-    S3DIS), ``normal``, and the labels of the points as ``pid`` (ShapeNetPart), ``seg`` or ``mask`` (ScanObjectNN, where
-    -1 is background). What else has a row for each point (``faceId``) is named in a warning.
+    S3DIS), ``normal``, ``color``, and the labels of the points as ``pid`` (ShapeNetPart), ``seg`` or ``mask``
+    (ScanObjectNN, where -1 is background). Further columns of ``data`` are read as those of a table without names. What
+    else has a row for each point (``faceId``) is named in a warning.
 
     Raises:
         FormatError: The file is no such file, is damaged, or has no cloud ``item``.
@@ -48,10 +52,10 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         data = _data(path, file)
         if not 0 <= item < data.shape[0]:
             raise FormatError(path, f"There is no cloud {item}: the file has {data.shape[0]}, counted from 0.")
-        parts: dict[str, Any] = {}
         read = {"data"}
         try:
-            points = np.asarray(data[item])[:, :3]
+            parts = guessed(np.asarray(data[item]), path)
+            warnings = list(parts.pop("warnings"))
             for name in ("label", "labels"):
                 label = file.get(name)
                 if label is not None and label.shape[:1] == data.shape[:1] and label.size == data.shape[0]:
@@ -63,14 +67,17 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
                     found = np.asarray(file[there][item])
                     parts[part] = found if part == "normals" else found.reshape(-1)
                     read.add(there)
+            colours = next((n for n in _COLOURS if n in file and file[n].shape[:2] == data.shape[:2]), None)
+            if colours is not None:  # all clouds of a file share one range
+                parts["colours"] = bytes_of_colours(np.asarray(file[colours][:]), path)[0][item]
+                read.add(colours)
             unread = sorted(n for n in file if n not in read and _fits(file[n], data, ""))
-            columns = data.shape[2] - 3
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(path, f"Cloud {item} cannot be read ({error}): the file is damaged.") from error
-    said = [f"columns 4 to {columns + 3} of 'data'"] if columns else []
-    said += [f"'{name}'" for name in unread]
-    warnings = (f"What these are is not known, so they are not read: {', '.join(said)}.",) if said else ()
-    return make_cloud(points, path=path, item=item, warnings=warnings, **parts)
+    if unread:
+        listed = ", ".join(f"'{name}'" for name in unread)
+        warnings.append(f"What these are is not known, so they are not read: {listed}.")
+    return make_cloud(path=path, item=item, warnings=tuple(warnings), **parts)
 
 
 def class_name(path: Path, number: int) -> str:

@@ -2,78 +2,103 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medssl.errors import FormatError
 from pointcloud.cloud import Cloud, make_cloud
-from pointcloud.formats.files import library, size_of, start_of
+from pointcloud.formats.columns import named
+from pointcloud.formats.files import is_panic, library
+from pointcloud.formats.las_header import LasHeader, check_header
 
 __all__ = ["read"]
 
 _CHUNK = 1_000_000  # points
+_COLOURS = ("red", "green", "blue")
 
 
 def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud:
     """Read a LAS or LAZ file in chunks; its whole numbers are scaled in float64 before anything is rounded.
 
-    The labels are the classification (2 is ground, 6 is building, ...), where any point has one. The unit is that of
-    the file's coordinate reference system, which is not looked up: it stays "unknown".
+    The labels are an extra dimension that is called so (``label``, ``semantic``, ...), else the classification (2 is
+    ground, 6 is building, ...) where any point has one. Extra dimensions are scaled as their record says; those that
+    are not read are named. The unit is that of the file's coordinate reference system, which is not looked up: it stays
+    "unknown".
 
     Raises:
         FormatError: The file is damaged, or has no points.
         MissingDependencyError: laspy, or lazrs for LAZ, is not there.
     """
     del item, samples, seed
-    _check_header(path)
+    header = check_header(path)
     laspy: Any = library("laspy", install="laspy[lazrs]", purpose="to read LAS files")
-    if path.suffix.lower() == ".laz":
+    if header.compressed:
         library("lazrs", install="laspy[lazrs]", purpose="to read LAZ files")
-    parts: dict[str, list[Any]] = {}
     try:
-        with laspy.open(path) as file:
-            promised = int(file.header.point_count)
-            names = set(file.header.point_format.dimension_names)
-            for chunk in file.chunk_iterator(_CHUNK):
-                parts.setdefault("points", []).append(np.stack([chunk.x, chunk.y, chunk.z], axis=1))
-                parts.setdefault("intensity", []).append(np.asarray(chunk.intensity))
-                parts.setdefault("labels", []).append(np.asarray(chunk.classification).astype(np.int64))
-                if "red" in names:
-                    colours = np.stack([np.asarray(chunk[name]) for name in ("red", "green", "blue")], axis=1)
-                    parts.setdefault("colours", []).append(colours)
+        columns, several = _columns(path, laspy, header)
     except FormatError:
         raise
-    except Exception as error:  # laspy and its decompressor have no common kind of error
+    except MemoryError as error:
+        raise FormatError(path, f"There is not enough memory for its {header.points} points.") from error
+    except BaseException as error:  # laspy and its decompressor have no common kind of error
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise FormatError(path, f"laspy cannot read it ({why}): the file is damaged or truncated.") from error
-    found = sum(len(block) for block in parts.get("points", []))
-    if promised == 0:
-        raise FormatError(path, "The header promises 0 points.")
-    if found != promised:
-        raise FormatError(path, f"The header promises {promised} points; {found} are there: the file is truncated.")
-    joined: dict[str, Any] = {name: np.concatenate(blocks) for name, blocks in parts.items()}
-    if not joined["labels"].any():  # class 0 of every point: "created, never classified"
-        del joined["labels"]
-    return make_cloud(path=path, **joined)
-
-
-def _check_header(path: Path) -> None:
-    """Hold the header's numbers against the file's size: laspy would look for billions of records."""
-    start, size = start_of(path, 247), size_of(path)
-    if start[:4] != b"LASF":
-        raise FormatError(path, "The file does not begin with 'LASF': it is no LAS file.")
-    if len(start) < 227:
-        raise FormatError(path, f"The file has {size} bytes, less than the header of a LAS file: truncated.")
-    header, points_at, records = struct.unpack_from("<HII", start, 94)
-    if not header <= points_at <= size or records * 54 > points_at - header:
-        raise FormatError(
-            path,
-            f"The header promises {records} records before byte {points_at} of {size}: damaged or truncated.",
+    warnings: list[str] = []
+    if not columns["classification"].any():  # class 0 of every point: "created, never classified"
+        del columns["classification"]
+    top = max((int(columns[name].max()) for name in _COLOURS if name in columns), default=0)
+    if "red" in columns and top == 0:
+        for name in _COLOURS:
+            del columns[name]
+        warnings.append("The colours are 0 at every point, so they are not read.")
+    elif 0 < top <= 255:
+        warnings.append(f"The colours reach {top} at most and are taken for bytes; the format has 16 bits.")
+    if several:
+        warnings.append(f"Extra dimensions of several values are not read: {', '.join(several)}.")
+    outside = _outside(columns, header)
+    if outside:
+        warnings.append(
+            f"{outside} points lie outside of the box that the header gives: one of them is damaged or wrong."
         )
-    if header >= 375 and len(start) == 247:  # LAS 1.4 has further records after the points
-        after, later = struct.unpack_from("<QI", start, 235)
-        if later and (after > size or later * 60 > size - after):
-            raise FormatError(path, f"The header promises {later} records after byte {after} of {size}: damaged.")
+    parts = named(columns, path)
+    return make_cloud(path=path, **parts | {"warnings": (*parts["warnings"], *warnings)})
+
+
+def _outside(columns: dict[str, npt.NDArray[np.generic]], header: LasHeader) -> int:
+    """Return how many points lie outside of the header's box: LAZ has no checksum, and this is what may tell."""
+    points = np.stack([columns[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    slack = 2 * np.abs(np.array(header.scales)) + 1e-12 * np.abs(points).max()
+    low, high = np.array(header.low) - slack, np.array(header.high) + slack
+    if not np.isfinite([low, high]).all() or ((low == -slack).all() and (high == slack).all()):
+        return 0  # never filled in
+    return int(((points < low) | (points > high)).any(axis=1).sum())
+
+
+def _columns(path: Path, laspy: Any, header: LasHeader) -> tuple[dict[str, npt.NDArray[np.generic]], list[str]]:
+    """Return columns by name, labels among the extra dimensions first, and the names of those of several values."""
+    blocks: dict[str, list[npt.NDArray[np.generic]]] = {}
+    several: list[str] = []
+    backend = laspy.LazBackend.Lazrs  # its other backend takes memory for all chunks at once
+    with np.errstate(all="ignore"), laspy.open(path, laz_backend=backend) as file:
+        layout = file.header.point_format
+        names = ["x", "y", "z", "intensity", *(name for name in _COLOURS if name in set(layout.dimension_names))]
+        names += [name for name in layout.extra_dimension_names if name.lower() not in {*names, "classification"}]
+        for chunk in file.chunk_iterator(_CHUNK):
+            for name in [*names, "classification"]:
+                blocks.setdefault(name, []).append(np.array(chunk[name]))
+    columns = {name: np.concatenate(found) for name, found in blocks.items()}
+    found = len(columns.get("x", ()))
+    if found != header.points:
+        raise FormatError(
+            path, f"The header promises {header.points} points; {found} are there: the file is truncated."
+        )
+    for name in list(columns):
+        if columns[name].ndim != 1:
+            several.append(name)
+            del columns[name]
+    return columns, several

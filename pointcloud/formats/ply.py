@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from medssl.errors import FormatError
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.columns import named
 from pointcloud.formats.files import contents
-from pointcloud.mesh import Mesh, cloud_of_mesh, triangles_of
+from pointcloud.formats.ply_rows import Element, Group, Table, ascii_tables, binary_tables
+from pointcloud.mesh import Mesh, cloud_of_mesh, strips_of, triangles_of
 
 __all__ = ["read"]
 
@@ -23,20 +23,14 @@ _TYPES = {
     "double": "f8", "float64": "f8",
 }  # fmt: skip
 _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
-_END = b"end_header"
-
-
-@dataclass
-class _Element:
-    """One kind of row: its name, how many, and (name, type of value, type of count or "") of each property."""
-
-    name: str
-    rows: int
-    properties: list[tuple[str, str, str]] = field(default_factory=list)
+_CORNERS = ("vertex_indices", "vertex_index")
 
 
 def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cloud:
-    """Read a PLY file: its points, or points drawn from its faces where it has any.
+    """Read a PLY file: its points, or points drawn from its faces and strips of triangles where it has any.
+
+    Lines of the header may end in LF, CR LF or CR. Elements and properties may come in any order; those that are not
+    read are named in a warning.
 
     Raises:
         FormatError: The header is wrong, the body is shorter than the header says, or there are no points.
@@ -47,41 +41,57 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
     if not any(element.name == "vertex" for element in elements):
         raise FormatError(path, "The header has no element 'vertex', so there are no points.")
     if order == "ascii":
-        tables, extra = _ascii(path, raw[start:], elements)
+        tables, extra = ascii_tables(path, raw[start:], elements)
     else:
-        tables, extra = _binary(path, raw, start, elements, _ORDERS[order])
-    vertex = tables["vertex"]
-    parts = named({name: column for name, column in vertex.items() if not isinstance(column, list)}, path)
-    warnings = parts.pop("warnings")
+        tables, extra = binary_tables(path, raw, start, elements, _ORDERS[order])
+    parts = named(_one_a_point(tables["vertex"]), path)
+    warnings = [*parts.pop("warnings"), *_unread(elements)]
     if extra:
-        warnings = (*warnings, f"{extra} bytes follow the last row; they are not read.")
-    faces = tables.get("face", {})
-    polygons = next((faces[name] for name in ("vertex_indices", "vertex_index") if name in faces), None)
-    if polygons is None or not len(polygons) or samples == 0:
-        return make_cloud(path=path, warnings=warnings, **parts)
+        what = "lines" if order == "ascii" else "bytes"
+        warnings.append(f"{extra} {what} follow the last row; they are not read.")
+    faces = np.concatenate([_faces(path, tables.get("face", {})), _strips(path, tables.get("tristrips", {}))])
+    if not len(faces) or samples == 0:
+        promised = sum(element.rows for element in elements if element.name in ("face", "tristrips"))
+        if promised and not len(faces):
+            warnings.append(
+                f"None of {promised} faces has three corners: the mesh has no faces; its vertices are taken."
+            )
+        return make_cloud(path=path, warnings=tuple(warnings), **parts)
     mesh = Mesh(
-        vertices=parts["points"].astype(np.float64), faces=_triangles(path, polygons), colours=parts.get("colours")
+        vertices=parts["points"].astype(np.float64),
+        faces=faces,
+        colours=parts.get("colours"),
+        intensity=parts.get("intensity"),
+        labels=parts.get("labels"),
     )
-    return cloud_of_mesh(mesh, samples=samples, seed=seed, path=path, warnings=warnings)
+    return cloud_of_mesh(
+        mesh, samples=samples, seed=seed, unit=parts.get("unit", "unknown"), path=path, warnings=tuple(warnings)
+    )
 
 
-def _header(path: Path, raw: bytes) -> tuple[str, list[_Element], int]:
-    if not raw.startswith(b"ply"):
+def _header(path: Path, raw: bytes) -> tuple[str, list[Element], int]:
+    """Return the order of bytes, what the file holds, and where its body begins."""
+    between = b"\r" if raw[:4] == b"ply\r" and raw[4:5] != b"\n" else b"\n"
+    if not raw.startswith(b"ply") or raw[3 : raw.find(between)].strip():
         raise FormatError(path, f"The file does not begin with 'ply' but with {raw[:8]!r}: it is no PLY file.")
-    at = raw.find(_END)
-    end = raw.find(b"\n", at)
-    if at < 0 or end < 0:
-        raise FormatError(path, "The header has no 'end_header': the file is truncated.")
-    order, elements = "", list[_Element]()
-    for line in raw[:at].decode("ascii", errors="replace").splitlines()[1:]:
+    order, elements = "", list[Element]()
+    at = raw.find(between) + 1
+    while True:
+        end = raw.find(between, at)
+        if at == 0 or end < 0:
+            raise FormatError(path, "The header has no 'end_header': the file is truncated.")
+        line = raw[at:end].decode("ascii", errors="replace")
+        at = end + 1
         words = line.split()
+        if words == ["end_header"]:
+            break
         if not words or words[0] in ("comment", "obj_info"):
             continue
         try:
             if words[0] == "format":
                 order = words[1]
             elif words[0] == "element":
-                elements.append(_Element(words[1], int(words[2])))
+                elements.append(Element(words[1], int(words[2])))
             elif words[0] == "property":
                 elements[-1].properties.append(_property(words))
             else:
@@ -90,132 +100,73 @@ def _header(path: Path, raw: bytes) -> tuple[str, list[_Element], int]:
             raise FormatError(path, f"The header has a line that is no PLY: '{line[:60]}'.") from None
     if order not in _ORDERS:
         raise FormatError(path, f"The format is '{order}'. Allowed: {', '.join(_ORDERS)}.")
-    if any(element.rows < 0 for element in elements):
-        raise FormatError(path, "The header promises a negative number of rows.")
-    return order, elements, end + 1
+    _check(path, elements)
+    return order, elements, at
+
+
+def _check(path: Path, elements: list[Element]) -> None:
+    names = [element.name for element in elements]
+    if len(set(names)) < len(names):
+        raise FormatError(path, f"The header names an element twice: {', '.join(names)}.")
+    for element in elements:
+        if element.rows < 0:
+            raise FormatError(path, f"The header promises a negative number of rows of '{element.name}'.")
+        own = [name for name, _, _ in element.properties]
+        if len(set(own)) < len(own):
+            raise FormatError(path, f"The header names a property of '{element.name}' twice: {', '.join(own)[:200]}.")
+        if element.rows and not own:
+            raise FormatError(
+                path, f"The header promises {element.rows} rows of '{element.name}' with nothing in them."
+            )
 
 
 def _property(words: list[str]) -> tuple[str, str, str]:
     if words[1] == "list":
+        if _TYPES[words[2]][0] == "f":
+            raise ValueError(words[2])  # no list has 2.5 values
         return words[4], _TYPES[words[3]], _TYPES[words[2]]
     return words[2], _TYPES[words[1]], ""
 
 
-def _short(path: Path, element: _Element) -> FormatError:
-    return FormatError(
-        path, f"The file ends before the {element.rows} rows of '{element.name}' that its header promises: truncated."
-    )
+def _one_a_point(table: Table) -> dict[str, npt.NDArray[np.generic]]:
+    return {name: column for name, column in table.items() if not isinstance(column, list)}
 
 
-def _binary(
-    path: Path, raw: bytes, at: int, elements: list[_Element], order: str
-) -> tuple[dict[str, dict[str, Any]], int]:
-    tables: dict[str, dict[str, Any]] = {}
+def _unread(elements: list[Element]) -> list[str]:
+    """Return what the file holds beside points, faces and their corners."""
+    told = []
     for element in elements:
-        if any(count for _, _, count in element.properties):
-            tables[element.name], at = _binary_lists(path, raw, at, element, order)
+        if not element.rows:
             continue
-        row = np.dtype([(name, order + kind) for name, kind, _ in element.properties])
-        if at + row.itemsize * element.rows > len(raw):
-            raise _short(path, element)
-        block = np.frombuffer(raw, row, element.rows, at)
-        at += row.itemsize * element.rows
-        tables[element.name] = {
-            name: block[name].astype(block[name].dtype.newbyteorder("=")) for name in row.names or ()
-        }
-    return tables, len(raw) - at
+        lists = [name for name, _, count in element.properties if count]
+        if element.name in ("face", "tristrips"):
+            columns = [name for name, _, _ in element.properties if name not in _CORNERS]
+            if columns:
+                told.append(f"Columns of the element '{element.name}' that are not read: {', '.join(columns)}.")
+        elif element.name != "vertex":
+            told.append(f"The {element.rows} rows of the element '{element.name}' are not read.")
+        elif lists:
+            told.append(f"Lists of the points that are not read: {', '.join(lists)}.")
+    return told
 
 
-def _binary_lists(path: Path, raw: bytes, at: int, element: _Element, order: str) -> tuple[dict[str, Any], int]:
-    """Read rows with lists: at once where every row is as long as the first, row by row elsewhere."""
-    if element.rows == 0:
-        return {name: [] for name, _, _ in element.properties}, at
-    row, lists = _row_of_lists(path, raw, at, element, order)
-    if at + row.itemsize * element.rows <= len(raw):
-        block = np.frombuffer(raw, row, element.rows, at)
-        if all((block[f"count {name}"] == length).all() for name, length in lists.items()):
-            table = {name: block[name] if name not in lists else [block[name]] for name, _, _ in element.properties}
-            return table, at + row.itemsize * element.rows
-    columns: dict[str, Any] = {name: [] for name, _, _ in element.properties}
-    for _ in range(element.rows):
-        row, _lists = _row_of_lists(path, raw, at, element, order)
-        if at + row.itemsize > len(raw):
-            raise _short(path, element)
-        values = np.frombuffer(raw, row, 1, at)
-        at += row.itemsize
-        for name in columns:
-            columns[name].append(values[name])
-    return columns, at
-
-
-def _row_of_lists(
-    path: Path, raw: bytes, at: int, element: _Element, order: str
-) -> tuple[np.dtype[Any], dict[str, int]]:
-    """Return the layout of the row that begins at a byte, and the length of each of its lists."""
-    fields: list[Any] = []
-    lists: dict[str, int] = {}
-    for name, kind, count in element.properties:
-        if count:
-            size = np.dtype(count).itemsize
-            if at + size > len(raw):
-                raise _short(path, element)
-            length = int(np.frombuffer(raw, order + count, 1, at)[0])
-            if length < 0 or at + size + length > len(raw):
-                raise _short(path, element)
-            fields += [(f"count {name}", order + count), (name, order + kind, (length,))]
-            lists[name] = length
-            at += size + length * np.dtype(kind).itemsize
-        else:
-            fields.append((name, order + kind))
-            at += np.dtype(kind).itemsize
-    return np.dtype(fields), lists
-
-
-def _ascii(path: Path, body: bytes, elements: list[_Element]) -> tuple[dict[str, dict[str, Any]], int]:
-    lines = [line for line in body.decode("ascii", errors="replace").splitlines() if line.strip()]
-    tables: dict[str, dict[str, Any]] = {}
-    at = 0
-    for element in elements:
-        if at + element.rows > len(lines):
-            raise _short(path, element)
-        rows = lines[at : at + element.rows]
-        at += element.rows
-        try:
-            tables[element.name] = _ascii_rows(rows, element)
-        except (ValueError, IndexError):
-            raise FormatError(
-                path,
-                f"A row of '{element.name}' is not the {len(element.properties)} numbers that the header promises.",
-            ) from None
-    return tables, sum(len(line) for line in lines[at:])
-
-
-def _ascii_rows(rows: list[str], element: _Element) -> dict[str, Any]:
-    split = [row.split() for row in rows]
-    if not any(count for _, _, count in element.properties):
-        width = len(element.properties)
-        if any(len(words) != width for words in split):
-            raise ValueError(width)
-        values = np.array(split, dtype=np.float64).reshape(len(rows), width)
-        return {name: values[:, k].astype(kind) for k, (name, kind, _) in enumerate(element.properties)}
-    columns: dict[str, Any] = {name: [] for name, _, _ in element.properties}
-    for words in split:
-        at = 0
-        for name, kind, count in element.properties:
-            length = int(words[at]) if count else 1
-            at += 1 if count else 0
-            if length < 0 or at + length > len(words):
-                raise ValueError(length)
-            columns[name].append(np.array(words[at : at + length], dtype=np.float64).astype(kind)[None])
-            at += length
-    return columns
-
-
-def _triangles(path: Path, polygons: list[npt.NDArray[np.generic]]) -> npt.NDArray[np.int64]:
-    blocks = [np.atleast_2d(block) for block in polygons]
-    if any(block.dtype.kind not in "iu" for block in blocks):
-        raise FormatError(path, "The faces name vertices by numbers that are not whole.")
+def _faces(path: Path, table: Table) -> npt.NDArray[np.int64]:
     by_corners: dict[int, list[npt.NDArray[np.int64]]] = {}
-    for block in blocks:
-        by_corners.setdefault(block.shape[1], []).append(block.astype(np.int64))
+    for _, block in _corners(path, table):
+        by_corners.setdefault(block.shape[1], []).append(block)
     return triangles_of([np.concatenate(same) for same in by_corners.values()])
+
+
+def _strips(path: Path, table: Table) -> npt.NDArray[np.int64]:
+    return strips_of([row for _, block in _corners(path, table) for row in block])
+
+
+def _corners(path: Path, table: Table) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Return the lists of vertices, as whole numbers."""
+    groups: Any = next((table[name] for name in _CORNERS if name in table), [])
+    if not isinstance(groups, list):
+        raise FormatError(path, "'vertex_indices' is no list, so the faces have no corners.")
+    whole: list[Group] = groups
+    if any(block.dtype.kind not in "iu" for _, block in whole):
+        raise FormatError(path, "The faces name vertices by numbers that are not whole.")
+    return [(rows, block.astype(np.int64)) for rows, block in whole]

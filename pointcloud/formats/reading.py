@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from medssl.errors import FormatError
+from medssl.errors import FormatError, MedSSLError
 from pointcloud.cloud import Cloud
+from pointcloud.formats.files import is_panic
 from pointcloud.formats.table import FORMATS, Format, row_of
 
 __all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
@@ -29,6 +31,22 @@ def _module(row: Format) -> ModuleType:
     return importlib.import_module(row.module)
 
 
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Let no error through but our own: what a damaged file makes a library or numpy raise is named as such."""
+    try:
+        yield
+    except MedSSLError:
+        raise
+    except MemoryError as error:
+        raise FormatError(path, "There was not enough memory to read it. Use fewer workers, or more memory.") from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        why = " ".join(str(error).split())[:120]
+        raise FormatError(path, f"It cannot be read ({type(error).__name__}: {why}): the file is damaged.") from error
+
+
 def count(path: Path) -> int:
     """Return how many clouds a file holds: 1 for most formats, any number for .npy, .npz and .h5.
 
@@ -37,7 +55,8 @@ def count(path: Path) -> int:
     """
     path = Path(path)
     row = _row(path)
-    return int(_module(row).count(path)) if row.several else 1
+    with _refusing(path):
+        return int(_module(row).count(path)) if row.several else 1
 
 
 def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) -> Cloud:
@@ -59,7 +78,8 @@ def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) ->
         raise FormatError(path, f"There is no cloud {item}: the file has 1, counted from 0.")
     if samples < 0:
         raise ValueError(f"samples is {samples}; 0 or more was expected.")
-    cloud: Cloud = _module(row).read(path, item=item, samples=samples, seed=seed)
+    with _refusing(path):
+        cloud: Cloud = _module(row).read(path, item=item, samples=samples, seed=seed)
     return cloud
 
 

@@ -1,57 +1,90 @@
-"""STL and GLB meshes, through trimesh."""
+"""GLB and glTF scenes, through trimesh: every part in its place, and a count of what is left out."""
 
 from __future__ import annotations
 
 import io
 import logging
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medssl.errors import FormatError
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.files import contents, library
+from pointcloud.formats.gltf import described
 from pointcloud.mesh import Mesh, cloud_of_mesh, joined
 
 __all__ = ["read"]
 
-_METRES = {".glb": "m"}  # the standard of glTF says so; STL has no unit
+_UNIT = "m"  # the standard of glTF says so
 
 
 def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cloud:
     """Read a mesh, or a scene of several with each in its place, and draw points from its surface.
 
+    A scene of points alone gives these. Where there are surfaces too, the points beside them are left out and counted.
+
     Raises:
-        FormatError: The file is damaged, or has no surface.
+        FormatError: The file is damaged, or has no surface and no points that can be read.
         MissingDependencyError: trimesh is not there.
     """
     del item
-    raw, kind = contents(path), path.suffix.lower().lstrip(".")
-    _check_frame(path, raw, kind)
+    kind = path.suffix.lower().lstrip(".")
+    found = described(path, contents(path), kind)
     trimesh: Any = library("trimesh", install="trimesh", purpose=f"to read .{kind} files")
+    resolver = trimesh.resolvers.FilePathResolver(str(path)) if kind == "gltf" else None
     try:
         with _quiet("trimesh"):
-            parts = trimesh.load_scene(io.BytesIO(raw), file_type=kind, process=False).dump()
+            content = io.BytesIO(found.content)
+            scene = trimesh.load_scene(
+                content, file_type=kind, process=False, resolver=resolver, skip_materials=True, merge_primitives=False
+            )
+            parts = [part for part in scene.dump() if len(getattr(part, "vertices", ()))]
     except Exception as error:  # trimesh lets whatever its parsers meet come through
         why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise FormatError(path, f"trimesh cannot read it ({why}): the file is damaged.") from error
-    unit = _METRES.get(f".{kind}", "unknown")
-    surfaces = [
-        Mesh(vertices=np.asarray(part.vertices, dtype=np.float64), faces=np.asarray(part.faces, dtype=np.int64))
-        for part in parts
-        if hasattr(part, "faces") and len(part.faces)
-    ]
-    if surfaces:
-        return cloud_of_mesh(joined(surfaces), samples=samples, seed=seed, unit=unit, path=path)
-    loose = [np.asarray(part.vertices, dtype=np.float64) for part in parts if len(getattr(part, "vertices", ()))]
+    warnings = list(found.warnings)
+    solid = [part for part in parts if len(getattr(part, "faces", ()))]
+    loose = [part for part in parts if isinstance(part, trimesh.PointCloud)]
+    if solid:
+        if loose:
+            lost = sum(len(part.vertices) for part in loose)
+            warnings.append(f"{len(loose)} parts of {lost} points lie beside the surfaces and were left out.")
+        surfaces = [
+            Mesh(
+                vertices=np.asarray(part.vertices, dtype=np.float64),
+                faces=np.asarray(part.faces, dtype=np.int64),
+                colours=_colours(part) if found.coloured else None,
+            )
+            for part in solid
+        ]
+        return cloud_of_mesh(
+            joined(surfaces), samples=samples, seed=seed, unit=_UNIT, path=path, warnings=tuple(warnings)
+        )
     if not loose:
-        raise FormatError(path, "The file has no faces and no points.")
-    told = ("The file has no faces; its vertices are taken as the points.",)
-    return make_cloud(np.concatenate(loose), unit=unit, path=path, warnings=told)
+        raise FormatError(path, " ".join(["The file has no faces and no points.", *warnings]))
+    warnings.append("The file has no faces; its vertices are taken as the points.")
+    colours = [_colours(part) for part in loose] if found.coloured else []
+    points = np.concatenate([np.asarray(part.vertices, dtype=np.float64) for part in loose])
+    there = [each for each in colours if each is not None]
+    return make_cloud(
+        points,
+        colours=np.concatenate(there) if there and len(there) == len(loose) else None,
+        unit=_UNIT,
+        path=path,
+        warnings=tuple(warnings),
+    )
+
+
+def _colours(part: Any) -> npt.NDArray[np.uint8] | None:
+    found = part.colors if hasattr(part, "colors") else getattr(part.visual, "vertex_colors", None)
+    colours = np.asarray(found) if found is not None else np.zeros((0, 4), np.uint8)
+    fits = colours.shape == (len(part.vertices), 4) and colours.dtype == np.uint8
+    return np.ascontiguousarray(colours[:, :3]) if fits else None
 
 
 @contextmanager
@@ -65,29 +98,3 @@ def _quiet(logger: str) -> Iterator[None]:
     finally:
         log.removeHandler(nowhere)
         log.propagate = before
-
-
-def _check_frame(path: Path, raw: bytes, kind: str) -> None:
-    """Hold what the first bytes promise against the size, before a library fills the gap with silence."""
-    if kind == "glb":
-        if raw[:4] != b"glTF" or len(raw) < 12:
-            raise FormatError(path, f"The file does not begin with 'glTF' but with {raw[:8]!r}: it is no GLB file.")
-        length = struct.unpack_from("<I", raw, 8)[0]
-        if length > len(raw):
-            raise FormatError(path, f"The header promises {length} bytes; the file has {len(raw)}: truncated.")
-        return
-    if raw[:5].lower() == b"solid" and b"facet" in raw[:1024]:
-        if b"endsolid" not in raw.lower():
-            raise FormatError(path, "The text has no 'endsolid': the file is truncated.")
-        return
-    if raw[:5].lower() == b"solid" and b"endsolid" in raw[:1024].lower():
-        raise FormatError(path, "The mesh has 0 faces, so there is no surface.")
-    if len(raw) < 84:
-        raise FormatError(path, f"The file has {len(raw)} bytes; an STL file has 84 or more, or begins with 'solid'.")
-    faces = struct.unpack_from("<I", raw, 80)[0]
-    if faces == 0:
-        raise FormatError(path, "The mesh has 0 faces, so there is no surface.")
-    if 84 + 50 * faces > len(raw):
-        raise FormatError(
-            path, f"The header promises {faces} faces of 50 bytes; {len(raw) - 84} bytes follow: truncated."
-        )

@@ -36,12 +36,19 @@ FORMATS = (
     Format(name="numpy", suffixes=(".npy", ".npz"), module="pointcloud.formats.arrays", sure=False, several=True),
     Format(name="off", suffixes=(".off",), module="pointcloud.formats.off"),
     Format(name="obj", suffixes=(".obj",), module="pointcloud.formats.obj"),
-    Format(name="stl", suffixes=(".stl",), module="pointcloud.formats.scenes"),
-    Format(name="glb", suffixes=(".glb",), module="pointcloud.formats.scenes"),
+    Format(name="stl", suffixes=(".stl",), module="pointcloud.formats.stl"),
+    Format(name="glb", suffixes=(".glb", ".gltf"), module="pointcloud.formats.scenes"),
     Format(name="las", suffixes=(".las", ".laz"), module="pointcloud.formats.las"),
     Format(name="nuscenes", suffixes=(".pcd.bin",), module="pointcloud.formats.lidar_bin"),
     Format(name="kitti", suffixes=(".bin",), module="pointcloud.formats.lidar_bin", sure=False),
     Format(name="h5", suffixes=(".h5", ".hdf5"), module="pointcloud.formats.hdf5", sure=False, several=True),
+    Format(name="vtk", suffixes=(".vtk",), module="pointcloud.formats.unread", sure=False),
+    Format(name="vtp", suffixes=(".vtp",), module="pointcloud.formats.unread"),
+    Format(
+        name="other",
+        suffixes=(".e57", ".ptx", ".3mf", ".dae", ".x3d", ".wrl", ".drc"),
+        module="pointcloud.formats.unread",
+    ),
 )
 
 

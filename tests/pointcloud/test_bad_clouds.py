@@ -15,7 +15,8 @@ from pointcloud.formats.reading import count, read, read_many
 POINTS = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
 PLY = "ply\nformat {order} 1.0\nelement vertex {rows}\n"
 PLY += "property {kind} x\nproperty {kind} y\nproperty {kind} z\n{more}end_header\n"
-PCD = "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE {kind}\nCOUNT 1 1 1\nWIDTH 12\nHEIGHT 1\nPOINTS {rows}\nDATA {way}\n"
+PCD = "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE {kind}\nCOUNT 1 1 1\n"
+PCD += "WIDTH {rows}\nHEIGHT 1\nPOINTS {rows}\nDATA {way}\n"
 FACE = "element face {n}\nproperty list uchar int vertex_indices\n"
 
 
@@ -133,12 +134,12 @@ REFUSED = {
     "flat_faces.off": (b"OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n", "has an area"),
     "wrong_index.off": (b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n", "names vertex 7"),
     "wrong_index.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "names vertex 8"),
-    "zero_index.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -7 2 3\n", "names vertex -4"),
+    "zero_index.obj": (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf -7 2 3\n", "no row of an OBJ"),
     "wrong_index.ply": (
         ply("ascii", rows=3, more=FACE.format(n=1)) + b"0 0 0\n1 0 0\n0 1 0\n3 0 1 5\n",
         "names vertex 5",
     ),
-    "vertex.obj": (b"v 1 2\nv 3 4\n", "three or more"),
+    "vertex.obj": (b"v 1 2\nv 3 4\n", "fewer than three"),
     "bad_number.obj": (b"v 1 2 x\n", "Line 1"),
 }
 
