@@ -132,6 +132,9 @@ class SegmentationTask(Method):
             convs_per_stage=settings.convs_per_stage,
             deep_supervision=settings.deep_supervision,
         )
+        found = ["Dice sums over a part (segmentation.batch_dice)"] if settings.batch_dice else []
+        found += ["coarser stages weigh a part by its labels at full size"] if settings.deep_supervision else []
+        self.coupled = "; ".join(found)
         self.loss = DiceCrossEntropy(
             dice_weight=settings.dice_weight,
             cross_entropy_weight=settings.cross_entropy_weight,
@@ -184,7 +187,12 @@ class SegmentationTask(Method):
             total=loss.total,
             parts={"dice": loss.dice, "cross_entropy": loss.cross_entropy},
             signals={"soft_dice": 1.0 - loss.dice},
+            terms=loss.terms,
         )
+
+    def counted(self, views: SegmentationViews) -> dict[str, Tensor]:
+        """Return how many voxels have a label."""
+        return {"cross_entropy": (views.labels >= 0).sum()}
 
     def pictures(self, views: SegmentationViews) -> dict[str, Tensor]:
         """Return the windows, and the windows with each voxel of a structure lit up."""
