@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medssl.gathering import number_of_all
+
 __all__ = ["AttentionPooling", "Projection", "PrototypeHead", "standardised"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
@@ -146,12 +148,14 @@ class AttentionPooling(nn.Module):
 def standardised(norm: nn.Module, rows: Tensor) -> Tensor:
     """Return features through a batch norm; a single row has no spread, so there the running statistics serve.
 
+    Rows are counted over all processes, since the norm is over all of them.
+
     Args:
         norm: An `nn.BatchNorm1d` without weights, or what it became for several processes.
         rows: float32, (N, D).
     """
     normed: Tensor
-    if norm.training and len(rows) == 1:
+    if norm.training and number_of_all(len(rows), rows.device) == 1:
         normed = norm.eval()(rows)
         norm.train()
     else:

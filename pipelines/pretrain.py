@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.launch import launch, on_cpu, on_first_rank
-from medssl.engine.loop import Interrupted, fit
+from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
+from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, differences
@@ -84,6 +84,7 @@ def pretrain(
         return RunResult(out, read=load)
 
     fabric = launch(settings.train)
+    check_processes(network, fabric.world_size)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
@@ -225,7 +226,7 @@ def _resume_command(resolved: Resolved[PretrainSettings], preset: str | Path | N
 
     leaves = flatten(resolved.settings)
     named = {"data.store": "--data", "train.devices": "--devices"}
-    words = ["medssl", "pretrain", str(preset)]
+    words = [*launcher_words(), "pretrain", str(preset)]
     for key, origin in resolved.origins.items():
         if origin == "command line" and key not in named and key != "method.name":
             value = leaves[key]

@@ -65,7 +65,7 @@ class BYOL(CropMethod):
         first, second = self.predictor(projected).chunk(2)
         target_first, target_second = self.teacher(both)[1].chunk(2)
         loss = cosine_distance(first, target_second) + cosine_distance(second, target_first)
-        return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(projected.detach())})
+        return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)})
 
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
@@ -110,4 +110,6 @@ class SimSiam(CropMethod):
         target_first, target_second = projected.chunk(2)
         distance = cosine_distance(first, target_second) + cosine_distance(second, target_first)
         loss = distance / 4 - 1
-        return Losses(loss, {"negative_cosine": loss.detach()}, {"spread": feature_spread(projected.detach())})
+        return Losses(
+            loss, {"negative_cosine": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)}
+        )

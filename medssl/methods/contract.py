@@ -22,11 +22,14 @@ class Losses:
         total: Scalar float32 tensor with a graph; what is minimised.
         parts: Named detached scalars that make up the total.
         signals: Named detached scalars worth watching (accuracy, spread, ...). Never read back within a step.
+        terms: Named scalars with a graph whose sum is the total; a method gives them that says what they count over
+            (`Method.counted`). Empty where the total is a mean over items.
     """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
     signals: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module, ABC):
@@ -34,9 +37,21 @@ class Method(nn.Module, ABC):
 
     State beyond parameters (queue, centre, teacher) lives in buffers or submodules, so it is in the checkpoint.
     Losses are computed in float32. ``encoder`` is what is kept after pretraining.
+
+    A loss is that of the whole batch, over all processes (`medssl.gathering`). Where `train.accumulate` cuts a batch
+    into parts, each is weighed so that the step is that of the whole, as far as items are independent of each other.
+
+    Attributes:
+        coupled: What of the loss is among the items of a batch, and so of a part where it is cut; empty where nothing
+            is. Batch norms need no mention.
+        alone: Why several processes would not train what one does, and what to do; empty where they do.
+        rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
     """
 
     encoder: nn.Module
+    coupled: str = ""
+    alone: str = ""
+    rows_per_item: int = 1
 
     @property
     @abstractmethod
@@ -63,6 +78,10 @@ class Method(nn.Module, ABC):
     def forward(self, views: Any, progress: float) -> Losses:
         """Return the losses of the views; ``progress`` in [0, 1] is the share of the run that is done."""
 
+    def counted(self, views: Any) -> dict[str, Tensor]:
+        """Return how much each of the loss's ``terms`` counts over, a scalar; a term that is not named counts items."""
+        return {}
+
     def after_step(self, progress: float) -> None:
         """Update what is not trained by gradients (the teacher, a queue), after the optimiser's step."""
 
@@ -82,4 +101,4 @@ class Method(nn.Module, ABC):
 def summed(parts: dict[str, Tensor], signals: dict[str, Tensor]) -> Losses:
     """Return losses whose total is the sum of their parts."""
     total = torch.stack(list(parts.values())).sum()
-    return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)
+    return Losses(total, {name: part.detach() for name, part in parts.items()}, signals, parts)

@@ -26,7 +26,7 @@ from medssl.encoders.contract import Encoder
 from medssl.heads import PrototypeHead
 from medssl.methods.contract import Losses, summed
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
-from medssl.methods.prototypes import PrototypeSettings, assigned, distilled, prototype_head, teacher_of
+from medssl.methods.prototypes import PrototypeSettings, assigned, coupling, distilled, prototype_head, teacher_of
 from medssl.objectives.prototypes import Centre, patch_distillation
 from medssl.randomness import Stream
 from medssl.views.masking import sample_patch_mask, to_voxels
@@ -88,12 +88,15 @@ class DINO(CropMethod):
         encoder: What is pretrained.
     """
 
+    coupled = "with assign=sinkhorn and with koleo_weight, items are compared with those of their own part"
+
     def __init__(self, settings: DINOSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
         self.student = _Backbone(encoder, prototype_head(settings, encoder.embedding_dim))
         self.teacher = teacher_of(settings, self.student)
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
+        self.coupled = coupling(settings)
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -179,6 +182,10 @@ class IBOT(DINO):
         )
         parts["patches"] = chosen.patch_weight * at_patches
         return summed(parts, signals)
+
+    def counted(self, views: MaskedCropViews) -> dict[str, Tensor]:
+        """Return how many large views have a masked patch: the loss at patches is their mean."""
+        return {"patches": views.hidden.flatten(2).any(dim=2).sum()}
 
     def after_step(self, progress: float) -> None:
         """Move the teacher and both centres."""

@@ -63,6 +63,8 @@ class GlobalContrast(PartitionMethod):
         ValueError: If the window does not fit.
     """
 
+    coupled = "images are compared with those of their own part alone"
+
     def __init__(self, settings: GlobalContrastSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
@@ -97,4 +99,6 @@ class GlobalContrast(PartitionMethod):
         loss = partition_contrast(
             gathered(features, dim=1), variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
         )
-        return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(described.detach())})
+        return Losses(
+            loss, {"partitions": loss.detach()}, {"spread": feature_spread(described.detach(), over_all=True)}
+        )

@@ -96,6 +96,11 @@ class Parts(Method):
         self.encoder = encoder
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)
+        self.coupled = "; ".join(f"{name}: {part.coupled}" for name, part in parts.items() if part.coupled)
+        self.alone = "; ".join(f"{name}: {part.alone}" for name, part in parts.items() if part.alone)
+        for name, plan in plans.items():
+            if _single(plan):  # its rows come as the leading part's windows of each scan do
+                parts[name].rows_per_item = leading.count
 
     @property
     def plan(self) -> WindowPlan:
@@ -114,11 +119,22 @@ class Parts(Method):
         """Return the weighted sum of the parts' losses; the parts' own parts are shown without their weights."""
         losses: dict[str, Losses] = {name: part(views.parts[name], progress) for name, part in self.parts.items()}
         total = torch.stack([self.weights[name] * loss.total for name, loss in losses.items()]).sum()
+        terms = {
+            f"{name}/{term}": self.weights[name] * value
+            for name, loss in losses.items()
+            for term, value in (loss.terms or {"total": loss.total}).items()
+        }
         return Losses(
             total,
             _by_name({name: loss.parts for name, loss in losses.items()}),
             _by_name({name: loss.signals for name, loss in losses.items()}),
+            terms,
         )
+
+    def counted(self, views: JoinedViews) -> dict[str, Tensor]:
+        """Return what the parts' terms count over."""
+        found = {name: part.counted(views.parts[name]) for name, part in self._methods().items()}
+        return {f"{name}/{term}": count for name, counts in found.items() for term, count in counts.items()}
 
     def after_step(self, progress: float) -> None:
         """Let every part move its teacher, queue or centre."""
@@ -147,6 +163,8 @@ class Joined(Parts):
     Raises:
         ValueError: If the windows differ, or a part freezes the encoder.
     """
+
+    coupled = "what is among the items of a batch in one of its methods"
 
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
         super().__init__(

@@ -66,6 +66,8 @@ class LocalContrast(PartitionMethod):
         ValueError: If the window does not fit, the decoder has not so many blocks, or regions do not fit their map.
     """
 
+    coupled = "with loss=aligned, regions are sought in the scans of their own part alone"
+
     def __init__(self, settings: LocalContrastSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
@@ -124,7 +126,9 @@ class LocalContrast(PartitionMethod):
             temperature=chosen.temperature,
             normalise=chosen.normalise,
         )
-        signals = {"spread": feature_spread(cut_regions(maps.detach(), self._starts, self._size).flatten(0, 1))}
+        signals = {
+            "spread": feature_spread(cut_regions(maps.detach(), self._starts, self._size).flatten(0, 1), over_all=True)
+        }
         return Losses(loss, {"regions": loss.detach()}, signals)
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:

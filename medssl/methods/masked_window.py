@@ -93,7 +93,11 @@ class MaskedWindow(Method):
     def forward(self, views: MaskedViews, progress: float) -> Losses:
         """Return the error in hidden patches."""
         error = self._error(self.reconstruct(views), views)
-        return Losses(error, {"reconstruction": error.detach()})
+        return Losses(error, {"reconstruction": error.detach()}, terms={"reconstruction": error})
+
+    def counted(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return how many hidden voxels count."""
+        return {"reconstruction": (to_voxels(views.hidden, self.patch) & views.inside).sum()}
 
     def shown(self, views: MaskedViews) -> Tensor:
         """Return the windows with zeros in hidden patches, (B, 1, z, y, x)."""

@@ -6,8 +6,9 @@ References:
     ICCV 2021, arXiv:2104.02057.
 
 Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue are none
-either; the queue is in the checkpoint. Keys need no shuffling, since no encoder here normalises over the batch and v2's
-head has no normalisation. v2 is not symmetrised, as published; v3 is, with a predictor and its factor 2 x temperature.
+either; the queue is in the checkpoint. Keys need no shuffling, since no encoder here normalises over the batch, and a
+head that does normalises over all processes. v2 is not symmetrised, as published; v3 is, with a predictor and its
+factor 2 x temperature.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class MoCo(CropMethod):
         encoder: What is pretrained.
     """
 
+    coupled = "queries meet the keys of their own part, and the queue"
+
     def __init__(self, settings: MoCoSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder, pairs_only=True)
         self.settings = settings
@@ -76,7 +79,7 @@ class MoCo(CropMethod):
             else None
         )
         self.queue = None if v3 else FeatureQueue(settings.queue, settings.projected)
-        self._fresh: tuple[Tensor, Tensor, Tensor] | None = None
+        self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of the batch
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -86,19 +89,20 @@ class MoCo(CropMethod):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of queries with keys."""
         first, second = views.crops[:, 0], views.crops[:, 1]
-        key, group = gathered(views.item), gathered(views.patient)
+        block = self.rows_per_item
+        key, group = gathered(views.item, block=block), gathered(views.patient, block=block)
         if self.predictor is not None:
             both = torch.cat([first, second])
             _, projected = self.student(both)
-            queries = [gathered(view) for view in self.predictor(projected).chunk(2)]
-            keys = [gathered(view) for view in self.teacher(both)[1].chunk(2)]
+            queries = [gathered(view, block=block) for view in self.predictor(projected).chunk(2)]
+            keys = [gathered(view, block=block) for view in self.teacher(both)[1].chunk(2)]
             counted = countable(key, key, group, group)
             sets = [PairSet(queries[i], keys[1 - i][:, None], keys[1 - i], counted) for i in range(2)]
             scale = 2 * self.settings.temperature
         else:
             assert self.queue is not None
             _, projected = self.student(first)
-            query, kept = gathered(projected), gathered(self.teacher(second)[1])
+            query, kept = gathered(projected, block=block), gathered(self.teacher(second)[1], block=block)
             counted = countable(key, self.queue.keys, group, self.queue.groups)
             # the batch's other keys count as well, so that the first steps, with an empty queue, have negatives
             negatives = torch.cat([self.queue.features.clone(), kept])
@@ -106,15 +110,16 @@ class MoCo(CropMethod):
             sets = [PairSet(query, kept[:, None], negatives, counted)]
             scale = 1.0
             if self.training:
-                self._fresh = (kept, key, group)
+                self._fresh.append((kept, key, group))
         losses = [info_nce(pairs, temperature=self.settings.temperature).mean() for pairs in sets]
         loss = scale * torch.stack(losses).sum()
-        signals = {"spread": feature_spread(projected.detach()), **score_statistics(sets[0])}
+        signals = {"spread": feature_spread(projected.detach(), over_all=True), **score_statistics(sets[0])}
         return Losses(loss, {"contrast": loss.detach()}, signals)
 
     def after_step(self, progress: float) -> None:
         """Move the teacher and put the step's keys into the queue."""
         self.teacher.update(self.student, progress)
-        if self.queue is not None and self._fresh is not None:
-            self.queue.push(*self._fresh)
-            self._fresh = None
+        if self.queue is not None:
+            for fresh in self._fresh:
+                self.queue.push(*fresh)
+        self._fresh = []

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.gathering import gathered, own_of
+from medssl.gathering import gathered, mean_of_all, own_of
 from medssl.heads import PrototypeHead
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.koleo import koleo
@@ -21,7 +21,7 @@ from medssl.objectives.prototypes import Centre, distillation, sharpened, sinkho
 from medssl.settings import Settings
 from medssl.teacher import EMATeacher
 
-__all__ = ["PrototypeSettings", "assigned", "distilled", "prototype_head", "teacher_of"]
+__all__ = ["PrototypeSettings", "assigned", "coupling", "distilled", "prototype_head", "teacher_of"]
 
 
 class PrototypeSettings(Settings):
@@ -45,6 +45,13 @@ class PrototypeSettings(Settings):
     momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher at the start; .996 for long runs.")
     final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
     koleo_weight: float = Field(0.0, ge=0, description="Weight of KoLeo on the student's features; 0.1 in DINOv2.")
+
+
+def coupling(settings: PrototypeSettings) -> str:
+    """Return what of the loss is among the items of a batch, empty where nothing is; see `Method.coupled`."""
+    found = ["Sinkhorn shares prototypes out among the items of a part"] if settings.assign == "sinkhorn" else []
+    found += ["KoLeo looks for the nearest item of a part"] if settings.koleo_weight else []
+    return "; ".join(found)
 
 
 def prototype_head(settings: PrototypeSettings, inputs: int) -> PrototypeHead:
@@ -94,11 +101,12 @@ def distilled(
     """
     parts = {"distillation": distillation(student_SNK, teacher_TNK, temperature=settings.temperature)}
     if settings.koleo_weight:
-        parts["koleo"] = settings.koleo_weight * torch.stack([koleo(rows) for rows in pooled_TND]).mean()
-    used = teacher_TNK.mean(dim=(0, 1))
+        everywhere = gathered(pooled_TND, dim=1)
+        parts["koleo"] = settings.koleo_weight * torch.stack([koleo(rows) for rows in everywhere]).mean()
+    used = mean_of_all(teacher_TNK, (0, 1))
     signals = {
-        "spread": feature_spread(teacher_TNK.flatten(0, 1)),
-        "teacher_entropy": -(teacher_TNK * teacher_TNK.clamp(min=1e-12).log()).sum(dim=-1).mean(),
+        "spread": feature_spread(teacher_TNK.flatten(0, 1), over_all=True),
+        "teacher_entropy": mean_of_all(-(teacher_TNK * teacher_TNK.clamp(min=1e-12).log()).sum(dim=-1)),
         "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
     }
     return parts, signals

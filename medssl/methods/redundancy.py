@@ -48,6 +48,8 @@ class VICRegSettings(CropSettings):
 class _Twins(CropMethod):
     """One network for two views."""
 
+    coupled = "statistics are of a part"
+
     def __init__(self, settings: BarlowTwinsSettings | VICRegSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder, pairs_only=True)
         head = Projection(encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch")
@@ -76,7 +78,9 @@ class BarlowTwins(_Twins):
         _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
         first, second = (gathered(view) for view in projected.chunk(2))
         loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
-        return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach())})
+        return Losses(
+            loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)}
+        )
 
 
 class VICReg(_Twins):
@@ -99,4 +103,4 @@ class VICReg(_Twins):
         parts = vicreg(
             first, second, invariance=chosen.invariance, variance=chosen.variance, covariance=chosen.covariance
         )
-        return summed(parts, {"spread": feature_spread(projected.detach())})
+        return summed(parts, {"spread": feature_spread(projected.detach(), over_all=True)})

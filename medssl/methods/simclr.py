@@ -48,6 +48,8 @@ class SimCLR(CropMethod):
         encoder: What is pretrained.
     """
 
+    coupled = "items are told from those of their own part alone"
+
     def __init__(self, settings: SimCLRSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         if settings.decoupled == "dclw" and settings.views != 2:
@@ -76,5 +78,5 @@ class SimCLR(CropMethod):
             positive_in_denominator=chosen.decoupled == "no",
             positive_weight=weight,
         ).mean()
-        signals = {"spread": feature_spread(projected.detach()), **score_statistics(pairs)}
+        signals = {"spread": feature_spread(projected.detach(), over_all=True), **score_statistics(pairs)}
         return Losses(loss, {"contrast": loss.detach()}, signals)

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.gathering import gathered, own_of
+from medssl.gathering import gathered, mean_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
@@ -53,6 +53,8 @@ class SwAV(CropMethod):
         encoder: What is pretrained.
     """
 
+    coupled = "assignments are shared out among the items of a part, and the queue"
+
     def __init__(self, settings: SwAVSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
@@ -61,7 +63,7 @@ class SwAV(CropMethod):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(settings.prototypes, settings.projected), dim=1))
         lengths = [settings.queue] * settings.views if settings.queue else []
         self.queues = nn.ModuleList(FeatureQueue(length, settings.projected) for length in lengths)
-        self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._fresh: list[list[tuple[Tensor, Tensor, Tensor]]] = []  # of each part of the batch, of each view
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -83,16 +85,17 @@ class SwAV(CropMethod):
             weight = weight.detach() + 0.0 * weight
         weight = F.normalize(weight.float(), dim=1)
         scores_SBK = F.linear(features_SBD, weight)
-        every = [gathered(features_SBD[v].detach()) for v in range(chosen.views)]
+        block = self.rows_per_item
+        every = [gathered(features_SBD[v].detach(), block=block) for v in range(chosen.views)]
         own = features_SBD.shape[1]
         assigned = torch.stack([self._assign(rows, own, weight, v, progress) for v, rows in enumerate(every)])
         loss = distillation(scores_SBK, assigned, temperature=chosen.temperature)
         if self.training and self.queues:
-            item, patient = gathered(views.item), gathered(views.patient)
-            self._fresh = [(rows, item, patient) for rows in every]
-        used = assigned.mean(dim=(0, 1))
+            item, patient = gathered(views.item, block=block), gathered(views.patient, block=block)
+            self._fresh.append([(rows, item, patient) for rows in every])
+        used = mean_of_all(assigned, (0, 1))
         signals = {
-            "spread": feature_spread(projected.detach()),
+            "spread": feature_spread(projected.detach(), over_all=True),
             "prototypes_used": torch.exp(-(used * used.clamp(min=1e-12).log()).sum()),
         }
         return Losses(loss, {"swapped": loss.detach()}, signals)
@@ -115,11 +118,12 @@ class SwAV(CropMethod):
         shares = sinkhorn(
             rows @ weight_KD.detach().T, epsilon=self.settings.epsilon, iterations=self.settings.iterations
         )
-        return own_of(shares, own)
+        return own_of(shares, own, block=self.rows_per_item)
 
     def after_step(self, progress: float) -> None:
         """Put the step's features into the queues."""
-        for queue, fresh in zip(self.queues, self._fresh, strict=False):
-            assert isinstance(queue, FeatureQueue)
-            queue.push(*fresh)
+        for part in self._fresh:
+            for queue, fresh in zip(self.queues, part, strict=False):
+                assert isinstance(queue, FeatureQueue)
+                queue.push(*fresh)
         self._fresh = []

@@ -40,6 +40,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
 from medssl.objectives.diagnostics import effective_rank, feature_spread, knn_prediction
@@ -161,6 +162,8 @@ class VoCo(Method):
         ValueError: If the crop does not fit the encoder or the window does not hold a crop.
     """
 
+    coupled = "crops meet the base crops of another scan of their part; means are over what overlaps within a part"
+
     def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
         super().__init__()
         if any(c % m for c, m in zip(settings.crop, encoder.size_multiple, strict=True)):
@@ -226,14 +229,14 @@ class VoCo(Method):
             similarity = (similarity + clamped_cosine(teacher["crops"], student["bases"])) / 2
         pos, neg = position_loss(similarity, views.labels, positive=chosen.positive, negative=chosen.negative)
         parts = {"position": pos, "apart": neg}
-        if chosen.inter != "none" and crops.shape[0] > 1:
+        if chosen.inter != "none" and number_of_all(len(crops), crops.device) > 1:
             parts["inter"] = self._inter(crops, bases, teacher, views.labels)
         if chosen.regulariser != "none":
             parts["regulariser"] = self._regulariser(student, views)
         total = torch.stack(list(parts.values())).sum()
         detached = crops.detach().flatten(0, 1)
         right = similarity.detach().argmax(dim=2) == views.labels.argmax(dim=2)
-        signals = {"position_accuracy": right.float().mean(), "spread": feature_spread(detached)}
+        signals = {"position_accuracy": mean_of_all(right.float()), "spread": feature_spread(detached, over_all=True)}
         return Losses(total, {name: part.detach() for name, part in parts.items()}, signals)
 
     def _features(self, views: VoCoViews) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -268,8 +271,9 @@ class VoCo(Method):
         return split
 
     def _inter(self, crops: Tensor, bases: Tensor, teacher: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """Contrast each scan's crops with the base crops of the next scan in the batch."""
-        others = bases.roll(-1, dims=0)
+        """Contrast each scan's crops with the base crops of the next scan in the whole batch."""
+        block = self.rows_per_item
+        others = own_of(gathered(bases, block=block).roll(-1, dims=0), len(crops), block=block)
         similarity = clamped_cosine(crops, others)
         target = labels if self.settings.inter == "position" else clamped_cosine(teacher["crops"].detach(), others)
         pos, neg = position_loss(similarity, target, positive="overlap", negative=self.settings.negative)

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl.gathering import mean_of_all
+
 __all__ = ["cosine_distance"]
 
 
 def cosine_distance(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
-    """Return the mean of 2 - 2 cos over rows, float32 scalar in [0, 4]; no gradient reaches the target.
+    """Return the mean of 2 - 2 cos over all rows, float32 scalar in [0, 4]; no gradient reaches the target.
 
-    It is BYOL's squared distance of normalised vectors, and 2 + 2 x SimSiam's negative cosine.
+    Rows are those of all processes. It is BYOL's squared distance of normalised vectors, and 2 + 2 x SimSiam's negative
+    cosine.
 
     Args:
         predicted_ND: What the predictor gives, (N, D).
@@ -26,4 +29,4 @@ def cosine_distance(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
     with torch.autocast(predicted_ND.device.type, enabled=False):
         predicted = F.normalize(predicted_ND.float(), dim=-1)
         target = F.normalize(target_ND.detach().float(), dim=-1)
-        return (2.0 - 2.0 * (predicted * target).sum(dim=-1)).mean()
+        return mean_of_all(2.0 - 2.0 * (predicted * target).sum(dim=-1))

@@ -6,21 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl.gathering import mean_of_all, processes
+
 __all__ = ["effective_rank", "feature_spread", "knn_prediction", "view_retrieval"]
 
 
-def feature_spread(features_ND: Tensor) -> Tensor:
+def feature_spread(features_ND: Tensor, *, over_all: bool = False) -> Tensor:
     """Return sqrt(D) times the mean deviation of the normalised features: 0 when collapsed, about 1 when even.
 
     Args:
         features_ND: (N, D), any scale; N >= 2.
+        over_all: Whether the rows of all processes count, which must all call it.
 
     Reference:
         Chen, He, "Exploring Simple Siamese Representation Learning", CVPR 2021, arXiv:2011.10566, section 4.1.
     """
     normalised = F.normalize(_wide(features_ND), dim=-1)
-    spread: Tensor = normalised.std(dim=0, unbiased=False).mean() * float(features_ND.shape[1] ** 0.5)
-    return spread
+    if over_all and processes() > 1:
+        deviation = mean_of_all((normalised - mean_of_all(normalised, (0,))).square(), (0,)).sqrt()
+    else:
+        deviation = normalised.std(dim=0, unbiased=False)
+    return deviation.mean() * float(features_ND.shape[1] ** 0.5)
 
 
 def effective_rank(features_ND: Tensor) -> Tensor:

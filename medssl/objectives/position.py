@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl.gathering import mean_of_all, ratio
+
 __all__ = ["base_regulariser", "clamped_cosine", "overlap_labels", "position_loss"]
 
 _EPS = 1e-6
@@ -63,7 +65,7 @@ def position_loss(
 
     With d = |y - s|: L_pos = sum w * -ln(1 - d) / sum w over the pairs with y > 0, where w = y ("overlap") or 1
     ("equal"); L_neg = mean of s^2 ("square") or -ln(1 - s) ("log") over the pairs with y = 0. ``positive="all"`` is
-    the paper's equation 3: mean of -ln(1 - d) over all pairs, and L_neg is zero.
+    the paper's equation 3: mean of -ln(1 - d) over all pairs, and L_neg is zero. All sums run over all processes.
 
     Args:
         similarity_BRG: Similarities in [0, 1].
@@ -78,13 +80,13 @@ def position_loss(
     # clamped, since 1 - d is 0 at d = 1 and its logarithm is then infinite
     surprise = -torch.log((1.0 - (label - similarity).abs()).clamp(min=_EPS))
     if positive == "all":
-        return surprise.mean(), surprise.new_zeros(())
+        return mean_of_all(surprise), surprise.new_zeros(())
     overlapping = (label > 0).float()
     weight = label if positive == "overlap" else overlapping
-    pos = (weight * surprise).sum() / weight.sum().clamp(min=_EPS)
+    pos = ratio((weight * surprise).sum(), weight.sum(), least=_EPS)
     apart = 1.0 - overlapping
     penalty = similarity**2 if negative == "square" else surprise
-    neg = (apart * penalty).sum() / apart.sum().clamp(min=1.0)
+    neg = ratio((apart * penalty).sum(), apart.sum())
     return pos, neg
 
 
@@ -96,6 +98,8 @@ def base_regulariser(
     detach_second: bool = True,
 ) -> Tensor:
     """Push the features of crops that lie apart towards being orthogonal: mean of max(0, cosine)^power over pairs.
+
+    The pairs are those of the scans of all processes.
 
     Args:
         features_BGD: Features of the crops of each scan, (B, G, D).
@@ -112,4 +116,4 @@ def base_regulariser(
     number = features.shape[1]
     upper = torch.ones(number, number, dtype=torch.bool, device=features.device).triu(1)
     chosen = (upper if apart_BGG is None else upper & apart_BGG).expand_as(similarity).float()
-    return (chosen * similarity**power).sum() / chosen.sum().clamp(min=1.0)
+    return ratio((chosen * similarity**power).sum(), chosen.sum())

@@ -18,6 +18,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from medssl.gathering import added, number_of_all, ratio
+
 __all__ = ["Centre", "distillation", "n_pair", "patch_distillation", "sharpened", "sinkhorn", "warmed_up"]
 
 
@@ -51,7 +53,9 @@ def sharpened(logits_NK: Tensor, centre_K: Tensor, *, temperature: float) -> Ten
 def distillation(
     student_SNK: Tensor, teacher_TNK: Tensor, *, temperature: float = 0.1, skip_same: bool = True
 ) -> Tensor:
-    """Return the cross-entropy of every student view against every teacher view, mean over pairs and rows.
+    """Return the cross-entropy of every student view against every teacher view, mean over pairs and all rows.
+
+    Rows are those of all processes; none sees another's scores, only their sums.
 
     Args:
         student_SNK: Logits of the student, (S, N, K).
@@ -66,7 +70,8 @@ def distillation(
     students, teachers = student_SNK.shape[0], teacher_TNK.shape[0]
     with torch.autocast(student_SNK.device.type, enabled=False):
         logs = torch.log_softmax(student_SNK.float() / temperature, dim=-1)
-        loss_ST = -torch.einsum("tnk,snk->st", teacher_TNK.detach().float(), logs) / student_SNK.shape[1]
+        rows = number_of_all(student_SNK.shape[1], logs.device)
+        loss_ST = added(-torch.einsum("tnk,snk->st", teacher_TNK.detach().float(), logs)) / rows
         pairs = torch.ones(students, teachers, dtype=torch.bool, device=loss_ST.device)
         if skip_same:
             pairs.fill_diagonal_(False)
@@ -105,7 +110,7 @@ def n_pair(
 def patch_distillation(
     student_BLK: Tensor, teacher_BLK: Tensor, masked_BL: Tensor, *, temperature: float = 0.1
 ) -> Tensor:
-    """Return iBOT's cross-entropy at masked patches: mean over the masked patches of an image, then over images.
+    """Return iBOT's cross-entropy at masked patches: mean over an image's masked patches, then all images.
 
     Args:
         student_BLK: Logits at all patches of the masked image, (B, L, K); flatten space first.
@@ -127,7 +132,7 @@ def patch_distillation(
         masked = masked_BL.float()
         by_image = (loss_BL * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1.0)
         some = (masked.sum(dim=1) > 0).float()
-        return (by_image * some).sum() / some.sum().clamp(min=1.0)
+        return ratio((by_image * some).sum(), some.sum())
 
 
 class Centre(nn.Module):
@@ -149,19 +154,16 @@ class Centre(nn.Module):
         self.momentum = momentum
         self.register_buffer("value", torch.zeros(prototypes))
         self.register_buffer("pending", torch.zeros(prototypes), persistent=False)
-        self._seen = 0
+        self._seen: int | Tensor = 0  # rows, of all processes
 
     @torch.no_grad()
     def see(self, logits_NK: Tensor) -> None:
-        """Note the teacher's logits, (..., K), as often as a step sees any; ignored in evaluation."""
+        """Note the teacher's logits, (..., K), as often as a step sees any; every row weighs the same."""
         if not self.training:
             return
-        mean = logits_NK.float().flatten(0, -2).mean(dim=0)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(mean)
-            mean = mean / torch.distributed.get_world_size()
-        self.pending += mean
-        self._seen += 1
+        rows = logits_NK.float().flatten(0, -2)
+        self.pending += added(rows.sum(dim=0))
+        self._seen = self._seen + number_of_all(len(rows), rows.device)
 
     @torch.no_grad()
     def move(self) -> None:

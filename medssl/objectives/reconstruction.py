@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from medssl.gathering import ratio
+
 __all__ = ["masked_reconstruction", "patchify", "unpatchify"]
 
 Triple = tuple[int, int, int]
@@ -44,7 +46,7 @@ def masked_reconstruction(
     error: Literal["squared", "absolute"] = "squared",
     counted: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean error over hidden voxels.
+    """Return the mean error over the hidden voxels of all processes.
 
     Args:
         predicted: (B, C, z, y, x).
@@ -70,4 +72,4 @@ def masked_reconstruction(
         inside = patchify(counted.to(cost.dtype), patch)
         weight = weight * inside.repeat(1, 1, cost.shape[2] // inside.shape[2])
     weight = weight.expand_as(cost)
-    return (cost * weight).sum() / weight.sum().clamp(min=1.0)
+    return ratio((cost * weight).sum(), weight.sum())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.errors import ConfigError, DataError
+from medssl.gathering import mean_of_all
 from medssl.heads import AttentionPooling, standardised
 from medssl.methods.contract import Losses, Method
 from medssl.randomness import Stream
@@ -149,8 +150,8 @@ class ClassificationTask(Method):
         """Return the weighted cross-entropy of the views, averaged over items (not over their weights)."""
         logits = self.network(views.images, len(views.images) // len(views.target))
         each = F.cross_entropy(logits, views.target, reduction="none")
-        total = (each * self.weight[views.target]).mean()
-        right = (logits.detach().argmax(dim=1) == views.target).float().mean()
+        total = mean_of_all(each * self.weight[views.target])
+        right = mean_of_all((logits.detach().argmax(dim=1) == views.target).float())
         return Losses(total=total, parts={"cross_entropy": total.detach()}, signals={"accuracy": right})
 
     def pictures(self, views: ClassViews) -> dict[str, Tensor]:

@@ -149,6 +149,9 @@ class SegmentationTask(Method):
             convs_per_stage=settings.convs_per_stage,
             deep_supervision=settings.deep_supervision,
         )
+        found = ["Dice sums over a part (segmentation.batch_dice)"] if settings.batch_dice else []
+        found += ["coarser stages weigh a part by its labels at full size"] if settings.deep_supervision else []
+        self.coupled = "; ".join(found)
         weights = {"dice_weight": settings.dice_weight, "cross_entropy_weight": settings.cross_entropy_weight}
         self.members = membership(self.regions, numbers) if self.regions else None
         self.loss = (
@@ -203,6 +206,7 @@ class SegmentationTask(Method):
             total=loss.total,
             parts={"dice": loss.dice, "cross_entropy": loss.cross_entropy},
             signals={"soft_dice": 1.0 - loss.dice},
+            terms=loss.terms,
         )
 
     def shows(self, classes: Tensor, number: int) -> Tensor:
@@ -215,6 +219,10 @@ class SegmentationTask(Method):
         if self.members is None:
             return classes == number
         return self.members.to(classes.device)[:, number - 1][classes.clamp(min=0)] & (classes >= 0)
+
+    def counted(self, views: SegmentationViews) -> dict[str, Tensor]:
+        """Return how many voxels have a label."""
+        return {"cross_entropy": (views.labels >= 0).sum()}
 
     def pictures(self, views: SegmentationViews) -> dict[str, Tensor]:
         """Return the windows, and the windows with each voxel of a structure lit up."""

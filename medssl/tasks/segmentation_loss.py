@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medssl.gathering import added, mean_of_all, ratio
+
 __all__ = ["DiceCrossEntropy", "RegionDiceCrossEntropy", "SegmentationLoss"]
 
 _SMOOTH = 1e-5
@@ -15,11 +17,12 @@ _SMOOTH = 1e-5
 
 @dataclass(frozen=True)
 class SegmentationLoss:
-    """The weighted sum that is minimised and its two terms, scalars."""
+    """The weighted sum that is minimised and its two terms, scalars; ``terms`` are these weighed, with their graph."""
 
     total: Tensor
     dice: Tensor
     cross_entropy: Tensor
+    terms: dict[str, Tensor]
 
 
 class DiceCrossEntropy(nn.Module):
@@ -32,6 +35,8 @@ class DiceCrossEntropy(nn.Module):
     Voxels whose label is -1 count in neither term: their probabilities and targets are zero in the Dice, and the
     cross-entropy is a mean over the others. With deep supervision stage i (full resolution is 0) weighs 2^-i, the
     weights summing to one; its labels are those of the full grid at every stride-th voxel.
+
+    All sums and means run over all processes, before any ratio.
 
     Args:
         dice_weight: Weight of the Dice term, >= 0.
@@ -61,21 +66,25 @@ class DiceCrossEntropy(nn.Module):
             stage_dice, stage_entropy = self._stage(stage, _at_size(labels, stage))
             dice = dice + weight / sum(weights) * stage_dice
             cross_entropy = cross_entropy + weight / sum(weights) * stage_entropy
-        return SegmentationLoss(
-            self.dice_weight * dice + self.cross_entropy_weight * cross_entropy, dice.detach(), cross_entropy.detach()
-        )
+        terms = {"dice": self.dice_weight * dice, "cross_entropy": self.cross_entropy_weight * cross_entropy}
+        return SegmentationLoss(terms["dice"] + terms["cross_entropy"], dice.detach(), cross_entropy.detach(), terms)
 
     def _stage(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         labelled = (labels >= 0)[:, None]
         classes = torch.arange(logits.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
         target = (labels[:, None] == classes).float()  # all zero where the label is -1
         log_probability = torch.log_softmax(logits.float(), dim=1)
-        cross_entropy = -(log_probability * target).sum() / labelled.sum().clamp(min=1)
+        cross_entropy = ratio(-(log_probability * target).sum(), labelled.sum())
         probability = log_probability[:, 1:].exp() * labelled
         over = (0, 2, 3, 4) if self.batch_dice else (2, 3, 4)
-        shared = (probability * target[:, 1:]).sum(dim=over)
-        volume = (probability + target[:, 1:]).sum(dim=over)
-        return 1.0 - ((2.0 * shared + _SMOOTH) / (volume + _SMOOTH)).mean(), cross_entropy
+        shared, volume = (probability * target[:, 1:]).sum(dim=over), (probability + target[:, 1:]).sum(dim=over)
+        return self._dice(shared, volume), cross_entropy
+
+    def _dice(self, shared: Tensor, volume: Tensor) -> Tensor:
+        if self.batch_dice:
+            shared, volume = added(shared), added(volume)
+            return 1.0 - ((2.0 * shared + _SMOOTH) / (volume + _SMOOTH)).mean()
+        return 1.0 - mean_of_all((2.0 * shared + _SMOOTH) / (volume + _SMOOTH))
 
 
 class RegionDiceCrossEntropy(DiceCrossEntropy):
@@ -106,11 +115,10 @@ class RegionDiceCrossEntropy(DiceCrossEntropy):
         target = self.members[labels.clamp(min=0)].movedim(-1, 1).float() * labelled
         logits = logits.float()
         entropy = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * labelled
-        cross_entropy = entropy.sum() / (labelled.sum() * logits.shape[1]).clamp(min=1)
+        cross_entropy = ratio(entropy.sum(), labelled.sum() * logits.shape[1])
         probability = torch.sigmoid(logits) * labelled
         over = (0, 2, 3, 4) if self.batch_dice else (2, 3, 4)
-        shared, volume = (probability * target).sum(dim=over), (probability + target).sum(dim=over)
-        return 1.0 - ((2.0 * shared + _SMOOTH) / (volume + _SMOOTH)).mean(), cross_entropy
+        return self._dice((probability * target).sum(dim=over), (probability + target).sum(dim=over)), cross_entropy
 
 
 def _at_size(labels: Tensor, logits: Tensor) -> Tensor:

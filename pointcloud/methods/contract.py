@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medssl.gathering import gathered
 from medssl.methods.contract import Method
 from medssl.objectives.diagnostics import effective_rank, feature_spread
 from pointcloud.batch import CloudPlan, inside
@@ -36,9 +37,9 @@ class CloudMethod(Method):
 
     @staticmethod
     def health(embeddings: Tensor) -> dict[str, Tensor]:
-        """Return how far embeddings (N, D) spread, and over how many dimensions."""
+        """Return how far embeddings (N, D) of all processes spread, and over how many dimensions."""
         found = embeddings.detach()
-        return {"spread": feature_spread(found), "effective_rank": effective_rank(found)}
+        return {"spread": feature_spread(found, over_all=True), "effective_rank": effective_rank(gathered(found))}
 
 
 def with_tokens(encoder: CloudEncoder, method: str) -> PointViT:

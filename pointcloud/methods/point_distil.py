@@ -27,8 +27,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from medssl.gathering import gathered
 from medssl.methods.contract import Losses, summed
-from medssl.methods.prototypes import PrototypeSettings, assigned, distilled, prototype_head, teacher_of
+from medssl.methods.prototypes import PrototypeSettings, assigned, coupling, distilled, prototype_head, teacher_of
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.objectives.infonce import PairSet, countable, info_nce
 from medssl.objectives.prototypes import Centre, n_pair, patch_distillation
@@ -150,6 +151,8 @@ class PointDistil(CloudMethod):
         ValueError: Patches are to be hidden and the encoder has none.
     """
 
+    coupled = "with contrast_weight, assign=sinkhorn and koleo_weight, clouds are compared with those of their own part"
+
     def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
         del self.encoder  # it is the student's; named once, so that it is saved once
@@ -158,6 +161,14 @@ class PointDistil(CloudMethod):
         self.teacher = teacher_of(settings, self.student, train_mode=settings.teacher_statistics == "batch")
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
         self.patch_centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
+        found = ["clouds are told from those of their own part alone"] if settings.contrast_weight else []
+        found += ["the mean at hidden patches is over a part"] if settings.patch_weight else []
+        self.coupled = "; ".join([*found, *filter(None, [coupling(settings)])])
+        if settings.patch_weight and not settings.fill:  # filled clouds have as many patches, and no padding
+            self.alone = (
+                "the head and the targets of patches (method.patch_weight) go over the padding of the clouds at hand, "
+                "which differs between processes. Train with one, or with method.fill=true or method.patch_weight=0."
+            )
 
     @property
     def encoder(self) -> CloudEncoder:  # type: ignore[override]
@@ -199,19 +210,26 @@ class PointDistil(CloudMethod):
         pooled = large["pooled"].view(chosen.large.number, batch, -1)
         parts, signals = distilled(chosen, student_SNK, teacher_TNK, pooled)
         if chosen.contrast_weight:
-            counted = countable(crops.item, crops.item, crops.patient, crops.patient)
+            item, patient = gathered(crops.item), gathered(crops.patient)
+            counted = countable(item, item, patient, patient)
             if chosen.contrast == "scores":
-                contrast = n_pair(student_SNK, teacher_TNK, scale=chosen.contrast_scale, counted_NN=counted)
+                contrast = n_pair(
+                    gathered(student_SNK, dim=1),
+                    gathered(teacher_TNK, dim=1),
+                    scale=chosen.contrast_scale,
+                    counted_NN=counted,
+                )
             else:
                 student_SND = torch.cat([each["bottleneck"] for each in students]).view(-1, batch, chosen.bottleneck)
                 teacher_TND = seen["bottleneck"].view(-1, batch, chosen.bottleneck)
+                student_SND, teacher_TND = gathered(student_SND, dim=1), gathered(teacher_TND, dim=1)
                 contrast = _cross_view(student_SND, teacher_TND, counted, temperature=1 / chosen.contrast_scale)
             parts["contrast"] = chosen.contrast_weight * contrast
         if hidden is not None:
             targets = assigned(chosen, seen["places"], self.patch_centre, progress)
             at_patches = patch_distillation(large["places"], targets, hidden, temperature=chosen.temperature)
             parts["patches"] = chosen.patch_weight * at_patches
-        return summed(parts, {**signals, "effective_rank": effective_rank(large["pooled"].detach())})
+        return summed(parts, {**signals, "effective_rank": effective_rank(gathered(large["pooled"].detach()))})
 
     def after_step(self, progress: float) -> None:
         """Move the teacher and the centres."""

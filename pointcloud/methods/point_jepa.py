@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from medssl.gathering import mean_of_all, processes
 from medssl.methods.contract import Losses
 from medssl.objectives.diagnostics import feature_spread
 from medssl.randomness import Stream
@@ -104,6 +105,8 @@ class PointJEPA(CloudMethod):
         ValueError: The encoder has no tokens, or is not told where they lie.
     """
 
+    coupled = "the mean is over the foretold patches of a part"
+
     def __init__(self, settings: PointJEPASettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
         self.settings = settings
@@ -177,11 +180,13 @@ class PointJEPA(CloudMethod):
 
         truth = each.of(wanted.repeat_interleave(settings.targets, dim=0))[each.there]
         told = told.float()[each.there]
-        error = F.smooth_l1_loss(told, truth, beta=settings.beta) if len(told) else told.sum() + seen.sum() * 0.0
+        some = len(told) > 0 or processes() > 1  # several take the same steps, whatever each holds
+        each_error = F.smooth_l1_loss(told, truth, beta=settings.beta, reduction="none")
+        error = (mean_of_all(each_error) if some else told.sum()) + (0.0 if len(told) else seen.sum() * 0.0)
         signals = {
             **self.health(embedding),
-            "prediction_spread": feature_spread(told.detach()) if len(told) else error.detach(),
-            "target_spread": feature_spread(truth) if len(told) else error.detach(),
+            "prediction_spread": feature_spread(told.detach(), over_all=True) if some else error.detach(),
+            "target_spread": feature_spread(truth, over_all=True) if some else error.detach(),
         }
         return error, signals
 

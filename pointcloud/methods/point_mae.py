@@ -17,6 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medssl.gathering import mean_of_all, processes
 from medssl.methods.contract import Losses
 from medssl.randomness import Stream
 from medssl.settings import Settings
@@ -71,6 +72,8 @@ class PointMAE(CloudMethod):
     Raises:
         ValueError: The encoder has no tokens to hide.
     """
+
+    coupled = "the mean is over the hidden patches of a part"
 
     def __init__(self, settings: PointMAESettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
@@ -139,6 +142,7 @@ class PointMAE(CloudMethod):
 
     @staticmethod
     def _error(found: _Drawn) -> Tensor:
+        none = found.drawn.sum() + found.embedding.sum() * 0.0
         if len(found.drawn) == 0:  # clouds of a single patch, of which nothing can be hidden
-            return found.drawn.sum() + found.embedding.sum() * 0.0
-        return chamfer(found.drawn, found.target, way="blocks").mean()
+            return none if processes() == 1 else mean_of_all(found.drawn.flatten()) + none
+        return mean_of_all(chamfer(found.drawn, found.target, way="blocks"))

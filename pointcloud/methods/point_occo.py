@@ -26,6 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medssl.gathering import mean_of_all
 from medssl.methods.contract import Losses, summed
 from medssl.objectives.prototypes import warmed_up
 from medssl.randomness import Stream
@@ -147,4 +148,4 @@ class PointOcCo(CloudMethod):
 
     @staticmethod
     def _distance(drawn: Tensor, views: PointOcCoViews) -> Tensor:
-        return chamfer(drawn, views.points, norm="l1", lengths_b=views.count).mean()
+        return mean_of_all(chamfer(drawn, views.points, norm="l1", lengths_b=views.count))

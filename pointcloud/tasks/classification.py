@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medssl.gathering import mean_of_all, ratio
 from medssl.methods.contract import Losses
 from medssl.randomness import Stream
 from pointcloud.batch import CloudBatch, CloudPlan
@@ -66,9 +67,14 @@ class CloudClassificationTask(CloudTask):
     def forward(self, views: LabelledClouds, progress: float) -> Losses:
         """Return the cross-entropy of the clouds whose class is known."""
         logits = self.network(views.points, views.count)
-        loss = F.cross_entropy(logits, views.target, ignore_index=-1)
-        right = (logits.detach().argmax(dim=1) == views.target).float().mean()
-        return Losses(loss, {"cross_entropy": loss.detach()}, {"accuracy": right})
+        known = (views.target >= 0).sum()
+        loss = ratio(F.cross_entropy(logits, views.target, ignore_index=-1, reduction="sum"), known)
+        right = mean_of_all((logits.detach().argmax(dim=1) == views.target).float())
+        return Losses(loss, {"cross_entropy": loss.detach()}, {"accuracy": right}, {"cross_entropy": loss})
+
+    def counted(self, views: LabelledClouds) -> dict[str, Tensor]:
+        """Return how many clouds have a class."""
+        return {"cross_entropy": (views.target >= 0).sum()}
 
     def pictures(self, views: LabelledClouds) -> dict[str, Tensor]:
         """Return the clouds."""

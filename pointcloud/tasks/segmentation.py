@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medssl.errors import ConfigError
+from medssl.gathering import ratio
 from medssl.methods.contract import Losses
 from medssl.randomness import Stream
 from pointcloud.batch import CloudBatch, CloudPlan
@@ -82,7 +83,11 @@ class PartSegmentationTask(CloudTask):
         """Return the cross-entropy over labelled points."""
         logits = self.logits(views.points, views.count, views.kind)
         loss, right = _scored(logits, views.target)
-        return Losses(loss, {"cross_entropy": loss.detach()}, {"accuracy": right})
+        return Losses(loss, {"cross_entropy": loss.detach()}, {"accuracy": right}, {"cross_entropy": loss})
+
+    def counted(self, views: LabelledPoints) -> dict[str, Tensor]:
+        """Return how many points have a label."""
+        return {"cross_entropy": (views.target >= 0).sum()}
 
     def logits(self, points: Tensor, count: Tensor, kind: Tensor) -> Tensor:
         """Return logits (B, N, parts) of clouds whose classes' places are ``kind`` (B,)."""
@@ -122,6 +127,6 @@ class PartSegmentationTask(CloudTask):
 
 def _scored(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     known = target >= 0
-    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1)
-    right = ((logits.detach().argmax(dim=-1) == target) & known).sum() / known.sum().clamp_min(1)
+    loss = ratio(F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-1, reduction="sum"), known.sum())
+    right = ratio(((logits.detach().argmax(dim=-1) == target) & known).sum(), known.sum())
     return loss, right

@@ -39,6 +39,7 @@ LAYERS: dict[int, set[str]] = {
         "cloud_picture",
         "gathering",
         "regions",
+        "synchronised_norm",
     },
 }
 # Within a layer a room may import only these.
@@ -52,6 +53,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("exporting", "reporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
+    ("synchronised_norm", "gathering"),
     ("presets", "errors"),
     ("settings", "errors"),
     ("settings", "presets"),

@@ -1,81 +1,133 @@
-"""One process of a run: ``rank_script.py FOLDER RANK WORLD`` writes the mean gradients of its part of a batch."""
+"""One process of several: ``rank_script.py FOLDER ITEMS CASE ...`` trains each case and writes what it ended with.
+
+A case may end with ``@2``: train.accumulate=2. The launcher's variables say which process it is, as torchrun would;
+`started` sets them.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
+from lightning_fabric import Fabric
 
-from medssl.encoders.table import build_encoder
-from medssl.methods.contract import Method
-from medssl.methods.crop_views import CropViews
-from medssl.methods.partition_views import PartitionViews
-from medssl.methods.table import build_method
+from medssl.engine import reporter
+from medssl.engine.launch import launch
+from medssl.engine.loop import fit
+from medssl.engine.run import Run, read_metrics
+from medssl.engine.train_settings import TrainSettings
+from medssl.gathering import added, gathered, mean_of_all, own_of, ratio
+from medssl.synchronised_norm import synchronise_norms
 
-SIZE = (4, 16, 16)
-SCANS, PARTS = 5, 2  # so that two processes hold unlike numbers of scans
-PARTITIONS = {"window": SIZE, "partitions": PARTS, "projected": 8}
-CROPS = {"window": SIZE, "crop": SIZE, "hidden": 16, "projected": 8}
-CASES = {
-    "global_contrast": {"name": "global_contrast", "hidden": 16, **PARTITIONS},
-    "local_contrast": {"name": "local_contrast", "loss": "aligned", "blocks": 1, "region": 1, **PARTITIONS},
-    "moco": {"name": "moco", "queue": 16, **CROPS},
-    "simclr": {"name": "simclr", **CROPS},
-    "swav": {"name": "swav", "prototypes": 6, "local_views": 0, **CROPS},
-    "dino": {"name": "dino", "prototypes": 6, "bottleneck": 4, "assign": "sinkhorn", "local_views": 0,
-             **{name: value for name, value in CROPS.items() if name != "projected"}},
+STEPS = 6
+# Plain descent: adaptive steps would make rounding as large as a step wherever a gradient is zero by definition.
+SETTINGS = {
+    "steps": STEPS, "optimiser": "sgd", "momentum": 0.5, "lr": 0.02, "warmup": 0.0, "weight_decay": 0.01, "clip": 1.0,
+    "log_every": 1, "probe_every": 1000, "checkpoint_every": 1000, "accelerator": "cpu", "precision": "32-true",
+    "devices": 1,
 }  # fmt: skip
-# Their assignments are of the whole batch, their loss of a process's rows: its mean over processes is the batch's where
-# all hold as many.
-BY_ROW = {"swav": 4, "dino": 4}
 
 
-def method_of(case: str) -> Method:
-    """Return a fresh method, the same in every process; norms over a batch at evaluation's statistics."""
-    torch.manual_seed(0)
-    method = build_method(CASES[case], build_encoder({"name": "unet", "channels": [4, 6], "strides": [1, [1, 2, 2]]}))
-    for module in method.modules():
-        if isinstance(module, torch.nn.BatchNorm1d) and not module.track_running_stats:
-            module.forward = lambda rows: rows  # of a head: it would know its own process's rows alone
-        elif isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm3d):
-            module.eval()
-    return method
+def train(case: str, folder: Path, items: int, fabric: Fabric, name: str, **more: Any) -> dict[str, Any]:
+    """Train a case; return the rows of its log, on the first process, and the state that it ended with."""
+    import rank_cases
+
+    reporter.draw_views = reporter.draw_progress = lambda *_: None  # seconds for each case
+    out = folder / name / case.replace(" ", "_")
+    case, _, parts = case.partition("@")
+    method = rank_cases.make(case)
+    rows = items * getattr(method.plan, "count", 1)
+    settings = TrainSettings(**SETTINGS | {"batch_size": rows, "accumulate": int(parts or 1)} | more)
+    loader = rank_cases.loader_of(case, folder, method, items, fabric.global_rank, fabric.world_size)
+    said: list[str] = []
+    run = Run(out, writes=fabric.is_global_zero, say=said.append)
+    if run.writes:
+        out.mkdir(parents=True)
+    fit(method, loader, settings, run=run, fabric=fabric)
+    return {"rows": read_metrics(out) if run.writes else [], "state": method.state_dict(), "said": said}
 
 
-def views_of(case: str, rank: int, world: int) -> CropViews | PartitionViews:
-    """Return the views of this process's scans: ``rank``, ``rank + world``, ..., as the loader deals them out."""
-    scans = BY_ROW.get(case, SCANS)
-    draw = torch.rand(scans, PARTS, 2, 1, *SIZE, generator=torch.Generator().manual_seed(1))[rank::world]
-    if "contrast" in case:
-        return PartitionViews(draw.flatten(0, 1), torch.arange(PARTS).repeat(len(draw)))
-    item = torch.arange(scans)[rank::world]
-    return CropViews(draw[:, 0], None, item, item // 2)
+def norms(rank: int, world: int) -> dict[str, torch.Tensor]:
+    """Run batch norms over this process's share of nine rows: outputs, gradients, statistics, and rows gathered."""
+    found = {}
+    for name, norm in norms_of().items():
+        net = torch.nn.Sequential(norm)
+        if world > 1:
+            synchronise_norms(net, "cpu")
+        rows = rows_of_norm(name)[rank::world].requires_grad_()
+        weigh = torch.arange(9.0)[rank::world].view(-1, *[1] * (rows.dim() - 1))
+        total = added((net(rows).float() * rows.detach().sin() * weigh).sum())
+        total.backward()
+        found[f"{name}/total"] = total.detach()
+        found[f"{name}/gradient"] = gathered(rows.grad / world)
+        found |= {f"{name}/{key}": value for key, value in net.state_dict().items()}
+        found |= {f"{name}/{key} gradient": added(p.grad) / world for key, p in net.named_parameters()}
+    place = torch.arange(9)[rank::world]
+    found["order"], found["own"] = gathered(place), (own_of(gathered(place), len(place)) - place).abs().sum()
+    pairs = torch.arange(10).view(5, 2)[rank::world].flatten()
+    found["order of pairs"] = gathered(pairs, block=2)
+    values = torch.arange(9.0)[rank::world]
+    found["mean"] = mean_of_all(values)
+    found["mean of rows"] = mean_of_all(torch.stack([values, values**2], dim=1), (0,))
+    found["ratio"] = ratio(values.sum(), (values > 3).sum())
+    found["none"] = mean_of_all(values[:0])
+    return found
 
 
-def gradients_of(case: str, rank: int, world: int) -> dict[str, torch.Tensor]:
-    """Return the loss and the gradients of one step, as data-parallel training averages them; and MoCo's queue."""
-    method = method_of(case)
-    loss = method(views_of(case, rank, world), 0.5).total
-    loss.backward()
-    found = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
-    if world > 1:
-        for gradient in [*found.values(), *([loss.detach()] if case in BY_ROW else [])]:
-            dist.all_reduce(gradient)
-            gradient /= world
-    method.after_step(0.5)
-    queue = {name: value for name, value in method.state_dict().items() if name in ("queue.keys", "queue.groups")}
-    return {"loss": loss.detach(), **found, **queue}
+def norms_of() -> dict[str, torch.nn.Module]:
+    """Return batch norms of the kinds that there are here."""
+    norm = torch.nn.BatchNorm1d(4)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, 4)), norm.bias.copy_(torch.linspace(-1, 1, 4))
+    return {
+        "rows": norm,
+        "far": torch.nn.BatchNorm1d(4, affine=False),  # a mean a thousand times the deviation
+        "plain": torch.nn.BatchNorm1d(4, affine=False, track_running_stats=False),
+        "plain, evaluated": torch.nn.BatchNorm1d(4, affine=False, track_running_stats=False).eval(),
+        "evaluated": torch.nn.BatchNorm1d(4).eval(),
+        "volumes": torch.nn.BatchNorm3d(3, momentum=None),
+        "half": torch.nn.BatchNorm1d(4),
+    }
+
+
+def rows_of_norm(name: str) -> torch.Tensor:
+    """Return nine rows for a norm."""
+    draw = torch.Generator().manual_seed(1)
+    rows = torch.randn(9, *((3, 2, 3, 2) if name == "volumes" else (4,)), generator=draw)
+    rows = rows + 1000 if name == "far" else rows
+    return rows.bfloat16() if name == "half" else rows
+
+
+def started(folder: Path, items: int, world: int, cases: list[str]) -> list[subprocess.Popen[bytes]]:
+    """Start ``world`` processes that train the cases together."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    found = []
+    for rank in range(world):
+        around = {
+            "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world,
+            "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "OMP_NUM_THREADS": 1,
+        }  # fmt: skip
+        command = [sys.executable, __file__, str(folder), str(items), *cases]
+        found.append(subprocess.Popen(command, env=os.environ | {name: str(v) for name, v in around.items()}))
+    return found
 
 
 def main() -> None:
-    """Join the other processes and write what this one found."""
-    folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    """Train every case in this process's part."""
+    folder, items, cases = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=world)
-    torch.save({case: gradients_of(case, rank, world) for case in CASES}, folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
+    fabric = launch(TrainSettings(**SETTINGS))
+    name = f"of{fabric.world_size}"
+    ended: dict[str, Any] = {case: train(case, folder, items, fabric, name) for case in cases}
+    ended["norms"] = norms(fabric.global_rank, fabric.world_size)
+    torch.save(ended, folder / f"{name}-rank{fabric.global_rank}.pt")
 
 
 if __name__ == "__main__":
