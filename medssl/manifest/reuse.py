@@ -59,6 +59,8 @@ def _holds(source: Source, row: Mapping[str, Any], depth: str) -> bool:
         return False
     if depth == "full" and not (row["content_hash"] or "").startswith(CONTENT_SCHEME):
         return False
+    if len(row["paths"]) == 1 and row["path"].lower().endswith((".mhd", ".nhdr")):
+        return False  # of an earlier release, which took the header for the scan
     if json.loads(row["fields"] or "{}").get("picture_channel", "") != source.picture_channel:
         return False
     return bool((str(source.label_path) if source.label_path else None) == row["label_path"])

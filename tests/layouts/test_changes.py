@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import SimpleITK as sitk
 
 import medssl
 from medssl.manifest import freshness
-from medssl.manifest.schema import read_manifest, write_manifest
+from medssl.manifest.schema import manifest_of_rows, read_manifest, write_manifest
 from medssl.store.read import Store
 from tests.layouts.tree import by_name, index, label, voxels, write
 
@@ -107,3 +108,19 @@ def test_a_moved_tree_is_read_anew(tmp_path: Path) -> None:
     rows = by_name(index(tmp_path / "moved", "modality=MR"))
     assert rows["p1.nii"]["p50"] == pytest.approx(float(np.median(voxels(9))))
     assert len(read_manifest(tmp_path / "found.parquet")) == 3
+
+
+def test_a_header_without_its_data_in_an_earlier_index_is_read_anew(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(voxels(0)), str(tmp_path / "scans.mhd"))
+    (tmp_path / "scans").mkdir()
+    for name in ("scans.mhd", "scans.raw"):
+        (tmp_path / name).rename(tmp_path / "scans" / name)
+    manifest = index(tmp_path / "scans", "modality=MR")
+    (row,) = manifest.rows()
+    header = (tmp_path / "scans" / "scans.mhd").stat()
+    old = row | {"paths": [row["path"]], "size_bytes": header.st_size, "mtime_ns": header.st_mtime_ns, "file_hash": "x"}
+    old |= {"ctime_ns": None, "inode": None, "p50": -1.0}
+    write_manifest(manifest_of_rows([old], root=manifest.root, settings=manifest.settings), tmp_path / "found.parquet")
+    (again,) = index(tmp_path / "scans", "modality=MR").rows()
+    assert len(again["paths"]) == 2
+    assert again["p50"] == row["p50"]
