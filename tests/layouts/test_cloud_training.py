@@ -10,7 +10,7 @@ import medssl
 from pointcloud.tasks.loading import load_cloud_task
 from tests.layouts.cloud_tree import room, semantic_kitti
 
-BRIEF = ["train.steps=2", "train.batch_size=4", "train.threads=0", "train.checkpoint_every=2", "train.probe_every=2"]
+BRIEF = ["train.steps=2", "train.batch_size=4", "train.checkpoint_every=2", "train.probe_every=2"]
 
 
 @pytest.mark.slow
