@@ -39,6 +39,7 @@ CASES = {
     "beside": {"case.nrrd": "case.seg.nrrd"},
     "btcv": {f"img/img000{n}.nii.gz": f"label/label000{n}.nii.gz" for n in (1, 2)},
     "lits": {f"volume-{n}.nii": f"segmentation-{n}.nii" for n in (0, 1)},
+    "inside": {"example_ct.nii.gz": "example_seg_fast_force_split.nii.gz"},
     "promise": {f"Case0{n}.mhd": f"Case0{n}_segmentation.mhd" for n in (0, 1)},
     "masks": {f"images/X{n}_flair.nii.gz": f"masks/X{n}_mask.nii.gz" for n in (1, 2)},
     "channels": {f"00{n}/{c}.nii.gz": f"00{n}/seg.nii.gz" for n in (1, 2) for c in ("t2", "adc", "dwi")},

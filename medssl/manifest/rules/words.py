@@ -143,6 +143,11 @@ def read_words(name: str, *, keep_visit: bool = False) -> Words:
             kind in {"visit", "part"} and any(letter.isdigit() for letter in word) and not _ALONE.fullmatch(word)
         )
         tokens = tokens[:-count]
+    # example_seg_fast is a label of example, if there is one.
+    inside = next((i for i in range(1, len(tokens)) if _LABEL.fullmatch(tokens[i][0].lower())), 0)
+    if inside and all(text.isalpha() for text, _ in tokens[inside:]):
+        found["part"] = [text.lower() for text, _ in tokens[inside + 1 :]] + found["part"]
+        found["label"], tokens = [*found["label"], "roi"], tokens[:inside]
     bare, leading = _without_lead(tokens)
     if not any(letter.isalnum() for letter in bare):
         tokens = []
