@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import FormatError
-from pointcloud.folders import claim
+from pointcloud.claims import claim
 from pointcloud.formats.reading import count, read
 
 RANDOM = np.random.default_rng(6)
