@@ -168,7 +168,7 @@ def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "sc
 def data_facts(chosen: Chosen, noun: str) -> dict[str, Any]:
     """Return what a card says of the data: counts, how the store was made, and its fingerprint."""
     entries = chosen.train.entries
-    stored = "\n".join(sorted(f"{e.id} {e.file}" for e in entries))
+    stored = "\n".join(sorted(f"{e.id} {' '.join(getattr(e, 'files', (e.file,)))}" for e in entries))
     return {
         noun: len(entries),
         "patients": len({e.patient or e.id for e in entries}),

@@ -41,7 +41,7 @@ class CropSettings(Settings):
 
 @dataclass(frozen=True)
 class CropViews:
-    """``crops`` (B, V, 1, z, y, x); ``local`` (B, V', 1, z, y, x) or None; ``item`` and ``patient`` (B,)."""
+    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item`` and ``patient`` (B,)."""
 
     crops: Tensor
     local: Tensor | None

@@ -15,7 +15,7 @@ from typing import Any
 from medssl.errors import CacheError
 from medssl.listings import read_listing
 from medssl.store.blocks import PART
-from medssl.store.entry import Entry
+from medssl.store.entry import ONE, Channel, Entry
 from medssl.writing import stem_of, written_aside
 
 __all__ = [
@@ -58,12 +58,13 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The contents of ``store.json``."""
+    """The contents of ``store.json``; ``channels`` are the names that every entry has, in this order."""
 
     entries: tuple[Entry, ...]
     settings: dict[str, Any]
     classes: dict[int, str]
     failed: dict[str, str]
+    channels: tuple[str, ...] = (ONE,)
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -73,7 +74,7 @@ def record_path(folder: Path, stem: str) -> Path:
 
 def write_record(folder: Path, stem: str, record: Record) -> None:
     """Write a scan's record; the last step of writing the scan."""
-    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record)})
+    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record), "entry": _row(record.entry)})
 
 
 def read_record(path: Path) -> Record:
@@ -111,14 +112,19 @@ def write_index(
         settings: How the scans were made.
         classes: Names of the structures by their number.
         failed: Scans that could not be read, id -> reason.
+
+    Raises:
+        CacheError: The entries do not all have the same channels in the same order.
     """
     path = folder / INDEX
+    channels = _agreed(folder, entries, entries[0].channel_names if entries else (ONE,))
     content = {
         "version": FORMAT_VERSION,
         "settings": dict(settings),
         "classes": {str(number): name for number, name in sorted(classes.items())},
         "failed": dict(failed or {}),
-        "entries": [asdict(entry) for entry in entries],
+        **({} if channels == (ONE,) else {"channels": list(channels)}),
+        "entries": [_row(entry) for entry in entries],
     }
     _write_json(path, content)
     return path
@@ -128,7 +134,8 @@ def read_index(folder: Path) -> Index:
     """Read ``store.json``.
 
     Raises:
-        CacheError: The folder is no store, or one of another version, or its index is damaged.
+        CacheError: The folder is no store, or one of another version, or its index is damaged, or its entries have
+            other channels than it names.
     """
     path = folder / INDEX
     if not path.exists():
@@ -137,11 +144,13 @@ def read_index(folder: Path) -> Index:
         )
     content = read_listing(path, FORMAT_VERSION)
     try:
+        entries = tuple(_entry(row) for row in content["entries"])
         return Index(
-            entries=tuple(_entry(row) for row in content["entries"]),
+            entries=entries,
             settings=content["settings"],
             classes={int(number): name for number, name in content["classes"].items()},
             failed=content.get("failed", {}),
+            channels=_agreed(folder, entries, tuple(content.get("channels", (ONE,)))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -153,8 +162,32 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the channels of a store, which every entry has in this order."""
+    for entry in entries:
+        if entry.channel_names != channels:
+            raise CacheError(
+                f"{folder}: the channels of {entry.id!r} are {', '.join(entry.channel_names)}, and those of the store "
+                f"{', '.join(channels)}. All cases of a store have the same channels in the same order; one that a "
+                "case lacks is marked as lacking. Store the others in a folder of their own."
+            )
+    return channels
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    """Return an entry as JSON has it; a single channel without a name leaves no trace: older versions read it too."""
+    row = asdict(entry)
+    if entry.channel == ONE:
+        del row["channel"]
+    if not entry.more:
+        del row["more"]
+    return row
+
+
 def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(**{name: _tuples(value) for name, value in row.items()})
+    values = {name: _tuples(value) for name, value in row.items() if name != "more"}
+    more = ({name: _tuples(value) for name, value in channel.items()} for channel in row.get("more", ()))
+    return Entry(**values, more=tuple(Channel(**channel) for channel in more))
 
 
 def _tuples(value: Any) -> Any:
