@@ -20,6 +20,7 @@ from medssl.errors import CacheError, DataError
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
+from medssl.settings import Resolved
 from pipelines.pretrain_settings import DataSettings, PretrainSettings
 
 __all__ = ["Chosen", "Kind", "choose_items", "data_facts"]
@@ -85,6 +86,10 @@ class Kind(ABC):
     @abstractmethod
     def store(self, folder: str) -> Items:
         """Open a store of this kind."""
+
+    def fitted(self, resolved: Resolved[PretrainSettings], store: Any) -> Resolved[PretrainSettings]:
+        """Return the settings with what the store decides, and go on with them."""
+        return resolved
 
     @abstractmethod
     def encoder(self) -> nn.Module:

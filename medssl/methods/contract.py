@@ -34,8 +34,12 @@ class Method(nn.Module, ABC):
 
     State beyond parameters (queue, centre, teacher) lives in buffers or submodules, so it is in the checkpoint.
     Losses are computed in float32. ``encoder`` is what is kept after pretraining.
+
+    Attributes:
+        pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
     """
 
+    pairs_channels: bool = False
     encoder: nn.Module
 
     @property
@@ -69,8 +73,8 @@ class Method(nn.Module, ABC):
     def pictures(self, views: Any) -> dict[str, Tensor]:
         """Return named stacks that show the first batch as the network sees it.
 
-        Images are (N, 1, z, y, x) in [0, 1]. Clouds are (N, points, 3), or (N, points, 4) with a value in [0, 1] that
-        colours each point; points that are NaN are not drawn.
+        Images are (N, C, z, y, x) in [0, 1]; each channel is drawn. Clouds are (N, points, 3), or (N, points, 4) with
+        a value in [0, 1] that colours each point; points that are NaN are not drawn.
         """
         return {}
 

@@ -61,6 +61,8 @@ class CropMethod(Method):
         ValueError: If a view does not fit the encoder or the window, or there are too many.
     """
 
+    pairs_channels = True
+
     def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:
         super().__init__()
         if pairs_only and settings.views != 2:
