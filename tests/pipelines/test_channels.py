@@ -26,6 +26,7 @@ from pipelines.embed import embed
 from pipelines.export import export
 from pipelines.finetune import finetune
 from pipelines.pretrain import pretrain
+from pipelines.report import report
 from pipelines.validate import validate
 
 SHAPE = (16, 20, 16)
@@ -221,3 +222,12 @@ def test_two_channels_are_the_two_views_of_a_contrast(four: Store, tmp_path: Pat
     pretrain(method="simclr", data=four.folder, out=tmp_path / "run", overrides=overrides)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["loss"]) for row in rows if "loss" in row)
+
+
+def test_a_report_shows_each_channel(four: Store, segmenter: Path, tmp_path: Path) -> None:
+    page = report(segmenter, four.folder, out=tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert page is not None
+    for name in SEQUENCES:
+        assert f"three planes of case_000, {name}" in text
+    assert "t1 (5), t1ce (5), t2 (5), flair (5)" in text
