@@ -5,6 +5,7 @@ a machine with neighbours. Files are read once before, so the page cache is warm
 
     python benchmarks/store_reads.py            # a made-up CT of 320^3
     MEDSSL_DATA=/data python benchmarks/store_reads.py   # and the real CTs in /data/ct
+    python benchmarks/store_reads.py --channels   # cases of one and of four channels instead, read into a batch
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from medssl.store.index import write_index
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import Job, prepare
 from medssl.store.read import Store
+from medssl.store.write import Item, store_from_arrays
 
 CROP = (96, 96, 96)
 
@@ -144,15 +146,54 @@ def measure(title: str, files: list[Path], folder: Path, *, rounds: int, seconds
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
+def channels(file: Path, folder: Path, *, rounds: int, seconds: float) -> None:
+    """Measure windows of one and of four channels in turn, as a loader reads them, and print a table."""
+    scan = read(file)
+    rates: dict[int, list[float]] = {1: [], 4: []}
+    calls: dict[int, Callable[[], object]] = {}
+    for count in rates:
+        noise = np.random.default_rng(count).integers(-3, 4, (count, *scan.values.shape))
+        values = np.clip(scan.values + noise, -1024, 3071).astype(np.int16)
+        item = Item(id="a", values=values, channels=tuple(f"c{number}" for number in range(count)))
+        store = store_from_arrays(folder / str(count), [item])
+        calls[count] = _into_batch(store, np.random.default_rng(5))
+    for _ in range(rounds):
+        for count, call in calls.items():
+            rates[count].append(count * rate(call, seconds))
+    print("| channels | windows of one channel a second, median (range) | against one channel |")
+    print("|---|---|---|")
+    for count, own in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(own, rates[1], strict=True))
+        print(
+            f"| {count} | {statistics.median(own):.3g} ({min(own):.3g} to {max(own):.3g}) | {ratio:.2f} |", flush=True
+        )
+
+
+def _into_batch(store: Store, generator: np.random.Generator) -> Callable[[], object]:
+    batch = np.empty((len(store.channels), *CROP), dtype=np.int16)
+
+    def crop() -> object:
+        z, y, x = (int(generator.integers(n - c + 1)) for n, c in zip(store.entries[0].shape, CROP, strict=True))
+        return store.windows(0, (z, y, x), CROP, out=batch)
+
+    return crop
+
+
 def main() -> None:
     """Run the benchmark and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--edge", type=int, default=320, help="Voxels an edge of the made-up CT.")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--channels", action="store_true", help="Compare one channel with four instead.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Per way and round.")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    if chosen.channels:
+        with tempfile.TemporaryDirectory() as scratch:
+            made_up_ct(Path(scratch) / "ct.nii.gz", chosen.edge)
+            channels(Path(scratch) / "ct.nii.gz", Path(scratch), rounds=chosen.rounds, seconds=chosen.seconds)
+        return
     print("| scans | way | crops/s, median (range) | store is faster by | MB on disk | size against .nii.gz |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:

@@ -47,7 +47,7 @@ def windows(size: tuple[int, int, int], device: str, batch: int = 2) -> WindowBa
         extent=box[:, 1],
         body_box=box.float(),
         spacing_mm=torch.ones(batch, 3),
-        scale=torch.tensor([[-1000.0, 1000.0]]).expand(batch, 2),
+        scale=torch.tensor([[[-1000.0, 1000.0]]]).expand(batch, 1, 2),
         item=torch.arange(batch),
         patient=torch.arange(batch),
         part=torch.zeros(batch, dtype=torch.int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -14,15 +14,17 @@ from medssl.errors import ConfigError, DataError
 from medssl.placement import Place, Placer
 from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader, group_numbers
+from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.windows import Relation, WindowBatch, WindowPlan
 
-__all__ = ["Apart", "WindowLoader", "held_out_batches", "patient_numbers"]
+__all__ = ["Apart", "WindowLoader", "channel_facts", "drop_channels", "held_out_batches", "patient_numbers"]
 
 Triple = tuple[int, int, int]
 Apart = Literal["patients", "slices"]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORIGINS, _HELD_OUT = 1, 3  # 2 is the order's
+_PAIRS, _DROPPED = 9, 10
 _PLACEMENTS = ("body", "anywhere", "foreground")
 
 
@@ -44,6 +46,8 @@ class WindowLoader(StepLoader[WindowBatch]):
         phases: Scan id -> phase in cycles, such as 0 and 0.4 for end diastole and end systole; for "frame".
         apart: "patients", or "slices" to give each place of ``allowed`` an item and a patient's number of its own, so
             that a contrast pushes the slices of a scan apart as training on loose slices does.
+        drop: Probability with which a channel of a window is left out, as if the case lacked it; one always stays.
+        pairs: Whether the two views of a contrast show a channel each.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a scan does not have, or no place is allowed.
@@ -64,6 +68,8 @@ class WindowLoader(StepLoader[WindowBatch]):
         allowed: Mapping[str, Sequence[int]] | None = None,
         phases: Mapping[str, float] | None = None,
         apart: Apart = "patients",
+        drop: float = 0.0,
+        pairs: bool = False,
     ) -> None:
         _check(store, plan)
         if apart == "slices" and (allowed is None or plan.relation != "independent"):
@@ -84,6 +90,7 @@ class WindowLoader(StepLoader[WindowBatch]):
             rows_per_item=plan.count,
         )
         self.store, self.plan, self._apart = store, plan, apart
+        self._drop, self._pairs = drop, pairs
         self._patients = patient_numbers(store)
         self._placer = Placer(store, plan, self._patients, phases=phases, allowed=indices)
 
@@ -102,13 +109,19 @@ class WindowLoader(StepLoader[WindowBatch]):
             generators = [numpy_generator(self.seed, step, slot, _ORIGINS) for slot in slots]
             places += self._placer.places(item, generators, index=index)
         batch = _gather(self.store, self.plan, places, self.slots, self._patients)
+        if self._drop:
+            batch = drop_channels(batch, self._drop, seed=self.seed, step=step)
+        if self._pairs:
+            batch = _paired(batch, self.plan.count, (self.seed, step))
         if self._apart == "slices":
             own = _whole_numbers(samples)
             batch = replace(batch, item=own, patient=own)
         return batch
 
 
-def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int) -> list[WindowBatch]:
+def held_out_batches(
+    store: Store, plan: WindowPlan, batch_size: int, seed: int, *, pairs: bool = False
+) -> list[WindowBatch]:
     """Return the plan's windows of every scan, the same at every call, in batches of nearly equal size.
 
     Args:
@@ -116,6 +129,7 @@ def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int)
         plan: Which windows to take.
         batch_size: Largest number of windows in a batch; all windows of a scan are in one.
         seed: Decides where the windows lie.
+        pairs: Whether the two views of a contrast show a channel each.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a scan does not have.
@@ -132,8 +146,54 @@ def held_out_batches(store: Store, plan: WindowPlan, batch_size: int, seed: int)
         for item in (int(item) for item in part):
             places += placer.places(item, [numpy_generator(seed, item, k, _HELD_OUT) for k in range(count)])
         slots = [int(item) * count + k for item in part for k in range(count)]
-        batches.append(_gather(store, plan, places, slots, patients))
+        batch = _gather(store, plan, places, slots, patients)
+        batches.append(_paired(batch, count, (seed, 0)) if pairs else batch)
     return batches
+
+
+def drop_channels(batch: Any, probability: float, *, seed: int, step: int) -> Any:
+    """Return a batch of windows without some of its channels; a network so learns to bear that a case lacks one.
+
+    Each channel that is there is left out with ``probability``, by itself; where none would stay, one drawn of them
+    does. Draws depend on (seed, step, slot).
+
+    Args:
+        batch: A ``WindowBatch``.
+        probability: In [0, 1).
+        seed: The run's seed.
+        step: The optimiser step.
+    """
+    there = torch.ones(len(batch), batch.channels, dtype=torch.bool) if batch.present is None else batch.present.clone()
+    for row, slot in enumerate(batch.slot.tolist()):
+        generator = numpy_generator(seed, step, slot, _DROPPED)
+        candidates = there[row].nonzero().flatten().numpy()
+        stay = generator.random(len(candidates)) >= probability
+        last = int(generator.integers(len(candidates)))
+        if not stay.any():
+            stay[last] = True
+        there[row, torch.from_numpy(candidates[~stay])] = False
+    return replace(batch, present=there)
+
+
+def channel_facts(entries: Sequence[Entry]) -> tuple[Tensor, Tensor | None]:
+    """Return what a batch says of the channels of its cases: ``scale`` (B, C, 2), and ``present`` (B, C) or None."""
+    there = [entry.present for entry in entries]
+    scale = torch.tensor([[channel.scale for channel in e.channels] for e in entries], dtype=torch.float32)
+    return scale, None if all(map(all, there)) else torch.tensor(there)
+
+
+def _paired(batch: WindowBatch, count: int, counters: tuple[int, int]) -> WindowBatch:
+    """Return the batch with two channels drawn for the views of each row; the same for the windows of a scan.
+
+    Two different ones of those that are there; a case that has one alone shows it twice.
+    """
+    pairs = []
+    for row, slot in enumerate(batch.slot.tolist()):
+        first = row - slot % count
+        there = range(batch.channels) if batch.present is None else batch.present[first].nonzero().flatten().tolist()
+        order = numpy_generator(*counters, slot - slot % count, _PAIRS).permutation(len(there))
+        pairs.append([there[order[0]], there[order[-1]]])
+    return replace(batch, pair=torch.tensor(pairs))
 
 
 def patient_numbers(store: Store) -> tuple[int, ...]:
@@ -149,20 +209,22 @@ def _gather(
     patients: Sequence[int],
 ) -> WindowBatch:
     items, origins = [place.item for place in places], [place.origin for place in places]
-    values = np.empty((len(items), 1, *plan.size), dtype=np.int16)
+    values = np.empty((len(items), len(store.channels), *plan.size), dtype=np.int16)
     labels = np.empty((len(items), *plan.size), dtype=np.int16) if plan.labels else None
     for row, (item, origin) in enumerate(zip(items, origins, strict=True)):
-        values[row, 0] = store.window(item, origin, plan.size)
+        store.windows(item, origin, plan.size, out=values[row])
         if labels is not None:
             labels[row] = store.label_window(item, origin, plan.size)
     entries = [store.entries[item] for item in items]
+    scale, present = channel_facts(entries)
     return WindowBatch(
         values=torch.from_numpy(values),
         origin=_whole_numbers(origins),
         extent=_whole_numbers([e.shape for e in entries]),
         body_box=torch.tensor([e.body_box for e in entries], dtype=torch.float32),
         spacing_mm=torch.tensor([e.spacing_mm for e in entries], dtype=torch.float32),
-        scale=torch.tensor([e.scale for e in entries], dtype=torch.float32),
+        scale=scale,
+        present=present,
         item=_whole_numbers(items),
         patient=_whole_numbers([patients[item] for item in items]),
         part=_whole_numbers([slot % plan.count for slot in slots]),

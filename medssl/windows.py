@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from medssl.batch import Batch
 
-__all__ = ["Relation", "WindowBatch", "WindowPlan"]
+__all__ = ["Relation", "WindowBatch", "WindowPlan", "as_input"]
 
 Relation = Literal["independent", "partitions", "gap", "frame"]
 
@@ -49,18 +50,21 @@ class WindowPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowBatch(Batch):
-    """Windows of scans as they lie in the store, ready to be moved to a device. B items; axes (z, y, x).
+    """Windows of cases as they lie in the store, ready to be moved to a device. B items; C channels; axes (z, y, x).
 
     Attributes:
-        values: int16, (B, 1, z, y, x), in stored units (HU for CT).
+        values: int16, (B, C, z, y, x), in stored units (HU for CT).
         origin: int64, (B, 3), the window's first voxel in its scan; negative where the window is padded.
         extent: int64, (B, 3), the scan's size in voxels.
         body_box: float32, (B, 2, 3), first and one-past-last voxel of the body in the scan.
         spacing_mm: float32, (B, 3).
-        scale: float32, (B, 2), the stored values that become 0 and 1 in the network's input.
+        scale: float32, (B, C, 2), the stored values that become 0 and 1 in the network's input.
         part: int64, (B,), the window's number among those of its scan, in [0, ``count``).
         item, patient, slot: See `medssl.batch.Batch`.
         labels: int16, (B, z, y, x), structure numbers; -1 where padded. None where the plan wants none.
+        present: bool, (B, C), the channels that are there; the others, which the case lacks or training drops, are 0
+            to the network. None where all are there.
+        pair: int64, (B, 2), the channels that the two views of a contrast show; None where views show all.
     """
 
     values: Tensor
@@ -71,6 +75,13 @@ class WindowBatch(Batch):
     scale: Tensor
     part: Tensor
     labels: Tensor | None = None
+    present: Tensor | None = None
+    pair: Tensor | None = None
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, C."""
+        return int(self.scale.shape[1])
 
     def starts(self) -> list[int]:
         """Return the first row of every scan: its windows stay together."""
@@ -78,7 +89,31 @@ class WindowBatch(Batch):
         return starts
 
     def network_input(self) -> Tensor:
-        """Return the windows as the network sees them: float32, (B, 1, z, y, x), 0 and 1 at ``scale``, clipped."""
-        low = self.scale[:, 0].view(-1, 1, 1, 1, 1)
-        high = self.scale[:, 1].view(-1, 1, 1, 1, 1)
-        return ((self.values.float() - low) / (high - low)).clamp_(0.0, 1.0)
+        """Return the windows as the network sees them: float32, as ``values``; see `as_input`."""
+        return as_input(self.values, self.scale, self.present)
+
+    def shown(self, views: int = 1) -> Tensor | None:
+        """Return the channels that each of ``views`` views of each item shows, bool, (B * views, C); None for all.
+
+        Views of a pair of channels take turns: of one window its views, of windows that belong together one after the
+        other.
+        """
+        if self.pair is None:
+            return None if self.present is None else self.present.repeat_interleave(views, dim=0)
+        turn = (self.part[:, None] + torch.arange(views, device=self.part.device)) % 2
+        chosen = self.pair.gather(1, turn).reshape(-1, 1)
+        return chosen == torch.arange(self.channels, device=chosen.device)
+
+
+def as_input(values: Tensor, scale: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return stored values as a network sees them: float32, 0 and 1 at ``scale``, clipped; 0 in lacking channels.
+
+    Args:
+        values: (B, ..., C, z, y, x), in stored units.
+        scale: (B, C, 2).
+        present: (B, C), or None where no channel is lacking.
+    """
+    shape = (scale.shape[0], *(1,) * (values.ndim - 5), scale.shape[1], 1, 1, 1)
+    low, high = scale[..., 0].reshape(shape), scale[..., 1].reshape(shape)
+    images = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)
+    return images if present is None else images.masked_fill_(~present.reshape(shape), 0.0)

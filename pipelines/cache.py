@@ -127,7 +127,7 @@ def cache(
         raise DataError(f"{folder}: none of the {len(plan.jobs)} scans could be stored. The reasons are listed above.")
     _superseded(folder, plan, remove=settings.prune)
     store = Store.open(folder)
-    size = sum((folder / name).stat().st_size for e in store.entries for name in (e.file, e.label_file) if name)
+    size = sum((folder / name).stat().st_size for e in store.entries for name in (*e.files, e.label_file) if name)
     console.say(f"{report.listed} scans in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
         console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")

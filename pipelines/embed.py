@@ -18,6 +18,7 @@ from medssl.settings import Resolved, Settings, resolve
 from medssl.store.read import Store
 from medssl.writing import written_aside
 from pipelines import console
+from pipelines.store_channels import same_channels
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds, load_cloud_encoder
 from pointcloud.encoders.contract import CloudEncoder
@@ -96,6 +97,7 @@ def embed(
     encoder = load_encoder(run).eval().to(device)
     lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
+    same_channels(load_card(run), store, run=run)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
     console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, on {device}")

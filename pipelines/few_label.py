@@ -117,7 +117,7 @@ def few_label(
             fine_tune.recipe,
             few.draw_seed,
             SEEDING,
-            [(e.id, e.patient, e.file, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
+            [(e.id, e.patient, *e.files, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
             sorted(structures.items()),
             tolerance,
             *([sorted(sets.sets.items())] if few.subsets else []),

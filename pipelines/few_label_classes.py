@@ -92,7 +92,7 @@ def few_label_classes(
             load_card(runs[0]).encoder,
             window,
             SEEDING,
-            [(e.id, e.patient, e.file, e.label_file, e.targets) for e in [*train.entries, *test.entries]],
+            [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in [*train.entries, *test.entries]],
             sorted(sets.sets.items()),
         ),
     )

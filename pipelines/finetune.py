@@ -33,6 +33,7 @@ from pipelines.finetune_parts import PartSegmentationJob
 from pipelines.finetune_segmentation import SegmentationJob, known_scores
 from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
 from pipelines.pretrain import screen_note
+from pipelines.store_channels import follow_channels
 from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.loading import load_cloud_task
@@ -143,8 +144,8 @@ def finetune(
         "train.devices": devices,
     }
     out, resolved = Path(out), resolved_settings(preset, overrides, options)
+    resolved, job = _job(resolved)
     settings = resolved.settings
-    job = _job(settings)
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
         for line in [*lines, *(report.table() for report in job.reports)]:
@@ -186,17 +187,20 @@ def finetune(
     )
 
 
-def _job(settings: FinetuneSettings) -> Job:
-    """Return the task on the store's scans, or with an encoder of clouds on its clouds."""
+def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job]:
+    """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
+    settings = resolved.settings
     folder = settings.data.store
     if settings.of_clouds:
-        return _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
+        return resolved, _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
     if CloudStore.is_one(folder) and not (Path(folder) / INDEX).is_file():
         raise ConfigError(
             f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
             "clouds, or --preset point_classification or point_parts to train from scratch."
         )
-    return _JOBS[settings.task](settings, Store.open(folder))
+    store = Store.open(folder)
+    resolved = follow_channels(resolved, store)
+    return resolved, _JOBS[settings.task](resolved.settings, store)
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
@@ -217,6 +221,7 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
             fabric=fabric,
             held_out=job.held_out(),
             scans=[entry.id for entry in job.entries],
+            channels=getattr(job.entries[0], "channel_names", ()),  # clouds have none
             resume=resume,
             on_report=lambda report: bar.reach(report.step, screen_note(report)),
         )

@@ -64,7 +64,7 @@ class ClassificationJob:
         with fresh_weights(settings.train.seed):
             encoder = build_encoder(settings.encoder)
             self.method = ClassificationTask(chosen, encoder, self.classes, weights=weights)
-        self.reports = carry_encoder(settings.transfer, encoder)
+        self.reports = carry_encoder(settings.transfer, encoder, store.channels)
         self.entries = self.scans.train.entries
 
     @property
@@ -82,7 +82,7 @@ class ClassificationJob:
         train = self.settings.train
         return ClassLoader(
             self.train, self.settings.classification, batch_size=train.batch_size, seed=train.seed, rank=rank,
-            world_size=world_size, threads=train.threads, pin=pin,
+            world_size=world_size, threads=train.threads, pin=pin, drop=self.settings.data.drop_channels,
         )  # fmt: skip
 
     def held_out(self) -> list[WindowBatch]:

@@ -66,7 +66,7 @@ def scan_doubts(settings: FinetuneSettings, entries: Sequence[Entry]) -> list[st
         if ratio > 1.5:
             theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))
             doubts.append(f"doubtful: the encoder was pretrained at {theirs} mm, and the store has {ours} mm")
-    modalities = {e.modality for e in entries}
+    modalities = {kind for e in entries for kind in e.modalities}
     if card.modality and not modalities & set(card.modality.split("+")):
         doubts.append(f"doubtful: the encoder was pretrained on {card.modality}, the store is {'+'.join(modalities)}")
     return doubts

@@ -38,6 +38,11 @@ class LabelledSettings(Settings):
         default=0, description="Which draw of patients; within one, fewer are part of more."
     )
     draw_seed: int = Field(default=0, description="Seed of the draws.")
+    drop_channels: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        default=0.0,
+        description="Probability with which a channel of a window is left out (set to 0) while training, each by "
+        "itself, one always staying: the network then bears cases that lack channels. For stores of several.",
+    )
     held_out_split: str = Field(default="val", description="Split whose labelled scans are only scored.")
     held_out_scans: Annotated[int, Field(ge=0)] = Field(
         default=8, description="Most scans that are scored meanwhile; a classifier takes all of them, or none with 0."

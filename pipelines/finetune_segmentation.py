@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from medssl.windows import WindowBatch
 from pipelines import console
 from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
-from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
+from pipelines.finetune_settings import FinetuneSettings, carry_encoder, channel_transfer, few_words, fresh_weights
 from pipelines.finetune_unseen import refused_lines, unseen_lines, unseen_structures
 
 __all__ = ["SegmentationJob", "Segmented"]
@@ -55,7 +55,10 @@ class SegmentationJob:
         with fresh_weights(settings.train.seed):
             encoder = build_encoder(settings.encoder)
             self.method = SegmentationTask(settings.segmentation, encoder, store.classes, store.regions)
-        self.reports = [*carry_encoder(settings.transfer, encoder), *_carry_decoder(settings, self.method)]
+        self.reports = [
+            *carry_encoder(settings.transfer, encoder, store.channels),
+            *_carry_decoder(settings, self.method, store.channels),
+        ]
         self.entries = self.scans.train.entries
         self.unseen = unseen_structures(self.scans.train, self.method)
 
@@ -74,7 +77,7 @@ class SegmentationJob:
         train = self.settings.train
         return WindowLoader(
             self.scans.train, self.method.plan, batch_size=train.batch_size, seed=train.seed, rank=rank,
-            world_size=world_size, threads=train.threads, pin=pin,
+            world_size=world_size, threads=train.threads, pin=pin, drop=self.settings.data.drop_channels,
         )  # fmt: skip
 
     def held_out(self) -> list[WindowBatch]:
@@ -180,7 +183,7 @@ def known_scores(scores: Mapping[str, float] | None) -> dict[str, float | None] 
     return None if scores is None else {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
-def _carry_decoder(settings: FinetuneSettings, task: SegmentationTask) -> list[TransferReport]:
+def _carry_decoder(settings: FinetuneSettings, task: SegmentationTask, channels: Sequence[str]) -> list[TransferReport]:
     """Carry the decoder over too, as far as it fits, where the pretraining run kept one."""
     chosen = settings.transfer
     if not chosen.run or chosen.from_scratch or not chosen.decoder:
@@ -197,4 +200,5 @@ def _carry_decoder(settings: FinetuneSettings, task: SegmentationTask) -> list[T
     if not weights:
         return []  # the network of another task
     # its head is of other classes, and its width may differ: whatever fits is gain
-    return [carry_over(weights, task.decoder, source=chosen.run, part="decoder", minimum_share=0.0)]
+    adapted = channel_transfer(chosen, channels)
+    return [carry_over(weights, task.decoder, source=chosen.run, part="decoder", minimum_share=0.0, channels=adapted)]

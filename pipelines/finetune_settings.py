@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from medssl.encoders.table import settings_class as encoder_settings_class
@@ -17,6 +17,7 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 from medssl.settings import Auto, Resolved, Settings, flatten, resolve
+from medssl.tasks.channel_transfer import ChannelPolicy, ChannelTransfer
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
@@ -31,6 +32,7 @@ __all__ = [
     "FinetuneSettings",
     "TransferSettings",
     "carry_encoder",
+    "channel_transfer",
     "few_words",
     "fresh_weights",
     "resolved_settings",
@@ -48,8 +50,11 @@ class TransferSettings(Settings):
     minimum_share: float = Field(
         default=0.9, ge=0, le=1, description="Least share of the encoder's weights that must fit."
     )
-    adapt_channels: bool = Field(
-        default=False, description="Spread kernels over another number of input channels where they differ."
+    channels: ChannelPolicy = Field(
+        default="repeat",
+        description="Where the store has other channels than the pretraining run: 'repeat' takes its first kernels in "
+        "turn, 'average' their mean for every channel, both scaled so that an image shown in every channel gives what "
+        "it gave; 'match' copies channels of the same name and draws the rest afresh.",
     )
     decoder: bool = Field(
         default=True, description="Carry the decoder over too, as far as it fits, where one was kept."
@@ -74,6 +79,12 @@ class FinetuneSettings(Settings):
     train: TrainSettings = TrainSettings(steps=5000, batch_size=2, lr=1e-3, schedule="poly", warmup=0.05)
     data: LabelledSettings = LabelledSettings()
     inference: InferenceSettings = InferenceSettings()
+
+    @model_validator(mode="after")
+    def _clouds_have_no_channels(self) -> FinetuneSettings:
+        if self.of_clouds and self.data.drop_channels:
+            raise ValueError("data.drop_channels is of the channels of scans; clouds have none")
+        return self
 
     @property
     def of_clouds(self) -> bool:
@@ -119,8 +130,21 @@ def fresh_weights(seed: int) -> Iterator[None]:
         yield
 
 
-def carry_encoder(settings: TransferSettings, encoder: nn.Module) -> list[TransferReport]:
+def channel_transfer(settings: TransferSettings, channels: Sequence[str]) -> ChannelTransfer:
+    """Return how the kernels that see the image are carried over to a store of these channels."""
+    there = tuple(given.name for given in load_card(Path(settings.run)).inputs_known)
+    return ChannelTransfer(settings.channels, there, tuple(channels))
+
+
+def carry_encoder(
+    settings: TransferSettings, encoder: nn.Module, channels: Sequence[str] | None = None
+) -> list[TransferReport]:
     """Carry the pretrained encoder over, where one is asked for; return what became of it.
+
+    Args:
+        settings: What to start from.
+        encoder: Where to.
+        channels: Of the store; None for clouds.
 
     Raises:
         TransferError: Too little of it fits.
@@ -133,7 +157,7 @@ def carry_encoder(settings: TransferSettings, encoder: nn.Module) -> list[Transf
             encoder,
             source=settings.run,
             minimum_share=settings.minimum_share,
-            adapt_channels=settings.adapt_channels,
+            channels=None if channels is None else channel_transfer(settings, channels),
         )
     ]
 

@@ -23,7 +23,7 @@ def load(run: str | Path) -> nn.Module:
         run: Folder of a run that has ended.
 
     Returns:
-        The encoder of a pretraining run: images (B, 1, z, y, x), scaled to [0, 1], to a pyramid of features; its
+        The encoder of a pretraining run: images (B, C, z, y, x), scaled to [0, 1], to a pyramid of features; its
         ``embed`` gives one vector an image. The network of a fine-tuning run: the same images to logits (B, classes,
         z, y, x). The encoder or network of a run on clouds: points (B, N, 3), about each cloud's mean and in its unit
         sphere, with ``count`` (B,), how many rows of each are points. ``card.json`` in the folder says at which voxel

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
@@ -75,7 +76,10 @@ def pretrain(
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
-    chosen = choose_items(kind.open(), settings.data, seed=settings.train.seed, noun=kind.noun)
+    store = kind.open()
+    resolved = kind.fitted(resolved, store)
+    settings = resolved.settings
+    chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
     network = build(kind, init_from=Path(init_from) if init_from else None)
     if dry_run:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
@@ -111,6 +115,7 @@ def pretrain(
                 held_out=probes,
                 probe=kind.probe(chosen, network.plan),
                 scans=[entry.id for entry in chosen.train.entries],
+                channels=getattr(store, "channels", ()),  # clouds have none
                 resume=resume,
                 on_report=lambda report: bar.reach(report.step, screen_note(report)) if bar else None,
             )
@@ -161,7 +166,11 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
         encoder = kind.encoder()
         if init_from is not None:
             wanted = kind.settings.encoder.model_dump(mode="json")
-            changed = differences(load_card(init_from).encoder, wanted)
+            card = load_card(init_from)
+            theirs = dict(card.encoder)
+            if isinstance(encoder, Encoder):  # 'follow' says no number
+                wanted["in_channels"], theirs["in_channels"] = encoder.in_channels, card.in_channels
+            changed = differences(theirs, wanted)
             if changed:
                 listed = ", ".join(f"{key}: {theirs} there, {ours} here" for key, theirs, ours in changed)
                 raise CheckpointError(f"{init_from}: its encoder is another than this run's ({listed}).")

@@ -20,6 +20,7 @@ from medssl.errors import CacheError, DataError
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
+from medssl.settings import Resolved
 from pipelines.pretrain_settings import DataSettings, PretrainSettings
 
 __all__ = ["Chosen", "Kind", "choose_items", "data_facts"]
@@ -85,6 +86,10 @@ class Kind(ABC):
     @abstractmethod
     def store(self, folder: str) -> Items:
         """Open a store of this kind."""
+
+    def fitted(self, resolved: Resolved[PretrainSettings], store: Any) -> Resolved[PretrainSettings]:
+        """Return the settings with what the store decides, and go on with them."""
+        return resolved
 
     @abstractmethod
     def encoder(self) -> nn.Module:
@@ -168,7 +173,7 @@ def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "sc
 def data_facts(chosen: Chosen, noun: str) -> dict[str, Any]:
     """Return what a card says of the data: counts, how the store was made, and its fingerprint."""
     entries = chosen.train.entries
-    stored = "\n".join(sorted(f"{e.id} {e.file}" for e in entries))
+    stored = "\n".join(sorted(f"{e.id} {' '.join(getattr(e, 'files', (e.file,)))}" for e in entries))
     return {
         noun: len(entries),
         "patients": len({e.patient or e.id for e in entries}),

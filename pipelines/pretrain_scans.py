@@ -19,9 +19,12 @@ from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
+from medssl.settings import Resolved
 from medssl.store.read import Store
 from medssl.windows import WindowPlan
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
+from pipelines.pretrain_settings import PretrainSettings
+from pipelines.store_channels import follow_channels
 from pipelines.volume_card import volume_card
 from pointcloud.store import INDEX as CLOUDS
 
@@ -38,6 +41,12 @@ class Scans(Kind):
         """Open a store of scans."""
         return Store.open(folder)
 
+    def fitted(self, resolved: Resolved[PretrainSettings], store: Any) -> Resolved[PretrainSettings]:
+        """Let the encoder take as many channels as the store has."""
+        resolved = follow_channels(resolved, store)
+        self.settings = resolved.settings
+        return resolved
+
     def encoder(self) -> Encoder:
         """Return a fresh encoder of volumes."""
         return build_encoder(self.settings.encoder)
@@ -45,7 +54,14 @@ class Scans(Kind):
     def method(self, encoder: nn.Module) -> Method:
         """Return the method around an encoder of volumes."""
         assert isinstance(encoder, Encoder)
-        return build_method(self.settings.method, encoder)
+        method = build_method(self.settings.method, encoder)
+        if self.settings.data.pair == "channels" and not method.pairs_channels:
+            able = ", ".join(name for name, row in METHODS.items() if row.pairs)
+            raise ConfigError(
+                f"data.pair=channels: '{self.settings.method.name}' has no two views of which each could show a "
+                f"channel of its own. It is for methods that compare views: {able}."
+            )
+        return method
 
     def loader(self, train: Store, plan: Any, fabric: Fabric) -> WindowLoader:
         """Return this process's windows; of chosen slices alone where the settings name them."""
@@ -62,6 +78,8 @@ class Scans(Kind):
             allowed=chosen_slices(settings.data.slices, train) if settings.data.slices else None,
             phases=_phases(settings.data.phases, train, plan) if settings.data.phases else None,
             apart=settings.data.apart,
+            drop=settings.data.drop_channels,
+            pairs=settings.data.pair == "channels",
         )
 
     def things(self, train: Store, plan: Any) -> tuple[int, str]:
@@ -72,11 +90,14 @@ class Scans(Kind):
 
     def held_out(self, store: Store, plan: Any) -> Sequence[Batch]:
         """Return windows of the scans that are only probed."""
-        return held_out_batches(store, plan, self.settings.train.batch_size, self.settings.train.seed)
+        train, pairs = self.settings.train, self.settings.data.pair == "channels"
+        return held_out_batches(store, plan, train.batch_size, train.seed, pairs=pairs)
 
     def data_words(self, train: Store) -> str:
         """Return the scans' modalities and mean voxel size."""
-        kinds = "+".join(sorted({e.modality for e in train.entries}))
+        kinds = "+".join(sorted({kind for e in train.entries for kind in e.modalities}))
+        if len(train.channels) > 1:
+            kinds = f"channels {', '.join(train.channels)} ({kinds}){_lacking(train)}"
         spacing = " x ".join(f"{v:.3g}" for v in np.mean([e.spacing_mm for e in train.entries], axis=0))
         return f"{kinds}, {spacing} mm"
 
@@ -99,6 +120,13 @@ class Scans(Kind):
             data=data_facts(chosen, "scans"),
             citation=[METHODS[settings.method.name].paper, ENCODERS[settings.encoder.name].paper],
         )
+
+
+def _lacking(store: Store) -> str:
+    """Return how many cases lack each channel, for a line about the store; "" where none lacks any."""
+    counts = [sum(not entry.present[number] for entry in store.entries) for number in range(len(store.channels))]
+    found = [f"{name} in {count}" for name, count in zip(store.channels, counts, strict=True) if count]
+    return f"; lacking: {', '.join(found)}" if found else ""
 
 
 def chosen_slices(path: str, store: Store) -> dict[str, list[int]]:

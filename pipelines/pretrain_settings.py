@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -62,6 +62,16 @@ class DataSettings(Settings):
         description="What a contrast pushes apart: 'patients', whose own windows never repel each other; or, with "
         "data.slices, 'slices', each a thing of its own, as papers that train on loose slices do.",
     )
+    drop_channels: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0,
+        description="Probability with which a channel of a window is left out (set to 0) while training, each by "
+        "itself, one always staying: the network then bears cases that lack channels. For stores of several.",
+    )
+    pair: Literal["views", "channels"] = Field(
+        "views",
+        description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
+        "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
+    )
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
@@ -102,6 +112,8 @@ class PretrainSettings(Settings):
             raise ValueError(
                 f"data.slices chooses slices of scans, and '{self.method.name}' is for clouds: leave it out"
             )
+        if self.of_clouds and (self.data.drop_channels or self.data.pair != "views"):
+            raise ValueError("data.drop_channels and data.pair are of the channels of scans; clouds have none")
         return self
 
 

@@ -30,6 +30,7 @@ from pipelines.class_tables import write_arm_table
 from pipelines.evaluate_settings import EvaluateSettings, ScanProbeSettings
 from pipelines.finetune_settings import fresh_weights
 from pipelines.labelled import label_sets_of, train_and_test
+from pipelines.store_channels import same_channels
 
 __all__ = ["RANDOM", "ProbeOutcome", "probe_scans"]
 
@@ -83,6 +84,8 @@ def probe_scans(
     if any(name == RANDOM or name.startswith(f"{RANDOM}-seed") for name in arms):
         raise ConfigError(f"A run is called '{RANDOM}', as the random encoders are. Rename its folder.")
     store = Store.open(data)
+    for folder in runs:
+        same_channels(load_card(folder), store, run=folder)
     looked = _looked_at(own, runs[0])
     classes = class_names(store, looked, group="probe.scans")
     train, test = train_and_test(store, lambda e: class_of_scan(e, looked), split=split, protocol="probe")

@@ -11,7 +11,10 @@ from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
+from medssl.store.index import INDEX
+from medssl.store.read import Store
 from pipelines import console
+from pipelines.store_channels import follow_channels
 from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["validate", "verb_of"]
@@ -33,12 +36,21 @@ def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = (
     cls = settings_of(chosen)
     if cls is None:
         raise ConfigError(f"'{chosen}' takes no settings file. Verbs that do: {', '.join(_with_settings())}.")
-    resolved = resolve(cls, preset=path, overrides=overrides)
+    resolved = _with_store(resolve(cls, preset=path, overrides=overrides))
     console.say(dump_with_origins(resolved).rstrip())
     console.tell(verb=chosen, settings=resolved.settings.model_dump(mode="json"), origins=resolved.origins)
     console.done(None, f"medssl {chosen} {quoted(preset)}")
     console.say(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
     return resolved
+
+
+def _with_store(resolved: Resolved[Any]) -> Resolved[Any]:
+    """Hold the settings of a training verb against its store, where they name one that is there."""
+    settings = resolved.settings
+    folder = getattr(getattr(settings, "data", None), "store", "")
+    if not folder or not hasattr(settings, "encoder") or not (Path(folder) / INDEX).is_file() or settings.of_clouds:
+        return resolved
+    return follow_channels(resolved, Store.open(folder))
 
 
 def verb_of(path: Path) -> str:

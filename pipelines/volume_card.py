@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medssl.encoders.contract import Encoder
-from medssl.engine.card import Card
+from medssl.engine.card import Card, CardInput
 from medssl.engine.train_settings import TrainSettings
 from medssl.settings import Settings
 from medssl.store.entry import Entry
@@ -40,15 +40,25 @@ def volume_card(
         data: Facts about the scans.
         citation: Papers to cite.
     """
+    channels = list(zip(*(entry.channels for entry in entries), strict=True))
+    inputs = [
+        CardInput(
+            name=same[0].name,
+            modality="+".join(sorted({channel.modality for channel in same if channel.present})),
+            scale=Counter(channel.scale for channel in same).most_common(1)[0][0],
+        )
+        for same in channels
+    ]
     z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
     return Card(
-        encoder=settings.model_dump(mode="json"),
+        encoder={**settings.model_dump(mode="json"), "in_channels": encoder.in_channels},
         in_channels=encoder.in_channels,
+        inputs=tuple(inputs),
         channels=encoder.channels,
         strides=encoder.strides,
         spacing_mm=(z, y, x),
-        modality="+".join(sorted({e.modality for e in entries})),
-        scale=Counter(e.scale for e in entries).most_common(1)[0][0],
+        modality="+".join(sorted({kind for e in entries for kind in e.modalities})),
+        scale=inputs[0].scale,
         window=window,
         method=dict(method),
         steps=train.steps,

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-__all__ = ["Encoder", "lay_channels_last"]
+from medssl.settings import Settings
+
+__all__ = ["Encoder", "InputSettings", "lay_channels_last"]
+
+
+class InputSettings(Settings):
+    """What the settings of every encoder begin with."""
+
+    in_channels: Annotated[int, Field(ge=1)] | Literal["follow"] = Field(
+        default="follow", description="Channels of the input; 'follow' takes as many as the store has, 1 without one."
+    )
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the input, as a number."""
+        return 1 if self.in_channels == "follow" else self.in_channels
 
 
 class Encoder(nn.Module, ABC):

@@ -36,7 +36,7 @@ class ResidualEncoder(StagedEncoder):
     def __init__(self, settings: ResidualSettings) -> None:
         kernels, strides = settings.stage_kernels, settings.stage_strides
         width = settings.channels[0]
-        stem = ConvBlock(settings.in_channels, width, kernel=kernels[0])
+        stem = ConvBlock(settings.input_channels, width, kernel=kernels[0])
         stages: list[nn.Module] = []
         for channels, blocks, kernel, stride in zip(
             settings.channels, settings.stage_blocks, kernels, strides, strict=True

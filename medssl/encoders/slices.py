@@ -9,16 +9,15 @@ from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.blocks import Triple, check_input_size
-from medssl.encoders.contract import Encoder
+from medssl.encoders.contract import Encoder, InputSettings
 from medssl.errors import ConfigError
-from medssl.settings import Settings
 
 __all__ = ["SliceEncoder", "SliceSettings"]
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class SliceSettings(Settings):
+class SliceSettings(InputSettings):
     """A 2D network of timm, with random weights.
 
     For a CPU or a first try: ``model: test_resnet``.
@@ -29,14 +28,13 @@ class SliceSettings(Settings):
     features: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, min_length=1, description="Which levels of the model to take, rising. None takes all."
     )
-    in_channels: Positive = Field(default=1, description="Channels of the input.")
     checkpointing: bool = Field(
         default=False, description="Recompute features in the backward pass: less memory, about a third more time."
     )
 
 
 class SliceEncoder(Encoder):
-    """The pyramid of a timm model, slice by slice: (B, C, z, y, x) goes through it as B * z slices.
+    """The pyramid of a timm model, slice by slice: (B, C, z, y, x) goes through it as B * z slices of C channels.
 
     Strides are (1, s, s), and a pooled embedding is the mean over slices too. Weights are drawn anew: nothing is
     downloaded.
@@ -62,7 +60,7 @@ class SliceEncoder(Encoder):
         chosen = {} if settings.features is None else {"out_indices": settings.features}
         try:
             self.network = timm.create_model(
-                settings.model, pretrained=False, features_only=True, in_chans=settings.in_channels, **chosen
+                settings.model, pretrained=False, features_only=True, in_chans=settings.input_channels, **chosen
             )
         except (RuntimeError, AssertionError, IndexError, AttributeError) as error:
             raise ConfigError(
@@ -70,7 +68,7 @@ class SliceEncoder(Encoder):
                 f"Take a convolutional one such as resnet18. timm says: {error}"
             ) from error
         self.settings = settings
-        self.in_channels = settings.in_channels
+        self.in_channels = settings.input_channels
         self.channels = tuple(self.network.feature_info.channels())
         self.strides = tuple((1, s, s) for s in self.network.feature_info.reduction())
         self.size_multiple: Triple = self.strides[-1]

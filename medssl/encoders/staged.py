@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import Triple, as_triples, check_input_size, cumulative_strides, initialise, run_stage
-from medssl.encoders.contract import Encoder
-from medssl.settings import Settings
+from medssl.encoders.contract import Encoder, InputSettings
 
 __all__ = ["StagedEncoder", "StagedSettings"]
 
@@ -18,12 +17,11 @@ Positive = Annotated[int, Field(ge=1)]
 Stride = Positive | tuple[Positive, Positive, Positive]
 
 
-class StagedSettings(Settings):
+class StagedSettings(InputSettings):
     """The stages of a convolutional encoder, finest first."""
 
     usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
 
-    in_channels: Positive = Field(default=1, description="Channels of the input.")
     dims: Literal[2, 3] = Field(
         default=3, description="2 for networks of slices: single numbers in strides and kernels then leave z alone."
     )
@@ -104,7 +102,7 @@ class StagedEncoder(Encoder):
     def __init__(self, settings: StagedSettings, *, stem: nn.Module, stages: list[nn.Module]) -> None:
         super().__init__()
         self.settings: StagedSettings = settings
-        self.in_channels = settings.in_channels
+        self.in_channels = settings.input_channels
         self.channels = settings.channels
         self.strides = cumulative_strides(settings.stage_strides)
         self.kernels = settings.stage_kernels

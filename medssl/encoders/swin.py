@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import check_input_size
-from medssl.encoders.contract import Encoder
-from medssl.settings import Settings
+from medssl.encoders.contract import Encoder, InputSettings
 
 __all__ = ["SwinEncoder", "SwinSettings"]
 
@@ -17,11 +16,10 @@ Positive = Annotated[int, Field(ge=1)]
 Four = tuple[Positive, Positive, Positive, Positive]
 
 
-class SwinSettings(Settings):
+class SwinSettings(InputSettings):
     """A Swin UNETR encoder. The defaults are the smallest published VoCo (feature_size 48, version 2)."""
 
     name: Literal["swin"] = "swin"
-    in_channels: Positive = Field(default=1, description="Channels of the input.")
     feature_size: int = Field(
         default=48, ge=12, description="Channels of the finest level, a multiple of 12; 24, 48, 96, 192 are published."
     )
@@ -75,12 +73,12 @@ class SwinEncoder(Encoder):
         super().__init__()
         width = settings.feature_size
         self.settings = settings
-        self.in_channels = settings.in_channels
+        self.in_channels = settings.input_channels
         self.channels = (width, width, 2 * width, 4 * width, 8 * width, 16 * width)
         self.strides = ((1, 1, 1), (2, 2, 2), (4, 4, 4), (8, 8, 8), (16, 16, 16), (32, 32, 32))
         self.size_multiple = (32, 32, 32)
         self.swinViT = SwinTransformer(
-            in_chans=settings.in_channels,
+            in_chans=settings.input_channels,
             embed_dim=width,
             window_size=(settings.window,) * 3,
             patch_size=(2, 2, 2),
@@ -90,7 +88,7 @@ class SwinEncoder(Encoder):
             use_checkpoint=settings.checkpointing,
             use_v2=settings.use_v2,
         )
-        self.encoder1 = _residual_block(settings.in_channels, width)
+        self.encoder1 = _residual_block(settings.input_channels, width)
         self.encoder2 = _residual_block(width, width)
         self.encoder3 = _residual_block(2 * width, 2 * width)
         self.encoder4 = _residual_block(4 * width, 4 * width)

@@ -34,7 +34,7 @@ class UNetEncoder(StagedEncoder):
 
     def __init__(self, settings: UNetSettings) -> None:
         stages: list[nn.Module] = []
-        width = settings.in_channels
+        width = settings.input_channels
         for channels, blocks, kernel, stride in zip(
             settings.channels, settings.stage_blocks, settings.stage_kernels, settings.stage_strides, strict=True
         ):

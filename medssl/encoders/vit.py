@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medssl.encoders.blocks import Triple, as_triples, check_input_size, run_stage
-from medssl.encoders.contract import Encoder
+from medssl.encoders.contract import Encoder, InputSettings
 from medssl.encoders.transformer import LAYER_NORM_EPS, Block, initialise_transformer, sincos_positions
-from medssl.settings import Settings
 
 __all__ = ["ViTEncoder", "ViTSettings"]
 
@@ -26,7 +25,7 @@ class _Size(NamedTuple):
     heads: int
 
 
-class ViTSettings(Settings):
+class ViTSettings(InputSettings):
     """A plain vision transformer. ``size`` names the usual three; ``width``, ``depth``, ``heads`` override it.
 
     For a CPU: ``size: tiny``, and patches so large that a window has a few hundred tokens.
@@ -39,7 +38,6 @@ class ViTSettings(Settings):
     }
 
     name: Literal["vit"] = "vit"
-    in_channels: Positive = Field(default=1, description="Channels of the input.")
     size: Literal["tiny", "small", "base"] = Field(
         default="small", description="ViT-Ti (192 channels, 3 heads), ViT-S (384, 6) or ViT-B (768, 12); 12 blocks."
     )
@@ -164,11 +162,11 @@ class ViTEncoder(Encoder):
         self.settings = settings
         self.width = width
         self.patch = settings.patch_size
-        self.in_channels = settings.in_channels
+        self.in_channels = settings.input_channels
         self.channels = (width,) * len(settings.taken)
         self.strides = (self.patch,) * len(settings.taken)
         self.size_multiple = self.patch
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(settings.in_channels, width, self.patch, self.patch)})
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv3d(settings.input_channels, width, self.patch, self.patch)})
         self.blocks = Blocks(
             (Block(width, heads, mlp_ratio=settings.mlp_ratio) for _ in range(depth)),
             taken=settings.taken,

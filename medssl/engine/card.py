@@ -20,7 +20,21 @@ from medssl.errors import CheckpointError
 from medssl.settings import Settings
 from medssl.writing import written_aside
 
-__all__ = ["Card", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
+__all__ = ["Card", "CardInput", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
+
+
+class CardInput(Settings):
+    """One channel of a network's input.
+
+    Attributes:
+        name: As the store calls it.
+        modality: "CT", "MR", ... ; several are joined with "+".
+        scale: Values that become 0 and 1 in the input, in stored units (HU for CT).
+    """
+
+    name: str
+    modality: str = ""
+    scale: tuple[float, float] = (0.0, 1.0)
 
 
 class Card(Settings):
@@ -30,12 +44,13 @@ class Card(Settings):
         kind: What it takes: "volume" or "cloud". The fields on voxels are empty on a card of clouds.
         encoder: Its settings, with its ``name`` in the table of encoders of that kind.
         in_channels: Channels of its input.
+        inputs: What each of them shows, in their order; empty on a card of clouds and of older versions.
         channels: Channels of each level of its pyramid, finest first.
         strides: Cumulative stride of each level, (z, y, x).
         spacing_mm: Voxel size it was trained at, (z, y, x); the mean over the store where that has no single one.
         orientation: Axes of its input, as in "RAS", for arrays indexed (x, y, z).
         modality: "CT", "MR", ... ; several are joined with "+".
-        scale: Values that become 0 and 1 in its input, in stored units (HU for CT).
+        scale: Values that become 0 and 1 in its first channel, in stored units (HU for CT).
         window: Size of the training windows in voxels, (z, y, x).
         points: Clouds: points of a cloud that a step saw; None where all. They are put about the cloud's mean, in its
             unit sphere.
@@ -52,6 +67,7 @@ class Card(Settings):
     kind: Literal["volume", "cloud"] = "volume"
     encoder: dict[str, Any]
     in_channels: int
+    inputs: tuple[CardInput, ...] = ()
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...] = ()
     spacing_mm: tuple[float, float, float] | None = None
@@ -68,6 +84,14 @@ class Card(Settings):
     citation: list[str] = Field(default_factory=list)
     weights: list[str] = Field(default_factory=lambda: ["encoder.safetensors"])
     medssl: str = __version__
+
+    @property
+    def inputs_known(self) -> tuple[CardInput, ...]:
+        """What each channel of the input shows; numbers in place of names where the card has none."""
+        if self.inputs:
+            return self.inputs
+        names = ["image"] if self.in_channels == 1 else [f"channel {number}" for number in range(self.in_channels)]
+        return tuple(CardInput(name=name, modality=self.modality, scale=self.scale) for name in names)
 
 
 def save_encoder(

@@ -52,6 +52,7 @@ def fit(
     held_out: Sequence[Batch] = (),
     probe: Callable[[Method], Mapping[str, float]] | None = None,
     scans: Sequence[str] = (),
+    channels: Sequence[str] = (),
     resume: bool = False,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> None:
@@ -72,6 +73,7 @@ def fit(
         held_out: Batches for ``method.probe``, the same at every probe.
         probe: Measures more of the method at every probe, in evaluation mode and without gradients.
         scans: The ids of scans or clouds by row of the store, for messages.
+        channels: Names of the channels of images, for pictures.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
         on_report: Told every ``log_every`` steps, on the first rank.
 
@@ -104,6 +106,7 @@ def fit(
         held_out=held_out,
         probe=probe,
         scans=scans,
+        channels=channels,
         on_report=on_report,
     )
     reporter.attach(optimizer)

@@ -21,17 +21,19 @@ _PANELS_WIDE = 3
 _LOGARITHMIC = ("loss and its parts", "gradient norm")  # they fall by orders of magnitude at the start
 
 
-def draw_views(stacks: Mapping[str, Tensor], path: Path) -> None:
-    """Draw the middle axial slice of each image, or each cloud as its points, a row a stack.
+def draw_views(stacks: Mapping[str, Tensor], path: Path, channels: Sequence[str] = ()) -> None:
+    """Draw the middle axial slice of each image, or each cloud as its points; a row a stack, of images a row a channel.
 
     Args:
         stacks: Named stacks, as `medssl.methods.contract.Method.pictures` has them; the first eight of each are drawn.
+        channels: Names of the channels of images; numbers stand for those that are not there.
         path: The PNG file, written aside and renamed.
     """
     from matplotlib.figure import Figure
 
     if not stacks:
         return
+    stacks = _by_channel(stacks, channels)
     columns = min(_COLUMNS, max(len(stack) for stack in stacks.values()))
     figure = Figure(figsize=(1.6 * columns, 1.8 * len(stacks)), layout="constrained")
     axes = figure.subplots(len(stacks), columns, squeeze=False)
@@ -48,6 +50,19 @@ def draw_views(stacks: Mapping[str, Tensor], path: Path) -> None:
         size = f"{int(np.isfinite(shown[0, :, 0]).sum())} points" if shown.ndim == 3 else f"{tuple(stack.shape[2:])}"
         row[0].set_title(f"{name}, {size}", loc="left", fontsize=8)
     _save(figure, path)
+
+
+def _by_channel(stacks: Mapping[str, Tensor], channels: Sequence[str]) -> dict[str, Tensor]:
+    """Return stacks of images of one channel each."""
+    found: dict[str, Tensor] = {}
+    for name, stack in stacks.items():
+        if stack.dim() != 5 or stack.shape[1] == 1:
+            found[name] = stack
+            continue
+        for number in range(stack.shape[1]):
+            told = channels[number] if len(channels) == stack.shape[1] else f"channel {number + 1}"
+            found[f"{name}, {told}"] = stack[:, number : number + 1]
+    return found
 
 
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

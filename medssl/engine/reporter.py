@@ -46,6 +46,7 @@ class Reporter:
         held_out: Batches for ``method.probe``.
         probe: Measures more of the method at a probe.
         scans: Ids of the scans by row of the store.
+        channels: Names of the channels of images.
         on_report: Told every report, on the first rank.
     """
 
@@ -59,10 +60,12 @@ class Reporter:
         held_out: Sequence[Batch],
         probe: Callable[[Method], Mapping[str, float]] | None,
         scans: Sequence[str],
+        channels: Sequence[str],
         on_report: Callable[[Report], None],
     ) -> None:
         self.fabric, self.method, self.run, self.settings = fabric, method, run, settings
         self._held_out, self._probe, self._scans, self._on_report = held_out, probe, scans, on_report
+        self._channels = channels
         self._drawn = -math.inf
         self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
 
@@ -72,7 +75,7 @@ class Reporter:
             with torch.no_grad():
                 pictures = self.method.pictures(views)
             if self.run.writes:
-                draw_views(pictures, self.run.folder / "views.png")
+                draw_views(pictures, self.run.folder / "views.png", self._channels)
 
     def report(self, done: int, meters: Meters, clock: Clock, rates: Mapping[str, float], loader: Loader) -> None:
         """Read the meters, check them, probe the held-out windows when due, and write a row.

@@ -17,9 +17,19 @@ from medssl.errors import DataError
 from medssl.regions import Region, regions_json
 from medssl.writing import written_aside
 
-__all__ = ["Exportable", "example_input", "stirred", "write_json", "write_text"]
+__all__ = ["ExportInput", "Exportable", "example_input", "stirred", "write_json", "write_text"]
 
 Triple = tuple[int, int, int]
+_PERCENTILES = "percentiles 0.5 and 99.5 of the voxels in the body's box"
+
+
+@dataclass(frozen=True)
+class ExportInput:
+    """One channel of the input: its name, its modality, and as ``Exportable.intensity`` what becomes 0 and 1."""
+
+    name: str
+    modality: str
+    intensity: tuple[float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,7 @@ class Exportable:
         spacing_mm: Voxel size of the input, (z, y, x).
         modality: "CT", "MR" or another DICOM modality.
         intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of the body.
+        inputs: The channels of the input, where they have names; else all are of ``modality`` and ``intensity``.
         classes: Name of each channel of a segmenter's logits, background first; of regions, which may overlap, there
             is no background. Empty for an encoder.
         structures: Structure number of each channel, as ``classes``.
@@ -50,6 +61,16 @@ class Exportable:
     structures: tuple[int, ...] = ()
     regions: tuple[Region, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[ExportInput, ...] = ()
+
+    @property
+    def channels(self) -> tuple[ExportInput, ...]:
+        """The channels of the input, in their order."""
+        count = self.encoder.in_channels
+        if self.inputs and len(self.inputs) != count:
+            raise DataError(f"'{self.name}' takes {count} channels, and {len(self.inputs)} are described.")
+        names = ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
+        return self.inputs or tuple(ExportInput(name, self.modality, self.intensity) for name in names)
 
     @property
     def encoder(self) -> Encoder:
@@ -83,11 +104,17 @@ class Exportable:
                 "spacing_mm_zyx": list(self.spacing_mm),
                 "modality": self.modality,
                 "intensity": {
-                    "becomes_0_and_1": "percentiles 0.5 and 99.5 of the voxels in the body's box"
-                    if self.intensity is None
-                    else list(self.intensity),
+                    "becomes_0_and_1": _PERCENTILES if self.intensity is None else list(self.intensity),
                     "clipped": True,
                 },
+                "channels": [
+                    {
+                        "name": channel.name,
+                        "modality": channel.modality,
+                        "becomes_0_and_1": _PERCENTILES if channel.intensity is None else list(channel.intensity),
+                    }
+                    for channel in self.channels
+                ],
             },
             "classes": list(self.classes),
             "structures": list(self.structures),

@@ -15,7 +15,9 @@ from torch.nn import functional
 
 from medssl.encoders.contract import Encoder
 from medssl.errors import MedSSLError
+from medssl.loading import channel_facts
 from medssl.store.read import Store
+from medssl.windows import as_input
 
 __all__ = ["FeatureTable", "covering_origins", "embed_scan", "embed_store"]
 
@@ -31,7 +33,7 @@ class FeatureTable:
         ids: The scans' ids.
         patients: Pseudonymous keys.
         splits: "train", "val", "test" or "".
-        modalities: DICOM modalities.
+        modalities: DICOM modalities; those of several channels joined with "+".
         windows: Windows that each vector is the mean of.
         vectors: float32, (scans, dim).
         failed: Scans without a vector, id -> reason.
@@ -102,13 +104,14 @@ def embed_scan(
     """
     entry = store.entries[index]
     device = next(encoder.parameters()).device
-    low, high = entry.scale
+    scale, present = channel_facts([entry])
+    scale, present = scale.to(device), None if present is None else present.to(device)
     size = window or _one_pass(entry.body_box, encoder.size_multiple)
     origins = covering_origins(entry.body_box, size, overlap=overlap)
     total: Tensor | float = 0.0
     for start in range(0, len(origins), batch_size):
-        values = np.stack([store.window(index, origin, size) for origin in origins[start : start + batch_size]])
-        images = torch.from_numpy(values)[:, None].to(device).float().sub_(low).div_(high - low).clamp_(0.0, 1.0)
+        values = np.stack([store.windows(index, origin, size) for origin in origins[start : start + batch_size]])
+        images = as_input(torch.from_numpy(values)[None].to(device), scale, present)[0]
         pyramid = encoder(images.contiguous(memory_format=torch.channels_last_3d))
         vectors = encoder.pool(pyramid)
         if levels == "all":
@@ -147,7 +150,7 @@ def embed_store(
         ids=tuple(e.id for e in entries),
         patients=tuple(e.patient for e in entries),
         splits=tuple(e.split for e in entries),
-        modalities=tuple(e.modality for e in entries),
+        modalities=tuple("+".join(e.modalities) for e in entries),
         windows=tuple(windows for _, _, windows in rows),
         vectors=np.stack([vector for _, vector, _ in rows]) if rows else np.zeros((0, 0), np.float32),
         failed=failed,

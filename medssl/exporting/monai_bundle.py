@@ -85,7 +85,7 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/eval'",
-        "datalist": "$[{'image': p} for p in sorted(glob.glob(os.path.join(@dataset_dir, '*.nii*')))]",
+        **_datalist(model),
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     }
     if arguments is not None:
@@ -110,21 +110,47 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
         {"_target_": "Lambdad", "keys": "pred", "func": "$lambda batch: batch[0]"},
     ]
     config["predicting"] = {"_target_": "Compose", "transforms": ask}
-    return config | (_segmenting(model) if model.is_segmenter else _embedding())
+    return config | (_segmenting(model) if model.is_segmenter else _embedding(several=len(model.channels) > 1))
+
+
+def _datalist(model: Exportable) -> dict[str, Any]:
+    """Return which files are a case: one, or of several channels one each, CASE_NAME.nii.gz."""
+    names = [channel.name for channel in model.channels]
+    if len(names) == 1:
+        return {"datalist": "$[{'image': p} for p in sorted(glob.glob(os.path.join(@dataset_dir, '*.nii*')))]"}
+    first = f"_{names[0]}.nii"
+    return {
+        "channels": names,
+        "first": first,
+        "cases": "$sorted(glob.glob(os.path.join(@dataset_dir, '*' + @first + '*')))",
+        "datalist": "$[{'image': [('_' + c + '.nii').join(p.rsplit(@first, 1)) for c in @channels]} for p in @cases]",
+        "intensities": [channel.intensity for channel in model.channels],
+        "ends": "$lambda image: torch.as_tensor([numpy.percentile(c, [0.5, 99.5]).tolist() if given is None else given"
+        " for c, given in zip(numpy.asarray(image), @intensities)], dtype=torch.float32)[:, :, None, None, None]",
+    }
+
+
+def _scaling(model: Exportable) -> dict[str, Any]:
+    """Return the transform that scales intensities as training did, each channel by itself."""
+    found = {channel.intensity for channel in model.channels}
+    if len(found) > 1:
+        scaled = "((image - @ends(image)[:, 0]) / (@ends(image)[:, 1] - @ends(image)[:, 0])).clip(0.0, 1.0)"
+        return {"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: {scaled}"}
+    into = {"keys": "image", "b_min": 0.0, "b_max": 1.0, "clip": True}
+    (intensity,) = found
+    if intensity is not None:
+        return {"_target_": "ScaleIntensityRanged", "a_min": intensity[0], "a_max": intensity[1], **into}
+    percentiles = {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0.5, "upper": 99.5, **into}
+    return percentiles | ({"channel_wise": True} if len(model.channels) > 1 else {})
 
 
 def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
     """Return the transforms that make of a scan what the network was trained on."""
-    scale = (
-        {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0.5, "upper": 99.5}
-        if model.intensity is None
-        else {"_target_": "ScaleIntensityRanged", "a_min": model.intensity[0], "a_max": model.intensity[1]}
-    )
     transforms: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(model.spacing_mm[::-1]), "mode": "bilinear"},
-        {**scale, "keys": "image", "b_min": 0.0, "b_max": 1.0, "clip": True},
+        _scaling(model),
     ]
     if not model.is_segmenter:
         size = list(model.window[::-1])
@@ -184,13 +210,13 @@ def _writing(model: Exportable) -> dict[str, Any]:
     return {"_target_": "Lambdad", "keys": "pred", "func": func}
 
 
-def _embedding() -> dict[str, Any]:
+def _embedding(*, several: bool) -> dict[str, Any]:
     """Return the entries of an encoder: one vector a scan, all in one file."""
     return {
         "inferer": {"_target_": "SimpleInferer"},
         "pipeline": {"_target_": "Compose", "transforms": ["@preprocessing", "@predicting"]},
         "vectors": "$[item['pred'].cpu().numpy() for item in map(@pipeline, @datalist)]",
-        "files": "$[os.path.basename(item['image']) for item in @datalist]",
+        "files": f"$[os.path.basename(item['image']{'[0]' if several else ''}) for item in @datalist]",
         "run": [
             "$os.makedirs(@output_dir, exist_ok=True)",
             "$numpy.savez(os.path.join(@output_dir, 'embeddings.npz'), vectors=numpy.stack(@vectors), files=@files)",
@@ -213,7 +239,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
         "dtype": "float32",
         "value_range": [0, 1],
         "is_patch_data": model.is_segmenter,
-        "channel_def": {str(channel): "image" for channel in range(channels)},
+        "channel_def": {str(number): channel.name for number, channel in enumerate(model.channels)},
     }
     if model.is_segmenter:
         output: dict[str, Any] = {
@@ -259,7 +285,11 @@ def _readme(model: Exportable, how: str) -> str:
         "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. "
         "Crop wide margins of air first.\n"
     )
-    scaling = "" if model.intensity is not None else inside_body
+    scaling = inside_body if any(channel.intensity is None for channel in model.channels) else ""
+    names = [channel.name for channel in model.channels]
+    read = "reads every NIfTI file in SCANS"
+    if len(names) > 1:
+        read = f"reads the cases in SCANS, the channels {', '.join(names)} of each on one grid, as CASE_NAME.nii.gz,"
     return f"""# {model.name}
 
 The network is {how}. It needs MONAI and nibabel, and nothing else.
@@ -270,7 +300,7 @@ run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')"
 ```
 
 (or `python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir SCANS`, with fire)
-reads every NIfTI file in SCANS and writes {makes}.
+{read} and writes {makes}.
 {scaling}"""
 
 

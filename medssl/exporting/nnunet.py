@@ -15,7 +15,7 @@ from torch import Tensor
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import Exportable, write_json, write_text
+from medssl.exporting.exportable import Exportable, ExportInput, write_json, write_text
 from medssl.exporting.nnunet_names import architecture, segmenter_to_nnunet
 from medssl.writing import written_aside
 
@@ -59,10 +59,7 @@ def export_trained_model(model: Exportable, folder: Path) -> list[Path]:
     dataset = write_json(
         folder / "dataset.json",
         {
-            "channel_names": {
-                str(channel): model.modality if model.intensity is not None else "rescale_to_0_1"
-                for channel in range(model.encoder.in_channels)
-            },
+            "channel_names": _channel_names(model),
             **_labels(model),
             "numTraining": 0,
             "file_ending": ".nii.gz",
@@ -160,12 +157,29 @@ def _kind(model: Exportable) -> str:
     return str(name)
 
 
+def _channel_names(model: Exportable) -> dict[str, str]:
+    """Return the channels as nnU-Net lists them: by name, a single one by the scheme that nnU-Net reads from it."""
+    channels = model.channels
+    if len(channels) == 1:
+        return {"0": channels[0].modality if channels[0].intensity is not None else "rescale_to_0_1"}
+    return {str(number): channel.name for number, channel in enumerate(channels)}
+
+
+def _scheme(channel: ExportInput) -> str:
+    """Return nnU-Net's normalisation that is nearest to a channel's scaling."""
+    return "RescaleTo01Normalization" if channel.intensity is None else "CTNormalization"
+
+
+def _properties(channel: ExportInput) -> dict[str, float]:
+    """Return the numbers with which nnU-Net's normalisation scales a channel as training did."""
+    low, high = channel.intensity or (0.0, 1.0)
+    ends = {"percentile_00_5": low, "percentile_99_5": high, "mean": low, "std": high - low}
+    return {**ends, "median": low, "min": low, "max": high}
+
+
 def _plans(model: Exportable, decoder_convs: int) -> dict[str, Any]:
     """Return a plan with one configuration, which makes of a scan what the network was trained on."""
-    channels = range(model.encoder.in_channels)
-    low, high = model.intensity or (0.0, 1.0)
-    scheme = "RescaleTo01Normalization" if model.intensity is None else "CTNormalization"
-    intensity = {"percentile_00_5": low, "percentile_99_5": high, "mean": low, "std": high - low}
+    channels = model.channels
     resampling = {"order": 1, "order_z": 0, "force_separate_z": None}
     return {
         "dataset_name": f"Dataset000_{model.name}",
@@ -178,7 +192,7 @@ def _plans(model: Exportable, decoder_convs: int) -> dict[str, Any]:
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {
-            str(channel): {**intensity, "median": low, "min": low, "max": high} for channel in channels
+            str(number): _properties(channel) for number, channel in enumerate(channels)
         },
         "configurations": {
             CONFIGURATION: {
@@ -188,7 +202,7 @@ def _plans(model: Exportable, decoder_convs: int) -> dict[str, Any]:
                 "patch_size": list(model.window),
                 "median_image_size_in_voxels": list(model.window),
                 "spacing": list(model.spacing_mm),
-                "normalization_schemes": [scheme for _ in channels],
+                "normalization_schemes": [_scheme(channel) for channel in channels],
                 "use_mask_for_norm": [False for _ in channels],
                 "resampling_fn_data": "resample_data_or_seg_to_shape",
                 "resampling_fn_data_kwargs": {"is_seg": False, **resampling},
@@ -208,12 +222,9 @@ def _about(model: Exportable) -> dict[str, Any]:
 
 
 def _how_to(model: Exportable) -> str:
-    intensity = (
-        '`"RescaleTo01Normalization"` (training scaled percentiles 0.5 and 99.5 to 0 and 1)'
-        if model.intensity is None
-        else f'`"CTNormalization"`, with `percentile_00_5` and `mean` {model.intensity[0]:g}, `percentile_99_5` '
-        f"{model.intensity[1]:g} and `std` {model.intensity[1] - model.intensity[0]:g} in "
-        "`foreground_intensity_properties_per_channel`"
+    several = len(model.channels) > 1
+    intensity = "; ".join(
+        (f"of `{channel.name}` " if several else "") + _scheme_in_words(channel) for channel in model.channels
     )
     return f"""# {model.name}: starting weights for nnU-Net
 
@@ -228,6 +239,16 @@ Tested with nnunetv2 {NNUNET_VERSION}.
 3. `nnUNetv2_preprocess -d DATASET -c {CONFIGURATION}`
 4. `nnUNetv2_train DATASET {CONFIGURATION} FOLD -pretrained_weights pretrained.pth`
 """
+
+
+def _scheme_in_words(channel: ExportInput) -> str:
+    if channel.intensity is None:
+        return '`"RescaleTo01Normalization"` (training scaled percentiles 0.5 and 99.5 to 0 and 1)'
+    low, high = channel.intensity
+    return (
+        f'`"CTNormalization"`, with `percentile_00_5` and `mean` {low:g}, `percentile_99_5` {high:g} and `std` '
+        f"{high - low:g} in `foreground_intensity_properties_per_channel`"
+    )
 
 
 def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medssl.engine.card import Card, load_card, load_encoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import Exportable
+from medssl.exporting.exportable import Exportable, ExportInput
 from medssl.tasks.segmenter import load_segmenter
 
 __all__ = ["exportable_of"]
@@ -29,6 +29,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     if card.spacing_mm is None:
         raise DataError(f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input.")
     intensity = card.scale if card.modality == "CT" else None
+    inputs = tuple(ExportInput(c.name, c.modality, c.scale if c.modality == "CT" else None) for c in card.inputs)
     notes = {
         "method": card.method,
         "steps": card.steps,
@@ -49,6 +50,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
             structures=task.output.numbers[1:] if task.regions else task.output.numbers,
             regions=task.regions,
             notes=notes,
+            inputs=inputs,
         )
     encoder = load_encoder(run)
     return Exportable(
@@ -59,6 +61,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         modality=card.modality,
         intensity=intensity,
         notes=notes,
+        inputs=inputs,
     )
 
 

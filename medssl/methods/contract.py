@@ -46,8 +46,10 @@ class Method(nn.Module, ABC):
             is. Batch norms need no mention.
         alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
+        pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
     """
 
+    pairs_channels: bool = False
     encoder: nn.Module
     coupled: str = ""
     alone: str = ""
@@ -88,8 +90,8 @@ class Method(nn.Module, ABC):
     def pictures(self, views: Any) -> dict[str, Tensor]:
         """Return named stacks that show the first batch as the network sees it.
 
-        Images are (N, 1, z, y, x) in [0, 1]. Clouds are (N, points, 3), or (N, points, 4) with a value in [0, 1] that
-        colours each point; points that are NaN are not drawn.
+        Images are (N, C, z, y, x) in [0, 1]; each channel is drawn. Clouds are (N, points, 3), or (N, points, 4) with
+        a value in [0, 1] that colours each point; points that are NaN are not drawn.
         """
         return {}
 

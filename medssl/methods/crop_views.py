@@ -41,7 +41,7 @@ class CropSettings(Settings):
 
 @dataclass(frozen=True)
 class CropViews:
-    """``crops`` (B, V, 1, z, y, x); ``local`` (B, V', 1, z, y, x) or None; ``item`` and ``patient`` (B,)."""
+    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item`` and ``patient`` (B,)."""
 
     crops: Tensor
     local: Tensor | None
@@ -60,6 +60,8 @@ class CropMethod(Method):
     Raises:
         ValueError: If a view does not fit the encoder or the window, or there are too many.
     """
+
+    pairs_channels = True
 
     def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:
         super().__init__()

@@ -93,6 +93,7 @@ class Parts(Method):
                 "A part freezes the encoder, and the others would train nothing. Run that part by itself afterwards, "
                 "with --init-from."
             )
+        self.pairs_channels = any(part.pairs_channels for part in parts.values())  # the others see every channel
         self.encoder = encoder
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)

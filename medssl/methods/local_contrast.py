@@ -109,7 +109,8 @@ class LocalContrast(PartitionMethod):
     def views(self, batch: WindowBatch, stream: Stream) -> PartitionViews:
         """Return two versions of each image that differ in intensity alone."""
         images = batch.network_input().repeat_interleave(_VERSIONS, dim=0)
-        changed = apply_intensity(images, sample_intensity(self.settings.intensity, stream, count=_VERSIONS))
+        drawn = sample_intensity(self.settings.intensity, stream, count=_VERSIONS, channels=batch.channels)
+        changed = apply_intensity(images, drawn, shown=batch.shown(_VERSIONS))
         return PartitionViews(changed.view(len(batch), _VERSIONS, *changed.shape[1:]), batch.part)
 
     def forward(self, views: PartitionViews, progress: float) -> Losses:

@@ -40,7 +40,14 @@ class MaskedWindowSettings(Settings):
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """``target`` (B, 1, z, y, x); ``hidden`` bool by patch, (B, z', y', x'); ``inside`` bool, (B, 1, z, y, x)."""
+    """What is drawn, hidden and counted.
+
+    Attributes:
+        target: (B, C, z, y, x).
+        hidden: Bool by patch, (B, z', y', x'). One mask for all channels, as published for the colours of a picture:
+            a channel that is seen where another is hidden gives much of it away.
+        inside: Voxels that count, bool, (B, 1 or C, z, y, x): inside the scan, in channels that are there.
+    """
 
     target: Tensor
     hidden: Tensor
@@ -85,10 +92,14 @@ class MaskedWindow(Method):
         inside = inside_scan(batch)
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, spacing_mm=batch.spacing_mm)
         target, marked = apply_spatial(batch.network_input(), spatial, labels=inside[:, 0].to(torch.int16))
-        target = apply_intensity(target, sample_intensity(chosen.intensity, stream))
+        drawn = sample_intensity(chosen.intensity, stream, channels=batch.channels)
+        target = apply_intensity(target, drawn, shown=batch.present)
         hidden = sample_patch_mask(stream, shape=chosen.window, patch=self.patch, ratio=chosen.ratio)
         assert marked is not None
-        return MaskedViews(target=target, hidden=hidden.to(target.device), inside=(marked > 0)[:, None])
+        counted = (marked > 0)[:, None]
+        if batch.present is not None:
+            counted = counted & batch.present[:, :, None, None, None]
+        return MaskedViews(target=target, hidden=hidden.to(target.device), inside=counted)
 
     def forward(self, views: MaskedViews, progress: float) -> Losses:
         """Return the error in hidden patches."""
@@ -100,7 +111,7 @@ class MaskedWindow(Method):
         return {"reconstruction": (to_voxels(views.hidden, self.patch) & views.inside).sum()}
 
     def shown(self, views: MaskedViews) -> Tensor:
-        """Return the windows with zeros in hidden patches, (B, 1, z, y, x)."""
+        """Return the windows with zeros in hidden patches, (B, C, z, y, x)."""
         return views.target.masked_fill(to_voxels(views.hidden, self.patch), 0.0)
 
     def _error(self, drawn: Tensor, views: MaskedViews) -> Tensor:

@@ -41,7 +41,7 @@ class PartitionSettings(Settings):
 
 @dataclass(frozen=True)
 class PartitionViews:
-    """``images`` (B, V, 1, z, y, x), the versions that the loss compares; ``part`` (B,), scan-major."""
+    """``images`` (B, V, C, z, y, x), the versions that the loss compares; ``part`` (B,), scan-major."""
 
     images: Tensor
     part: Tensor

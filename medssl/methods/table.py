@@ -35,6 +35,7 @@ class Row:
         paper: Authors, year and arXiv id.
         needs: What it asks of the data.
         take_when: One sentence of advice.
+        pairs: Whether it compares two views, which may show a channel each (``data.pair=channels``).
     """
 
     module: str
@@ -43,6 +44,7 @@ class Row:
     paper: str
     needs: str
     take_when: str
+    pairs: bool = False
 
 
 METHODS: dict[str, Row] = {
@@ -125,6 +127,7 @@ METHODS: dict[str, Row] = {
         paper="Chen et al. 2020, arXiv:2002.05709; Yeh et al. 2022, arXiv:2110.06848",
         needs="several patients a batch, the more the better",
         take_when="classification follows, or plain contrast is wanted to compare with; decoupled=dcl in small batches",
+        pairs=True,
     ),
     "cvrl": Row(
         module="medssl.methods.cvrl",
@@ -133,6 +136,7 @@ METHODS: dict[str, Row] = {
         paper="Qian et al. 2021, arXiv:2008.03800",
         needs="several patients a batch, scans longer than a window along one axis, or several frames of a patient",
         take_when="scans are long, or series of frames (cine), and neighbouring places should have features alike",
+        pairs=True,
     ),
     "moco": Row(
         module="medssl.methods.moco",
@@ -141,6 +145,7 @@ METHODS: dict[str, Row] = {
         paper="He et al. 2020, arXiv:1911.05722; Chen et al. 2021, arXiv:2104.02057",
         needs="more patients than a batch holds; memory for a queue",
         take_when="contrast is wanted and batches are too small for SimCLR",
+        pairs=True,
     ),
     "byol": Row(
         module="medssl.methods.byol",
@@ -149,6 +154,7 @@ METHODS: dict[str, Row] = {
         paper="Grill et al. 2020, arXiv:2006.07733",
         needs="nothing beyond windows",
         take_when="patients look so alike that telling them apart teaches little; it needs no negatives",
+        pairs=True,
     ),
     "simsiam": Row(
         module="medssl.methods.byol",
@@ -157,6 +163,7 @@ METHODS: dict[str, Row] = {
         paper="Chen, He 2021, arXiv:2011.10566",
         needs="nothing beyond windows",
         take_when="the simplest method without negatives or teacher is wanted to compare with; watch its spread",
+        pairs=True,
     ),
     "swav": Row(
         module="medssl.methods.swav",
@@ -165,6 +172,7 @@ METHODS: dict[str, Row] = {
         paper="Caron et al. 2020, arXiv:2006.09882",
         needs="scans that fall into kinds (regions, slices, protocols)",
         take_when="pretraining is on slices, or on scans of mixed regions",
+        pairs=True,
     ),
     "barlow": Row(
         module="medssl.methods.redundancy",
@@ -173,6 +181,7 @@ METHODS: dict[str, Row] = {
         paper="Zbontar et al. 2021, arXiv:2103.03230",
         needs="batches of 16 windows and more",
         take_when="negatives and teachers are unwanted and the batch is not tiny",
+        pairs=True,
     ),
     "vicreg": Row(
         module="medssl.methods.redundancy",
@@ -181,6 +190,7 @@ METHODS: dict[str, Row] = {
         paper="Bardes et al. 2022, arXiv:2105.04906",
         needs="batches of 16 windows and more",
         take_when="as barlow; its parts say which way features collapse",
+        pairs=True,
     ),
     "dino": Row(
         module="medssl.methods.dino",
@@ -189,6 +199,7 @@ METHODS: dict[str, Row] = {
         paper="Caron et al. 2021, arXiv:2104.14294",
         needs="many scans and long runs",
         take_when="features are to be used frozen (kNN, linear probes), best with 'vit'",
+        pairs=True,
     ),
     "ibot": Row(
         module="medssl.methods.dino",
@@ -197,6 +208,7 @@ METHODS: dict[str, Row] = {
         paper="Zhou et al. 2022, arXiv:2111.07832",
         needs="many scans and long runs",
         take_when="as dino, and the task is dense: patches are trained too",
+        pairs=True,
     ),
 }
 

@@ -112,8 +112,8 @@ class VoCoViews:
     """Crops and where they lie: B scans, R random crops, G base crops.
 
     Attributes:
-        crops: (B, R, 1, z, y, x).
-        bases: (B, G, 1, z, y, x).
+        crops: (B, R, C, z, y, x).
+        bases: (B, G, C, z, y, x).
         starts: First voxels of the crops in the window, (B, R, 3).
         base_starts: First voxels of the base crops in the window, (B, G, 3).
         labels: Overlaps, (B, R, G).
@@ -129,7 +129,7 @@ class VoCoViews:
 
 
 class _Embedder(nn.Module):
-    """An encoder with a projection head: images (N, 1, z, y, x) to features (N, projected)."""
+    """An encoder with a projection head: images (N, C, z, y, x) to features (N, projected)."""
 
     def __init__(self, encoder: Encoder, settings: VoCoSettings) -> None:
         super().__init__()
@@ -208,7 +208,8 @@ class VoCo(Method):
         crops = cut(windows, torch.cat([starts, base_starts], dim=1), chosen.crop).flatten(0, 1)
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.crop, count=number, spacing_mm=batch.spacing_mm)
         crops, _ = apply_spatial(crops, spatial)
-        crops = apply_intensity(crops, sample_intensity(chosen.intensity, stream, count=number))
+        drawn = sample_intensity(chosen.intensity, stream, count=number, channels=batch.channels)
+        crops = apply_intensity(crops, drawn, shown=batch.shown(number))
         crops = crops.view(len(batch), number, *crops.shape[1:])
         return VoCoViews(
             crops=crops[:, : chosen.random_crops],

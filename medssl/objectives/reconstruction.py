@@ -54,17 +54,20 @@ def masked_reconstruction(
         hidden: True for hidden patches, (B, z / patch, y / patch, x / patch).
         patch: Patch size, (z, y, x).
         normalise: Whether each patch of the target is first shifted and scaled to mean 0 and deviation 1 (unbiased
-            variance, epsilon 1e-6), so that faint structure counts as much as strong edges.
+            variance, epsilon 1e-6), so that faint structure counts as much as strong edges. Each channel by itself, as
+            MultiMAE does for modalities (arXiv:2204.01678): the brightest one would set the scale of all. The papers
+            on colour pictures take the three colours together.
         error: Whether differences are squared or taken absolutely.
-        counted: True for voxels that count, (B, 1, z, y, x); None counts all. Padding and defaced voxels do not.
+        counted: True for voxels that count, (B, 1 or C, z, y, x); None counts all. Padding and defaced voxels do not.
 
     Returns:
         Float32 scalar; 0 where nothing is hidden.
     """
     wanted = patchify(target.float(), patch)
     if normalise:
-        centred = wanted - wanted.mean(dim=2, keepdim=True)
-        wanted = centred / torch.sqrt(wanted.var(dim=2, keepdim=True) + 1e-6)
+        each = wanted.view(*wanted.shape[:2], target.shape[1], -1)
+        centred = each - each.mean(dim=3, keepdim=True)
+        wanted = (centred / torch.sqrt(each.var(dim=3, keepdim=True) + 1e-6)).flatten(2)
     difference = patchify(predicted.float(), patch) - wanted
     cost = difference.square() if error == "squared" else difference.abs()
     weight = hidden.flatten(1)[:, :, None].to(cost.dtype)

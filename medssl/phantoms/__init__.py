@@ -1,7 +1,20 @@
-"""Made-up patients: analytic torsos with organs, as CT and MR, and the folders that the demo and the tests read."""
+"""Made-up patients: torsos as CT and MR, heads in four sequences, and the folders that the demo and the tests read."""
 
 from medssl.phantoms.anatomy import CLASSES, Phantom, phantom
+from medssl.phantoms.brains import BRAIN_CLASSES, SEQUENCES, Brain, brain, write_brains
 from medssl.phantoms.cohort import Cohort, write_cohort
 from medssl.phantoms.rogues import write_bad_folder
 
-__all__ = ["CLASSES", "Cohort", "Phantom", "phantom", "write_bad_folder", "write_cohort"]
+__all__ = [
+    "BRAIN_CLASSES",
+    "CLASSES",
+    "SEQUENCES",
+    "Brain",
+    "Cohort",
+    "Phantom",
+    "brain",
+    "phantom",
+    "write_bad_folder",
+    "write_brains",
+    "write_cohort",
+]

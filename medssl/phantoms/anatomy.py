@@ -12,7 +12,7 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.phantoms.fields import smooth_field
 from medssl.randomness import numpy_generator
 
-__all__ = ["CLASSES", "Modality", "Phantom", "phantom"]
+__all__ = ["CLASSES", "Modality", "Phantom", "centred_affine", "phantom", "scan_mr"]
 
 Modality = Literal["CT", "MR"]
 Field = npt.NDArray[np.float32]
@@ -148,8 +148,8 @@ def phantom(
             grain = grain + disc * (tissue(80.0, 0.75) - level)
         _paint(image, outside, level + grain, soft)
         labels[outside < 0] = organ.label
-    values = _scan_ct(image, appearance) if modality == "CT" else _scan_mr(image, appearance)
-    return Phantom(values=values, labels=labels, affine=_centred_affine(shape, spacing_mm), modality=modality)
+    values = _scan_ct(image, appearance) if modality == "CT" else scan_mr(image, appearance)
+    return Phantom(values=values, labels=labels, affine=centred_affine(shape, spacing_mm), modality=modality)
 
 
 class _tissue:  # noqa: N801 - reads as a function of (HU, MR signal)
@@ -219,7 +219,7 @@ def _scan_ct(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int
     return values
 
 
-def _scan_mr(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int16]:
+def scan_mr(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int16]:
     """Return the magnitude image: gain, coil sensitivity and Rician noise."""
     gain = 600.0 * float(np.exp(generator.normal(0.0, 0.6)))
     bias = np.exp(np.float32(0.22) * smooth_field(generator, (image.shape[0], image.shape[1], image.shape[2]), 4))
@@ -230,7 +230,8 @@ def _scan_mr(image: Field, generator: np.random.Generator) -> npt.NDArray[np.int
     return values
 
 
-def _centred_affine(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+def centred_affine(shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+    """Return the affine of a grid (z, y, x) with this voxel size, centred on the world's origin."""
     affine = np.diag([spacing[2], spacing[1], spacing[0], 1.0])
     affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(shape[::-1], spacing[::-1], strict=True)]
     return affine

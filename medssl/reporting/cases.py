@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from medssl.errors import DataError, MedSSLError
 from medssl.formats.label_map import label_of
 from medssl.formats.reading import read
 from medssl.reporting.material import Material
-from medssl.reporting.pictures import Plane, Volume, cut_planes, focus_of, grey_levels
+from medssl.reporting.pictures import Plane, Volume, cut_planes, focus_of, grey_levels, named_planes
 from medssl.store.entry import Entry
 from medssl.tasks.inference import prediction_file
 
@@ -92,14 +92,14 @@ def draw_case(
     sources = _sources(case.id, material)
     if sources is None:
         return [], "no store or manifest says where the scan and its label are"
-    image_path, paths, label_path, modality = sources
+    images, label_path = sources
     guess_path = _prediction(case.id, run, folder, material)
     if guess_path is None:
         return [], f"its prediction is not in {run}"
     try:
         guess = _canonical(guess_path)
         truth = _on_grid(_canonical(label_path, _classes(case.id, material)), guess)
-        values, affine = _image(case.id, image_path, paths, guess, material)
+        shown = [_image(case.id, image, guess, material) for image in images]
     except (MedSSLError, OSError, ValueError) as error:
         return [], str(error)
     masks = [truth, guess[0]]
@@ -109,24 +109,44 @@ def draw_case(
             masks.append(_on_grid(_canonical(other_path), guess))
         except (MedSSLError, OSError, ValueError):
             other_path = None  # the compared contour is an extra; the case is shown without it
-    volume = Volume(values, geometry.spacing_mm(affine), *grey_levels(values, hounsfield=modality == "CT"))
-    focus = focus_of(masks[:2], volume.spacing_mm)
+    focus = focus_of(masks[:2], geometry.spacing_mm(guess[1]))
     if focus is None:
         return [], "neither truth nor prediction marks anything"
-    return cut_planes(volume, focus[0], masks=masks, view=focus[1]), ""
+    planes: list[Plane] = []
+    for image, (values, affine) in zip(images, shown, strict=True):
+        levels = grey_levels(values, hounsfield=image.modality == "CT")
+        volume = Volume(values, geometry.spacing_mm(affine), *levels)
+        cut = cut_planes(volume, focus[0], masks=masks, view=focus[1])
+        planes += named_planes(cut, image.channel) if image.channel else cut
+    return planes, ""
 
 
-def _sources(case: str, material: Material) -> tuple[Path, list[Path], Path, str] | None:
-    """Return (image, files of a series, label, modality) of a scan."""
+@dataclass(frozen=True)
+class _Image:
+    """A file to draw: the files of a series where it is one, and which channel of its case it is, "" for the only."""
+
+    path: Path
+    series: tuple[Path, ...] = ()
+    modality: str = ""
+    channel: str = ""
+    place: int = 0
+
+
+def _sources(case: str, material: Material) -> tuple[list[_Image], Path] | None:
+    """Return the images of a case, one a channel that it has, and its label."""
+    entry = _entry(case, material)
+    if entry is not None and entry[0].more and entry[0].label_path is not None:
+        channels = [(number, c) for number, c in enumerate(entry[0].channels) if c.present]
+        images = [_Image(Path(c.source_path), (), c.modality, c.name, number) for number, c in channels]
+        return images, Path(entry[0].label_path)
     for manifest in material.manifests.values():
         for row in manifest.rows():
             if row["id"] == case and row["label_path"]:
-                files = [Path(p) for p in row["paths"] or ()] if row["format"] == "dicom" else []
-                return Path(row["path"]), files, Path(row["label_path"]), row["modality"] or ""
-    entry = _entry(case, material)
+                files = tuple(Path(p) for p in row["paths"] or ()) if row["format"] == "dicom" else ()
+                return [_Image(Path(row["path"]), files, row["modality"] or "")], Path(row["label_path"])
     if entry is None or entry[0].label_path is None:
         return None
-    return Path(entry[0].source_path), [], Path(entry[0].label_path), entry[0].modality
+    return [_Image(Path(entry[0].source_path), (), entry[0].modality)], Path(entry[0].label_path)
 
 
 def _classes(case: str, material: Material) -> dict[int, str]:
@@ -178,11 +198,11 @@ def _on_grid(
 
 
 def _image(
-    case: str, path: Path, paths: Sequence[Path], grid: tuple[npt.NDArray[Any], geometry.Affine], material: Material
+    case: str, image: _Image, grid: tuple[npt.NDArray[Any], geometry.Affine], material: Material
 ) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return the image on the grid of the prediction: from its source file, else from the store."""
-    if path.exists():
-        scan = read(path, paths=paths)
+    if image.path.exists() and image.path != Path():
+        scan = read(image.path, paths=image.series)
         values, affine = geometry.to_canonical(scan.values, scan.header.affine)
         if values.shape == grid[0].shape and np.allclose(affine, grid[1], atol=1e-2):
             return values, grid[1]
@@ -192,7 +212,8 @@ def _image(
         if found is None:
             raise DataError("the scan itself is not there any more")
         entry, store, index = found
-        stored = store.values(index).astype(np.float32) * entry.slope + entry.intercept
+        channel = entry.channels[image.place]
+        stored = store.values(index, image.place).astype(np.float32) * channel.slope + channel.intercept
         values, affine = geometry.to_canonical(stored, np.array(entry.affine))
     fill = float(np.nanmin(values))
     return geometry.resample_to_grid(values, affine, _shape(grid[0]), grid[1], order=1, fill=fill), grid[1]

@@ -16,7 +16,7 @@ from medssl.reporting.charts import Marks, Series, interval_chart, line_chart
 from medssl.reporting.class_findings import arm_table_of
 from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
-from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels
+from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels, named_planes
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.words import counted, name_of, percent
 
@@ -145,16 +145,20 @@ def _planes(case: Mapping[str, Any], material: Material) -> list[Plane]:
         for index, entry in enumerate(store.entries):
             if entry.id != case["id"]:
                 continue
-            try:
-                values = store.values(index).astype(np.float32) * entry.slope + entry.intercept
-            except (MedSSLError, OSError, ValueError):
-                return []
-            levels = grey_levels(values, hounsfield=entry.modality == "CT")
             at = [(a + b) // 2 for a, b in zip(*entry.body_box, strict=True)]
             if case["slice"] is not None:
                 at[0] = int(case["slice"])
-            z, y, x = entry.spacing_mm
-            return cut_planes(Volume(values, (z, y, x), *levels), at, edge=_EDGE)
+            planes = []
+            for number, channel in enumerate(entry.channels):
+                try:
+                    values = store.values(index, number).astype(np.float32) * channel.slope + channel.intercept
+                except (MedSSLError, OSError, ValueError):
+                    return []
+                levels = grey_levels(values, hounsfield=channel.modality == "CT")
+                cut = cut_planes(Volume(values, entry.spacing_mm, *levels), at, edge=_EDGE)
+                if channel.present:
+                    planes += named_planes(cut, channel.name) if entry.more else cut
+            return planes
     return []
 
 

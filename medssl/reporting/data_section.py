@@ -58,7 +58,8 @@ def data_section(material: Material, *, pictures: int, clean: Cleaner) -> Sectio
     if figures:
         blocks.append(Text("Some of the scans", "head"))
         said = "Axial, coronal and sagittal planes through the middle of the body; the box is what counts as body."
-        blocks += [Text(said, "soft"), Overlays(figures[:pictures], boxed=True, small=True)]
+        limit = pictures * max((len(store.channels) for store in material.stores.values()), default=1)
+        blocks += [Text(said, "soft"), Overlays(figures[:limit], boxed=True, small=True)]
     return Section("data", "The data", blocks)
 
 
@@ -154,12 +155,16 @@ def _of_store(name: str, store: Store, clean: Cleaner) -> list[Block]:
         (f"{len(entries):,}", "scans"),
         (f"{len({e.patient or e.id for e in entries}):,}", "patients"),
         (f"{sum(e.label_file is not None for e in entries):,}", "with labels"),
-        *((f"{n:,}", f"{modality} scans") for modality, n in Counter(e.modality for e in entries).items()),
+        *((f"{n:,}", f"{modality} scans") for modality, n in Counter(m for e in entries for m in e.modalities).items()),
         *((f"{splits[s]:,}", words) for s, words in _SPLITS.items() if splits.get(s)),
     ]
     blocks: list[Block] = [Text(f"Store: {name}", "head"), Tiles(tiles)]
     if entries:
         blocks.append(_shapes([e.spacing_mm for e in entries], [e.shape for e in entries]))
+    if len(store.channels) > 1:
+        had = [sum(entry.present[number] for entry in entries) for number in range(len(store.channels))]
+        told = ", ".join(f"{name} ({count:,})" for name, count in zip(store.channels, had, strict=True))
+        blocks.append(Listing([("channels (cases that have them)", told)]))
     names = [label for value, label in sorted(store.classes.items()) if value > 0]
     if names:
         regions = [f"{r.name} ({' + '.join(str(v) for v in r.values)})" for r in store.regions]
@@ -182,19 +187,32 @@ def _stored_scans(store: Store, count: int) -> list[tuple[str, str, Sequence[Pla
         entry = store.entries[index]
         if int(np.prod(entry.shape)) > _VOXELS:
             continue
+        figures += _stored_case(store, index)
+    return figures
+
+
+def _stored_case(store: Store, index: int) -> list[tuple[str, str, Sequence[Plane]]]:
+    """Return a figure of each channel that a case has."""
+    entry = store.entries[index]
+    figures: list[tuple[str, str, Sequence[Plane]]] = []
+    for number, channel in enumerate(entry.channels):
+        if not channel.present:
+            continue
         try:
-            stored = store.values(index)
+            stored = store.values(index, number)
         except (MedSSLError, OSError, ValueError):
             continue  # a damaged file; `medssl cache` finds and mends it
-        values = stored.astype(np.float32) * entry.slope + entry.intercept
-        levels = grey_levels(values, hounsfield=entry.modality == "CT")
+        values = stored.astype(np.float32) * channel.slope + channel.intercept
+        levels = grey_levels(values, hounsfield=channel.modality == "CT")
         affine = np.array(entry.affine)
         volume = Volume.turned(values, affine, levels)
         upright = geometry.orientation(affine) == "RAS"
         body = entry.body_box if upright else None
         at = [(a + b) // 2 for a, b in zip(*body, strict=True)] if body else [n // 2 for n in volume.values.shape]
-        caption = " · ".join(filter(None, [entry.id, entry.modality, _SPLITS.get(entry.split, entry.split)]))
-        figures.append((caption, f"three planes of {entry.id}", cut_planes(volume, at, body=body, edge=_EDGE)))
+        name = channel.name if entry.more else ""
+        told = [entry.id, name, channel.modality, _SPLITS.get(entry.split, entry.split)]
+        what = f"three planes of {entry.id}" + (f", {name}" if name else "")
+        figures.append((" · ".join(filter(None, told)), what, cut_planes(volume, at, body=body, edge=_EDGE)))
     return figures
 
 

@@ -126,7 +126,7 @@ class Material:
         found += [str(folder.resolve()) for folder in (*self.stores, *self.cloud_stores)]
         for store in self.stores.values():
             for entry in store.entries:
-                found += [p for p in (entry.source_path, entry.label_path) if p]
+                found += [p for p in (*(c.source_path for c in entry.channels), entry.label_path) if p]
         for manifest in self.manifests.values():
             found.append(manifest.root)
             for row in manifest.rows():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,17 @@ import numpy.typing as npt
 
 from medssl import geometry
 
-__all__ = ["PLANES", "Plane", "Volume", "cut_planes", "focus_of", "grey_levels", "picture_of_file", "picture_source"]
+__all__ = [
+    "PLANES",
+    "Plane",
+    "Volume",
+    "cut_planes",
+    "focus_of",
+    "grey_levels",
+    "named_planes",
+    "picture_of_file",
+    "picture_source",
+]
 
 PLANES = ("axial", "coronal", "sagittal")
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -70,6 +80,11 @@ class Plane:
     paths: tuple[str, ...] = ()
     box: tuple[float, float, float, float] | None = None
     place: str = ""
+
+
+def named_planes(planes: Sequence[Plane], channel: str) -> list[Plane]:
+    """Return planes that say which channel they show."""
+    return [replace(plane, place=f"{channel}, {plane.place}") for plane in planes]
 
 
 def cut_planes(

@@ -95,8 +95,7 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
     for job in plan.jobs:
         record = stored_record(folder, job)
         if record is not None:
-            names = [Path(file).name for file in record.checksums]
-            wanted |= {*names, names[0].removesuffix(".b2nd") + ".json"}
+            wanted |= {*(Path(file).name for file in record.checksums), f"{record.entry.stem}.json"}
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
     for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):

@@ -1,21 +1,60 @@
-"""One scan of a store: everything that training and inference need to know of it, without its voxels."""
+"""One case of a store: everything that training and inference need to know of it, without its voxels.
+
+A case is what a patient has on one grid: one or more named channels in the store's order, one label map, targets. Most
+have a single channel, a scan. The only place that says what a channel is.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-__all__ = ["Entry"]
+__all__ = ["ONE", "Channel", "Entry"]
 
 Triple = tuple[int, int, int]
+ONE = "image"  # what the single channel of a store is called that names none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One channel of a case: one file on the case's grid.
+
+    Attributes:
+        name: What it shows, as the store has it: "t1", "ct".
+        file: Image file, relative to the store; "" where the case lacks this channel.
+        modality: "CT", "MR" or another DICOM modality.
+        scale: Stored values that become 0 and 1 in a network's input.
+        slope: Physical value of one stored unit; physical = stored * slope + intercept.
+        intercept: See ``slope``.
+        fill: Stored value outside the scan (air for CT), and of a channel that is lacking: 0 to a network.
+        source_path: The file it came from, as the manifest names it.
+    """
+
+    name: str
+    file: str
+    modality: str
+    scale: tuple[float, float]
+    slope: float = 1.0
+    intercept: float = 0.0
+    fill: int = 0
+    source_path: str = ""
+
+    @property
+    def present(self) -> bool:
+        """Whether the case has it."""
+        return bool(self.file)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A row of ``store.json``.
 
+    ``file``, ``modality``, ``scale``, ``slope``, ``intercept``, ``fill`` and ``source_path`` are the first channel's;
+    ``channels`` has those of all.
+
     Attributes:
         id: The scan's id in the manifest.
-        file: Image file, relative to the store.
+        file: Image file, relative to the store; "" where the case lacks its first channel.
         label_file: Label file on the same grid, relative to the store; None where the scan has no labels.
         modality: "CT", "MR" or another DICOM modality.
         patient: Pseudonymous key; equal for scans of one patient.
@@ -33,6 +72,8 @@ class Entry:
         source_path: The file it came from, as the manifest names it.
         label_path: The label file it came from, as the manifest names it; None where there is none.
         targets: Classes of the patient or the scan by name, as ((name, class), ...), sorted.
+        channel: Name of the first channel.
+        more: The channels after the first.
     """
 
     id: str
@@ -54,6 +95,51 @@ class Entry:
     source_path: str
     label_path: str | None = None
     targets: tuple[tuple[str, str], ...] = ()
+    channel: str = ONE
+    more: tuple[Channel, ...] = ()
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """All channels, in the store's order; those that the case lacks too."""
+        return (self._first, *self.more)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return (self.channel, *(channel.name for channel in self.more))
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Which channels the case has."""
+        return (bool(self.file), *(channel.present for channel in self.more))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The image files that the case has, relative to the store."""
+        return tuple(channel.file for channel in self.channels if channel.present)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of the channels that the case has, each once, in their order."""
+        return tuple(dict.fromkeys(channel.modality for channel in self.channels if channel.present))
+
+    @property
+    def stem(self) -> str:
+        """What the names of the case's files begin with, without folder."""
+        return re.sub(r"(\.c\d+)?\.b2nd$", "", self.files[0].rpartition("/")[2])
+
+    @property
+    def _first(self) -> Channel:
+        return Channel(
+            name=self.channel,
+            file=self.file,
+            modality=self.modality,
+            scale=self.scale,
+            slope=self.slope,
+            intercept=self.intercept,
+            fill=self.fill,
+            source_path=self.source_path,
+        )
 
     def target(self, name: str) -> str | None:
         """Return the class of one target; None where it is not known."""

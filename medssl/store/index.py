@@ -16,7 +16,7 @@ from medssl.errors import CacheError
 from medssl.listings import read_listing
 from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
-from medssl.store.entry import Entry
+from medssl.store.entry import ONE, Channel, Entry
 from medssl.writing import stem_of, written_aside
 
 __all__ = [
@@ -71,6 +71,7 @@ class Index:
         ignored: Label values of the sources that say "not known"; -1 in the store.
         regions: Unions of structures that are segmented in their place.
         refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
+        channels: The names that every entry has, in this order.
     """
 
     entries: tuple[Entry, ...]
@@ -80,6 +81,7 @@ class Index:
     ignored: tuple[int, ...] = ()
     regions: tuple[Region, ...] = ()
     refused_labels: dict[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = (ONE,)
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -89,7 +91,7 @@ def record_path(folder: Path, stem: str) -> Path:
 
 def write_record(folder: Path, stem: str, record: Record) -> None:
     """Write a scan's record; the last step of writing the scan."""
-    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record)})
+    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record), "entry": _row(record.entry)})
 
 
 def read_record(path: Path) -> Record:
@@ -134,8 +136,12 @@ def write_index(
         ignored: See `Index`, as for those that follow.
         regions: ...
         refused_labels: ...
+
+    Raises:
+        CacheError: The entries do not all have the same channels in the same order.
     """
     path = folder / INDEX
+    channels = _agreed(folder, entries, entries[0].channel_names if entries else (ONE,))
     content = {
         "version": FORMAT_VERSION,
         "settings": dict(settings),
@@ -144,7 +150,8 @@ def write_index(
         "ignored": list(ignored),
         "regions": regions_json(regions),
         "refused_labels": dict(refused_labels or {}),
-        "entries": [asdict(entry) for entry in entries],
+        **({} if channels == (ONE,) else {"channels": list(channels)}),
+        "entries": [_row(entry) for entry in entries],
     }
     _write_json(path, content)
     return path
@@ -154,7 +161,8 @@ def read_index(folder: Path) -> Index:
     """Read ``store.json``.
 
     Raises:
-        CacheError: The folder is no store, or one of another version, or its index is damaged.
+        CacheError: The folder is no store, or one of another version, or its index is damaged, or its entries have
+            other channels than it names.
     """
     path = folder / INDEX
     if not path.exists():
@@ -163,14 +171,16 @@ def read_index(folder: Path) -> Index:
         )
     content = read_listing(path, FORMAT_VERSION)
     try:
+        entries = tuple(_entry(row) for row in content["entries"])
         return Index(
-            entries=tuple(_entry(row) for row in content["entries"]),
+            entries=entries,
             settings=content["settings"],
             classes={int(number): name for number, name in content["classes"].items()},
             failed=content.get("failed", {}),
             ignored=tuple(content.get("ignored", ())),
             regions=regions_from(content.get("regions", ())),
             refused_labels=content.get("refused_labels", {}),
+            channels=_agreed(folder, entries, tuple(content.get("channels", (ONE,)))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -182,8 +192,32 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the channels of a store, which every entry has in this order."""
+    for entry in entries:
+        if entry.channel_names != channels:
+            raise CacheError(
+                f"{folder}: the channels of {entry.id!r} are {', '.join(entry.channel_names)}, and those of the store "
+                f"{', '.join(channels)}. All cases of a store have the same channels in the same order; one that a "
+                "case lacks is marked as lacking. Store the others in a folder of their own."
+            )
+    return channels
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    """Return an entry as JSON has it; a single channel without a name leaves no trace: older versions read it too."""
+    row = asdict(entry)
+    if entry.channel == ONE:
+        del row["channel"]
+    if not entry.more:
+        del row["more"]
+    return row
+
+
 def _entry(row: Mapping[str, Any]) -> Entry:
-    return Entry(**{name: _tuples(value) for name, value in row.items()})
+    values = {name: _tuples(value) for name, value in row.items() if name != "more"}
+    more = ({name: _tuples(value) for name, value in channel.items()} for channel in row.get("more", ()))
+    return Entry(**values, more=tuple(Channel(**channel) for channel in more))
 
 
 def _tuples(value: Any) -> Any:

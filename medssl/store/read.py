@@ -106,6 +106,11 @@ class Store:
         return self._index.entries
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of every case, in their order; ("image",) where a case is one scan without a name."""
+        return self._index.channels
+
+    @property
     def settings(self) -> dict[str, Any]:
         """How the scans were made."""
         return self._index.settings
@@ -164,19 +169,46 @@ class Store:
         """Return a store of the scans of one split; it may be empty."""
         return self._with([entry for entry in self.entries if entry.split == name])
 
-    def window(self, index: int, origin: Triple, size: Triple) -> Values:
-        """Read a window of a scan.
+    def windows(self, index: int, origin: Triple, size: Triple, out: Values | None = None) -> Values:
+        """Read a window of every channel of a case: one read a channel.
 
         Args:
-            index: The scan.
+            index: The case.
             origin: First voxel (z, y, x); may lie outside.
             size: Voxels (z, y, x).
+            out: Where to, int16, (C, z, y, x); made if None.
 
         Returns:
-            int16, (z, y, x), in stored units; the entry's ``fill`` outside the scan. The caller may write to it.
+            int16, (C, z, y, x), in each channel's stored units; its ``fill`` outside the scan and everywhere in a
+            channel that the case lacks. The caller may write to it.
         """
         entry = self.entries[index]
-        return self._padded(entry.file, entry.shape, origin, size, entry.fill)
+        if out is None and not entry.more:
+            return self.window(index, origin, size)[None]
+        found = np.empty((1 + len(entry.more), *size), dtype=np.int16) if out is None else out
+        for number in range(len(found)):
+            found[number] = self.window(index, origin, size, number)
+        return found
+
+    def window(self, index: int, origin: Triple, size: Triple, channel: int = 0) -> Values:
+        """Read a window of one channel; see `windows`, which reads all.
+
+        Args:
+            index: The case.
+            origin: First voxel (z, y, x); may lie outside.
+            size: Voxels (z, y, x).
+            channel: Which, by its place in ``channels``.
+
+        Returns:
+            int16, (z, y, x), in stored units; the channel's ``fill`` outside the scan. The caller may write to it.
+        """
+        entry = self.entries[index]
+        if channel == 0 and entry.file:
+            return self._padded(entry.file, entry.shape, origin, size, entry.fill)
+        chosen = entry.channels[channel]
+        if not chosen.present:
+            return np.full(size, chosen.fill, dtype=np.int16)
+        return self._padded(chosen.file, entry.shape, origin, size, chosen.fill)
 
     def label_window(self, index: int, origin: Triple, size: Triple) -> Values:
         """Read the labels of a window: int16, (z, y, x); -1 outside the scan.
@@ -187,9 +219,9 @@ class Store:
         entry = self.entries[index]
         return self._padded(self._label_file(entry), entry.shape, origin, size, -1)
 
-    def values(self, index: int) -> Values:
-        """Read a whole scan, int16, (z, y, x)."""
-        return self.window(index, (0, 0, 0), self.entries[index].shape)
+    def values(self, index: int, channel: int = 0) -> Values:
+        """Read one channel of a case whole, int16, (z, y, x)."""
+        return self.window(index, (0, 0, 0), self.entries[index].shape, channel)
 
     def labels(self, index: int) -> Values:
         """Read all labels of a scan, int16, (z, y, x).

@@ -9,7 +9,7 @@ from pathlib import Path
 from medssl.errors import CacheError
 from medssl.store.blocks import open_array, sha256_of
 from medssl.store.entry import Entry
-from medssl.store.index import read_record
+from medssl.store.index import read_record, record_path
 from medssl.store.read import Store
 
 __all__ = ["Problem", "verify"]
@@ -47,7 +47,7 @@ def verify(store: Store | str | Path, *, progress: Callable[[str], None] | None 
 
 
 def _problems(folder: Path, entry: Entry) -> list[Problem]:
-    record_file = entry.file.removesuffix(".b2nd") + ".json"
+    record_file = str(record_path(Path(), entry.stem))
     try:
         record = read_record(folder / record_file)
     except CacheError as error:

@@ -15,8 +15,8 @@ from medssl import geometry
 from medssl.errors import CacheError
 from medssl.regions import Region
 from medssl.store.blocks import PART, sha256_of, write_array
-from medssl.store.body import Box, find_body
-from medssl.store.entry import Entry
+from medssl.store.body import Box, find_body, whole
+from medssl.store.entry import ONE, Channel, Entry
 from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
 from medssl.writing import written_aside
 
@@ -28,6 +28,7 @@ __all__ = [
     "CT_SCALE",
     "FOREGROUND_LIMIT",
     "MR_SCALE",
+    "ChannelImage",
     "Item",
     "foreground_coordinates",
     "store_from_arrays",
@@ -42,28 +43,79 @@ _GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChannelImage:
+    """One channel of a case in memory, in the units in which it is to be stored.
+
+    Attributes:
+        name: As the store calls it, such as "t1".
+        values: Integers that fit int16, axes (z, y, x); None where the case lacks this channel.
+        modality: As `medssl.store.entry.Channel` has it, like all that follow.
+        scale: Stored values that become 0 and 1; the modality's own when left out.
+        slope: Physical value of one stored unit.
+        intercept: Physical value of stored 0.
+        fill: Stored value outside; -1024 for CT and the smallest value otherwise when left out. Of a lacking channel
+            always what becomes 0.
+        source_path: The file.
+    """
+
+    name: str
+    values: npt.NDArray[np.generic] | None
+    modality: str = "CT"
+    scale: tuple[float, float] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    fill: int | None = None
+    source_path: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A scan in memory, in the units in which it is to be stored.
 
     Attributes:
         id: Its name; unique in the store.
-        values: Integers that fit int16, axes (z, y, x). HU for CT.
+        values: Integers that fit int16, axes (z, y, x), or (C, z, y, x) with C ``channels``. HU for CT.
         affine: 4x4, RAS+ mm from (x, y, z) indices; 1 mm voxels when left out.
         labels: Integers on the same grid, 0 for background; -1 for "not known".
-        modality: "CT", "MR" or another DICOM modality.
+        modality: "CT", "MR" or another DICOM modality; one for all channels, or one each.
         patient: Key of the patient; scans without one count as patients of their own.
         split: "train", "val", "test" or "".
         targets: Classes of the patient or the scan by name.
+        channels: Names of the channels, in their order; () for a scan of one that has no name.
+        lacks: Names of channels that the case lacks; what ``values`` holds of them is not looked at.
     """
 
     id: str
     values: npt.NDArray[np.generic]
     affine: npt.NDArray[np.float64] | None = None
     labels: npt.NDArray[np.generic] | None = None
-    modality: str = "CT"
+    modality: str | tuple[str, ...] = "CT"
     patient: str = ""
     split: str = ""
     targets: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    def images(self) -> list[ChannelImage]:
+        """Return the channels.
+
+        Raises:
+            CacheError: Names, modalities and values do not go together.
+        """
+        values = np.asarray(self.values)
+        names = self.channels or (ONE,)
+        stacked = values if self.channels and values.ndim == 4 else values[None]
+        kinds = (self.modality,) * len(names) if isinstance(self.modality, str) else self.modality
+        if len(stacked) != len(names) or len(kinds) != len(names) or not set(self.lacks) <= set(names):
+            raise CacheError(
+                f"{self.id}: {len(names)} channels are named ({', '.join(names)}; lacking: "
+                f"{', '.join(self.lacks) or 'none'}), with {len(kinds)} modalities and values of shape {values.shape}. "
+                "Give one name and one modality for each channel, and values with axes (channel, z, y, x)."
+            )
+        return [
+            ChannelImage(name=name, values=None if name in self.lacks else one, modality=kind)
+            for name, one, kind in zip(names, stacked, kinds, strict=True)
+        ]
 
 
 def foreground_coordinates(
@@ -99,7 +151,7 @@ def _spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
 def write_entry(
     folder: Path,
     id: str,  # noqa: A002  the word that manifests and entries use
-    values: npt.NDArray[np.generic],
+    values: npt.NDArray[np.generic] | Sequence[ChannelImage],
     affine: npt.NDArray[np.float64],
     labels: npt.NDArray[np.generic] | None = None,
     *,
@@ -120,12 +172,13 @@ def write_entry(
     targets: Iterable[tuple[str, str]] = (),
     flags: Iterable[str] = (),
 ) -> Record:
-    """Write one scan: each file aside and renamed, its record last. Several processes may write into one folder.
+    """Write a scan or case: each file aside and renamed, its record last. Several processes may write into one folder.
 
     Args:
         folder: The store; made if absent.
         id: The scan's name.
-        values: Integers that fit int16, axes (z, y, x), in stored units.
+        values: Integers that fit int16, axes (z, y, x), in stored units; or the channels of a case, all on one grid,
+            in which case ``modality``, ``scale``, ``slope``, ``intercept``, ``fill`` and ``source_path`` are theirs.
         affine: 4x4, RAS+ mm from (x, y, z) indices.
         labels: Integers on the same grid, or None.
         key: Hash that names this version of the scan; a hash of the arrays when left out.
@@ -151,18 +204,35 @@ def write_entry(
     Raises:
         CacheError: The arrays are not what a store can hold.
     """
-    stored = _as_int16(id, values)
-    if labels is not None and labels.shape != values.shape:
-        raise CacheError(f"{id}: labels have shape {labels.shape}, the scan {values.shape}; they must be equal.")
-    shape = (stored.shape[0], stored.shape[1], stored.shape[2])
-    hounsfield = modality == "CT"
+    if isinstance(values, np.ndarray):
+        single = ChannelImage(
+            name=ONE, values=values, modality=modality, scale=scale, slope=slope, intercept=intercept, fill=fill,
+            source_path=source_path,
+        )  # fmt: skip
+        images: Sequence[ChannelImage] = [single]
+    else:
+        images = values
+    stored = _stored(id, images)
+    first = next(array for array in stored if array is not None)
+    if labels is not None and labels.shape != first.shape:
+        raise CacheError(f"{id}: labels have shape {labels.shape}, the scan {first.shape}; they must be equal.")
+    shape = (first.shape[0], first.shape[1], first.shape[2])
     if key is None:
-        key = _hash_of(stored, labels, affine)
+        named = (
+            ""
+            if [image.name for image in images] == [ONE]
+            else "\n".join(f"{image.name} {image.values is None}" for image in images)
+        )
+        key = _hash_of(*stored, labels, affine, more=named)
     (folder / SCANS).mkdir(parents=True, exist_ok=True)
     stem = stem_of(id, key)
-    image_file, label_file = f"{SCANS}/{stem}.b2nd", None
-    write_array(folder / image_file, stored)
-    files = [image_file]
+    label_file, channels, files = None, list[Channel](), list[str]()
+    for number, (image, array) in enumerate(zip(images, stored, strict=True)):
+        file = "" if array is None else f"{SCANS}/{stem}{f'.c{number}' if number else ''}.b2nd"
+        if array is not None:
+            write_array(folder / file, array)
+            files.append(file)
+        channels.append(_channel(image, array, file))
     class_voxels: dict[int, int] = {}
     if labels is not None:
         label_file, coordinate_file = f"{SCANS}/{stem}.labels.b2nd", f"{SCANS}/{stem}.foreground.npz"
@@ -173,24 +243,26 @@ def write_entry(
     grid = affine if source_affine is None else source_affine
     entry = Entry(
         id=id,
-        file=image_file,
+        file=channels[0].file,
         label_file=label_file,
-        modality=modality,
+        modality=channels[0].modality,
         patient=patient,
         split=split,
         shape=shape,
         spacing_mm=geometry.spacing_mm(affine),
         affine=_rows(affine),
-        body_box=find_body(stored, hounsfield=hounsfield) if body_box is None else body_box,
-        scale=(CT_SCALE if hounsfield else MR_SCALE) if scale is None else scale,
-        slope=slope,
-        intercept=intercept,
-        fill=(CT_RANGE[0] if hounsfield else int(stored.min())) if fill is None else fill,
+        body_box=_body_of(images, stored, shape) if body_box is None else body_box,
+        scale=channels[0].scale,
+        slope=channels[0].slope,
+        intercept=channels[0].intercept,
+        fill=channels[0].fill,
         source_shape=shape if source_shape is None else source_shape,
         source_affine=_rows(grid),
-        source_path=source_path,
+        source_path=channels[0].source_path,
         label_path=label_path,
         targets=tuple(sorted(targets)),
+        channel=channels[0].name,
+        more=tuple(channels[1:]),
     )
     checksums = {file: sha256_of(folder / file) for file in files}
     record = Record(
@@ -233,10 +305,9 @@ def store_from_arrays(
         record = write_entry(
             folder,
             item.id,
-            item.values,
+            item.images(),
             affine,
             item.labels,
-            modality=item.modality,
             patient=item.patient,
             split=item.split,
             targets=item.targets.items(),
@@ -247,6 +318,51 @@ def store_from_arrays(
     folder.mkdir(parents=True, exist_ok=True)
     write_index(folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions)
     return Store.open(folder)
+
+
+def _stored(scan_id: str, images: Sequence[ChannelImage]) -> list[npt.NDArray[np.int16] | None]:
+    """Return the values of each channel as they are stored, None for one that is lacking."""
+    names = [image.name for image in images]
+    if len(set(names)) < len(names) or not all(names):
+        raise CacheError(f"{scan_id}: the channels of a case have names of their own. Got {names}.")
+    stored = [None if image.values is None else _as_int16(scan_id, image.values) for image in images]
+    shapes = {image.name: array.shape for image, array in zip(images, stored, strict=True) if array is not None}
+    if not shapes:
+        raise CacheError(f"{scan_id}: no channel of the case has values. Leave the case out.")
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise CacheError(f"{scan_id}: the channels of a case lie on one grid, and their shapes differ: {listed}.")
+    return stored
+
+
+def _channel(image: ChannelImage, stored: npt.NDArray[np.int16] | None, file: str) -> Channel:
+    hounsfield = image.modality == "CT"
+    scale = (CT_SCALE if hounsfield else MR_SCALE) if image.scale is None else image.scale
+    if stored is None:
+        fill = round(scale[0])
+    elif image.fill is None:
+        fill = CT_RANGE[0] if hounsfield else int(stored.min())
+    else:
+        fill = image.fill
+    return Channel(
+        name=image.name, file=file, modality=image.modality, scale=scale, slope=image.slope, intercept=image.intercept,
+        fill=fill, source_path=image.source_path,
+    )  # fmt: skip
+
+
+def _body_of(
+    images: Sequence[ChannelImage], stored: Sequence[npt.NDArray[np.int16] | None], shape: tuple[int, int, int]
+) -> Box:
+    """Return the box that holds the body in every channel where it is found; the whole grid where it is in none."""
+    found = [
+        find_body(array, hounsfield=image.modality == "CT")
+        for image, array in zip(images, stored, strict=True)
+        if array is not None
+    ]
+    boxes = [box for box in found if box != whole(shape)] or found
+    low = np.min([box[0] for box in boxes], axis=0)
+    high = np.max([box[1] for box in boxes], axis=0)
+    return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
 
 
 def _as_int16(scan_id: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
@@ -281,8 +397,8 @@ def _rows(affine: npt.NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(v) for v in row) for row in affine)
 
 
-def _hash_of(*arrays: npt.NDArray[np.generic] | None) -> str:
-    digest = hashlib.sha256()
+def _hash_of(*arrays: npt.NDArray[np.generic] | None, more: str = "") -> str:
+    digest = hashlib.sha256(more.encode())
     for array in arrays:
         if array is not None:
             digest.update(f"{array.dtype}{array.shape}".encode())

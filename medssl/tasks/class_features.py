@@ -73,7 +73,7 @@ def class_features(
     parts = []
     for first in range(0, len(samples), batch_size):
         rows = list(range(first, min(first + batch_size, len(samples))))
-        images = reader.batch(rows, rows, instances=1).to(device).network_input().flatten(0, 1)[:, None]
+        images = reader.batch(rows, rows, instances=1).to(device).network_input().flatten(0, 1)
         pyramid = encoder(images.contiguous(memory_format=torch.channels_last_3d))
         vectors = [encoder.pool(pyramid).double()]
         if levels == "all":

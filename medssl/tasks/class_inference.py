@@ -46,7 +46,7 @@ def predict_classes(
     for rows in _batches(reader, len(samples), 1 if task.settings.level == "set" else batch_size):
         batch = reader.batch(rows, rows, instances=reader.instances_of(rows[0]))
         per_item = batch.values.shape[1]
-        images = batch.to(device).network_input().flatten(0, 1)[:, None]
+        images = batch.to(device).network_input().flatten(0, 1)
         found, weights = task.network.explained(images.contiguous(memory_format=torch.channels_last_3d), per_item)
         logits[rows] = found.double().cpu().numpy()
         if task.settings.level == "set":

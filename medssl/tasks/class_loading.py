@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medssl.errors import DataError
-from medssl.loading import patient_numbers
+from medssl.loading import channel_facts, drop_channels, patient_numbers
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader
@@ -36,9 +36,10 @@ _KEPT_BYTES = 1 << 29
 
 @dataclass(frozen=True, kw_only=True)
 class ClassBatch(WindowBatch):
-    """Windows with the class of each item; an item has K windows, which lie along the channels of ``values``.
+    """Windows with the class of each item; an item has K windows.
 
     Attributes:
+        values: int16, (B, K, C, z, y, x).
         target: int64, (B,); -1 where it is not known.
     """
 
@@ -85,13 +86,15 @@ class Reader:
             self._windows(row, None if generators is None else generators[i], instances) for i, row in enumerate(rows)
         ]
         entries = [store.entries[item] for item in items]
+        scale, present = channel_facts(entries)
         return ClassBatch(
             values=torch.from_numpy(np.stack(values)),
             origin=torch.zeros(len(rows), 3, dtype=torch.int64),
             extent=torch.tensor([e.shape for e in entries], dtype=torch.int64),
             body_box=torch.tensor([e.body_box for e in entries], dtype=torch.float32),
             spacing_mm=torch.tensor([self._spacing(e) for e in entries], dtype=torch.float32),
-            scale=torch.tensor([e.scale for e in entries], dtype=torch.float32),
+            scale=scale,
+            present=present,
             item=torch.tensor(items, dtype=torch.int64),
             patient=torch.tensor([self._patients[item] for item in items], dtype=torch.int64),
             slot=torch.tensor(list(slots), dtype=torch.int64),
@@ -111,7 +114,7 @@ class Reader:
         return max(1, self.settings.window[0] // 2)
 
     def _windows(self, row: int, generator: np.random.Generator | None, instances: int | None) -> Values:
-        """Return the windows of one sample, (K, z, y, x)."""
+        """Return the windows of one sample, (K, C, z, y, x)."""
         item, place = int(self.samples.item[row]), int(self.samples.place[row])
         if self.settings.level == "volume":
             return self._scan(item, generator)[None]
@@ -128,14 +131,14 @@ class Reader:
         store, size = self.samples.store, self.settings.window
         entry = store.entries[item]
         if self.settings.fit == "crop":
-            return store.window(item, self._corner(item, generator), size)
+            return store.windows(item, self._corner(item, generator), size)
         with self._lock:
             if item in self._kept:
                 self._kept.move_to_end(item)
                 return self._kept[item]
         first, extent = _frame(entry, size)
         (low, _, _), (high, _, _) = entry.body_box
-        values = resized(store.window(item, (low, *first), (high - low, *extent)), size)
+        values = resized(store.windows(item, (low, *first), (high - low, *extent)), size)
         with self._lock:
             if item not in self._kept:
                 self._kept[item] = values
@@ -149,9 +152,9 @@ class Reader:
         start = middle - size[0] // 2
         if self.settings.fit == "crop":
             _, y, x = self._corner(item, generator)
-            return store.window(item, (start, y, x), size)
+            return store.windows(item, (start, y, x), size)
         first, extent = _frame(store.entries[item], size)
-        return resized(store.window(item, (start, *first), (size[0], *extent)), size)
+        return resized(store.windows(item, (start, *first), (size[0], *extent)), size)
 
     def _corner(self, item: int, generator: np.random.Generator | None) -> Triple:
         """Return the first voxel of a crop: drawn inside the body, or centred on it."""
@@ -186,6 +189,7 @@ class ClassLoader(StepLoader[ClassBatch]):
         world_size: ...
         threads: ...
         pin: ...
+        drop: Probability with which a channel of a sample is left out; see `medssl.loading.drop_channels`.
 
     Raises:
         DataError: There is no sample, or one is of unknown class.
@@ -202,13 +206,14 @@ class ClassLoader(StepLoader[ClassBatch]):
         world_size: int = 1,
         threads: int = 1,
         pin: bool = False,
+        drop: float = 0.0,
     ) -> None:
         if not len(samples) or (samples.target < 0).any():
             raise DataError(f"{samples.store.folder}: there is no sample to train on, or one without a class.")
         super().__init__(
             len(samples), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads, pin=pin
         )
-        self._reader = Reader(samples, settings)
+        self._reader, self._drop = Reader(samples, settings), drop
         self._by_class = _grouped(samples) if settings.balance == "sampling" else {}
 
     def items(self, step: int) -> tuple[int, ...]:
@@ -220,7 +225,8 @@ class ClassLoader(StepLoader[ClassBatch]):
     def batch(self, step: int) -> ClassBatch:
         """Return this rank's part of the batch of a step."""
         generators = [numpy_generator(self.seed, step, slot, _PLACES) for slot in self.slots]
-        return self._reader.batch(self.items(step), self.slots, generators)
+        batch = self._reader.batch(self.items(step), self.slots, generators)
+        return drop_channels(batch, self._drop, seed=self.seed, step=step) if self._drop else batch
 
     def _balanced(self, generator: np.random.Generator) -> int:
         """Draw a class, then one of its patients, then one of the patient's samples of it."""
@@ -248,17 +254,17 @@ def resized(values: Values, size: Triple) -> Values:
     """Return an image at another size: averaged where it shrinks, interpolated linearly where it grows.
 
     Args:
-        values: int16, (z, y, x).
+        values: int16, (C, z, y, x).
         size: Wanted voxels, (z, y, x).
     """
-    if values.shape == tuple(size):
+    if values.shape[1:] == tuple(size):
         return values
-    image = torch.from_numpy(values.astype(np.float32))[None, None]
-    z, y, x = (min(have, want) for have, want in zip(values.shape, size, strict=True))
+    image = torch.from_numpy(values.astype(np.float32))[None]
+    z, y, x = (min(have, want) for have, want in zip(values.shape[1:], size, strict=True))
     image = F.adaptive_avg_pool3d(image, (z, y, x))
     if (z, y, x) != tuple(size):
         image = F.interpolate(image, size=size, mode="trilinear", align_corners=False)
-    result: Values = image[0, 0].round().clamp(-32768, 32767).to(torch.int16).numpy()
+    result: Values = image[0].round().clamp(-32768, 32767).to(torch.int16).numpy()
     return result
 
 

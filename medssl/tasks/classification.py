@@ -27,7 +27,7 @@ __all__ = ["ClassViews", "ClassificationTask", "Classifier"]
 
 @dataclass(frozen=True)
 class ClassViews:
-    """``images`` float32 (B * K, 1, z, y, x), K windows an item; ``target`` int64 (B,)."""
+    """``images`` float32 (B * K, C, z, y, x), K windows an item; ``target`` int64 (B,)."""
 
     images: Tensor
     target: Tensor
@@ -137,13 +137,14 @@ class ClassificationTask(Method):
         if not isinstance(batch, ClassBatch):
             raise DataError("A classifier needs windows with classes. Take them from a ClassLoader.")
         per_item = batch.values.shape[1]
-        images = batch.network_input().flatten(0, 1)[:, None]
+        images = batch.network_input().flatten(0, 1)
         if self.training:
             spatial = sample_spatial(
                 self._spatial, stream, shape=self.settings.window, count=per_item, spacing_mm=batch.spacing_mm
             )
             images, _ = apply_spatial(images, spatial)
-            images = apply_intensity(images, sample_intensity(self.settings.intensity, stream, count=per_item))
+            drawn = sample_intensity(self.settings.intensity, stream, count=per_item, channels=batch.channels)
+            images = apply_intensity(images, drawn, shown=batch.shown(per_item))
         return ClassViews(images.contiguous(memory_format=torch.channels_last_3d), batch.target)
 
     def forward(self, views: ClassViews, progress: float) -> Losses:

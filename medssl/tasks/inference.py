@@ -20,12 +20,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.errors import DataError
+from medssl.loading import channel_facts
 from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.tasks.outputs import ClassOutput, Output
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.source_grid import to_source_grid
+from medssl.windows import as_input
 from medssl.writing import written_aside
 
 __all__ = [
@@ -80,7 +82,7 @@ def probabilities_of(
     and MONAI do. The scan is scaled and padded as in training.
 
     Args:
-        network: Images (B, 1, z, y, x) to logits (B, classes, z, y, x); on ``device``, in evaluation mode.
+        network: Images (B, C, z, y, x) to logits (B, classes, z, y, x); on ``device``, in evaluation mode.
         store: The scans.
         index: Which.
         window: Size of a window, (z, y, x).
@@ -91,10 +93,15 @@ def probabilities_of(
     from monai.inferers import sliding_window_inference
 
     entry = store.entries[index]
-    low, high = entry.scale
-    values = torch.from_numpy(store.values(index)).to(device)
-    image = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)[None, None]
-    outside = min(max((entry.fill - low) / (high - low), 0.0), 1.0)
+    scale, present = channel_facts([entry])
+    scale, present = scale.to(device), None if present is None else present.to(device)
+    values = torch.from_numpy(store.windows(index, (0, 0, 0), entry.shape)).to(device)
+    image = as_input(values[None], scale, present)
+    fills = torch.tensor([channel.fill for channel in entry.channels], device=device).view(1, -1, 1, 1, 1)
+    margins = as_input(fills, scale, present)
+    outside, predictor = float(margins[0, 0]), network
+    if float(margins.max()) > float(margins.min()):  # one number pads all channels: pad the difference by 0
+        image, outside, predictor = image - margins, 0.0, _Shifted(network, margins)
     sums_on = _where_to_sum(network, image, window)
     flips = [axes for n in range(len(settings.mirror) + 1) for axes in combinations(settings.mirror, n)]
     total: Tensor | float = 0.0
@@ -104,7 +111,7 @@ def probabilities_of(
             image.flip(dims) if dims else image,
             roi_size=window,
             sw_batch_size=settings.batch_size,
-            predictor=network,
+            predictor=predictor,
             overlap=settings.overlap,
             mode="gaussian",
             sigma_scale=0.125,
@@ -117,12 +124,25 @@ def probabilities_of(
     return total[0] / len(flips)
 
 
+class _Shifted(nn.Module):
+    """A network of images to which something is added first."""
+
+    def __init__(self, network: nn.Module, shift: Tensor) -> None:
+        super().__init__()
+        self._of = [network]  # in a list: its mode and its place are not this module's to change
+        self._shift = shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._of[0](images + self._shift)
+        return logits
+
+
 def _where_to_sum(network: nn.Module, image: Tensor, window: Triple) -> torch.device:
     """Return the image's device, or the host where a GPU has no room for the logits of a whole scan."""
     if image.device.type == "cpu":
         return image.device
-    classes = int(network(image.new_zeros(1, 1, *window)).shape[1])
-    return image.device if 4 * classes * image.numel() < _ON_DEVICE_BYTES else torch.device("cpu")
+    classes = int(network(image.new_zeros(1, image.shape[1], *window)).shape[1])
+    return image.device if 4 * classes * image[0, 0].numel() < _ON_DEVICE_BYTES else torch.device("cpu")
 
 
 def dice_of_store(

@@ -72,7 +72,7 @@ class SegmentationSettings(Settings):
 
 @dataclass(frozen=True)
 class SegmentationViews:
-    """Augmented windows: ``images`` float32 (B, 1, z, y, x), ``labels`` int64 (B, z, y, x), classes or -1."""
+    """Augmented windows: ``images`` float32 (B, C, z, y, x), ``labels`` int64 (B, z, y, x), classes or -1."""
 
     images: Tensor
     labels: Tensor
@@ -196,7 +196,8 @@ class SegmentationTask(Method):
             )
             images, moved = apply_spatial(images, spatial, labels=labels)
             labels = labels if moved is None else moved
-            images = apply_intensity(images, sample_intensity(self.settings.intensity, stream))
+            drawn = sample_intensity(self.settings.intensity, stream, channels=batch.channels)
+            images = apply_intensity(images, drawn, shown=batch.shown())
         return SegmentationViews(images.contiguous(memory_format=torch.channels_last_3d), self.table(labels))
 
     def forward(self, views: SegmentationViews, progress: float) -> Losses:

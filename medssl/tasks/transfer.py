@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.errors import TransferError
+from medssl.tasks.channel_transfer import ChannelTransfer
 
 __all__ = ["TransferReport", "TransferRow", "carry_over"]
 
@@ -43,12 +44,14 @@ class TransferReport:
         source: Where the weights came from, as the user named it.
         rows: One row a tensor, in the network's order, those only in the pretrained weights last.
         share: Share of the part's numbers (parameters and buffers) that were carried over, in [0, 1].
+        channels: What was done where the input channels differ; "" where they do not.
     """
 
     part: str
     source: str
     rows: tuple[TransferRow, ...]
     share: float
+    channels: str = ""
 
     def with_status(self, status: Status) -> tuple[TransferRow, ...]:
         """Return the rows of one fate."""
@@ -57,6 +60,7 @@ class TransferReport:
     def table(self) -> str:
         """Return the report as text: a line a fate with its count, and the names of all that did not simply match."""
         lines = [f"{self.part} from {self.source}: {100 * self.share:.1f} % of the weights carried over"]
+        lines += [f"  {self.channels}"] if self.channels else []
         for status, meaning in _MEANING.items():
             rows = self.with_status(status)
             if not rows and status != "matched":
@@ -80,13 +84,9 @@ def carry_over(
     source: str,
     part: str = "encoder",
     minimum_share: float = 0.9,
-    adapt_channels: bool = False,
+    channels: ChannelTransfer | None = None,
 ) -> TransferReport:
-    """Copy every tensor of the same name and shape into ``target``.
-
-    With ``adapt_channels``, the kernel of a convolution that differs in its input channels alone is summed over them
-    and spread evenly over those of the network: an image repeated in every channel then gives what the pretrained
-    convolution gave.
+    """Copy every tensor of the same name and shape into ``target``, and adapt kernels over other channels.
 
     Args:
         pretrained: State of the pretrained part.
@@ -94,27 +94,33 @@ def carry_over(
         source: Named in the report and in errors.
         part: What ``target`` is, likewise.
         minimum_share: Least share of the target's numbers that must be carried over, in [0, 1].
-        adapt_channels: Whether input channels may be adapted.
+        channels: What becomes of kernels that see the image; None leaves alone those of another shape.
 
     Returns:
         What became of every tensor.
 
     Raises:
-        TransferError: If less than ``minimum_share`` fits; nothing is then changed.
+        TransferError: If less than ``minimum_share`` fits, or channels are in another order; nothing is then changed.
     """
+    if channels is not None:
+        channels.check(source)
+    adapted = frozenset[str]() if channels is None else channels.kernels(target, pretrained)
     state = target.state_dict()
     rows: list[TransferRow] = []
     accepted: dict[str, Tensor] = {}
     for name, here in state.items():
         there = pretrained.get(name)
-        fitted, status = _fit(there, here, adapt_channels=adapt_channels)
+        fitted, status = _fit(there, here, channels if name in adapted else None)
         if fitted is not None:
             accepted[name] = fitted
         rows.append(TransferRow(name, status, None if there is None else tuple(there.shape), tuple(here.shape)))
     rows += [TransferRow(n, "unused", tuple(t.shape), None) for n, t in pretrained.items() if n not in state]
     total = sum(tensor.numel() for tensor in state.values())
     share = sum(state[name].numel() for name in accepted) / total if total else 1.0
-    report = TransferReport(part=part, source=source, rows=tuple(rows), share=share)
+    report = TransferReport(
+        part=part, source=source, rows=tuple(rows), share=share,
+        channels=channels.line() if channels is not None and (part == "encoder" or adapted) else "",
+    )  # fmt: skip
     if share < minimum_share:
         raise TransferError(
             f"{source}: only {100 * share:.1f} % of the {part}'s weights fit the network, and at least "
@@ -128,16 +134,13 @@ def carry_over(
     return report
 
 
-def _fit(there: Tensor | None, here: Tensor, *, adapt_channels: bool) -> tuple[Tensor | None, Status]:
+def _fit(there: Tensor | None, here: Tensor, channels: ChannelTransfer | None) -> tuple[Tensor | None, Status]:
     if there is None:
         return None, "missing"
-    if there.shape == here.shape:
-        return there, "matched"
-    kernels = there.ndim == here.ndim >= 4
-    if adapt_channels and kernels and there.shape[:1] + there.shape[2:] == here.shape[:1] + here.shape[2:]:
-        summed = there.sum(dim=1, keepdim=True)
-        return (summed / here.shape[1]).expand_as(here), "adapted"
-    return None, "shape"
+    if channels is not None:
+        adapted = channels.adapted(there, here)
+        return adapted, "shape" if adapted is None else "adapted"
+    return (there, "matched") if there.shape == here.shape else (None, "shape")
 
 
 def _row_text(row: TransferRow) -> str:

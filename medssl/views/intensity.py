@@ -1,4 +1,10 @@
-"""Intensity augmentation of a whole batch on its device, with parameters of its own for every item.
+"""Intensity augmentation of a whole batch on its device, with parameters of its own for every channel of every item.
+
+Every change models the scanner, and each channel of a case is an acquisition of its own, with its own gain, noise floor
+and resolution: whether a change is made and how strong it is are drawn for each channel by itself. So does nnU-Net
+(batchgeneratorsv2: contrast, brightness, blur, low resolution and gamma are not synchronised over channels), except
+that it shares the deviation of the noise and whether a sample is changed at all; MONAI's transforms share everything
+unless ``channel_wise`` is asked for. Geometry (`medssl.views.spatial`) is shared: the channels lie on one grid.
 
 Images are expected in [0, 1]; the result is not clipped, since a network may see beyond.
 """
@@ -32,7 +38,7 @@ class IntensitySettings(Settings):
 
 @dataclass(frozen=True)
 class IntensityParams:
-    """One row an item, all (N,): factor, offset, exponent, noise deviation and seed, blur deviation, zoom factor."""
+    """One row a channel of an item, all (N * C,): factor, offset, exponent, noise deviation and seed, blur, zoom."""
 
     contrast: Tensor
     brightness: Tensor
@@ -43,13 +49,19 @@ class IntensityParams:
     low_resolution: Tensor
 
 
-def sample_intensity(settings: IntensitySettings, stream: Stream, *, count: int = 1) -> IntensityParams:
-    """Draw parameters for ``count`` views of each item; row i * count + k belongs to view k of item i."""
-    rows = len(stream) * count
+def sample_intensity(
+    settings: IntensitySettings, stream: Stream, *, count: int = 1, channels: int = 1
+) -> IntensityParams:
+    """Draw parameters for the channels of ``count`` views of each item.
+
+    Row (i * count + k) * channels + c belongs to channel c of view k of item i.
+    """
+    each = count * channels
+    rows = len(stream) * each
 
     def drawn(low: float, high: float, neutral: float) -> Tensor:
-        value = stream.uniform(count, low=low, high=high).reshape(rows)
-        chosen = stream.chance(settings.probability, count).reshape(rows)
+        value = stream.uniform(each, low=low, high=high).reshape(rows)
+        chosen = stream.chance(settings.probability, each).reshape(rows)
         return torch.where(chosen, value, torch.full_like(value, neutral))
 
     return IntensityParams(
@@ -57,24 +69,39 @@ def sample_intensity(settings: IntensitySettings, stream: Stream, *, count: int 
         brightness=drawn(-settings.brightness, settings.brightness, 0.0),
         gamma=drawn(math.log(settings.gamma[0]), math.log(settings.gamma[1]), 0.0).exp(),
         noise=drawn(0.0, settings.noise, 0.0),
-        noise_seed=stream.integers(0, 1 << 62, count).reshape(rows),
+        noise_seed=stream.integers(0, 1 << 62, each).reshape(rows),
         blur_voxels=drawn(0.0, settings.blur_voxels, 0.0),
         low_resolution=drawn(1.0, settings.low_resolution, 1.0),
     )
 
 
-def apply_intensity(images: Tensor, params: IntensityParams) -> Tensor:
+def apply_intensity(images: Tensor, params: IntensityParams, *, shown: Tensor | None = None) -> Tensor:
     """Apply parameters to images.
 
     The order is that of nnU-Net: noise, blur, brightness, contrast, low resolution, gamma.
 
     Args:
         images: (N, C, z, y, x), float, nominally in [0, 1].
-        params: N rows.
+        params: N * C rows.
+        shown: Bool, (N, C), the channels that are there; the others come out 0. None where all are.
 
     Returns:
         Images of the same shape.
+
+    Raises:
+        ValueError: If the parameters are not those of so many channels.
     """
+    batch, channels = images.shape[:2]
+    if len(params.noise) != batch * channels:
+        raise ValueError(f"{batch} images of {channels} channels need as many rows as both. Got {len(params.noise)}.")
+    changed = _changed(images.flatten(0, 1)[:, None], params).view(batch, channels, *images.shape[2:])
+    if shown is None:
+        return changed
+    return changed.masked_fill(~shown.to(changed.device)[:, :, None, None, None], 0.0)
+
+
+def _changed(images: Tensor, params: IntensityParams) -> Tensor:
+    """Return changed channels, (N, 1, z, y, x)."""
     device = images.device
 
     def column(values: Tensor) -> Tensor:

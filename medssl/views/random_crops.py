@@ -27,8 +27,9 @@ def random_crops(
 ) -> Tensor:
     """Cut ``count`` crops at uniformly drawn places out of each window and augment each with draws of its own.
 
-    Zoom is the ``scale`` of the spatial settings, so a crop is a random resized one; a crop and its window may have a
-    single voxel along an axis (slices).
+    Geometry is shared by the channels of a crop; intensity is each channel's own. Channels that a crop does not show
+    are 0. Zoom is the ``scale`` of the spatial settings, so a crop is a random resized one; a crop and its window may
+    have a single voxel along an axis (slices).
 
     Args:
         batch: B windows, at least as large as the crops.
@@ -48,5 +49,6 @@ def random_crops(
     crops = cut(windows, starts, size).flatten(0, 1)
     params = sample_spatial(spatial, stream, shape=size, count=count, spacing_mm=batch.spacing_mm)
     crops, _ = apply_spatial(crops, params)
-    crops = apply_intensity(crops, sample_intensity(intensity, stream, count=count))
+    drawn = sample_intensity(intensity, stream, count=count, channels=batch.channels)
+    crops = apply_intensity(crops, drawn, shown=batch.shown(count))
     return crops.view(len(batch), count, *crops.shape[1:])

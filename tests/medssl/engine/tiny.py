@@ -88,7 +88,7 @@ class TinyLoader:
             extent=torch.tensor([SIZE] * n),
             body_box=torch.tensor([[(0, 0, 0), SIZE]] * n, dtype=torch.float32),
             spacing_mm=torch.ones(n, 3),
-            scale=torch.tensor([[-1000.0, 1000.0]] * n),
+            scale=torch.tensor([[[-1000.0, 1000.0]]] * n),
             item=torch.tensor(list(self.slots)) + step,
             patient=torch.tensor(list(self.slots)) + step,
             part=torch.zeros(n, dtype=torch.int64),

@@ -26,7 +26,7 @@ def batch() -> WindowBatch:
         extent=torch.tensor([WINDOW] * 2),
         body_box=torch.tensor([[(0, 0, 0), WINDOW]] * 2).float(),
         spacing_mm=torch.ones(2, 3),
-        scale=torch.tensor([[-1000.0, 1000.0]] * 2),
+        scale=torch.tensor([[[-1000.0, 1000.0]]] * 2),
         item=torch.arange(2),
         patient=torch.arange(2),
         part=torch.zeros(2, dtype=torch.int64),

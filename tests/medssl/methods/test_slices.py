@@ -26,7 +26,7 @@ def slices() -> WindowBatch:
         extent=torch.tensor([WINDOW] * 3),
         body_box=torch.tensor([[(0, 0, 0), WINDOW]] * 3).float(),
         spacing_mm=torch.ones(3, 3),
-        scale=torch.tensor([[-1000.0, 1000.0]] * 3),
+        scale=torch.tensor([[[-1000.0, 1000.0]]] * 3),
         item=torch.arange(3),
         patient=torch.arange(3),
         part=torch.zeros(3, dtype=torch.int64),

@@ -30,7 +30,7 @@ def window(size=(16, 16, 16), batch=2, box=None) -> WindowBatch:
         extent=torch.tensor([size]).expand(batch, 3),
         body_box=box.float(),
         spacing_mm=torch.ones(batch, 3),
-        scale=torch.tensor([[0.0, float(values.max())]]).expand(batch, 2),
+        scale=torch.tensor([[[0.0, float(values.max())]]]).expand(batch, 1, 2),
         item=torch.arange(batch),
         patient=torch.arange(batch),
         part=torch.zeros(batch, dtype=torch.int64),

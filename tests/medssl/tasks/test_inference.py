@@ -9,7 +9,7 @@ from medssl.geometry import to_canonical
 from medssl.randomness import numpy_generator
 from medssl.store.index import write_index
 from medssl.store.read import Store
-from medssl.store.write import write_entry
+from medssl.store.write import Item, store_from_arrays, write_entry
 from medssl.tasks.inference import InferenceSettings, predict_store, prediction_file, probabilities_of
 from medssl.tasks.outputs import ClassOutput
 
@@ -146,3 +146,21 @@ def test_windows_of_one_slice_segment_every_slice(store) -> None:
         image = ((opened.values(0).astype(np.float32) - low) / (high - low)).clip(0, 1)
         assert found.shape == (3, *entry.shape)
         np.testing.assert_array_equal(found.argmax(dim=0), (image > 0.5).astype(int) + (image > 0.75))
+
+
+def test_each_channel_is_padded_with_what_it_has_outside(tmp_path):
+    """A case smaller than the window: one channel is 0 outside the scan, the other is not."""
+    draw = np.random.default_rng(0)
+    values = np.stack([draw.integers(-1000, 900, (8, 8, 6)), draw.integers(4000, 16000, (8, 8, 6))]).astype(np.int16)
+    item = Item(id="a", values=values, channels=("ct", "t1"), modality=("CT", "MR"))
+    store = store_from_arrays(tmp_path / "store", [item])
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(2, 3, 3, padding=1)
+    found = probabilities_of(network, store, 0, (8, 12, 8), InferenceSettings())
+    inputs = torch.zeros(1, 2, 8, 12, 8)
+    inputs[0, 1] = values[1].min() / 16384
+    inputs[0, 0, :, 2:10, 1:7] = torch.from_numpy((values[0] + 1000) / 2000).float().clamp(0, 1)
+    inputs[0, 1, :, 2:10, 1:7] = torch.from_numpy(values[1] / 16384).float()
+    with torch.no_grad():
+        ours = torch.softmax(network(inputs), dim=1)[0, :, :, 2:10, 1:7]
+    torch.testing.assert_close(found, ours, atol=1e-5, rtol=1e-4)
