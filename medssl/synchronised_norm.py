@@ -1,7 +1,8 @@
 """Batch normalisation over the rows of all processes, so that several normalise as one does.
 
-On CUDA that is torch's ``SyncBatchNorm``, which weighs processes by their numbers of rows. It refuses CPU tensors;
-elsewhere `SynchronisedBatchNorm` takes its place.
+On CUDA that is torch's ``SyncBatchNorm``, which weighs processes by their numbers of rows. `SynchronisedBatchNorm` takes
+its place where it does not serve: it refuses CPU tensors, and a norm without running statistics, which goes by the batch
+in evaluation mode too (a teacher's head), it leaves to each process there.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from medssl.gathering import added, processes
 
-__all__ = ["SynchronisedBatchNorm", "synchronise_norms"]
+__all__ = ["SynchronisedBatchNorm", "goes_by_batch", "synchronise_norms"]
 
 
 class SynchronisedBatchNorm(_BatchNorm):
     """A batch norm of any number of axes whose count, sum and sum of squared deviations are added over processes.
 
     Rows of all processes weigh the same, however many each holds; running statistics are those that one process would
-    have. In evaluation mode, and with one process, it is the plain one. The arithmetic is in float32, sums in float64.
+    have. Where it goes by running statistics, and with one process, it is the plain one. The arithmetic is in float32,
+    sums in float64.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
@@ -29,7 +31,7 @@ class SynchronisedBatchNorm(_BatchNorm):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the normalised values, of the shape and type of ``input`` (N, C, ...)."""
-        if not self.training or processes() == 1:
+        if processes() == 1 or not goes_by_batch(self):
             return super().forward(input)
         self._check_input_dim(input)
         axes = [axis for axis in range(input.dim()) if axis != 1]
@@ -60,12 +62,17 @@ class SynchronisedBatchNorm(_BatchNorm):
             kept.mul_(1.0 - share).add_(new.to(kept.dtype), alpha=share)
 
 
+def goes_by_batch(norm: _BatchNorm) -> bool:
+    """Return whether a norm goes by the batch at hand: while training, and always where it keeps no statistics."""
+    return norm.training or norm.running_mean is None
+
+
 def synchronise_norms(network: nn.Module, device: str) -> None:
     """Put norms over all processes in the place of all batch norms in a network, in place, weights and all.
 
     Args:
         network: Not a batch norm itself.
-        device: Type of the device that it trains on: "cuda" gets torch's, all others ours.
+        device: Type of the device that it trains on: "cuda" gets torch's where that is right, all others ours.
     """
     made: dict[nn.Module, nn.Module] = {}  # a norm that two parents share stays one
     for parent in list(network.modules()):
@@ -77,7 +84,7 @@ def synchronise_norms(network: nn.Module, device: str) -> None:
 
 
 def _synchronised(norm: _BatchNorm, device: str) -> nn.Module:
-    if device == "cuda":
+    if device == "cuda" and norm.track_running_stats:
         found: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
         return found
     ours = SynchronisedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from medssl.batch import Batch
 from medssl.encoders.contract import lay_channels_last
+from medssl.engine.accumulation import Part, check_parts, differs, parts_of
 from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.launch import launch, stop_signals
 from medssl.engine.meters import Clock, Meters, Pace, Report
@@ -25,7 +26,8 @@ from medssl.engine.schedules import learning_rates, weight_decays
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import CheckpointError
 from medssl.methods.contract import Method
-from medssl.randomness import Stream, numpy_generator
+from medssl.randomness import numpy_generator
+from medssl.synchronised_norm import synchronise_norms
 
 __all__ = ["Interrupted", "Loader", "fit"]
 
@@ -58,6 +60,9 @@ def fit(
     A run that is killed and resumed ends with the weights (on a CPU bit for bit) of one that never was: batches,
     views, dropout and learning rates are pure functions of the step, and all other state is in the checkpoint.
 
+    Several processes train what one does, but for the rounding of sums: losses, statistics and batch norms are of the
+    whole batch on each (`medssl.gathering`). Dropout alone draws other numbers in each process.
+
     Args:
         method: What is trained.
         loader: This rank's batches.
@@ -74,6 +79,7 @@ def fit(
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written.
         NonFiniteLossError: The loss or its gradient became NaN or infinite.
         CheckpointError: The checkpoint does not belong to this method.
+        ConfigError: A process has fewer items than the batch is to have parts.
     """
     fabric = fabric or launch(settings)
     device = fabric.device
@@ -81,9 +87,10 @@ def fit(
     if settings.compile and run.writes:
         run.say("train.compile: the first step compiles the encoder, which takes a minute or more")
     optimizer = build_optimiser(method, settings)
-    start = _restore(method, optimizer, run) if resume else 0
+    start = _restore(method, optimizer, run, fabric) if resume else 0
     module, stepper = fabric.setup(_Step(method), optimizer)
     module.train()
+    _tell(method, settings, run, fabric)
 
     rates, decays = learning_rates(settings), weight_decays(settings)
     meters, clock, pace = Meters(device), Clock(), Pace(device)
@@ -111,17 +118,18 @@ def fit(
             pace.wait()
             with clock.waiting():
                 batch = next(batches)
+            if step == start and cuts > 1:
+                check_parts(batch, cuts, fabric)
 
-            for index, part in enumerate(_cut(batch, cuts)):
-                stream = Stream(settings.seed, step, part.slot.tolist())
-                with torch.no_grad():
-                    views = method.views(part.to(device), stream)
+            parts = parts_of(method, batch, cuts, seed=settings.seed, step=step, device=device)
+            for index, part in enumerate(parts):
                 if step == 0 and index == 0:
-                    reporter.show_views(views)
+                    reporter.show_views(part.views)
                 with _without_sync(fabric, module, unless=index == cuts - 1):
-                    total, values = module(_Sealed(views), progress)
-                    fabric.backward(total / cuts)
+                    total, values = module(_Sealed(part), progress)
+                    fabric.backward(total)
                 meters.add(values, weight=1 / cuts)
+                meters.add({"loss": total.detach() * cuts}, weight=1 / cuts)
                 meters.watch(step, total)
 
             norm = fabric.clip_gradients(module, stepper, max_norm=settings.clip or math.inf, error_if_nonfinite=False)
@@ -149,8 +157,8 @@ def fit(
 class _Sealed:
     """Views on their way through Fabric and DDP, which would else take them apart and copy them."""
 
-    def __init__(self, views: Any) -> None:
-        self.views = views
+    def __init__(self, part: Part) -> None:
+        self.part = part
 
 
 class _Step(nn.Module):
@@ -161,17 +169,16 @@ class _Step(nn.Module):
         self.method = method
 
     def forward(self, sealed: _Sealed, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self.method(sealed.views, progress)
-        values = {"loss": losses.total.detach()}
-        values |= {f"part/{name}": value for name, value in losses.parts.items()}
+        losses = self.method(sealed.part.views, progress)
+        values = {f"part/{name}": value for name, value in losses.parts.items()}
         values |= {f"signal/{name}": value for name, value in losses.signals.items()}
-        return losses.total, values
+        return sealed.part.weighed(losses), values
 
 
 def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Method:
     """Move the method to the device, lay its kernels out channels last, compile its encoders."""
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+    if fabric.world_size > 1:
+        synchronise_norms(method, fabric.device.type)
     method.to(fabric.device)
     if settings.channels_last:
         lay_channels_last(method)
@@ -182,8 +189,32 @@ def _on_device(method: Method, settings: TrainSettings, fabric: Fabric) -> Metho
     return method
 
 
-def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run) -> int:
-    """Load the newest whole checkpoint into the method and the optimiser; return the steps that are done."""
+def _tell(method: Method, settings: TrainSettings, run: Run, fabric: Fabric) -> None:
+    """Say where the steps are not those of one process with the whole batch at once."""
+    if settings.accumulate > 1 and run.writes:
+        why = differs(method)
+        outcome = f"not quite the step of the whole batch: {why}" if why else "the step of the whole batch"
+        run.say(f"train.accumulate: {settings.accumulate} parts a batch, {outcome}")
+    if fabric.world_size > 1 and run.writes and _drops(method):
+        run.say(f"{fabric.world_size} processes: each draws its own dropout; all else is as in one process")
+
+
+def _drops(method: Method) -> bool:
+    """Return whether anything in a method is left out at random while training."""
+    for module in method.modules():
+        rates = [getattr(module, name, 0.0) for name in ("drop_path", "drop_prob")]
+        rates += [module.p] if isinstance(module, _DropoutNd) else []
+        rates += [getattr(getattr(module, "settings", None), "feature_dropout", 0.0)]
+        if any(isinstance(rate, float) and rate > 0.0 for rate in rates):
+            return True
+    return False
+
+
+def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run, fabric: Fabric) -> int:
+    """Load the newest whole checkpoint into the method and the optimiser; return the steps that are done.
+
+    Any number of processes may go on with a run: they train the same, so it is said and no more.
+    """
     if not checkpoints_of(run.checkpoints):
         run.rewind(0)
         run.say("no checkpoint yet: starting from the first step")
@@ -196,21 +227,17 @@ def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run) -> int:
         raise CheckpointError(f"{checkpoint.folder}: it belongs to another method or encoder. {error}") from error
     run.rewind(checkpoint.step)
     run.say(f"resumed from {checkpoint.folder}")
+    before = checkpoint.state.get("world_size", fabric.world_size)
+    if before != fabric.world_size:
+        run.say(
+            f"going on with {_counted(fabric.world_size)} in place of {_counted(before)}: the same batches "
+            "and steps, equal but for rounding (and dropout)"
+        )
     return checkpoint.step
 
 
-def _cut(batch: Batch, parts: int) -> Iterator[Batch]:
-    """Yield the batch in ``parts`` runs of rows of nearly equal length."""
-    if parts == 1:
-        yield batch
-        return
-    starts = [*batch.starts(), len(batch)]
-    items = len(starts) - 1
-    if parts > items:
-        raise ValueError(f"accumulate is {parts}, and the batch of a rank has {items} items")
-    bounds = [starts[round(i * items / parts)] for i in range(parts + 1)]
-    for low, high in pairwise(bounds):
-        yield batch.rows(low, high)
+def _counted(processes: int) -> str:
+    return f"{processes} process{'es' * (processes != 1)}"
 
 
 def _without_sync(fabric: Fabric, module: nn.Module, *, unless: bool) -> AbstractContextManager[Any]:

@@ -67,10 +67,12 @@ class Reporter:
         self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
 
     def show_views(self, views: Any) -> None:
-        """Draw views.png."""
-        if self.run.writes:
+        """Draw views.png on the first rank; all make the pictures, since a norm over all processes asks every one."""
+        if self.run.writes or self.fabric.world_size > 1:
             with torch.no_grad():
-                draw_views(self.method.pictures(views), self.run.folder / "views.png")
+                pictures = self.method.pictures(views)
+            if self.run.writes:
+                draw_views(pictures, self.run.folder / "views.png")
 
     def report(self, done: int, meters: Meters, clock: Clock, rates: Mapping[str, float], loader: Loader) -> None:
         """Read the meters, check them, probe the held-out windows when due, and write a row.

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "describe_environment", "differences", "read_metrics"]
 
-# Settings that change nothing in the result, and so may differ when a run is resumed.
-HARMLESS = frozenset({"train.threads", "train.keep_last"})
+# Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
+# changes no more than rounding, the loop says that it is another.
+HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes"})
 
 
 class Run:

@@ -35,7 +35,8 @@ class TrainSettings(Settings):
         final_lr: Where "cosine" and "poly" end, as a multiple of ``lr``.
         clip: Largest gradient norm; None clips nothing.
         accumulate: Parts into which each rank's batch is cut, one forward and backward after another, to save memory.
-            An objective that compares items of a batch then compares within a part.
+            The step is that of the whole batch; but an objective that compares items of a batch then compares within
+            a part, and batch norms normalise part by part, which the run says at its start.
         precision: "auto" is bf16-mixed on GPUs that have it, else 32-true. bf16-mixed on a CPU whose convolutions in
             bfloat16 are wrong is refused; `medssl doctor` says whether they are.
         accelerator: "auto", "cpu" or "cuda" (Fabric's names).

@@ -110,4 +110,6 @@ class SimSiam(CropMethod):
         target_first, target_second = projected.chunk(2)
         distance = cosine_distance(first, target_second) + cosine_distance(second, target_first)
         loss = distance / 4 - 1
-        return Losses(loss, {"negative_cosine": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)})
+        return Losses(
+            loss, {"negative_cosine": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)}
+        )

@@ -38,8 +38,8 @@ class Method(nn.Module, ABC):
     State beyond parameters (queue, centre, teacher) lives in buffers or submodules, so it is in the checkpoint.
     Losses are computed in float32. ``encoder`` is what is kept after pretraining.
 
-    A loss is that of the whole batch, over all processes (`medssl.gathering`). Where `train.accumulate` cuts a batch into
-    parts, each is weighed so that the step is that of the whole, as far as items are independent of each other.
+    A loss is that of the whole batch, over all processes (`medssl.gathering`). Where `train.accumulate` cuts a batch
+    into parts, each is weighed so that the step is that of the whole, as far as items are independent of each other.
 
     Attributes:
         coupled: What of the loss is among the items of a batch, and so of a part where it is cut; empty where nothing

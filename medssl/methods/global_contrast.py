@@ -99,4 +99,6 @@ class GlobalContrast(PartitionMethod):
         loss = partition_contrast(
             gathered(features, dim=1), variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise
         )
-        return Losses(loss, {"partitions": loss.detach()}, {"spread": feature_spread(described.detach(), over_all=True)})
+        return Losses(
+            loss, {"partitions": loss.detach()}, {"spread": feature_spread(described.detach(), over_all=True)}
+        )

@@ -126,7 +126,9 @@ class LocalContrast(PartitionMethod):
             temperature=chosen.temperature,
             normalise=chosen.normalise,
         )
-        signals = {"spread": feature_spread(cut_regions(maps.detach(), self._starts, self._size).flatten(0, 1), over_all=True)}
+        signals = {
+            "spread": feature_spread(cut_regions(maps.detach(), self._starts, self._size).flatten(0, 1), over_all=True)
+        }
         return Losses(loss, {"regions": loss.detach()}, signals)
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ References:
 
 Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue are none
 either; the queue is in the checkpoint. Keys need no shuffling, since no encoder here normalises over the batch, and a
-head that does normalises over all processes. v2 is not symmetrised, as published; v3 is, with a predictor and its factor 2 x temperature.
+head that does normalises over all processes. v2 is not symmetrised, as published; v3 is, with a predictor and its
+factor 2 x temperature.
 """
 
 from __future__ import annotations

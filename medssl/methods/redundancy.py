@@ -78,7 +78,9 @@ class BarlowTwins(_Twins):
         _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
         first, second = (gathered(view) for view in projected.chunk(2))
         loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
-        return Losses(loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)})
+        return Losses(
+            loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)}
+        )
 
 
 class VICReg(_Twins):

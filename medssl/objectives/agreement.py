@@ -17,9 +17,10 @@ __all__ = ["cosine_distance"]
 
 
 def cosine_distance(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
-    """Return the mean of 2 - 2 cos over the rows of all processes, float32 scalar in [0, 4]; no gradient reaches the target.
+    """Return the mean of 2 - 2 cos over all rows, float32 scalar in [0, 4]; no gradient reaches the target.
 
-    It is BYOL's squared distance of normalised vectors, and 2 + 2 x SimSiam's negative cosine.
+    Rows are those of all processes. It is BYOL's squared distance of normalised vectors, and 2 + 2 x SimSiam's negative
+    cosine.
 
     Args:
         predicted_ND: What the predictor gives, (N, D).

@@ -67,9 +67,7 @@ class DiceCrossEntropy(nn.Module):
             dice = dice + weight / sum(weights) * stage_dice
             cross_entropy = cross_entropy + weight / sum(weights) * stage_entropy
         terms = {"dice": self.dice_weight * dice, "cross_entropy": self.cross_entropy_weight * cross_entropy}
-        return SegmentationLoss(
-            terms["dice"] + terms["cross_entropy"], dice.detach(), cross_entropy.detach(), terms
-        )
+        return SegmentationLoss(terms["dice"] + terms["cross_entropy"], dice.detach(), cross_entropy.detach(), terms)
 
     def _stage(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         labelled = (labels >= 0)[:, None]

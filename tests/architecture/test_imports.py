@@ -37,6 +37,7 @@ LAYERS: dict[int, set[str]] = {
         "array_headers",
         "cloud_picture",
         "gathering",
+        "synchronised_norm",
     },
 }
 # Within a layer a room may import only these.
@@ -50,6 +51,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("exporting", "reporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
+    ("synchronised_norm", "gathering"),
     ("presets", "errors"),
     ("settings", "errors"),
     ("settings", "presets"),
