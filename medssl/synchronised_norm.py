@@ -1,8 +1,8 @@
 """Batch normalisation over the rows of all processes, so that several normalise as one does.
 
-On CUDA that is torch's ``SyncBatchNorm``, which weighs processes by their numbers of rows. `SynchronisedBatchNorm` takes
-its place where it does not serve: it refuses CPU tensors, and a norm without running statistics, which goes by the batch
-in evaluation mode too (a teacher's head), it leaves to each process there.
+On CUDA that is torch's ``SyncBatchNorm``, which weighs processes by their numbers of rows. `SynchronisedBatchNorm`
+serves where it does not: it refuses CPU tensors, and a norm without running statistics, which goes by the batch in
+evaluation mode too (a teacher's head), it leaves to each process there.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from medssl.engine.card import save_encoder
-from medssl.engine.launch import launch, on_first_rank
+from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run
@@ -241,7 +241,7 @@ def _resume_command(resolved: Resolved[FinetuneSettings], preset: str | Path | N
     """Return the command that goes on with this run."""
     leaves = flatten(resolved.settings)
     given = {key for key, origin in resolved.origins.items() if origin == "command line"}
-    words = ["medssl", "finetune", *([str(leaves["transfer.run"])] if leaves["transfer.run"] else [])]
+    words = [*launcher_words(), "finetune", *([str(leaves["transfer.run"])] if leaves["transfer.run"] else [])]
     words += ["--data", str(leaves["data.store"]), "--out", str(out), *(["--preset", str(preset)] if preset else [])]
     for key in sorted(given - {"transfer.run", "data.store"}):
         value = leaves[key]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.launch import launch, on_cpu, on_first_rank
+from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
@@ -223,7 +223,7 @@ def _resume_command(resolved: Resolved[PretrainSettings], preset: str | Path | N
 
     leaves = flatten(resolved.settings)
     named = {"data.store": "--data", "train.devices": "--devices"}
-    words = ["medssl", "pretrain", str(preset)]
+    words = [*launcher_words(), "pretrain", str(preset)]
     for key, origin in resolved.origins.items():
         if origin == "command line" and key not in named and key != "method.name":
             value = leaves[key]

@@ -19,9 +19,10 @@ from medssl.engine.precision import choose_precision
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError, MedSSLError
 
-__all__ = ["launch", "on_cpu", "on_first_rank", "stop_signals"]
+__all__ = ["launch", "launcher_words", "on_cpu", "on_first_rank", "stop_signals"]
 
 _AGREE_EVERY = 10  # steps between the ranks' agreement on whether one of them was told to stop
+_MEETING_PORT = 29400  # torchrun's own default
 Result = TypeVar("Result")
 
 
@@ -60,6 +61,24 @@ def _processes(settings: TrainSettings) -> tuple[int | str, int]:
     if "SLURM_PROCID" in around and "SLURM_NTASKS_PER_NODE" in around:
         return int(around["SLURM_NTASKS_PER_NODE"]), int(around.get("SLURM_NNODES", settings.nodes))
     return settings.devices, settings.nodes
+
+
+def launcher_words() -> list[str]:
+    """Return the words that start the command line as it was started here: by torchrun, by SLURM's srun, or plainly.
+
+    torchrun over several machines is started on each; they meet at the first one, at the usual port.
+    """
+    around = os.environ
+    if "TORCHELASTIC_RUN_ID" in around:
+        here = int(around["LOCAL_WORLD_SIZE"])
+        nodes = int(around["WORLD_SIZE"]) // here
+        meeting = ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint"]
+        meeting += [f"{around.get('MASTER_ADDR', 'localhost')}:{_MEETING_PORT}"]
+        return ["torchrun", *(meeting if nodes > 1 else []), "--nproc-per-node", str(here), "-m", "pipelines.cli"]
+    if "SLURM_PROCID" in around and "SLURM_NTASKS_PER_NODE" in around:
+        machines = ["--nodes", around["SLURM_NNODES"]] if "SLURM_NNODES" in around else []
+        return ["srun", *machines, "--ntasks-per-node", around["SLURM_NTASKS_PER_NODE"], "medssl"]
+    return ["medssl"]
 
 
 def on_first_rank(fabric: Fabric, work: Callable[[], Result]) -> Result | None:

@@ -24,7 +24,7 @@ from medssl.engine.reporter import Loader, Reporter
 from medssl.engine.run import Run
 from medssl.engine.schedules import learning_rates, weight_decays
 from medssl.engine.train_settings import TrainSettings
-from medssl.errors import CheckpointError
+from medssl.errors import CheckpointError, ConfigError
 from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.synchronised_norm import synchronise_norms
@@ -79,9 +79,12 @@ def fit(
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written.
         NonFiniteLossError: The loss or its gradient became NaN or infinite.
         CheckpointError: The checkpoint does not belong to this method.
-        ConfigError: A process has fewer items than the batch is to have parts.
+        ConfigError: A process has fewer items than the batch is to have parts, or the method trains with one process
+            alone.
     """
     fabric = fabric or launch(settings)
+    if fabric.world_size > 1 and method.alone:
+        raise ConfigError(f"{_counted(fabric.world_size)} would not train what one does: {method.alone}")
     device = fabric.device
     method = _on_device(method, settings, fabric)
     if settings.compile and run.writes:

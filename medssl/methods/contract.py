@@ -44,11 +44,13 @@ class Method(nn.Module, ABC):
     Attributes:
         coupled: What of the loss is among the items of a batch, and so of a part where it is cut; empty where nothing
             is. Batch norms need no mention.
+        alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
     """
 
     encoder: nn.Module
     coupled: str = ""
+    alone: str = ""
     rows_per_item: int = 1
 
     @property

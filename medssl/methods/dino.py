@@ -88,6 +88,8 @@ class DINO(CropMethod):
         encoder: What is pretrained.
     """
 
+    coupled = "with assign=sinkhorn and with koleo_weight, items are compared with those of their own part"
+
     def __init__(self, settings: DINOSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings

@@ -97,6 +97,7 @@ class Parts(Method):
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)
         self.coupled = "; ".join(f"{name}: {part.coupled}" for name, part in parts.items() if part.coupled)
+        self.alone = "; ".join(f"{name}: {part.alone}" for name, part in parts.items() if part.alone)
         for name, plan in plans.items():
             if _single(plan):  # its rows come as the leading part's windows of each scan do
                 parts[name].rows_per_item = leading.count

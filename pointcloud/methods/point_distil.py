@@ -162,6 +162,11 @@ class PointDistil(CloudMethod):
         found = ["clouds are told from those of their own part alone"] if settings.contrast_weight else []
         found += ["the mean at hidden patches is over a part"] if settings.patch_weight else []
         self.coupled = "; ".join([*found, *filter(None, [coupling(settings)])])
+        if settings.patch_weight and not settings.fill:  # filled clouds have as many patches, and no padding
+            self.alone = (
+                "the head and the targets of patches (method.patch_weight) go over the padding of the clouds at hand, which "
+                "differs between processes. Train with one process, or with method.fill=true or method.patch_weight=0."
+            )
 
     @property
     def encoder(self) -> CloudEncoder:  # type: ignore[override]

@@ -77,7 +77,8 @@ SCANS: dict[str, dict[str, Any]] = {
     "byol": {"name": "byol", **CROPS},
     "simsiam": {"name": "simsiam", "bottleneck": 4, **CROPS},
     "swav": {
-        "name": "swav", "prototypes": 6, "local_crop": (4, 4, 4), "local_views": 1, "queue": 7, "queue_from": 0.3, **CROPS
+        "name": "swav", "prototypes": 6, "local_crop": (4, 4, 4), "local_views": 1, "queue": 7, "queue_from": 0.3,
+        **CROPS,
     },
     "barlow": {"name": "barlow", **CROPS},
     "vicreg": {"name": "vicreg", **CROPS},
@@ -85,6 +86,7 @@ SCANS: dict[str, dict[str, Any]] = {
     "dino, sinkhorn and koleo": {"name": "dino", "assign": "sinkhorn", "koleo_weight": 0.1, **DISTILLED},
     "dino, no norm": {"name": "dino", **DISTILLED},
     "ibot": {"name": "ibot", "mask_probability": 0.3, **DISTILLED},
+    "ibot, normed": {"name": "ibot", "head_norm": "batch_plain", **DISTILLED},
 }  # fmt: skip
 POINTS = 64
 POINT_VIT = {
@@ -100,7 +102,7 @@ CLOUDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "point_distil": (DISTIL, POINTNET),
     "point_distil, masked": (
         {**DISTIL, "assign": "sinkhorn", "koleo_weight": 0.01, "patch_weight": 1.0, "contrast": "bottleneck",
-         "teacher_statistics": "batch"},
+         "teacher_statistics": "batch", "fill": True},
         EVERY,
     ),
     "point_jepa": ({"name": "point_jepa", "points": POINTS, "predictor_width": 12, "predictor_depth": 1,
