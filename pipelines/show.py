@@ -75,10 +75,20 @@ def _settings_class(kind: str, name: str) -> Any:
 def _show_row(kind: str, name: str, row: Any) -> None:
     facts = asdict(row)
     console.say(f"{kind.capitalize()} {name}")
+    if kind.endswith("method"):
+        facts["accumulate"] = _in_parts(row)
     for what, text in facts.items():
         console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
     console.tell(**{kind.replace(" ", "_"): {"name": name} | facts})
     _show_settings(f"\nSettings of {kind} {name}", _settings_class(kind, name))
+
+
+def _in_parts(row: Any) -> str:
+    """Return what a step over parts of a batch (train.accumulate) is with a method."""
+    module, name = (row.module, row.method) if hasattr(row, "method") else row.target.rpartition(".")[::2]
+    coupled = getattr(importlib.import_module(module), name).coupled
+    outcome = f"not the step of the whole batch: {coupled}" if coupled else "the step of the whole batch"
+    return f"{outcome}; batch norms, where there are any, normalise part by part"
 
 
 def _show_card(name: str, card: Any) -> None:

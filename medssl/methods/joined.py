@@ -164,6 +164,8 @@ class Joined(Parts):
         ValueError: If the windows differ, or a part freezes the encoder.
     """
 
+    coupled = "what is among the items of a batch in one of its methods"
+
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
         super().__init__(
             {name: build_method(part.method, encoder) for name, part in settings.parts.items()},

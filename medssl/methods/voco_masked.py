@@ -41,6 +41,8 @@ class VoCoMasked(Parts):
         ValueError: If the windows differ in size.
     """
 
+    coupled = VoCo.coupled
+
     def __init__(self, settings: VoCoMaskedSettings, encoder: Encoder) -> None:
         if settings.voco.window_size != settings.masked.window:
             raise ValueError(

@@ -151,6 +151,8 @@ class PointDistil(CloudMethod):
         ValueError: Patches are to be hidden and the encoder has none.
     """
 
+    coupled = "with contrast_weight, assign=sinkhorn and koleo_weight, clouds are compared with those of their own part"
+
     def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
         del self.encoder  # it is the student's; named once, so that it is saved once
@@ -164,8 +166,8 @@ class PointDistil(CloudMethod):
         self.coupled = "; ".join([*found, *filter(None, [coupling(settings)])])
         if settings.patch_weight and not settings.fill:  # filled clouds have as many patches, and no padding
             self.alone = (
-                "the head and the targets of patches (method.patch_weight) go over the padding of the clouds at hand, which "
-                "differs between processes. Train with one process, or with method.fill=true or method.patch_weight=0."
+                "the head and the targets of patches (method.patch_weight) go over the padding of the clouds at hand, "
+                "which differs between processes. Train with one, or with method.fill=true or method.patch_weight=0."
             )
 
     @property

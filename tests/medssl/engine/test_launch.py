@@ -6,8 +6,9 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from medssl.engine.launch import launch, on_first_rank
-from medssl.engine.run import read_metrics
+from medssl.engine.launch import launch, launcher_words, on_first_rank
+from medssl.engine.loop import fit
+from medssl.engine.run import Run, read_metrics
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError, DataError
 
@@ -70,3 +71,54 @@ def test_an_error_of_the_first_of_two_processes_ends_both(tiny, tmp_path):
     assert two.returncode != 0
     assert "not empty" in two.stderr
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("around", "words"),
+    [
+        ({}, "medssl"),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "4"},
+            "torchrun --nproc-per-node 4 -m pipelines.cli",
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "MASTER_ADDR": "node1"},
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node1:29400 --nproc-per-node 4 -m pipelines.cli",
+        ),
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "8", "SLURM_NNODES": "2"},
+            "srun --nodes 2 --ntasks-per-node 8 medssl",
+        ),
+    ],
+)
+def test_the_command_to_go_on_is_of_the_launcher_that_was_used(around, words, monkeypatch):
+    for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    assert " ".join(launcher_words()) == words
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_stopped_and_end_where_one_does(tiny, tmp_path):
+    resolved = tiny.settings()
+
+    def run_of(name, before=lambda step: None):
+        run = Run.create(tmp_path / name, settings=resolved)
+        method = tiny.TinyMethod(dropout=0.0)
+        fit(method, tiny.TinyLoader(before=before), resolved.settings, run=run, held_out=[tiny.TinyLoader().batch(9)])
+        return method
+
+    def fail(step):
+        if step == 9:
+            raise RuntimeError("pulled the plug")
+
+    whole = run_of("whole").state_dict()
+    with pytest.raises(RuntimeError, match="plug"):
+        run_of("half", fail)
+    two = torchrun(tiny, tmp_path / "half", "--resume", "--no-dropout")
+    assert two.returncode == 0, two.stderr
+    assert "going on with 2 processes in place of 1 process: the same batches and steps" in two.stdout
+    final = torch.load(tmp_path / "half" / "final.pt", weights_only=True)
+    for name, value in whole.items():
+        assert torch.allclose(value.float(), final[name].float(), atol=1e-5), name

@@ -112,3 +112,10 @@ def test_the_environment_is_plain_json():
     found = describe_environment()
     assert json.loads(json.dumps(found)) == found
     assert found["versions"]["torch"]
+
+
+def test_another_number_of_processes_may_go_on(tmp_path):
+    Run.create(tmp_path / "run", settings=resolved())
+    assert (
+        Run.reopen(tmp_path / "run", settings=resolved("train.devices=2", "train.nodes=3")).folder == tmp_path / "run"
+    )

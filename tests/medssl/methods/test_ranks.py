@@ -28,8 +28,6 @@ rank_cases = importlib.import_module("rank_cases")
 rank_script = importlib.import_module("rank_script")
 
 FAST = ["simclr", "moco", "voco", "dino", "masked", "segmentation", "point_distil"]
-# Where the second step looks for the nearest of features that nearly are one point, rounding is magnified.
-LOOSE = {"point_distil, masked": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +65,12 @@ def hold_to_one(folder, items, world, cases):
         for name, value in one["rows"][0].items():
             if name.startswith(("loss", "part/", "signal/")):
                 assert first["rows"][0][name] == pytest.approx(value, rel=1e-5, abs=2e-6), (case, name)
-        loose = LOOSE.get(case, 1e-3)
-        for mine, theirs in zip(one["rows"], first["rows"], strict=True):
-            assert theirs["loss"] == pytest.approx(mine["loss"], rel=loose), case
+        for mine, theirs in zip(one["rows"], first["rows"], strict=True):  # batch norms over few items magnify rounding
+            assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-3), case
         for name, value in one["state"].items():
             found = first["state"][name]
             if value.is_floating_point():
-                assert torch.allclose(found, value, rtol=loose, atol=0.1 * loose), (case, name)
+                assert torch.allclose(found, value, rtol=1e-4, atol=2e-5), (case, name)
             else:
                 assert torch.equal(found, value), (case, name)
             for other in ranks[1:]:
