@@ -10,7 +10,7 @@ import torch
 
 from medssl.engine.card import load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
-from medssl.engine.loop import Interrupted, fit
+from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, differences
@@ -82,6 +82,7 @@ def pretrain(
         return RunResult(out, read=load)
 
     fabric = launch(settings.train)
+    check_processes(network, fabric.world_size)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:

@@ -29,7 +29,7 @@ from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.synchronised_norm import synchronise_norms
 
-__all__ = ["Interrupted", "Loader", "fit"]
+__all__ = ["Interrupted", "Loader", "check_processes", "fit"]
 
 _TORCH = 4  # a counter that keeps these draws apart from those of the views and of the loader
 
@@ -83,8 +83,7 @@ def fit(
             alone.
     """
     fabric = fabric or launch(settings)
-    if fabric.world_size > 1 and method.alone:
-        raise ConfigError(f"{_counted(fabric.world_size)} would not train what one does: {method.alone}")
+    check_processes(method, fabric.world_size)
     device = fabric.device
     method = _on_device(method, settings, fabric)
     if settings.compile and run.writes:
@@ -155,6 +154,16 @@ def fit(
                 run.close()
                 raise Interrupted(done, next(iter(checkpoints_of(run.checkpoints)), None))
     run.close()
+
+
+def check_processes(method: Method, world_size: int) -> None:
+    """See that so many processes train a method as one does.
+
+    Raises:
+        ConfigError: They do not; the message says why, and what to do.
+    """
+    if world_size > 1 and method.alone:
+        raise ConfigError(f"{_counted(world_size)} would not train what one does: {method.alone}")
 
 
 class _Sealed:
