@@ -37,10 +37,11 @@ class SynchronisedBatchNorm(_BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         shape = [1, -1, *[1] * (input.dim() - 2)]
         wide = input if input.dtype == torch.float64 else input.float()
-        own = torch.tensor([input.numel() // input.shape[1]], dtype=torch.float64, device=input.device)
+        rows = input.numel() // input.shape[1]
+        own = torch.tensor([rows], dtype=torch.float64, device=input.device)
         together = added(torch.cat([wide.sum(axes, dtype=torch.float64), own]))
         number = together[-1].detach()
-        if number < 2:
+        if rows < 2 and number < 2:  # read back from a GPU only where it may be so
             raise ValueError(f"Expected more than 1 value per channel when training, got {tuple(input.shape)}")
         mean = together[:-1] / number
         centred = wide - mean.to(wide.dtype).view(shape)

@@ -185,3 +185,15 @@ def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
     said = capsys.readouterr().out
     assert "2203.06604" in said
     assert "decoder_depth" in said
+
+
+def test_show_says_what_a_step_over_parts_of_a_batch_is(capsys):
+    from pipelines.show import show
+
+    for name, wanted in {
+        "point_occo": "the step of the whole batch; batch norms, where there are any, normalise part by part",
+        "simclr": "not the step of the whole batch: items are told from those of their own part alone; batch norms",
+    }.items():
+        show(name)
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("accumulate:")]
+        assert line.split(":", 1)[1].strip().startswith(wanted)

@@ -64,13 +64,16 @@ def hold_to_one(folder, items, world, cases):
         assert [row["step"] for row in one["rows"]] == [row["step"] for row in first["rows"]] == list(range(1, 7)), case
         for name, value in one["rows"][0].items():
             if name.startswith(("loss", "part/", "signal/")):
-                assert first["rows"][0][name] == pytest.approx(value, rel=1e-5, abs=2e-6), (case, name)
+                assert first["rows"][0][name] == pytest.approx(value, rel=1e-5, abs=2e-6), (
+                    case,
+                    name,
+                )  # some are near 0
         for mine, theirs in zip(one["rows"], first["rows"], strict=True):  # batch norms over few items magnify rounding
             assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-3), case
         for name, value in one["state"].items():
             found = first["state"][name]
             if value.is_floating_point():
-                assert torch.allclose(found, value, rtol=1e-4, atol=2e-5), (case, name)
+                assert torch.allclose(found, value, rtol=1e-4, atol=5e-5), (case, name)
             else:
                 assert torch.equal(found, value), (case, name)
             for other in ranks[1:]:
