@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
-from medssl.formats.parts import label_files
 from medssl.manifest.clouds import CloudReader
-from medssl.manifest.freshness import file_hash, label_hash, stamp
+from medssl.manifest.freshness import file_hash, label_facts_of, stamp
 from medssl.manifest.sources import Source
 from pointcloud.claims import claim
 from pointcloud.cloud import Cloud
@@ -84,9 +83,7 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
         shared["format"] = table.format_of(path)
         if source.label_path is not None:
             shared["label_path"] = str(source.label_path)
-            shared |= stamp(label_files(source.label_path)).columns("label_")
-            if depth == "full":
-                shared["label_file_hash"] = label_hash(source.label_path)
+            shared |= label_facts_of(source.label_path, full=depth == "full")
         if source.error is not None:
             return [_named(source, shared)]
         items = reading.count(path)

@@ -128,7 +128,7 @@ def listed_clouds(found: Found, reader: CloudReader | None) -> Found:
         replace(source, kind="cloud") if source.error is None and reader.claim(source.path) != "other" else source
         for source in found.sources
     ]
-    alone = [source.relative for source in sources if source.kind == "cloud" and not source.patient]
+    alone = [source.relative for source in sources if source.kind == "cloud" and source.patient_rule != "given"]
     if not alone:
         return replace(found, sources=tuple(sources))
     # What all absolute paths begin with tells no scene from another.
@@ -139,7 +139,7 @@ def listed_clouds(found: Found, reader: CloudReader | None) -> Found:
     short = {name: "/".join(PurePosixPath(name).parts[shared:]) for name in alone}
     arranged = reader.arrange(sorted(short.values()), (), None)
     sources = [
-        replace(source, patient=arranged.placed[short[source.relative]].patient)
+        replace(source, patient=arranged.placed[short[source.relative]].patient, patient_rule="")
         if source.relative in short and short[source.relative] in arranged.placed
         else source
         for source in sources

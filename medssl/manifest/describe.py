@@ -18,11 +18,11 @@ from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.label_grid import grid_gap
 from medssl.formats.label_map import label_header
-from medssl.formats.parts import files_of, label_files
+from medssl.formats.parts import files_of
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.describe_label import label_facts, label_geometry
-from medssl.manifest.freshness import file_hash, label_hash, same_bytes, size_and_time, stamp, stamps_of
+from medssl.manifest.freshness import file_hash, label_facts_of, same_bytes, size_and_time, stamp, stamps_of
 from medssl.manifest.sources import Source
 
 __all__ = [
@@ -94,10 +94,7 @@ def refresh(source: Source, depth: str, known: Mapping[str, Any] | None) -> dict
 
 def _stamp_label(path: Path, depth: str, row: dict[str, Any]) -> None:
     try:
-        files = label_files(path)
-        row |= stamp(files).columns("label_")
-        if depth == "full":
-            row["label_file_hash"] = label_hash(path)
+        row |= label_facts_of(path, full=depth == "full")
     except FormatError:
         return  # reading the label says what is wrong with it
     except OSError as error:  # where it is not there the scan is still one

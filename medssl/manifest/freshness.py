@@ -16,7 +16,17 @@ from typing import Any, Literal
 from medssl.errors import FormatError
 from medssl.formats.parts import files_of, label_files
 
-__all__ = ["Stamp", "file_hash", "label_hash", "same_bytes", "size_and_time", "stamp", "stamps_of", "state_of"]
+__all__ = [
+    "Stamp",
+    "file_hash",
+    "label_facts_of",
+    "label_hash",
+    "same_bytes",
+    "size_and_time",
+    "stamp",
+    "stamps_of",
+    "state_of",
+]
 
 _CHUNK = 1 << 20
 _OF_LABEL = "label_"
@@ -91,6 +101,17 @@ def label_hash(path: Path) -> str:
         return file_hash(files)
     named = "".join(f"{file.name}\0{file_hash([file])}\n" for file in files)
     return hashlib.sha256(named.encode()).hexdigest()
+
+
+def label_facts_of(path: Path, *, full: bool) -> dict[str, Any]:
+    """Return the columns of a label's files: what the file system says of them and, where ``full``, their hash.
+
+    Raises:
+        OSError: A file is not there.
+        FormatError: Its header names files that it may not.
+    """
+    found: dict[str, Any] = stamp(label_files(path)).columns(_OF_LABEL)
+    return found | {"label_file_hash": label_hash(path)} if full else found
 
 
 def state_of(row: Mapping[str, Any]) -> State:
