@@ -16,7 +16,17 @@ from typing import Any, Literal
 from medssl.errors import FormatError
 from medssl.formats.parts import files_of, label_files
 
-__all__ = ["Stamp", "file_hash", "label_hash", "same_bytes", "size_and_time", "stamp", "stamps_of", "state_of"]
+__all__ = [
+    "Stamp",
+    "file_hash",
+    "label_hash",
+    "label_stamp",
+    "same_bytes",
+    "size_and_time",
+    "stamp",
+    "stamps_of",
+    "state_of",
+]
 
 _CHUNK = 1 << 20
 _OF_LABEL = "label_"
@@ -93,6 +103,16 @@ def label_hash(path: Path) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
+def label_stamp(path: Path) -> dict[str, int]:
+    """Return the columns of stamps of a label.
+
+    Raises:
+        OSError: A file is not there.
+        FormatError: Its header names files that it may not.
+    """
+    return stamp(label_files(path)).columns(_OF_LABEL)
+
+
 def state_of(row: Mapping[str, Any]) -> State:
     """Return whether the files of a row, and of its label, are those that it was made of.
 
@@ -119,7 +139,7 @@ def stamps_of(row: Mapping[str, Any]) -> dict[str, int]:
     """
     found = stamp(Path(name) for name in row["paths"]).columns()
     if row["label_path"]:
-        found |= stamp(label_files(Path(row["label_path"]))).columns(_OF_LABEL)
+        found |= label_stamp(Path(row["label_path"]))
     return found
 
 
@@ -130,7 +150,8 @@ def same_bytes(row: Mapping[str, Any]) -> bool:
     """
     try:
         paths = [Path(name) for name in row["paths"]]
-        if not Path(row["path"]).is_dir() and len(files_of(Path(row["path"]))) != len(paths):
+        whole = row["kind"] == "cloud" or Path(row["path"]).is_dir()  # their files are known without a look inside
+        if not whole and len(files_of(Path(row["path"]))) != len(paths):
             return False
         if not row["file_hash"] or file_hash(paths) != row["file_hash"]:
             return False
