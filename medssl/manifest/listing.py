@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +26,12 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
            "test": "test", "testing": "test", "": ""}  # fmt: skip
 
 
-def found_in_csv(path: Path) -> Found:
-    """Return the scans that a CSV lists. Paths are taken as seen from the CSV's folder.
+def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False) -> Found:
+    """Return the scans and clouds that a CSV lists. Paths are taken as seen from the CSV's folder.
 
     Args:
         path: The CSV; comma, semicolon or tab; the first row names the columns.
+        is_cloud: Tells clouds, whose scenes `clouds.listed_clouds` finds, from scans, whose patients are found here.
 
     Raises:
         ManifestError: It has no column of paths, or a split of an unknown name.
@@ -65,6 +67,7 @@ def found_in_csv(path: Path) -> Found:
         sources.append(
             Source(
                 path=scan,
+                kind="cloud" if scan.exists() and is_cloud(scan) else "volume",
                 relative=cell(row, "path").replace("\\", "/").removeprefix("./"),
                 label_path=_absolute(path.parent, label) if label else None,
                 modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
@@ -85,9 +88,12 @@ def found_in_csv(path: Path) -> Found:
 
 def _with_owners(sources: list[Source]) -> list[Source]:
     """Guess from the names what the columns do not say of patients, visits and contrasts."""
-    owners = owners_of(source.relative for source in sources)
+    owners = owners_of(source.relative for source in sources if source.kind == "volume")
     result = []
     for source in sources:
+        if source.kind == "cloud":
+            result.append(source)
+            continue
         owner = owners[source.relative]
         result.append(
             replace(

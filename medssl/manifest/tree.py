@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Tree:
         stacks: Folders of pictures that are slices of one scan.
         passed_over: What was left out, counted.
         beside: Files that are no clouds; among clouds, their labels and lists.
+        unread: Among clouds, files that nothing here knows; who reads clouds may (see `count_unread`).
     """
 
     root: Path
@@ -50,6 +51,13 @@ class Tree:
     stacks: tuple[Stack, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver)
     beside: tuple[Path, ...] = ()
+    unread: tuple[Path, ...] = ()
+
+    def count_unread(self, accounted: Collection[Path] = ()) -> None:
+        """Count what lies among clouds as passed over, but for what who reads clouds has read or counted."""
+        for path in self.unread:
+            if path not in accounted:
+                self.passed_over.add_file(path)
 
     def notes(self) -> list[str]:
         """Return what a person should know of the walk."""
@@ -103,14 +111,12 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         stacks, singles = stacks_of(kinds["picture"], root if root.is_dir() else root.parent, pictures)
         files = sorted([*singles, *kinds["array"]], key=plain.index) if kinds["array"] else singles
     else:
-        passed.things["pictures beside scans"] += len(kinds["picture"])
-        passed.things["arrays (.npy) beside scans"] += len(kinds["array"])
+        near = "scans" if files or kinds["dicom"] else "clouds"
+        passed.things[f"pictures beside {near}"] += len(kinds["picture"])
+        passed.things[f"arrays (.npy) beside {near}"] += len(kinds["array"])
     named = _named_by_headers(files)
-    for path in others:
-        if path not in named and "cloud" not in claims.values():  # who reads clouds knows what labels and lists them
-            passed.add_file(path)
     passed.things = +passed.things
-    return Tree(
+    tree = Tree(
         root=root if root.is_dir() else root.parent,
         files=tuple(files),
         dicom=tuple(kinds["dicom"]),
@@ -122,7 +128,11 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         stacks=tuple(stacks),
         passed_over=passed,
         beside=tuple(plain),
+        unread=tuple(path for path in others if path not in named),
     )
+    if "cloud" not in claims.values():  # who reads clouds knows what labels and lists them
+        tree.count_unread()
+    return tree
 
 
 def _kind(path: Path, known: Mapping[Path, str]) -> str:

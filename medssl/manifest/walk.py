@@ -37,7 +37,8 @@ def find_scans(
     """
     scans = Path(scans).absolute()
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
-        listed = listed_clouds(found_in_csv(scans), clouds)
+        found_there = found_in_csv(scans, lambda path: clouds is not None and clouds.claim(path) != "other")
+        listed = listed_clouds(found_there, clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
     tree = find_files(scans, clouds, pictures=pictures)
     by_name = {_relative(path, tree.root): path for path in tree.files}
@@ -67,6 +68,8 @@ def find_scans(
     if clouds:
         of_clouds, arranged = cloud_sources(tree.clouds, tree.beside, tree.root, clouds)
         sources += of_clouds
+        if tree.clouds:
+            tree.count_unread({path for path in tree.unread if _relative(path, tree.root) in arranged.accounted})
     sources += [
         Source(
             path=stack.folder,
