@@ -132,7 +132,7 @@ def check_split(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
     for severity, _, what, todo in doubts:
-        console.warn(f"{severity}: {what}. {todo}")
+        console.warn(f"{what}. {todo}" if severity == "warning" else f"{severity}: {what}. {todo}")
     page = Path(out) if out is not None else file.with_name("check-split.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check-split.html"
