@@ -77,8 +77,14 @@ def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
     return found.size_bytes, found.mtime_ns
 
 
-def file_hash(paths: Iterable[Path]) -> str:
-    """Return the sha256 of a file's bytes; of several files, that of their sorted hashes, so names do not matter."""
+def file_hash(paths: Iterable[Path], *, ordered: bool = False) -> str:
+    """Return the sha256 of a file's bytes; of several files that of their hashes, so that names do not matter.
+
+    Args:
+        paths: The files.
+        ordered: Whether their order counts, as that of slices does which nothing but names puts in order. Slices of
+            DICOM say themselves where they lie, so their hashes are sorted.
+    """
     hashes = []
     for path in paths:
         digest = hashlib.sha256()
@@ -86,7 +92,9 @@ def file_hash(paths: Iterable[Path]) -> str:
             while block := file.read(_CHUNK):
                 digest.update(block)
         hashes.append(digest.hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes if ordered else sorted(hashes)).encode()).hexdigest()
 
 
 def label_hash(path: Path) -> str:
@@ -154,7 +162,7 @@ def same_bytes(row: Mapping[str, Any]) -> bool:
         whole = row["kind"] == "cloud" or Path(row["path"]).is_dir()  # their files are known without a look inside
         if not whole and len(files_of(Path(row["path"]))) != len(paths):
             return False
-        if not row["file_hash"] or file_hash(paths) != row["file_hash"]:
+        if not row["file_hash"] or file_hash(paths, ordered=row["format"] != "dicom") != row["file_hash"]:
             return False
         if not row["label_path"]:
             return True

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import ManifestError
+from medssl.formats.table import format_of
+from medssl.manifest.picture_folders import stacks_of
 from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.sources import Found, Source, modality_of_name
 
@@ -68,6 +70,7 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
             Source(
                 path=scan,
                 kind="cloud" if scan.exists() and is_cloud(scan) else "volume",
+                paths=_slices(scan),
                 relative=cell(row, "path").replace("\\", "/").removeprefix("./"),
                 label_path=_absolute(path.parent, label) if label else None,
                 modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
@@ -105,6 +108,15 @@ def _with_owners(sources: list[Source]) -> list[Source]:
             )
         )
     return result
+
+
+def _slices(scan: Path) -> tuple[Path, ...]:
+    """Return the pictures of a folder that are slices of one scan, in their order; none where it is no such folder."""
+    if not scan.is_dir():
+        return ()
+    pictures = [path for path in sorted(scan.iterdir()) if path.is_file() and format_of(path) == "image"]
+    stacks, _ = stacks_of(pictures, scan, "stacks")
+    return stacks[0].slices if len(stacks) == 1 else ()
 
 
 def _absolute(folder: Path, name: str) -> Path:

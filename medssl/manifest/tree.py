@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
@@ -191,8 +192,11 @@ def _is_analyze(path: Path) -> bool:
 
 def _is_made(folder: Path) -> bool:
     """Return whether medssl wrote a folder: a run, or a store of scans or clouds."""
-    run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
-    return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
+    try:
+        run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
+        return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
+    except OSError:  # a path beyond what the system takes; listing it says so
+        return False
 
 
 def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: PassedOver) -> Iterator[Path]:
@@ -209,7 +213,10 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: 
             with os.scandir(here) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            why = f"The folder cannot be listed ({error.strerror or error}). Give the user who runs this the right to."
+            todo = "Give the user who runs this the right to."
+            if error.errno == errno.ENAMETOOLONG:
+                todo = "Shorten the names of the folders above it, or index it from a folder nearer to it."
+            why = f"The folder cannot be listed ({error.strerror or error}). {todo}"
             closed.append((here, why))
             continue
         folders = []
@@ -237,8 +244,19 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: 
         waiting += reversed(folders)
 
 
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be written into a manifest, which holds UTF-8 alone."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _what(entry: os.DirEntry[str]) -> str:
     """Return "file", "folder", or in words what else it is. Nothing is opened."""
+    if not _is_text(entry.name):
+        return "names that are not UTF-8 (rename these files and folders)"
     try:
         if entry.is_file():
             return "file"
