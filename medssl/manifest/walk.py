@@ -76,8 +76,10 @@ def find_scans(
         name = of_stack[stack.slices]
         source = Source(path=stack.folder, paths=stack.slices, relative=name, label_path=stack.label)
         owner = owners[name]
-        owned = {"patient": owner.patient, "patient_rule": owner.rule, "study": owner.study, "channel": owner.channel}
-        sources.append(replace(source, **owned, **_split_of(name, splits.of)))
+        source = replace(
+            source, patient=owner.patient, patient_rule=owner.rule, study=owner.study, channel=owner.channel
+        )
+        sources.append(replace(source, **_split_of(name, splits.of)))
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
     shown = {name: owners[name] for name in [*images, *of_stack.values()]}
     notes = [*hints.notes, *splits.notes, *owner_notes(shown), *label_notes(pairs), *tree.notes()]
