@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "CREDIBLE_MM",
     "affine_from_itk",
     "canonical_axes",
     "crop_affine",
@@ -23,6 +24,8 @@ __all__ = [
     "to_index",
     "to_world",
 ]
+
+CREDIBLE_MM = (0.001, 1000.0)  # no scanner's voxel is smaller or larger
 
 Affine = npt.NDArray[np.float64]
 Triple = tuple[int, int, int]

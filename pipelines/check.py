@@ -77,7 +77,7 @@ def check(
     following = (
         f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
         if result.ok
-        else f"medssl index {quoted(source.root or 'SCANS')} --out {quoted(file)}"
+        else f"medssl index {quoted(source.settings.get('listed') or source.root or 'SCANS')} --out {quoted(file)}"
     )
     if dry_run:
         console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)

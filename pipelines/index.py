@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl import geometry
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds
 from medssl.quoting import quoted
@@ -27,7 +28,6 @@ _SHOWN = 8
 _LONGEST = 400  # characters of a path that are shown
 _DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
 _DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "unit of length", "array:")
-_ABSURD_MM = (0.001, 1000.0)
 _FLAT = 2  # slices; a volume has more
 
 
@@ -374,7 +374,9 @@ def _doubts(row: Mapping[str, Any]) -> str:
         said.append(f"{row['frames']} volumes in one file; the first is used (medssl cache ... frame=N takes another)")
     if row["kind"] == "volume" and row["format"] != "image" and row["shape"] and min(row["shape"]) <= _FLAT:
         said.append(f"only {min(row['shape'])} slices")
-    if row["spacing_mm"] and not all(_ABSURD_MM[0] <= size <= _ABSURD_MM[1] for size in row["spacing_mm"]):
+    if row["spacing_mm"] and not all(
+        geometry.CREDIBLE_MM[0] <= size <= geometry.CREDIBLE_MM[1] for size in row["spacing_mm"]
+    ):
         said.append(f"the voxel size is {' x '.join(f'{size:g}' for size in row['spacing_mm'])} mm (z, y, x)")
     said += [note for note in row["notes"] if note.startswith(_DOUBTFUL_SCANS)]
     return "; ".join(said)

@@ -88,7 +88,7 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
             return [_named(source, shared)]
         items = reading.count(path)
         if depth == "full":
-            shared["file_hash"] = file_hash(_files(path))
+            shared["file_hash"] = file_hash(_files(path), ordered=True)
     except Exception as error:  # see _reason
         return [_named(source, shared | {"error": source.error or _reason(error)})]
     found = []

@@ -94,9 +94,19 @@ def give_splits(
         if row["split"]:
             stated.setdefault(group_of[row["patient"]], row["split"])
     kinds = {} if stratify == "none" else _classes(good, group_of, stratify)
-    drawn = split_patients(group_of.values(), val=val, test=test, seed=seed, fixed={**fixed, **stated}, kinds=kinds)
+    aside = _unlabelled_splits(good)
+    # What a data set holds back without labels scores nothing: labelled patients are drawn as if it were not there.
+    counted = [group for group in group_of.values() if stated.get(group) not in aside]
+    drawn = {group: split for group, split in stated.items() if split in aside}
+    drawn |= split_patients(counted, val=val, test=test, seed=seed, fixed={**fixed, **stated}, kinds=kinds)
     for row in rows:
         row["split"] = "" if row.get("error") else row["split"] or drawn[group_of[row["patient"]]]
+
+
+def _unlabelled_splits(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the splits that a data set states and of which no scan has a label, where other scans have."""
+    labelled = {row["split"] for row in rows if row.get("label_path")}
+    return {row["split"] for row in rows if row["split"]} - labelled if labelled else set()
 
 
 def target_to_spread(rows: Sequence[Mapping[str, Any]], asked: str) -> str:
@@ -200,8 +210,13 @@ def _identity(source: Source, fields: Mapping[str, str]) -> str:
     parts = [part for part in path.parts[:-1] if part.lower() not in _PLAIN_FOLDERS]
     name = stem(path.name)
     # patient001/patient001_frame01 needs its folder no second time.
-    parts = [part for part in parts if not name.startswith(part)]
+    parts = [part for part in parts if not _repeats(name, part)]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*parts, name])).strip("-.") or "scan"
+
+
+def _repeats(name: str, folder: str) -> bool:
+    """Tell whether a name begins with its folder's: 000123 does not begin with 00."""
+    return name.startswith(folder) and not name[len(folder) : len(folder) + 1].isalnum()
 
 
 def _tell_apart(rows: list[dict[str, Any]], sources: Sequence[Source]) -> None:

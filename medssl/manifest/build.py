@@ -208,7 +208,7 @@ def build_manifest(
         notes=[*found.notes, *notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"label_maps": seen, "labels": _LABELS}
+        | {"label_maps": seen, "labels": _LABELS, **({"listed": str(scans)} if found.layout == "csv" else {})}
         | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {})
         | ({"of_clouds": found.of_clouds} if found.of_clouds else {}),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from medssl import geometry
 from medssl.errors import FormatError
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
 from medssl.manifest.check_labels import LABEL_FLAGS, label_doubts, labels_together
@@ -24,7 +25,6 @@ Row = Mapping[str, Any]
 
 _FEW_SLICES, _TOO_FEW_SLICES = 6, 2
 _SMALLEST_MM, _LARGEST_MM = 0.05, 20.0
-_ABSURD_MM = (0.001, 1000.0)  # no scanner's voxel is smaller or larger
 _ANISOTROPY = 10.0
 _NON_ORTHOGONAL = 1e-3  # cosine between axes: 0.06 degrees
 _MANY_SCANS = 5
@@ -249,7 +249,7 @@ def _geometry(row: Row) -> Iterator[Finding]:
     ):
         yield _of(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x)", "Mend the header.")
         return
-    if (spacing < _ABSURD_MM[0]).any() or (spacing > _ABSURD_MM[1]).any():
+    if (spacing < geometry.CREDIBLE_MM[0]).any() or (spacing > geometry.CREDIBLE_MM[1]).any():
         yield _of(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x), which no scanner makes",
                   "Mend the header; is it in another unit?")  # fmt: skip
         return

@@ -42,6 +42,7 @@ class Target:
         paths: The files of a DICOM series, a stack of pictures, or a header and its data; empty for a one-file scan.
         channel: What is taken of pictures in colour.
         file_hash: Of its bytes, as the manifest has it; "" where it has none.
+        ordered: Whether the order of its files counts in that hash; slices of DICOM say themselves where they lie.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Target:
     paths: tuple[str, ...] = ()
     channel: str = ""
     file_hash: str = ""
+    ordered: bool = True
 
     @property
     def files(self) -> list[Path]:
@@ -110,7 +112,8 @@ def fingerprint(target: Target) -> Fingerprint | Failure:
     try:
         size, changed = size_and_time(target.files)
         scan = read_target(target)
-        return fingerprint_of(scan, id=target.id, size_bytes=size, mtime_ns=changed, file_hash=file_hash(target.files))
+        whole = file_hash(target.files, ordered=target.ordered)
+        return fingerprint_of(scan, id=target.id, size_bytes=size, mtime_ns=changed, file_hash=whole)
     except FormatError as error:
         reason = error.reason
     except FileNotFoundError:
@@ -302,6 +305,7 @@ def targets_of(rows: Sequence[Mapping[str, Any]]) -> list[Target]:
             paths=tuple(row["paths"]) if row["format"] == "dicom" or len(row["paths"]) > 1 else (),
             channel=json.loads(row.get("fields") or "{}").get("picture_channel", ""),
             file_hash=row.get("file_hash") or "",
+            ordered=row["format"] != "dicom",
         )
         for row in rows
         if row["error"] is None and row.get("kind", "volume") == "volume"

@@ -122,6 +122,7 @@ def prepare(folder: Path, job: Job) -> Record:
     )
     flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
     flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]
+    _credible(scan)
     finite = _finite(scan, job.hounsfield, flags, accept=settings.accept)
     labels, refused = labels_or_reason(job, scan, flags, frame=settings.frame if several else 0, accept=settings.accept)
     source_affine = scan.header.affine
@@ -201,6 +202,24 @@ def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: Sto
     stored16 = np.clip(stored, -32768, 32767).astype(np.int16)
     fill = int(stored16.min())
     return Scaled(values=stored16, scale=MR_SCALE, slope=slope, intercept=bottom, fill=fill, flags=flags)
+
+
+def _credible(scan: Scan) -> None:
+    """Refuse a scan whose voxel size cannot be true: resampled, it would be nothing, or fill the memory.
+
+    Raises:
+        UnfitError: A voxel is smaller than a micrometre or larger than a metre, or has no size at all.
+    """
+    low, high = geometry.CREDIBLE_MM
+    sizes = scan.header.spacing_mm
+    if not all(low <= size <= high for size in sizes):
+        said = " x ".join(f"{size:g}" for size in sizes)
+        raise UnfitError(
+            scan.header.path,
+            f"The voxel size is {said} mm (z, y, x); allowed is {low:g} to {high:g}. Write the true size into the "
+            "header.",
+            "bad-geometry",
+        )
 
 
 def _finite(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Collection[str]) -> Array:
