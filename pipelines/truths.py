@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,7 @@ class Reference:
         by_patient: Whether patients are known; where not, every case counts as a patient of its own.
         regions: Unions of values that are scored in place of single ones.
         refused: Cases whose label the store refused, with the reason; they are not scored.
+        cases: Case -> the scans that are its channels, where a manifest has cases of several.
     """
 
     truths: tuple[Truth, ...]
@@ -89,6 +90,18 @@ class Reference:
     by_patient: bool = True
     regions: tuple[Region, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    cases: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def named_as(self, predicted: Collection[str]) -> Reference:
+        """Return one truth a case where predictions are named after cases of several channels, not after scans."""
+        if not self.cases.keys() & set(predicted):
+            return self
+        case_of = {scan: case for case, scans in self.cases.items() for scan in scans}
+        found: dict[str, Truth] = {}
+        for truth in self.truths:
+            case = case_of.get(truth.case, truth.case)
+            found.setdefault(case, replace(truth, case=case))
+        return replace(self, truths=tuple(found.values()))
 
     def of_split(self, split: str | None) -> Reference:
         """Return the cases of one split; with None those of "test", or all where there is no test split."""
@@ -122,7 +135,7 @@ def read_reference(data: Path) -> Reference:
         truths = [
             Truth(
                 case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=Path(entry.label_path),
-                image=Path(entry.source_path), meaning=meaning,
+                image=Path(next(c.source_path for c in entry.channels if c.present)), meaning=meaning,
             )
             for entry in index.entries
             if entry.label_path
@@ -135,6 +148,7 @@ def read_reference(data: Path) -> Reference:
             refused={case: why for case, why in index.refused_labels.items() if case in splits},
         )
     elif data.suffix in (".parquet", ".csv"):
+        from medssl.manifest.channel_cases import cases_of
         from medssl.manifest.schema import read_manifest
 
         manifest = read_manifest(data)
@@ -147,7 +161,13 @@ def read_reference(data: Path) -> Reference:
             )
             for r in rows
         ]  # fmt: skip
-        found = Reference(truths=tuple(truths), classes=_foreground(meaning.classes), regions=manifest.regions)
+        groups = cases_of(rows, manifest.settings.get("channels", ()))[1]
+        found = Reference(
+            truths=tuple(truths),
+            classes=_foreground(meaning.classes),
+            regions=manifest.regions,
+            cases={group.id: frozenset(row["id"] for row in group.members) for group in groups},
+        )
     elif data.is_dir():
         truths = [Truth(case=case, patient=case, split="", path=path) for case, path in sorted(scans_in(data).items())]
         found = Reference(truths=tuple(truths), classes={}, by_patient=False)

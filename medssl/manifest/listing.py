@@ -33,8 +33,8 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
 def found_in_csv(path: Path) -> Found:
     """Return the scans that a CSV lists. Paths are taken as seen from the CSV's folder.
 
-    A row is a scan; rows of one ``case`` are its channels where a column ``channel`` names them. Or a row is a case, with
-    a column for each channel (``image_t1``, ``image_t2``).
+    A row is a scan; rows of one ``case`` are its channels where a column ``channel`` names them. Or a row is a case,
+    with a column for each channel (``image_t1``, ``image_t2``).
 
     Args:
         path: The CSV; comma, semicolon or tab; the first row names the columns.
@@ -50,13 +50,7 @@ def found_in_csv(path: Path) -> Found:
     first = lines[0] if lines else ""
     reader = csv.DictReader(lines, delimiter=max(",;\t", key=first.count))
     heads = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-    column = {key: next((heads[n] for n in names if n in heads), None) for key, names in _COLUMNS.items()}
-    wide = {match[1]: heads[n] for n in heads if n not in _COLUMNS["path"] and (match := _ONE_EACH.fullmatch(n))}
-    wide = wide if column["path"] is None and len(wide) > 1 else {}
-    if column["channel"] is None and not wide:
-        column["case"] = None  # by itself it names the patient
-    elif column["patient"] == column["case"]:
-        column["patient"] = next((heads[n] for n in _COLUMNS["patient"] if n in heads and n != "case"), None)
+    column, wide = _meanings(heads)
     if column["path"] is None and not wide:
         found = ", ".join(heads) or "nothing"
         raise ManifestError(
@@ -107,6 +101,18 @@ def found_in_csv(path: Path) -> Found:
     ignored = [name for name in heads.values() if name not in used]
     notes = (f"Columns of {path.name} that were not used: {', '.join(ignored)}.",) if ignored else ()
     return Found(sources=tuple(sources), notes=notes, layout="csv", channels=tuple(wide))
+
+
+def _meanings(heads: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return what is known -> its column, and channel -> its column of images."""
+    column = {key: next((heads[n] for n in names if n in heads), None) for key, names in _COLUMNS.items()}
+    wide = {match[1]: heads[n] for n in heads if n not in _COLUMNS["path"] and (match := _ONE_EACH.fullmatch(n))}
+    wide = wide if column["path"] is None and len(wide) > 1 else {}
+    if column["channel"] is None and not wide:
+        column["case"] = None  # by itself it names the patient
+    elif column["patient"] == column["case"]:
+        column["patient"] = next((heads[n] for n in _COLUMNS["patient"] if n in heads and n != "case"), None)
+    return column, wide
 
 
 def _with_owners(sources: list[Source]) -> list[Source]:
