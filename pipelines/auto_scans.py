@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.manifest.channel_cases import cases_of
 from medssl.manifest.label_doubts import unusable_labels
 from medssl.manifest.targets import targets_of
 from medssl.regions import regions_json
@@ -133,7 +134,11 @@ class ScanChain(Chain["Store"]):
 
 
 def _grids(manifest: Manifest) -> list[Grid]:
-    return [grid for row in manifest.usable().rows() if (grid := grid_of(row)) is not None]
+    """Return the grid of every scan or case; a case has that of its first channel."""
+    order, groups = cases_of(manifest.usable().rows(), manifest.settings.get("channels", ()))
+    first = {next(group.rows[name][0]["id"] for name in order if name in group.rows) for group in groups}
+    rows = (row for row in manifest.usable().rows() if not row["case"] or row["id"] in first)
+    return [grid for row in rows if (grid := grid_of(row)) is not None]
 
 
 def _resized(grid: Grid, spacing: Any, grids: Sequence[Grid]) -> Grid:

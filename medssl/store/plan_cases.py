@@ -108,8 +108,8 @@ def cases_asked(manifest: Manifest, settings: StoreSettings) -> Asked:
     for name, ids in left.items():
         more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
         notes.append(
-            f"{len(ids)} cases lack {name} and are left out: {', '.join(ids[:_SHOWN])}{more}; missing=fill stores them "
-            "with the channel marked as lacking"
+            f"cases that lack {name} are left out: {len(ids)} ({', '.join(ids[:_SHOWN])}{more}); missing=fill stores "
+            "them with the channel marked as lacking"
         )
     alone = sum(_is_good(row) and row["kind"] == "volume" and not row["case"] for row in manifest.rows())
     if alone:
