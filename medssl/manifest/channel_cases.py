@@ -82,6 +82,7 @@ def find_cases(
     for row in rows:
         row["case"] = ""
     volumes = [row for row in rows if row.get("kind", "volume") == "volume" and not _NO_SCAN & set(row["flags"])]
+    asked = NONE if asked == "scans" else asked  # the word of cache
     by_hand = tuple(name.strip() for name in asked.split(",") if name.strip())
     by_hand = () if asked in (AUTO, NONE, FRAMES) else by_hand
     of_frames = _frames(volumes, asked, by_hand)
@@ -178,7 +179,6 @@ def _usable(rows: Iterable[Row]) -> bool:
 def _frames(volumes: Sequence[dict[str, Any]], asked: str, by_hand: tuple[str, ...]) -> FoundCases | None:
     """Make cases of files whose frames are channels; None where there are none."""
     counts = Counter(row.get("frames") or 1 for row in volumes if not row.get("error"))
-    several = [row for row in volumes if (row.get("frames") or 1) > 1 and not row.get("error")]
     there = {row["channel"].casefold() for row in volumes if row["channel"]}
     plain = by_hand if not there & {name.casefold() for name in by_hand} and counts.get(len(by_hand)) else ()
     names: tuple[str, ...] = ()
@@ -186,7 +186,8 @@ def _frames(volumes: Sequence[dict[str, Any]], asked: str, by_hand: tuple[str, .
     for row in volumes:
         own = split_names(row["channel"])
         row["channel"] = "" if own else row["channel"]
-        if row not in several or asked == NONE or (by_hand and not plain):
+        several = (row.get("frames") or 1) > 1 and not row.get("error")
+        if not several or asked == NONE or (by_hand and not plain):
             continue
         own = plain or own or (frame_names(row["frames"]) if asked == FRAMES else ())
         if not own:

@@ -71,7 +71,7 @@ def cases_asked(manifest: Manifest, settings: StoreSettings) -> Asked:
         ConfigError: A channel is asked for that the manifest does not have.
         DataError: Every case lacks a channel.
     """
-    if settings.channels == SCANS:
+    if settings.channels in (SCANS, "none"):  # the word of index
         return Asked()
     order, groups = cases_of(manifest.rows(), manifest.settings.get("channels", ()))
     if settings.channels != AUTO:
