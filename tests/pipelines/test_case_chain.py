@@ -19,7 +19,7 @@ from pipelines.auto import auto
 SHAPE = (16, 20, 16)
 QUICK = [
     "train.batch_size=2", "train.warmup=0", "train.accelerator=cpu", "train.threads=1", "train.precision=32-true",
-    "train.checkpoint_every=100", "train.log_every=5", "train.workers=0",
+    "train.checkpoint_every=100", "train.log_every=5",
 ]  # fmt: skip
 UNET = ["encoder.name=unet", "encoder.channels=[4,8]", "encoder.blocks=1"]
 
@@ -39,8 +39,8 @@ def test_from_a_folder_of_brats_to_a_report(tmp_path: Path, capsys: pytest.Captu
     opened = Store.open(store)
     assert opened.channels == SEQUENCES
     assert len(opened) == 8
-    medssl.pretrain("masked", data=store, out=tmp_path / "run",
-                    overrides=[*QUICK, *UNET, "train.steps=20", "method.window=[16,16,16]",
+    medssl.pretrain(method="masked", data=store, out=tmp_path / "run",
+                    overrides=[*QUICK, *UNET, "method.name=masked", "train.steps=20", "method.window=[16,16,16]",
                                "method.patch=[4,4,4]"])  # fmt: skip
     assert [channel.name for channel in load_card(tmp_path / "run").inputs] == list(SEQUENCES)
     fine = tmp_path / "fine"
