@@ -15,14 +15,22 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medssl.errors import ConfigError, did_you_mean
-from medssl.manifest.rules.channels import chosen_channels, frame_names, joined_names, ordered_channels, split_names
+from medssl.manifest.rules.channels import (
+    chosen_channels,
+    frame_names,
+    is_view,
+    joined_names,
+    ordered_channels,
+    split_names,
+)
 from medssl.manifest.rules.words import channel_of
 from medssl.manifest.series import SET_ASIDE
 from medssl.manifest.sources import Source
 
 __all__ = ["AUTO", "CaseGroup", "FoundCases", "case_lines", "cases_of", "find_cases"]
 
-AUTO, NONE, FRAMES = "auto", "none", "frames"
+AUTO = "auto"
+NONE, FRAMES = "none", "frames"
 _NO_SCAN = {SET_ASIDE, "label-without-image", "looks-like-labels"}
 _SHOWN = 4
 Row = Mapping[str, Any]
@@ -91,9 +99,13 @@ def find_cases(
     found: defaultdict[tuple[str, str, str], defaultdict[str, list[dict[str, Any]]]]
     found = defaultdict(lambda: defaultdict(list))
     spelled: dict[str, str] = {}
+    told = {name.casefold() for name in (*by_hand, *named)}
     for row in sorted(volumes, key=lambda row: str(row["path"])):
         source = sources.get(tuple(row["paths"]))
         if source is None or not row["channel"]:
+            continue
+        said = source.case or row["channel"].casefold() in told
+        if is_view(row["channel"]) and not said:
             continue
         key = ("case", source.case, "") if source.case else (row["patient"], row["study"] or "", source.body)
         spelled.setdefault(row["channel"].casefold(), row["channel"])

@@ -521,3 +521,51 @@ def test_stores_of_other_channels_are_no_mixture(tmp_path):
     fewer = cached(tmp_path / "found.parquet", tmp_path / "store", "channels=t1,t2")
     assert fewer.channels == ("t1", "t2")
     assert verify(fewer) == []
+
+
+def test_views_in_other_planes_are_no_channels(tmp_path, capsys):
+    """PI-CAI: the sagittal and the coronal T2 lie beside the axial one and the diffusion."""
+    root = tmp_path / "d"
+    for n in range(2):
+        for k, name in enumerate(("sag", "hbv", "cor", "adc", "t2w")):
+            write(root / f"1000{n}/1000{n}_100000{n}_{name}.nii.gz", voxels(10 * n + k))
+    manifest = index(root)
+    assert manifest.settings["channels"] == ["t2w", "adc", "hbv"]
+    assert "4 scans are no channel of a case (" in capsys.readouterr().out
+    store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    assert store.channels == ("t2w", "adc", "hbv")
+    holds(store, store.entries[1].id, "hbv", voxels(11))
+    assert index(root, "channels=t2w,cor").settings["channels"] == ["t2w", "cor"]
+
+
+def test_a_label_map_lies_on_the_grid_of_the_first_channel(tmp_path, capsys):
+    root = tmp_path / "d"
+    coarse = np.diag([2.0, 2.0, 3.0, 1.0])
+    for n in (1, 2):
+        put(root / f"{n}00/t2.nii.gz", voxels(n, (8, 24, 20)), np.diag([1.0, 1.0, 3.0, 1.0]))
+        put(root / f"{n}00/adc.nii.gz", voxels(10 + n), coarse)
+        put(root / f"{n}00/seg.nii.gz", label(n), coarse)
+    index(root)
+    store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    assert [entry.label_file for entry in store.entries] == [None, None]
+    assert "label-shape-differs" in "".join(capsys.readouterr())
+    swapped = cached(tmp_path / "found.parquet", tmp_path / "swapped", "channels=adc,t2")
+    np.testing.assert_array_equal(swapped.labels(0), label(1))  # on the grid of the first channel
+    near = cached(tmp_path / "found.parquet", tmp_path / "near", "accept=[label-shape-differs]")
+    z, _y, x = np.nonzero(near.labels(0) == 1)
+    there = np.argwhere(label(1) == 1)
+    assert abs(np.mean(x) * 1.0 - there[:, 2].mean() * 2.0) < 1.0  # mm
+    assert abs(len(z) - 4 * len(there)) <= len(there)
+
+
+def test_a_manifest_written_by_hand(tmp_path):
+    for n in (1, 2):
+        for k, name in enumerate(("t1", "t2")):
+            write(tmp_path / f"{name}{n}.nii.gz", voxels(10 * n + k))
+    lines = ["id,path,case,channel,patient"]
+    lines += [f"{c}{n},{tmp_path}/{c}{n}.nii.gz,c{n},{c},p{n}" for n in (1, 2) for c in ("t2", "t1")]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    store = cached(tmp_path / "manifest.csv", tmp_path / "store")
+    assert store.channels == ("t1", "t2")
+    assert [(entry.id, entry.patient) for entry in store.entries] == [("c1", "p1"), ("c2", "p2")]
+    holds(store, "c2", "t2", voxels(21))

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from medssl.manifest.rules.owners import Owner
 
-__all__ = ["body_of", "chosen_channels", "frame_names", "joined_names", "ordered_channels", "split_names"]
+__all__ = [
+    "body_of", "chosen_channels", "frame_names", "is_view", "joined_names", "ordered_channels", "split_names",
+]  # fmt: skip
 
 # Spellings of one contrast stand at one place. Sequences of the head first, then the prostate's, then CT and PET.
 _KNOWN = (
@@ -24,6 +26,8 @@ _KNOWN = (
 # Of what stands in a name, what shows another part of the body or another moment; runs and processing do not.
 _BODY = re.compile(r"(frame|phase|slice|part|chunk|patch)\d+|l|r|lh|rh|left|right|ed|es")
 _SIDES = {"lh": "l", "left": "l", "rh": "r", "right": "r"}
+# Views in other planes have thick slices of their own: no channels unless somebody says so (PI-CAI, PROSTATEx, M&Ms).
+_VIEWS = {"sag", "cor", "sagittal", "coronal", "sa", "la", "sax", "lax", "2ch", "4ch"}
 _FEWEST = 2  # channels of a case, and cases that have them
 _NAMES = ","  # between the names of channels that are frames of one file
 
@@ -82,6 +86,16 @@ def body_of(owner: Owner) -> str:
     """Return what makes two scans of one visit different bodies: frame, side and the folders above the patient."""
     words = sorted(_SIDES.get(word, word) for word in owner.part.split("_") if _BODY.fullmatch(word))
     return "/".join(folder.casefold() for folder in owner.home) + "|" + "-".join(words)
+
+
+def is_view(channel: str) -> bool:
+    """Tell whether a name says that the scan is a view in another plane.
+
+    Example:
+        >>> is_view("cor"), is_view("t2_sag"), is_view("t2_tra"), is_view("t2w")
+        (True, True, False, False)
+    """
+    return bool(_VIEWS & set(channel.casefold().split("_")))
 
 
 def split_names(channel: str) -> tuple[str, ...]:
