@@ -49,9 +49,9 @@ class ScanChain(Chain["Store"]):
             counts[name] = counts.get(name, 0) + 1
         self.decisions += describe_modalities(counts)
         self._unusable = unusable_labels(volumes, manifest.classes, settings.accept)
-        asked = cases_asked(manifest.kept(), StoreSettings(missing=settings.missing))
-        stored = {case.row["id"] for case in asked.cases}
-        self._unstored = {row["id"] for row in volumes if asked.channels and row["case"] not in stored}
+        cases = cases_asked(manifest.kept(), StoreSettings(missing=settings.missing))
+        stored = {case.row["id"] for case in cases.cases}
+        self._unstored = {row["id"] for row in volumes if cases.channels and row["case"] not in stored}
         self._target, task = decide_target(volumes, settings.target)
         settled, decision = settle_split(
             manifest, val=settings.val, test=settings.test, seed=settings.seed, class_of=self._class_of

@@ -13,7 +13,7 @@ from medssl import formats, geometry
 from medssl.errors import DataError, FormatError, UnfitError
 from medssl.evaluation.overlap import LabelMap
 from medssl.formats.label_map import label_header, label_of
-from medssl.manifest.label_doubts import counts_of, stray_values
+from medssl.manifest.label_doubts import case_of, counts_of, stray_values
 from medssl.regions import Region
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _listed(meaning: Meaning) -> str:
 def _named(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[int, str]:
     """Return the classes as a store of this manifest would have them."""
     counts = counts_of(rows)
-    strays = stray_values(counts, manifest.classes)
+    strays = stray_values(counts, manifest.classes, case_of(rows))
     seen = {value for values in counts.values() for value in values if value > 0 and value not in strays}
     return {value: f"structure {value}" for value in sorted(seen)} | manifest.classes
 

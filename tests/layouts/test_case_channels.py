@@ -569,3 +569,16 @@ def test_a_manifest_written_by_hand(tmp_path):
     assert store.channels == ("t1", "t2")
     assert [(entry.id, entry.patient) for entry in store.entries] == [("c1", "p1"), ("c2", "p2")]
     holds(store, "c2", "t2", voxels(21))
+
+
+def test_a_stray_value_of_one_case_is_one_and_not_four(tmp_path):
+    root = brats(tmp_path / "d", 3)
+    values = label(1)
+    values[0, 0, :5] = 9
+    write(root / "BraTS_00001/BraTS_00001_seg.nii.gz", values)
+    manifest = index(root)
+    named = manifest_of_rows(manifest.rows(), classes={1: "a", 2: "b"}, settings=manifest.settings)
+    strays = {f.scan for f in check_manifest(named).findings if f.kind == "label-stray"}
+    assert strays == {f"BraTS_00001_{name}" for name in FOUR}
+    store = cached(named, tmp_path / "store")  # and so says the store
+    assert [entry.id for entry in store.entries if entry.label_file] == ["BraTS_00000", "BraTS_00002"]
