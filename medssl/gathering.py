@@ -88,7 +88,7 @@ def ratio(total: Tensor, count: Tensor, *, least: float = 1.0) -> Tensor:
 def mean_of_all(values: Tensor, dim: Sequence[int] | None = None) -> Tensor:
     """Return the mean over all processes' values: of all, or over the axes ``dim``, of which the first is the rows'.
 
-    A process may hold none; a mean over none at all is 0.
+    One of several processes may hold none; where all hold none, the mean is 0.
     """
     axes = tuple(range(values.dim())) if dim is None else tuple(dim)
     if processes() == 1:

@@ -167,7 +167,8 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
 
 def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
     kept = len(plan.jobs) - todo_count
-    console.say(f"{len(plan.jobs)} {plan.noun} to have, {kept} there already or in other shards, {todo_count} to store")
+    count = len(plan.jobs)
+    console.say(f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store")
     for modality, spacing in plan.spacings.items():
         console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
     full = 2 * todo_voxels

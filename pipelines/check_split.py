@@ -132,7 +132,12 @@ def check_split(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
     for severity, _, what, todo in doubts:
-        console.warn(f"{severity}: {what}. {todo}")
+        if severity == "error":
+            console.warn(f"an error: {what}. {todo}")
+        elif severity == "warning":
+            console.warn(f"{what}. {todo}")
+        else:
+            console.say(f"{what}. {todo}")
     page = Path(out) if out is not None else file.with_name("check-split.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check-split.html"

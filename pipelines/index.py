@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexSettings", "index"]
 
 _SHOWN = 8
+_LONGEST = 400  # characters of a path that are shown
 _DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
 _DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "unit of length", "array:")
 _ABSURD_MM = (0.001, 1000.0)
@@ -230,10 +231,8 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     _say_targets(manifest, counts)
     _say_left_out(manifest)
     doubtful = [(row["path"], said) for row in manifest.usable().rows() if (said := _doubts(row))]
-    for path, said in doubtful[:_SHOWN]:
-        console.warn(f"{path}: {said}")
-    if len(doubtful) > _SHOWN:
-        console.warn(f"... and {len(doubtful) - _SHOWN} more that can be read but look wrong; medssl check lists all")
+    _say_doubtful(doubtful)
+    _say_labels(manifest)
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
     if inferred:
         console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
@@ -247,6 +246,29 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
         console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+
+
+def _say_doubtful(doubtful: Sequence[tuple[str, str]]) -> None:
+    """Say what is wrong with scans that can be read: what is said of several alike once, with their number."""
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for path, said in doubtful:
+        kinds.setdefault(said if said.startswith("only") else said.partition(":")[0], []).append((path, said))
+    for found in list(kinds.values())[:_SHOWN]:
+        path, said = found[0]
+        more = f" (so are {len(found) - 1} more; medssl check lists all)" if len(found) > 1 else ""
+        console.warn(f"{path}: {said}{more}")
+    left = sum(len(found) for found in list(kinds.values())[_SHOWN:])
+    if left:
+        console.warn(f"... and {left} more that can be read but look wrong; medssl check lists all")
+
+
+def _say_labels(manifest: Manifest) -> None:
+    """Say in one line that labels cannot be read, for the scans count as labelled."""
+    bad = [row for row in manifest.usable().rows() if "label-unreadable" in row["flags"]]
+    if bad:
+        notes = [note for note in bad[0]["notes"] if note.startswith("label unreadable")] or ["label unreadable"]
+        many = "1 label" if len(bad) == 1 else f"{len(bad)} labels"
+        console.warn(f"{many} cannot be read, such as {bad[0]['label_path']}: {notes[0].partition(': ')[2]}")
 
 
 def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -268,11 +290,15 @@ def _say_left_out(manifest: Manifest) -> None:
     failed = [row for row in failed if not {"label-without-image", "looks-like-labels"} & set(row["flags"])]
     unreadable = [row for row in failed if "set-aside" not in row["flags"]]
     for row in unreadable[:_SHOWN]:
-        console.warn(f"{row['path']}: {row['error']}")
+        console.warn(f"{_short(row['path'])}: {row['error']}")
     if len(unreadable) > _SHOWN:
         console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
     if len(failed) > len(unreadable):
         _say_aside([row for row in failed if "set-aside" in row["flags"]])
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _LONGEST else f"{path[: _LONGEST // 2]} ... {path[-_LONGEST // 2 :]}"
 
 
 def _say_freshness(counts: Counts) -> None:

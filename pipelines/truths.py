@@ -12,7 +12,8 @@ import numpy as np
 from medssl import formats, geometry
 from medssl.errors import DataError, FormatError, UnfitError
 from medssl.evaluation.overlap import LabelMap
-from medssl.formats.label_map import label_header, label_of
+from medssl.formats.label_image import Grid, image_of_label
+from medssl.formats.label_map import label_of
 from medssl.manifest.label_doubts import case_of, counts_of, stray_values
 from medssl.regions import Region
 
@@ -61,6 +62,8 @@ class Truth:
         split: "train", "val", "test" or "".
         path: The label file in its source geometry.
         image: The scan; None where it is not known.
+        files: The files of a series or a stack that the scan is made of.
+        grid: Shape (z, y, x) and affine of the scan as it was stored; None where no store says so.
         meaning: What the values of the file mean.
     """
 
@@ -69,6 +72,8 @@ class Truth:
     split: str
     path: Path
     image: Path | None = None
+    files: tuple[Path, ...] = ()
+    grid: Grid | None = None
     meaning: Meaning = field(default_factory=Meaning)
 
 
@@ -135,7 +140,8 @@ def read_reference(data: Path) -> Reference:
         truths = [
             Truth(
                 case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=Path(entry.label_path),
-                image=Path(next(c.source_path for c in entry.channels if c.present)), meaning=meaning,
+                image=Path(next(c.source_path for c in entry.channels if c.present)),
+                grid=(entry.source_shape, entry.source_affine), meaning=meaning,
             )
             for entry in index.entries
             if entry.label_path
@@ -157,7 +163,7 @@ def read_reference(data: Path) -> Reference:
         truths = [
             Truth(
                 case=r["id"], patient=r["patient"] or r["id"], split=r["split"] or "", path=Path(r["label_path"]),
-                image=Path(r["path"]), meaning=meaning,
+                image=Path(r["path"]), files=tuple(Path(p) for p in r["paths"] or ()), meaning=meaning,
             )
             for r in rows
         ]  # fmt: skip
@@ -211,9 +217,7 @@ def read_truth(truth: Truth) -> tuple[LabelMap, geometry.Affine]:
     meaning, path = truth.meaning, truth.path
     if not path.exists():
         raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
-    image = None
-    if truth.image is not None and label_header(path).frames > 1:
-        image = formats.read_header(truth.image)
+    image = image_of_label(path, truth.image, paths=truth.files, grid=truth.grid)
     frame = meaning.frame if image is not None and image.frames > 1 else 0
     label = label_of(path, image, classes=meaning.classes, ignored=meaning.ignored, frame=frame)
     values = label.values

@@ -20,6 +20,7 @@ __all__ = ["claim"]
 _LOOK_BYTES, _LOOK_LINES = 1 << 16, 24
 _COLUMNS = range(3, 17)
 _CAR_REACH_M, _REFLECTANCE = 300.0, 255.0
+_TURNS = 0.01  # how far from a rotation the text of one may be
 _BETWEEN = re.compile(r"[,;\s]+")
 
 
@@ -61,8 +62,33 @@ def _text(path: Path) -> Claim:
         rows = rows[1:]  # the number of points
     if {"x", "y", "z"} <= {word.lower() for word in rows[0]}:
         return "cloud"
+    if _are_poses(rows):
+        return "other"
     numbers = [len(row) in _COLUMNS and all(_is_number(word) for word in row) for row in rows]
     return "cloud" if numbers.count(True) * 2 >= len(rows) else "other"
+
+
+def _are_poses(rows: list[list[str]]) -> bool:
+    """Tell whether lines of text are poses of a scanner or one matrix, which lie beside sweeps and are no points.
+
+    A line of 12 or 16 numbers is a pose where its 3 x 3 part turns and nothing else; one of 7 or 8 numbers where its
+    last four are a quaternion of length 1; a file of 3 or 4 lines is a matrix where it has 3 or 4 columns.
+    """
+    width = len(rows[0])
+    if any(len(row) != width or not all(_is_number(word) for word in row) for row in rows):
+        return False
+    values = np.array(rows, dtype=np.float64)
+    if not np.isfinite(values).all():
+        return False
+    if width in (12, 16):
+        turns = values[:, :12].reshape(-1, 3, 4)[:, :, :3]
+        rest = (values[:, 12:] == (0, 0, 0, 1)[: width - 12]).all()
+        return bool(rest and (np.abs(turns @ turns.transpose(0, 2, 1) - np.eye(3)) < _TURNS).all())
+    if width in (7, 8):
+        return bool((np.abs(np.linalg.norm(values[:, -4:], axis=1) - 1) < _TURNS).all())
+    if len(values) == 4 and width == 4:
+        return bool((values[3] == (0, 0, 0, 1)).all())
+    return len(values) == 3 and width in (3, 4)
 
 
 def _is_number(word: str) -> bool:

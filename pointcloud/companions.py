@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pointcloud.formats import table
+from pointcloud.formats import gltf, table
 from pointcloud.label_names import S3DIS, number_of_piece, piece_class, scannet_groups
 from pointcloud.scene_rules import PLAIN, bare_name
 
@@ -71,6 +72,8 @@ def companions_of(names: Sequence[str], beside: Iterable[str] = (), root: Path |
     """
     found = Companions()
     beside = list(beside)
+    _numbers_of_gltf(names, root, found)
+    names = [name for name in names if name not in found.taken]
     _annotations(names, found)
     _arrays(names, beside, found)
     _labels_ply(names, found)
@@ -79,6 +82,19 @@ def companions_of(names: Sequence[str], beside: Iterable[str] = (), root: Path |
     _scannet(rest, beside, root, found)
     _name_the_rest(beside, found)
     return found
+
+
+def _numbers_of_gltf(names: Sequence[str], root: Path | None, found: Companions) -> None:
+    """The numbers of x.gltf lie in files that it names, such as x.bin, which may look like a sweep."""
+    for name in names:
+        if name.lower().endswith(".gltf") and root is not None:
+            try:
+                mine = gltf.files_of(root / name)[1:]
+            except OSError:
+                continue
+            of_it = {file.relative_to(root).as_posix() for file in mine}
+            found.taken |= of_it & set(names)
+            found.used |= of_it
 
 
 def _annotations(names: Sequence[str], found: Companions) -> None:
@@ -236,7 +252,9 @@ def _scannet(clouds: Sequence[str], beside: Sequence[str], root: Path | None, fo
     numbers = {word: number for number, word in enumerate(sorted(words))}
     for name, segs, group in pairs:
         mine_too = {word: numbers[word] for word in named[name]}
-        if found.give(name, segs, kind="scannet", groups=PurePosixPath(group).name, numbers=mine_too):
+        print_of = hashlib.sha256((root / group).read_bytes()).hexdigest()[:12]  # where it changes, labels do
+        how = {"groups": PurePosixPath(group).name, "print": print_of}
+        if found.give(name, segs, kind="scannet", numbers=mine_too, **how):
             found.used.add(group)
             found.parts |= {numbers[word]: word for word in named[name]}
 

@@ -7,20 +7,19 @@ import json
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
-from medssl.formats.parts import label_files
 from medssl.manifest.clouds import CloudReader
-from medssl.manifest.freshness import file_hash, label_hash, stamp
+from medssl.manifest.freshness import file_hash, label_facts_of, stamp
 from medssl.manifest.sources import Source
 from pointcloud.claims import claim
 from pointcloud.cloud import Cloud
 from pointcloud.folders import arrange
-from pointcloud.formats import arrays, hdf5, reading, table
+from pointcloud.formats import arrays, gltf, hdf5, reading, table
 from pointcloud.point_labels import read_labelled
 
 __all__ = ["TOO_MANY", "cloud_reader", "describe", "shape_hash"]
@@ -71,7 +70,7 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
     path = source.path
     shared: dict[str, Any] = {
         "path": str(path),
-        "paths": [str(path)],
+        "paths": [str(file) for file in _files(path)],
         "kind": "cloud",
         "item": 0,
         "modality": "points",
@@ -80,18 +79,16 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
         "error": source.error,
     }
     try:
-        shared |= stamp([path]).columns()
+        shared |= stamp(_files(path)).columns()
         shared["format"] = table.format_of(path)
         if source.label_path is not None:
             shared["label_path"] = str(source.label_path)
-            shared |= stamp(label_files(source.label_path)).columns("label_")
-            if depth == "full":
-                shared["label_file_hash"] = label_hash(source.label_path)
+            shared |= label_facts_of(source.label_path, full=depth == "full")
         if source.error is not None:
             return [_named(source, shared)]
         items = reading.count(path)
         if depth == "full":
-            shared["file_hash"] = file_hash([path])
+            shared["file_hash"] = file_hash(_files(path))
     except Exception as error:  # see _reason
         return [_named(source, shared | {"error": source.error or _reason(error)})]
     found = []
@@ -104,6 +101,13 @@ def describe(source: Source, depth: str = "full", *, unit: str = "") -> list[tup
             row["error"] = _reason(error)
         found.append(_named(source, row, items, group=group, patient=patient))
     return found
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    try:
+        return gltf.files_of(path)
+    except OSError:
+        return (path,)
 
 
 def shape_hash(cloud: Cloud) -> str:

@@ -25,9 +25,6 @@ _PADDED = re.compile(r"^0\d{1,6}$")
 _NUMBERED = re.compile(r"^([A-Za-z]+)[-_ ]?\d+$")
 _CLASS_STEMS = {"class", "category", "cat", "type", "grade", "label", "group", "stage", "cls"}
 _OWNED = re.compile(r"^(.*\d)[-_ ]([A-Za-z]{3,}(?:[-_ ][A-Za-z]+)*)$")  # patient01_left_kidney
-_PASSED_OVER = (".e57", ".vtk", ".vtp", ".vtu", ".bag", ".mcap", ".laz", ".ptx", ".fls", ".rcp", ".gltf", ".fbx",
-                ".dae", ".3ds", ".blend", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar", ".mat", ".pth", ".pkl",
-                ".tfrecord", ".parquet", ".sens")  # fmt: skip
 _SHOWN = 6
 
 
@@ -93,14 +90,20 @@ def arrange(
         )
     if by_class and not parts:
         parts = {STRIDE * place + k: f"{word} {k}" for word, place in by_class.items() for k in range(1, 10)}
-    lines = _lines(placed, scenes, split, belongs, groups if classes else _Groups(of={}, owner=groups.owner), beside)
+    lines = _lines(placed, scenes, split, belongs, groups if classes else _Groups(of={}, owner=groups.owner))
     lines += [f"clouds of {len(members)} files belong to the rooms that room_filelist.txt names"] if members else []
     lines += [
         f"names of classes are those of {file}"
         for _, file in numbered.values()
         if any(p.names for p in placed.values())
     ]
-    return Arranged(placed=placed, understood=tuple(lines), findings=split.findings, parts=parts)
+    return Arranged(
+        placed=placed,
+        understood=tuple(lines),
+        findings=split.findings,
+        parts=parts,
+        accounted=frozenset(belongs.used).union(split.lists, *belongs.unread.values()),
+    )
 
 
 def _structures(names: Sequence[str], scenes: Scenes) -> _Groups | None:
@@ -256,9 +259,8 @@ def _rooms_of_blocks(names: Sequence[str], beside: Sequence[str], root: Path | N
 
 
 def _lines(
-    placed: Mapping[str, Placed], scenes: Scenes, split: Published, belongs: Companions, groups: _Groups,
-    beside: Sequence[str],
-) -> list[str]:  # fmt: skip
+    placed: Mapping[str, Placed], scenes: Scenes, split: Published, belongs: Companions, groups: _Groups
+) -> list[str]:
     """Return what was understood, the most important first."""
     labelled = Counter(_suffix(said.label) for said in placed.values() if said.label)
     head = [f"{count} {noun}" for noun, count in scenes.nouns.items()]
@@ -291,20 +293,9 @@ def _lines(
         )
     for why, files in sorted((why, files) for why, files in belongs.unread.items() if files):
         lines.append(f"{len(files)} {why} were not read ({files[0]}{', ...' if len(files) > 1 else ''})")
-    return lines + _passed_over(beside)
+    return lines
 
 
 def _suffix(label: str) -> str:
     path = PurePosixPath(label)
     return path.suffix.lower() or path.name
-
-
-def _passed_over(beside: Sequence[str]) -> list[str]:
-    """Count files of formats that clouds or their archives come in and that nothing here reads."""
-    counts: Counter[str] = Counter()
-    for name in beside:
-        ending = next((s for s in sorted(_PASSED_OVER, key=len, reverse=True) if name.lower().endswith(s)), "")
-        if ending:
-            counts[ending] += 1
-    listed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(counts.items()))
-    return [f"passed over, for nothing here reads them: {listed} files; unpack or convert them"] if counts else []

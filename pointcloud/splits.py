@@ -228,9 +228,9 @@ def _is_folder(entry: str, known: Mapping[str, list[str]]) -> bool:
 
 
 def _kitti(names: Sequence[str]) -> tuple[dict[str, str], str, list[str]]:
-    """Return the official split where all clouds are sweeps of SemanticKITTI's 22 sequences."""
+    """Return the official split of SemanticKITTI's 22 sequences; other clouds beside them have none."""
     numbers = {name: int(match[1]) for name in names if (match := _SEQUENCE.search(name))}
-    if not names or len(numbers) < len(names) or max(numbers.values(), default=99) > 21:
+    if max(numbers.values(), default=99) > 21:
         return {}, "", []
     of = {name: next(s for s, found in _KITTI.items() if n in found) for name, n in numbers.items()}
     there = set(of.values())

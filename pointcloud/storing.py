@@ -191,7 +191,8 @@ def _key(row: Mapping[str, Any], settings: CloudStoreSettings, ignored: Sequence
     source = row["file_hash"] or [row["size_bytes"], row["mtime_ns"]]
     content = [source, row["item"], row["length_unit"], settings.points, settings.points_seed, VERSION]
     if row["label_values"] is not None:
-        content.append([row["label_path"], row["label_size_bytes"], row["label_mtime_ns"], _how(row), list(ignored)])
+        label = row["label_file_hash"] or [row["label_size_bytes"], row["label_mtime_ns"]]
+        content.append([row["label_path"], label, _how(row), list(ignored)])
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -97,7 +97,8 @@ def decode(path: Path, index: int | None = None) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(path, force=True)
-            pixels: Array = dataset.pixel_array if index is None else pixel_array(dataset, index=index)
+            # Bits beyond BitsStored stay, for padding may be marked there; ``_within_bits`` cuts them off afterwards.
+            pixels: Array = pixel_array(dataset, index=index, correct_unused_bits=False)
     except PermissionError:
         raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except (NotImplementedError, RuntimeError) as error:

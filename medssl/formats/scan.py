@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl import geometry
 
-__all__ = ["Scan", "ScanHeader"]
+__all__ = ["Scan", "ScanHeader", "finite_voxels"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +61,15 @@ class Scan:
 
     header: ScanHeader
     values: npt.NDArray[np.generic]
+
+
+def finite_voxels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell of each voxel whether it is a number that float32 holds, in which all is computed.
+
+    Args:
+        values: Floating point numbers of any shape.
+    """
+    good: npt.NDArray[np.bool_] = np.isfinite(values)
+    if values.dtype.itemsize > 4:
+        good &= np.abs(values) <= np.finfo(np.float32).max
+    return good

@@ -78,6 +78,7 @@ def labels_together(
                 "warning", "class-unnamed", f"the label holds {unknown[:5]}, which dataset.json does not name",
                 "Name the classes in dataset.json, or mend the label.",
             )  # fmt: skip
+    yield from _unlearnt(by_id, counts, strays, classes, ignored)
     seen = {value for values in counts.values() for value in values}
     for value, name in classes.items():
         if seen and value not in seen and value not in ignored:
@@ -85,3 +86,31 @@ def labels_together(
                 "warning", "class-never-occurs", f"no label holds the class {value} ({name})",
                 "Make sure that the labels are complete.",
             )  # fmt: skip
+
+
+def _unlearnt(
+    by_id: Mapping[str, Row],
+    counts: Mapping[str, Mapping[int, int]],
+    strays: Mapping[int, Sequence[str]],
+    classes: Mapping[int, str],
+    ignored: Sequence[int],
+) -> Iterator[tuple[Row | None, Doubt]]:
+    """Yield the structures that val or test scans show and no scan to train on does."""
+    splits: dict[int, dict[str, str]] = {}
+    for scan, values in counts.items():
+        for value in values:
+            if value > 0 and value not in strays and value not in ignored:
+                splits.setdefault(value, {}).setdefault(by_id[scan]["split"], scan)
+    if not any("train" in where for where in splits.values()):
+        return
+    for value, where in sorted(splits.items()):
+        if "train" in where or not set(where) & {"val", "test"}:
+            continue
+        sides = " and ".join(split for split in ("val", "test") if split in where)
+        scan = next(where[split] for split in ("val", "test") if split in where)
+        name = f"structure {value} ({classes[value]})" if value in classes else f"structure {value}"
+        yield None, (
+            "warning", "class-not-in-training", f"{name} is marked in {sides} alone, such as {scan}; nothing can be "
+            "learnt of it", "Draw the split anew: medssl index ... seed=1 fresh=true, or leave the structure out of "
+            "segmentation.structures.",
+        )  # fmt: skip

@@ -67,12 +67,14 @@ class Arranged:
         understood: Sentences for a person: scenes, split, labels, and what was guessed.
         findings: (severity, kind, what, what to do) of the tree as a whole, for `check`.
         parts: Number -> name of the classes of points.
+        accounted: Files that are no clouds and that were read, or that a sentence counts; the others are passed over.
     """
 
     placed: Mapping[str, Placed] = field(default_factory=dict)
     understood: tuple[str, ...] = ()
     findings: tuple[tuple[str, str, str, str], ...] = ()
     parts: Mapping[int, str] = field(default_factory=dict)
+    accounted: frozenset[str] = frozenset()
 
     def kept(self) -> dict[str, Any]:
         """Return what a manifest keeps of it, as JSON can hold it; empty where nothing was understood."""
@@ -121,30 +123,25 @@ def cloud_sources(
 
 
 def listed_clouds(found: Found, reader: CloudReader | None) -> Found:
-    """Say of every source of a CSV whether it is a cloud, and of what scene, where the CSV names no patient."""
-    if reader is None:
+    """Say of every cloud of a CSV of what scene it is, where the CSV names no patient."""
+    alone = [source.relative for source in found.sources if source.kind == "cloud" and not source.patient]
+    if reader is None or not alone:
         return found
-    sources = [
-        replace(source, kind="cloud") if source.error is None and reader.claim(source.path) != "other" else source
-        for source in found.sources
-    ]
-    alone = [source.relative for source in sources if source.kind == "cloud" and not source.patient]
-    if not alone:
-        return replace(found, sources=tuple(sources))
-    # What all absolute paths begin with tells no scene from another.
+    # What all absolute paths begin with tells no scene from another, but for sequences/, which says what is below it.
     folders = [PurePosixPath(name).parts[:-1] for name in alone]
     shared = 0
     if all(PurePosixPath(name).is_absolute() for name in alone):
         shared = next((n for n, parts in enumerate(zip(*folders, strict=False)) if len(set(parts)) > 1), 0)
+        shared -= shared > 0 and folders[0][shared - 1].lower() in {"sequences", "sequence"}
     short = {name: "/".join(PurePosixPath(name).parts[shared:]) for name in alone}
     arranged = reader.arrange(sorted(short.values()), (), None)
     sources = [
-        replace(source, patient=arranged.placed[short[source.relative]].patient)
+        replace(source, patient=arranged.placed[short[source.relative]].patient, patient_rule="")
         if source.relative in short and short[source.relative] in arranged.placed
         else source
-        for source in sources
+        for source in found.sources
     ]
-    lines = tuple(line for line in arranged.understood if "scene" in line)
+    lines = tuple(line for line in arranged.understood if "scene" in line or "stay whole" in line)
     return replace(found, sources=tuple(sources), of_clouds=Arranged(understood=lines).kept())
 
 

@@ -18,11 +18,11 @@ from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.label_grid import grid_gap
 from medssl.formats.label_map import label_header
-from medssl.formats.parts import files_of, label_files
+from medssl.formats.parts import files_of
 from medssl.formats.reading import read, read_header
-from medssl.formats.scan import Scan, ScanHeader
+from medssl.formats.scan import Scan, ScanHeader, finite_voxels
 from medssl.manifest.describe_label import label_facts, label_geometry
-from medssl.manifest.freshness import file_hash, label_hash, same_bytes, size_and_time, stamp, stamps_of
+from medssl.manifest.freshness import file_hash, label_facts_of, same_bytes, size_and_time, stamp, stamps_of
 from medssl.manifest.sources import Source
 
 __all__ = [
@@ -71,6 +71,8 @@ def describe(source: Source, depth: str = "full") -> dict[str, Any]:
         row["error"] = source.error or "Permission denied. Give the user who runs this the right to read it."
     except MemoryError:
         row["error"] = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
+    except OSError as error:
+        row["error"] = source.error or f"It cannot be read: {error.strerror or error}."
     except Exception as error:  # a plugin's own error must not end the folder; the row says what it was
         row["error"] = f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
     return row
@@ -94,10 +96,7 @@ def refresh(source: Source, depth: str, known: Mapping[str, Any] | None) -> dict
 
 def _stamp_label(path: Path, depth: str, row: dict[str, Any]) -> None:
     try:
-        files = label_files(path)
-        row |= stamp(files).columns("label_")
-        if depth == "full":
-            row["label_file_hash"] = label_hash(path)
+        row |= label_facts_of(path, full=depth == "full")
     except FormatError:
         return  # reading the label says what is wrong with it
     except OSError as error:  # where it is not there the scan is still one
@@ -117,7 +116,7 @@ def _read(source: Source, depth: str, row: dict[str, Any]) -> None:
     header = scan.header
     row.update(_header_facts(header, source))
     _say_part(source, row)
-    row["file_hash"] = file_hash(Path(name) for name in row["paths"])
+    row["file_hash"] = file_hash(map(Path, row["paths"]), ordered=header.format != "dicom")
     row["content_hash"] = content_hash(scan.values, header.affine)
     facts, flags = intensity_facts(scan.values)
     row.update(facts)
@@ -168,7 +167,7 @@ def intensity_facts(values: npt.NDArray[np.generic]) -> tuple[dict[str, Any], li
     flat = values.reshape(-1)
     nonfinite = 0
     if flat.dtype.kind == "f":
-        finite = np.isfinite(flat)
+        finite = finite_voxels(flat)
         nonfinite = int(flat.size - np.count_nonzero(finite))
         flat = flat[finite] if nonfinite else flat
     if not flat.size:
@@ -242,7 +241,8 @@ def content_hash(values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64
     digest = hashlib.sha256(f"{turned.shape}{dtype}".encode())
     step = max(1, _CHUNK // max(1, turned[:1].nbytes))
     for begin in range(0, len(turned), step):
-        plain = np.ascontiguousarray(turned[begin : begin + step], dtype=dtype)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, and counted with what is no number
+            plain = np.ascontiguousarray(turned[begin : begin + step], dtype=dtype)
         if dtype == "<f4":
             plain = plain + np.float32(0.0)
             if turned.dtype.kind == "f":

@@ -16,7 +16,17 @@ from typing import Any, Literal
 from medssl.errors import FormatError
 from medssl.formats.parts import files_of, label_files
 
-__all__ = ["Stamp", "file_hash", "label_hash", "same_bytes", "size_and_time", "stamp", "stamps_of", "state_of"]
+__all__ = [
+    "Stamp",
+    "file_hash",
+    "label_facts_of",
+    "label_hash",
+    "same_bytes",
+    "size_and_time",
+    "stamp",
+    "stamps_of",
+    "state_of",
+]
 
 _CHUNK = 1 << 20
 _OF_LABEL = "label_"
@@ -67,8 +77,14 @@ def size_and_time(paths: Iterable[Path]) -> tuple[int, int]:
     return found.size_bytes, found.mtime_ns
 
 
-def file_hash(paths: Iterable[Path]) -> str:
-    """Return the sha256 of a file's bytes; of several files, that of their sorted hashes, so names do not matter."""
+def file_hash(paths: Iterable[Path], *, ordered: bool = False) -> str:
+    """Return the sha256 of a file's bytes; of several files that of their hashes, so that names do not matter.
+
+    Args:
+        paths: The files.
+        ordered: Whether their order counts, as that of slices does which nothing but names puts in order. Slices of
+            DICOM say themselves where they lie, so their hashes are sorted.
+    """
     hashes = []
     for path in paths:
         digest = hashlib.sha256()
@@ -76,7 +92,9 @@ def file_hash(paths: Iterable[Path]) -> str:
             while block := file.read(_CHUNK):
                 digest.update(block)
         hashes.append(digest.hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("".join(hashes if ordered else sorted(hashes)).encode()).hexdigest()
 
 
 def label_hash(path: Path) -> str:
@@ -91,6 +109,17 @@ def label_hash(path: Path) -> str:
         return file_hash(files)
     named = "".join(f"{file.name}\0{file_hash([file])}\n" for file in files)
     return hashlib.sha256(named.encode()).hexdigest()
+
+
+def label_facts_of(path: Path, *, full: bool) -> dict[str, Any]:
+    """Return the columns of a label's files: what the file system says of them and, where ``full``, their hash.
+
+    Raises:
+        OSError: A file is not there.
+        FormatError: Its header names files that it may not.
+    """
+    found: dict[str, Any] = stamp(label_files(path)).columns(_OF_LABEL)
+    return found | {"label_file_hash": label_hash(path)} if full else found
 
 
 def state_of(row: Mapping[str, Any]) -> State:
@@ -130,9 +159,10 @@ def same_bytes(row: Mapping[str, Any]) -> bool:
     """
     try:
         paths = [Path(name) for name in row["paths"]]
-        if not Path(row["path"]).is_dir() and len(files_of(Path(row["path"]))) != len(paths):
+        whole = row["kind"] == "cloud" or Path(row["path"]).is_dir()  # their files are known without a look inside
+        if not whole and len(files_of(Path(row["path"]))) != len(paths):
             return False
-        if not row["file_hash"] or file_hash(paths) != row["file_hash"]:
+        if not row["file_hash"] or file_hash(paths, ordered=row["format"] != "dicom") != row["file_hash"]:
             return False
         if not row["label_path"]:
             return True

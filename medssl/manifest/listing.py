@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import ManifestError
+from medssl.formats.table import format_of
+from medssl.manifest.picture_folders import stacks_of
 from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.sources import Found, Source, modality_of_name
@@ -30,14 +32,15 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
            "test": "test", "testing": "test", "": ""}  # fmt: skip
 
 
-def found_in_csv(path: Path) -> Found:
-    """Return the scans that a CSV lists. Paths are taken as seen from the CSV's folder.
+def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False) -> Found:
+    """Return the scans and clouds that a CSV lists. Paths are taken as seen from the CSV's folder.
 
     A row is a scan; rows of one ``case`` are its channels where a column ``channel`` names them. Or a row is a case,
     with a column for each channel (``image_t1``, ``image_t2``).
 
     Args:
         path: The CSV; comma, semicolon or tab; the first row names the columns.
+        is_cloud: Tells clouds, whose scenes `clouds.listed_clouds` finds, from scans, whose patients are found here.
 
     Raises:
         ManifestError: It has no column of paths, or a split of an unknown name.
@@ -82,6 +85,8 @@ def found_in_csv(path: Path) -> Found:
             sources.append(
                 Source(
                     path=scan,
+                    kind="cloud" if scan.exists() and is_cloud(scan) else "volume",
+                    paths=_slices(scan),
                     relative=image.replace("\\", "/").removeprefix("./"),
                     label_path=_absolute(path.parent, label) if label else None,
                     modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
@@ -117,9 +122,12 @@ def _meanings(heads: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str
 
 def _with_owners(sources: list[Source]) -> list[Source]:
     """Guess from the names what the columns do not say of patients, visits and contrasts."""
-    owners = owners_of(source.relative for source in sources)
+    owners = owners_of(source.relative for source in sources if source.kind == "volume")
     result = []
     for source in sources:
+        if source.kind == "cloud":
+            result.append(source)
+            continue
         owner = owners[source.relative]
         result.append(
             replace(
@@ -151,6 +159,15 @@ def _named_after_images(sources: Sequence[Source]) -> list[Source]:
         )
         for source in sources
     ]
+
+
+def _slices(scan: Path) -> tuple[Path, ...]:
+    """Return the pictures of a folder that are slices of one scan, in their order; none where it is no such folder."""
+    if not scan.is_dir():
+        return ()
+    pictures = [path for path in sorted(scan.iterdir()) if path.is_file() and format_of(path) == "image"]
+    stacks, _ = stacks_of(pictures, scan, "stacks")
+    return stacks[0].slices if len(stacks) == 1 else ()
 
 
 def _absolute(folder: Path, name: str) -> Path:

@@ -12,13 +12,13 @@ from typing import Literal
 from medssl.errors import FormatError
 from medssl.formats.picture_stack import MASK_ENDING, masks_of, natural, numbered_name
 
-__all__ = ["PictureRule", "Stack", "stacks_of"]
+__all__ = ["IMAGE_FOLDERS", "PictureRule", "Stack", "stacks_of"]
 
 PictureRule = Literal["auto", "stacks", "single"]
 _FEWEST = 3
 _LOOKED_AT = 8  # pictures of a folder whose size is compared; the reader compares all
 _LABELS = ("masks", "mask", "labels", "label", "segmentations", "segmentation", "annotations", "gt", "labelstr")
-_IMAGES = ("images", "image", "imgs", "img", "imagestr", "slices")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "imagestr", "slices")
 _SLICE = re.compile(r"(?<![a-z])(slices?|slc|axial|coronal|sagittal)(?![a-z])", re.I)
 _PATIENT = re.compile(
     r"(?<![a-z])(patient|subject|subj|sub|case|pt|study|scan|series|vol|volume|tcga)[-_ ]?[a-z]{0,2}[-_ ]?\d|\d{3,}",
@@ -80,7 +80,7 @@ def _of_folder(folder: Path, inside: Sequence[Path], root: Path, rule: PictureRu
         groups[name[0].lower(), name[2].lower(), path.suffix.lower()].append(path)
     if not groups or any(len(group) < _FEWEST or not _distinct(group) for group in groups.values()):
         return []
-    owner = folder.parent if folder.name.lower() in _IMAGES else folder
+    owner = folder.parent if folder.name.lower() in IMAGE_FOLDERS else folder
     if rule == "auto" and (owner == root or not root.is_dir() or not _one_patient(owner, list(groups))):
         return []
     if not all(_one_size(group) for group in groups.values()):
@@ -115,7 +115,7 @@ def _label_of(group: Sequence[Path], folder: Path, folders: set[Path]) -> Path |
     """Return the folder that holds masks of these slices: their own, one within or beside it, or its twin."""
     options = [folder, *(folder / name for name in _LABELS), *(folder.parent / name for name in _LABELS)]
     for place in range(1, len(folder.parts)):
-        if folder.parts[place].lower() in _IMAGES:
+        if folder.parts[place].lower() in IMAGE_FOLDERS:
             options += [Path(*folder.parts[:place], name, *folder.parts[place + 1 :]) for name in _LABELS]
     by_lower = {str(one).lower(): one for one in folders}
     for option in options:

@@ -63,8 +63,13 @@ def told(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Return counts and files of several scales in words."""
     parts = []
     for scale, rows in groups.items():
-        names = ", ".join(Path(row["path"]).name for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
+        names = ", ".join(_name(row) for row in rows[:_NAMED]) + (", ..." if len(rows) > _NAMED else "")
         parts.append(
             f"{len(rows)} in {scale} ({names})" if scale == HU else f"{len(rows)} on the scale '{scale}' ({names})"
         )
     return "; ".join(parts)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    path = Path(row["path"])  # ct.nii.gz alone tells no patients apart
+    return path.name if row.get("format") == "dicom" else f"{path.parent.name}/{path.name}"

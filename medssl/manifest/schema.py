@@ -178,6 +178,7 @@ class Manifest:
             groups = good.group_by(column).len().sort(column)
             return {str(name or "none"): int(n) for name, n in groups.iter_rows()}
 
+        splits = counted("split")
         return {
             "scans": good.height,
             "patients": good["patient"].n_unique() if good.height else 0,
@@ -187,7 +188,7 @@ class Manifest:
             "set_aside": aside,
             "clouds": int((good["kind"] == "cloud").sum()),
             "modalities": counted("modality"),
-            "splits": counted("split"),
+            "splits": {name: splits[name] for name in (*SPLITS[:-1], "none") if name in splits},
             "targets": self.targets(),
         }
 

@@ -16,7 +16,8 @@ __all__ = ["Found", "Source", "modality_of_name", "stem"]
 _SUFFIXES = tuple(sorted((s for row in FORMATS for s in row.suffixes), key=len, reverse=True))  # the longest first
 _CHANNEL = re.compile(r"_\d{4}$")
 _MR_WORDS = re.compile(
-    r"\b(mri?|t1w?|t1ce|t1c|t1gd|t2w?|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b", re.I
+    r"\b(mri?|t1w?|t1ce|t1c|t1gd|t1n|t2w?|t2f|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b",
+    re.I,
 )
 _CT_WORDS = re.compile(r"\b(ct|cect|ncct|cta|cbct)\b", re.I)
 

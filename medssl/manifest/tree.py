@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Tree:
         stacks: Folders of pictures that are slices of one scan.
         passed_over: What was left out, counted.
         beside: Files that are no clouds; among clouds, their labels and lists.
+        unread: Among clouds, files that nothing here knows; who reads clouds may (see `count_unread`).
     """
 
     root: Path
@@ -50,6 +52,13 @@ class Tree:
     stacks: tuple[Stack, ...] = ()
     passed_over: PassedOver = field(default_factory=PassedOver)
     beside: tuple[Path, ...] = ()
+    unread: tuple[Path, ...] = ()
+
+    def count_unread(self, accounted: Collection[Path] = ()) -> None:
+        """Count what lies among clouds as passed over, but for what who reads clouds has read or counted."""
+        for path in self.unread:
+            if path not in accounted:
+                self.passed_over.add_file(path)
 
     def notes(self) -> list[str]:
         """Return what a person should know of the walk."""
@@ -103,14 +112,12 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         stacks, singles = stacks_of(kinds["picture"], root if root.is_dir() else root.parent, pictures)
         files = sorted([*singles, *kinds["array"]], key=plain.index) if kinds["array"] else singles
     else:
-        passed.things["pictures beside scans"] += len(kinds["picture"])
-        passed.things["arrays (.npy) beside scans"] += len(kinds["array"])
+        near = "scans" if files or kinds["dicom"] else "clouds"
+        passed.things[f"pictures beside {near}"] += len(kinds["picture"])
+        passed.things[f"arrays (.npy) beside {near}"] += len(kinds["array"])
     named = _named_by_headers(files)
-    for path in others:
-        if path not in named and "cloud" not in claims.values():  # who reads clouds knows what labels and lists them
-            passed.add_file(path)
     passed.things = +passed.things
-    return Tree(
+    tree = Tree(
         root=root if root.is_dir() else root.parent,
         files=tuple(files),
         dicom=tuple(kinds["dicom"]),
@@ -122,7 +129,11 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         stacks=tuple(stacks),
         passed_over=passed,
         beside=tuple(plain),
+        unread=tuple(path for path in others if path not in named),
     )
+    if "cloud" not in claims.values():  # who reads clouds knows what labels and lists them
+        tree.count_unread()
+    return tree
 
 
 def _kind(path: Path, known: Mapping[Path, str]) -> str:
@@ -181,8 +192,11 @@ def _is_analyze(path: Path) -> bool:
 
 def _is_made(folder: Path) -> bool:
     """Return whether medssl wrote a folder: a run, or a store of scans or clouds."""
-    run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
-    return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
+    try:
+        run = (folder / "run.yaml").is_file() and (folder / "environment.json").is_file()
+        return run or (folder / "store.json").is_file() or (folder / "clouds.json").is_file()
+    except OSError:  # a path beyond what the system takes; listing it says so
+        return False
 
 
 def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: PassedOver) -> Iterator[Path]:
@@ -199,7 +213,10 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: 
             with os.scandir(here) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            why = f"The folder cannot be listed ({error.strerror or error}). Give the user who runs this the right to."
+            todo = "Give the user who runs this the right to."
+            if error.errno == errno.ENAMETOOLONG:
+                todo = "Shorten the names of the folders above it, or index it from a folder nearer to it."
+            why = f"The folder cannot be listed ({error.strerror or error}). {todo}"
             closed.append((here, why))
             continue
         folders = []
@@ -227,8 +244,19 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: 
         waiting += reversed(folders)
 
 
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be written into a manifest, which holds UTF-8 alone."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _what(entry: os.DirEntry[str]) -> str:
     """Return "file", "folder", or in words what else it is. Nothing is opened."""
+    if not _is_text(entry.name):
+        return "names that are not UTF-8 (rename these files and folders)"
     try:
         if entry.is_file():
             return "file"

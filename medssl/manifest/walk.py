@@ -11,7 +11,7 @@ from medssl.manifest.clouds import Arranged, CloudReader, cloud_sources, listed_
 from medssl.manifest.importers import Hints, bids_hints_below, bids_roots, dataset_json_hints, info_cfg_targets
 from medssl.manifest.labels import BY_CASE, NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
-from medssl.manifest.picture_folders import PictureRule
+from medssl.manifest.picture_folders import IMAGE_FOLDERS, PictureRule, Stack
 from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import Owner, owners_of
 from medssl.manifest.rules.said import label_notes, owner_notes
@@ -38,18 +38,21 @@ def find_scans(
     """
     scans = Path(scans).absolute()
     if scans.is_file() and scans.suffix.lower() in {".csv", ".tsv"}:
-        listed = listed_clouds(found_in_csv(scans), clouds)
+        found_there = found_in_csv(scans, lambda path: clouds is not None and clouds.claim(path) != "other")
+        listed = listed_clouds(found_there, clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
     tree = find_files(scans, clouds, pictures=pictures)
     by_name = {_relative(path, tree.root): path for path in tree.files}
     hints = _hints(tree, by_name)
     named = [name for name in by_name if name not in hints.skipped]
     numbers = {name: said["number"] for name, said in hints.values.items() if said.get("number")}
-    owners = owners_of(named, channels=numbers)
+    of_stack = {stack.slices: _stack_name(stack, tree.root) for stack in tree.stacks}
+    owners = owners_of([*named, *of_stack.values()], channels=numbers)
     pairs = pair_labels((name for name in named if name not in hints.labels), owners)
     images = [name for name in sorted(named) if name not in hints.labels and name not in pairs.labels]
     free = [name for name in images if "split" not in hints.values.get(name, {})]
-    splits = folder_splits(free, {*hints.label_of, *pairs.label_of}, keep=keep_split)
+    labelled = {*hints.label_of, *pairs.label_of, *(of_stack[one.slices] for one in tree.stacks if one.label)}
+    splits = folder_splits([*free, *sorted(set(of_stack.values()))], labelled, keep=keep_split)
     sources = [
         replace(_source(name, by_name[name], tree.root, hints, pairs, owners[name]), **_split_of(name, splits.of))
         for name in images
@@ -68,17 +71,18 @@ def find_scans(
     if clouds:
         of_clouds, arranged = cloud_sources(tree.clouds, tree.beside, tree.root, clouds)
         sources += of_clouds
-    sources += [
-        Source(
-            path=stack.folder,
-            paths=stack.slices,
-            relative=_relative(stack.folder, tree.root).strip(".") or stack.folder.name,
-            label_path=stack.label,
+        if tree.clouds:
+            tree.count_unread({path for path in tree.unread if _relative(path, tree.root) in arranged.accounted})
+    for stack in tree.stacks:
+        name = of_stack[stack.slices]
+        source = Source(path=stack.folder, paths=stack.slices, relative=name, label_path=stack.label)
+        owner = owners[name]
+        source = replace(
+            source, patient=owner.patient, patient_rule=owner.rule, study=owner.study, channel=owner.channel
         )
-        for stack in tree.stacks
-    ]
+        sources.append(replace(source, **_split_of(name, splits.of)))
     sources += [Source(path=path, relative=_relative(path, tree.root), error=why) for path, why in tree.closed]
-    shown = {name: owners[name] for name in images}
+    shown = {name: owners[name] for name in [*images, *of_stack.values()]}
     notes = [*hints.notes, *splits.notes, *owner_notes(shown), *label_notes(pairs), *tree.notes()]
     found = Found(
         sources=tuple(sources),
@@ -100,6 +104,14 @@ def _split_of(name: str, splits: Mapping[str, str]) -> dict[str, Any]:
 
 def _relative(path: Path, root: Path) -> str:
     return PurePosixPath(path.relative_to(root)).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _stack_name(stack: Stack, root: Path) -> str:
+    """Return the folder that tells whose the slices are: "images" within a patient's folder tells nothing."""
+    folder = stack.folder
+    if folder.name.lower() in IMAGE_FOLDERS and root in folder.parent.parents:
+        folder = folder.parent
+    return _relative(folder, root).strip(".") or folder.name
 
 
 def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import DataError, MedSSLError
+from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
 from medssl.formats.reading import read
 from medssl.reporting.material import Material
@@ -98,7 +99,7 @@ def draw_case(
         return [], f"its prediction is not in {run}"
     try:
         guess = _canonical(guess_path)
-        truth = _on_grid(_canonical(label_path, _classes(case.id, material)), guess)
+        truth = _on_grid(_truth(case.id, label_path, images[0], material), guess)
         shown = [_image(case.id, image, guess, material) for image in images]
     except (MedSSLError, OSError, ValueError) as error:
         return [], str(error)
@@ -142,20 +143,36 @@ def _sources(case: str, material: Material) -> tuple[list[_Image], Path] | None:
     for manifest in material.manifests.values():
         for row in manifest.rows():
             if row["id"] == case and row["label_path"]:
-                files = tuple(Path(p) for p in row["paths"] or ()) if row["format"] == "dicom" else ()
+                files = tuple(Path(p) for p in row["paths"] or ())
                 return [_Image(Path(row["path"]), files, row["modality"] or "")], Path(row["label_path"])
     if entry is None or entry[0].label_path is None:
         return None
     return [_Image(Path(entry[0].source_path), (), entry[0].modality)], Path(entry[0].label_path)
 
 
-def _classes(case: str, material: Material) -> dict[int, str]:
-    """Return value -> name of the cohort that a case is of; masks of a folder are numbered by it."""
-    for manifest in material.manifests.values():
-        if case in set(manifest.frame["id"]):
-            return manifest.classes
+def _truth(case: str, label: Path, image: _Image, material: Material) -> tuple[npt.NDArray[Any], geometry.Affine]:
+    """Return the label of a case in canonical axes, read as the store reads it; what is not known is background."""
+    if not label.exists():
+        raise DataError(f"{label.name} is not there any more")
+    classes: Mapping[int, str] = {}
+    ignored: Sequence[int] = ()
+    grid: Grid | None = None
+    frame = 0
     found = _entry(case, material)
-    return dict(found[1].classes) if found is not None else {}
+    if found is not None:
+        entry, store, _ = found
+        classes, ignored, grid = store.classes, store.ignored, (entry.source_shape, entry.source_affine)
+        frame = int(store.settings.get("frame", 0))
+    else:
+        for manifest in material.manifests.values():
+            if case in set(manifest.frame["id"]):
+                classes, ignored = manifest.classes, manifest.ignored
+                break
+    header = image_of_label(label, image.path, paths=image.series, grid=grid)
+    frame = frame if header is not None and header.frames > 1 else 0
+    read_as = label_of(label, header, classes=classes, ignored=ignored, frame=frame)
+    turned, affine = geometry.to_canonical(np.maximum(read_as.values, 0).astype(np.int16), read_as.header.affine)
+    return turned, affine
 
 
 def _entry(case: str, material: Material) -> tuple[Entry, Any, int] | None:
@@ -178,11 +195,11 @@ def _prediction(case: str, run: str | None, folder: Path | None, material: Mater
     return None
 
 
-def _canonical(path: Path, classes: Mapping[int, str] | None = None) -> tuple[npt.NDArray[Any], geometry.Affine]:
-    """Return a label map in canonical axes, as whole numbers."""
+def _canonical(path: Path) -> tuple[npt.NDArray[Any], geometry.Affine]:
+    """Return a prediction in canonical axes, as whole numbers."""
     if not path.exists():
         raise DataError(f"{path.name} is not there any more")
-    label = label_of(path, None, classes=classes)
+    label = label_of(path, None)
     turned, affine = geometry.to_canonical(label.values.astype(np.int16), label.header.affine)
     return turned, affine
 

@@ -14,6 +14,7 @@ Box = tuple[Triple, Triple]
 _COARSE_EDGE = 96
 _BODY_HU = -500.0
 _SMALLEST_SHARE = 0.001
+_ABSURD_RANGE = 1000.0  # all values lie this many times farther apart than 99.8 % of them
 
 
 def whole(shape: tuple[int, ...]) -> Box:
@@ -90,6 +91,10 @@ def _otsu_mask(coarse: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 
     if float(np.ptp(coarse)) == 0.0:
         return np.zeros(coarse.shape, dtype=bool)
+    # One voxel of 1e38 would be smeared over its neighbours, and push the threshold past all else.
+    low, high = (float(end) for end in np.quantile(coarse, (0.001, 0.999)))
+    if low < high and float(np.ptp(coarse.astype(np.float64))) > _ABSURD_RANGE * (high - low):
+        coarse = np.clip(coarse, low, high)
     smooth = ndimage.gaussian_filter(coarse, sigma=1.0)
     # Clip the brightest voxels first: a few extreme ones would push the threshold past all tissue.
     smooth = np.minimum(smooth, np.quantile(smooth, 0.99))

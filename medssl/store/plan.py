@@ -351,7 +351,7 @@ def _version_of(row: Mapping[str, Any]) -> str:
         # What an earlier release did not write, it cannot contradict.
         if known and all(value == row[name] for name, value in now.items() if row[name] is not None):
             return str(known)
-        return file_hash(files)
+        return file_hash(files, ordered=row["format"] != "dicom")
     except OSError:
         return str(known or "missing")  # the worker says so, with the file's name
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medssl import formats, geometry
 from medssl.errors import FormatError, UnfitError
-from medssl.formats.scan import Scan
+from medssl.formats.scan import Scan, finite_voxels
 from medssl.store.accepting import how_to_accept
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
@@ -204,7 +204,9 @@ def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: Sto
     if hounsfield:
         low, high = settings.hu_range
         rounded = values if values.dtype.kind in "iub" else np.rint(values)
-        clipped = np.clip(rounded.astype(np.int32 if rounded.dtype.kind in "ub" else rounded.dtype), low, high)
+        # Cast to what holds every value and both ends: uint32 and uint64 hold no -1024, and more than int32 does.
+        wide = np.minimum(rounded, np.uint64(max(high, 0))).astype(np.int64) if rounded.dtype.kind == "u" else rounded
+        clipped = np.clip(wide.astype(np.int64) if wide.dtype.kind in "bi" else wide, low, high)
         return Scaled(
             values=clipped.astype(np.int16), scale=settings.ct_scale, slope=1.0, intercept=0.0, fill=low, flags=()
         )
@@ -268,7 +270,7 @@ def finite_values(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Col
     if values.dtype.kind != "f":
         _refuse_constant(scan, values, accept)
         return values
-    good = np.isfinite(values)
+    good = finite_voxels(values)
     bad = int(values.size - np.count_nonzero(good))
     if bad == 0:
         _refuse_constant(scan, values, accept)
@@ -276,7 +278,7 @@ def finite_values(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Col
     if bad == values.size:
         raise FormatError(scan.header.path, "No voxel is finite. Write the scan out again from its source.")
     if "nonfinite" not in accept:
-        _refuse(scan, f"{bad} voxels are NaN or infinite.", "nonfinite")
+        _refuse(scan, f"{bad} voxels are NaN, infinite or beyond what float32 holds.", "nonfinite")
     flags.append(f"nonfinite-{bad}")
     floor: Any = np.float64(-1024.0) if hounsfield else values[good].min()
     return np.where(good, values, floor.astype(values.dtype))

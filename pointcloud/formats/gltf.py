@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from medssl.errors import FormatError
 
-__all__ = ["Described", "described"]
+__all__ = ["Described", "described", "files_of"]
 
 _JSON = 0x4E4F534A
 _SOLID_MODES, _LINES = {0: "points", 4: "triangles", 5: "triangles"}, {1, 2, 3}
@@ -103,6 +103,23 @@ def _tree(path: Path, raw: bytes, kind: str) -> tuple[dict[str, Any], bytes]:
     if not isinstance(tree, dict) or not str(_version(tree)).startswith("2"):
         raise FormatError(path, "The description of the file is no glTF 2.0.")
     return tree, rest
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the file and, of a .gltf, the files of numbers that it names; those that it may not name are left out.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    if path.suffix.lower() != ".gltf":
+        return (path,)
+    try:
+        buffers = json.loads(path.read_bytes().decode("utf-8-sig")).get("buffers", [])
+        names = [PurePosixPath(unquote(str(buffer.get("uri", "data:")))) for buffer in buffers]
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return (path,)  # who reads it says what is wrong
+    inside = [name for name in names if not name.is_absolute() and ".." not in name.parts and ":" not in str(name)]
+    return (path, *dict.fromkeys(path.parent / name for name in inside if (path.parent / name).is_file()))
 
 
 def _version(tree: dict[str, Any]) -> Any:

@@ -41,7 +41,7 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     The file holds ``data`` (clouds, points, 3), and may hold ``label`` (one a cloud, or one a point as in the blocks of
     S3DIS), ``normal``, ``color``, and the labels of the points as ``pid`` (ShapeNetPart), ``seg`` or ``mask``
     (ScanObjectNN, where -1 is background). Further columns of ``data`` are read as those of a table without names. What
-    else has a row for each point (``faceId``) is named in a warning.
+    else the file holds (``faceId``, labels of text or of another number of clouds) is named in a warning.
 
     Raises:
         FormatError: The file is no such file, is damaged, or has no cloud ``item``.
@@ -57,9 +57,12 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
             parts = guessed(np.asarray(data[item]), path)
             warnings = list(parts.pop("warnings"))
             for name in ("label", "labels"):
-                label = file.get(name)
-                if label is not None and label.shape[:1] == data.shape[:1] and label.size == data.shape[0]:
-                    parts["label"] = int(np.asarray(label[item]).reshape(-1)[0])
+                if name in file and "label" not in parts and _one_each(file[name], data):
+                    number = np.asarray(file[name][item]).reshape(-1)[0]
+                    if np.isfinite(number) and number == np.floor(number):
+                        parts["label"] = int(number)
+                    else:
+                        warnings.append(f"Its '{name}' is {number}, which is no whole number, and is not read.")
                     read.add(name)
             for part, names in (("normals", ("normal", "normals")), ("labels", _PER_POINT)):
                 there = next((n for n in names if n in file and _fits(file[n], data, part)), None)
@@ -71,12 +74,12 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
             if colours is not None:  # all clouds of a file share one range
                 parts["colours"] = bytes_of_colours(np.asarray(file[colours][:]), path)[0][item]
                 read.add(colours)
-            unread = sorted(n for n in file if n not in read and _fits(file[n], data, ""))
+            unread = sorted(n for n in file if n not in read and n not in _NAMES)
         except (OSError, KeyError, ValueError) as error:
             raise FormatError(path, f"Cloud {item} cannot be read ({error}): the file is damaged.") from error
     if unread:
         listed = ", ".join(f"'{name}'" for name in unread)
-        warnings.append(f"What these are is not known, so they are not read: {listed}.")
+        warnings.append(f"What these are is not known, or their shape does not fit, so they are not read: {listed}.")
     return make_cloud(path=path, item=item, warnings=tuple(warnings), **parts)
 
 
@@ -93,6 +96,12 @@ def class_name(path: Path, number: int) -> str:
                 word = names[number]
                 return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
     return ""
+
+
+def _one_each(array: Any, data: Any) -> bool:
+    """Tell whether an array has one number for each cloud."""
+    shape = getattr(array, "shape", ())
+    return shape[:1] == data.shape[:1] and array.size == data.shape[0] and array.dtype.kind in "iufb"
 
 
 def _fits(array: Any, data: Any, part: str) -> bool:

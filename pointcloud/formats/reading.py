@@ -16,7 +16,7 @@ from pointcloud.formats.table import FORMATS, Format, row_of
 __all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
 
 SAMPLES = 8192
-VERSION = 4  # raised where a file comes to be read otherwise: manifests and stores then read it again
+VERSION = 5  # raised where a file comes to be read otherwise: manifests and stores then read it again
 
 
 def _row(path: Path) -> Format:

@@ -105,6 +105,7 @@ CASES |= KINDS | JOINT
 # What these are trained towards moves with them (a queue that fills, a teacher whose centre settles), or is a statistic
 # of a batch that is tiny here, or needs more steps than these: their loss over a short run says nothing.
 MOVING = {
+    "simsiam",
     "moco",
     "moco, v3",
     "dino",

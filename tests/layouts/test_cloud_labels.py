@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_a_label_that_changes_is_read_again(tmp_path):
     assert {e.id: e.key for e in first.entries} != {e.id: e.key for e in second.entries}
     assert 70 in second.parts
     assert read_manifest(tmp_path / "found.parquet").rows().__next__()["label_size_bytes"] == 1600
+
+
+def test_a_label_that_changes_and_keeps_size_and_time_is_stored_anew(tmp_path):
+    semantic_kitti(tmp_path / "in", {0: 1, 8: 1})
+    rows_of(tmp_path / "in")
+    first = {entry.id: entry.key for entry in stored(tmp_path).entries}
+    label = tmp_path / "in/sequences/00/labels/000000.label"
+    before = label.stat()
+    kitti_labels(label, np.full(400, 70))
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _, rows = rows_of(tmp_path / "in")
+    assert counts(rows["sequences/00/velodyne/000000.bin"]) == {70: 400}
+    store = stored(tmp_path)
+    assert sum(entry.key != first[entry.id] for entry in store.entries) == 1
+    assert 70 in store.parts
 
 
 def test_rooms_take_their_labels_from_their_pieces(tmp_path):
@@ -246,6 +262,12 @@ def test_groups_of_scannet_name_the_classes(tmp_path):
     store = stored(tmp_path)
     assert store.parts == {0: "chair", 1: "table", 2: "wall"}
     assert np.array_equal(store.labels(0), np.repeat([2, -1, 0], 32))
+    # Groups that come to hold other segments change the labels, though no name and no segment does.
+    groups = [{"label": "wall", "segments": [0, 10]}, {"label": "chair", "segments": [20]}]
+    (root / "scene0000_00" / "scene0000_00.aggregation.json").write_text(json.dumps({"segGroups": groups}))
+    _, rows = rows_of(root)
+    assert counts(rows["scene0000_00/scene0000_00_vh_clean_2.ply"]) == {0: 32, 2: 64}
+    assert np.array_equal(stored(tmp_path).labels(0), np.repeat([2, 2, 0], 32))
 
 
 @pytest.mark.parametrize(("top", "expected"), [(19, {255}), (250, set())])
@@ -294,11 +316,31 @@ def test_formats_that_nothing_reads_are_counted(tmp_path):
         (tmp_path / "in" / name).write_bytes(b"something")
     manifest, rows = rows_of(tmp_path / "in")
     assert len(rows) == 1
-    assert "passed over, for nothing here reads them: 1 .bag, 2 .fls, 1 .zip files" in understood(manifest)
+    assert manifest.notes == ("passed over: 2 .fls, 1 .bag, 1 .zip (archives: unpack first)",)
+    assert "passed over" not in " ".join(understood(manifest))
     for name in ("a.ply",):
         (tmp_path / "in" / name).unlink()
     with pytest.raises(DataError, match=r"passed over: .*2 \.fls"):
         medssl.index(tmp_path / "in", out=tmp_path / "none.parquet")
+
+
+def test_every_suffix_beside_clouds_is_counted_once_and_labels_are_not(tmp_path):
+    folder = tmp_path / "in" / "sequences" / "00"
+    for number in range(2):
+        sweep(_made(folder / "velodyne") / f"{number:06d}.bin", number)
+        kitti_labels(_made(folder / "labels") / f"{number:06d}.label", np.arange(400) % 3 + 10)
+    kitti_labels(folder / "labels" / "000009.label", np.arange(400) % 3 + 10)  # of no sweep: told by name
+    for name in ("a.feather", "b.feather", "c.mtl", "d.sens", "e"):
+        (folder / name).write_bytes(b"something")
+    (folder / "times.txt").write_text("0.0\n0.1\n")
+    _made(folder / "image_2")
+    (folder / "image_2" / "000000.png").write_bytes(b"\x89PNG")
+    manifest, _ = rows_of(tmp_path / "in")
+    said = "passed over: 2 .feather, 1 .mtl, 1 .sens, 1 without a suffix, 1 pictures beside clouds"
+    assert manifest.notes == (said,)
+    assert any(
+        "1 .label files, which belong to no cloud here" in line for line in manifest.settings["of_clouds"]["understood"]
+    )
 
 
 def test_trees_of_scans_are_told_nothing_of_clouds(tmp_path):
@@ -327,3 +369,23 @@ def test_a_class_of_points_that_only_test_objects_have_is_told(tmp_path):
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def test_numbers_of_a_gltf_are_no_cloud_and_tell_of_changes(tmp_path):
+    import trimesh
+
+    box = trimesh.creation.box(extents=(2.0, 3.0, 4.0))
+    for name, content in trimesh.exchange.gltf.export_gltf(trimesh.Scene(box)).items():
+        (_made(tmp_path / "in") / name).write_bytes(content)
+    numbers = sorted((tmp_path / "in").glob("*.bin"))
+    manifest, rows = rows_of(tmp_path / "in")
+    assert list(rows) == ["model.gltf"]
+    assert manifest.notes == ()
+    first = rows["model.gltf"]
+    assert len(first["paths"]) == 1 + len(numbers)
+    for file in numbers:  # half as high: same sizes, another shape
+        values = np.frombuffer(file.read_bytes(), "<u4").copy()
+        if np.abs(values.view("<f4")).max() == 2.0:
+            file.write_bytes((values.view("<f4") / 2).tobytes())
+    _, again = rows_of(tmp_path / "in")
+    assert again["model.gltf"]["content_hash"] != first["content_hash"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from medssl.manifest.check import check_manifest
@@ -24,6 +25,29 @@ def test_sweeps_of_a_sequence_stay_together(tmp_path):
     assert not any(map(class_of, rows.values()))
     assert "6 sequences of 18 clouds stay whole in a split" in understood(manifest)
     assert "sequences/00/velodyne/000000.bin is of sequences/00" in understood(manifest)
+
+
+def test_poses_beside_sweeps_are_no_clouds_and_the_standard_holds(tmp_path):
+    semantic_kitti(tmp_path / "in", dict.fromkeys((0, 1, 8, 11), 2))
+    pose = "{0} {1} 0 {2} -{1} {0} 0 {3} 0 0 1 0.5"
+    for number in (0, 1, 8, 11):
+        folder = tmp_path / "in" / "sequences" / f"{number:02d}"
+        turns = [(np.cos(a), np.sin(a), 3 * a, 7 * a) for a in np.linspace(0, 2, 30)]
+        (folder / "poses.txt").write_text("".join(pose.format(*row) + "\n" for row in turns))
+        (folder / "calib.txt").write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+        tum = [f"{n}.5 {n} 1 2 0 {np.sin(n)} 0 {np.cos(n)}" for n in range(9)]
+        (folder / "trajectory.txt").write_text("\n".join(tum))
+        (folder / "intrinsic.txt").write_text("570 0 320 0\n0 570 240 0\n0 0 1 0\n0 0 0 1\n")
+    manifest, rows = rows_of(tmp_path / "in")
+    assert {name.rsplit(".", 1)[1] for name in rows} == {"bin"}
+    assert {name.split("/")[1]: row["split"] for name, row in rows.items()} == {
+        "00": "train", "01": "train", "08": "val", "11": "test"
+    }  # fmt: skip
+    assert "split: published (standard of SemanticKITTI" in understood(manifest)
+    cloud(tmp_path / "in" / "map.ply", 900)  # a cloud beside them takes nothing from the standard
+    manifest, rows = rows_of(tmp_path / "in", "fresh=true")
+    assert {row["split"] for name, row in rows.items() if "/08/" in name} == {"val"}
+    assert "1 clouds drawn" in understood(manifest)
 
 
 def test_sweeps_of_a_log_of_nuscenes_stay_together(tmp_path):
@@ -180,14 +204,17 @@ def test_pieces_of_a_room_are_no_clouds(tmp_path):
     assert not any(map(class_of, rows.values()))
 
 
-def test_a_list_of_sweeps_keeps_sequences_whole(tmp_path):
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_list_of_sweeps_keeps_sequences_whole(tmp_path, absolute):
     semantic_kitti(tmp_path / "in", dict.fromkeys(range(6), 3))
     names = sorted((tmp_path / "in").rglob("*.bin"))
-    (tmp_path / "in" / "list.csv").write_text("path\n" + "".join(f"{n.relative_to(tmp_path / 'in')}\n" for n in names))
+    lines = [str(name if absolute else name.relative_to(tmp_path / "in")) for name in names]
+    (tmp_path / "in" / "list.csv").write_text("path\n" + "\n".join(lines) + "\n")
     import medssl
 
     manifest = medssl.index(tmp_path / "in" / "list.csv", out=tmp_path / "m.parquet")
     assert {row["patient"] for row in manifest.rows()} == {f"sequences/{n:02d}" for n in range(6)}
+    assert "6 sequences of 18 clouds stay whole" in understood(manifest)
 
 
 def test_check_warns_of_folders_and_stems_in_several_splits(tmp_path):

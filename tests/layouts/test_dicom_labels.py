@@ -214,13 +214,13 @@ class TestSeg:
         first, second = truth()
         np.testing.assert_array_equal(values_of(by_folder["0"], manifest.classes), 3 * first + 2 * second)
         np.testing.assert_array_equal(values_of(by_folder["1"], manifest.classes), 2 * first + 1 * second)
-        # A new name shifts numbers, which rows that are kept must follow.
+        # A new name comes behind: labels that are stored keep their numbers.
         paths = series(tmp_path / "d" / "2", voxels(2, SHAPE), patient="P2", name="2")
         write_seg(tmp_path / "d" / "2" / "seg.dcm", paths, truth().astype(np.uint8), ["aorta", "liver"])
         again = index(tmp_path / "d")
-        assert again.classes == {0: "background", 1: "Liver left", 2: "aorta", 3: "liver", 4: "spleen"}
+        assert again.classes == {0: "background", 1: "Liver left", 2: "liver", 3: "spleen", 4: "aorta"}
         row = next(row for row in again.rows() if Path(row["path"]).name == "0")
-        assert row["label_values"] == [0, 3, 4]
+        assert row["label_values"] == [0, 2, 3]
 
     def test_the_images_that_it_names_say_which_phase_a_seg_labels(self, tmp_path: Path) -> None:
         every = [

@@ -8,7 +8,6 @@ import pytest
 import SimpleITK as sitk
 
 import medssl
-from medssl.manifest import attach
 from tests.layouts.tree import by_name, index, label, voxels, write
 
 
@@ -93,27 +92,23 @@ def test_a_label_of_one_contrasts_grid_is_not_given_to_the_others(tmp_path):
     assert again.frame.equals(manifest.frame)
 
 
-def test_a_folder_of_structures_is_the_label(tmp_path, monkeypatch):
+def test_a_folder_of_structures_is_the_label(tmp_path):
     root = tmp_path / "d"
+    voxels_of = {}
     for n in (1, 2):
         write(root / f"s000{n}/ct.nii.gz", voxels(n))
-        for structure in ("liver", "kidney_left", "spleen")[: 1 + n]:
-            write(root / f"s000{n}/segmentations/{structure}.nii.gz", (label(n) == 1).astype(np.uint8))
-
-    def names(path):
-        return tuple(sorted(file.name.removesuffix(".nii.gz") for file in path.iterdir())) if path.is_dir() else ()
-
-    monkeypatch.setattr(attach, "structure_names", names)
-    from medssl.manifest import build
-
-    given = {}
-    monkeypatch.setattr(build, "describe", lambda source, depth="full": given.setdefault(source.relative, source) and {
-        "path": str(source.path), "paths": [str(source.path)], "label_path": str(source.label_path), "flags": [],
-        "notes": [], "error": None})  # fmt: skip
+        for value, structure in enumerate(("liver", "kidney_left", "spleen")[: 1 + n]):
+            mask = (label(n) == 1) if value == 0 else (label(n) == 2) if value == 1 else np.zeros(label(n).shape, bool)
+            voxels_of[n, structure] = int(mask.sum())
+            write(root / f"s000{n}/segmentations/{structure}.nii.gz", mask.astype(np.uint8))
     manifest = index(root)
     assert pairs(manifest, root) == {f"s000{n}/ct.nii.gz": f"s000{n}/segmentations" for n in (1, 2)}
     assert manifest.classes == {0: "background", 1: "kidney_left", 2: "liver", 3: "spleen"}
-    assert {source.structures for source in given.values()} == {((1, "kidney_left"), (2, "liver"), (3, "spleen"))}
+    for n in (1, 2):
+        row = by_name(manifest)[f"s000{n}/ct.nii.gz"]
+        counts = dict(zip(row["label_values"], row["label_voxels"], strict=True))
+        assert counts[1] == voxels_of[n, "kidney_left"]
+        assert counts[2] == voxels_of[n, "liver"]
 
 
 def test_files_of_one_structure_each_are_no_label_and_it_is_said(tmp_path):

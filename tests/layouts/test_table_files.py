@@ -197,6 +197,29 @@ def test_an_archive_that_lost_a_byte_is_refused(tmp_path):
         read(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("label", "number", "said"),
+    [
+        (np.array([[4], [7]]), 7, ""),
+        (np.array([4.0, 7.0]), 7, ""),
+        (np.array([1.0, 2.5]), None, "Its 'label' is 2.5, which is no whole number"),
+        (np.array([1.0, np.nan]), None, "Its 'label' is nan, which is no whole number"),
+        (np.array([b"cup", b"torus"]), None, "are not read: 'label'"),
+        (np.array([1, 2, 3]), None, "are not read: 'label'"),
+    ],
+)
+def test_labels_of_h5_that_are_no_classes_are_named_and_not_rounded(tmp_path, label, number, said):
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"], file["label"], file["names"] = np.stack([POINTS, POINTS]), label, np.array([b"a", b"b", b"c"])
+    cloud = read(tmp_path / "a.h5", item=1)
+    np.testing.assert_array_equal(cloud.points, POINTS)
+    assert cloud.label == number
+    assert said in " ".join(cloud.warnings)
+    assert bool(said) == bool(cloud.warnings)
+
+
 def test_h5_with_a_label_at_every_point_and_colours(tmp_path):
     import h5py
 

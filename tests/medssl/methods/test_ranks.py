@@ -103,7 +103,9 @@ def test_two_processes_train_what_one_does_where_one_holds_a_single_item(folder)
     for found in ranks:
         assert found.keys() == one.keys()
         for name, value in one.items():
-            close = 2e-2 if name.startswith("half") else 2e-3 if name.startswith("far/grad") else 1e-5
+            if name == "none":  # held below: alone it is torch's, not a number
+                continue
+            close = 2e-2 if name.startswith("half") else 2e-3 if name.startswith("far") else 1e-5
             assert torch.allclose(found[name].double(), value.double(), rtol=close, atol=close), name
         assert found["order"].tolist() == list(range(9))
         assert found["order of pairs"].tolist() == list(range(10))
