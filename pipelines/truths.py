@@ -87,7 +87,7 @@ class Reference:
         by_patient: Whether patients are known; where not, every case counts as a patient of its own.
         regions: Unions of values that are scored in place of single ones.
         refused: Cases whose label the store refused, with the reason; they are not scored.
-        cases: Case -> the scans that are its channels, where a manifest has cases of several.
+        cases: Case -> the scans that are its channels, in their order, where a manifest has cases of several.
     """
 
     truths: tuple[Truth, ...]
@@ -95,17 +95,20 @@ class Reference:
     by_patient: bool = True
     regions: tuple[Region, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
-    cases: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    cases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def named_as(self, predicted: Collection[str]) -> Reference:
         """Return one truth a case where predictions are named after cases of several channels, not after scans."""
         if not self.cases.keys() & set(predicted):
             return self
         case_of = {scan: case for case, scans in self.cases.items() for scan in scans}
+        of_scan = {truth.case: truth for truth in self.truths}
         found: dict[str, Truth] = {}
         for truth in self.truths:
             case = case_of.get(truth.case, truth.case)
-            found.setdefault(case, replace(truth, case=case))
+            # Of the first channel, on whose grid the case's label lies.
+            lead = next((of_scan[scan] for scan in self.cases.get(case, ()) if scan in of_scan), truth)
+            found.setdefault(case, replace(lead, case=case))
         return replace(self, truths=tuple(found.values()))
 
     def of_split(self, split: str | None) -> Reference:
@@ -167,12 +170,12 @@ def read_reference(data: Path) -> Reference:
             )
             for r in rows
         ]  # fmt: skip
-        groups = cases_of(rows, manifest.settings.get("channels", ()))[1]
+        order, groups = cases_of(rows, manifest.settings.get("channels", ()))
         found = Reference(
             truths=tuple(truths),
             classes=_foreground(meaning.classes),
             regions=manifest.regions,
-            cases={group.id: frozenset(row["id"] for row in group.members) for group in groups},
+            cases={group.id: tuple(row["id"] for n in order for row in group.rows.get(n, ())) for group in groups},
         )
     elif data.is_dir():
         truths = [Truth(case=case, patient=case, split="", path=path) for case, path in sorted(scans_in(data).items())]
