@@ -87,6 +87,7 @@ def _headers(scans: Path, settings: AutoSettings) -> Manifest:
         val=settings.val,
         test=settings.test,
         seed=settings.seed,
+        channels=settings.channels,
         clouds=cloud_reader(unit=settings.unit),
         targets=Targets(file=Path(settings.targets)) if settings.targets else None,
     )
@@ -99,6 +100,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: Stagehand) ->
     words += [f"patient_pattern={settings.patient_pattern}"] if settings.patient_pattern else []
     words += [f"targets={settings.targets}"] if settings.targets else []
     words += [f"unit={settings.unit}"] if settings.unit else []
+    words += [f"channels={settings.channels}"] if settings.channels != "auto" else []
     words += [f"val={settings.val}", f"test={settings.test}", f"seed={settings.seed}"]
     words += [f"workers={settings.workers}"] if settings.workers else []
     file = out / "manifest.parquet"

@@ -411,7 +411,9 @@ def words_of(settings: Mapping[str, Any]) -> list[str]:
 def _manifest_key(manifest: Manifest) -> str:
     columns = ("id", "path", "file_hash", "size_bytes", "mtime_ns", "label_path", "label_mtime_ns", "label_file_hash",
                "targets", "split", "error")  # fmt: skip
-    return key_of([[row[name] for name in columns] for row in manifest.rows()], _meaning(manifest))
+    cases = [[row["case"], row["channel"]] for row in manifest.rows() if row["case"]]
+    more = [cases, list(manifest.settings.get("channels", ()))] if cases else []
+    return key_of([[row[name] for name in columns] for row in manifest.rows()], _meaning(manifest), *more)
 
 
 def _meaning(manifest: Manifest) -> Any:

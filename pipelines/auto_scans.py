@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.manifest.channel_cases import cases_of
 from medssl.manifest.label_doubts import unusable_labels
 from medssl.manifest.targets import targets_of
 from medssl.regions import regions_json
+from medssl.store.options import StoreSettings
+from medssl.store.plan_cases import cases_asked
 from pipelines.auto_chain import Chain, word
 from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
 from pipelines.auto_outcome import Outcome, outcome_of
@@ -46,6 +49,9 @@ class ScanChain(Chain["Store"]):
             counts[name] = counts.get(name, 0) + 1
         self.decisions += describe_modalities(counts)
         self._unusable = unusable_labels(volumes, manifest.classes, settings.accept)
+        cases = cases_asked(manifest.kept(), StoreSettings(missing=settings.missing))
+        stored = {case.row["id"] for case in cases.cases}
+        self._unstored = {row["id"] for row in volumes if cases.channels and row["case"] not in stored}
         self._target, task = decide_target(volumes, settings.target)
         settled, decision = settle_split(
             manifest, val=settings.val, test=settings.test, seed=settings.seed, class_of=self._class_of
@@ -63,6 +69,8 @@ class ScanChain(Chain["Store"]):
 
     def _class_of(self, row: Mapping[str, Any]) -> str:
         """Return the class of a row of the manifest that is learned, "" for none; label maps are all of one."""
+        if row["id"] in self._unstored:
+            return ""
         return targets_of(row).get(self._target, "") if self._target else self._map_of(row)
 
     def _map_of(self, row: Mapping[str, Any]) -> str:
@@ -70,11 +78,17 @@ class ScanChain(Chain["Store"]):
         return "label map" if row["label_path"] and row["id"] not in self._unusable else ""
 
     def cache_words(self, manifest: Manifest) -> list[str]:
-        """Decide the voxel size."""
+        """Decide the voxel size; say what becomes of channels."""
+        order, groups = cases_of(manifest.rows(), manifest.settings.get("channels", ()))
+        if groups:
+            chosen = f"{len(groups)} cases of {len(order)} ({', '.join(order)})"
+            why = "scans of one patient and visit are one input; channels=none takes every scan by itself"
+            self.decisions.append(Decision("channels", chosen, why))
         self._spacing, decision = decide_spacing(_grids(manifest), self.settings, small=self.small)
         self.decisions.append(decision)
         accept = f"accept=[{','.join(self.settings.accept)}]"
-        return [f"spacing_mm={word(self._spacing)}", *([accept] if self.settings.accept else [])]
+        missing = [f"missing={self.settings.missing}"] if self.settings.missing != "leave-out" else []
+        return [f"spacing_mm={word(self._spacing)}", *([accept] if self.settings.accept else []), *missing]
 
     def opened(self) -> Store:
         """Return the store."""
@@ -133,7 +147,11 @@ class ScanChain(Chain["Store"]):
 
 
 def _grids(manifest: Manifest) -> list[Grid]:
-    return [grid for row in manifest.usable().rows() if (grid := grid_of(row)) is not None]
+    """Return the grid of every scan or case; a case has that of its first channel."""
+    order, groups = cases_of(manifest.usable().rows(), manifest.settings.get("channels", ()))
+    first = {next(group.rows[name][0]["id"] for name in order if name in group.rows) for group in groups}
+    rows = (row for row in manifest.usable().rows() if not row["case"] or row["id"] in first)
+    return [grid for row in rows if (grid := grid_of(row)) is not None]
 
 
 def _resized(grid: Grid, spacing: Any, grids: Sequence[Grid]) -> Grid:

@@ -83,6 +83,12 @@ class AutoSettings(Settings):
     accept: tuple[Accepted, ...] = Field(
         default=(), description="Faults that are stored all the same, as accept of medssl cache (scans alone)."
     )
+    channels: str = Field(
+        default="auto", description="Which scans are channels of one case, as channels of medssl index (scans alone)."
+    )
+    missing: Literal["leave-out", "fill"] = Field(
+        default="leave-out", description="Cases that lack a channel, as missing of medssl cache (scans alone)."
+    )
     window: Triple | None = Field(
         default=None, description="Window of training and inference in voxels, (z, y, x); None decides."
     )

@@ -101,6 +101,8 @@ def cache(
     plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
     mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
     todo = [job for job in plan.missing(folder) if job.id in mine]
+    for note in plan.notes:
+        console.say(note)
     _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
     if dry_run:
         for job in todo[:_SHOWN]:
@@ -112,7 +114,7 @@ def cache(
     workers = settings.workers
     if settings.engine == "processes":  # a cluster knows its own size and memory
         workers = workers or _workers(max((job.voxels for job in todo), default=0))
-    with console.progress(len(todo), "scans stored") as shown:
+    with console.progress(len(todo), f"{plan.noun} stored") as shown:
         report = build(
             folder,
             plan,
@@ -124,13 +126,15 @@ def cache(
     say_refusals(report.failed, report.refused_labels)
     _say_flags(report.flags)
     if report.listed == 0 and report.waiting == 0:
-        raise DataError(f"{folder}: none of the {len(plan.jobs)} scans could be stored. The reasons are listed above.")
+        raise DataError(
+            f"{folder}: none of the {len(plan.jobs)} {plan.noun} could be stored. The reasons are listed above."
+        )
     _superseded(folder, plan, remove=settings.prune)
     store = Store.open(folder)
     size = sum((folder / name).stat().st_size for e in store.entries for name in (*e.files, e.label_file) if name)
-    console.say(f"{report.listed} scans in the store ({_size(size)}), {report.written} of them new")
+    console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
-        console.say(f"{report.waiting} scans are left to other shards; the last one to end lists them all")
+        console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
     preset = "voco" if _has_gpu() else "voco_small"
     console.done(
         report.index,
@@ -164,7 +168,7 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
 def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
     kept = len(plan.jobs) - todo_count
     count = len(plan.jobs)
-    console.say(f"{count} scans wanted: {kept} are stored already or left to other shards, {todo_count} to store")
+    console.say(f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store")
     for modality, spacing in plan.spacings.items():
         console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
     full = 2 * todo_voxels
@@ -193,7 +197,7 @@ def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
         for flag in found:
             if flag.startswith("label-note: "):
                 continue  # said below, once for each way of reading
-            kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag
+            kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag.partition(":")[0]
             counted.setdefault(kind, []).append(scan_id)
     for kind, ids in sorted(counted.items()):
         console.warn(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")

@@ -119,11 +119,14 @@ def evaluate(
 def _evaluate(
     run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
 ) -> Evaluation:
-    reference = read_reference(data).of_split(settings.split)
+    reference = read_reference(data)
+    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
+    if reference.of_split(settings.split).truths:
+        predictions = {name: find_predictions(folder) for name, folder in runs.items()}
+        reference = reference.named_as({case for found in predictions.values() for case in found})
+    reference = reference.of_split(settings.split)
     if not reference.truths:
         raise DataError(f"{data}: no labelled case in split '{settings.split}'. Choose another with split=NAME.")
-    runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
-    predictions = {name: find_predictions(folder) for name, folder in runs.items()}
     structures = chosen_structures(reference, settings)
     tolerance = tolerances_of(structures, settings)
     console.say(

@@ -90,6 +90,11 @@ class IndexSettings(Settings):
     picture_channel: Literal["", "red", "green", "blue", "luminance"] = Field(
         default="", description="What to take of pictures in colour; empty refuses them."
     )
+    channels: str = Field(
+        default="auto",
+        description="Which scans are channels of one case: 'auto', 'none', 'frames' (of 4D files), or names in their "
+        "order, such as t1,t1ce,t2,flair.",
+    )
 
 
 @holds("medssl index", lambda given: Path(given["out"]))
@@ -161,6 +166,7 @@ def index(
             verify=settings.verify,
             pictures=settings.pictures,
             picture_channel=settings.picture_channel,
+            channels=settings.channels,
             progress=show,
         )
     if not len(manifest):
@@ -206,6 +212,7 @@ def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) 
 
 
 def _say(manifest: Manifest, counts: Counts) -> None:
+    from medssl.manifest.channel_cases import case_lines
     from medssl.manifest.rules.said import rule_lines
 
     summary: Mapping[str, Any] = manifest.summary()
@@ -217,6 +224,8 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     for note in manifest.notes:
         console.warn(note)
     for line in rule_lines(manifest.usable().rows()):
+        console.say(line)
+    for line in case_lines(list(manifest.rows()), manifest.settings.get("channels", ())):
         console.say(line)
     _say_clouds(manifest)
     _say_targets(manifest, counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from medssl.errors import DataError, FormatError, UnfitError
 from medssl.evaluation.overlap import LabelMap
 from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
-from medssl.manifest.label_doubts import counts_of, stray_values
+from medssl.manifest.label_doubts import case_of, counts_of, stray_values
 from medssl.regions import Region
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Reference:
         by_patient: Whether patients are known; where not, every case counts as a patient of its own.
         regions: Unions of values that are scored in place of single ones.
         refused: Cases whose label the store refused, with the reason; they are not scored.
+        cases: Case -> the scans that are its channels, in their order, where a manifest has cases of several.
     """
 
     truths: tuple[Truth, ...]
@@ -94,6 +95,21 @@ class Reference:
     by_patient: bool = True
     regions: tuple[Region, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+    cases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def named_as(self, predicted: Collection[str]) -> Reference:
+        """Return one truth a case where predictions are named after cases of several channels, not after scans."""
+        if not self.cases.keys() & set(predicted):
+            return self
+        case_of = {scan: case for case, scans in self.cases.items() for scan in scans}
+        of_scan = {truth.case: truth for truth in self.truths}
+        found: dict[str, Truth] = {}
+        for truth in self.truths:
+            case = case_of.get(truth.case, truth.case)
+            # Of the first channel, on whose grid the case's label lies.
+            lead = next((of_scan[scan] for scan in self.cases.get(case, ()) if scan in of_scan), truth)
+            found.setdefault(case, replace(lead, case=case))
+        return replace(self, truths=tuple(found.values()))
 
     def of_split(self, split: str | None) -> Reference:
         """Return the cases of one split; with None those of "test", or all where there is no test split."""
@@ -127,7 +143,8 @@ def read_reference(data: Path) -> Reference:
         truths = [
             Truth(
                 case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=Path(entry.label_path),
-                image=Path(entry.source_path), grid=(entry.source_shape, entry.source_affine), meaning=meaning,
+                image=Path(next(c.source_path for c in entry.channels if c.present)),
+                grid=(entry.source_shape, entry.source_affine), meaning=meaning,
             )
             for entry in index.entries
             if entry.label_path
@@ -140,6 +157,7 @@ def read_reference(data: Path) -> Reference:
             refused={case: why for case, why in index.refused_labels.items() if case in splits},
         )
     elif data.suffix in (".parquet", ".csv"):
+        from medssl.manifest.channel_cases import cases_of
         from medssl.manifest.schema import read_manifest
 
         manifest = read_manifest(data)
@@ -152,7 +170,13 @@ def read_reference(data: Path) -> Reference:
             )
             for r in rows
         ]  # fmt: skip
-        found = Reference(truths=tuple(truths), classes=_foreground(meaning.classes), regions=manifest.regions)
+        order, groups = cases_of(rows, manifest.settings.get("channels", ()))
+        found = Reference(
+            truths=tuple(truths),
+            classes=_foreground(meaning.classes),
+            regions=manifest.regions,
+            cases={group.id: tuple(row["id"] for n in order for row in group.rows.get(n, ())) for group in groups},
+        )
     elif data.is_dir():
         truths = [Truth(case=case, patient=case, split="", path=path) for case, path in sorted(scans_in(data).items())]
         found = Reference(truths=tuple(truths), classes={}, by_patient=False)
@@ -260,7 +284,7 @@ def _listed(meaning: Meaning) -> str:
 def _named(manifest: Manifest, rows: list[dict[str, Any]]) -> dict[int, str]:
     """Return the classes as a store of this manifest would have them."""
     counts = counts_of(rows)
-    strays = stray_values(counts, manifest.classes)
+    strays = stray_values(counts, manifest.classes, case_of(rows))
     seen = {value for values in counts.values() for value in values if value > 0 and value not in strays}
     return {value: f"structure {value}" for value in sorted(seen)} | manifest.classes
 

@@ -58,7 +58,7 @@ def assemble(
         row["patient"], row["patient_rule"] = _patient(source, fields, pattern, table or {})
         said = source.study if source.patient_rule == "given" else ""
         row["study"] = said or fields.get("study") or source.study or None
-        row["channel"] = source.channel
+        row["channel"], row["case"] = source.channel, source.case
         row["series"] = fields.get("series")
         row["id"] = _identity(source, fields)
         row["split"] = source.split

@@ -10,6 +10,7 @@ from typing import Any
 from medssl.formats.table import format_of
 from medssl.manifest.assemble import assemble, give_splits, target_to_spread
 from medssl.manifest.attach import find_label_maps, known_label_maps, on_their_grid, set_aside
+from medssl.manifest.channel_cases import AUTO, find_cases
 from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
 from medssl.manifest.describe import describe, refresh
 from medssl.manifest.labels import label_series
@@ -92,6 +93,7 @@ def build_manifest(
     verify: bool = False,
     pictures: PictureRule = "auto",
     picture_channel: str = "",
+    channels: str = AUTO,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -117,10 +119,12 @@ def build_manifest(
         verify: Hash the bytes of every file again, whatever the file system says.
         pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
         picture_channel: What to take of pictures in colour; "" refuses them.
+        channels: Which scans are channels of one case: "auto", "none", "frames", or names with commas between them.
         progress: Called with (files done, files in all).
 
     Raises:
-        ConfigError: The pattern is no regular expression, or the shares leave nothing to train on.
+        ConfigError: The pattern is no regular expression, the shares leave nothing to train on, or no scan has one of
+            the channels.
         ManifestError: There is no such folder, or the CSV lists no paths.
         MissingDependencyError: Ray is asked for and not installed.
     """
@@ -185,6 +189,8 @@ def build_manifest(
         )
     named = table_patients(targets.file, (s.relative for s in sources), key=targets.key) if targets else {}
     rows = assemble([*pairs, *held], modality=modality, pattern=pattern, table=named)
+    by_files = {tuple(said["paths"]): source for source, said in pairs}
+    cases = find_cases(rows, by_files, asked=channels, named=found.channels)
     split = {"val": val, "test": test, "seed": seed}
     known: dict[str, str] = {}
     if previous and previous.settings.get("split") == split:
@@ -205,10 +211,11 @@ def build_manifest(
         classes=classes,
         ignored=found.ignored,
         regions=found.regions,
-        notes=[*found.notes, *notes, *said_of_names],
+        notes=[*found.notes, *notes, *cases.notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"label_maps": seen, "labels": _LABELS, **({"listed": str(scans)} if found.layout == "csv" else {})}
+        | {"label_maps": seen, "labels": _LABELS, "channels": list(cases.order)}
+        | ({"listed": str(scans)} if found.layout == "csv" else {})
         | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {})
         | ({"of_clouds": found.of_clouds} if found.of_clouds else {}),

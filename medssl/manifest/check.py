@@ -11,10 +11,12 @@ import numpy as np
 
 from medssl import geometry
 from medssl.errors import FormatError
+from medssl.manifest.check_channels import channels_together
 from medssl.manifest.check_clouds import CLOUD_NOTES, cloud_doubts, clouds_together
 from medssl.manifest.check_labels import LABEL_FLAGS, label_doubts, labels_together
 from medssl.manifest.check_patients import aside_together, patients_together
 from medssl.manifest.freshness import stamps_of
+from medssl.manifest.rules.channels import split_names
 from medssl.manifest.scales import mixed_scales, told
 from medssl.manifest.schema import Manifest
 
@@ -166,6 +168,8 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     for rule_of_all in (_copies, _split_patients, _scales, _whole):
         findings += rule_of_all(good)
     findings += [_of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
+    order = manifest.settings.get("channels", ())
+    findings += [_of_all(*doubt) for doubt in channels_together(rows, order)]
     findings += [_of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]
     findings += [_of_all(*doubt) for doubt in aside_together([row for row in rows if row["error"] is not None])]
     findings += [_of_all(*doubt) for doubt in manifest.settings.get("of_clouds", {}).get("findings", ())]
@@ -231,7 +235,10 @@ def _shape(row: Row) -> Iterator[Finding]:
     elif smallest < _FEW_SLICES:
         yield _of(row, "warning", "few-slices", f"only {smallest} voxels along one axis ({shape})",
                   "Leave it out unless such thin stacks are what the model is for.")  # fmt: skip
-    if row["frames"] > 1:
+    if row["frames"] > 1 and split_names(row["channel"]):
+        yield _of(row, "info", "frames-as-channels", f"its {row['frames']} frames are channels ({row['channel']}); "
+                  "intensities here are the first one's", "Nothing, where this is as meant.")  # fmt: skip
+    elif row["frames"] > 1:
         yield _of(row, "info", "four-dimensional", f"{row['frames']} frames in one file; the first is used",
                   "Split the file, where the other frames matter.")  # fmt: skip
 

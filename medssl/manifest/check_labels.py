@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medssl.manifest.label_doubts import STRAY_RULE, counts_of, stray_values
+from medssl.manifest.label_doubts import STRAY_RULE, case_of, counts_of, stray_values
 
 __all__ = ["LABEL_FLAGS", "label_doubts", "labels_together"]
 
@@ -63,7 +63,7 @@ def labels_together(
     """
     by_id = {row["id"]: row for row in rows}
     counts = counts_of(rows)
-    strays = stray_values(counts, classes)
+    strays = stray_values(counts, classes, case_of(rows))
     for value, scans in strays.items():
         for scan in scans:
             what = f"the label holds the stray value {value} in {counts[scan][value]} voxels"

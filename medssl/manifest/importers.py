@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medssl.manifest.label_names import label_names
+from medssl.manifest.rules.channels import joined_names
 from medssl.manifest.sources import modality_of_name, stem
 from medssl.regions import Region
 
@@ -43,6 +44,7 @@ class Hints:
         notes: Sentences about the data set.
         layout: "msd", "nnunet" or "bids".
         targets: Image -> classes of the scan by name.
+        channels: The channels of a case, in their order.
     """
 
     label_of: dict[str, str] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Hints:
     notes: tuple[str, ...] = ()
     layout: str = ""
     targets: dict[str, dict[str, str]] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 def dataset_json_hints(path: Path, folder: str, files: Iterable[str]) -> Hints:
@@ -106,6 +109,7 @@ def info_cfg_targets(path: Path) -> dict[str, str]:
 def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) -> Hints:
     modality = _one_modality(said.get("modality"))
     channels = _channels(said.get("modality"))
+    several = _several(channels)
     numbered = _numbered(present)
     label_of: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
@@ -125,7 +129,8 @@ def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) ->
                     "modality": modality_of_name(kind) or modality,
                     "split": split,
                     "number": number,
-                    "channel": kind or number,
+                    # A file without a number holds all of them, as frames (MSD).
+                    "channel": kind or number or joined_names(several),
                 }
                 if label in present and label:
                     label_of[one] = label
@@ -136,6 +141,7 @@ def _msd(said: Mapping[str, Any], path: Path, folder: str, present: set[str]) ->
         labels=frozenset(label_of.values()),
         notes=tuple(notes),
         layout="msd",
+        channels=several,
     )
 
 
@@ -153,7 +159,15 @@ def _numbered(present: Iterable[str]) -> dict[str, dict[str, str]]:
 def _channels(said: object) -> dict[str, str]:
     """Return channel number -> name of ``{"0": "T2", "1": "ADC"}``."""
     names = said if isinstance(said, Mapping) else {}
-    return {str(key): str(name) for key, name in names.items()}
+    found = {str(key): str(name).replace(",", " ").strip() for key, name in names.items()}
+    counts = Counter(name.casefold() for name in found.values())
+    return {key: f"{name}_{key}" if counts[name.casefold()] > 1 else name for key, name in found.items()}
+
+
+def _several(channels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the names of channels by number; () where there is but one."""
+    numbered = sorted(channels, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key))
+    return tuple(channels[key] for key in numbered) if len(channels) > 1 else ()
 
 
 def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
@@ -184,6 +198,7 @@ def _nnunet(said: Mapping[str, Any], folder: str, present: set[str]) -> Hints:
         values=values,
         labels=frozenset(label_of.values()),
         layout="nnunet",
+        channels=_several(channels),
     )
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["STRAY_RULE", "counts_of", "shared_labels", "stray_values", "unusable_labels"]
+__all__ = ["STRAY_RULE", "case_of", "counts_of", "shared_labels", "stray_values", "unusable_labels"]
 
 Row = Mapping[str, Any]
 _REFUSED = {
@@ -31,7 +31,14 @@ def counts_of(rows: Iterable[Row]) -> dict[str, dict[int, int]]:
     return found
 
 
-def stray_values(labels: Mapping[str, Mapping[int, int]], classes: Mapping[int, str]) -> dict[int, tuple[str, ...]]:
+def case_of(rows: Iterable[Row]) -> dict[str, str]:
+    """Return scan -> its case, of those that are channels of one: their label map is one, and counts once."""
+    return {row["id"]: row["case"] for row in rows if row.get("case")}
+
+
+def stray_values(
+    labels: Mapping[str, Mapping[int, int]], classes: Mapping[int, str], cases: Mapping[str, str] | None = None
+) -> dict[int, tuple[str, ...]]:
     """Return values that are slips of the hand rather than structures, with the scans that hold them.
 
     The rule is `STRAY_RULE`.
@@ -39,7 +46,10 @@ def stray_values(labels: Mapping[str, Mapping[int, int]], classes: Mapping[int, 
     Args:
         labels: Scan -> value -> voxels, of every labelled scan.
         classes: Value -> name, as the data set says.
+        cases: Scan -> its case, see `case_of`.
     """
+    cases = cases or {}
+    every = len({cases.get(scan, scan) for scan in labels})
     named = any(value > 0 for value in classes)
     holders: defaultdict[int, list[str]] = defaultdict(list)
     for scan, counts in labels.items():
@@ -48,11 +58,12 @@ def stray_values(labels: Mapping[str, Mapping[int, int]], classes: Mapping[int, 
                 holders[value].append(scan)
     found = {}
     for value, scans in sorted(holders.items()):
-        alone = len(scans) == 1
+        holding = len({cases.get(scan, scan) for scan in scans})
+        alone = holding == 1
         if named:
-            stray = len(labels) > 1 and (alone or len(scans) < _FEW * len(labels))
+            stray = every > 1 and (alone or holding < _FEW * every)
         else:
-            stray = alone and len(labels) >= _MANY_LABELS and labels[scans[0]][value] < _FEW_VOXELS
+            stray = alone and every >= _MANY_LABELS and labels[scans[0]][value] < _FEW_VOXELS
         if stray:
             found[value] = tuple(scans)
     return found
@@ -84,7 +95,8 @@ def unusable_labels(rows: Sequence[Row], classes: Mapping[int, str], accept: Col
         if row["label_path"] and found:
             kinds[row["id"]] = found[0]
     if "label-stray" not in accept:
-        kinds |= {s: "label-stray" for scans in stray_values(counts_of(rows), classes).values() for s in scans}
+        strays = stray_values(counts_of(rows), classes, case_of(rows))
+        kinds |= {scan: "label-stray" for scans in strays.values() for scan in scans}
     if "label-shared" not in accept:
         shared = shared_labels(rows)
         kinds |= {row["id"]: "label-shared" for row in rows if row["label_path"] in shared}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of
 from medssl.manifest.picture_folders import stacks_of
+from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.sources import Found, Source, modality_of_name
 
@@ -23,13 +25,18 @@ _COLUMNS = {
     "modality": ("modality",),
     "channel": ("channel", "contrast", "sequence"),
     "split": ("split", "set", "subset"),
+    "case": ("case", "case_id"),
 }
+_ONE_EACH = re.compile(r"(?:image|path|scan|file)_(.+)")  # image_t1, image_t2: a channel a column
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
            "test": "test", "testing": "test", "": ""}  # fmt: skip
 
 
 def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False) -> Found:
     """Return the scans and clouds that a CSV lists. Paths are taken as seen from the CSV's folder.
+
+    A row is a scan; rows of one ``case`` are its channels where a column ``channel`` names them. Or a row is a case,
+    with a column for each channel (``image_t1``, ``image_t2``).
 
     Args:
         path: The CSV; comma, semicolon or tab; the first row names the columns.
@@ -46,47 +53,71 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
     first = lines[0] if lines else ""
     reader = csv.DictReader(lines, delimiter=max(",;\t", key=first.count))
     heads = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-    column = {key: next((heads[n] for n in names if n in heads), None) for key, names in _COLUMNS.items()}
-    if column["path"] is None:
+    column, wide = _meanings(heads)
+    if column["path"] is None and not wide:
         found = ", ".join(heads) or "nothing"
         raise ManifestError(
             f"{path}: no column of paths. Found: {found}. Allowed names: {', '.join(_COLUMNS['path'])}."
         )
 
-    def cell(row: dict[str, str], key: str) -> str:
+    def cell(row: Mapping[str, str], key: str) -> str:
         name = column[key]
         return (row.get(name) or "").strip() if name is not None else ""
 
+    def images(row: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return (path, channel) of each image of a row."""
+        if not wide:
+            return [(cell(row, "path"), cell(row, "channel"))]
+        return [(value, name) for name, head in wide.items() if (value := (row.get(head) or "").strip())]
+
     sources, seen = [], set()
     for number, row in enumerate(reader, start=2):
-        if not cell(row, "path") or cell(row, "path") in seen:
-            continue
-        seen.add(cell(row, "path"))
         split = cell(row, "split").lower()
         if split not in _SPLITS:
             raise ManifestError(f"{path}, row {number}: unknown split '{split}'. Allowed: train, val, test, or empty.")
-        scan, label = _absolute(path.parent, cell(row, "path")), cell(row, "label")
-        sources.append(
-            Source(
-                path=scan,
-                kind="cloud" if scan.exists() and is_cloud(scan) else "volume",
-                paths=_slices(scan),
-                relative=cell(row, "path").replace("\\", "/").removeprefix("./"),
-                label_path=_absolute(path.parent, label) if label else None,
-                modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
-                patient=cell(row, "patient"),
-                patient_rule="given" if cell(row, "patient") else "",
-                study=cell(row, "study"),
-                channel=cell(row, "channel"),
-                split=_SPLITS[split],
-                error=None if scan.exists() else "The list names this file, and it is not there.",
+        label = cell(row, "label")
+        patient = cell(row, "patient") or cell(row, "case")  # a case is of one patient
+        for image, channel in images(row):
+            if not image or image in seen:
+                continue
+            seen.add(image)
+            scan = _absolute(path.parent, image)
+            sources.append(
+                Source(
+                    path=scan,
+                    kind="cloud" if scan.exists() and is_cloud(scan) else "volume",
+                    paths=_slices(scan),
+                    relative=image.replace("\\", "/").removeprefix("./"),
+                    label_path=_absolute(path.parent, label) if label else None,
+                    modality=modality_of_name(cell(row, "modality")) or cell(row, "modality").upper(),
+                    patient=patient,
+                    patient_rule="given" if patient else "",
+                    study=cell(row, "study"),
+                    channel=channel,
+                    case=cell(row, "case") or (f"row-{number}" if wide else ""),
+                    split=_SPLITS[split],
+                    error=None if scan.exists() else "The list names this file, and it is not there.",
+                )
             )
-        )
     sources = _with_owners(sources)
-    used = {name for name in column.values() if name is not None}
+    if wide and column["case"] is None:
+        sources = _named_after_images(sources)
+    used = {name for name in [*column.values(), *wide.values()] if name is not None}
     ignored = [name for name in heads.values() if name not in used]
     notes = (f"Columns of {path.name} that were not used: {', '.join(ignored)}.",) if ignored else ()
-    return Found(sources=tuple(sources), notes=notes, layout="csv")
+    return Found(sources=tuple(sources), notes=notes, layout="csv", channels=tuple(wide))
+
+
+def _meanings(heads: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return what is known -> its column, and channel -> its column of images."""
+    column = {key: next((heads[n] for n in names if n in heads), None) for key, names in _COLUMNS.items()}
+    wide = {match[1]: heads[n] for n in heads if n not in _COLUMNS["path"] and (match := _ONE_EACH.fullmatch(n))}
+    wide = wide if column["path"] is None and len(wide) > 1 else {}
+    if column["channel"] is None and not wide:
+        column["case"] = None  # by itself it names the patient
+    elif column["patient"] == column["case"]:
+        column["patient"] = next((heads[n] for n in _COLUMNS["patient"] if n in heads and n != "case"), None)
+    return column, wide
 
 
 def _with_owners(sources: list[Source]) -> list[Source]:
@@ -105,9 +136,29 @@ def _with_owners(sources: list[Source]) -> list[Source]:
                 patient_rule=source.patient_rule or owner.rule,
                 study=source.study or owner.study,
                 channel=source.channel or owner.channel,
+                body=body_of(owner),
             )
         )
     return result
+
+
+def _named_after_images(sources: Sequence[Source]) -> list[Source]:
+    """Name the cases of rows after the patient and visit of their first image; rows of one name stay apart."""
+    names: dict[str, str] = {}
+    for source in sources:
+        if source.case not in names:
+            name = "-".join(part for part in (source.patient, source.study) if part)
+            names[source.case] = f"{name}-{source.case}" if name in names.values() else name
+    firsts = {source.case: source for source in reversed(sources)}
+    return [
+        replace(
+            source,
+            case=names[source.case],
+            patient=firsts[source.case].patient,
+            patient_rule=firsts[source.case].patient_rule,
+        )
+        for source in sources
+    ]
 
 
 def _slices(scan: Path) -> tuple[Path, ...]:

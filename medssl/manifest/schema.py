@@ -36,7 +36,9 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "patient": pl.String,  # pseudonymous key; equal for scans of one patient
     "patient_rule": pl.String,  # "given", "table", "dataset.json", "bids", "dicom", "folder", "stem", "name"
     "study": pl.String,
-    "channel": pl.String,  # the contrast: "t1ce", "adc", "0000"; "" where nothing names one
+    # The contrast: "t1ce", "adc", "0000"; "" where nothing names one; "t1,t2" where the frames of a file are channels.
+    "channel": pl.String,
+    "case": pl.String,  # equal for the scans that are channels of one case, whose id it is; "" for a scan by itself
     "series": pl.String,
     "shape": _COUNTS,  # (z, y, x)
     "spacing_mm": _NUMBERS,  # (z, y, x)
@@ -87,7 +89,7 @@ REDUCED = ("keep", "group", "level", "reason", "distance", "score", "representat
 SPLITS = ("train", "val", "test", "")
 _REQUIRED = ("id", "path")
 _DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1,
-                             "keep": True, "channel": "", "patient_rule": ""}  # fmt: skip
+                             "keep": True, "channel": "", "case": "", "patient_rule": ""}  # fmt: skip
 # A label of its own for a volume; the class of each point for a cloud.
 _LABELLED = pl.col("label_path").is_not_null() | ((pl.col("kind") == "cloud") & pl.col("label_values").is_not_null())
 _META_KEY = "medssl"

@@ -35,7 +35,10 @@ class Source:
         patient: Patient key.
         patient_rule: What gave it: "given", "dataset.json", "bids", "barcode", or a guess: "folder", "stem", "name".
         study: Study, session or visit.
-        channel: The contrast; empty where nothing names one.
+        channel: The contrast; empty where nothing names one. Of a file whose frames are channels, their names with
+            commas between them.
+        case: The case that it is a channel of, where a person says so.
+        body: What tells it apart from other bodies of its patient and visit, see `rules.channels.body_of`.
         split: Split that an importer gives; empty where the split is still to be drawn.
         series: Hashes of patient, study and series of a DICOM series, joined by "/"; empty for other formats.
         frame_of_reference: Hash of a DICOM series' frame of reference.
@@ -63,6 +66,8 @@ class Source:
     patient_rule: str = ""
     study: str = ""
     channel: str = ""
+    case: str = ""
+    body: str = ""
     split: str = ""
     series: str = ""
     frame_of_reference: str = ""
@@ -92,6 +97,7 @@ class Found:
         layout: How the tree was read: "msd", "nnunet", "bids", "csv" or "tree".
         held: Splits that the folders give whole, so that nobody is drawn for them.
         of_clouds: What was understood of the clouds as a whole; see `medssl.manifest.clouds.Arranged`.
+        channels: The channels of a case, in their order, where a dataset says so.
     """
 
     sources: tuple[Source, ...]
@@ -102,6 +108,7 @@ class Found:
     layout: str = "tree"
     held: tuple[str, ...] = ()
     of_clouds: dict[str, Any] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
 
 
 def stem(name: str, *, channel: bool = False) -> str:

@@ -12,6 +12,7 @@ from medssl.manifest.importers import Hints, bids_hints_below, bids_roots, datas
 from medssl.manifest.labels import BY_CASE, NO_IMAGE, Pairs, pair_labels
 from medssl.manifest.listing import found_in_csv
 from medssl.manifest.picture_folders import IMAGE_FOLDERS, PictureRule, Stack
+from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import Owner, owners_of
 from medssl.manifest.rules.said import label_notes, owner_notes
 from medssl.manifest.rules.splits import folder_splits
@@ -92,6 +93,7 @@ def find_scans(
         layout=hints.layout or "tree",
         held=splits.held,
         of_clouds=arranged.kept(),
+        channels=hints.channels,
     )
     return found, tree
 
@@ -127,6 +129,7 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
         notes.append("Several data sets name their labels differently, so no names are kept. Index them one by one.")
         classes, ignored, regions = {}, (), ()
     said = {path.parent: found for path in tree.patient_cards if (found := info_cfg_targets(path))}
+    orders = {hints.channels for hints in every if hints.channels}
     layouts = {hints.layout for hints in every if hints.layout}
     return Hints(
         label_of={image: label for hints in every for image, label in hints.label_of.items()},
@@ -139,6 +142,7 @@ def _hints(tree: Tree, by_name: dict[str, Path]) -> Hints:
         notes=tuple(notes),
         layout=layouts.pop() if len(layouts) == 1 else "+".join(sorted(layouts)),
         targets={name: said[path.parent] for name, path in by_name.items() if path.parent in said},
+        channels=orders.pop() if len(orders) == 1 else (),
     )
 
 
@@ -159,6 +163,7 @@ def _source(name: str, path: Path, root: Path, hints: Hints, pairs: Pairs, owner
         patient_rule="dataset.json" if stated else owner.rule,
         study=owner.study,
         channel=owner.channel,
+        body=body_of(owner),
         flags=flags,
     )
     return replace(source, **values)  # type: ignore[arg-type]

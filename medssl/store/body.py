@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Box", "find_body", "whole"]
+__all__ = ["Box", "find_body", "joined", "whole"]
 
 Triple = tuple[int, int, int]
 Box = tuple[Triple, Triple]
@@ -46,6 +48,14 @@ def find_body(values: npt.NDArray[np.generic], *, hounsfield: bool) -> Box:
         low.append(int(rows[0]) * steps[axis])
         high.append(min(int(rows[-1] + 1) * steps[axis], shape[axis]))
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def joined(boxes: Sequence[Box], shape: tuple[int, ...]) -> Box:
+    """Return the box that holds the body of every channel where it is found; the whole grid where it is in none."""
+    known = [box for box in boxes if box != whole(shape)] or boxes
+    low = np.min([box[0] for box in known], axis=0)
+    high = np.max([box[1] for box in known], axis=0)
+    return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
 
 
 def _block_means(values: npt.NDArray[np.generic], steps: tuple[int, ...]) -> npt.NDArray[np.float32]:

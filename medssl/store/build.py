@@ -14,6 +14,7 @@ from medssl.store.blocks import PART
 from medssl.store.index import SCANS, Record, write_index
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
+from medssl.store.prepare_case import prepare_case
 
 __all__ = ["Report", "build", "superseded"]
 
@@ -163,7 +164,7 @@ def _without_strays(records: list[Record], plan: Plan) -> list[Record]:
 def _store_one(folder: Path, job: Job) -> str | None:
     """Store a scan and return why it failed, or None. Runs in a worker process."""
     try:
-        prepare(folder, job)
+        (prepare_case if job.channels else prepare)(folder, job)
     except DiskError:
         raise  # no fault of the scan: it would befall every other as well
     except OSError as error:

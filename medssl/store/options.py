@@ -10,7 +10,11 @@ from medssl.settings import Settings
 from medssl.store.accepting import Accepted
 from medssl.store.write import CT_RANGE, CT_SCALE
 
-__all__ = ["StoreSettings"]
+__all__ = ["NOT_IN_KEYS", "StoreSettings"]
+
+
+# Settings that change no voxel of a stored scan by themselves: its key does not depend on them.
+NOT_IN_KEYS = frozenset({"spacing_mm", "accept", "mixed_scales", "channels", "missing", "channel_gap_mm"})
 
 
 class StoreSettings(Settings):
@@ -38,6 +42,22 @@ class StoreSettings(Settings):
     crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")
     mixed_scales: bool = Field(
         default=False, description="Accept CT on several scales (HU, 0 to 1, ...) in one store; else they are refused."
+    )
+    channels: str = Field(
+        default="auto",
+        description="Cases of several channels: 'auto' stores those of the manifest, 'scans' every scan by itself; or "
+        "names of channels in their order, such as t1,flair.",
+    )
+    missing: Literal["leave-out", "fill"] = Field(
+        default="leave-out",
+        description="A case that lacks a channel is left out, or stored with the channel marked as lacking (0 to a "
+        "network).",
+    )
+    channel_gap_mm: float = Field(
+        default=20.0,
+        ge=0.0,
+        description="A channel on another grid is resampled to the first one's; a case is refused where the first one "
+        "reaches further beyond it than this.",
     )
     frame: int = Field(default=0, ge=0, description="Which volume of a 4D image is taken, counted from 0.")
     accept: tuple[Accepted, ...] = Field(

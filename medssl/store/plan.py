@@ -22,8 +22,9 @@ from medssl.manifest.targets import targets_of
 from medssl.regions import Region
 from medssl.store.accepting import how_to_accept
 from medssl.store.index import Record, read_record, record_path, stem_of
-from medssl.store.options import StoreSettings
-from medssl.store.prepare import Job
+from medssl.store.options import NOT_IN_KEYS, StoreSettings
+from medssl.store.plan_cases import CasePlan, Member, cases_asked
+from medssl.store.prepare import Job, Source
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -40,13 +41,15 @@ class Plan:
     """What a store shall hold.
 
     Attributes:
-        jobs: Every scan that is kept, in the order of the manifest.
-        unreadable: Scans that the manifest itself lists as unreadable, id -> reason.
+        jobs: Every scan or case that is kept, in the order of the manifest.
+        unreadable: Scans that the manifest itself lists as unreadable, and cases that contradict themselves, id ->
+            reason.
         settings: As asked for.
         spacings: Voxel size that each modality gets; empty where scans keep their own.
         classes: Names of the structures.
         ignored: Label values that say "not known".
         regions: Unions of structures.
+        notes: What is said of channels and cases.
     """
 
     jobs: tuple[Job, ...]
@@ -56,6 +59,12 @@ class Plan:
     classes: dict[int, str]
     ignored: tuple[int, ...] = ()
     regions: tuple[Region, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def noun(self) -> str:
+        """What it holds: "scans", or "cases" of several channels."""
+        return "cases" if any(job.channels for job in self.jobs) else "scans"
 
     def missing(self, folder: Path) -> list[Job]:
         """Return the scans that the store does not hold yet in this version."""
@@ -76,7 +85,9 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
         settings: How to store them.
 
     Raises:
-        DataError: There is no readable scan in the manifest, or its CT are on several scales and nobody accepts that.
+        ConfigError: A channel is asked for that the manifest does not have.
+        DataError: There is no readable scan in the manifest, every case lacks a channel, or its CT are on several
+            scales and nobody accepts that.
     """
     rows = [row for row in manifest.kept().rows() if row["kind"] == "volume"]
     unreadable = {row["id"]: row["error"] for row in rows if row["error"] is not None}
@@ -84,18 +95,28 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     if not good:
         extra = f" {len(unreadable)} cannot be read." if unreadable else ""
         raise DataError(f"The manifest has no readable scan to store.{extra} Look at it with `medssl check`.")
+    asked = cases_asked(manifest.kept(), settings)
+    if asked.channels:
+        members = [member.row for case in asked.cases for member in case.members if member.row is not None]
+        good = list({row["id"]: dict(row) for row in members}.values())
     groups = mixed_scales(good)
     if groups and not settings.mixed_scales:
         raise DataError(
             f"The CT of the manifest are on several scales: {told(groups)}. A network would take them for one. "
             "Convert all to HU, or index them one by one; mixed_scales=true stores each on its own scale."
         )
-    spacings = _spacings(good, settings)
-    meaning = _Meaning(manifest, good, settings)
-    jobs = tuple(_job(row, settings, spacings.get(_modality(row)), meaning) for row in good)
+    cases = {case.row["id"]: case for case in asked.cases}
+    leading = [case.row for case in asked.cases] if asked.channels else good
+    spacings = _spacings(leading, settings)
+    meaning = _Meaning(manifest, leading, settings)
+    jobs = tuple(
+        _job(row, settings, spacings.get(_modality(row)), meaning, case=cases.get(row["id"]), usual=asked.usual)
+        for row in leading
+    )
     return Plan(
         jobs=jobs,
-        unreadable=unreadable,
+        unreadable={**unreadable, **asked.refused},
+        notes=asked.notes,
         settings=settings,
         spacings=spacings,
         classes=dict(manifest.classes),
@@ -123,6 +144,10 @@ def stored_record(folder: Path, job: Job) -> Record | None:
         label_path=None if record.label_refused else job.label_path,
         targets=job.targets,
     )
+    if job.channels:
+        paths = {source.name: source.path for source in job.channels}
+        more = tuple(replace(channel, source_path=paths.get(channel.name, "")) for channel in entry.more)
+        entry = replace(entry, source_path=job.channels[0].path, more=more)
     return replace(record, entry=entry)
 
 
@@ -182,7 +207,15 @@ class _Meaning:
         }
 
 
-def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | None, meaning: _Meaning) -> Job:
+def _job(
+    row: Mapping[str, Any],
+    settings: StoreSettings,
+    spacing: Spacing | None,
+    meaning: _Meaning,
+    *,
+    case: CasePlan | None = None,
+    usual: Mapping[str, Mapping[str, Any]],
+) -> Job:
     paths = tuple(row["paths"] or ())
     content = {
         "recipe": _RECIPE,
@@ -190,14 +223,19 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         "label": meaning.version(row),
         "modality": _modality(row),
         "spacing_mm": spacing,
-        "settings": settings.model_dump(mode="json", exclude={"spacing_mm", "accept", "mixed_scales"}),
+        "settings": settings.model_dump(mode="json", exclude=set(NOT_IN_KEYS)),
     }
     hounsfield = _hounsfield(row)
     if not hounsfield and row["modality"] == "CT":
         content["scale"] = "percentiles"  # before, every CT counted as HU
-    channel = json.loads(row["fields"] or "{}").get("picture_channel", "")
+    channel = _picture_channel(row)
     if channel:
         content["channel"] = channel
+    channels = tuple(_source(member, usual) for member in case.members) if case else ()
+    fault = meaning.fault(row) or (case.label_fault if case else "")
+    if case:
+        content["channels"] = [_channel_version(member) for member in case.members]
+        content["fault"] = fault
     return Job(
         id=row["id"],
         path=row["path"],
@@ -209,16 +247,50 @@ def _job(row: Mapping[str, Any], settings: StoreSettings, spacing: Spacing | Non
         label_path=row["label_path"],
         spacing_mm=spacing,
         key=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
-        voxels=_voxels(row, spacing),
+        voxels=_voxels(row, spacing) * max(1, sum(bool(source.path) for source in channels)),
         settings=settings,
         targets=tuple(sorted(targets_of(row).items())),
         classes=tuple(sorted(meaning.classes.items())),
         ignored=meaning.ignored,
         strays=tuple(meaning.strays),
-        label_fault=meaning.fault(row),
+        label_fault=fault,
         label_counted=bool(row["label_values"]),
         picture_channel=channel,
+        channels=channels,
     )
+
+
+def _source(member: Member, usual: Mapping[str, Mapping[str, Any]]) -> Source:
+    """Return where a channel comes from; of one that is lacking, what other cases say of it."""
+    row = member.row if member.row is not None else usual.get(member.name)
+    if row is None:
+        return Source(name=member.name)
+    kind = Source(
+        name=member.name,
+        modality=str(row["modality"]),
+        units=HU if _hounsfield(row) else "arbitrary",
+    )
+    if member.row is None:
+        return kind
+    return replace(
+        kind,
+        path=row["path"],
+        paths=tuple(row["paths"] or ()),
+        picture_channel=_picture_channel(row),
+        frame=member.frame,
+    )
+
+
+def _channel_version(member: Member) -> list[Any]:
+    """Return everything that a stored channel depends on, besides settings of all."""
+    if member.row is None:
+        return [member.name, None]
+    row = member.row
+    return [member.name, _version_of(row), _modality(row), _hounsfield(row), _picture_channel(row), member.frame]
+
+
+def _picture_channel(row: Mapping[str, Any]) -> str:
+    return str(json.loads(row["fields"] or "{}").get("picture_channel", ""))
 
 
 def _hounsfield(row: Mapping[str, Any]) -> bool:

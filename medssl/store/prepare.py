@@ -21,7 +21,7 @@ from medssl.store.options import StoreSettings
 from medssl.store.resample import same_spacing, to_spacing
 from medssl.store.write import MR_SCALE, write_entry
 
-__all__ = ["Job", "Scaled", "prepare", "scale_intensity"]
+__all__ = ["Job", "Scaled", "Source", "finite_values", "moved", "prepare", "read_source", "scale_intensity", "widened"]
 
 Array = npt.NDArray[np.generic]
 Affine = npt.NDArray[np.float64]
@@ -34,8 +34,36 @@ _DOUBTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where one channel of a case comes from. Plain values.
+
+    Attributes:
+        name: As the store calls it.
+        path: As `Job` has it; "" where the case lacks this channel.
+        paths: As `Job` has it, as for all that follow.
+        modality: ...
+        units: ...
+        picture_channel: ...
+        frame: Which frame of its file it is, where frames are channels; None where the file is the channel.
+    """
+
+    name: str
+    path: str = ""
+    paths: tuple[str, ...] = ()
+    modality: str = "unknown"
+    units: str = "arbitrary"
+    picture_channel: str = ""
+    frame: int | None = None
+
+    @property
+    def hounsfield(self) -> bool:
+        """Whether the values are HU."""
+        return self.units == "HU"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """A scan to be stored. Plain values, so that it travels to a worker process.
+    """A scan or case to be stored. Plain values, so that it travels to a worker process.
 
     Attributes:
         id: The scan's id.
@@ -57,6 +85,8 @@ class Job:
         label_fault: Why the label is not to be used, "" where it is.
         label_counted: Whether the manifest knows which values the label holds.
         picture_channel: What is taken of pictures in colour.
+        channels: The channels of a case in their order, of which the first that is there gives the grid, ``path`` and
+            the like; empty for a scan by itself, which `prepare` stores. See `prepare_case`.
     """
 
     id: str
@@ -78,6 +108,7 @@ class Job:
     label_fault: str = ""
     label_counted: bool = True
     picture_channel: str = ""
+    channels: tuple[Source, ...] = ()
 
     @property
     def hounsfield(self) -> bool:
@@ -113,18 +144,10 @@ def prepare(folder: Path, job: Job) -> Record:
         UnfitError: It holds what is not accepted.
     """
     settings = job.settings
-    files = [Path(p) for p in job.paths if len(job.paths) > 1]
-    several = (
-        settings.frame > 0 and formats.read_header(Path(job.path), paths=files, channel=job.picture_channel).frames > 1
-    )
-    scan = formats.read(
-        Path(job.path), frame=settings.frame if several else 0, paths=files, channel=job.picture_channel
-    )
-    flags = [f"frame-{settings.frame}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
-    flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]
-    _credible(scan)
-    finite = _finite(scan, job.hounsfield, flags, accept=settings.accept)
-    labels, refused = labels_or_reason(job, scan, flags, frame=settings.frame if several else 0, accept=settings.accept)
+    flags: list[str] = []
+    scan, frame = read_source(job, settings, flags)
+    finite = finite_values(scan, job.hounsfield, flags, accept=settings.accept)
+    labels, refused = labels_or_reason(job, scan, flags, frame=frame, accept=settings.accept)
     source_affine = scan.header.affine
     values, affine = geometry.to_canonical(finite, source_affine)
     if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
@@ -134,11 +157,11 @@ def prepare(folder: Path, job: Job) -> Record:
         values, affine = to_spacing(values, affine, job.spacing_mm, order=order)
     body = find_body(values, hounsfield=job.hounsfield)
     if settings.crop:
-        kept = _widened(body, settings.crop_margin_mm, affine, values.shape, labels)
+        kept = widened(body, settings.crop_margin_mm, affine, values.shape, labels)
         (z0, y0, x0), (z1, y1, x1) = kept
         values, affine = values[z0:z1, y0:y1, x0:x1], geometry.crop_affine(affine, kept[0])
         labels = None if labels is None else labels[z0:z1, y0:y1, x0:x1]
-        body = _moved(body, kept[0])
+        body = moved(body, kept[0])
     scaled = scale_intensity(values, body, hounsfield=job.hounsfield, settings=settings)
     return write_entry(
         folder,
@@ -204,6 +227,35 @@ def scale_intensity(values: Array, body: Box, *, hounsfield: bool, settings: Sto
     return Scaled(values=stored16, scale=MR_SCALE, slope=slope, intercept=bottom, fill=fill, flags=flags)
 
 
+def read_source(source: Job | Source, settings: StoreSettings, flags: list[str]) -> tuple[Scan, int]:
+    """Read the file of a scan or channel.
+
+    Args:
+        source: What to read.
+        settings: Which frame of a 4D image is taken, where frames are no channels.
+        flags: Gains what a person should know of the file.
+
+    Returns:
+        The scan, and which frame of its file it is.
+
+    Raises:
+        FormatError: It cannot be read.
+        UnfitError: Its voxel size cannot be true.
+    """
+    files = [Path(p) for p in source.paths if len(source.paths) > 1]
+    path, wanted = Path(source.path), settings.frame
+    if isinstance(source, Source) and source.frame is not None:
+        scan, frame = formats.read(path, frame=source.frame, paths=files, channel=source.picture_channel), source.frame
+    else:
+        several = wanted > 0 and formats.read_header(path, paths=files, channel=source.picture_channel).frames > 1
+        frame = wanted if several else 0
+        scan = formats.read(path, frame=frame, paths=files, channel=source.picture_channel)
+        flags += [f"frame-{wanted}-of-{scan.header.frames}"] if scan.header.frames > 1 else []
+    flags += [kind.replace(" ", "-") for kind in _DOUBTS if any(w.startswith(kind) for w in scan.header.warnings)]
+    _credible(scan)
+    return scan, frame
+
+
 def _credible(scan: Scan) -> None:
     """Refuse a scan whose voxel size cannot be true: resampled, it would be nothing, or fill the memory.
 
@@ -222,7 +274,19 @@ def _credible(scan: Scan) -> None:
         )
 
 
-def _finite(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Collection[str]) -> Array:
+def finite_values(scan: Scan, hounsfield: bool, flags: list[str], *, accept: Collection[str]) -> Array:
+    """Return the values of a scan, where they are fit to be stored.
+
+    Args:
+        scan: The scan.
+        hounsfield: Whether its values are HU.
+        flags: Gains what was mended.
+        accept: Kinds of faults that are stored all the same.
+
+    Raises:
+        FormatError: There is no voxel, or none that is finite.
+        UnfitError: It holds what is not accepted.
+    """
     values: Array = scan.values
     if values.size == 0 or min(values.shape) == 0:
         raise FormatError(scan.header.path, f"The scan has no voxels (shape {values.shape}).")
@@ -252,7 +316,8 @@ def _refuse(scan: Scan, what: str, kind: str) -> NoReturn:
     raise UnfitError(scan.header.path, f"{what} {how_to_accept(kind)}", kind)
 
 
-def _widened(body: Box, margin_mm: float, affine: Affine, shape: tuple[int, ...], labels: Array | None) -> Box:
+def widened(body: Box, margin_mm: float, affine: Affine, shape: tuple[int, ...], labels: Array | None) -> Box:
+    """Return a box with a margin, and with every labelled voxel, within the grid."""
     low, high = np.array(body[0]), np.array(body[1])
     steps = np.ceil(margin_mm / np.array(geometry.spacing_mm(affine))).astype(int)
     low, high = low - steps, high + steps
@@ -265,7 +330,8 @@ def _widened(body: Box, margin_mm: float, affine: Affine, shape: tuple[int, ...]
     return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
 
 
-def _moved(box: Box, by: tuple[int, int, int]) -> Box:
+def moved(box: Box, by: tuple[int, int, int]) -> Box:
+    """Return a box as seen from another first voxel."""
     (z0, y0, x0), (z1, y1, x1) = box
     z, y, x = by
     return (z0 - z, y0 - y, x0 - x), (z1 - z, y1 - y, x1 - x)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 
-__all__ = ["same_spacing", "to_spacing"]
+__all__ = ["onto_grid", "same_spacing", "to_spacing"]
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -47,14 +47,45 @@ def to_spacing(
     ratio = np.array(spacing_mm) / np.array(old)
     source = values
     if order > 0:
-        source = values.astype(np.float32)
-        low, high = float(source.min()), float(source.max())
-        sigma = [math.sqrt(r * r - 1.0) / _FWHM_PER_SIGMA if r > _BLUR_ABOVE else 0.0 for r in ratio]
-        if any(sigma):
-            source = ndimage.gaussian_filter(source, sigma, mode="nearest")
+        plain = values.astype(np.float32)
+        low, high = float(plain.min()), float(plain.max())
+        source = _blurred(plain, ratio)
     result = ndimage.affine_transform(
         source, ratio, offset=0.5 * (ratio - 1.0), output_shape=shape, order=order, mode="nearest"
     )
     if order > 1:
         np.clip(result, low, high, out=result)  # a cubic spline overshoots at edges
     return result, resized
+
+
+def onto_grid(
+    values: npt.NDArray[np.generic],
+    affine: npt.NDArray[np.float64],
+    shape: Triple,
+    target: npt.NDArray[np.float64],
+    *,
+    fill: float,
+) -> npt.NDArray[np.generic]:
+    """Bring an image to the grid of another one, by linear interpolation; float32.
+
+    As in `to_spacing` it is blurred first on axes whose voxels grow by more than 1.5.
+
+    Args:
+        values: Array with axes (z, y, x), in canonical axes.
+        affine: Its affine.
+        shape: Shape (z, y, x) of the other image, in canonical axes.
+        target: The other's affine.
+        fill: Value where the image does not reach.
+    """
+    ratio = np.array(geometry.spacing_mm(target)) / np.array(geometry.spacing_mm(affine))
+    source = _blurred(values.astype(np.float32), ratio)
+    return geometry.resample_to_grid(source, affine, shape, target, order=1, fill=fill)
+
+
+def _blurred(source: npt.NDArray[np.float32], ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Blur an image to the width of new voxels, on axes where they are more than 1.5 times as large."""
+    from scipy import ndimage
+
+    sigma = [math.sqrt(r * r - 1.0) / _FWHM_PER_SIGMA if r > _BLUR_ABOVE else 0.0 for r in ratio]
+    blurred: npt.NDArray[np.float32] = ndimage.gaussian_filter(source, sigma, mode="nearest") if any(sigma) else source
+    return blurred

@@ -15,7 +15,7 @@ from medssl import geometry
 from medssl.errors import CacheError
 from medssl.regions import Region
 from medssl.store.blocks import PART, sha256_of, write_array
-from medssl.store.body import Box, find_body, whole
+from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
 from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
 from medssl.writing import written_aside
@@ -359,10 +359,7 @@ def _body_of(
         for image, array in zip(images, stored, strict=True)
         if array is not None
     ]
-    boxes = [box for box in found if box != whole(shape)] or found
-    low = np.min([box[0] for box in boxes], axis=0)
-    high = np.max([box[1] for box in boxes], axis=0)
-    return (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+    return joined(found, shape)
 
 
 def _as_int16(scan_id: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
