@@ -20,6 +20,7 @@ from medssl.store.brains import store_of_brains
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import InferenceSettings, predict_store, probabilities_of
+from medssl.tasks.outputs import ClassOutput
 from medssl.tasks.segmenter import load_segmenter
 from medssl.windows import as_input
 from pipelines.embed import embed
@@ -183,9 +184,7 @@ def test_a_case_that_lacks_a_channel_is_trained_on_and_segmented(tmp_path: Path,
     network = load_segmenter(segmenter).network.eval()
     values = store.windows(1, (0, 0, 0), SHAPE)
     assert (values[2] == 0).all()
-    predict_store(
-        network, torch.tensor([0, 1, 2, 4]), store, tmp_path / "p", window=SHAPE, settings=InferenceSettings()
-    )
+    predict_store(network, ClassOutput((0, 1, 2, 4)), store, tmp_path / "p", window=SHAPE, settings=InferenceSettings())
 
 
 def test_what_does_not_fit_is_refused_before_a_step(four: Store, one: Store, run: Path, tmp_path: Path) -> None:

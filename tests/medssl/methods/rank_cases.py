@@ -205,7 +205,7 @@ def _labelled_windows(items: int, step: int, size: tuple[int, int, int], per_ite
         "extent": torch.tensor([shape_] * items),
         "body_box": torch.tensor([[(0, 0, 0), shape_]] * items, dtype=torch.float32),
         "spacing_mm": torch.ones(items, 3),
-        "scale": torch.tensor([[-300.0, 300.0]] * items),
+        "scale": torch.tensor([[[-300.0, 300.0]]] * items),
         "part": torch.zeros(items, dtype=torch.int64),
         **_names(items),
     }
@@ -214,7 +214,7 @@ def _labelled_windows(items: int, step: int, size: tuple[int, int, int], per_ite
         for row in range(items):  # unlike shares have a label, so that a mean of means is not the mean
             labels[row, :, : (5 * row) % size[1]] = -1
         return WindowBatch(values=values, labels=labels, **common)
-    return ClassBatch(values=values, target=torch.randint(0, 2, (items,), generator=draw), **common)
+    return ClassBatch(values=values[:, :, None], target=torch.randint(0, 2, (items,), generator=draw), **common)
 
 
 def _labelled_clouds(items: int, step: int) -> CloudBatch:
