@@ -19,7 +19,9 @@ NOT_HU = "ct-not-hu"  # the flag of a CT whose values are on another scale
 _NORMALISED = 1.5  # beyond what rounding leaves of -1 to 1
 _STANDARDISED = 30.0  # standard deviations that voxels of a scan reach
 _WINDOWED = 255.0
-_SOFT_OFFSET = (850.0, 1250.0)  # where soft tissue lies that was moved up by 1000 or 1024
+# Where soft tissue lies that was moved up by 1000 or 1024: the median of a crop of it, the top of a scan in air. In HU
+# no scan lacks everything below water and has its densest voxels there.
+_SOFT_OFFSET = (850.0, 1250.0)
 _AIR_FREE_TOP = 2000.0  # a bone in a crop without air seldom exceeds this
 _NAMED = 3
 
@@ -28,7 +30,8 @@ def scale_of(row: Mapping[str, Any]) -> str:
     """Return the scale of a CT in words; "HU" where nothing speaks against it.
 
     Args:
-        row: Its row, or the facts of one: "format", "units", "min", "p50", "max" and "dtype"; of DICOM, its own word.
+        row: Its row, or the facts of one: "format", "units", "min", "p50", "p995", "max" and "dtype"; of DICOM, its own
+            word.
     """
     if row.get("format") == "dicom":
         return HU if row.get("units") == HU else "stored values without HU"
@@ -41,7 +44,9 @@ def scale_of(row: Mapping[str, Any]) -> str:
         return "standardised"
     if low == 0 and high == _WINDOWED:
         return "0 to 255"
-    if low >= 0 and (high > _AIR_FREE_TOP or _SOFT_OFFSET[0] <= middle <= _SOFT_OFFSET[1]):
+    top = row.get("p995")
+    soft = _SOFT_OFFSET[0] <= middle <= _SOFT_OFFSET[1] or (top is not None and top >= _SOFT_OFFSET[0])
+    if low >= 0 and (high > _AIR_FREE_TOP or soft):
         return OFFSET
     return HU
 

@@ -78,3 +78,15 @@ def test_nothing_to_store_says_why(tmp_path: Path) -> None:
     index(tmp_path / "d", "modality=MR")
     with pytest.raises(DataError, match="none of the 1 scans could be stored"):
         medssl.cache(tmp_path / "found.parquet", out=tmp_path / "store")
+
+
+def test_a_ct_without_bone_that_was_moved_up_is_not_taken_for_hu(tmp_path: Path) -> None:
+    """Soft tissue in air, from 0: neither its median, which is air, nor its greatest value gives it away."""
+    for n, offset in enumerate((0, 0, 1024)):
+        values = np.full((12, 20, 20), -1000.0) + np.random.default_rng(n).integers(0, 12, (12, 20, 20))
+        values[3:9, 6:14, 6:14] = np.random.default_rng(n).integers(-80, 90, (6, 8, 8))
+        write(tmp_path / "d" / f"p{n}" / "ct.nii.gz", (values + offset).astype(np.int16))
+    manifest = index(tmp_path / "d", "modality=CT")
+    assert [row["units"] for row in manifest.rows()] == ["HU", "HU", "arbitrary"]
+    with pytest.raises(DataError, match=r"several scales: 2 in HU .* 1 on the scale 'offset above zero' \(p2/ct"):
+        medssl.cache(tmp_path / "found.parquet", out=tmp_path / "store")
