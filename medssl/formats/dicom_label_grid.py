@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import FormatError
-from medssl.formats.scan import ScanHeader
+from medssl.formats.scan import Scan, ScanHeader
 
-__all__ = ["Pixels2D", "PlaneGrid", "Structure", "clean_name", "grid_of_image", "merged"]
+__all__ = ["Pixels2D", "PlaneGrid", "Structure", "clean_name", "grid_of_image", "label_scan", "merged"]
 
 Points = npt.NDArray[np.float64]
 Pixels2D = tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]  # a slice, and rows and columns of voxels in it
@@ -150,6 +150,27 @@ def grid_of_image(image: ScanHeader) -> PlaneGrid:
         columns=image.shape[2],
         affine=image.affine,
     )
+
+
+def label_scan(path: Path, grid: PlaneGrid, values: npt.NDArray[Any], notes: Sequence[str]) -> Scan:
+    """Return a label map on a grid of slices.
+
+    Args:
+        path: The label's file.
+        grid: Where the slices lie.
+        values: Numbers of structures, (z, y, x).
+        notes: What a person should know of it.
+    """
+    header = ScanHeader(
+        path=path,
+        paths=(path,),
+        format="dicom",
+        shape=grid.shape,
+        affine=grid.affine,
+        dtype=values.dtype.name,
+        warnings=tuple(notes),
+    )
+    return Scan(header=header, values=values)
 
 
 def merged(

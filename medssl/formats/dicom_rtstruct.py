@@ -12,7 +12,15 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError
 from medssl.formats.dicom_contours import rasterise
-from medssl.formats.dicom_label_grid import Pixels2D, PlaneGrid, Structure, clean_name, grid_of_image, merged
+from medssl.formats.dicom_label_grid import (
+    Pixels2D,
+    PlaneGrid,
+    Structure,
+    clean_name,
+    grid_of_image,
+    label_scan,
+    merged,
+)
 from medssl.formats.scan import Scan, ScanHeader
 
 __all__ = ["read_rtstruct", "roi_names"]
@@ -69,16 +77,7 @@ def read_rtstruct(path: Path, dataset: Any, image: ScanHeader | None, classes: M
     if skipped:
         notes.append("structures in part: " + "; ".join(f"{count} {what}" for what, count in sorted(skipped.items())))
     notes += _unfilled(contours)
-    header = ScanHeader(
-        path=path,
-        paths=(path,),
-        format="dicom",
-        shape=grid.shape,
-        affine=grid.affine,
-        dtype=values.dtype.name,
-        warnings=tuple(notes),
-    )
-    return Scan(header=header, values=values)
+    return label_scan(path, grid, values, notes)
 
 
 def _on_slices(contours: Sequence[Any], grid: PlaneGrid, skipped: Counter[str]) -> Polygons:

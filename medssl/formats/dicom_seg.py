@@ -13,7 +13,15 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.dicom_header import number, numbers
-from medssl.formats.dicom_label_grid import Pixels2D, PlaneGrid, Structure, clean_name, grid_of_image, merged
+from medssl.formats.dicom_label_grid import (
+    Pixels2D,
+    PlaneGrid,
+    Structure,
+    clean_name,
+    grid_of_image,
+    label_scan,
+    merged,
+)
 from medssl.formats.dicom_parts import SAME_PLACE_MM
 from medssl.formats.scan import Scan, ScanHeader
 
@@ -107,16 +115,7 @@ def read_seg(path: Path, dataset: Any, image: ScanHeader | None, classes: Mappin
     lost = sum(sum(counts.values()) for counts in outside.values())
     if lost:
         notes.append(f"structures in part: {lost} voxels lie outside of the scan")
-    header = ScanHeader(
-        path=path,
-        paths=(path,),
-        format="dicom",
-        shape=grid.shape,
-        affine=grid.affine,
-        dtype=values.dtype.name,
-        warnings=tuple(notes),
-    )
-    return Scan(header=header, values=values)
+    return label_scan(path, grid, values, notes)
 
 
 def _frames(path: Path, dataset: Any, names: Mapping[int, str], kind: str) -> list[_Frame]:
