@@ -7,6 +7,7 @@ package imports none of them (PEP 562), so it is quick.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -20,9 +21,25 @@ __all__ = ["__version__", *_VERBS]
 
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
+        _refuse_another_pipelines()
         return getattr(importlib.import_module(f"pipelines.{name}"), name)
     raise AttributeError(f"module 'medssl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _refuse_another_pipelines() -> None:
+    """Say so where a package of the user's has the name of the one that serves the verbs.
+
+    Raises:
+        ImportError: It lies elsewhere than beside this one.
+    """
+    found = list(importlib.import_module("pipelines").__path__)
+    ours = Path(__file__).resolve().parents[1] / "pipelines"
+    if ours.is_dir() and all(Path(place).resolve() != ours for place in found):
+        raise ImportError(
+            f"A package called 'pipelines' at {found[0]} hides the one that serves medssl's verbs, at {ours}. "
+            "Start Python in another folder, rename yours, or use the command line: medssl VERB."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader, group_numbers
 from medssl.store.entry import Entry
 from medssl.store.read import Store
-from medssl.windows import Relation, WindowBatch, WindowPlan
+from medssl.windows import Apart, Relation, WindowBatch, WindowPlan
 
-__all__ = ["Apart", "WindowLoader", "channel_facts", "drop_channels", "held_out_batches", "patient_numbers"]
+__all__ = ["WindowLoader", "channel_facts", "drop_channels", "held_out_batches", "patient_numbers"]
 
 Triple = tuple[int, int, int]
-Apart = Literal["patients", "slices"]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORIGINS, _HELD_OUT = 1, 3  # 2 is the order's
 _PAIRS, _DROPPED = 9, 10

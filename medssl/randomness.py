@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Stream", "numpy_generator"]
 
@@ -50,15 +53,15 @@ class Stream:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return float32 draws from [low, high), shape (items, *shape)."""
         drawn = np.stack([g.random(shape) for g in self._generators])
-        return torch.from_numpy(low + (high - low) * drawn).float()
+        return _tensor(low + (high - low) * drawn).float()
 
     def normal(self, *shape: int) -> Tensor:
         """Return float32 standard normal draws, shape (items, *shape)."""
-        return torch.from_numpy(np.stack([g.standard_normal(shape) for g in self._generators])).float()
+        return _tensor(np.stack([g.standard_normal(shape) for g in self._generators])).float()
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Return int64 draws from {low, ..., high - 1}, shape (items, *shape)."""
-        return torch.from_numpy(np.stack([g.integers(low, high, shape) for g in self._generators]))
+        return _tensor(np.stack([g.integers(low, high, shape) for g in self._generators]))
 
     def chance(self, probability: float, *shape: int) -> Tensor:
         """Return booleans that are true with ``probability``, shape (items, *shape)."""
@@ -66,4 +69,11 @@ class Stream:
 
     def permutation(self, length: int) -> Tensor:
         """Return one permutation of range(length) an item, int64, shape (items, length)."""
-        return torch.from_numpy(np.stack([g.permutation(length) for g in self._generators]))
+        return _tensor(np.stack([g.permutation(length) for g in self._generators]))
+
+
+def _tensor(drawn: npt.NDArray[Any]) -> Tensor:
+    """Return draws as a tensor. Torch is imported here, for what only needs `numpy_generator` does without it."""
+    import torch
+
+    return torch.from_numpy(drawn)

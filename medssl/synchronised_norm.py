@@ -7,6 +7,8 @@ evaluation mode too (a teacher's head), it leaves to each process there.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,11 +26,21 @@ class SynchronisedBatchNorm(_BatchNorm):
     sums in float64.
     """
 
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        _keep_out_of_graphs()
+
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
         if input.dim() < 2:
             raise ValueError(f"expected (N, C, ...), got {tuple(input.shape)}")
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """Return the normalised values, of the shape and type of ``input`` (N, C, ...)."""
         if processes() == 1 or not goes_by_batch(self):
@@ -61,6 +73,15 @@ class SynchronisedBatchNorm(_BatchNorm):
         share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         for kept, new in ((self.running_mean, mean), (self.running_var, unbiased)):
             kept.mul_(1.0 - share).add_(new.to(kept.dtype), alpha=share)
+
+
+@cache
+def _keep_out_of_graphs() -> None:
+    """Keep the sums over processes out of compiled graphs, from the first norm on.
+
+    As a decorator this would import torch's compiler, seconds of it, wherever this module is imported.
+    """
+    SynchronisedBatchNorm.forward = torch.compiler.disable(SynchronisedBatchNorm.forward)  # type: ignore[method-assign, no-untyped-call]
 
 
 def goes_by_batch(norm: _BatchNorm) -> bool:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from medssl.batch import Batch
 
-__all__ = ["Relation", "WindowBatch", "WindowPlan", "as_input"]
+__all__ = ["Apart", "Relation", "WindowBatch", "WindowPlan", "as_input"]
 
+Apart = Literal["patients", "slices"]  # what a contrast pushes apart
 Relation = Literal["independent", "partitions", "gap", "frame"]
 
 

@@ -44,6 +44,9 @@ def _list(
 
 def _show(
     name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Of a verb: the settings of every method, encoder and task that it takes.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -56,7 +59,7 @@ def _show(
 
       medssl show pretrain
     """
-    call("show", name, as_json=as_json, quiet=quiet, verbose=verbose)
+    call("show", name, every=every, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
 def _validate(

@@ -62,7 +62,7 @@ def _pretrain(
 
       medssl pretrain voco --data stores/ct --out runs/ct train.steps=50000 train.lr=1e-4
 
-      torchrun --nproc-per-node 4 -m pipelines.cli pretrain voco --data stores/ct --out runs/ct
+      torchrun --nproc-per-node 4 -m medssl pretrain voco --data stores/ct --out runs/ct
     """
     preset, given = split_overrides(preset, overrides)
     call(

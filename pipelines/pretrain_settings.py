@@ -14,12 +14,12 @@ from medssl.encoders.table import settings_class as encoder_settings_class
 from medssl.encoders.table import settings_union as encoder_settings_union
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
-from medssl.loading import Apart
 from medssl.methods.table import METHODS
 from medssl.methods.table import settings_class as method_settings_class
 from medssl.methods.table import settings_union as method_settings_union
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
+from medssl.windows import Apart
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 

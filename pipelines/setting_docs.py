@@ -36,21 +36,27 @@ class SettingDoc:
         default: As YAML would show it; ``(needed)`` where there is none.
         allowed: The type and the range, in words.
         meaning: From the field's description, else from the class's docstring.
+        choice: Whether it names a kind whose settings follow, such as a method.
     """
 
     key: str
     default: str
     allowed: str
     meaning: str
+    choice: bool = False
 
 
-def setting_docs(model: type[BaseModel], prefix: str = "", given: BaseModel | None = None) -> Iterator[SettingDoc]:
+def setting_docs(
+    model: type[BaseModel], prefix: str = "", given: BaseModel | None = None, *, every: bool = True
+) -> Iterator[SettingDoc]:
     """Yield every key of ``model`` and of the settings nested in it, in the order of the classes.
 
     Args:
         model: The class.
         prefix: What the keys begin with.
         given: What a class that holds this one takes for it by default; its values are the defaults then.
+        every: Whether to go into every member of a choice, its kind in brackets; else into the default alone, whose
+            keys stand as they are set.
     """
     meanings = _meanings(model)
     for name, field in model.model_fields.items():
@@ -64,10 +70,12 @@ def setting_docs(model: type[BaseModel], prefix: str = "", given: BaseModel | No
         if given is not None:
             default = getattr(given, name)
         meaning = field.description or meanings.get(name, "") or _purpose(members)
-        yield SettingDoc(key, _kind(default), _choices(members), meaning)
+        yield SettingDoc(key, _kind(default), _choices(members), meaning, choice=len(members) > 1)
         for member in members:
-            inner = f"{key}." if len(members) == 1 else f"{key}[{_kind_of(member)}]."
-            yield from setting_docs(member, inner, default if type(default) is member else None)
+            if not every and len(members) > 1 and type(default) is not member:
+                continue
+            inner = f"{key}[{_kind_of(member)}]." if every and len(members) > 1 else f"{key}."
+            yield from setting_docs(member, inner, default if type(default) is member else None, every=every)
 
 
 def _default(field: FieldInfo) -> str:
@@ -127,8 +135,8 @@ def _kind(default: Any) -> str:
 
 
 def _kind_of(member: type[BaseModel]) -> str:
-    tags = [values[0] for name in member.model_fields if len(values := literal_values(member, name)) == 1]
-    return str(tags[0]) if tags else ""
+    tags = {name: values[0] for name in member.model_fields if len(values := literal_values(member, name)) == 1}
+    return str(tags.get("name") or next(iter(tags.values()), ""))
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:

@@ -26,12 +26,14 @@ _TABLES = {
 }
 
 
-def show(name: str) -> None:
+def show(name: str, *, every: bool = False) -> None:
     """Print what is known of ``name``: a preset's text, a table's row, or a verb's settings.
 
     Args:
         name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder, a data card or a verb. A name of
             several kinds shows them all.
+        every: Show a verb's settings with those of all methods, encoders and tasks that it may be given, not of the
+            default ones alone.
 
     Raises:
         ConfigError: Nothing has that name.
@@ -48,7 +50,7 @@ def show(name: str) -> None:
     for kind, row in rows.items():
         _show_row(kind, name, row)
     if name in VERBS:
-        _show_verb(name)
+        _show_verb(name, every)
     if name in cards:
         _show_card(name, cards[name])
     for preset in presets:
@@ -100,15 +102,20 @@ def _show_card(name: str, card: Any) -> None:
     console.done(None, f"medssl fetch {name}")
 
 
-def _show_verb(name: str) -> None:
+def _show_verb(name: str, every: bool) -> None:
     console.say(f"medssl {name}: {VERBS[name].summary}")
     cls = settings_of(name)
     if cls is not None:
-        _show_settings(f"Settings of {name}, set by key=value", cls)
+        _show_settings(f"Settings of {name}, set by key=value", cls, every=every)
 
 
-def _show_settings(title: str, cls: Any) -> None:
-    rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in setting_docs(cls)]
+def _show_settings(title: str, cls: Any, *, every: bool = True) -> None:
+    docs = list(setting_docs(cls, every=every))
+    rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in docs]
     if any("[" in key for key, *_ in rows):
         console.say("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
+    choices = [doc for doc in docs if doc.choice]
+    if choices and not every:
+        chosen = ", ".join(f"{doc.key} {doc.default}" for doc in choices)
+        console.say(f"Shown for the defaults ({chosen}). Those of another: medssl show NAME; all of them: --all.")
     console.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")

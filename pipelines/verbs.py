@@ -23,7 +23,8 @@ class Verb:
     Attributes:
         module: Dotted path of its module.
         function: The function in it.
-        settings: The settings class in it, "" where the verb takes no settings.
+        settings: The settings class, "" where the verb takes no settings: its name in that module, or a dotted path
+            where it lies in one that imports less, so that a verb is shown without what it works with.
         summary: What it does, in one line.
     """
 
@@ -55,7 +56,7 @@ VERBS: dict[str, Verb] = {
     "reduce": Verb(
         module="pipelines.reduce",
         function="reduce",
-        settings="ReduceSettings",
+        settings="pipelines.reduce_settings.ReduceSettings",
         summary="Mark copies, and choose which scans to train on.",
     ),
     "check-split": Verb(
@@ -79,19 +80,19 @@ VERBS: dict[str, Verb] = {
     "pretrain": Verb(
         module="pipelines.pretrain",
         function="pretrain",
-        settings="PretrainSettings",
+        settings="pipelines.pretrain_settings.PretrainSettings",
         summary="Pretrain an encoder on unlabelled scans.",
     ),
     "finetune": Verb(
         module="pipelines.finetune",
         function="finetune",
-        settings="FinetuneSettings",
+        settings="pipelines.finetune_settings.FinetuneSettings",
         summary="Train a segmenter or classifier on labelled scans, pretrained or from scratch.",
     ),
     "evaluate": Verb(
         module="pipelines.evaluate",
         function="evaluate",
-        settings="EvaluateSettings",
+        settings="pipelines.evaluate_settings.EvaluateSettings",
         summary="Score predictions with intervals, and test them against other runs.",
     ),
     "report": Verb(
@@ -115,7 +116,7 @@ VERBS: dict[str, Verb] = {
     "auto": Verb(
         module="pipelines.auto",
         function="auto",
-        settings="AutoSettings",
+        settings="pipelines.auto_settings.AutoSettings",
         summary="Take a folder of scans the whole way, with defaults that are explained.",
     ),
     "demo": Verb(
@@ -183,5 +184,6 @@ def settings_of(name: str) -> type[Settings] | None:
     verb = verb_named(name)
     if not verb.settings:
         return None
-    found: type[Settings] = getattr(importlib.import_module(verb.module), verb.settings)
+    module, _, cls = verb.settings.rpartition(".")
+    found: type[Settings] = getattr(importlib.import_module(module or verb.module), cls)
     return found

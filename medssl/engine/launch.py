@@ -74,7 +74,7 @@ def launcher_words() -> list[str]:
         nodes = int(around["WORLD_SIZE"]) // here
         meeting = ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint"]
         meeting += [f"{around.get('MASTER_ADDR', 'localhost')}:{_MEETING_PORT}"]
-        return ["torchrun", *(meeting if nodes > 1 else []), "--nproc-per-node", str(here), "-m", "pipelines.cli"]
+        return ["torchrun", *(meeting if nodes > 1 else []), "--nproc-per-node", str(here), "-m", "medssl"]
     if "SLURM_PROCID" in around and "SLURM_NTASKS_PER_NODE" in around:
         machines = ["--nodes", around["SLURM_NNODES"]] if "SLURM_NNODES" in around else []
         return ["srun", *machines, "--ntasks-per-node", around["SLURM_NTASKS_PER_NODE"], "medssl"]

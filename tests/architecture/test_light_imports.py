@@ -47,6 +47,33 @@ def test_looking_around_imports_nothing_heavy(statement):
     assert loaded(quiet, HEAVY) == []
 
 
+def test_showing_a_verb_imports_no_engine_and_no_compiler():
+    """Settings of training come from the methods' modules, which need torch; nothing beyond it is needed to show them."""
+    beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
+    quiet = (
+        "import io, contextlib\nfrom pipelines.show import show\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    show('pretrain')"
+    )
+    assert loaded(quiet, beyond) == []
+    assert (
+        loaded("from pipelines.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",)) == []
+    )
+
+
+def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines" / "__init__.py").touch()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words], capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path
+        )
+
+    assert run("-m", "medssl", "--version").stdout.startswith("medssl ")
+    said = run("-c", "import medssl; medssl.index").stderr
+    assert f"A package called 'pipelines' at {tmp_path / 'pipelines'} hides" in said
+
+
 def modules_of(package) -> list[str]:
     return [f"{package.__name__}.{found.name}" for found in pkgutil.iter_modules(package.__path__)]
 

@@ -53,7 +53,7 @@ def test_paths_in_shown_commands_are_quoted(path):
 def unknown_settings(text: str) -> list[str]:
     """Return the keys of ``key=value`` in commands of a text that the command's verb does not know."""
     found = []
-    for verb, rest in re.findall(r"\bmedssl (?:-m pipelines.cli )?([a-z-]+) ([^`\n]*)", text):
+    for verb, rest in re.findall(r"\bmedssl ([a-z-]+) ([^`\n]*)", text):
         if verb in VERBS and VERBS[verb].settings:
             known = {re.sub(r"\[\w+\]", "", doc.key) for doc in setting_docs(settings_of(verb))}
             for key in re.findall(r"(?<![-\w.])([a-z_][\w.]*)=", rest):

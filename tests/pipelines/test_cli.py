@@ -177,6 +177,18 @@ def test_show_names_every_setting(run, name, key):
     assert row["default"]
 
 
+def test_show_a_verb_shows_what_it_takes_by_default_and_how_to_see_the_rest(run):
+    lines = run("show", "pretrain").output.splitlines()
+    assert len(lines) < 150
+    keys = [line.split()[0] for line in lines if line and line.split()[0].startswith("method.")]
+    assert "method.momentum" in keys
+    assert not any("[" in key for key in keys)
+    assert any("medssl show NAME" in line and "--all" in line for line in lines)
+    every = run("show", "pretrain", "--all").output
+    assert "method[cvrl]." in every
+    assert "method[2]" not in every
+
+
 def test_show_a_data_card_names_its_licence(run):
     shown = run("show", "msd-hippocampus")
     assert shown.exit_code == 0, shown.output

@@ -79,11 +79,11 @@ def test_an_error_of_the_first_of_two_processes_ends_both(tiny, tmp_path):
         ({}, "medssl"),
         (
             {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "4"},
-            "torchrun --nproc-per-node 4 -m pipelines.cli",
+            "torchrun --nproc-per-node 4 -m medssl",
         ),
         (
             {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "MASTER_ADDR": "node1"},
-            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node1:29400 --nproc-per-node 4 -m pipelines.cli",
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node1:29400 --nproc-per-node 4 -m medssl",
         ),
         (
             {"SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "8", "SLURM_NNODES": "2"},
