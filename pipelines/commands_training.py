@@ -29,6 +29,10 @@ Devices = Annotated[
     str | None, typer.Option("--devices", metavar="N|auto", help="Processes on this machine, one a GPU.")
 ]
 
+Finish = Annotated[
+    bool, typer.Option("--finish", help="Close the run in --out at the step that it reached, and use it as it is.")
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
@@ -48,6 +52,7 @@ def _pretrain(
     devices: Devices = None,
     init_from: Annotated[Path | None, typer.Option("--init-from", help="A run whose weights to start from.")] = None,
     resume: Resume = False,
+    finish: Finish = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -62,12 +67,15 @@ def _pretrain(
 
       medssl pretrain voco --data stores/ct --out runs/ct train.steps=50000 train.lr=1e-4
 
+      medssl pretrain --out runs/ct --resume
+
       torchrun --nproc-per-node 4 -m medssl pretrain voco --data stores/ct --out runs/ct
     """
     preset, given = split_overrides(preset, overrides)
     call(
         "pretrain", preset, data=data, out=out, overrides=given, method=method, devices=devices, resume=resume,
-        init_from=init_from, overwrite=overwrite, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
+        finish=finish, init_from=init_from, overwrite=overwrite, dry_run=dry_run, as_json=as_json, quiet=quiet,
+        verbose=verbose,
     )  # fmt: skip
 
 
@@ -94,6 +102,7 @@ def _finetune(
     ] = None,
     devices: Devices = None,
     resume: Resume = False,
+    finish: Finish = False,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -125,6 +134,7 @@ def _finetune(
         predict=predict,
         devices=devices,
         resume=resume,
+        finish=finish,
         overwrite=overwrite,
         dry_run=dry_run,
         as_json=as_json,

@@ -14,7 +14,7 @@ from medssl.engine.card import save_encoder
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
-from medssl.engine.run import Run
+from medssl.engine.run import Run, recorded_settings
 from medssl.errors import ConfigError, did_you_mean
 from medssl.locking import holds
 from medssl.quoting import quoted
@@ -95,6 +95,7 @@ def finetune(
     predict: Sequence[str] | None = None,
     devices: int | str | None = None,
     resume: bool = False,
+    finish: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> FinetuneResult:
@@ -114,7 +115,9 @@ def finetune(
         ids: Scans to train on, whatever their split; None takes the training splits.
         predict: Splits to predict; "test" when None.
         devices: Processes on this machine; sets ``train.devices``.
-        resume: Go on with the run in ``out``: training, then the predictions that are lacking.
+        resume: Go on with the run in ``out``: training, then the predictions that are lacking. Without a preset, data
+            and an encoder's run, with the settings it was given.
+        finish: Close the run in ``out`` at the step that it reached, and predict with that; train no more.
         overwrite: Move what is in ``out`` aside.
         dry_run: Say what would be done; write nothing.
 
@@ -130,8 +133,12 @@ def finetune(
     """
     if task is not None and task not in TASKS:
         raise ConfigError(f"There is no task '{task}'. {did_you_mean(task, TASKS)}")
+    resume = resume or finish
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
+    out = Path(out)
+    nothing_said = preset is None and encoder_run is None and data is None
+    preset = recorded_settings(out) if resume and nothing_said else preset
     options = {
         "task": task,
         "transfer.run": str(encoder_run) if encoder_run is not None else None,
@@ -143,8 +150,7 @@ def finetune(
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
     }
-    out, resolved = Path(out), resolved_settings(preset, overrides, options)
-    resolved, job = _job(resolved)
+    resolved, job = _job(resolved_settings(preset, overrides, options))
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
@@ -165,13 +171,13 @@ def finetune(
             content = {report.part: report.as_dict() for report in job.reports}
             run.write_text("transfer.json", json.dumps(content, indent=1) + "\n")
     try:
-        _train(job, settings, run=run, fabric=fabric, resume=resume)
+        done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish)
     except Interrupted as stop:
         if run.writes:
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
             run.say(f"go on with: {_resume_command(resolved, preset, out)}")
         raise
-    written = _save(job, settings, out) if run.writes else []
+    written = _save(job, settings, out, done) if run.writes else []
     ended = job.finish(out, run, fabric)
     if run.writes:
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
@@ -209,11 +215,11 @@ def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, 
     return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
 
 
-def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, resume: bool) -> None:
+def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, resume: bool, finish: bool) -> int:
     train = settings.train
     loader = job.loader(rank=fabric.global_rank, world_size=fabric.world_size, pin=fabric.device.type == "cuda")
     with console.progress(train.steps, "step") as bar:
-        fit(
+        return fit(
             job.method,
             loader,
             train,
@@ -223,13 +229,15 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
             scans=[entry.id for entry in job.entries],
             channels=getattr(job.entries[0], "channel_names", ()),  # clouds have none
             resume=resume,
+            finish=finish,
             on_report=lambda report: bar.reach(report.step, screen_note(report)),
         )
 
 
-def _save(job: Job, settings: FinetuneSettings, out: Path) -> list[Path]:
-    """Write the network, the encoder by itself, and the card."""
+def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
+    """Write the network, the encoder by itself, and the card, which says how many steps were done."""
     card = job.card("" if settings.transfer.from_scratch else settings.transfer.run)
+    card = card.model_copy(update={"steps": done})
     return save_encoder(job.method.encoder, card, out, others=job.kept())
 
 

@@ -14,7 +14,7 @@ from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
-from medssl.engine.run import Run, differences
+from medssl.engine.run import Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
@@ -43,6 +43,7 @@ def pretrain(
     method: str | None = None,
     devices: int | str | None = None,
     resume: bool = False,
+    finish: bool = False,
     init_from: str | Path | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -56,7 +57,8 @@ def pretrain(
         overrides: ``key=value`` settings, such as ``train.steps=500``.
         method: A method's name, where no preset is given.
         devices: Processes on this machine; sets ``train.devices``.
-        resume: Go on with the run in ``out``.
+        resume: Go on with the run in ``out``; without a preset, a method and data, with the settings it was given.
+        finish: Close the run in ``out`` at the step that it reached: write its encoder and card, train no more.
         init_from: A run whose encoder's weights this one starts from.
         overwrite: Move what is in ``out`` aside.
         dry_run: Say what would be done; write nothing.
@@ -71,8 +73,11 @@ def pretrain(
         Interrupted: The run was told to stop; it left a checkpoint and the process should exit with 130.
     """
     out = Path(out)
+    resume = resume or finish
     if resume and (overwrite or init_from):
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
+    if resume and preset is None and method is None:
+        preset = recorded_settings(out)
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
@@ -106,7 +111,7 @@ def pretrain(
     shown = console.progress(settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:
         try:
-            fit(
+            done = fit(
                 network,
                 loader,
                 settings.train,
@@ -117,6 +122,7 @@ def pretrain(
                 scans=[entry.id for entry in chosen.train.entries],
                 channels=getattr(store, "channels", ()),  # clouds have none
                 resume=resume,
+                finish=finish,
                 on_report=lambda report: bar.reach(report.step, screen_note(report)) if bar else None,
             )
         except Interrupted as stop:
@@ -125,7 +131,7 @@ def pretrain(
                 run.say(f"go on with: {_resume_command(resolved, preset or method, out)}")
             raise
     if run.writes:
-        card = kind.card(chosen, network)
+        card = kind.card(chosen, network).model_copy(update={"steps": done})
         others = {name: module for name, module in network.kept().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]

@@ -17,7 +17,8 @@ from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
 from medssl.engine.checkpoint import save_tensors
 from medssl.errors import CheckpointError
-from medssl.settings import Settings
+from medssl.quoting import quoted
+from medssl.settings import Settings, load_yaml
 from medssl.writing import written_aside
 
 __all__ = ["Card", "CardInput", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
@@ -128,10 +129,7 @@ def load_card(folder: Path) -> Card:
     """
     path = Path(folder) / "card.json"
     if not path.is_file():
-        raise CheckpointError(
-            f"{folder}: there is no finished encoder here (no card.json). Give the folder of a run that has ended, "
-            "or finish this one with --resume."
-        )
+        raise CheckpointError(f"{folder}: there is no finished encoder here (no card.json). {_how_to_finish(folder)}")
     try:
         return Card.model_validate_json(path.read_text())
     except (OSError, ValidationError) as error:
@@ -150,6 +148,15 @@ def load_weights(folder: Path, name: str = "encoder") -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the weights cannot be read ({error}).") from error
     return tensors
+
+
+def _how_to_finish(folder: Path) -> str:
+    """Return what to do about a folder without a card: what closes the run in it, where there is one."""
+    settings = Path(folder) / "run.yaml"
+    if not settings.is_file():
+        return "Give the folder of a run that has ended."
+    command = f"medssl {'finetune' if 'transfer' in load_yaml(settings) else 'pretrain'} --out {quoted(folder)}"
+    return f"Go on with the run: {command} --resume; or close it at the step that it reached: {command} --finish"
 
 
 def load_encoder(folder: str | Path) -> Encoder:

@@ -54,9 +54,10 @@ def fit(
     scans: Sequence[str] = (),
     channels: Sequence[str] = (),
     resume: bool = False,
+    finish: bool = False,
     on_report: Callable[[Report], None] = lambda _: None,
-) -> None:
-    """Train ``method`` in place, to the last step.
+) -> int:
+    """Train ``method`` in place, to the last step; return the number of steps that it has trained.
 
     A run that is killed and resumed ends with the weights (on a CPU bit for bit) of one that never was: batches,
     views, dropout and learning rates are pure functions of the step, and all other state is in the checkpoint.
@@ -75,12 +76,13 @@ def fit(
         scans: The ids of scans or clouds by row of the store, for messages.
         channels: Names of the channels of images, for pictures.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
+        finish: Take what the newest whole checkpoint of ``run`` holds as the end, and train no more.
         on_report: Told every ``log_every`` steps, on the first rank.
 
     Raises:
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written.
         NonFiniteLossError: The loss or its gradient became NaN or infinite.
-        CheckpointError: The checkpoint does not belong to this method.
+        CheckpointError: The checkpoint does not belong to this method; or there is none to finish with.
         ConfigError: A process has fewer items than the batch is to have parts, or the method trains with one process
             alone.
     """
@@ -91,7 +93,9 @@ def fit(
     if settings.compile and run.writes:
         run.say("train.compile: the first step compiles the encoder, which takes a minute or more")
     optimizer = build_optimiser(method, settings)
-    start = _restore(method, optimizer, run, fabric) if resume else 0
+    start = _restore(method, optimizer, run, fabric) if resume or finish else 0
+    if finish:
+        return _closed(start, settings, run)
     module, stepper = fabric.setup(_Step(method), optimizer)
     module.train()
     _tell(method, settings, run, fabric)
@@ -157,6 +161,7 @@ def fit(
                 run.close()
                 raise Interrupted(done, next(iter(checkpoints_of(run.checkpoints)), None))
     run.close()
+    return settings.steps
 
 
 def check_processes(method: Method, world_size: int) -> None:
@@ -249,6 +254,26 @@ def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run, fabric:
             "and steps, equal but for rounding (and dropout)"
         )
     return checkpoint.step
+
+
+def _closed(done: int, settings: TrainSettings, run: Run) -> int:
+    """Say at which step a run is closed, and return it.
+
+    Raises:
+        CheckpointError: It has no checkpoint.
+    """
+    if done == 0:
+        raise CheckpointError(
+            f"{run.folder}: no step of this run was kept, so there is nothing to finish with. Go on with --resume."
+        )
+    if done < settings.steps:
+        share = float(learning_rates(settings).rest[done] / settings.lr) if settings.lr else 0.0
+        run.say(
+            f"closed at step {done:,} of {settings.steps:,}; the learning rate stood at {share:.0%} of its peak, so a "
+            "run planned for that many steps may do better. --resume can still go on from here"
+        )
+    run.close()
+    return done
 
 
 def _counted(processes: int) -> str:

@@ -20,7 +20,7 @@ from medssl.writing import disk_faults, written_aside
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Run", "describe_environment", "differences", "read_metrics"]
+__all__ = ["Run", "describe_environment", "differences", "read_metrics", "recorded_settings"]
 
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
@@ -87,8 +87,7 @@ class Run:
             ConfigError: ``settings`` are not those it was started with; the message shows the difference.
         """
         folder = Path(folder)
-        if not (folder / "run.yaml").is_file():
-            raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
+        recorded_settings(folder)
         now = settings.settings.model_dump(mode="json")
         changed = differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS)
         if changed:
@@ -152,6 +151,18 @@ class Run:
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+
+
+def recorded_settings(folder: Path) -> Path:
+    """Return the file of the settings that a run was started with.
+
+    Raises:
+        CheckpointError: There is no run in the folder.
+    """
+    path = Path(folder) / "run.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
+    return path
 
 
 def differences(

@@ -170,11 +170,14 @@ def _carried(part: str, report: Mapping[str, Any], clean: Cleaner) -> list[Block
 
 
 def _state(run: RunRecord) -> list[Block]:
-    """Say where a run stands that has not ended."""
+    """Say where a run stands that has not ended, or was closed before its last step."""
+    planned = int(run.settings["train.steps"])
     if run.card:
-        return []
+        done = int(run.card.get("steps") or planned)
+        closed = f"This run was closed at step {done:,} of {planned:,}, before its learning rate had come down."
+        return [Text(closed, "doubt")] if done < planned else []
     done = int(run.rows[-1]["step"]) if run.rows else 0
-    return [Text(f"This run has not ended: {done:,} of {int(run.settings['train.steps']):,} steps are done.", "doubt")]
+    return [Text(f"This run has not ended: {done:,} of {planned:,} steps are done.", "doubt")]
 
 
 def _pictures(run: RunRecord) -> list[Block]:

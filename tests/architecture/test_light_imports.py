@@ -48,7 +48,7 @@ def test_looking_around_imports_nothing_heavy(statement):
 
 
 def test_showing_a_verb_imports_no_engine_and_no_compiler():
-    """Settings of training come from the methods' modules, which need torch; nothing beyond it is needed to show them."""
+    """Settings of training lie in the methods' modules, which need torch; nothing beyond it is loaded."""
     beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
     quiet = (
         "import io, contextlib\nfrom pipelines.show import show\n"

@@ -8,7 +8,8 @@ import torch
 
 import medssl
 from medssl.encoders.table import build_encoder
-from medssl.engine.card import Card, load_encoder, save_encoder
+from medssl.engine.card import Card, load_card, load_encoder, load_weights, save_encoder
+from medssl.engine.checkpoint import load_latest
 from medssl.errors import CheckpointError, ConfigError, DataError, TransferError
 from medssl.formats.nifti import read
 from medssl.presets import list_presets
@@ -121,6 +122,29 @@ def test_a_resumed_run_ends_with_the_same_weights(run, store, pretrained, tmp_pa
     for name, tensor in weights(run.folder).items():
         assert torch.equal(weights(out)[name], tensor), name
     assert again.predictions[0].is_file()
+
+
+def test_a_run_that_was_stopped_is_closed_and_predicts_with_what_it_has(
+    run, store, pretrained, tmp_path, capsys
+) -> None:
+    out = tmp_path / "r"
+    finetune(pretrained, data=store.folder, out=out, overrides=QUICK)
+    checkpoints = sorted((out / "checkpoints").iterdir())
+    checkpoints[-1].rename(tmp_path / "lost")
+    for name in ("card.json", "encoder.safetensors", "predictions"):
+        (out / name).rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"medssl finetune --out {out} --finish"):
+        load_encoder(out)
+    kept = load_latest(out / "checkpoints", warn=print)
+    capsys.readouterr()
+    closed = finetune(out=out, finish=True)
+    assert f"closed at step {kept.step} of" in capsys.readouterr().out
+    assert closed.predictions[0].is_file()
+    assert load_card(out).steps == kept.step < load_card(run.folder).steps
+    assert all(torch.equal(tensor, kept.model[f"encoder.{name}"]) for name, tensor in load_weights(out).items())
+    finetune(out=out, resume=True)
+    for name, tensor in weights(run.folder).items():
+        assert torch.equal(weights(out)[name], tensor), name
 
 
 def test_few_labels_are_nested_by_patient_and_never_leak(store) -> None:

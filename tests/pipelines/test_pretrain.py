@@ -1,13 +1,14 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 
-from medssl.engine.checkpoint import checkpoints_of
+from medssl.engine.checkpoint import checkpoints_of, load_latest
 from medssl.engine.guards import NonFiniteLossError
 from medssl.engine.loop import Interrupted
 from medssl.engine.meters import Report
@@ -105,11 +106,53 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
     assert words[:3] == ["medssl", "pretrain", "masked_small"]
     assert words[-5:] == ["--data", str(store), "--out", str(out), "--resume"]
     assert not (out / "encoder.safetensors").exists()
-    with pytest.raises(CheckpointError, match="finish this one with --resume"):
+    with pytest.raises(CheckpointError, match=f"medssl pretrain --out {out} --finish"):
         pretrain("masked_small", data=store, out=tmp_path / "next", overrides=QUICK, init_from=out)
+    shutil.copytree(out, tmp_path / "bare")
+    bare = pretrain(out=tmp_path / "bare", resume=True)  # the settings that it was given
+    assert identical(bare.encoder(), whole.encoder())
     resumed = pretrain("masked_small", data=store, out=out, overrides=words[3:-5], resume=True)
     assert identical(resumed.encoder(), whole.encoder())
     assert [row["step"] for row in resumed.metrics] == [2, 3, 4, 6]
+
+
+def test_a_stopped_run_is_closed_at_the_step_that_it_reached(store, tmp_path, capsys, monkeypatch):
+    import pipelines.pretrain_scans as verb
+
+    class Stopping(verb.WindowLoader):
+        def batches(self, start_step, stop_step):
+            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(verb, "WindowLoader", Stopping)
+        with pytest.raises(Interrupted) as stop:
+            pretrain("masked_small", data=store, out=out, overrides=QUICK)
+    done = stop.value.step
+    assert 0 < done < 6
+    capsys.readouterr()
+    closed = pretrain(out=out, finish=True)
+    assert f"closed at step {done} of 6; the learning rate stood at" in capsys.readouterr().out
+    card = json.loads((out / "card.json").read_text())
+    assert card["steps"] == done
+    kept = load_latest(out / "checkpoints", warn=print)
+    assert kept.step == done
+    encoder = closed.encoder().state_dict()
+    assert all(torch.equal(value, kept.model[f"encoder.{name}"]) for name, value in encoder.items())
+    pretrain("masked_small", data=store, out=tmp_path / "next", overrides=QUICK, init_from=out)
+    whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=QUICK)
+    assert identical(pretrain(out=out, resume=True).encoder(), whole.encoder())  # closed, and still no dead end
+    assert json.loads((out / "card.json").read_text())["steps"] == 6
+
+
+def test_nothing_is_closed_where_no_step_was_kept(store, tmp_path):
+    run = pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
+    shutil.rmtree(run.folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="no step of this run was kept"):
+        pretrain(out=run.folder, finish=True)
 
 
 def test_a_changed_setting_is_refused_on_resume(store, tmp_path):

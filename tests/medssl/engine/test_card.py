@@ -48,7 +48,7 @@ def test_a_card_of_another_network_is_refused(saved):
 
 def test_missing_and_damaged_files_are_named(saved, tmp_path_factory):
     folder, _ = saved
-    with pytest.raises(CheckpointError, match=r"card\.json.*--resume"):
+    with pytest.raises(CheckpointError, match=r"card\.json.*a run that has ended"):
         load_encoder(tmp_path_factory.mktemp("empty"))
     with pytest.raises(CheckpointError, match=r"neck\.safetensors"):
         load_weights(folder, "neck")
