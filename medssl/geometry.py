@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "CREDIBLE_MM",
     "affine_from_itk",
+    "beyond_mm",
     "canonical_axes",
     "crop_affine",
     "itk_from_affine",
@@ -118,6 +119,22 @@ def crop_affine(affine: Affine, origin: tuple[float, float, float]) -> Affine:
     moved = affine.copy()
     moved[:3, 3] = (affine @ np.array([origin[2], origin[1], origin[0], 1.0]))[:3]
     return moved
+
+
+def beyond_mm(shape: Triple, affine: Affine, other_shape: Triple, other_affine: Affine) -> float:
+    """Return how far, in mm, a grid reaches beyond another one at its farthest corner; 0 where it lies inside.
+
+    Args:
+        shape: Of the grid, (z, y, x).
+        affine: Its affine.
+        other_shape: Of the one that should hold it.
+        other_affine: Its affine.
+    """
+    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in shape], indexing="ij")).reshape(3, 8).T
+    places = to_index(other_affine, to_world(affine, ends))
+    low, high = np.full(3, -0.5), np.array(other_shape) - 0.5
+    over = np.maximum(np.maximum(low - places, places - high), 0.0) * np.array(spacing_mm(other_affine))
+    return float(np.linalg.norm(over, axis=1).max())
 
 
 def resized_grid(shape: Triple, affine: Affine, spacing: tuple[float, float, float]) -> tuple[Triple, Affine]:

@@ -95,6 +95,12 @@ class IndexSettings(Settings):
         description="Which scans are channels of one case: 'auto', 'none', 'frames' (of 4D files), or names in their "
         "order, such as t1,t1ce,t2,flair.",
     )
+    channel_gap_mm: float = Field(
+        default=20.0,
+        ge=0,
+        description="How far, in mm, the first channel of a DICOM study may reach beyond another series, which stays "
+        "apart beyond that.",
+    )
 
 
 @holds("medssl index", lambda given: Path(given["out"]))
@@ -167,6 +173,7 @@ def index(
             pictures=settings.pictures,
             picture_channel=settings.picture_channel,
             channels=settings.channels,
+            channel_gap_mm=settings.channel_gap_mm,
             progress=show,
         )
     if not len(manifest):
@@ -214,6 +221,7 @@ def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) 
 def _say(manifest: Manifest, counts: Counts) -> None:
     from medssl.manifest.channel_cases import case_lines
     from medssl.manifest.rules.said import rule_lines
+    from medssl.manifest.series_cases import guess_lines
 
     summary: Mapping[str, Any] = manifest.summary()
     console.say(repr(manifest).splitlines()[0])
@@ -224,6 +232,8 @@ def _say(manifest: Manifest, counts: Counts) -> None:
     for note in manifest.notes:
         console.warn(note)
     for line in rule_lines(manifest.usable().rows()):
+        console.say(line)
+    for line in guess_lines(list(manifest.rows())):
         console.say(line)
     for line in case_lines(list(manifest.rows()), manifest.settings.get("channels", ())):
         console.say(line)

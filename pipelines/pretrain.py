@@ -27,6 +27,7 @@ from pipelines.pretrain_clouds import Clouds
 from pipelines.pretrain_kind import Chosen, Kind, choose_items
 from pipelines.pretrain_scans import Scans
 from pipelines.pretrain_settings import PretrainSettings, resolved_settings
+from pipelines.store_channels import start_channels
 
 __all__ = ["PretrainSettings", "build", "pretrain", "screen_note"]
 
@@ -86,6 +87,8 @@ def pretrain(
     settings = resolved.settings
     chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
     network = build(kind, init_from=Path(init_from) if init_from else None)
+    here = getattr(store, "channels", ())  # clouds have none
+    doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
             console.say(line)
@@ -100,7 +103,7 @@ def pretrain(
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size):
             run.say(line)
         if init_from:
-            run.say(f"encoder weights from {init_from}")
+            run.say(f"encoder weights from {init_from}{doubt}")
         elif not resume and not any(p.requires_grad for p in network.encoder.parameters()):
             run.say(
                 f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
@@ -120,7 +123,7 @@ def pretrain(
                 held_out=probes,
                 probe=kind.probe(chosen, network.plan),
                 scans=[entry.id for entry in chosen.train.entries],
-                channels=getattr(store, "channels", ()),  # clouds have none
+                channels=here,
                 resume=resume,
                 finish=finish,
                 on_report=lambda report: bar.reach(report.step, screen_note(report)) if bar else None,

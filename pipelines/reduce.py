@@ -93,6 +93,7 @@ def reduce(
     from medssl.reduction.fingerprint import targets_of
     from medssl.reduction.marks import mark_copies, one_side, worth_of
     from medssl.reduction.reduced import counts_of, marked
+    from medssl.reduction.whole_cases import case_members, followed, followers_of, whole_cases
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
@@ -131,9 +132,16 @@ def reduce(
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)
+    cases = case_members(scans, source.settings.get("channels", ()))
+    marks = whole_cases(marks, cases)
+    if cases:
+        console.say(f"{len(cases)} cases of several channels are kept or left out as a whole, by their first channel")
     if not settings.copies:
         marks = _all_kept(marks)
-    marks, radius = _chosen(marks, scans, prints, source, settings, by_id, folder, clouds)
+    others = followers_of(cases)
+    led = [row for row in scans if row["id"] not in others]
+    marks, radius = _chosen(marks, led, prints, source, settings, by_id, folder, clouds)
+    marks = followed(marks, cases)
     parts = None
     if settings.unit != "scan":
         whole = [row for row in scans if marks[row["id"]].keep and row["id"] in by_id]

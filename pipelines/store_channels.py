@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from medssl.engine.card import Card
 from medssl.errors import ConfigError
 from medssl.settings import Resolved, Settings
+from medssl.store.entry import ONE
 from medssl.store.read import Store
 
-__all__ = ["S", "follow_channels", "same_channels"]
+__all__ = ["S", "follow_channels", "same_channels", "start_channels"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -45,6 +47,31 @@ def follow_channels(resolved: Resolved[S], store: Store) -> Resolved[S]:
     if asked == len(names):
         return resolved
     return resolved.with_auto(key, len(names), f"the store's channels: {', '.join(names)}")
+
+
+def start_channels(card: Card, here: Sequence[str], *, run: str | Path) -> str:
+    """Refuse weights whose channels are those of a store in another order; other names are doubtful.
+
+    Args:
+        card: Of the run that another one starts from, with as many channels.
+        here: Channels of the store.
+        run: For messages.
+
+    Returns:
+        What is doubtful, to be put behind a sentence; "" where nothing is.
+
+    Raises:
+        ConfigError: The order differs.
+    """
+    there, here = tuple(given.name for given in card.inputs_known), tuple(here)
+    if there == here or (len(here) == 1 and ONE in (*there, *here)):
+        return ""
+    if sorted(there) == sorted(here):
+        raise ConfigError(
+            f"{run}: was trained on the channels {', '.join(there)}, and the store has them in another order, "
+            f"{', '.join(here)}. Take a store in that order: medssl cache ... channels={','.join(there)}."
+        )
+    return f"; doubtful: they saw {', '.join(there)}, and go by their places to {', '.join(here)}"
 
 
 def same_channels(card: Card, store: Store, *, run: str | Path) -> None:

@@ -93,7 +93,7 @@ def fit(
     if settings.compile and run.writes:
         run.say("train.compile: the first step compiles the encoder, which takes a minute or more")
     optimizer = build_optimiser(method, settings)
-    start = _restore(method, optimizer, run, fabric) if resume or finish else 0
+    start = _restore(method, optimizer, run, fabric, channels) if resume or finish else 0
     if finish:
         return _closed(start, settings, run)
     module, stepper = fabric.setup(_Step(method), optimizer)
@@ -230,7 +230,9 @@ def _drops(method: Method) -> bool:
     return False
 
 
-def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run, fabric: Fabric) -> int:
+def _restore(
+    method: Method, optimizer: torch.optim.Optimizer, run: Run, fabric: Fabric, channels: Sequence[str]
+) -> int:
     """Load the newest whole checkpoint into the method and the optimiser; return the steps that are done.
 
     Any number of processes may go on with a run: they train the same, so it is said and no more.
@@ -240,6 +242,13 @@ def _restore(method: Method, optimizer: torch.optim.Optimizer, run: Run, fabric:
         run.say("no checkpoint yet: starting from the first step")
         return 0
     checkpoint = load_latest(run.checkpoints, warn=run.warn)
+    known = tuple(checkpoint.state.get("channels", ()))  # empty in checkpoints of earlier releases
+    if len(known) > 1 and known != tuple(channels):
+        raise CheckpointError(
+            f"{checkpoint.folder}: it was trained on the channels {', '.join(known)}, and the store now has "
+            f"{', '.join(channels)}. Resume on a store of the same channels in the same order, which medssl cache "
+            f"writes with channels={','.join(known)}."
+        )
     try:
         method.load_state_dict(checkpoint.model, strict=True)
         optimizer.load_state_dict(checkpoint.optimizer)

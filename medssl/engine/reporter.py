@@ -142,7 +142,12 @@ class Reporter:
                 step=done,
                 model=self.method.state_dict(),
                 optimizer=self._optimizer_state(),
-                state={"steps": self.settings.steps, "seed": self.settings.seed, "world_size": self.fabric.world_size},
+                state={
+                    "steps": self.settings.steps,
+                    "seed": self.settings.seed,
+                    "world_size": self.fabric.world_size,
+                    "channels": list(self._channels),
+                },
                 keep_last=self.settings.keep_last,
             )
             self.run.log(f"checkpoint {folder.name}")

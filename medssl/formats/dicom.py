@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from medssl.errors import FormatError
 from medssl.formats.dicom_aside import LabelObjectError
+from medssl.formats.dicom_contrast import TOLD_BY_PART
 from medssl.formats.dicom_parts import Part, disjoint, divide, places_of
 from medssl.formats.dicom_pixels import PADDING_HU, padding_in_doubt, read_voxels, to_invert
 from medssl.formats.dicom_slices import SetAsideError, Slice, read_slices, starts_as_dicom
@@ -235,10 +236,13 @@ def _volumes(group: Sequence[Slice]) -> Iterator[Series]:
         yield _series(group, stack_slices(group))
         return
     if disjoint(parts):
+        shown = Counter(_contrast(part.slices) for part in parts)
         kept = {one.instance: place for place, part in enumerate(parts) for one in part.slices}
         for place, part in enumerate(parts):
             every = [one for one in group if kept[one.instance] == place]  # with the copies, of which it is said
-            yield _series(every, stack_slices(every), part)
+            made = _series(every, stack_slices(every), part)
+            name = made.header.fields.get("contrast", "")
+            yield _told_apart(made, name, part) if name and shown[name] > 1 else made
         return
     paths = {one.path for one in group}
     if len({tuple(_places(part)) for part in parts}) > 1:
@@ -252,6 +256,18 @@ def _volumes(group: Sequence[Slice]) -> Iterator[Series]:
         stack_slices(group, [part.slices for part in parts]),
         note=f"several volumes: one file holds {len(parts)} ({named})",
     )
+
+
+def _contrast(slices: Sequence[Slice]) -> str:
+    """Return the contrast that all slices show, "" where they show several: frames of one file have no one name."""
+    found = {one.fields.get("contrast", "") for one in slices}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _told_apart(series: Series, name: str, part: Part) -> Series:
+    """Name a volume of which another of its series shows the same contrast: t1_time2."""
+    told = {"contrast": f"{name}_{part.slug.lower()}", "contrast_rule": TOLD_BY_PART}
+    return replace(series, header=replace(series.header, fields=series.header.fields | told))
 
 
 def _places(part: Part) -> list[tuple[int, ...]]:
@@ -287,6 +303,7 @@ def _series(group: Sequence[Slice], stack: Stack, part: Part | None = None, note
     paths = tuple(dict.fromkeys(one.path for one in (*every, *sorted(group, key=lambda one: str(one.path)))))
     parents = {path.parent for path in paths}
     folder = parents.pop() if len(parents) == 1 else Path(os.path.commonpath([str(path) for path in paths]))
+    contrast = _contrast(every)
     header = ScanHeader(
         path=paths[0] if len(paths) == 1 else folder,
         paths=paths,
@@ -297,7 +314,7 @@ def _series(group: Sequence[Slice], stack: Stack, part: Part | None = None, note
         frames=len(stack.frames),
         units=units,
         modality=pixels.modality,
-        fields=dict(first[0].fields),
+        fields={name: value for name, value in first[0].fields.items() if contrast or not name.startswith("contrast")},
         warnings=tuple(notes),
     )
     return Series(stack=stack, header=header, part=part.note if part else "", slug=part.slug if part else "")

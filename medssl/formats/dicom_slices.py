@@ -11,6 +11,7 @@ import numpy as np
 
 from medssl.errors import FormatError
 from medssl.formats.dicom_aside import WANTED_TO_JUDGE, SetAsideError, refuse
+from medssl.formats.dicom_contrast import SAID_BY, contrast_of
 from medssl.formats.dicom_header import PixelElement, Vector, near, number, numbers, read_dataset, starts_as_dicom
 from medssl.formats.privacy import ALLOWED, hashed, kept_fields
 
@@ -138,6 +139,7 @@ _WANTED: list[str | int] = [
     *dict.fromkeys((*WANTED_TO_JUDGE, *_PER_FRAME, *ALLOWED)),
     *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "SharedFunctionalGroupsSequence"),
+    *(keyword for keyword in SAID_BY if keyword not in WANTED_TO_JUDGE),
 ]
 _WANTED_TAGS = [_SIEMENS_B, _PHILIPS_B, _PHILIPS_SLOPE]
 
@@ -184,6 +186,8 @@ def _slices(path: Path, dataset: Any, element: PixelElement) -> Iterator[Slice]:
         position = numbers(found, "ImagePositionPatient", 3)
         between = number(found, "SpacingBetweenSlices", strict=False)
         order = (*(number(found, keyword, strict=False) or 0.0 for keyword in _ORDER), float(index))
+        contrast = contrast_of(dataset, found)
+        told = {"contrast": contrast.name, "contrast_rule": contrast.rule} if contrast.name else {}
         yield Slice(
             path=path,
             index=index,
@@ -207,7 +211,7 @@ def _slices(path: Path, dataset: Any, element: PixelElement) -> Iterator[Slice]:
             order=order,
             pixels=pixels,
             marks={name: _word(found[name]) for name in (*MARKS, *RANKED) if found.get(name) not in (None, "")},
-            fields=fields,
+            fields=fields | told,
             notes=notes,
         )
 

@@ -58,7 +58,11 @@ def assemble(
         row["patient"], row["patient_rule"] = _patient(source, fields, pattern, table or {})
         said = source.study if source.patient_rule == "given" else ""
         row["study"] = said or fields.get("study") or source.study or None
-        row["channel"], row["case"] = source.channel, source.case
+        if source.channel_rule:
+            row["fields"] = json.dumps(
+                fields | {"contrast": source.channel, "contrast_rule": source.channel_rule}, sort_keys=True
+            )
+        row["channel"], row["case"] = source.channel or fields.get("contrast", ""), source.case
         row["series"] = fields.get("series")
         row["id"] = _identity(source, fields)
         row["split"] = source.split

@@ -21,6 +21,7 @@ from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.rules.table_keys import table_patients
 from medssl.manifest.schema import Manifest, manifest_of_rows
 from medssl.manifest.series import series_sources
+from medssl.manifest.series_cases import GAP_MM
 from medssl.manifest.sources import Source
 from medssl.manifest.structures import number_structures
 from medssl.manifest.targets import TargetReport, add_targets
@@ -31,6 +32,7 @@ __all__ = ["Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
 _PATIENTS = 2  # how patients are found from names; keys of an earlier way may differ
+_SERIES = 1  # raise when the same DICOM headers come to be understood otherwise
 _LABELS = 2  # raise when the same label file comes to be understood otherwise
 _WORTH_A_POOL_BYTES = 200 << 20
 
@@ -94,6 +96,7 @@ def build_manifest(
     pictures: PictureRule = "auto",
     picture_channel: str = "",
     channels: str = AUTO,
+    channel_gap_mm: float = GAP_MM,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -120,6 +123,8 @@ def build_manifest(
         pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
         picture_channel: What to take of pictures in colour; "" refuses them.
         channels: Which scans are channels of one case: "auto", "none", "frames", or names with commas between them.
+        channel_gap_mm: How far, in mm, the first channel of a study may reach beyond a DICOM series that is to be
+            another one.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -133,7 +138,8 @@ def build_manifest(
     found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
-    marks = previous.settings.get("dicom", {}) if previous and not verify else {}
+    grouped = previous is not None and previous.settings.get("series") == _SERIES and not verify
+    marks = previous.settings.get("dicom", {}) if previous and grouped else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
     files, series = label_series([source for source in found.sources if source.kind == "volume"], _owned(series))
@@ -190,7 +196,7 @@ def build_manifest(
     named = table_patients(targets.file, (s.relative for s in sources), key=targets.key) if targets else {}
     rows = assemble([*pairs, *held], modality=modality, pattern=pattern, table=named)
     by_files = {tuple(said["paths"]): source for source, said in pairs}
-    cases = find_cases(rows, by_files, asked=channels, named=found.channels)
+    cases = find_cases(rows, by_files, asked=channels, named=found.channels, gap_mm=channel_gap_mm)
     split = {"val": val, "test": test, "seed": seed}
     known: dict[str, str] = {}
     if previous and previous.settings.get("split") == split:
@@ -214,7 +220,7 @@ def build_manifest(
         notes=[*found.notes, *notes, *cases.notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"label_maps": seen, "labels": _LABELS, "channels": list(cases.order)}
+        | {"label_maps": seen, "labels": _LABELS, "channels": list(cases.order), "series": _SERIES}
         | ({"listed": str(scans)} if found.layout == "csv" else {})
         | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {})

@@ -25,6 +25,7 @@ from medssl.manifest.rules.channels import (
 )
 from medssl.manifest.rules.words import channel_of
 from medssl.manifest.series import SET_ASIDE
+from medssl.manifest.series_cases import GAP_MM, is_series, series_groups
 from medssl.manifest.sources import Source
 
 __all__ = ["AUTO", "CaseGroup", "FoundCases", "case_lines", "cases_of", "find_cases"]
@@ -75,6 +76,7 @@ def find_cases(
     *,
     asked: str = AUTO,
     named: Sequence[str] = (),
+    gap_mm: float = GAP_MM,
 ) -> FoundCases:
     """Fill in ``case`` of every row that is a channel.
 
@@ -83,6 +85,7 @@ def find_cases(
         sources: Files of a row -> its source.
         asked: "auto", "none", "frames", or the names of channels with commas between them, in their order.
         named: Channels that a dataset.json names, in its order.
+        gap_mm: How far the first channel of a DICOM study may reach beyond another one.
 
     Raises:
         ConfigError: No scan has one of the channels that are asked for.
@@ -99,10 +102,14 @@ def find_cases(
     found: defaultdict[tuple[str, str, str], defaultdict[str, list[dict[str, Any]]]]
     found = defaultdict(lambda: defaultdict(list))
     spelled: dict[str, str] = {}
-    told = {name.casefold() for name in (*by_hand, *named)}
+    told = [name.casefold() for name in (*by_hand, *named)]
+    series: list[dict[str, Any]] = []
     for row in sorted(volumes, key=lambda row: str(row["path"])):
         source = sources.get(tuple(row["paths"]))
         if source is None or not row["channel"]:
+            continue
+        if is_series(row) and not source.case:
+            series.append(row)
             continue
         said = source.case or row["channel"].casefold() in told
         if is_view(row["channel"]) and not said:
@@ -110,9 +117,15 @@ def find_cases(
         key = ("case", source.case, "") if source.case else (row["patient"], row["study"] or "", source.body)
         spelled.setdefault(row["channel"].casefold(), row["channel"])
         found[key][row["channel"].casefold()].append(row)
+    grouped = series_groups(series, said=told, gap_mm=gap_mm)
+    for key, own in grouped.of.items():
+        for name, members in own.items():
+            spelled.setdefault(name, members[0]["channel"])
+            found[key][name] += members
     order, notes = _order(found, spelled, by_hand, named)
     if not order:
         return FoundCases((), tuple(notes))
+    notes += grouped.notes
     wanted = [name.casefold() for name in order]
     rivals: list[dict[str, Any]] = []
     taken: set[int] = set()
@@ -125,9 +138,10 @@ def find_cases(
     _name(groups, [str(row["id"]) for row in rows if id(row) not in taken])
     if rivals:
         first = rivals[0]
+        name = first["id"] if is_series(first) else PurePosixPath(first["path"]).name
         notes.append(
             f"{len(rivals)} scans repeat a channel of their case (a second run, or other processing) and stay scans "
-            f"by themselves, such as {PurePosixPath(first['path']).name} ({first['channel']}). Say which one is meant "
+            f"by themselves, such as {name} ({first['channel']}). Say which one is meant "
             "with a CSV that has the columns path, case and channel."
         )
     return FoundCases(order, tuple(notes))
@@ -300,6 +314,9 @@ def _name(groups: Sequence[tuple[tuple[str, str, str], list[dict[str, Any]]]], o
     for key, members in groups:
         body = key[2].rpartition("|")[2]
         parts = [key[1]] if key[0] == "case" and not key[2] else [key[0], key[1], body]
+        if is_series(members[0]) and key[0] != "case":  # hashes, of which the beginning will do
+            short = key[0][:8] if members[0]["patient_rule"] == "dicom" else key[0]
+            parts = ["dicom", short, key[1][:8], body[:4]]
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(part for part in parts if part)).strip("-.") or "case"
         if name.casefold() in seen:
             name += "-" + hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]

@@ -11,6 +11,7 @@ import numpy as np
 
 from medssl.formats.label_grid import grid_gap
 from medssl.manifest.channel_cases import CaseGroup, cases_of
+from medssl.manifest.targets import targets_of
 
 __all__ = ["channels_together"]
 
@@ -49,11 +50,13 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
     for column, kind, what in (
         ("patient", "case-of-several-patients", "patients"),
         ("label_path", "case-of-several-labels", "label maps"),
+        ("split", "case-of-several-splits", "splits"),
     ):
         torn = {
             group.id: values
             for group in groups
             if len(values := sorted({str(row[column]) for row in group.members if row[column]})) > 1
+            and (column != "split" or len({row["patient"] for row in group.members}) == 1)
         }
         if torn:
             case, values = next(iter(torn.items()))
@@ -64,6 +67,13 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
                 said,
                 "A case is of one. Mend the columns of the CSV, or: medssl index ... channels=none",
             )
+    for group in groups:
+        said: dict[str, str] = {}
+        for name, word in (pair for row in group.members for pair in targets_of(row).items()):
+            if said.setdefault(name, word) != word:
+                what = f"channels of the case {group.id} have several classes of {name}: {said[name]}, {word}"
+                yield ("error", "case-of-several-classes", what, "A case has one: mend the table of targets.")
+                break
     twice = [(group.id, name) for group in groups for name, own in group.rows.items() if sum(map(_is_good, own)) > 1]
     if twice:
         yield ("error", "channel-twice", f"{len(twice)} channels are named by several scans of their case, such as "

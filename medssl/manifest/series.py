@@ -89,6 +89,7 @@ def group_branch(paths: Sequence[Path], root: Path) -> list[Source]:
             series=_series_of(one.header.fields),
             frame_of_reference=one.header.fields.get("frame_of_reference", ""),
             part=f"{one.part}\t{one.slug}" if one.part else "",
+            **_contrast(one.header.fields),
         )
         for one in series
     ]
@@ -205,7 +206,12 @@ def _source_of_row(row: Mapping[str, Any], root: Path) -> Source:
         series=_series_of(fields),
         frame_of_reference=fields.get("frame_of_reference", ""),
         part=fields.get("part", ""),
+        **_contrast(fields),
     )
+
+
+def _contrast(fields: Mapping[str, str]) -> dict[str, Any]:
+    return {"channel": fields.get("contrast", ""), "channel_rule": fields.get("contrast_rule", "")}
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -37,6 +37,7 @@ class Source:
         study: Study, session or visit.
         channel: The contrast; empty where nothing names one. Of a file whose frames are channels, their names with
             commas between them.
+        channel_rule: What told the channel of a DICOM series, see `formats.dicom_contrast`; "" for others.
         case: The case that it is a channel of, where a person says so.
         body: What tells it apart from other bodies of its patient and visit, see `rules.channels.body_of`.
         split: Split that an importer gives; empty where the split is still to be drawn.
@@ -66,6 +67,7 @@ class Source:
     patient_rule: str = ""
     study: str = ""
     channel: str = ""
+    channel_rule: str = ""
     case: str = ""
     body: str = ""
     split: str = ""

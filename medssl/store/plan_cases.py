@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.formats.dicom_labels import is_label_object
+from medssl.formats.label_grid import grid_gap
+from medssl.formats.table import format_of
 from medssl.manifest.channel_cases import CaseGroup, cases_of
+from medssl.manifest.targets import targets_of
 from medssl.store.options import StoreSettings
 
 if TYPE_CHECKING:
@@ -151,6 +160,14 @@ def _fault(group: CaseGroup, order: Sequence[str]) -> str:
             f"Its channels are of several patients ({', '.join(patients[:_SHOWN])}). A case is of one: mend the "
             "columns 'case' and 'patient'."
         )
+    splits = sorted({str(row["split"]) for row in rows})
+    if len(splits) > 1:
+        return f"Its channels are of several splits ({', '.join(splits)}). A case is of one: mend the column 'split'."
+    said: dict[str, str] = {}
+    for row in rows:
+        for name, word in targets_of(row).items():
+            if said.setdefault(name, word) != word:
+                return f"Its channels have several classes of {name} ({said[name]}, {word}). A case has one: mend them."
     for name in order:
         paths = [row["path"] for row in group.rows.get(name, ()) if _is_good(row)]
         if len(paths) > 1:
@@ -166,8 +183,34 @@ def _plan(case: str, members: Sequence[Member]) -> CasePlan:
         f"label-several: {labels[0]}: The channels of the case name {len(labels)} label maps. A case has one: mend the "
         "column 'label'."
         if len(labels) > 1
-        else ""
+        else _off_grid(labelled, rows[0])
     )
-    targets = next((row["targets"] for row in rows if row["targets"]), None)
+    told = {name: word for row in reversed(rows) for name, word in targets_of(row).items()}
+    targets = json.dumps(told, sort_keys=True) if told else None
     row = {**rows[0], **{name: labelled[name] for name in _LABEL}, "id": case, "targets": targets}
     return CasePlan(row, tuple(members), fault)
+
+
+def _off_grid(labelled: Row, lead: Row) -> str:
+    """Return why contours that were drawn on another channel are no label of the case, "" where they are.
+
+    A label map has a grid, which is held against that of the first channel when both are read. An RTSTRUCT has
+    none: painted into slices that it was not drawn on, it would have gaps.
+    """
+    path = labelled["label_path"]
+    if not path or labelled is lead or format_of(Path(path)) not in (None, "dicom") or not is_label_object(Path(path)):
+        return ""
+    if any(row["affine"] is None or row["shape"] is None for row in (labelled, lead)):
+        return ""
+    gap = grid_gap(_grid(labelled), _grid(lead))
+    if gap is None:
+        return ""
+    return (
+        f"label-of-another-channel: {path}: It was drawn on {labelled['channel']}, which is not on the grid of "
+        f"{lead['channel']}: {gap.words}. The first channel gives the grid: channels={labelled['channel']},... of "
+        "medssl cache puts that one first."
+    )
+
+
+def _grid(row: Row) -> Any:
+    return SimpleNamespace(shape=tuple(row["shape"]), affine=np.array(row["affine"], dtype=np.float64).reshape(4, 4))

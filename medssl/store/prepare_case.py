@@ -27,7 +27,7 @@ from medssl.store.prepare import (
 from medssl.store.resample import onto_grid, same_spacing, to_spacing
 from medssl.store.write import MR_SCALE, ChannelImage, write_entry
 
-__all__ = ["beyond_mm", "prepare_case"]
+__all__ = ["prepare_case"]
 
 Array = npt.NDArray[np.generic]
 Affine = npt.NDArray[np.float64]
@@ -132,29 +132,13 @@ def prepare_case(folder: Path, job: Job) -> Record:
     )
 
 
-def beyond_mm(shape: tuple[int, ...], affine: Affine, other_shape: tuple[int, ...], other_affine: Affine) -> float:
-    """Return how far, in mm, a grid reaches beyond another one at its farthest corner; 0 where it lies inside.
-
-    Args:
-        shape: Of the grid, (z, y, x).
-        affine: Its affine.
-        other_shape: Of the one that should hold it.
-        other_affine: Its affine.
-    """
-    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in shape], indexing="ij")).reshape(3, 8).T
-    places = geometry.to_index(other_affine, geometry.to_world(affine, ends))
-    low, high = np.full(3, -0.5), np.array(other_shape) - 0.5
-    over = np.maximum(np.maximum(low - places, places - high), 0.0) * np.array(geometry.spacing_mm(other_affine))
-    return float(np.linalg.norm(over, axis=1).max())
-
-
 def _on_grid(values: Array, scan: Scan, source: Source, grid: _Grid, flags: list[str], *, limit_mm: float) -> Array:
     """Return a channel on the first one's grid, in canonical axes."""
     gap = grid_gap(scan.header, grid.header)
     if gap is None:
         return turned_alike(values, scan.header, grid.header)
     turned, affine = geometry.to_canonical(values, scan.header.affine)
-    beyond = beyond_mm(grid.shape, grid.affine, turned.shape, affine)
+    beyond = geometry.beyond_mm(grid.shape, grid.affine, turned.shape, affine)
     if beyond > limit_mm:
         raise UnfitError(
             scan.header.path,

@@ -349,6 +349,28 @@ def test_channels_of_several_patients_are_refused(tmp_path):
     assert "several patients (p1, p2)" in read_index(tmp_path / "store").failed["a"]
 
 
+@pytest.mark.parametrize(("column", "kind", "word"), [("split", "splits", "test, train"), ("grade", "classes", "a, b")])
+def test_channels_of_several_splits_or_classes_are_refused(tmp_path, column, kind, word):
+    """A CSV that contradicts itself: the first row's word would be taken in silence."""
+    root = tmp_path / "d"
+    for case in "ab":
+        for k, name in enumerate(("t1", "t2")):
+            write(root / f"{case}_{name}.nii.gz", voxels(ord(case) + k))
+    manifest = index(root)
+    other = {("split", "t1"): "test", ("split", "t2"): "train", ("grade", "t1"): "a", ("grade", "t2"): "b"}
+
+    def changed(row):
+        wrong = other[column, row["channel"]] if row["case"] == "a" else other[column, "t2"]
+        return {**row, "split": wrong if column == "split" else "train",
+                "targets": json.dumps({"grade": wrong}) if column == "grade" else None}  # fmt: skip
+
+    made = manifest_of_rows([changed(row) for row in manifest.rows()], settings=manifest.settings)
+    assert f"case-of-several-{kind}" in [f.kind for f in check_manifest(made).findings if f.severity == "error"]
+    store = cached(made, tmp_path / "store")
+    assert [entry.id for entry in store.entries] == ["b"]
+    assert word in read_index(tmp_path / "store").failed["a"]
+
+
 def film(path: Path, seed: int, frames: int) -> np.ndarray:
     """Write a 4D NIfTI and return its frames (frame, z, y, x)."""
     values = np.stack([voxels(seed + frame) for frame in range(frames)])

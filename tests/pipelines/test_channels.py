@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ import yaml
 from matplotlib.image import imread
 
 from medssl.engine.card import load_card
-from medssl.errors import ConfigError
+from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.onnx import run_onnx
 from medssl.phantoms.brains import SEQUENCES
 from medssl.store.brains import store_of_brains
@@ -214,6 +215,36 @@ def test_what_does_not_fit_is_refused_before_a_step(four: Store, one: Store, run
     assert validate(preset, verb="pretrain").settings.encoder.in_channels == 4
     with pytest.raises(ConfigError, match="clouds have none"):
         pretrain(method="point_mae", data=four.folder, out=tmp_path / "x", overrides=["data.drop_channels=0.1"])
+
+
+def test_channels_in_another_order_are_no_start_and_no_sequel(four: Store, run: Path, tmp_path: Path) -> None:
+    """As many channels, and shapes that fit: nothing but their names tells."""
+    turned = store_of_brains(
+        tmp_path / "turned", subjects=5, shape=SHAPE, channels=SEQUENCES[::-1], splits=("train", "train", "val", "test")
+    )
+    with pytest.raises(ConfigError, match=r"in another order, flair, t2, t1ce, t1\..*channels=t1,t1ce,t2,flair"):
+        pretrain(method="masked", data=turned.folder, out=tmp_path / "x", overrides=MASKED, init_from=run)
+    out = tmp_path / "moved"
+    shutil.copytree(four.folder, tmp_path / "store")
+    begun = [*MASKED, "train.checkpoint_every=1"]
+    pretrain(method="masked", data=tmp_path / "store", out=out, overrides=begun)
+    shutil.rmtree(out / "checkpoints" / "step-0000003")
+    shutil.rmtree(tmp_path / "store")
+    shutil.copytree(turned.folder, tmp_path / "store")
+    with pytest.raises(
+        CheckpointError, match=r"trained on the channels t1, t1ce, t2, flair, and the store now has flair"
+    ):
+        pretrain(method="masked", data=tmp_path / "store", out=out, overrides=begun, resume=True)
+    other = store_of_brains(tmp_path / "other", subjects=4, shape=SHAPE, channels=("t1", "t2"), splits=("train", "val"))
+    two = tmp_path / "two"
+    pretrain(method="masked", data=other.folder, out=two, overrides=[*MASKED, "train.steps=1"])
+    renamed = store_of_brains(
+        tmp_path / "renamed", subjects=4, shape=SHAPE, channels=("t1ce", "flair"), splits=("train", "val")
+    )
+    pretrain(
+        method="masked", data=renamed.folder, out=tmp_path / "y", overrides=[*MASKED, "train.steps=1"], init_from=two
+    )
+    assert "doubtful: they saw t1, t2, and go by their places to t1ce, flair" in (tmp_path / "y/log.txt").read_text()
 
 
 def test_two_channels_are_the_two_views_of_a_contrast(four: Store, tmp_path: Path) -> None:

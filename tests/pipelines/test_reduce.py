@@ -445,3 +445,27 @@ def test_a_network_of_random_weights_makes_vectors(reduced, tmp_path):
         )
     with pytest.raises(ConfigError, match="needs a strategy"):
         medssl.reduce(reduced[0], out=tmp_path / "k.parquet", unit="slice")
+
+
+@pytest.mark.parametrize("by", ["random", "kcentre"])
+def test_cases_of_several_channels_are_chosen_whole(tmp_path, by):
+    """Half of six cases, not half of twelve scans: a case that lost a channel would be left out of every store."""
+    for n in range(6):
+        for k, name in enumerate(("t1", "t2")):
+            write_nifti(tmp_path / "d" / f"P{n:02d}" / f"P{n:02d}_{name}.nii.gz", body(10 * n + k), AFFINE)
+    for name in ("t1", "t2"):  # a patient twice, under another name
+        (tmp_path / "d" / "P77").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "d" / "P00" / f"P00_{name}.nii.gz", tmp_path / "d" / "P77" / f"P77_{name}.nii.gz")
+    file, out = tmp_path / "m.parquet", tmp_path / "r.parquet"
+    medssl.index(tmp_path / "d", out=file, overrides=["val=0", "test=0"])
+    medssl.reduce(file, out=out, by=by, keep="0.5", overrides=["planted=0", "pictures=0"])
+    manifest = read_manifest(out)
+    by_case = {}
+    for row in manifest.rows():
+        by_case.setdefault(row["case"], set()).add(row["keep"])
+    assert len(by_case) == 7
+    assert all(len(keeps) == 1 for keeps in by_case.values())
+    assert sum(True in keeps for keeps in by_case.values()) == 4  # half of seven, rounded up
+    assert not (by_case["P00"] == by_case["P77"] == {True})
+    store = medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"])
+    assert {entry.id for entry in store.entries} == {case for case, keeps in by_case.items() if True in keeps}

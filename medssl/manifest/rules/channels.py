@@ -11,7 +11,7 @@ __all__ = [
     "body_of", "chosen_channels", "frame_names", "is_view", "joined_names", "ordered_channels", "split_names",
 ]  # fmt: skip
 
-# Spellings of one contrast stand at one place. Sequences of the head first, then the prostate's, then CT and PET.
+# Spellings of one contrast stand at one place: sequences of the head, the prostate's, CT, its phases, PET.
 _KNOWN = (
     r"t1(w|n|_?pre|_?native)?|mprage|spgr",
     r"t1_?(ce|c|cd|gd|km|post|wce|contrast)|ce_?t1w?",
@@ -21,6 +21,10 @@ _KNOWN = (
     r"adc",
     r"dwi|hbv|b\d{1,4}",
     r"ct|cta|ctres|ncct|cect",
+    r"(ct_|t1_)?(native|nativ|pre)",
+    r"(ct_|t1_)?arterial",
+    r"(ct_|t1_)?(portal|venous|portal_venous)",
+    r"(ct_|t1_)?(delayed|late)",
     r"pt|pet|suv(bw)?",
 )
 # Of what stands in a name, what shows another part of the body or another moment; runs and processing do not.
