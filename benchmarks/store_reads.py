@@ -147,7 +147,10 @@ def measure(title: str, files: list[Path], folder: Path, *, rounds: int, seconds
 
 
 def channels(file: Path, folder: Path, *, rounds: int, seconds: float) -> None:
-    """Measure windows of one and of four channels in turn, as a loader reads them, and print a table."""
+    """Measure windows of one and of four channels, as a loader reads them, and print a table.
+
+    Reads of the two alternate, so that neighbours on the machine slow both alike, and processor time is counted.
+    """
     scan = read(file)
     rates: dict[int, list[float]] = {1: [], 4: []}
     calls: dict[int, Callable[[], object]] = {}
@@ -158,9 +161,17 @@ def channels(file: Path, folder: Path, *, rounds: int, seconds: float) -> None:
         store = store_from_arrays(folder / str(count), [item])
         calls[count] = _into_batch(store, np.random.default_rng(5))
     for _ in range(rounds):
-        for count, call in calls.items():
-            rates[count].append(count * rate(call, seconds))
-    print("| channels | windows of one channel a second, median (range) | against one channel |")
+        used, read_windows = dict.fromkeys(rates, 0.0), dict.fromkeys(rates, 0)
+        while sum(used.values()) < 2 * seconds:
+            for count, call in calls.items():
+                for _ in range(4 // count):  # as many windows of one channel of either store
+                    began = time.process_time()
+                    call()
+                    used[count] += time.process_time() - began
+                    read_windows[count] += count
+        for count in rates:
+            rates[count].append(read_windows[count] / used[count])
+    print("| channels | windows of one channel a second of processor time, median (range) | against one channel |")
     print("|---|---|---|")
     for count, own in rates.items():
         ratio = statistics.median(a / b for a, b in zip(own, rates[1], strict=True))

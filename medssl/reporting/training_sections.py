@@ -95,6 +95,7 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("encoder", _encoder(run)),
         ("trained on", seen),
         ("held out", held),
+        ("channels of a case", _inputs(run)),
         ("modality", str(run.card.get("modality") or "")),
         ("voxel size (z, y, x), mm", _times(run.card.get("spacing_mm"))),
         ("window, voxels", _times(run.card.get("window"))),
@@ -132,6 +133,7 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("from", start),
         ("encoder", _encoder(run)),
         ("trained on", labelled),
+        ("channels of a case", _inputs(run)),
         _told_apart(run),
         ("window, voxels", "" if noun == "cloud" else _times(window)),
         ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
@@ -299,7 +301,13 @@ def _told_apart(run: RunRecord) -> tuple[str, str]:
 def _encoder(run: RunRecord) -> str:
     channels = run.card.get("channels") or run.settings.get("encoder.channels") or ()
     name = str(run.settings.get("encoder.name", ""))
-    return f"{name}, channels {' '.join(map(str, channels))}" if channels else name
+    return f"{name}, stages of {', '.join(map(str, channels))} features" if channels else name
+
+
+def _inputs(run: RunRecord) -> str:
+    """Return the names of the channels that a network takes; "" of a single one."""
+    names = [str(given.get("name", "")) for given in run.card.get("inputs") or ()]
+    return ", ".join(names) if len(names) > 1 else ""
 
 
 def _times(values: Sequence[float] | None) -> str:

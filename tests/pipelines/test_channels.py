@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -261,3 +262,7 @@ def test_a_report_shows_each_channel(four: Store, segmenter: Path, tmp_path: Pat
     for name in SEQUENCES:
         assert f"three planes of case_000, {name}" in text
     assert "t1 (5), t1ce (5), t2 (5), flair (5)" in text
+    told = re.search(r"channels of a case</\w+>\s*<\w+[^>]*>([^<]*)<", text)
+    assert told is not None
+    assert told[1] == ", ".join(SEQUENCES)  # of the network, beside its encoder's stages
+    assert "stages of 4, 8 features" in text
