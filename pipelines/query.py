@@ -140,17 +140,18 @@ def _read_index(folder: Path) -> _Index:
 
 def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list[Answer] | str:
     """Return the answers for a scan, or why it cannot be read."""
+    from medssl.pool import isolated
     from medssl.reduction.fingerprint import Failure, fingerprint, read_target
     from medssl.reduction.query import ask
 
-    one = fingerprint(target)
+    one = isolated(fingerprint, target)
     if isinstance(one, Failure):
         return one.reason
     if stored.scans is None:
         return []
     return ask(
-        stored.scans, one, read_target(target), stored.targets, radius=settings.radius, turned=settings.turned,
-        nearest=settings.nearest,
+        stored.scans, one, isolated(read_target, target), stored.targets, radius=settings.radius,
+        turned=settings.turned, nearest=settings.nearest,
     )  # fmt: skip
 
 
