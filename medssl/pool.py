@@ -31,7 +31,7 @@ FILE_SECONDS = (
 )
 FILE_MEMORY = (
     "Memory in GB that reading a file may take, beyond it the file is named and the rest goes on; 0 takes half of the "
-    "machine's."
+    "machine's. 1 is the least."
 )
 _AHEAD, _AHEAD_S = (
     8,
@@ -41,7 +41,7 @@ _MOST_WORKERS = 8
 _FILES = 100  # files of a scan that one limit of time is for
 _TICK_S = 1.0
 _STOPPED_S = 5.0
-_LEAST_MEMORY = 2 << 30
+_LEAST_MEMORY = 1 << 30  # which loading a reader may take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,9 @@ class Limits:
     @property
     def memory_bytes(self) -> int:
         """The limit of memory; the same for any number of workers, so that they find the same files too large."""
-        return int(self.memory_gb * 1e9) if self.memory_gb else max(_LEAST_MEMORY, _memory_of_machine() // 2)
+        if self.memory_gb:
+            return max(_LEAST_MEMORY, int(self.memory_gb * 1e9))
+        return max(_LEAST_MEMORY, _memory_of_machine() // 2)
 
 
 _limits = Limits()

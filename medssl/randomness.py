@@ -1,12 +1,17 @@
-"""Randomness as a value: draws that are a pure function of (seed, step, item slot) and of nothing else."""
+"""Randomness as a value: draws that are a pure function of (seed, step, item slot) and of nothing else.
+
+torch is imported where a draw becomes a tensor: who reads files draws numbers with numpy alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Stream", "numpy_generator"]
 
@@ -49,15 +54,21 @@ class Stream:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return float32 draws from [low, high), shape (items, *shape)."""
+        import torch
+
         drawn = np.stack([g.random(shape) for g in self._generators])
         return torch.from_numpy(low + (high - low) * drawn).float()
 
     def normal(self, *shape: int) -> Tensor:
         """Return float32 standard normal draws, shape (items, *shape)."""
+        import torch
+
         return torch.from_numpy(np.stack([g.standard_normal(shape) for g in self._generators])).float()
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Return int64 draws from {low, ..., high - 1}, shape (items, *shape)."""
+        import torch
+
         return torch.from_numpy(np.stack([g.integers(low, high, shape) for g in self._generators]))
 
     def chance(self, probability: float, *shape: int) -> Tensor:
@@ -66,4 +77,6 @@ class Stream:
 
     def permutation(self, length: int) -> Tensor:
         """Return one permutation of range(length) an item, int64, shape (items, length)."""
+        import torch
+
         return torch.from_numpy(np.stack([g.permutation(length) for g in self._generators]))

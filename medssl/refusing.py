@@ -39,7 +39,7 @@ def refusing(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except MedSSLError:
+    except (MedSSLError, ImportError):  # a library that is not there is no fault of the file
         raise
     except MemoryError:
         raise FormatError(path, NO_MEMORY) from None

@@ -18,6 +18,7 @@ import medssl.store
 import medssl.tasks
 import medssl.views
 
+READERS = ("SimpleITK", "nibabel", "pydicom")
 READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
 HEAVY = ("torch", "numpy", "pandas", "monai", *READERS_AND_TABLES)
 
@@ -45,6 +46,22 @@ def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
 def test_looking_around_imports_nothing_heavy(statement):
     quiet = f"import io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()):\n    exec({statement!r})"
     assert loaded(quiet, HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("import medssl.worker, medssl.workers, medssl.pool", HEAVY),
+        ("import medssl.manifest.describe, medssl.manifest.series", ("torch", "polars", "pandas", "monai", *READERS)),
+        (
+            "import pointcloud.describe, pointcloud.formats.reading, pointcloud.formats.ply",
+            ("torch", "polars", "monai"),
+        ),
+        ("import medssl.store.build, medssl.reduction.fingerprint, pointcloud.storing", ("torch", "monai")),
+    ],
+)
+def test_workers_that_read_files_begin_light(statement, names):
+    assert loaded(statement, names) == []
 
 
 def modules_of(package) -> list[str]:

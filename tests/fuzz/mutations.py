@@ -1,4 +1,4 @@
-"""Damage to files: flipped bits, truncation, spans, numbers of headers, words of text. Each is a function of its number."""
+"""Damage to files: flipped bits, truncation, spans, numbers of headers, words of text. All by number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another program reads from the same file: its values and, for scans, its voxel size. None where there is none."""
+"""What another program reads from the same file: its values and, for some scans, their voxel size."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def second(name: str, path: Path) -> Read | None:
     """Read a file by other means than medssl does; None where there are none, or they refuse it."""
     family = name.partition("-")[0]
     readers = {
-        "nifti": _by_itk, "png": _by_itk, "tiff": _by_itk, "bmp": _by_itk, "dicom": _by_itk, "mgz": _mgh, "mha": _mha,
-        "nrrd": _nrrd, "npz": _npz, "ply": _ply, "pcd": _pcd, "las": _las, "off": _trimesh, "obj": _obj, "stl": _trimesh,
-        "xyz": _text, "npy": _npz, "h5": _hdf5,
+        "nifti": _by_itk, "png": _picture, "tiff": _picture, "bmp": _picture, "dicom": _by_itk, "mgz": _mgh, "mha": _mha,
+        "nrrd": _nrrd, "npz": _npz, "ply": _ply, "pcd": _pcd, "las": _las, "off": _trimesh, "obj": _obj,
+        "stl": _trimesh, "xyz": _text, "npy": _npz, "h5": _hdf5,
     }  # fmt: skip
     if family not in readers:
         return None
@@ -86,6 +86,14 @@ def _by_itk(path: Path) -> Read | None:
     image = reader.Execute()
     values = sitk.GetArrayFromImage(image)
     return values, tuple(image.GetSpacing()[::-1]) if values.ndim == 3 and path.name.endswith((".nii", ".gz")) else None
+
+
+def _picture(path: Path) -> Read | None:
+    found = _by_itk(path)
+    if found is None or found[0].ndim == 2:
+        return found
+    grey = found[0][..., :1]  # this reader makes colours of a palette of greys
+    return (grey[..., 0], None) if found[0].shape[-1] in (3, 4) and (found[0][..., :3] == grey).all() else None
 
 
 def _mgh(path: Path) -> Read | None:
