@@ -12,11 +12,12 @@ from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
-from medssl.pool import default_workers
+from medssl.pool import FILE_SECONDS, default_workers
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
 from pipelines import console
+from pipelines.file_limits import FileLimits
 from pipelines.refusals import say_refusals
 from pointcloud.storing import CloudStoreSettings
 
@@ -32,11 +33,12 @@ _SHOWN = 10
 _MEMORY_PER_VOXEL = 24  # bytes: file, turned copy, float32 and the spline's coefficients while one scan is in hand
 
 
-class CacheSettings(StoreSettings, CloudStoreSettings):
+class CacheSettings(StoreSettings, CloudStoreSettings, FileLimits):
     """Settings of ``medssl cache``."""
 
     verb: ClassVar[str] = "cache"
 
+    file_seconds: float = Field(default=1800.0, ge=0, allow_inf_nan=False, description=FILE_SECONDS)
     workers: int = Field(default=0, ge=0, description="Processes; 0 takes one a processor that is allowed, at most 8.")
     engine: Literal["processes", "ray"] = Field(
         default="processes",
@@ -98,7 +100,8 @@ def cache(
             said = f"medssl pretrain point_best_small --data {quoted(folder)} --out {quoted(run)}"
             console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
             return clouds
-    plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
+    with settings.limits():
+        plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
     mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
     todo = [job for job in plan.missing(folder) if job.id in mine]
     for note in plan.notes:
@@ -114,7 +117,7 @@ def cache(
     workers = settings.workers
     if settings.engine == "processes":  # a cluster knows its own size and memory
         workers = workers or _workers(max((job.voxels for job in todo), default=0))
-    with console.progress(len(todo), f"{plan.noun} stored") as shown:
+    with settings.limits(), console.progress(len(todo), f"{plan.noun} stored") as shown:
         report = build(
             folder,
             plan,
@@ -162,7 +165,8 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
     if settings.shard != "1/1":
         raise ConfigError("Clouds are stored in one part: leave shard out, or give a manifest without clouds.")
     chosen = CloudStoreSettings(**settings.model_dump(include=set(CloudStoreSettings.model_fields)))
-    return cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
+    with settings.limits():
+        return cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
 
 
 def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from medssl.quoting import quoted
-from medssl.settings import Settings, resolve
+from medssl.settings import resolve
 from pipelines import console
+from pipelines.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckSettings", "check"]
 
 
-class CheckSettings(Settings):
+class CheckSettings(FileLimits):
     """Settings of ``medssl check``."""
 
     verb: ClassVar[str] = "check"
@@ -85,7 +86,8 @@ def check(
     page = Path(out) if out is not None else file.with_name("check.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check.html"
-    html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud)
+    with settings.limits():
+        html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud)
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(result.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with written_aside(path) as aside:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from medssl.pool import default_workers
-from medssl.settings import Settings
 from pipelines import console
+from pipelines.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -27,7 +27,7 @@ _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511
 
 
-class CopySettings(Settings):
+class CopySettings(FileLimits):
     """How copies are searched for."""
 
     radius: int = Field(
@@ -93,7 +93,7 @@ def fingerprints(
     if shard == (0, 1) and len(known_fingerprints(targets, folder, table_only=True)) == len(targets):
         index = read_index(folder)
     else:
-        with console.progress(None, "scans read") as shown:
+        with settings.limits(), console.progress(None, "scans read") as shown:
 
             def show(done: int, total: int) -> None:
                 shown.total = total
@@ -155,7 +155,7 @@ def find_all(
     if not clouds:
         return found, []
     places = {row["id"]: CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0) for row in clouds}
-    with console.progress(len(clouds), "clouds read") as shown:
+    with settings.limits(), console.progress(len(clouds), "clouds read") as shown:
         prints, failed = cloud_prints(
             list(places.values()), folder, workers=settings.hands, engine=settings.engine,
             progress=lambda done, _: shown.reach(done),
@@ -164,7 +164,7 @@ def find_all(
     listed = read_places(folder, CLOUD_PLACES)
     if any(row["id"] not in listed or listed[row["id"]].target.path != row["path"] for row in clouds):
         write_places(rows, [Target(id=row["id"], path=row["path"]) for row in clouds], folder, CLOUD_PLACES)
-    with console.progress(None, "pairs of clouds looked at") as shown:
+    with settings.limits(), console.progress(None, "pairs of clouds looked at") as shown:
         pairs = find_cloud_copies(
             prints, places, radius=settings.radius, worth=worth,
             patients={row["id"]: row["patient"] for row in clouds}, progress=lambda done, _: shown.reach(done),
@@ -196,7 +196,7 @@ def find(
     from medssl.reduction.duplicates import find_copies
     from medssl.reduction.looks import JOURNAL
 
-    with console.progress(None, "pairs looked at") as shown:
+    with settings.limits(), console.progress(None, "pairs looked at") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total

@@ -143,7 +143,7 @@ def _evaluate(
 
     scores: dict[str, list[StructureScore]] = {}
     failed: dict[str, dict[str, str]] = {}
-    with console.progress(len(reference.truths) * len(runs), "cases scored") as bar:
+    with settings.limits(), console.progress(len(reference.truths) * len(runs), "cases scored") as bar:
         for name in runs:
             scores[name], failed[name] = score_predictions(
                 predictions[name],

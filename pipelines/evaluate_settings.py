@@ -10,6 +10,7 @@ from pydantic import Field
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
 from medssl.presets import find_preset
 from medssl.settings import Settings, load_yaml
+from pipelines.file_limits import FileLimits
 from pipelines.truths import Reference, read_truth
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "of_classes", "tolerances_of"]
@@ -104,7 +105,7 @@ class ProbeSettings(Settings):
     scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")
 
 
-class EvaluateSettings(Settings):
+class EvaluateSettings(FileLimits):
     """How predictions are scored."""
 
     verb: ClassVar[str] = "evaluate"

@@ -14,8 +14,9 @@ from medssl import geometry
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds
 from medssl.quoting import quoted
-from medssl.settings import Settings, resolve
+from medssl.settings import resolve
 from pipelines import console
+from pipelines.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Counts, Targets
@@ -31,7 +32,7 @@ _DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "uni
 _FLAT = 2  # slices; a volume has more
 
 
-class IndexSettings(Settings):
+class IndexSettings(FileLimits):
     """Settings of ``medssl index``."""
 
     verb: ClassVar[str] = "index"
@@ -67,7 +68,12 @@ class IndexSettings(Settings):
         description="Files whose voxels look like label maps: labels of a scan on their grid and else set aside; all "
         "set aside; or scans.",
     )
-    workers: int = Field(default=0, ge=0, description="Processes that read; 0 decides by how much there is to read.")
+    workers: int = Field(
+        default=0,
+        ge=0,
+        description="Processes that read; 0 decides by how much there is to read. A file that kills its reader ends "
+        "one of them, never medssl.",
+    )
     engine: Literal["processes", "ray"] = Field(
         default="processes",
         description="Where they run: on this machine, or as tasks of Ray (the cluster of RAY_ADDRESS, or a local one).",
@@ -147,7 +153,7 @@ def index(
         previous = read_manifest(out)
         if settings.fresh or previous.root != str(_root(scans)):
             previous = None
-    with console.progress(None, "scans read") as shown:
+    with settings.limits(), console.progress(None, "scans read") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total
@@ -207,7 +213,8 @@ def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) 
     from medssl.manifest.schema import manifest_of_rows
     from medssl.manifest.walk import find_scans
 
-    found, tree = find_scans(scans, clouds, pictures=settings.pictures)
+    with settings.limits():
+        found, tree = find_scans(scans, clouds, pictures=settings.pictures)
     labels = sum(source.label_path is not None for source in found.sources)
     console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
     for note in [*found.notes, *found.of_clouds.get("understood", ())]:

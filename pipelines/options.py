@@ -14,6 +14,7 @@ import click
 import typer
 
 from medssl.errors import DiskError, MedSSLError
+from medssl.refusing import is_panic
 from pipelines import console
 from pipelines.verbs import function_of
 
@@ -81,13 +82,18 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
             except SystemExit as stop:  # a training run that was told to stop, and has said how to go on
                 console.fail("Interrupted", "stopped before the end")
                 raise typer.Exit(EXIT_INTERRUPTED if stop.code is None else int(stop.code)) from stop
+            except BaseException as error:
+                if not is_panic(error):  # a library in Rust panics with what is no Exception
+                    raise
+                console.fail(type(error).__name__, _unexpected(error, verb))
+                raise typer.Exit(EXIT_BROKEN) from error
     except BrokenPipeError:
         # The reader of our output has gone (`medssl list | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
 
 
-def _unexpected(error: Exception, verb: str) -> str:
+def _unexpected(error: BaseException, verb: str) -> str:
     """Return one line on an error that no verb knows, and keep the traceback where it can be found."""
     trace = "".join(traceback.format_exception(error))
     console.detail(trace)

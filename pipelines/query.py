@@ -11,8 +11,9 @@ from pydantic import Field
 
 from medssl.errors import DataError
 from medssl.quoting import quoted
-from medssl.settings import Settings, resolve
+from medssl.settings import resolve
 from pipelines import console
+from pipelines.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["QuerySettings", "query"]
 
 
-class QuerySettings(Settings):
+class QuerySettings(FileLimits):
     """Settings of ``medssl query``."""
 
     verb: ClassVar[str] = "query"
@@ -68,7 +69,8 @@ def query(
 
     settings = resolve(QuerySettings, preset=preset, overrides=list(overrides)).settings
     stored = _read_index(Path(index))
-    held = build_manifest(Path(scan), depth="header", workers=1, clouds=cloud_reader())[0]
+    with settings.limits():
+        held = build_manifest(Path(scan), depth="header", workers=1, clouds=cloud_reader())[0]
     rows = [row for row in held.rows() if row["error"] is None]
     asked: list[Target | dict[str, Any]] = [*targets_of(rows), *(row for row in rows if row["kind"] == "cloud")]
     if not asked:
@@ -76,7 +78,7 @@ def query(
     answers: list[Answer] = []
     table: list[tuple[Any, ...]] = []
     copies = failed = 0
-    with console.progress(len(asked), "scans asked") as shown:
+    with settings.limits(), console.progress(len(asked), "scans asked") as shown:
         for one in asked:
             name, path = (one["id"], one["path"]) if isinstance(one, dict) else (one.id, one.path)
             found = _asked_cloud(one, stored, settings) if isinstance(one, dict) else _asked_scan(one, stored, settings)
@@ -140,17 +142,18 @@ def _read_index(folder: Path) -> _Index:
 
 def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list[Answer] | str:
     """Return the answers for a scan, or why it cannot be read."""
+    from medssl.pool import isolated
     from medssl.reduction.fingerprint import Failure, fingerprint, read_target
     from medssl.reduction.query import ask
 
-    one = fingerprint(target)
+    one = isolated(fingerprint, target)
     if isinstance(one, Failure):
         return one.reason
     if stored.scans is None:
         return []
     return ask(
-        stored.scans, one, read_target(target), stored.targets, radius=settings.radius, turned=settings.turned,
-        nearest=settings.nearest,
+        stored.scans, one, isolated(read_target, target), stored.targets, radius=settings.radius,
+        turned=settings.turned, nearest=settings.nearest,
     )  # fmt: skip
 
 

@@ -205,7 +205,7 @@ def _planted(
     chosen = [(one, targets[one.id]) for one in prints.fingerprints if one.id not in found.failures]
     if not settings.planted or not chosen:
         return {}
-    with console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
+    with settings.limits(), console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
         recall = planted_copies(
             chosen, count=settings.planted, radius=settings.radius, seed=settings.seed, journal=folder / JOURNAL,
             workers=settings.hands, engine=settings.engine, progress=lambda done, _: shown.reach(done),

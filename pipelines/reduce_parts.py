@@ -130,7 +130,7 @@ def described(
 
     if recipe is None:
         return {}, {}
-    with console.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
+    with settings.limits(), console.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
         return descriptors(
             targets, recipe, folder, workers=settings.hands, engine=settings.engine,
             progress=lambda done, _: shown.reach(done),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from medssl.evaluation.overlap import LabelMap
 from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
 from medssl.manifest.label_doubts import case_of, counts_of, stray_values
+from medssl.pool import isolated
 from medssl.regions import Region
 
 if TYPE_CHECKING:
@@ -220,9 +222,10 @@ def read_truth(truth: Truth) -> tuple[LabelMap, geometry.Affine]:
     meaning, path = truth.meaning, truth.path
     if not path.exists():
         raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
-    image = image_of_label(path, truth.image, paths=truth.files, grid=truth.grid)
+    image = isolated(partial(image_of_label, paths=truth.files, grid=truth.grid), path, truth.image)
     frame = meaning.frame if image is not None and image.frames > 1 else 0
-    label = label_of(path, image, classes=meaning.classes, ignored=meaning.ignored, frame=frame)
+    understood = partial(label_of, classes=meaning.classes, ignored=meaning.ignored, frame=frame)
+    label = isolated(understood, path, image)
     values = label.values
     if label.lowest < -1 or (label.lowest < 0 and "label-negative" in meaning.accept):
         values = np.maximum(values, -1)
@@ -250,7 +253,7 @@ def read_labels(path: Path, meaning: Meaning | None = None) -> tuple[LabelMap, g
     if not path.exists():
         raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
     meaning = meaning or Meaning()
-    label = label_of(path, None, classes=meaning.classes)
+    label = isolated(partial(label_of, classes=meaning.classes), path, None)
     return _turned(label.values, label.header.affine)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from medssl.errors import FormatError, MissingDependencyError
 from medssl.manifest.clouds import Claim
+from medssl.pool import isolated
 from pointcloud.formats import arrays, hdf5, table
 from pointcloud.formats.text import text_of
 
@@ -42,7 +43,7 @@ def claim(path: Path) -> Claim:
         return looks[row.name](path)
     except MissingDependencyError:
         return "cloud"  # who reads it says what is missing
-    except (OSError, FormatError):
+    except Exception:  # whatever a damaged beginning makes numpy or zipfile raise
         return "damaged"
 
 
@@ -167,7 +168,7 @@ def _polygons(path: Path) -> Claim:
 
 def _hdf5(path: Path) -> Claim:
     try:
-        hdf5.count(path)
+        isolated(hdf5.count, path)
     except FormatError as error:
         return "other" if error.reason.startswith(("There is no dataset", "'data' has shape")) else "damaged"
     return "cloud"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.cloud_picture import cloud_picture
+from medssl.pool import isolated
 from pointcloud.formats.reading import read
 
 __all__ = ["draw_cloud"]
@@ -20,4 +21,8 @@ def draw_cloud(path: Path, item: int) -> npt.NDArray[np.uint8]:
         path: The file.
         item: Which of its clouds.
     """
+    return isolated(_drawn, path, item)
+
+
+def _drawn(path: Path, item: int) -> npt.NDArray[np.uint8]:
     return cloud_picture(read(path, item=item).points)

@@ -32,7 +32,6 @@ __all__ = ["CloudReport", "CloudStoreSettings", "class_target", "store_clouds"]
 
 CLASS = "class"
 _THIN = 4  # counter that keeps these draws apart from others of the seed
-_CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 
 
 class CloudStoreSettings(Settings):
@@ -81,7 +80,7 @@ def store_clouds(
         folder: The store; made if absent. What it holds of the same sources and settings is kept.
         manifest: Rows of kind "cloud" are stored, others passed over.
         settings: How.
-        workers: Processes; 1 reads in this one.
+        workers: Processes that read.
         engine: Where they run.
         progress: Called with the number of clouds that are done, after each file.
     """
@@ -160,8 +159,8 @@ def _store_file(
     return entries, failed, fresh
 
 
-def _crashed(job: tuple[Any, ...]) -> tuple[list[CloudEntry], dict[str, str], int]:
-    return [], {row["id"]: _CRASHED for row in job[1]}, 0
+def _crashed(job: tuple[Any, ...], why: str) -> tuple[list[CloudEntry], dict[str, str], int]:
+    return [], {row["id"]: why for row in job[1]}, 0
 
 
 def _read(row: Mapping[str, Any], settings: CloudStoreSettings) -> Cloud:

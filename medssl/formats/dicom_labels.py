@@ -16,6 +16,7 @@ from medssl.formats.dicom_seg import read_seg, segment_names
 from medssl.formats.privacy import hashed
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.formats.table import format_of, is_dicom_name
+from medssl.refusing import refusing
 
 __all__ = ["LabelReference", "is_label_object", "label_reference", "names_of", "read_label_object"]
 
@@ -117,6 +118,11 @@ def read_label_object(path: Path, image: ScanHeader | None, classes: Mapping[int
 
 
 def _with(path: Path, use: Callable[[Any, str], T], *, pixels: bool) -> T:
+    with refusing(path):
+        return _used(path, use, pixels=pixels)
+
+
+def _used(path: Path, use: Callable[[Any, str], T], *, pixels: bool) -> T:
     import pydicom
 
     try:
@@ -127,10 +133,8 @@ def _with(path: Path, use: Callable[[Any, str], T], *, pixels: bool) -> T:
             if kind is None:
                 raise FormatError(path, "This is neither a DICOM SEG nor an RTSTRUCT.")
             return use(dataset, kind)
-    except FormatError:
+    except (FormatError, OSError, MemoryError, RecursionError):
         raise
-    except PermissionError:
-        raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except Exception as error:  # a damaged file raises whatever is met first
         raise FormatError(path, f"The DICOM label is damaged ({type(error).__name__}: {error}).") from error
 

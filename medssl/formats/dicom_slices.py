@@ -14,6 +14,7 @@ from medssl.formats.dicom_aside import WANTED_TO_JUDGE, SetAsideError, refuse
 from medssl.formats.dicom_contrast import SAID_BY, contrast_of
 from medssl.formats.dicom_header import PixelElement, Vector, near, number, numbers, read_dataset, starts_as_dicom
 from medssl.formats.privacy import ALLOWED, hashed, kept_fields
+from medssl.refusing import refusing
 
 __all__ = ["MARKS", "RANKED", "Pixels", "Plane", "SetAsideError", "Slice", "read_slices", "starts_as_dicom"]
 
@@ -151,15 +152,18 @@ def read_slices(path: Path) -> list[Slice]:
         SetAsideError: The object is no part of a volume.
         FormatError: The file is not DICOM, or is damaged.
     """
+    with refusing(path):
+        return _read_slices(path)
+
+
+def _read_slices(path: Path) -> list[Slice]:
     try:
         dataset, element = read_dataset(path, [*_WANTED, *_WANTED_TAGS])
         refuse(path, dataset, element)
         assert element is not None
         return list(_slices(path, dataset, element))
-    except FormatError:
+    except (FormatError, OSError, MemoryError, RecursionError):
         raise
-    except PermissionError:
-        raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except Exception as error:  # a damaged header raises whatever the parser meets first
         raise FormatError(path, f"The DICOM header is damaged ({type(error).__name__}: {error}).") from error
 

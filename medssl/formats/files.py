@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from medssl.errors import FormatError
 
-__all__ = ["first_bytes", "looks_like_text"]
+__all__ = ["first_bytes", "looks_like_text", "refuse_special"]
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -29,6 +30,20 @@ def first_bytes(path: Path, count: int) -> bytes:
     if not start:
         raise FormatError(path, "The file is empty (0 bytes). Copy or download it again.")
     return start
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what is neither a file nor a folder: opening a pipe waits for ever, and a device never ends.
+
+    Raises:
+        FormatError: It is a pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it says what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FormatError(path, "This is a pipe, a socket or a device, not a file.")
 
 
 def looks_like_text(start: bytes) -> bool:

@@ -24,6 +24,7 @@ from medssl.formats.label_values import label_numbers, without_ignored
 from medssl.formats.picture_labels import is_picture_label, read_picture_label
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.refusing import refusing
 
 __all__ = ["Label", "label_header", "label_of", "read_label", "structure_names"]
 
@@ -57,11 +58,12 @@ def structure_names(path: Path) -> tuple[str, ...]:
     Raises:
         FormatError: It cannot be read.
     """
-    if is_label_object(path):
-        return names_of(path)
-    if is_mask_folder(path):
-        return tuple(structure_of(file) for file in mask_files(path))
-    return ()
+    with refusing(path):
+        if is_label_object(path):
+            return names_of(path)
+        if is_mask_folder(path):
+            return tuple(structure_of(file) for file in mask_files(path))
+        return ()
 
 
 def label_header(path: Path, image: ScanHeader | None = None) -> ScanHeader:
@@ -74,9 +76,10 @@ def label_header(path: Path, image: ScanHeader | None = None) -> ScanHeader:
     Raises:
         FormatError: It cannot be read.
     """
-    if image is not None and is_picture_label(path, image):
-        return read_picture_label(path, image).header
-    return folder_header(path) if is_mask_folder(path) else read_header(path)
+    with refusing(path):
+        if image is not None and is_picture_label(path, image):
+            return read_picture_label(path, image).header
+        return folder_header(path) if is_mask_folder(path) else read_header(path)
 
 
 def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | None = None, frame: int = 0) -> Scan:
@@ -122,6 +125,18 @@ def label_of(
         FormatError: It cannot be read.
         UnfitError: It is no label of this scan; says which kind of fault it is.
     """
+    with refusing(path):
+        return _label_of(path, image, classes, ignored, frame, voxels)
+
+
+def _label_of(
+    path: Path,
+    image: ScanHeader | None,
+    classes: Mapping[int, str] | None,
+    ignored: Collection[int],
+    frame: int,
+    voxels: npt.NDArray[np.generic] | None,
+) -> Label:
     named = dict(classes or {})
     known = {*named, *ignored}
     if is_mask_folder(path):

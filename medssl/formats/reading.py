@@ -8,9 +8,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from medssl.errors import FormatError, MedSSLError
+from medssl.errors import FormatError
+from medssl.formats.files import refuse_special
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.formats.table import FORMATS, format_of, is_scan_name, row_of
+from medssl.refusing import refusing
 
 __all__ = ["read", "read_header"]
 
@@ -103,15 +105,6 @@ def _reader(path: Path) -> ModuleType:
 
 def _guarded(path: Path, work: Callable[[], T]) -> T:
     """Do the work; a library's surprise at a file becomes the one error that callers know."""
-    try:
+    with refusing(path):
+        refuse_special(path)
         return work()
-    except MedSSLError:
-        raise
-    except MemoryError:
-        reason = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
-        raise FormatError(path, reason) from None
-    except OSError as error:
-        raise FormatError(path, f"It cannot be read: {error.strerror or error}.") from error
-    except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise FormatError(path, f"It could not be read ({type(error).__name__}: {said}).") from error

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from medssl.errors import FormatError
 from medssl.manifest.describe import lies_on, size_and_time
 from medssl.manifest.labels import BY_CASE
 from medssl.manifest.series import SET_ASIDE
 from medssl.manifest.sources import Source
+from medssl.pool import isolated
 
 __all__ = ["LABEL_MAP", "LABEL_MAP_ERROR", "LabelMaps", "find_label_maps", "known_label_maps",
            "on_their_grid", "set_aside"]  # fmt: skip
@@ -41,7 +43,7 @@ def on_their_grid(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
     for label, places in sharing.items():
         if len(places) < 2 or label.is_dir():
             continue
-        off = [place for place in places if not lies_on(label, result[place].path)]
+        off = [place for place in places if not _lies_on(label, result[place].path)]
         if len(off) < len(places):
             for place in off:
                 result[place] = replace(result[place], label_path=None)
@@ -133,6 +135,13 @@ def known_label_maps(
 def set_aside(source: Source, facts: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
     """Return a scan and its facts as those of a file that nothing is trained on."""
     return replace(source, flags=(*source.flags, SET_ASIDE)), {**facts, "error": LABEL_MAP_ERROR}
+
+
+def _lies_on(label: Path, image: Path) -> bool:
+    try:
+        return isolated(lies_on, label, image)
+    except FormatError:  # one of them is not survived, and its row says so
+        return True
 
 
 def _same_grid(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:

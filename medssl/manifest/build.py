@@ -11,7 +11,7 @@ from medssl.formats.table import format_of
 from medssl.manifest.assemble import assemble, give_splits, target_to_spread
 from medssl.manifest.attach import find_label_maps, known_label_maps, on_their_grid, set_aside
 from medssl.manifest.channel_cases import AUTO, find_cases
-from medssl.manifest.clouds import CRASHED, CloudReader, cloud_pairs
+from medssl.manifest.clouds import CloudReader, cloud_pairs
 from medssl.manifest.describe import describe, refresh
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
@@ -106,7 +106,7 @@ def build_manifest(
         previous: What an earlier run found. Rows whose files are as they were are kept (see `freshness`); scans that
             could not be read are tried again.
         depth: "full", or "header" to read no voxels.
-        workers: Processes that read; 1 reads in this one; 0 takes one a processor where there is much to read.
+        workers: Processes that read; 0 takes one a processor where there is much to read.
         engine: Where they run, see `medssl.pool.run_jobs`.
         modality: What all scans are, where the user knows better.
         patient_pattern: Regular expression that finds the patient's key in a path.
@@ -164,7 +164,7 @@ def build_manifest(
     jobs = {place: (sources[place], depth, asked.get(place)) for place in fresh}
     hands = _hands(workers, engine, [source.path for source, _, _ in jobs.values()])
     hashed, silent = 0, []
-    for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine):
+    for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine, files=_count):
         facts[place] = row
         if place in asked:
             changes = difference(asked[place], row)
@@ -174,7 +174,7 @@ def build_manifest(
             progress(len(facts), total)
     seen: dict[str, str] = {}
     if not by_hand:
-        sources, facts, seen, said = _label_maps(sources, facts, depth, pair=label_maps == "pair")
+        sources, facts, seen, said = _label_maps(sources, facts, depth, pair=label_maps == "pair", workers=hands)
         notes += said
         earlier = previous.settings.get("label_maps", {}) if previous else {}
         paths = {(str(source.path), str(source.label_path)) for source in sources}
@@ -250,7 +250,7 @@ def _owned(series: Sequence[Source]) -> list[Source]:
 
 
 def _label_maps(
-    sources: Sequence[Source], facts: Mapping[int, Mapping[str, Any]], depth: str, *, pair: bool
+    sources: Sequence[Source], facts: Mapping[int, Mapping[str, Any]], depth: str, *, pair: bool, workers: int
 ) -> tuple[list[Source], dict[int, Mapping[str, Any]], dict[str, str], list[str]]:
     """Attach files that look like label maps to their scans, which are read once more, and set the others aside.
 
@@ -261,9 +261,10 @@ def _label_maps(
     result = {place: (source, facts[place]) for place, source in enumerate(sources)}
     for place in found.aside:
         result[place] = set_aside(*result[place])
-    for image, label in found.label_of.items():
-        source = replace(sources[image], label_path=sources[label].path)
-        result[image] = (source, describe(source, depth))
+    labelled = {n: replace(sources[n], label_path=sources[label].path) for n, label in found.label_of.items()}
+    jobs = {place: (source, depth, None) for place, source in labelled.items()}
+    for place, row in run_jobs(refresh, jobs, workers=workers, crashed=_crashed, files=_count):
+        result[place] = (labelled[place], row)
     kept = [pair for place, pair in result.items() if place not in set(found.label_of.values())]
     attached = {str(sources[image].path): str(sources[label].path) for image, label in found.label_of.items()}
     return [one for one, _ in kept], {n: said for n, (_, said) in enumerate(kept)}, attached, list(found.notes)
@@ -304,7 +305,7 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _hands(asked: int, engine: Engine, paths: Sequence[Path]) -> int:
-    """Return how many processes pay: starting them takes seconds, in which one reads some hundred megabytes."""
+    """Return how many processes pay: one reads some hundred megabytes while others start. One there is always."""
     if asked or engine == "ray":  # a cluster knows its own size
         return asked
     size = 0
@@ -323,5 +324,9 @@ def _is_picture(source: Source) -> bool:
     return format_of((source.paths or (source.path,))[0]) == "image"
 
 
-def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:
-    return describe(replace(job[0], error=CRASHED))
+def _crashed(job: tuple[Any, ...], why: str) -> dict[str, Any]:
+    return describe(replace(job[0], error=why))
+
+
+def _count(job: tuple[Any, ...]) -> int:
+    return len(job[0].paths)

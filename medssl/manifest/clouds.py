@@ -19,7 +19,6 @@ from medssl.manifest.targets import targets_of
 from medssl.pool import Engine, run_jobs
 
 __all__ = [
-    "CRASHED",
     "Arranged",
     "Claim",
     "CloudReader",
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 Claim = Literal["cloud", "other", "damaged"]
-CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 Pair = tuple[Source, Mapping[str, Any]]
 CLASS = "class"
 
@@ -212,9 +210,9 @@ def _describe(describe: Callable[[Source, str], list[Pair]], source: Source, dep
     return describe(source, depth)
 
 
-def _crashed(job: tuple[Any, ...]) -> list[Pair]:
+def _crashed(job: tuple[Any, ...], why: str) -> list[Pair]:
     describe, source, depth = job
-    found: list[Pair] = describe(replace(source, error=CRASHED), depth)
+    found: list[Pair] = describe(replace(source, error=why), depth)
     return found
 
 

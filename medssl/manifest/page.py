@@ -19,6 +19,7 @@ from medssl.errors import FormatError
 from medssl.formats.reading import read
 from medssl.manifest.check import CheckResult
 from medssl.manifest.schema import Manifest
+from medssl.pool import isolated
 
 __all__ = ["check_page"]
 
@@ -213,12 +214,19 @@ def _pictures(
             if row["kind"] == "cloud" and draw_cloud:
                 pictures.append((row["id"], _encoded(draw_cloud(Path(row["path"]), row["item"]))))
                 continue
-            values: npt.NDArray[Any] = read(Path(row["path"]), paths=paths, channel=channel).values
+            affine = np.array(row["affine"]).reshape(4, 4)
+            drawn = isolated(_drawn, Path(row["path"]), paths, channel, affine, row["p005"], row["p995"])
         except (FormatError, OSError):
             continue  # it has gone or changed since; the table of findings says so
-        affine = np.array(row["affine"]).reshape(4, 4)
-        pictures.append((row["id"], _png(values, affine, row["p005"], row["p995"])))
+        pictures.append((row["id"], drawn))
     return pictures
+
+
+def _drawn(
+    path: Path, paths: Sequence[Path], channel: str, affine: npt.NDArray[np.float64], low: float, high: float
+) -> str:
+    """Read a scan and return its middle slice as a picture. Runs in a worker."""
+    return _png(read(path, paths=paths, channel=channel).values, affine, low, high)
 
 
 def _png(values: npt.NDArray[Any], affine: npt.NDArray[np.float64], low: float, high: float) -> str:

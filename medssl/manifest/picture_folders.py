@@ -11,6 +11,7 @@ from typing import Literal
 
 from medssl.errors import FormatError
 from medssl.formats.picture_stack import MASK_ENDING, masks_of, natural, numbered_name
+from medssl.pool import isolated
 
 __all__ = ["IMAGE_FOLDERS", "PictureRule", "Stack", "stacks_of"]
 
@@ -99,16 +100,25 @@ def _distinct(group: Sequence[Path]) -> bool:
 
 
 def _one_size(group: Sequence[Path]) -> bool:
+    looked_at = list(group[:: max(1, len(group) // _LOOKED_AT)])
+    try:
+        return len(isolated(_sizes, looked_at)) <= 1
+    except FormatError:
+        return True  # one of them is not survived, and the reader names it
+
+
+def _sizes(group: Sequence[Path]) -> set[tuple[int, int]]:
+    """Return the sizes of pictures, (width, height). Runs in a worker."""
     from medssl.formats.images import opened
 
     sizes = set()
-    for path in group[:: max(1, len(group) // _LOOKED_AT)]:
+    for path in group:
         try:
             with opened(path) as picture:
                 sizes.add(picture.size)
         except FormatError:
             continue  # the reader names it
-    return len(sizes) <= 1
+    return sizes
 
 
 def _label_of(group: Sequence[Path], folder: Path, folders: set[Path]) -> Path | None:

@@ -7,18 +7,19 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from medssl.errors import FormatError
 from medssl.manifest.labels import NO_IMAGE
 from medssl.manifest.series_labels import LABEL_OBJECT, attach_labels
 from medssl.manifest.sources import Source
-from medssl.pool import Engine, run_jobs
+from medssl.pool import Engine, isolated, run_jobs
 
 __all__ = ["SET_ASIDE", "group_branch", "series_sources"]
 
 SET_ASIDE = "set-aside"
-_CRASHED = "The process that read this folder's DICOM headers died; a file in it is damaged, or memory ran out."
 Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
 
 
@@ -63,8 +64,10 @@ def series_sources(
                 labels.add(row["label_path"])
     sources += [_label_source(Path(path), root) for path in sorted(labels)]
     jobs = {n: (paths, root) for n, (name, paths) in enumerate(branches.items()) if name not in kept}
-    for _, found in run_jobs(group_branch, jobs, workers=workers, crashed=_crashed, engine=engine):
-        sources += found
+    for number, found in run_jobs(
+        group_branch, jobs, workers=workers, crashed=lambda _, why: why, engine=engine, files=lambda job: len(job[0])
+    ):
+        sources += _without_culprits(jobs[number][0], root, found) if isinstance(found, str) else found
     sources = attach_labels(_joined(sources, root))
     return sorted(sources, key=lambda source: (source.relative, source.paths)), new_marks
 
@@ -175,7 +178,11 @@ def _joined(sources: Sequence[Source], root: Path) -> list[Source]:
     for group in homes.values():
         folders = {source.path for source in group}
         if len(group) > 1 and len(folders) > 1:
-            result += group_branch([path for source in group for path in source.paths], root)
+            paths = [path for source in group for path in source.paths]
+            try:
+                result += isolated(group_branch, paths, root)
+            except FormatError as error:
+                result += _without_culprits(paths, root, error.reason)
         else:
             result += group
     return result
@@ -218,6 +225,39 @@ def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
-def _crashed(job: tuple[Any, ...]) -> list[Source]:
-    paths, root = job
-    return [Source(path=paths[0], relative=_relative(paths[0], root), error=_CRASHED)]
+def _without_culprits(paths: Sequence[Path], root: Path, why: str) -> list[Source]:
+    """Group files at which a process died once more, without those that it died of, which are named.
+
+    Args:
+        paths: The files.
+        root: Where the walk began.
+        why: What happened to the process.
+    """
+    jobs = {number: (path,) for number, path in enumerate(paths)}
+    culprits = {
+        paths[number]: reason
+        for number, reason in run_jobs(_looked_at, jobs, workers=1, crashed=lambda _, reason: reason)
+        if reason
+    }
+    sources = [
+        Source(path=path, relative=_relative(path, root), error=reason) for path, reason in sorted(culprits.items())
+    ]
+    rest = [path for path in paths if path not in culprits]
+    if not culprits:  # each alone is survived, and all together are not
+        return [Source(path=paths[0], paths=tuple(paths), relative=_relative(paths[0], root), error=why)]
+    try:
+        return sources + (isolated(group_branch, rest, root) if rest else [])
+    except FormatError as error:
+        return [
+            *sources,
+            Source(path=rest[0], paths=tuple(rest), relative=_relative(rest[0], root), error=error.reason),
+        ]
+
+
+def _looked_at(path: Path) -> str:
+    """Read a file's header for nothing but to see whether that is survived."""
+    from medssl.formats.dicom_slices import read_slices
+
+    with suppress(FormatError):  # grouping names it
+        read_slices(path)
+    return ""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl.errors import FormatError
 from medssl.manifest.labels import NO_IMAGE
 from medssl.manifest.sources import Source
+from medssl.pool import isolated
 
 if TYPE_CHECKING:
     from medssl.formats.dicom_labels import LabelReference
@@ -51,7 +53,7 @@ def attach_labels(sources: Sequence[Source]) -> list[Source]:
     orphans = []
     for label in labels:
         try:
-            reference = label_reference(label.path)
+            reference = isolated(label_reference, label.path)
         except FormatError as error:
             orphans.append(replace(label, flags=(), error=error.reason))
             continue
@@ -102,9 +104,13 @@ def _patient(source: Source) -> str:
 
 def _images(source: Source) -> set[str]:
     """Return the hashes of SOPInstanceUID of a series' slices."""
-    from medssl.formats.dicom import series_of
-
     try:
-        return {one.sop for frame in series_of(source.paths).stack.frames for one in frame}
+        return isolated(_images_of, source.paths)
     except FormatError:
         return set()
+
+
+def _images_of(paths: Sequence[Path]) -> set[str]:
+    from medssl.formats.dicom import series_of
+
+    return {one.sop for frame in series_of(paths).stack.frames for one in frame}

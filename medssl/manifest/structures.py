@@ -9,7 +9,9 @@ from pathlib import Path
 
 from medssl.errors import FormatError
 from medssl.formats.label_map import structure_names
+from medssl.formats.table import is_scan_name
 from medssl.manifest.sources import Source
+from medssl.pool import run_jobs
 
 __all__ = ["number_structures"]
 
@@ -52,15 +54,24 @@ def number_structures(
 
 
 def _names(sources: Iterable[Source]) -> set[str]:
-    names: dict[Path, tuple[str, ...]] = {}
-    for source in sources:
-        if source.label_path is None or source.label_path in names or source.error is not None:
-            continue
-        try:
-            names[source.label_path] = structure_names(source.label_path)
-        except (FormatError, OSError):
-            names[source.label_path] = ()  # its row will say so
-    return {name for found in names.values() for name in found}
+    labels = dict.fromkeys(
+        source.label_path for source in sources if source.label_path is not None and source.error is None
+    )
+    jobs = {number: (path,) for number, path in enumerate(labels) if path is not None and _may_name(path)}
+    found = run_jobs(_names_of, jobs, workers=1, crashed=lambda _, why: ())
+    return {name for _, names in found for name in names}
+
+
+def _may_name(path: Path) -> bool:
+    """Tell whether a label may name structures: a label map of one file never does, and is not opened here."""
+    return path.is_dir() or not is_scan_name(path)
+
+
+def _names_of(path: Path) -> tuple[str, ...]:
+    try:
+        return structure_names(path)
+    except (FormatError, OSError):
+        return ()  # its row will say so
 
 
 def _alike(names: Iterable[str]) -> list[str]:

@@ -180,12 +180,13 @@ def _is_volume(path: Path) -> bool:
 
 def _is_analyze(path: Path) -> bool:
     try:
-        return path.read_bytes()[:4] in (
-            b"\x5c\x01\x00\x00",
-            b"\x00\x00\x01\x5c",
-            b"\x1c\x02\x00\x00",
-            b"\x00\x00\x02\x1c",
-        )
+        with path.open("rb") as file:
+            return file.read(4) in (
+                b"\x5c\x01\x00\x00",
+                b"\x00\x00\x01\x5c",
+                b"\x1c\x02\x00\x00",
+                b"\x00\x00\x02\x1c",
+            )
     except OSError:
         return False
 

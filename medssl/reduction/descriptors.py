@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,7 +95,7 @@ def descriptors(
         targets: The scans.
         recipe: What to make of them.
         folder: Where descriptors are kept.
-        workers: Processes; 1 works in this one.
+        workers: Processes that read.
         engine: Where they run, see `medssl.pool.run_jobs`.
         progress: Called with (scans done, scans in all).
 
@@ -140,8 +140,8 @@ def _make(target: Target, recipe: Recipe, file: str) -> str:
     return ""
 
 
-def _crashed(job: Mapping[int, Any] | tuple[Any, ...]) -> str:
-    return "The process that read it died: memory may have run out."
+def _crashed(job: tuple[Any, ...], why: str) -> str:
+    return why
 
 
 def _described(target: Target, recipe: Recipe) -> Arrays:

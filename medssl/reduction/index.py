@@ -35,7 +35,6 @@ TABLE = "fingerprints.parquet"
 _ARRAYS = {"field": "<f2", "box": "<f2", "slices": "<u8", "points": "<i2", "point_codes": "<u8"}
 _SHAPES = {"field": (hashes.SIDE,) * 3, "box": (hashes.SIDE,) * 3, "points": (-1, 4)}
 _TRIPLES = ("shape", "spacing_mm", "box_mm")
-_CRASHED = "The process that read it died: the file is damaged in a way the reader does not survive, or memory ran out."
 Outcome = Fingerprint | Failure
 
 
@@ -99,7 +98,7 @@ def make_fingerprints(
     Args:
         targets: The scans; ids must differ. See `fingerprint.targets_of` for those of a manifest.
         folder: Where journals and table lie; made if absent.
-        workers: Processes; 1 works in this one.
+        workers: Processes that read.
         engine: Where they run, see `medssl.pool.run_jobs`.
         shard: (index from 0, count): this call takes every count-th of the scans, sorted by id.
         progress: Called with (scans done, scans of this shard).
@@ -256,9 +255,9 @@ def _array(value: Any) -> Any:
     return base64.b64decode(value["base64"]) if isinstance(value, dict) and "base64" in value else value
 
 
-def _crashed(job: tuple[Any, ...]) -> Failure:
+def _crashed(job: tuple[Any, ...], why: str) -> Failure:
     size, changed = _files_now(job[0])
-    return Failure(id=job[0].id, size_bytes=size, mtime_ns=changed, reason=_CRASHED)
+    return Failure(id=job[0].id, size_bytes=size, mtime_ns=changed, reason=why)
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def look_at(
     Args:
         pairs: What to look at.
         journal: File of verdicts, added to as they come; None keeps none.
-        workers: Processes; 1 works in this one.
+        workers: Processes that read.
         engine: Where they run, see `medssl.pool.run_jobs`.
         progress: Called with (pairs done, pairs in all).
 
@@ -135,11 +135,10 @@ def _scan(target: Target, failures: dict[str, str]) -> Any:
         return None
 
 
-def _crashed(job: tuple[Any, ...]) -> tuple[list[Verdict], dict[str, str]]:
+def _crashed(job: tuple[Any, ...], why: str) -> tuple[list[Verdict], dict[str, str]]:
     pairs: tuple[Pair, ...] = job[0]
-    reason = "The process that compared it with others died: memory may have run out."
     blind = [verify.verify(p.first, p.second, variant=p.variant, same_patient=p.same_patient) for p in pairs]
-    return blind, {pairs[0].first.id: reason}
+    return blind, {pairs[0].first.id: why}
 
 
 def _append(journal: Path, judged: Sequence[tuple[Pair, Verdict]], failed: dict[str, str]) -> None:

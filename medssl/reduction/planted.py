@@ -83,7 +83,7 @@ def planted_copies(
     if progress:
         progress(len(results), len(fit))
     jobs = {place: (*pair, radius) for place, pair in enumerate(fit) if place not in results}
-    for place, found in run_jobs(_plant, jobs, workers=workers, crashed=lambda job: {}, engine=engine):
+    for place, found in run_jobs(_plant, jobs, workers=workers, crashed=lambda job, why: {}, engine=engine):
         results[place] = found
         if journal is not None and found:
             journal.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from medssl.errors import MedSSLError
 from medssl.formats.scan import Scan
+from medssl.pool import isolated
 from medssl.reduction import hashes
 from medssl.reduction.candidates import RADIUS, Candidate, candidates
 from medssl.reduction.fingerprint import Fingerprint, Target, read_target
@@ -138,7 +139,7 @@ def _judged(one: Fingerprint, scan: Scan, other: Fingerprint, target: Target | N
     equal = one.file_hash == other.file_hash or one.content_hash == other.content_hash
     if not equal and target is not None:
         try:
-            scans = (scan, read_target(target))
+            scans = (scan, isolated(read_target, target))
         except (MedSSLError, OSError):
             scans = None
     return verify(one, other, scans, variant=proposed.variant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medssl.errors import DataError, MedSSLError
 from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
 from medssl.formats.reading import read
+from medssl.pool import isolated
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, focus_of, grey_levels, named_planes
 from medssl.store.entry import Entry
@@ -168,9 +170,9 @@ def _truth(case: str, label: Path, image: _Image, material: Material) -> tuple[n
             if case in set(manifest.frame["id"]):
                 classes, ignored = manifest.classes, manifest.ignored
                 break
-    header = image_of_label(label, image.path, paths=image.series, grid=grid)
+    header = isolated(partial(image_of_label, paths=image.series, grid=grid), label, image.path)
     frame = frame if header is not None and header.frames > 1 else 0
-    read_as = label_of(label, header, classes=classes, ignored=ignored, frame=frame)
+    read_as = isolated(partial(label_of, classes=classes, ignored=ignored, frame=frame), label, header)
     turned, affine = geometry.to_canonical(np.maximum(read_as.values, 0).astype(np.int16), read_as.header.affine)
     return turned, affine
 
@@ -199,7 +201,7 @@ def _canonical(path: Path) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return a prediction in canonical axes, as whole numbers."""
     if not path.exists():
         raise DataError(f"{path.name} is not there any more")
-    label = label_of(path, None)
+    label = isolated(label_of, path, None)
     turned, affine = geometry.to_canonical(label.values.astype(np.int16), label.header.affine)
     return turned, affine
 
@@ -219,7 +221,7 @@ def _image(
 ) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return the image on the grid of the prediction: from its source file, else from the store."""
     if image.path.exists() and image.path != Path():
-        scan = read(image.path, paths=image.series)
+        scan = isolated(partial(read, paths=image.series), image.path)
         values, affine = geometry.to_canonical(scan.values, scan.header.affine)
         if values.shape == grid[0].shape and np.allclose(affine, grid[1], atol=1e-2):
             return values, grid[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from medssl import geometry
 from medssl.errors import MedSSLError
+from medssl.pool import isolated
 from medssl.reporting.blocks import Block, Listing, Overlays, Section, Table, Text, Tiles
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels
@@ -228,7 +230,7 @@ def _scans_of_manifest(manifest: Manifest, count: int) -> list[tuple[str, str, S
         paths = [Path(name) for name in row["paths"] or ()] if row["format"] in ("dicom", "image-stack") else []
         channel = json.loads(row["fields"] or "{}").get("picture_channel", "")
         try:
-            scan = read(Path(row["path"]), paths=paths, channel=channel)
+            scan = isolated(partial(read, paths=paths, channel=channel), Path(row["path"]))
         except (MedSSLError, OSError):
             continue  # it has gone since; the check says so
         hounsfield = row["modality"] == "CT"

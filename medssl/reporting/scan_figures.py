@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import MedSSLError
+from medssl.pool import isolated
 from medssl.reduction.fingerprint import Target, read_target
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels, picture_source
 
@@ -79,7 +80,7 @@ class ScanFigures:
         if target is None or row is None or int(np.prod(row["shape"] or [0])) > _MOST_VOXELS:
             return None
         try:
-            scan = read_target(target)
+            scan = isolated(read_target, target)
         except (MedSSLError, OSError):
             return None
         # Copies in 8 bits count as HU by the manifest's word, and are no soft tissue between -160 and 240.

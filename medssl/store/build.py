@@ -20,7 +20,6 @@ __all__ = ["Report", "build", "superseded"]
 
 _OWN_SUFFIXES = (".b2nd", ".json", ".npz", PART)
 _ABANDONED_AFTER_S = 3600.0
-_KILLED = "The process that stored it was ended by the system, most often for want of memory. Use fewer workers."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def build(
     Args:
         folder: The store; made if absent.
         plan: What it shall hold.
-        workers: Processes; 1 works in this one.
+        workers: Processes that store scans.
         engine: Where they run, see `medssl.pool.run_jobs`.
         shard: (index from 0, count): this call stores every count-th of the missing scans and lists all there are.
         progress: Called with a scan's id each time one is done.
@@ -186,5 +185,11 @@ def _in_parallel(
     """Store scans and yield each with the reason why it failed, or None."""
     # Worker processes may have another working directory.
     numbered = {number: (folder.absolute(), job) for number, job in enumerate(jobs)}
-    for number, reason in run_jobs(_store_one, numbered, workers=workers, crashed=lambda _: _KILLED, engine=engine):
+    for number, reason in run_jobs(
+        _store_one, numbered, workers=workers, crashed=lambda _, why: why, engine=engine, files=_count
+    ):
         yield jobs[number], reason
+
+
+def _count(job: tuple[Path, Job]) -> int:
+    return len(job[1].paths)

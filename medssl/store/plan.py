@@ -19,6 +19,7 @@ from medssl.manifest.freshness import file_hash, label_hash, stamp
 from medssl.manifest.label_doubts import counts_of, shared_labels, stray_values
 from medssl.manifest.scales import HU, mixed_scales, scale_of, told
 from medssl.manifest.targets import targets_of
+from medssl.pool import isolated
 from medssl.regions import Region
 from medssl.store.accepting import how_to_accept
 from medssl.store.index import Record, read_record, record_path, stem_of
@@ -193,7 +194,7 @@ class _Meaning:
         if not path:
             return None
         try:
-            named = bool(structure_names(Path(path)))
+            named = bool(isolated(structure_names, Path(path)))
         except (FormatError, OSError):
             named = True
         return {

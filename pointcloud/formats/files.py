@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import stat
 from pathlib import Path
 from types import ModuleType
 
 from medssl.errors import FormatError, MissingDependencyError
 
-__all__ = ["contents", "is_panic", "library", "size_of", "start_of"]
+__all__ = ["contents", "library", "size_of", "start_of"]
 
 # The Debian and Ubuntu packages of the shared libraries that wheels leave to the system.
 _PACKAGES = {
@@ -30,9 +31,12 @@ def size_of(path: Path) -> int:
         FormatError: The file is missing, a folder, or empty.
     """
     try:
-        if path.is_dir():
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
             raise FormatError(path, "This is a folder; a file was expected.")
-        size = path.stat().st_size
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe waits for ever
+            raise FormatError(path, "This is a pipe, a socket or a device, not a file.")
+        size = state.st_size
     except FileNotFoundError:
         raise FormatError(path, "No such file.") from None
     except OSError as error:
@@ -69,11 +73,6 @@ def contents(path: Path) -> bytes:
         raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except OSError as error:
         raise FormatError(path, f"The file cannot be read: {error.strerror or error}.") from error
-
-
-def is_panic(error: BaseException) -> bool:
-    """Tell whether an error is the panic of a library written in Rust, which is no ``Exception``."""
-    return type(error).__name__ == "PanicException" and type(error).__module__.startswith("pyo3")
 
 
 def library(name: str, *, install: str, purpose: str) -> ModuleType:

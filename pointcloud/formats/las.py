@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import FormatError
+from medssl.refusing import is_panic
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.columns import named
-from pointcloud.formats.files import is_panic, library
+from pointcloud.formats.files import library
 from pointcloud.formats.las_header import LasHeader, check_header
 
 __all__ = ["read"]
@@ -39,10 +40,8 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
         library("lazrs", install="laspy[lazrs]", purpose="to read LAZ files")
     try:
         columns, several = _columns(path, laspy, header)
-    except FormatError:
+    except (FormatError, OSError, MemoryError):
         raise
-    except MemoryError as error:
-        raise FormatError(path, f"There is not enough memory for its {header.points} points.") from error
     except BaseException as error:  # laspy and its decompressor have no common kind of error
         if not isinstance(error, Exception) and not is_panic(error):
             raise

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from medssl.errors import FormatError, MedSSLError
+from medssl.errors import FormatError
+from medssl.refusing import refusing
 from pointcloud.cloud import Cloud
-from pointcloud.formats.files import is_panic
 from pointcloud.formats.table import FORMATS, Format, row_of
 
 __all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
@@ -31,22 +30,6 @@ def _module(row: Format) -> ModuleType:
     return importlib.import_module(row.module)
 
 
-@contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Let no error through but our own: what a damaged file makes a library or numpy raise is named as such."""
-    try:
-        yield
-    except MedSSLError:
-        raise
-    except MemoryError as error:
-        raise FormatError(path, "There was not enough memory to read it. Use fewer workers, or more memory.") from error
-    except BaseException as error:
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
-        why = " ".join(str(error).split())[:120]
-        raise FormatError(path, f"It cannot be read ({type(error).__name__}: {why}): the file is damaged.") from error
-
-
 def count(path: Path) -> int:
     """Return how many clouds a file holds: 1 for most formats, any number for .npy, .npz and .h5.
 
@@ -55,7 +38,7 @@ def count(path: Path) -> int:
     """
     path = Path(path)
     row = _row(path)
-    with _refusing(path):
+    with refusing(path):
         return int(_module(row).count(path)) if row.several else 1
 
 
@@ -78,7 +61,7 @@ def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) ->
         raise FormatError(path, f"There is no cloud {item}: the file has 1, counted from 0.")
     if samples < 0:
         raise ValueError(f"samples is {samples}; 0 or more was expected.")
-    with _refusing(path):
+    with refusing(path):
         cloud: Cloud = _module(row).read(path, item=item, samples=samples, seed=seed)
     return cloud
 

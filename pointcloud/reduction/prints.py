@@ -75,7 +75,7 @@ def cloud_prints(
     Args:
         targets: The clouds.
         folder: Where prints are kept, one line a cloud, so that a killed run reads none twice.
-        workers: Processes; 1 works in this one.
+        workers: Processes that read.
         engine: Where they run, see `medssl.pool.run_jobs`.
         progress: Called with (clouds done, clouds in all).
     """
@@ -185,5 +185,5 @@ def _read_journal(path: Path) -> dict[str, dict[str, Any]]:
     return known
 
 
-def _crashed(job: tuple[Any, ...]) -> dict[str, Any]:
-    return {"reason": "The process that read it died: the file is damaged, or memory ran out."}
+def _crashed(job: tuple[Any, ...], why: str) -> dict[str, Any]:
+    return {"reason": why}

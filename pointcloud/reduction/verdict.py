@@ -8,6 +8,7 @@ about 1, and so does, for small organs, another patient's: on 252 pairs of one o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from medssl.errors import MedSSLError
+from medssl.pool import isolated
 from medssl.reduction import hashes
 from medssl.reduction.agreement import Agreement
 from medssl.reduction.hashes import Variant
@@ -110,7 +112,7 @@ def _points(target: CloudTarget | None, cache: dict[str, Points], failures: dict
         return None
     if target.id not in cache:
         try:
-            cloud = read(Path(target.path), item=target.item)
+            cloud = isolated(partial(read, item=target.item), Path(target.path))
         except (MedSSLError, OSError) as error:
             failures[target.id] = str(error)
             return None

@@ -18,6 +18,7 @@ import medssl.store
 import medssl.tasks
 import medssl.views
 
+READERS = ("SimpleITK", "nibabel", "pydicom")
 READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
 HEAVY = ("torch", "numpy", "pandas", "monai", *READERS_AND_TABLES)
 
@@ -72,6 +73,22 @@ def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
     assert run("-m", "medssl", "--version").stdout.startswith("medssl ")
     said = run("-c", "import medssl; medssl.index").stderr
     assert f"A package called 'pipelines' at {tmp_path / 'pipelines'} hides" in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("import medssl.worker, medssl.workers, medssl.pool", HEAVY),
+        ("import medssl.manifest.describe, medssl.manifest.series", ("torch", "polars", "pandas", "monai", *READERS)),
+        (
+            "import pointcloud.describe, pointcloud.formats.reading, pointcloud.formats.ply",
+            ("torch", "polars", "monai"),
+        ),
+        ("import medssl.store.build, medssl.reduction.fingerprint, pointcloud.storing", ("torch", "monai")),
+    ],
+)
+def test_workers_that_read_files_begin_light(statement, names):
+    assert loaded(statement, names) == []
 
 
 def modules_of(package) -> list[str]:

@@ -23,7 +23,7 @@ def refuse(number: int) -> int:
     raise FormatError(f"{number}.nii", "it is no scan") if number else CacheError("the disk is full")
 
 
-def lost(job) -> str:
+def lost(job, why) -> str:
     return f"lost {job[0]}"
 
 
@@ -57,16 +57,21 @@ def test_an_error_of_a_job_is_raised_as_it_was(number, error):
         list(run_jobs(refuse, dict.fromkeys(range(3), (number,)), workers=2, crashed=lost))
 
 
-SCRIPT = """
-import os, sys, time
-from medssl.pool import run_jobs
+WORK = """
+import os, time
 
 def slow(folder, number):
     open(f"{folder}/{os.getpid()}", "w").close()
     time.sleep(120)
 
-def begin():
-    list(run_jobs(slow, {n: (sys.argv[1], n) for n in range(2)}, workers=2, crashed=str))
+def square(number):
+    return number * number
+"""
+SCRIPT = """
+import sys
+from medssl.pool import run_jobs
+from work_of_script import slow, square
+
 """
 
 
@@ -83,7 +88,10 @@ def alive(pid: int) -> bool:
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, how):
     script, pids = tmp_path / "script.py", tmp_path / "pids"
     pids.mkdir()
-    script.write_text(SCRIPT + 'if __name__ == "__main__":\n    begin()\n')
+    (tmp_path / "work_of_script.py").write_text(WORK)
+    script.write_text(
+        SCRIPT + "list(run_jobs(slow, {n: (sys.argv[1], n) for n in range(2)}, workers=2, crashed=str))\n"
+    )
     with subprocess.Popen([sys.executable, script, pids]) as parent:
         until(lambda: len(list(pids.iterdir())) == 2)
         parent.send_signal(how)
@@ -97,13 +105,20 @@ def until(true) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
-def test_a_script_without_a_guard_is_told_so(tmp_path):
+def test_a_script_needs_no_guard(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT + "begin()\n")
-    ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False, timeout=100)
-    assert "none of them began" in ended.stderr
-    assert "if __name__ == '__main__':" in ended.stderr
+    (tmp_path / "work_of_script.py").write_text(WORK)
+    script.write_text(SCRIPT + "print('once', dict(run_jobs(square, {1: (3,), 2: (4,)}, workers=2, crashed=str)))\n")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    assert ended.stderr == ""
+    assert ended.stdout in ("once {1: 9, 2: 16}\n", "once {2: 16, 1: 9}\n")
+
+
+def test_what_a_script_defines_is_refused_with_the_way_out(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from medssl.pool import isolated\ndef own(x):\n    return x\nisolated(own, 1)\n")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=100)
+    assert "own: a worker process cannot import what a script itself defines" in ended.stderr
 
 
 def test_errors_travel_between_processes():
