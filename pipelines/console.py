@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from medssl.quoting import visible
+
 __all__ = [
     "Manner",
     "Progress",
@@ -91,10 +93,15 @@ def part(name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
         outer.facts.setdefault("parts", {})[name] = inner.facts
 
 
-def say(text: str) -> None:
-    """Say one thing that the user wants to know."""
+def say(text: str, *, lines: bool = False) -> None:
+    """Say one thing that the user wants to know.
+
+    Args:
+        text: One line; what files say in it cannot begin another.
+        lines: It is a text of our own of several lines.
+    """
     if not manner().quiet:
-        _line(text, _messages())
+        _line(text if lines else visible(text), _messages())
 
 
 def detail(text: str) -> None:
@@ -106,7 +113,7 @@ def detail(text: str) -> None:
 def warn(text: str) -> None:
     """Say that something was ignored, dropped or doubtful; on standard error, even when quiet."""
     manner().facts.setdefault("warnings", []).append(text)
-    _line(f"warning: {text}", sys.stderr, style="yellow")
+    _line(f"warning: {visible(text)}", sys.stderr, style="yellow")
 
 
 def tell(**facts: Any) -> None:
@@ -127,7 +134,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     tell(**{key or title.lower().replace(" ", "_"): [dict(zip(heads, row, strict=True)) for row in rows]})
     if manner().as_json:
         return
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -159,14 +166,16 @@ def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts:
     if manner().as_json:
         return
     for path in paths:
-        _line(f"wrote {path}", sys.stdout, style="green")
+        _line(f"wrote {visible(str(path))}", sys.stdout, style="green")
     if next_command and not manner().quiet and not manner().within:
         _line(f"next: {next_command}", sys.stdout, style="bold")
 
 
 def fail(kind: str, message: str) -> None:
     """Print an error on standard error, and as the JSON object where one is wanted."""
-    _line(f"error: {message}", sys.stderr, style="red")
+    # Settings are told in several lines; names of files, which stand in all other errors, cannot begin one.
+    shown = visible(message, lines=kind == "ConfigError")
+    _line(f"error: {shown}", sys.stderr, style="red")
     if manner().as_json:
         _write_json(manner().facts | {"error": {"kind": kind, "message": message}})
 
@@ -186,7 +195,7 @@ class Progress:
         """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``)."""
         with self._lock:
             self.count += steps
-            self.text = note or self.text
+            self.text = visible(note) or self.text
             self._show()
 
     def reach(self, count: int, note: str = "") -> None:
@@ -277,6 +286,7 @@ def _messages() -> TextIO:
 
 
 def _line(text: str, stream: TextIO, style: str = "") -> None:
+    text = visible(text, lines=True)
     if style and stream.isatty():
         from rich.console import Console
         from rich.text import Text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -176,6 +177,7 @@ def index(
             ".npy, .h5, ...), in it and below." + "".join(f" Found: {note}." for note in manifest.notes)
         )
     write_manifest(manifest, out)
+    manifest = replace(manifest, file=str(out.absolute()))
     _say(manifest, counts)
     console.done(out, f"medssl check {quoted(out)}", **manifest.summary(), read=counts.read, reused=counts.reused)
     return manifest
