@@ -48,6 +48,10 @@ class Nameless:
             re.compile(r"(?<![\w.^-])(?:" + "|".join(map(re.escape, named)) + r")(?![\w^-]|\.\w)") if named else None
         )
 
+    def also(self, words: Mapping[str, str]) -> Nameless:
+        """Return one that takes further words out as well."""
+        return Nameless(dict(self._places), {**self._words, **words})
+
     def text(self, text: str) -> str:
         """Return a text without the names."""
         for place, instead in self._places:

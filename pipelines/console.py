@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ from medssl.quoting import visible
 __all__ = [
     "Manner",
     "Progress",
+    "cleaned",
     "detail",
     "done",
     "fail",
@@ -44,6 +45,7 @@ class Manner:
         as_json: Keep standard output for one JSON object; messages go to standard error.
         quiet: Leave out everything but warnings, errors and what was written.
         verbose: Say details too.
+        clean: What is done to every text that is said, such as names taken out of it.
         within: The verb speaks as a part of a longer chain: what is next is for the chain to say.
         facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
     """
@@ -52,6 +54,7 @@ class Manner:
     quiet: bool = False
     verbose: bool = False
     within: bool = False
+    clean: Callable[[str], str] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -93,6 +96,17 @@ def part(name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
         outer.facts.setdefault("parts", {})[name] = inner.facts
 
 
+@contextmanager
+def cleaned(way: Callable[[str], str]) -> Iterator[None]:
+    """Let every text that is said inside go through ``way`` first."""
+    outer = manner()
+    token = _MANNER.set(replace(outer, clean=way))  # the facts are the outer one's own
+    try:
+        yield
+    finally:
+        _MANNER.reset(token)
+
+
 def say(text: str, *, lines: bool = False) -> None:
     """Say one thing that the user wants to know.
 
@@ -112,6 +126,7 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say that something was ignored, dropped or doubtful; on standard error, even when quiet."""
+    text = _clean(text)
     manner().facts.setdefault("warnings", []).append(text)
     _line(f"warning: {visible(text)}", sys.stderr, style="yellow")
 
@@ -281,12 +296,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"
 
 
+def _clean(text: str) -> str:
+    clean = manner().clean
+    return text if clean is None else clean(text)
+
+
 def _messages() -> TextIO:
     return sys.stderr if manner().as_json else sys.stdout
 
 
 def _line(text: str, stream: TextIO, style: str = "") -> None:
-    text = visible(text, lines=True)
+    text = visible(_clean(text), lines=True)
     if style and stream.isatty():
         from rich.console import Console
         from rich.text import Text
