@@ -96,8 +96,8 @@ class IndexSettings(Settings):
     )
     privacy: Literal["", "names", "pseudonyms"] = Field(
         default="",
-        description="Ids and keys of patients: 'names' as files, folders and tables have them; 'pseudonyms' with a salt, "
-        "the table in a file beside the manifest; '' as an earlier index did, at first names.",
+        description="Ids and keys of patients: 'names' as files, folders and tables have them; 'pseudonyms' with a "
+        "salt, the table in a file beside the manifest; '' as an earlier index did, at first names.",
     )
     salt: str = Field(
         default="", description="File of the salt of pseudonyms, made where it is not there; '' keeps one in the table."

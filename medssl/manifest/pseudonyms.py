@@ -125,7 +125,9 @@ def conceal(manifest: Manifest, table: Table) -> tuple[Manifest, Nameless]:
                 known[row[column]] = table.pseudonym(kind, row[column])
     bare = []
     for row in rows:
-        own = {column: table.pseudonym(kind, row[column] or "") or row[column] for column, kind in _COLUMN_KINDS.items()}
+        own = {
+            column: table.pseudonym(kind, row[column] or "") or row[column] for column, kind in _COLUMN_KINDS.items()
+        }
         fields = json.loads(row["fields"] or "{}")
         fields |= {name: table.pseudonym(kind, fields[name]) for name, kind in _FIELDS.items() if fields.get(name)}
         bare.append({**row, **own, "fields": json.dumps(fields, sort_keys=True) if row["fields"] else None})
