@@ -201,7 +201,7 @@ def chosen_rates(out: Path, arms: Iterable[Arm], chosen: argparse.Namespace) -> 
             ]
             means[rate] = float(np.mean([np.mean(list(case.values())) for cell in cells for case in cell.values()]))
         rates[arm] = max(means, key=lambda rate: means[rate])
-        print(f"RATE {arm.name}: {rates[arm]:g} of {({k: round(v, 3) for k, v in means.items()})}", flush=True)
+        print(f"RATE {arm.name}: {rates[arm]:g} of { ({k: round(v, 3) for k, v in means.items()}) }", flush=True)
     return rates
 
 

@@ -26,12 +26,13 @@ _FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
-def written_aside(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
+def written_aside(path: Path, *, suffix: str | None = None, private: bool = False) -> Iterator[Path]:
     """Give the name of a file beside ``path`` that takes its place once it is written in full and on the disk.
 
     Args:
         path: The file that is to appear. Its folder is made where it is missing.
         suffix: Ending of the file beside it; libraries choose the format by it. By default that of ``path``.
+        private: Let its owner alone read it.
 
     Raises:
         DiskError: The disk is full, or the folder cannot be written to; what stood under the name stands there still.
@@ -47,7 +48,7 @@ def written_aside(path: Path, *, suffix: str | None = None) -> Iterator[Path]:
     try:
         with disk_faults(path, aside):
             yield aside
-            aside.chmod(0o666 & ~_umask())
+            aside.chmod(0o600 if private else 0o666 & ~_umask())
             sync(aside)
             aside.replace(path)
             sync(path.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,10 @@ class CheckSettings(FileLimits):
     verb: ClassVar[str] = "check"
 
     pictures: int = Field(default=12, ge=0, le=200, description="How many scans to show on the page.")
+    privacy: Literal["ids", "paths"] = Field(
+        default="ids",
+        description="'ids': page and JSON name scans by their ids, and no file or folder; 'paths' names those too.",
+    )
     look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
 
 
@@ -66,9 +70,11 @@ def check(
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
     result = check_manifest(source, look_at_files=settings.look_at_files)
+    kept = result if settings.privacy == "paths" else result.nameless(source.nameless())
+    shown = kept if source.pseudonymous else result  # a terminal is not kept; names help there
     rows = [
         (severity, len(findings), kind.replace("-", " "), findings[0].scan or "all", findings[0].what)
-        for severity, kind, findings in result.by_kind()
+        for severity, kind, findings in shown.by_kind()
     ]
     console.say(repr(source).splitlines()[0])
     if rows:
@@ -87,9 +93,12 @@ def check(
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check.html"
     with settings.limits():
-        html = check_page(source, result, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud)
+        html = check_page(
+            source, kept, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud,
+            root=source.root if settings.privacy == "paths" else "",
+        )  # fmt: skip
     written = [page, page.with_suffix(".json")]
-    for path, text in zip(written, (html, json.dumps(result.to_dict(), indent=1, ensure_ascii=False)), strict=True):
+    for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with written_aside(path) as aside:
             aside.write_text(text, encoding="utf-8")
     console.done(written, following, ok=result.ok, counts=counts)

@@ -114,9 +114,9 @@ def check_split(
     if dry_run:
         console.done(None, f"medssl check-split {quoted(file)}")
         return SplitResult((), {})
-    prints = copies.fingerprints(rows, targets, folder, settings)
+    prints = copies.fingerprints(rows, targets, folder, settings, manifest=source)
     assert prints is not None, "nothing is left to other shards"
-    found, _ = copies.find_all(prints, rows, targets, folder, settings)
+    found, _ = copies.find_all(prints, rows, targets, folder, settings, manifest=source)
     leaks = leaks_of(rows, found)
     doubts = tuple(patients_together([row for row in rows if row["kind"] == "volume"], source.root))
     result = SplitResult(tuple(leaks), dict(found.failures), doubts)
@@ -131,7 +131,8 @@ def check_split(
     console.say(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
-    for severity, _, what, todo in doubts:
+    names = source.nameless()
+    for severity, _, what, todo in names.value(doubts) if source.pseudonymous else doubts:
         if severity == "error":
             console.warn(f"an error: {what}. {todo}")
         elif severity == "warning":
@@ -149,7 +150,9 @@ def check_split(
         "sides": sides,
         "pairs": [one.to_dict() for one in leaks],
         "unread": result.unread,
-        "doubts": [dict(zip(("severity", "kind", "what", "todo"), doubt, strict=True)) for doubt in doubts],
+        "doubts": [
+            dict(zip(("severity", "kind", "what", "todo"), names.value(doubt), strict=True)) for doubt in doubts
+        ],
         "search_recall": found.recall,
     }
     written = [page, page.with_suffix(".json")]
@@ -178,4 +181,5 @@ def _joined(train: Manifest, test: Manifest) -> Manifest:
         return manifest.frame.with_columns(id=pl.Series(ids), split=pl.lit(name))
 
     frame = pl.concat([side(train, "train"), side(test, "test")])
-    return replace(train, frame=frame, settings={})
+    kept = {name: train.settings[name] for name in ("privacy",) if name in train.settings}
+    return replace(train, frame=frame, settings=kept, file="")

@@ -14,6 +14,7 @@ from medssl.evaluation.class_resampling import RESAMPLED_METRICS, resampled_scor
 from medssl.evaluation.classes import CLASS_DEFINITIONS
 from medssl.evaluation.curve import draw_arms
 from medssl.evaluation.summary import as_json
+from medssl.spreadsheet import csv_text
 from medssl.writing import written_aside
 from pipelines import console
 
@@ -77,10 +78,10 @@ def write_arm_table(
 
 
 def _cell_lines(cells: Sequence[ClassCell]) -> str:
-    lines = [",".join(["how", "n", "arm", "draw", "seed", *RESAMPLED_METRICS])]
+    rows = []
     for cell in cells:
         everybody = np.ones((1, len(set(cell.cases.patients))))
         scores = [float(resampled_scores(cell.cases, metric, everybody)[0]) for metric in RESAMPLED_METRICS]
         shown = ["" if score != score else f"{score:.5f}" for score in scores]
-        lines.append(",".join([cell.how, str(cell.n), cell.arm, str(cell.draw), str(cell.seed), *shown]))
-    return "\n".join(lines) + "\n"
+        rows.append([cell.how, cell.n, cell.arm, cell.draw, cell.seed, *shown])
+    return csv_text(["how", "n", "arm", "draw", "seed", *RESAMPLED_METRICS], rows)

@@ -7,16 +7,19 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from medssl.quoting import visible
+
 __all__ = [
     "Manner",
     "Progress",
+    "cleaned",
     "detail",
     "done",
     "fail",
@@ -42,6 +45,7 @@ class Manner:
         as_json: Keep standard output for one JSON object; messages go to standard error.
         quiet: Leave out everything but warnings, errors and what was written.
         verbose: Say details too.
+        clean: What is done to every text that is said, such as names taken out of it.
         within: The verb speaks as a part of a longer chain: what is next is for the chain to say.
         facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
     """
@@ -50,6 +54,7 @@ class Manner:
     quiet: bool = False
     verbose: bool = False
     within: bool = False
+    clean: Callable[[str], str] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,10 +96,26 @@ def part(name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
         outer.facts.setdefault("parts", {})[name] = inner.facts
 
 
-def say(text: str) -> None:
-    """Say one thing that the user wants to know."""
+@contextmanager
+def cleaned(way: Callable[[str], str]) -> Iterator[None]:
+    """Let every text that is said inside go through ``way`` first."""
+    outer = manner()
+    token = _MANNER.set(replace(outer, clean=way))  # the facts are the outer one's own
+    try:
+        yield
+    finally:
+        _MANNER.reset(token)
+
+
+def say(text: str, *, lines: bool = False) -> None:
+    """Say one thing that the user wants to know.
+
+    Args:
+        text: One line; what files say in it cannot begin another.
+        lines: It is a text of our own of several lines.
+    """
     if not manner().quiet:
-        _line(text, _messages())
+        _line(text if lines else visible(text), _messages())
 
 
 def detail(text: str) -> None:
@@ -105,8 +126,9 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Say that something was ignored, dropped or doubtful; on standard error, even when quiet."""
+    text = _clean(text)
     manner().facts.setdefault("warnings", []).append(text)
-    _line(f"warning: {text}", sys.stderr, style="yellow")
+    _line(f"warning: {visible(text)}", sys.stderr, style="yellow")
 
 
 def tell(**facts: Any) -> None:
@@ -127,7 +149,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     tell(**{key or title.lower().replace(" ", "_"): [dict(zip(heads, row, strict=True)) for row in rows]})
     if manner().as_json:
         return
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -159,14 +181,16 @@ def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts:
     if manner().as_json:
         return
     for path in paths:
-        _line(f"wrote {path}", sys.stdout, style="green")
+        _line(f"wrote {visible(str(path))}", sys.stdout, style="green")
     if next_command and not manner().quiet and not manner().within:
         _line(f"next: {next_command}", sys.stdout, style="bold")
 
 
 def fail(kind: str, message: str) -> None:
     """Print an error on standard error, and as the JSON object where one is wanted."""
-    _line(f"error: {message}", sys.stderr, style="red")
+    # Settings are told in several lines; names of files, which stand in all other errors, cannot begin one.
+    shown = visible(message, lines=kind == "ConfigError")
+    _line(f"error: {shown}", sys.stderr, style="red")
     if manner().as_json:
         _write_json(manner().facts | {"error": {"kind": kind, "message": message}})
 
@@ -186,7 +210,7 @@ class Progress:
         """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``)."""
         with self._lock:
             self.count += steps
-            self.text = note or self.text
+            self.text = visible(note) or self.text
             self._show()
 
     def reach(self, count: int, note: str = "") -> None:
@@ -272,11 +296,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} m {whole % 60} s" if minutes else f"{whole} s"
 
 
+def _clean(text: str) -> str:
+    clean = manner().clean
+    return text if clean is None else clean(text)
+
+
 def _messages() -> TextIO:
     return sys.stderr if manner().as_json else sys.stdout
 
 
 def _line(text: str, stream: TextIO, style: str = "") -> None:
+    text = visible(_clean(text), lines=True)
     if style and stream.isatty():
         from rich.console import Console
         from rich.text import Text

@@ -81,17 +81,23 @@ def fingerprints(
     folder: Path,
     settings: CopySettings,
     shard: tuple[int, int] = (0, 1),
+    *,
+    manifest: Manifest | None = None,
 ) -> Index | None:
     """Make the fingerprints that are missing, and return all of the targets; None while other shards make theirs."""
+    from medssl.manifest.pointer import pointer_to
     from medssl.reduction.index import Index, known_fingerprints, make_fingerprints, read_index
-    from medssl.reduction.places import write_places
+    from medssl.reduction.places import same_places, write_places
 
     if not targets:
         return Index(())
+    pointer = pointer_to(manifest, folder) if manifest else ""
     wanted = {target.id for target in targets}
     # A table of more scans than these, all of them up to date, stays as it is.
     if shard == (0, 1) and len(known_fingerprints(targets, folder, table_only=True)) == len(targets):
         index = read_index(folder)
+        if {one.id for one in index.fingerprints} <= wanted and not same_places(targets, folder, manifest=pointer):
+            write_places(rows, targets, folder, manifest=pointer)
     else:
         with settings.limits(), console.progress(None, "scans read") as shown:
 
@@ -107,7 +113,7 @@ def fingerprints(
         if made.table is None:
             console.say(f"{made.waiting} scans are left to other shards; the last one to end goes on")
             return None
-        write_places(rows, targets, folder)
+        write_places(rows, targets, folder, manifest=pointer)
         index = read_index(folder)
     return Index(
         tuple(one for one in index.fingerprints if one.id in wanted),
@@ -124,15 +130,17 @@ def find_all(
     worth: Mapping[str, float] | None = None,
     *,
     look: bool = True,
+    manifest: Manifest | None = None,
 ) -> tuple[Found, list[CloudPrint]]:
     """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well.
 
     With ``look=False`` no pair of volumes is looked at, for where nothing would be done with copies: it takes minutes.
     """
+    from medssl.manifest.pointer import pointer_to
     from medssl.reduction.duplicates import Found, groups_of, together
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
-    from medssl.reduction.places import CLOUD_PLACES, read_places, write_places
+    from medssl.reduction.places import CLOUD_PLACES, same_places, write_places
     from pointcloud.reduction.copies import find_cloud_copies
     from pointcloud.reduction.prints import CloudTarget, cloud_prints
 
@@ -161,9 +169,10 @@ def find_all(
             progress=lambda done, _: shown.reach(done),
         )  # fmt: skip
     # As with scans, a list of more clouds than these stays as it is.
-    listed = read_places(folder, CLOUD_PLACES)
-    if any(row["id"] not in listed or listed[row["id"]].target.path != row["path"] for row in clouds):
-        write_places(rows, [Target(id=row["id"], path=row["path"]) for row in clouds], folder, CLOUD_PLACES)
+    pointer = pointer_to(manifest, folder) if manifest else ""
+    held = [Target(id=row["id"], path=row["path"]) for row in clouds]
+    if not same_places(held, folder, CLOUD_PLACES, manifest=pointer):
+        write_places(rows, held, folder, CLOUD_PLACES, manifest=pointer)
     with settings.limits(), console.progress(None, "pairs of clouds looked at") as shown:
         pairs = find_cloud_copies(
             prints, places, radius=settings.radius, worth=worth,

@@ -42,7 +42,7 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
     if dry_run:
         console.say(f"would take {said} as point clouds through index, cache, pretrain, evaluate and report")
         return None
-    console.say(f"\n== points: {said}, turned in any direction, noisy and half hidden; in {out / 'shapes'}")
+    console.say(f"\n== points: {said}, turned in any direction, noisy and half hidden; in {out / 'shapes'}", lines=True)
     _write(out / "shapes", clouds, seed)
     store, run = out / "store", out / "point_mae"
     with console.part("points", quiet=True) as facts:

@@ -81,7 +81,7 @@ def doctor(folder: Path | None = None) -> list[Finding]:
     bad = [f for f in findings if f.hint]
     console.tell(healthy=not any(f.fatal for f in findings))
     if bad:
-        console.say(f"\n{len(bad)} of {len(findings)} findings have a hint.")
+        console.say(f"\n{len(bad)} of {len(findings)} findings have a hint.", lines=True)
     console.done(None, "medssl demo")
     return findings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.quoting import quoted
 from medssl.reporting.words import counted, owner_of
+from medssl.spreadsheet import rows_of_csv
 from pipelines import console
 
 __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
@@ -60,9 +60,9 @@ def read_predictions(run: Path, split: str) -> tuple[ClassPredictions, Decision]
     try:
         decision = Decision(**json.loads((run / DECISION).read_text(encoding="utf-8")))
         with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            classes = tuple(head.removeprefix("p_") for head in reader.fieldnames or () if head.startswith("p_"))
-            rows = [row for row in reader if row["split"] == split and row["truth"]]
+            listed = list(rows_of_csv(file))
+        classes = tuple(head.removeprefix("p_") for head in (listed[0] if listed else ()) if head.startswith("p_"))
+        rows = [row for row in listed if row["split"] == split and row["truth"]]
         numbers = {name: number for number, name in enumerate(classes)}
         truth = np.array([numbers[row["truth"]] for row in rows], dtype=np.int64)
         predicted = np.array([numbers[row["predicted"]] for row in rows], dtype=np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from medssl.evaluation.summary import as_json
 from medssl.evaluation.wording import interval_text, p_text
 from medssl.quoting import quoted
 from medssl.reporting.words import counted_of, owner_of
+from medssl.spreadsheet import rows_of_csv
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.finetune_parts import PARTS
@@ -158,7 +158,7 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
     rows = {entry.id: row for row, entry in enumerate(store.entries)}
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            listed = [row for row in csv.DictReader(file) if row["split"] == split and row["id"] in rows]
+            listed = [row for row in rows_of_csv(file) if row["split"] == split and row["id"] in rows]
         listed = [row for row in listed if store.entries[rows[row["id"]]].label_file is not None]
         predicted = [np.load(run / row["file"], allow_pickle=False) for row in listed]
     except (OSError, KeyError, ValueError) as error:

@@ -29,6 +29,11 @@ class FetchSettings(Settings):
     verb: ClassVar[str] = "fetch"
 
     keep_archive: bool = Field(default=False, description="Leave the downloaded archive beside the data.")
+    max_size_gb: float = Field(default=2000.0, gt=0, description="Most that an archive may unpack to, in GB.")
+    max_ratio: float = Field(
+        default=200.0, gt=0, description="Most that it may unpack to as a multiple of its own size, beyond 100 MB."
+    )
+    max_files: int = Field(default=5_000_000, gt=0, description="Most files and folders that it may hold.")
 
 
 def fetch(
@@ -60,7 +65,8 @@ def fetch(
         DataError: The download failed, or something else lies in the place of the data.
     """
     from medssl.manifest.cards import address_of, find_card
-    from medssl.manifest.download import download, unpack
+    from medssl.manifest.download import download
+    from medssl.manifest.unpacking import Bounds, unpack
 
     settings = resolve(FetchSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     title, card = find_card(name)
@@ -98,7 +104,8 @@ def fetch(
 
         download(address.url, archive, algorithm=address.algorithm, checksum=address.checksum, progress=show)
     console.say(f"the {address.algorithm} is right; unpacking")
-    unpack(archive, out, folder=card.folder)
+    bounds = Bounds(size_bytes=round(settings.max_size_gb * 1e9), files=settings.max_files, ratio=settings.max_ratio)
+    unpack(archive, out, folder=card.folder, bounds=bounds)
     _mark(final, card, address)
     if not settings.keep_archive:
         archive.unlink()

@@ -16,6 +16,7 @@ from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
 from medssl.quoting import quoted
+from medssl.spreadsheet import csv_text
 from medssl.store.index import INDEX
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
@@ -229,15 +230,15 @@ def _cell_table(done: Sequence[CellResult]) -> str:
     """Return one line a run: the mean over patients of every metric."""
     import numpy as np
 
-    lines = [",".join(["arm", "n", "draw", "seed", *METRICS, "seconds"])]
+    rows = []
     for result in done:
         cell = result.cell
         means = []
         for metric in METRICS:
             values = np.array(list(patient_scores(result.scores, metric).values()))
             means.append("" if np.isnan(values).all() else f"{np.nanmean(values):.5f}")
-        lines.append(",".join([cell.arm, *map(str, (cell.n, cell.draw, cell.seed)), *means, f"{result.seconds:.1f}"]))
-    return "\n".join(lines) + "\n"
+        rows.append([cell.arm, cell.n, cell.draw, cell.seed, *means, f"{result.seconds:.1f}"])
+    return csv_text(["arm", "n", "draw", "seed", *METRICS, "seconds"], rows)
 
 
 def _train_and_test(store: Store, reference: Reference, settings: EvaluateSettings) -> tuple[Store, dict[str, Truth]]:

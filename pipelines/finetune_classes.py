@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from medssl.engine.run import Run
 from medssl.evaluation.calibration import Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.evaluation.classes import CLASS_METRICS, class_scores
+from medssl.spreadsheet import csv_text
 from pipelines import console
 
 __all__ = ["PREDICTIONS", "Classified", "prediction_table", "write_classes"]
@@ -105,19 +104,16 @@ def prediction_table(parts: Sequence[ClassLogits], classes: Sequence[str], decis
     Columns: id, patient, split, slice (empty for a scan), attended (of a set, the slice that weighed most), truth
     (empty where unknown), predicted, and ``p_CLASS`` for each class, calibrated.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["id", "patient", "split", "slice", "attended", "truth", "predicted", *(f"p_{name}" for name in classes)]
-    )
+    heads = ["id", "patient", "split", "slice", "attended", "truth", "predicted", *(f"p_{name}" for name in classes)]
+    rows = []
     for part in parts:
         probability = probabilities(part.logits, decision.temperature)
         predicted = decision.predicted(probability)
         for row in range(len(part)):
             place, attended = (v if v >= 0 else "" for v in (part.slices[row], part.attended[row]))
             truth = classes[part.truth[row]] if part.truth[row] >= 0 else ""
-            writer.writerow(
+            rows.append(
                 [part.ids[row], part.patients[row], part.splits[row], place, attended, truth, classes[predicted[row]]]
                 + [f"{value:.6g}" for value in probability[row]]
             )
-    return text.getvalue()
+    return csv_text(heads, rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from lightning_fabric import Fabric
 from medssl.engine.run import Run
 from medssl.errors import DataError
 from medssl.evaluation.parts import part_scores
+from medssl.spreadsheet import csv_text
 from medssl.writing import stem_of, written_aside
 from pipelines import console
 from pipelines.finetune_classes import Classified
@@ -75,16 +74,14 @@ class PartSegmentationJob(CloudJob):
             return Classified((), None, scores)
         folder = out / "predictions"
         folder.mkdir(exist_ok=True)
-        text, written = io.StringIO(), []
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["id", "patient", "split", "class", "file"])
+        rows, written = [], []
         for entry, parts in zip(store.entries, self._predicted(store, fabric, "test"), strict=True):
             path = folder / f"{stem_of(entry.id, entry.key)}.npy"
             with written_aside(path) as aside, aside.open("wb") as file:
                 np.save(file, parts, allow_pickle=False)
-            rows.writerow([entry.id, entry.patient, entry.split, _name(self._store, entry), f"predictions/{path.name}"])
+            rows.append([entry.id, entry.patient, entry.split, _name(self._store, entry), f"predictions/{path.name}"])
             written.append(path)
-        run.write_text(PARTS, text.getvalue())
+        run.write_text(PARTS, csv_text(["id", "patient", "split", "class", "file"], rows))
         return Classified(tuple(written), folder, scores)
 
     def _predicted(self, store: CloudStore, fabric: Fabric, what: str) -> list[npt.NDArray[np.int32]]:

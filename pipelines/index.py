@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from medssl import geometry
-from medssl.errors import ConfigError, DataError
+from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import resolve
@@ -21,6 +24,7 @@ from pipelines.file_limits import FileLimits
 if TYPE_CHECKING:
     from medssl.manifest.build import Counts, Targets
     from medssl.manifest.clouds import CloudReader
+    from medssl.manifest.pseudonyms import Table
     from medssl.manifest.schema import Manifest
 
 __all__ = ["IndexSettings", "index"]
@@ -96,6 +100,14 @@ class IndexSettings(FileLimits):
     picture_channel: Literal["", "red", "green", "blue", "luminance"] = Field(
         default="", description="What to take of pictures in colour; empty refuses them."
     )
+    privacy: Literal["", "names", "pseudonyms"] = Field(
+        default="",
+        description="Ids and keys of patients: 'names' as files, folders and tables have them; 'pseudonyms' with a "
+        "salt, the table in a file beside the manifest; '' as an earlier index did, at first names.",
+    )
+    salt: str = Field(
+        default="", description="File of the salt of pseudonyms, made where it is not there; '' keeps one in the table."
+    )
     channels: str = Field(
         default="auto",
         description="Which scans are channels of one case: 'auto', 'none', 'frames' (of 4D files), or names in their "
@@ -139,6 +151,7 @@ def index(
         DataError: There is no scan in the folder, or none that can be read.
     """
     from medssl.manifest.build import build_manifest
+    from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
     from pointcloud.describe import cloud_reader
 
@@ -147,10 +160,12 @@ def index(
     clouds = cloud_reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
         return _plan(scans, out, clouds, settings)
-    previous = None
-    if out.exists():
+    previous = read_manifest(out) if out.exists() else None
+    table, hidden = _table(settings, previous, out)
+    if previous is not None:
         # Read even where everything is made anew: a file that is no manifest is never written over.
-        previous = read_manifest(out)
+        if previous.pseudonymous and table is not None:
+            previous = restore(previous, table)
         if settings.fresh or previous.root != str(_root(scans)):
             previous = None
     with settings.limits(), console.progress(None, "scans read") as shown:
@@ -188,10 +203,45 @@ def index(
             "pictures and DICOM files, and for clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, "
             ".npy, .h5, ...), in it and below." + "".join(f" Found: {note}." for note in manifest.notes)
         )
+    names = None
+    if table is not None and hidden:
+        manifest, names = conceal(manifest, table)
+        write_table(table, table_file(out))  # before the manifest: nothing is concealed that cannot be told again
     write_manifest(manifest, out)
-    _say(manifest, counts)
+    manifest = replace(manifest, file=str(out.absolute()))
+    with nullcontext() if names is None else console.cleaned(names.text):
+        _say(manifest, counts)
+    if names is not None:
+        console.say(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
     console.done(out, f"medssl check {quoted(out)}", **manifest.summary(), read=counts.read, reused=counts.reused)
     return manifest
+
+
+def _table(settings: IndexSettings, previous: Manifest | None, out: Path) -> tuple[Table | None, bool]:
+    """Return the table of pseudonyms, None where there is none and none is wanted, and whether to use it."""
+    from medssl.manifest.pseudonyms import Table, read_salt, read_table, table_file
+
+    was = previous is not None and previous.pseudonymous
+    wanted = settings.privacy or ("pseudonyms" if was else "names")
+    known = read_table(table_file(out)) if was or wanted == "pseudonyms" else None
+    if was and known is None and not settings.fresh:
+        raise ManifestError(
+            f"{out}: its ids are pseudonyms, and their table {table_file(out)} is not there. Put it back beside the "
+            "manifest; or index with fresh=true, which gives other pseudonyms and draws the split anew."
+        )
+    if wanted == "names":
+        if settings.salt:
+            raise ConfigError("salt is for pseudonyms. Add privacy=pseudonyms.")
+        return known, False
+    salt = read_salt(Path(settings.salt)) if settings.salt else None
+    if known is not None and salt is not None and salt != known.salt and not settings.fresh:
+        raise ConfigError(
+            f"salt: {settings.salt} is another salt than that of {table_file(out)}. Leave salt out, or give all scans "
+            "other pseudonyms with fresh=true."
+        )
+    if known is not None and (salt is None or salt == known.salt):
+        return known, True
+    return Table(salt or secrets.token_bytes(32)), True
 
 
 def _targets(settings: IndexSettings) -> Targets | None:

@@ -117,7 +117,7 @@ def reduce(
         console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
         console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
         return Reduced(None)
-    prints = copies.fingerprints(rows, targets, folder, settings, part)
+    prints = copies.fingerprints(rows, targets, folder, settings, part, manifest=source)
     if prints is None:
         following = f"{(part[0] + 1) % part[1] + 1}/{part[1]}"
         console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard {following}")
@@ -128,7 +128,7 @@ def reduce(
     look = settings.copies or settings.splits == "mend"
     if not look:
         console.say("no pair is looked at: copies=false and splits=leave do nothing with copies")
-    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look)
+    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look, manifest=source)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)

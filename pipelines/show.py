@@ -56,7 +56,7 @@ def show(name: str, *, every: bool = False) -> None:
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())
-        console.say(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}")
+        console.say(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}", lines=True)
         console.tell(preset={"verb": preset.verb, "name": preset.name, "path": preset.path, "text": text})
     if presets:
         console.done(None, f"medssl copy {quoted(f'{presets[0].verb}/{presets[0].name}')} my.yaml")

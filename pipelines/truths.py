@@ -133,8 +133,10 @@ def read_reference(data: Path) -> Reference:
     """
     if (data / "store.json").is_file():
         from medssl.store.index import read_index
+        from medssl.store.sources import files_of_store, no_files
 
         index = read_index(data)
+        files = files_of_store(data, index)
         meaning = Meaning(
             classes=index.classes,
             ignored=index.ignored,
@@ -144,13 +146,15 @@ def read_reference(data: Path) -> Reference:
         )
         truths = [
             Truth(
-                case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=Path(entry.label_path),
-                image=Path(next(c.source_path for c in entry.channels if c.present)),
-                grid=(entry.source_shape, entry.source_affine), meaning=meaning,
+                case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=label,
+                image=found_files.images[found_files.first], grid=(entry.source_shape, entry.source_affine),
+                meaning=meaning,
             )
             for entry in index.entries
-            if entry.label_path
+            if (found_files := files.get(entry.id)) and (label := found_files.label)
         ]  # fmt: skip
+        if len(truths) < sum(entry.label_file is not None for entry in index.entries):
+            raise no_files(data, index)
         splits = {entry.id: entry.split for entry in index.entries}
         found = Reference(
             truths=tuple(truths),

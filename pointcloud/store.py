@@ -46,7 +46,7 @@ class CloudEntry:
         centre: Mean of its points, in its unit.
         radius: Distance from there to the farthest point, in its unit.
         offset: Where the stored origin lies in the coordinates of the file.
-        source_path: The file it came from, as the manifest names it.
+        source_path: The file it came from; "" unless ``privacy=paths``.
         source_item: Which cloud of that file.
         key: Hash that names this version of the cloud.
     """

@@ -17,7 +17,7 @@ from medssl.writing import stem_of, written_aside
 from pointcloud.cloud import Cloud
 from pointcloud.store import CLOUDS, FORMAT_VERSION, INDEX, CloudEntry, CloudStore, read_entry
 
-__all__ = ["CloudItem", "find_entry", "store_from_clouds", "write_cloud", "write_cloud_index"]
+__all__ = ["CloudItem", "find_entry", "store_from_clouds", "write_cloud", "write_cloud_index", "write_entry"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def write_cloud(
         key: Hash that names this version of the cloud; a hash of its arrays when left out.
         patient: See ``CloudEntry``, as for all that follow.
         split: Part of the cohort.
-        source_path: The file.
+        source_path: The file, where the store is to keep it.
 
     Returns:
         The cloud's entry; list it with ``write_cloud_index``.
@@ -91,10 +91,16 @@ def write_cloud(
         centre=_triple(centre),
         radius=radius,
         offset=_triple(cloud.offset),
-        source_path=source_path or ("" if cloud.path is None else str(cloud.path)),
+        source_path=source_path,
         source_item=cloud.item,
         key=key,
     )
+    return write_entry(folder, entry)
+
+
+def write_entry(folder: Path, entry: CloudEntry) -> CloudEntry:
+    """Write what is known of a cloud beside its points; return it."""
+    stem = stem_of(entry.id, entry.key)
     _write_json(folder / CLOUDS / f"{stem}.json", {"version": FORMAT_VERSION, "entry": asdict(entry)})
     return entry
 

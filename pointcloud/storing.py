@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from pointcloud.describe import TOO_MANY
 from pointcloud.formats.reading import VERSION, read
 from pointcloud.point_labels import read_labelled
 from pointcloud.store import CloudEntry
-from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index
+from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index, write_entry
 
 __all__ = ["CloudReport", "CloudStoreSettings", "class_target", "store_clouds"]
 
@@ -44,6 +44,9 @@ class CloudStoreSettings(Settings):
     )
     target: str = Field(default=CLASS, description="Clouds: which target of the manifest is the class of a cloud.")
     points_seed: int = Field(default=0, description="Clouds: decides which points are drawn.")
+    privacy: Literal["ids", "paths"] = Field(
+        default="ids", description="'ids': the store names scans by their ids alone; 'paths' keeps their paths too."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def store_clouds(
         settings=settings.model_dump(mode="json"),
         classes=names,
         parts={part: str(spoken.get(str(part), part)) for part in parts},
-        failed=failed,
+        failed=failed if settings.privacy == "paths" else manifest.nameless().value(failed),
     )
     thinned = sum((row["points"] or 0) > settings.points for row in rows)
     return CloudReport(index=index, listed=len(listed), written=written, failed=failed, thinned=thinned)
@@ -147,7 +150,7 @@ def _store_file(
                 cloud = _thinned(_read(row, settings), settings)
                 labels = _classes_alone(cloud.labels, row, ignored)
                 cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=labels)
-                entry = write_cloud(folder, row["id"], cloud, key=key, source_path=row["path"])
+                entry = write_cloud(folder, row["id"], cloud, key=key, source_path=_kept_path(row, settings))
                 fresh += 1
             except MedSSLError as error:
                 failed[row["id"]] = str(error)
@@ -155,12 +158,20 @@ def _store_file(
             except (OSError, ValueError, MemoryError) as error:
                 failed[row["id"]] = f"It could not be stored ({type(error).__name__}: {str(error)[:200]})."
                 continue
-        entries.append(replace(entry, patient=row["patient"], split=row["split"], source_path=row["path"]))
+        if entry.source_path and settings.privacy != "paths":  # as earlier releases kept it
+            entry = write_entry(folder, replace(entry, source_path=""))
+        entries.append(
+            replace(entry, patient=row["patient"], split=row["split"], source_path=_kept_path(row, settings))
+        )
     return entries, failed, fresh
 
 
 def _crashed(job: tuple[Any, ...], why: str) -> tuple[list[CloudEntry], dict[str, str], int]:
     return [], {row["id"]: why for row in job[1]}, 0
+
+
+def _kept_path(row: Mapping[str, Any], settings: CloudStoreSettings) -> str:
+    return str(row["path"]) if settings.privacy == "paths" else ""
 
 
 def _read(row: Mapping[str, Any], settings: CloudStoreSettings) -> Cloud:

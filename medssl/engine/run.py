@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
+from medssl.quoting import visible
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
 from medssl.writing import disk_faults, written_aside
 
@@ -113,7 +114,7 @@ class Run:
         """Add a line with the time to log.txt."""
         if self.writes:
             with disk_faults(self.folder / "log.txt"), (self.folder / "log.txt").open("a") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n")
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(text, lines=True)}\n")
 
     def say(self, text: str) -> None:
         """Tell the user, and log it."""

@@ -23,6 +23,7 @@ __all__ = ["header_of", "read", "read_header", "read_opened", "write_nifti"]
 
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError, struct.error, MemoryError,
            KeyError, IndexError, TypeError)  # fmt: skip
+_BEHIND_BYTES = 16 << 20  # what a file may hold behind its voxels
 _TRUNCATED = "The file is truncated: {found} where the header promises {promised}. Copy or download it again."
 
 
@@ -220,13 +221,19 @@ def _check_size(path: Path, voxels: Path, promised: int) -> None:
     if stated == promised % 2**32:
         return
     # Archives of several members state only the last one's size, and some files have bytes after the voxels.
-    unpacked = 0
+    unpacked, most = 0, promised + max(_BEHIND_BYTES, promised // 8)
     try:
         with gzip.open(voxels) as archive:
-            while chunk := archive.read(1 << 22):
+            while unpacked <= most and (chunk := archive.read(1 << 22)):
                 unpacked += len(chunk)
     except _BROKEN as error:
         raise FormatError(path, f"The gzip archive is truncated or damaged ({error}). Copy it again.") from error
+    if unpacked > most:
+        raise FormatError(
+            path,
+            f"The archive unpacks to more than {most} bytes where the header promises {promised}, and was left at "
+            "that. It is damaged, or made to fill a disk; write the scan anew from its source.",
+        )
     if unpacked < promised:
         raise FormatError(path, _TRUNCATED.format(found=f"{unpacked} unpacked bytes", promised=promised))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from medssl.manifest.freshness import stamps_of
 from medssl.manifest.rules.channels import split_names
 from medssl.manifest.scales import mixed_scales, told
 from medssl.manifest.schema import Manifest
+from medssl.nameless import Nameless
 
 __all__ = ["SEVERITIES", "CheckResult", "Finding", "check_manifest"]
 
@@ -140,6 +141,11 @@ class CheckResult:
             "summary": self.summary,
             "findings": [asdict(finding) for finding in self.findings],
         }
+
+    def nameless(self, names: Nameless) -> CheckResult:
+        """Return the same without paths, and without names of files and folders: scans are named by their ids."""
+        bare = (replace(f, path="", what=names.text(f.what), todo=names.text(f.todo)) for f in self.findings)
+        return replace(self, findings=tuple(bare))
 
 
 def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckResult:

@@ -1,4 +1,4 @@
-"""Large files over HTTP: resumed where they broke off, checked, and in place only when whole; and safe unpacking."""
+"""Large files over HTTP: resumed where they broke off, checked, and in place only when whole."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import hashlib
 import http.client
 import json
 import shutil
-import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from medssl.errors import DataError
 
-__all__ = ["download", "unpack"]
+__all__ = ["download"]
 
 _BLOCK = 1 << 18
 _TIMEOUT_S = 60.0
@@ -149,37 +146,3 @@ def _ask(url: str, part: Path, have: int, tag: str) -> Any:
 def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def unpack(archive: Path, target: Path, *, folder: str) -> Path:
-    """Unpack an archive so that its folder appears whole or not at all.
-
-    Args:
-        archive: A .tar, .tar.gz, .tgz or .zip file.
-        target: Where the folder goes.
-        folder: The one that the archive holds. Where it holds files without it, they are put into it.
-
-    Raises:
-        DataError: The archive is damaged or of another kind, or holds paths that lead out of it.
-    """
-    final = target / folder
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target) as name:
-        aside = Path(name)
-        try:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as packed:
-                    packed.extractall(aside)  # noqa: S202 -- zipfile drops "..", drives and absolute paths itself
-            else:
-                with tarfile.open(archive) as packed_tar:
-                    packed_tar.extractall(aside, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-            raise DataError(f"{archive}: cannot be unpacked ({error}). Remove it and fetch it again.") from error
-        inner = aside / folder
-        if not inner.is_dir():
-            inner = aside / ".whole"
-            inner.mkdir()
-            for item in list(aside.iterdir()):
-                if item != inner:
-                    item.rename(inner / item.name)
-        inner.rename(final)
-    return final

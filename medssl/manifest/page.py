@@ -20,6 +20,7 @@ from medssl.formats.reading import read
 from medssl.manifest.check import CheckResult
 from medssl.manifest.schema import Manifest
 from medssl.pool import isolated
+from medssl.quoting import visible
 
 __all__ = ["check_page"]
 
@@ -61,8 +62,8 @@ figure { margin:0 } figure img { width:100%; border-radius:.4rem; background:#00
   object-fit:contain } figcaption { font-size:.8rem; color:var(--soft); overflow-wrap:anywhere }
 </style></head><body><main>
 <h1>Check of {{ name }}</h1>
-<p class="soft">{{ root }}</p>
-<p>{% if result.ok %}No errors{% else %}<b class="error">{{ result.count("error") }}
+{% if root %}<p class="soft">{{ root }}</p>
+{% endif %}<p>{% if result.ok %}No errors{% else %}<b class="error">{{ result.count("error") }}
 error{{ "" if result.count("error") == 1 else "s" }}</b>{% endif %}, {{ result.count("warning") }}
 warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info") }} to know.</p>
 <div class="tiles">{% for value, label in tiles %}<div class="tile"><b>{{ value }}</b><span>{{ label }}</span></div>
@@ -73,8 +74,10 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 <span class="what"><b>{{ kind.replace("-", " ") }}</b>{% if findings|length == 1 %}: {{ findings[0].what }}{% endif %}
 </span><span class="soft">{{ findings|length }}</span></summary>
 <div class="scroll"><table><tr><th>scan</th><th>found</th><th>what to do</th></tr>
-{% for f in findings[:examples] %}<tr><td>{{ f.scan or "all" }}</td><td>{{ f.what }}<br><span class="soft">{{ f.path }}
-</span></td><td>{{ f.todo }}</td></tr>{% endfor %}</table>
+{% for f in findings[:examples] %}<tr><td>{{ f.scan or "all" }}</td>
+<td>{{ f.what }}{% if f.path %}
+<br><span class="soft">{{ f.path }}</span>{% endif %}
+</td><td>{{ f.todo }}</td></tr>{% endfor %}</table>
 {% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; check.json lists all</p>
 {% endif %}</div></details>
 {% else %}<p class="card">Nothing was found.</p>{% endfor %}
@@ -94,6 +97,7 @@ def check_page(
     name: str,
     pictures: int = 0,
     draw_cloud: Callable[[Path, int], npt.NDArray[np.uint8]] | None = None,
+    root: str = "",
 ) -> str:
     """Return the page.
 
@@ -102,6 +106,7 @@ def check_page(
         result: What was found.
         name: What to call the manifest.
         pictures: How many scans to show, spread evenly over the manifest.
+        root: The folder that was indexed, where it is to be shown.
         draw_cloud: (file, which of its clouds) -> uint8 (height, width, 3); clouds are not shown without it.
     """
     import jinja2
@@ -119,10 +124,11 @@ def check_page(
     seen = ["Middle slices, between the 0.5 and 99.5 percentiles."] if volumes else []
     seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
-    return template.render(
-        name=name, root=manifest.root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
+    page = template.render(
+        name=name, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
         pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
     )  # fmt: skip
+    return visible(page, lines=True)
 
 
 def _charts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

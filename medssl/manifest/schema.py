@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from typing import Any
 import polars as pl
 
 from medssl.errors import ManifestError, did_you_mean
+from medssl.nameless import Nameless, nameless_rows
 from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
+from medssl.spreadsheet import read_cell, safe_cell
 from medssl.writing import written_aside
 
 __all__ = ["COLUMNS", "REDUCED", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
@@ -108,6 +110,7 @@ class Manifest:
         notes: Sentences about the folder as a whole.
         root: The folder that was indexed; empty where there was none.
         settings: What the index was made with, so that a second run knows what it may keep.
+        file: Where it was read from or written to; "" where it is not on disk.
     """
 
     frame: pl.DataFrame
@@ -117,6 +120,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     root: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    file: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         """Return the number of rows, unreadable ones included."""
@@ -202,6 +206,18 @@ class Manifest:
             name: {label: len(patients) for label, patients in sorted(classes.items())}
             for name, classes in sorted(owners.items())
         }
+
+    def nameless(self) -> Nameless:
+        """Return what takes the names of the manifest's files and folders out of texts; classes and channels stay."""
+        rows = list(self.rows())
+        spoken = [*self.classes.values(), *(region.name for region in self.regions)]
+        spoken += [word for row in rows for word in json.loads(row["targets"] or "{}").values()]
+        return nameless_rows(rows, self.root, spoken)
+
+    @property
+    def pseudonymous(self) -> bool:
+        """Whether ids and keys of patients are pseudonyms, see `medssl.manifest.pseudonyms`."""
+        return self.settings.get("privacy") == "pseudonyms"
 
     def __repr__(self) -> str:
         """Say what the manifest holds, in one line and a small table."""
@@ -309,6 +325,7 @@ def read_manifest(path: str | Path) -> Manifest:
         notes=tuple(meta.get("notes", ())),
         root=str(meta.get("root", "")),
         settings=dict(meta.get("settings", {})),
+        file=str(path.absolute()),
     )
 
 
@@ -334,6 +351,9 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
             return
         listed = [name for name, dtype in manifest.frame.schema.items() if isinstance(dtype, pl.List)]
         flat = manifest.frame.with_columns(_as_json(manifest.frame[name]) for name in listed)
+        flat = flat.with_columns(
+            _mapped(flat[name], safe_cell) for name in flat.columns if flat[name].dtype == pl.String
+        )
         aside.write_text(f"# medssl {meta}\n{flat.write_csv()}", encoding="utf-8")
 
 
@@ -345,6 +365,10 @@ def _known_suffix(path: Path) -> None:
 def _as_json(column: pl.Series) -> pl.Series:
     texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in column.to_list()]
     return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def _mapped(column: pl.Series, way: Callable[[str], str]) -> pl.Series:
+    return pl.Series(column.name, [None if cell is None else way(cell) for cell in column.to_list()], dtype=pl.String)
 
 
 def _read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -359,6 +383,8 @@ def _read_csv(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         first, _, text = text.partition("\n")
         meta = json.loads(first.removeprefix("# medssl "))
     frame = pl.read_csv(io.BytesIO(text.encode()), infer_schema=False)
+    if meta:  # what a person wrote is as it is meant
+        frame = frame.with_columns(_mapped(frame[name], read_cell) for name in frame.columns)
     for name, dtype in COLUMNS.items():
         if name in frame.columns and isinstance(dtype, pl.List):
             values = [None if cell in (None, "") else json.loads(cell) for cell in frame[name].to_list()]

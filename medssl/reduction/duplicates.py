@@ -5,7 +5,6 @@ Names and results are those that `imagededup` has made known: ``find_duplicates`
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.looks import JOURNAL, Pair, look_at
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Level, Verdict, verify
+from medssl.spreadsheet import csv_text
 from medssl.writing import written_aside
 
 __all__ = [
@@ -253,13 +253,14 @@ def write_pairs(found: Found, path: str | Path) -> None:
 
     ``distance`` is that of the hashes, 0 to 1.
     """
-    with written_aside(Path(path)) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["from", "to", "distance", "level", "score", "how", "variant"])
-        for one in found.matches:
-            seen, variant = one.verdict.agreement, one.verdict.variant.name()
-            numbers = f"{one.candidate.distance:.4f}", one.verdict.level.value, f"{seen.score:.4f}"
-            rows.writerow([one.first, one.second, *numbers, one.candidate.how, variant])
+    rows = []
+    for one in found.matches:
+        seen, variant = one.verdict.agreement, one.verdict.variant.name()
+        numbers = f"{one.candidate.distance:.4f}", one.verdict.level.value, f"{seen.score:.4f}"
+        rows.append([one.first, one.second, *numbers, one.candidate.how, variant])
+    text = csv_text(["from", "to", "distance", "level", "score", "how", "variant"], rows)
+    with written_aside(Path(path)) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
 
 
 def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turned: bool) -> Found:

@@ -20,6 +20,7 @@ from medssl.errors import FormatError
 from medssl.formats.reading import read
 from medssl.formats.scan import Scan
 from medssl.manifest.describe import content_hash, file_hash, size_and_time
+from medssl.nameless import nameless_job
 from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
@@ -124,7 +125,8 @@ def fingerprint(target: Target) -> Fingerprint | Failure:
         reason = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
     except Exception as error:  # a reader's surprise at one file is that file's fault, not the folder's
         reason = f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
-    return Failure(id=target.id, size_bytes=size, mtime_ns=changed, reason=reason)
+    clean = nameless_job(target.id, [target.path, *target.paths])  # the reason is kept in the table
+    return Failure(id=target.id, size_bytes=size, mtime_ns=changed, reason=clean.text(reason))
 
 
 def read_target(target: Target) -> Scan:

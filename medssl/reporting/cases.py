@@ -137,19 +137,24 @@ class _Image:
 
 def _sources(case: str, material: Material) -> tuple[list[_Image], Path] | None:
     """Return the images of a case, one a channel that it has, and its label."""
-    entry = _entry(case, material)
-    if entry is not None and entry[0].more and entry[0].label_path is not None:
-        channels = [(number, c) for number, c in enumerate(entry[0].channels) if c.present]
-        images = [_Image(Path(c.source_path), (), c.modality, c.name, number) for number, c in channels]
-        return images, Path(entry[0].label_path)
+    found = _entry(case, material)
+    entry = found[0] if found is not None else None
+    files = material.files_of(case) if entry is not None else None
+    if entry is not None and files is not None and entry.more and files.label is not None:
+        channels = [(number, c) for number, c in enumerate(entry.channels) if c.present and c.name in files.images]
+        images = [
+            _Image(files.images[c.name], files.series.get(c.name, ()), c.modality, c.name, n) for n, c in channels
+        ]
+        return images, files.label
     for manifest in material.manifests.values():
         for row in manifest.rows():
             if row["id"] == case and row["label_path"]:
-                files = tuple(Path(p) for p in row["paths"] or ())
-                return [_Image(Path(row["path"]), files, row["modality"] or "")], Path(row["label_path"])
-    if entry is None or entry[0].label_path is None:
+                listed = tuple(Path(p) for p in row["paths"] or ())
+                return [_Image(Path(row["path"]), listed, row["modality"] or "")], Path(row["label_path"])
+    if entry is None or files is None or files.label is None:
         return None
-    return [_Image(Path(entry[0].source_path), (), entry[0].modality)], Path(entry[0].label_path)
+    image = _Image(files.images[files.first], files.series.get(files.first, ()), entry.modality)
+    return [image], files.label
 
 
 def _truth(case: str, label: Path, image: _Image, material: Material) -> tuple[npt.NDArray[Any], geometry.Affine]:

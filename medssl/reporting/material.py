@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medssl.engine.run import read_metrics
 from medssl.errors import ConfigError, DataError, MedSSLError
+from medssl.nameless import Nameless, nameless_job
 from medssl.settings import flatten, load_yaml
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.store.read import Store
+    from medssl.store.sources import CaseFiles
 
 __all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
 
@@ -104,6 +106,34 @@ class Material:
     part_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _files: dict[Path, dict[str, CaseFiles]] = field(default_factory=dict)
+
+    def files_of(self, case: str) -> CaseFiles | None:
+        """Return the files of a stored scan or case, by the store's manifest or one that was given."""
+        for found in self.files().values():
+            if case in found:
+                return found[case]
+        return None
+
+    def files(self) -> dict[Path, dict[str, CaseFiles]]:
+        """Return the files of the scans of each store by its folder."""
+        from medssl.store.sources import files_of_store
+
+        for folder in self.stores.keys() - self._files.keys():
+            found = files_of_store(folder)
+            for manifest in self.manifests.values():
+                found = files_of_store(folder, manifest=manifest) | found
+            self._files[folder] = found
+        return self._files
+
+    def nameless(self) -> list[Nameless]:
+        """Return what takes the names of files and folders of the sources out of texts."""
+        found = [manifest.nameless() for manifest in self.manifests.values()]
+        for files in self.files().values():
+            for case, own in files.items():
+                paths = [*own.images.values(), own.label, *(path for some in own.series.values() for path in some)]
+                found.append(nameless_job(case, [str(path) for path in paths if path]))
+        return found
 
     @property
     def pretrained(self) -> list[RunRecord]:
@@ -124,9 +154,6 @@ class Material:
         """Return every place on this machine that a text may name."""
         found = [str(run.folder.resolve()) for run in self.runs]
         found += [str(folder.resolve()) for folder in (*self.stores, *self.cloud_stores)]
-        for store in self.stores.values():
-            for entry in store.entries:
-                found += [p for p in (*(c.source_path for c in entry.channels), entry.label_path) if p]
         for manifest in self.manifests.values():
             found.append(manifest.root)
             for row in manifest.rows():

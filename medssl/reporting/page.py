@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib import resources
 
 from medssl import __version__
+from medssl.quoting import visible
 from medssl.reporting.blocks import Section
 from medssl.reporting.class_section import class_section
 from medssl.reporting.data_section import data_section
@@ -51,7 +52,7 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         pictures: How many scans are shown as thumbnails.
         cases: Whether the best, median and worst case are shown.
     """
-    clean = Cleaner(material.places())
+    clean = Cleaner(material.places(), material.nameless())
     found = headline(material)
     found = Headline([(v, clean.text(t)) for v, t in found.sentences], [clean.text(t) for t in found.beware])
     candidates = (
@@ -85,7 +86,7 @@ def render_page(title: str, found: Headline, sections: Sequence[Section], *, not
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.from_string(source).render(
+    page = environment.from_string(source).render(
         title=title,
         headline=found,
         sections=sections,
@@ -93,6 +94,8 @@ def render_page(title: str, found: Headline, sections: Sequence[Section], *, not
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
+    # Of what files say, nothing may turn or hide other text.
+    return visible(page, lines=True)
 
 
 def _title(material: Material) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from medssl.nameless import Nameless
+
 __all__ = ["Cleaner", "short_name"]
 
 # An absolute path in running text: POSIX with two parts or more, a home, a drive or a share.
@@ -31,10 +33,12 @@ class Cleaner:
     """Shortens paths in texts to their last part.
 
     Args:
-        known: Places that are known to occur, such as files of a manifest; they are found whole, spaces and all.
+        known: Places that are known to occur, such as runs; they are found whole, spaces and all.
+        nameless: What takes names of the sources out first; of those not even the last part stays.
     """
 
-    def __init__(self, known: Iterable[str | Path] = ()) -> None:
+    def __init__(self, known: Iterable[str | Path] = (), nameless: Iterable[Nameless] = ()) -> None:
+        self._nameless = tuple(nameless)
         places = {str(place).rstrip("/\\") for place in known}
         # the longest first: a file before the folder that it lies in
         self._known = sorted((p for p in places if (len(p) > _LEAST_KNOWN and p[0] in "/\\~") or ":" in p[:3]),
@@ -47,6 +51,8 @@ class Cleaner:
             >>> Cleaner().text("encoder of /home/jane/runs/ct, 3 scans")
             'encoder of ct, 3 scans'
         """
+        for one in self._nameless:
+            text = one.text(text)
         for place in self._known:
             if place in text:
                 text = text.replace(place, short_name(place))

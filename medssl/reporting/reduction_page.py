@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medssl.nameless import nameless_rows
 from medssl.reduction.duplicates import Found, Match
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.marks import Mark
@@ -67,7 +68,7 @@ def reduction_page(
         pictures: How many groups to show.
         clouds: How clouds are drawn and judged.
     """
-    clean = Cleaner([row["path"] for row in rows])
+    clean = Cleaner(nameless=[nameless_rows(rows)])
     figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)}, clouds)
     sections = [
         _kept_section(counts, found, moved, strategy),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medssl.nameless import nameless_rows
 from medssl.reduction.duplicates import Found
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.leaks import Leak
@@ -43,7 +44,7 @@ def split_page(
         pictures: How many pairs to show.
         clouds: How clouds are drawn and judged.
     """
-    clean = Cleaner([row["path"] for row in rows])
+    clean = Cleaner(nameless=[nameless_rows(rows)])
     figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)}, clouds)
     told = [("leaks", f"{counted(len(leaks), 'pair')} of scans lie on both sides of the split.")] if leaks else []
     if not leaks:

@@ -65,6 +65,7 @@ def write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
             chunks=chunks,
             blocks=blocks,
             cparams=compression,
+            dparams=blosc2.DParams(nthreads=1),  # the header counts both kinds of threads: equal bytes anywhere
             urlpath=str(aside),
             mode="w",
             contiguous=True,

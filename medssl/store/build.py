@@ -11,7 +11,7 @@ from medssl.errors import CacheError, DiskError, MedSSLError, UnfitError
 from medssl.manifest.label_doubts import stray_values
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
-from medssl.store.index import SCANS, Record, write_index
+from medssl.store.index import SCANS, Record, read_record, record_path, stem_of, write_index, write_record
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
@@ -111,6 +111,7 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
     for job in plan.jobs:
         record = stored_record(folder, job)
         if record is not None:
+            _forget_paths(folder, job, record)
             records.append(record)
         elif job.id not in failed:
             waiting += 1
@@ -119,15 +120,17 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
     classes = {n: plan.classes.get(n, "background" if n == 0 else f"structure {n}") for n in found | set(plan.classes)}
     refused = {record.entry.id: record.label_refused for record in records if record.label_refused}
     everything = {**plan.unreadable, **failed}
+    clean = plan.nameless()
     index = write_index(
         folder,
         [record.entry for record in records],
         settings=plan.described(),
         classes=classes if found else {},
-        failed=everything,
+        failed=clean.value(everything),
         ignored=plan.ignored,
         regions=plan.regions,
-        refused_labels=refused,
+        refused_labels=clean.value(refused),
+        manifest=plan.pointer(folder),
     )
     return Report(
         listed=len(records),
@@ -138,6 +141,14 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         index=index,
         refused_labels=refused,
     )
+
+
+def _forget_paths(folder: Path, job: Job, record: Record) -> None:
+    """Write a record anew that still names files, as those of earlier releases do."""
+    stem = stem_of(job.id, job.key)
+    before = read_record(record_path(folder, stem))
+    if job.settings.privacy != "paths" and (before.entry.source_path or before.entry.label_path):
+        write_record(folder, stem, record)
 
 
 def _without_strays(records: list[Record], plan: Plan) -> list[Record]:
@@ -151,8 +162,8 @@ def _without_strays(records: list[Record], plan: Plan) -> list[Record]:
         value = holders.get(record.entry.id)
         if value is not None:
             reason = (
-                f"label-stray: {record.entry.label_path}: The label holds the stray value {value} in "
-                f"{record.class_voxels[value]} voxels. Index with depth=full to see it before it is stored."
+                f"label-stray: {record.entry.label_path or record.entry.id}: The label holds the stray value "
+                f"{value} in {record.class_voxels[value]} voxels. Index with depth=full to see it before it is stored."
             )
             bare = replace(record.entry, label_file=None, label_path=None)
             record = replace(record, entry=bare, class_voxels={}, label_refused=reason)

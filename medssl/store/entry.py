@@ -27,7 +27,7 @@ class Channel:
         slope: Physical value of one stored unit; physical = stored * slope + intercept.
         intercept: See ``slope``.
         fill: Stored value outside the scan (air for CT), and of a channel that is lacking: 0 to a network.
-        source_path: The file it came from, as the manifest names it.
+        source_path: The file it came from; "" unless ``privacy=paths``, see `medssl.store.sources`.
     """
 
     name: str
@@ -69,8 +69,8 @@ class Entry:
         fill: Stored value outside the scan (air for CT).
         source_shape: Shape of the file it came from, (z, y, x).
         source_affine: Affine of the file it came from; predictions are written on this grid.
-        source_path: The file it came from, as the manifest names it.
-        label_path: The label file it came from, as the manifest names it; None where there is none.
+        source_path: The file it came from; "" unless ``privacy=paths``, see `medssl.store.sources`.
+        label_path: The label file it came from; None where there is none, and unless ``privacy=paths``.
         targets: Classes of the patient or the scan by name, as ((name, class), ...), sorted.
         channel: Name of the first channel.
         more: The channels after the first.

@@ -72,6 +72,7 @@ class Index:
         regions: Unions of structures that are segmented in their place.
         refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
         channels: The names that every entry has, in this order.
+        manifest: Where its manifest is, as seen from the store; "" where it is not known.
     """
 
     entries: tuple[Entry, ...]
@@ -82,6 +83,7 @@ class Index:
     regions: tuple[Region, ...] = ()
     refused_labels: dict[str, str] = field(default_factory=dict)
     channels: tuple[str, ...] = (ONE,)
+    manifest: str = ""
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -124,6 +126,7 @@ def write_index(
     ignored: Sequence[int] = (),
     regions: Sequence[Region] = (),
     refused_labels: Mapping[str, str] | None = None,
+    manifest: str = "",
 ) -> Path:
     """Write ``store.json``.
 
@@ -136,6 +139,7 @@ def write_index(
         ignored: See `Index`, as for those that follow.
         regions: ...
         refused_labels: ...
+        manifest: ...
 
     Raises:
         CacheError: The entries do not all have the same channels in the same order.
@@ -151,6 +155,7 @@ def write_index(
         "regions": regions_json(regions),
         "refused_labels": dict(refused_labels or {}),
         **({} if channels == (ONE,) else {"channels": list(channels)}),
+        **({"manifest": manifest} if manifest else {}),
         "entries": [_row(entry) for entry in entries],
     }
     _write_json(path, content)
@@ -181,6 +186,7 @@ def read_index(folder: Path) -> Index:
             regions=regions_from(content.get("regions", ())),
             refused_labels=content.get("refused_labels", {}),
             channels=_agreed(folder, entries, tuple(content.get("channels", (ONE,)))),
+            manifest=str(content.get("manifest", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error

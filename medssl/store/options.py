@@ -14,7 +14,7 @@ __all__ = ["NOT_IN_KEYS", "StoreSettings"]
 
 
 # Settings that change no voxel of a stored scan by themselves: its key does not depend on them.
-NOT_IN_KEYS = frozenset({"spacing_mm", "accept", "mixed_scales", "channels", "missing", "channel_gap_mm"})
+NOT_IN_KEYS = frozenset({"spacing_mm", "accept", "mixed_scales", "channels", "missing", "channel_gap_mm", "privacy"})
 
 
 class StoreSettings(Settings):
@@ -58,6 +58,11 @@ class StoreSettings(Settings):
         ge=0.0,
         description="A channel on another grid is resampled to the first one's; a case is refused where the first one "
         "reaches further beyond it than this.",
+    )
+    privacy: Literal["ids", "paths"] = Field(
+        default="ids",
+        description="'ids': the store names scans by their ids alone and finds their files by its manifest; 'paths' "
+        "keeps their paths in the store too.",
     )
     frame: int = Field(default=0, ge=0, description="Which volume of a 4D image is taken, counted from 0.")
     accept: tuple[Accepted, ...] = Field(

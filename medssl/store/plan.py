@@ -17,8 +17,10 @@ from medssl.errors import CacheError, ConfigError, DataError, FormatError
 from medssl.formats.label_map import structure_names
 from medssl.manifest.freshness import file_hash, label_hash, stamp
 from medssl.manifest.label_doubts import counts_of, shared_labels, stray_values
+from medssl.manifest.pointer import pointer_to
 from medssl.manifest.scales import HU, mixed_scales, scale_of, told
 from medssl.manifest.targets import targets_of
+from medssl.nameless import Nameless
 from medssl.pool import isolated
 from medssl.regions import Region
 from medssl.store.accepting import how_to_accept
@@ -51,6 +53,7 @@ class Plan:
         ignored: Label values that say "not known".
         regions: Unions of structures.
         notes: What is said of channels and cases.
+        manifest: What it was made of.
     """
 
     jobs: tuple[Job, ...]
@@ -61,6 +64,7 @@ class Plan:
     ignored: tuple[int, ...] = ()
     regions: tuple[Region, ...] = ()
     notes: tuple[str, ...] = ()
+    manifest: Manifest | None = None
 
     @property
     def noun(self) -> str:
@@ -70,6 +74,16 @@ class Plan:
     def missing(self, folder: Path) -> list[Job]:
         """Return the scans that the store does not hold yet in this version."""
         return [job for job in self.jobs if stored_record(folder, job) is None]
+
+    def pointer(self, folder: Path) -> str:
+        """Return where the manifest is, as seen from the store; see `medssl.manifest.pointer`."""
+        return "" if self.manifest is None else pointer_to(self.manifest, folder)
+
+    def nameless(self) -> Nameless:
+        """Return what takes the names of files and folders out of what the store keeps."""
+        if self.manifest is None or self.settings.privacy == "paths":
+            return Nameless({})
+        return self.manifest.nameless()
 
     def described(self) -> dict[str, Any]:
         """Return the settings as ``store.json`` keeps them."""
@@ -123,6 +137,7 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
         classes=dict(manifest.classes),
         ignored=manifest.ignored,
         regions=manifest.regions,
+        manifest=manifest,
     )
 
 
@@ -141,15 +156,22 @@ def stored_record(folder: Path, job: Job) -> Record | None:
         record.entry,
         patient=job.patient,
         split=job.split,
-        source_path=job.path,
-        label_path=None if record.label_refused else job.label_path,
+        source_path=job.kept_path,
+        label_path=None if record.label_refused else job.kept_label_path,
         targets=job.targets,
     )
     if job.channels:
-        paths = {source.name: source.path for source in job.channels}
+        kept = job.settings.privacy == "paths"
+        paths = {source.name: source.path if kept else "" for source in job.channels}
         more = tuple(replace(channel, source_path=paths.get(channel.name, "")) for channel in entry.more)
-        entry = replace(entry, source_path=job.channels[0].path, more=more)
-    return replace(record, entry=entry)
+        entry = replace(entry, source_path=paths[job.channels[0].name], more=more)
+    clean = job.nameless()  # stores of earlier releases kept paths
+    return replace(
+        record,
+        entry=entry,
+        label_refused=clean.text(record.label_refused),
+        flags=tuple(clean.text(flag) for flag in record.flags),
+    )
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from medssl import formats, geometry
 from medssl.errors import FormatError, UnfitError
 from medssl.formats.scan import Scan, finite_voxels
+from medssl.nameless import Nameless, nameless_job
 from medssl.store.accepting import how_to_accept
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
@@ -115,6 +116,23 @@ class Job:
         """Whether the values are HU."""
         return self.units == "HU"
 
+    @property
+    def kept_path(self) -> str:
+        """What the store keeps of ``path``."""
+        return self.path if self.settings.privacy == "paths" else ""
+
+    @property
+    def kept_label_path(self) -> str | None:
+        """What the store keeps of ``label_path``."""
+        return self.label_path if self.settings.privacy == "paths" else None
+
+    def nameless(self) -> Nameless:
+        """Return what takes the names of its files out of texts; nothing where the store is to keep paths."""
+        if self.settings.privacy == "paths":
+            return Nameless({})
+        of_channels = [path for source in self.channels for path in (source.path, *source.paths)]
+        return nameless_job(self.id, [self.path, self.label_path, *self.paths, *of_channels])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled:
@@ -180,11 +198,11 @@ def prepare(folder: Path, job: Job) -> Record:
         fill=scaled.fill,
         source_shape=scan.header.shape,
         source_affine=source_affine,
-        source_path=job.path,
-        label_path=None if refused else job.label_path,
-        label_refused=refused,
+        source_path=job.kept_path,
+        label_path=None if refused else job.kept_label_path,
+        label_refused=job.nameless().text(refused),
         targets=job.targets,
-        flags=[*flags, *scaled.flags],
+        flags=job.nameless().value([*flags, *scaled.flags]),
     )
 
 

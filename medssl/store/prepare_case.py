@@ -110,7 +110,7 @@ def prepare_case(folder: Path, job: Job) -> Record:
         images.append(
             ChannelImage(
                 name=source.name, values=scaled.values, modality=modality, scale=scaled.scale, slope=scaled.slope,
-                intercept=scaled.intercept, fill=scaled.fill, source_path=source.path,
+                intercept=scaled.intercept, fill=scaled.fill, source_path=source.path * (settings.privacy == "paths"),
             )
         )  # fmt: skip
     return write_entry(
@@ -125,10 +125,10 @@ def prepare_case(folder: Path, job: Job) -> Record:
         body_box=body,
         source_shape=grid.header.shape,
         source_affine=grid.header.affine,
-        label_path=None if refused else job.label_path,
-        label_refused=refused,
+        label_path=None if refused else job.kept_label_path,
+        label_refused=job.nameless().text(refused),
         targets=job.targets,
-        flags=flags,
+        flags=job.nameless().value(flags),
     )
 
 

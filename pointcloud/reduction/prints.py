@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,8 @@ def _key(target: CloudTarget) -> str:
         state = size_and_time([Path(target.path)])
     except OSError:
         state = (0, 0)
-    return f"{_VERSION}:{target.path}#{target.item}:{state[0]}:{state[1]}"
+    place = hashlib.sha256(target.path.encode("utf-8", "surrogateescape")).hexdigest()[:32]  # no path is kept
+    return f"{_VERSION}:{place}#{target.item}:{state[0]}:{state[1]}"
 
 
 def _print_of(name: str, row: Mapping[str, Any]) -> CloudPrint:

@@ -43,6 +43,8 @@ LAYERS: dict[int, set[str]] = {
         "gathering",
         "regions",
         "synchronised_norm",
+        "nameless",
+        "spreadsheet",
     },
 }
 # Within a layer a room may import only these.

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import DataError
-from medssl.manifest.download import download, unpack
+from medssl.manifest.download import download
+from medssl.manifest.unpacking import Bounds, unpack
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -194,10 +195,59 @@ def test_unpacking_what_has_no_folder_of_its_own(tmp_path):
 def test_archives_that_are_damaged_or_reach_out_are_refused(tmp_path):
     target = tmp_path / "target"
     target.mkdir()
-    for bad in (tar_of(tmp_path / "a.tar", {"../evil.txt": b"x"}), tmp_path / "b.tar"):
-        if not bad.exists():
-            bad.write_bytes(b"no archive")
-        with pytest.raises(DataError, match="cannot be unpacked"):
-            unpack(bad, target, folder="Task")
+    (tmp_path / "b.tar").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(tmp_path / "b.tar", target, folder="Task")
+    for name in ("../evil.txt", "Task/../../evil.txt", "/tmp/evil.txt", "C:\\evil.txt", "Task\\..\\..\\evil.txt"):
+        archive = tar_of(tmp_path / "a.tar", {name: b"x"})
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+            packed.writestr(name, "x")
+        for bad in (archive, tmp_path / "a.zip"):
+            with pytest.raises(DataError, match="leads out of it"):
+                unpack(bad, target, folder="Task")
     assert list(target.iterdir()) == []
     assert not (tmp_path / "evil.txt").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_in_archives_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("Task/x")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(DataError, match=r"it holds a (link|device)"):
+        unpack(tmp_path / "a.tar", tmp_path, folder="Task")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        one = zipfile.ZipInfo("Task/x")
+        one.create_system, one.external_attr = 3, 0o120777 << 16
+        packed.writestr(one, "/etc/passwd")
+    with pytest.raises(DataError, match="it holds a link"):
+        unpack(tmp_path / "a.zip", tmp_path, folder="Task")
+    assert not (tmp_path / "Task").exists()
+
+
+def test_archives_that_fill_a_disk_are_refused_with_the_setting(tmp_path):
+    zeros = bytes(3_000_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for number in range(40):
+            packed.writestr(f"Task/{number}", zeros)
+    tar = tar_of(tmp_path / "a.tar.gz", {f"Task/{n}": zeros for n in range(40)}, "w:gz")
+    target = tmp_path / "target"
+    target.mkdir()
+    for bad in (tmp_path / "a.zip", tar):
+        with pytest.raises(DataError, match=r"unpacks to more than 100,000,000 bytes.*max_ratio"):
+            unpack(bad, target, folder="Task")
+        with pytest.raises(DataError, match="max_files=N allows more"):
+            unpack(bad, target, folder="Task", bounds=Bounds(files=20))
+        assert list(target.iterdir()) == []
+    assert (unpack(tar, target, folder="Task", bounds=Bounds(ratio=2000)) / "7").stat().st_size == len(zeros)
+
+
+def test_a_member_that_is_larger_than_it_says_is_no_way_round(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("Task/x", bytes(100_000))
+    body = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(body.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(DataError, match=r"larger than the archive says|cannot be unpacked"):
+        unpack(tmp_path / "a.zip", tmp_path, folder="Task")
+    assert not (tmp_path / "Task").exists()

@@ -132,10 +132,12 @@ def test_one_bad_scan_is_listed_and_the_rest_goes_on(cohort, tmp_path):
     store = Store.open(tmp_path / "store")
     assert [e.id for e in store.entries] == ["s0", "s2", "s3"]
     assert sorted(store.failed) == ["gone", "known", "s1"] == sorted(report.failed)
-    assert "s1.nii.gz" in store.failed["s1"]
+    assert "s1.nii.gz" in report.failed["s1"]  # said with its file, and kept without
+    assert "s1.nii.gz" not in store.failed["s1"]
     assert store.entries[1].label_file is None  # the scan is there, for pretraining
     assert "label-unreadable" in store.refused_labels["s2"]
-    assert "labels" in store.refused_labels["s2"]
+    assert "s2: No such file" in store.refused_labels["s2"]
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "store").rglob("*.json"))
     assert "cat" in store.failed["known"]
     with pytest.raises(DataError, match="failed when the store was made"):
         store.subset(["s1"])
