@@ -84,6 +84,10 @@ def test_momentum_follows_half_a_cosine():
     assert momentum_at(0.5, start=0.9) == pytest.approx(0.95)
     assert momentum_at(1.0, start=0.9) == 1.0
     assert momentum_at(0.4, start=0.9, end=0.9) == pytest.approx(0.9)
+    # 1 - 0.1 (cos(pi / 4) + 1) / 2 and so on: a straight line would pass through 0, 1/2 and 1 as well
+    assert momentum_at(0.25, start=0.9) == pytest.approx(0.9146447)
+    assert momentum_at(0.75, start=0.9) == pytest.approx(0.9853553)
+    assert momentum_at(1 / 3, start=0.99, end=0.996) == pytest.approx(0.9915)
 
 
 def test_momentum_out_of_range_and_another_students_shape_are_refused():

@@ -63,3 +63,18 @@ def test_resampling_back_agrees_with_scipy_inside_and_fills_the_outer_shell(turn
     assert np.array_equal(ours[clear], oracle.argmax(axis=0)[clear])
     everywhere = to_source_grid(one_hot(np.full(new_shape, 3)), new_affine, shape, affine)
     assert (everywhere == 3).mean() > 0.97  # the grids' extents agree to within half a voxel
+
+
+@pytest.mark.parametrize("step", [0.5, 1.25, 2.0])
+def test_a_resampled_scan_is_background_outside_of_the_store(step) -> None:
+    """The store holds a part of the scan alone, all of it class 3; beyond its outer faces nothing is known."""
+    store = one_hot(np.full((5, 6, 7), 3))
+    source_affine = np.diag([step, step, step, 1.0])
+    source_affine[:3, 3] = -3.1  # the source begins before the store and ends behind it
+    shape = tuple(int(14 / step) for _ in range(3))
+    found = to_source_grid(store, np.eye(4), shape, source_affine)
+    centres = [np.arange(n) * step - 3.1 for n in shape]  # of the source's voxels, in voxels of the store
+    within = [(c >= -0.5) & (c <= n - 0.5) for c, n in zip(centres, (5, 6, 7), strict=True)]
+    expected = np.where(within[0][:, None, None] & within[1][None, :, None] & within[2][None, None, :], 3, 0)
+    assert 0 < (expected == 3).mean() < 0.5
+    assert np.array_equal(found, expected)
