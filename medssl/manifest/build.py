@@ -94,6 +94,7 @@ def build_manifest(
     pictures: PictureRule = "auto",
     picture_channel: str = "",
     channels: str = AUTO,
+    only: Sequence[Path] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -120,6 +121,7 @@ def build_manifest(
         pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
         picture_channel: What to take of pictures in colour; "" refuses them.
         channels: Which scans are channels of one case: "auto", "none", "frames", or names with commas between them.
+        only: Files below the folder that are looked at; None takes all.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -130,7 +132,7 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures)
+    found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures, only=only)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
     marks = previous.settings.get("dicom", {}) if previous and not verify else {}

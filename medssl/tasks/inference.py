@@ -42,6 +42,7 @@ __all__ = [
     "predict_store",
     "prediction_file",
     "probabilities_of",
+    "weights_digest",
 ]
 
 Triple = tuple[int, int, int]
@@ -328,7 +329,12 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
     said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
-    digest = hashlib.sha256(json.dumps(said).encode())
+    return weights_digest(network, json.dumps(said))
+
+
+def weights_digest(network: nn.Module, said: str = "") -> str:
+    """Return a hash of a network's weights, and of what is said of how it is used."""
+    digest = hashlib.sha256(said.encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
