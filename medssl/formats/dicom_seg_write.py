@@ -19,6 +19,10 @@ __all__ = ["write_seg"]
 
 _OFF_VOXELS = 0.02  # what rounding in the headers of a series leaves
 _SERIES_NUMBER = 900
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
 _FLIP = np.diag([-1.0, -1.0, 1.0])  # LPS to RAS
 
 
@@ -46,6 +50,10 @@ def write_seg(
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     headers = [pydicom.dcmread(one, stop_before_pixels=True) for one in sources]
+    for header in headers:  # in memory alone: series without names lack what may be empty in a SEG, but not missing
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in header:
+                setattr(header, keyword, "")
     places = [place for header in headers for place in _places(header)]
     chosen = _planes(places, values_zyx.shape, affine)
     values = sorted(value for value in names if value > 0)
