@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _VERBS = (
     "auto", "cache", "check", "check_split", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune",
-    "index", "load", "pretrain", "query", "reduce", "report",
+    "index", "load", "load_model", "predict", "pretrain", "query", "reduce", "report",
 )  # fmt: skip
 __all__ = ["__version__", *_VERBS]
 

@@ -168,12 +168,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
         _line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), sys.stdout)
 
 
-def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts: Any) -> None:
+def done(written: Path | Sequence[Path] | None, next_command: str = "", *, on_new: str = "", **facts: Any) -> None:
     """Close a verb: say what was written and what to run next.
 
     Args:
         written: The file or files, or None for a dry run or a verb that writes nothing.
         next_command: The command that goes on from here.
+        on_new: The command that uses what came out on new scans or clouds.
         facts: More for the JSON object.
     """
     paths = [written] if isinstance(written, Path) else list(written or [])
@@ -184,6 +185,8 @@ def done(written: Path | Sequence[Path] | None, next_command: str = "", **facts:
         _line(f"wrote {visible(str(path))}", sys.stdout, style="green")
     if next_command and not manner().quiet and not manner().within:
         _line(f"next: {next_command}", sys.stdout, style="bold")
+    if on_new and not manner().quiet and not manner().within:
+        _line(f"on new data: {on_new}", sys.stdout)
 
 
 def fail(kind: str, message: str) -> None:

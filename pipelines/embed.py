@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from medssl.encoders.contract import lay_channels_last
@@ -18,6 +17,7 @@ from medssl.settings import Resolved, Settings, resolve
 from medssl.store.read import Store
 from medssl.writing import written_aside
 from pipelines import console
+from pipelines.devices import device_named
 from pipelines.store_channels import same_channels
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds, load_cloud_encoder
@@ -87,7 +87,7 @@ def embed(
         raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
-    device = _device(settings.device)
+    device = device_named(settings.device)
     of_clouds = load_card(run).kind == "cloud"
     _refuse_foreign(resolved, of_clouds=of_clouds)
     if of_clouds:
@@ -165,18 +165,6 @@ def _embed_clouds(
         windows=(1,) * len(entries),
         vectors=vectors,
     )
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device: found '{name}'; allowed is auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device: found '{name}', and torch sees no GPU here. Try device=cpu.")
-    return device
 
 
 def _scans(store: AnyStore, settings: EmbedSettings) -> AnyStore:

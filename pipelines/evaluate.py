@@ -21,6 +21,7 @@ from pipelines import console
 from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
 from pipelines.evaluate_parts import PartEvaluation, evaluate_parts, is_part_segmentation
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
+from pipelines.predict_command import predict_command
 from pipelines.refusals import by_kind
 from pipelines.run_classes import unseen_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
@@ -173,7 +174,7 @@ def _evaluate(
     _show(summaries, comparisons, settings, unseen)
     table, summary = _write(out, scores, summaries, comparisons, failed, settings, unseen)
     console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
-    console.done([table, summary], f"medssl report {quoted(*runs.values())}")
+    console.done([table, summary], f"medssl report {quoted(*runs.values())}", on_new=predict_command(run))
     return Evaluation(
         scores=scores, summaries=summaries, comparisons=comparisons, failed=failed, table=table, summary=summary
     )

@@ -20,6 +20,7 @@ from medssl.quoting import quoted
 from medssl.reporting.words import counted, owner_of
 from medssl.spreadsheet import rows_of_csv
 from pipelines import console
+from pipelines.predict_command import predict_command
 
 __all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
 
@@ -162,6 +163,7 @@ def evaluate_classes(
     console.done(
         path,
         f"medssl report {quoted(*runs.values())}",
+        on_new=predict_command(next(iter(runs.values()))),
         scores=as_json(summaries),
         comparisons=as_json(comparisons),
     )

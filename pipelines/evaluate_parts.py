@@ -26,6 +26,7 @@ from medssl.spreadsheet import rows_of_csv
 from medssl.writing import written_aside
 from pipelines import console
 from pipelines.finetune_parts import PARTS
+from pipelines.predict_command import predict_command
 from pointcloud.part_examples import PartExample, draw_part_examples
 from pointcloud.store import CloudStore
 
@@ -147,6 +148,7 @@ def evaluate_parts(
     console.done(
         [path, picture],
         f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
+        on_new=predict_command(next(iter(runs.values()))),
         scores=as_json(summaries),
         comparisons=as_json(comparisons),
     )

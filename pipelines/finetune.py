@@ -32,6 +32,7 @@ from pipelines.finetune_job import Job
 from pipelines.finetune_parts import PartSegmentationJob
 from pipelines.finetune_segmentation import SegmentationJob, known_scores
 from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
 from pointcloud.store import CloudStore
@@ -183,7 +184,9 @@ def finetune(
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
         named = "dice" if settings.task == "segmentation" and not settings.of_clouds else "scores"
-        console.done([*written, *shown], then, run=str(out), **{named: known_scores(ended.scores)})
+        console.done(
+            [*written, *shown], then, on_new=predict_command(out), run=str(out), **{named: known_scores(ended.scores)}
+        )
     fabric.barrier()
     return FinetuneResult(
         out,

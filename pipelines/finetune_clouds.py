@@ -116,6 +116,7 @@ class CloudJob:
                 "clouds": [e.id for e in self.entries],
                 "patients": len({e.patient or e.id for e in self.entries}),
                 "store_settings": self._store.settings,
+                "predicts": {"precision": settings.train.precision},
             },
             citation=[CLOUD_ENCODERS[settings.encoder.name].paper],
         )
@@ -189,13 +190,7 @@ class CloudClassificationJob(CloudJob):
         if store is None:
             return None
         with console.progress(len(store), f"{what} clouds classified") as bar, fabric.autocast():
-            return predict_cloud_classes(
-                self.method,
-                store,
-                batch_size=self.settings.train.batch_size,
-                device=fabric.device,
-                progress=bar.advance,
-            )
+            return predict_cloud_classes(self.method, store, device=fabric.device, progress=bar.advance)
 
 
 def _classes(store: CloudStore, wanted: Sequence[str] | None) -> dict[int, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medssl import geometry
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card, load_card
@@ -16,7 +17,7 @@ from medssl.store.read import Store
 from pipelines.finetune_settings import FinetuneSettings
 from pipelines.volume_card import volume_card
 
-__all__ = ["scan_card", "scan_doubts"]
+__all__ = ["scan_card", "scan_doubts", "seen_of", "source_spacing"]
 
 
 def scan_card(
@@ -49,9 +50,29 @@ def scan_card(
             "scans": [e.id for e in entries],
             "patients": len({e.patient or e.id for e in entries}),
             "store_settings": store.settings,
+            "seen": seen_of(entries),
+            "predicts": {
+                "inference": settings.inference.model_dump(mode="json"),
+                "precision": settings.train.precision,
+            },
         },
         citation=[ENCODERS[settings.encoder.name].paper],
     )
+
+
+def seen_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the files of scans were like: smallest and largest voxel size, mm (z, y, x) in RAS, orientations."""
+    sizes = np.array([source_spacing(e) for e in entries])
+    return {
+        "spacing_mm": [sizes.min(axis=0).round(4).tolist(), sizes.max(axis=0).round(4).tolist()],
+        "orientations": sorted({geometry.orientation(np.array(e.source_affine)) for e in entries}),
+    }
+
+
+def source_spacing(entry: Entry) -> tuple[float, float, float]:
+    """Return the voxel size of a scan's file, mm, (z, y, x) once it is turned to RAS."""
+    affine = np.array(entry.source_affine, dtype=np.float64)
+    return geometry.spacing_mm(geometry.to_canonical(np.empty((1, 1, 1), dtype=np.int8), affine)[1])
 
 
 def scan_doubts(settings: FinetuneSettings, entries: Sequence[Entry]) -> list[str]:

@@ -95,6 +95,12 @@ VERBS: dict[str, Verb] = {
         settings="pipelines.evaluate_settings.EvaluateSettings",
         summary="Score predictions with intervals, and test them against other runs.",
     ),
+    "predict": Verb(
+        module="pipelines.predict",
+        function="predict",
+        settings="PredictSettings",
+        summary="Run a fine-tuned run on new scans or clouds: masks, classes or parts.",
+    ),
     "report": Verb(
         module="pipelines.report",
         function="report",

@@ -25,10 +25,10 @@ from pointcloud.cloud import Cloud
 from pointcloud.describe import TOO_MANY
 from pointcloud.formats.reading import VERSION, read
 from pointcloud.point_labels import read_labelled
-from pointcloud.store import CloudEntry
+from pointcloud.store import CloudEntry, CloudIndex, CloudStore
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index, write_entry
 
-__all__ = ["CloudReport", "CloudStoreSettings", "class_target", "store_clouds"]
+__all__ = ["CloudReport", "CloudStoreSettings", "class_target", "cloud_alone", "store_clouds"]
 
 CLASS = "class"
 _THIN = 4  # counter that keeps these draws apart from others of the seed
@@ -211,3 +211,34 @@ def _thinned(cloud: Cloud, settings: CloudStoreSettings) -> Cloud:
         return cloud
     generator = numpy_generator(settings.points_seed, cloud.item, len(cloud), _THIN)
     return cloud.take(np.sort(generator.choice(len(cloud), settings.points, replace=False)))
+
+
+def cloud_alone(
+    folder: Path,
+    row: Mapping[str, Any],
+    settings: CloudStoreSettings,
+    *,
+    whole: bool = False,
+    classes: Mapping[int, str] | None = None,
+) -> CloudStore:
+    """Store one cloud and return the store of it alone: what a new file is to a trained network.
+
+    Args:
+        folder: Where to.
+        row: Its row of a manifest.
+        settings: How the training store was made.
+        whole: Keep every point, and of a mesh every vertex; else as the training store did.
+        classes: Number -> name of the classes of whole clouds, by which the class that the row names is numbered.
+
+    Raises:
+        FormatError: The file cannot be read.
+        CacheError: All of its points lie at one place.
+    """
+    path, item = Path(row["path"]), row["item"]
+    cloud = read(path, item=item, samples=0) if whole else _thinned(_read(row, settings), settings)
+    cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=None, label=None)
+    entry = write_cloud(folder, row["id"], cloud, source_path=row["path"])
+    numbers = {name: number for number, name in (classes or {}).items()}
+    label = numbers.get(targets_of(row).get(settings.target, ""))
+    index = CloudIndex(entries=(replace(entry, label=label),), settings=settings.model_dump(mode="json"))
+    return CloudStore(folder, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from medssl.errors import DataError
 
-__all__ = ["Decision", "best_threshold", "decide", "fitted_temperature", "probabilities"]
+__all__ = ["Decision", "best_threshold", "decide", "fitted_temperature", "mean_decision", "probabilities"]
 
 Values = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -39,6 +40,24 @@ class Decision:
         if self.threshold is not None and probability_NC.shape[1] == 2:
             return np.asarray(probability_NC[:, 1] >= self.threshold, dtype=np.int64)
         return np.asarray(probability_NC.argmax(axis=1), dtype=np.int64)
+
+
+def mean_decision(decisions: Sequence[Decision]) -> Decision:
+    """Return how the mean of several classifiers' calibrated probabilities becomes a class.
+
+    Each has its own temperature, which is applied before the mean. The threshold of two classes is the mean of theirs.
+
+    Example:
+        >>> mean_decision([Decision(threshold=0.4), Decision(threshold=0.6)]).threshold
+        0.5
+    """
+    if len(decisions) == 1:
+        return decisions[0]
+    thresholds = [one.threshold for one in decisions if one.threshold is not None]
+    return Decision(
+        threshold=float(np.mean(thresholds)) if len(thresholds) == len(decisions) else None,
+        cases=min(one.cases for one in decisions),
+    )
 
 
 def probabilities(logits_NC: npt.ArrayLike, temperature: float = 1.0) -> Values:

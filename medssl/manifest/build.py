@@ -97,6 +97,7 @@ def build_manifest(
     picture_channel: str = "",
     channels: str = AUTO,
     channel_gap_mm: float = GAP_MM,
+    only: Sequence[Path] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -125,6 +126,7 @@ def build_manifest(
         channels: Which scans are channels of one case: "auto", "none", "frames", or names with commas between them.
         channel_gap_mm: How far, in mm, the first channel of a study may reach beyond a DICOM series that is to be
             another one.
+        only: Files below the folder that are looked at; None takes all.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -135,7 +137,7 @@ def build_manifest(
     """
     pattern = compiled_pattern(patient_pattern)
     scans = Path(scans).absolute()
-    found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures)
+    found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures, only=only)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
     grouped = previous is not None and previous.settings.get("series") == _SERIES and not verify

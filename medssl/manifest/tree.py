@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,7 +76,13 @@ class Tree:
         return said
 
 
-def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: PictureRule = "auto") -> Tree:
+def find_files(
+    root: Path,
+    clouds: CloudReader | None = None,
+    *,
+    pictures: PictureRule = "auto",
+    only: Sequence[Path] | None = None,
+) -> Tree:
     """List what a tree holds. What is hidden, runs and stores are passed over; links are followed, circles are not.
 
     Nothing but plain files is ever opened: a pipe or a device is counted and left alone.
@@ -85,6 +91,7 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
         root: A folder, or one file.
         clouds: Who knows clouds; without one they are passed over.
         pictures: Which folders of pictures are scans of several slices; see `picture_folders`.
+        only: Files below the root that are looked at; None walks over all of it.
 
     Raises:
         ManifestError: There is no such file or folder, or medssl wrote it.
@@ -96,7 +103,8 @@ def find_files(root: Path, clouds: CloudReader | None = None, *, pictures: Pictu
     made: list[Path] = []
     closed: list[tuple[Path, str]] = []
     passed = PassedOver()
-    claims = {path: clouds.claim(path) if clouds else "other" for path in _walk(root, closed, made, passed)}
+    walked = _walk(root, closed, made, passed) if only is None else sorted(set(only))
+    claims = {path: clouds.claim(path) if clouds else "other" for path in walked}
     # A file that may be a damaged cloud is one where others lie.
     taken = {"cloud", "damaged"} if "cloud" in claims.values() else {"cloud"}
     plain = [path for path, claimed in claims.items() if claimed not in taken]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,7 +23,12 @@ __all__ = ["find_scans"]
 
 
 def find_scans(
-    scans: Path, clouds: CloudReader | None = None, *, keep_split: bool = True, pictures: PictureRule = "auto"
+    scans: Path,
+    clouds: CloudReader | None = None,
+    *,
+    keep_split: bool = True,
+    pictures: PictureRule = "auto",
+    only: Sequence[Path] | None = None,
 ) -> tuple[Found, Tree]:
     """Find the scans and clouds of a folder, of one file or of a CSV; DICOM files are left to `series.py`.
 
@@ -32,6 +37,7 @@ def find_scans(
         clouds: Who knows clouds; without one they are passed over.
         keep_split: Keep the split of folders that are called train, val and test.
         pictures: Which folders of pictures are scans of several slices.
+        only: Files below the folder that are looked at; None takes all.
 
     Raises:
         ManifestError: There is no such file or folder, or the CSV lists no paths.
@@ -41,7 +47,7 @@ def find_scans(
         found_there = found_in_csv(scans, lambda path: clouds is not None and clouds.claim(path) != "other")
         listed = listed_clouds(found_there, clouds)
         return listed, Tree(root=scans.parent, files=(), dicom=(), described=(), closed=())
-    tree = find_files(scans, clouds, pictures=pictures)
+    tree = find_files(scans, clouds, pictures=pictures, only=only)
     by_name = {_relative(path, tree.root): path for path in tree.files}
     hints = _hints(tree, by_name)
     named = [name for name in by_name if name not in hints.skipped]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,9 @@ def predict_classes(
 ) -> ClassLogits:
     """Return logits of every scan or slice.
 
-    Nothing is augmented. A set is looked at whole, up to ``set_limit`` slices of it. Slices whose class is their scan's
-    are joined: the scan's logits are the mean of theirs.
+    Nothing is augmented. A batch holds samples of one scan: its logits are the same bits in any company. A set is
+    looked at whole, up to ``set_limit`` slices of it. Slices whose class is their scan's are joined: the scan's logits
+    are the mean of theirs.
 
     Args:
         task: The classifier.
@@ -43,7 +45,7 @@ def predict_classes(
     reader = Reader(samples, task.settings)
     logits = np.zeros((len(samples), len(samples.classes)))
     attended = np.full(len(samples), -1)
-    for rows in _batches(reader, len(samples), 1 if task.settings.level == "set" else batch_size):
+    for rows in _batches(samples, 1 if task.settings.level == "set" else batch_size):
         batch = reader.batch(rows, rows, instances=reader.instances_of(rows[0]))
         per_item = batch.values.shape[1]
         images = batch.to(device).network_input().flatten(0, 1)
@@ -59,8 +61,14 @@ def predict_classes(
     return _joined(samples, logits, attended, by_scan=task.settings.level == "slice" and task.settings.shows is None)
 
 
-def _batches(reader: Reader, count: int, size: int) -> list[list[int]]:
-    return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+def _batches(samples: Samples, size: int) -> list[list[int]]:
+    """Return rows in batches of one scan each: what is said of a scan does not depend on which others are asked."""
+    starts = [0, *(np.flatnonzero(np.diff(samples.item)) + 1).tolist(), len(samples)]
+    return [
+        list(range(first, min(first + size, end)))
+        for start, end in pairwise(starts)
+        for first in range(start, end, size)
+    ]
 
 
 def _joined(

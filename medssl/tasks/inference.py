@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medssl.encoders.contract import lay_channels_last
 from medssl.errors import DataError
 from medssl.loading import channel_facts
 from medssl.settings import Settings
@@ -26,6 +27,7 @@ from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.tasks.outputs import ClassOutput, Output
 from medssl.tasks.segmentation import SegmentationTask
+from medssl.tasks.sliding import Pass, add_pass
 from medssl.tasks.source_grid import to_source_grid
 from medssl.windows import as_input
 from medssl.writing import written_aside
@@ -33,17 +35,18 @@ from medssl.writing import written_aside
 __all__ = [
     "InferenceSettings",
     "Prediction",
+    "Segmenting",
     "dice_of_store",
     "label_values",
+    "mean_probabilities",
     "predict_store",
     "prediction_file",
     "probabilities_of",
+    "weights_digest",
 ]
 
 Triple = tuple[int, int, int]
-_AXES = {"z": 2, "y": 3, "x": 4}
 _LISTINGS = "predictions*.json"
-_ON_DEVICE_BYTES = 4 << 30  # larger sums of logits are kept on the host
 
 
 class InferenceSettings(Settings):
@@ -65,7 +68,23 @@ class Prediction:
     ready: bool
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Segmenting:
+    """A trained network and how it goes over a scan.
+
+    Attributes:
+        network: Images (B, C, z, y, x) to logits (B, classes, z, y, x); in evaluation mode.
+        output: What the channels mean.
+        window: Size of a window, (z, y, x).
+        settings: Overlap, batch, mirroring.
+    """
+
+    network: nn.Module
+    output: Output
+    window: Triple
+    settings: InferenceSettings
+
+
 def probabilities_of(
     network: nn.Module,
     store: Store,
@@ -76,10 +95,7 @@ def probabilities_of(
     device: torch.device | str = "cpu",
     output: Output | None = None,
 ) -> Tensor:
-    """Return class probabilities on the store's grid, float32, (classes, z, y, x).
-
-    Windows overlap; logits are averaged with Gaussian weights (standard deviation an eighth of the window), as nnU-Net
-    and MONAI do. The scan is scaled and padded as in training.
+    """Return class probabilities on the store's grid, float32, (classes, z, y, x); see `mean_probabilities`.
 
     Args:
         network: Images (B, C, z, y, x) to logits (B, classes, z, y, x); on ``device``, in evaluation mode.
@@ -90,38 +106,52 @@ def probabilities_of(
         device: Where the network is.
         output: What the channels mean; classes when None.
     """
-    from monai.inferers import sliding_window_inference
+    return mean_probabilities([Segmenting(network, output or ClassOutput(()), window, settings)], store, index, device)
 
+
+@torch.no_grad()
+def mean_probabilities(
+    members: Sequence[Segmenting], store: Store, index: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Return class probabilities on the store's grid, float32, (classes, z, y, x): the mean over the networks.
+
+    Windows overlap; logits are averaged with Gaussian weights (standard deviation an eighth of the window), as nnU-Net
+    and MONAI do. The scan is scaled and padded as in training. The only place where a scan is segmented: for training
+    runs, scores and new files alike.
+
+    Args:
+        members: The networks, on ``device``, with outputs of the same meaning.
+        store: The scans.
+        index: Which.
+        device: Where the networks are.
+    """
     entry = store.entries[index]
     scale, present = channel_facts([entry])
     scale, present = scale.to(device), None if present is None else present.to(device)
-    values = torch.from_numpy(store.windows(index, (0, 0, 0), entry.shape)).to(device)
-    image = as_input(values[None], scale, present)
+    image = as_input(torch.from_numpy(store.windows(index, (0, 0, 0), entry.shape)).to(device)[None], scale, present)
     fills = torch.tensor([channel.fill for channel in entry.channels], device=device).view(1, -1, 1, 1, 1)
     margins = as_input(fills, scale, present)
-    outside, predictor = float(margins[0, 0]), network
-    if float(margins.max()) > float(margins.min()):  # one number pads all channels: pad the difference by 0
-        image, outside, predictor = image - margins, 0.0, _Shifted(network, margins)
-    sums_on = _where_to_sum(network, image, window)
-    flips = [axes for n in range(len(settings.mirror) + 1) for axes in combinations(settings.mirror, n)]
-    total: Tensor | float = 0.0
-    for flip in flips:
-        dims = [_AXES[axis] for axis in flip]
-        logits = sliding_window_inference(
-            image.flip(dims) if dims else image,
-            roi_size=window,
-            sw_batch_size=settings.batch_size,
-            predictor=predictor,
-            overlap=settings.overlap,
-            mode="gaussian",
-            sigma_scale=0.125,
-            cval=outside,
-            device=sums_on,
-        )
-        probabilities = (output or ClassOutput(())).probabilities(logits)
-        total = total + (probabilities.flip(dims) if dims else probabilities)
-    assert isinstance(total, Tensor)
-    return total[0] / len(flips)
+    shifted = float(margins.max()) > float(margins.min())  # one number pads all channels: pad the difference by 0
+    if shifted:
+        image -= margins
+    total: Tensor | None = None
+    for member in members:
+        mirror = tuple("zyx".index(axis) for axis in member.settings.mirror)
+        flips = [axes for n in range(len(mirror) + 1) for axes in combinations(mirror, n)]
+        for flip in flips:
+            one = Pass(
+                network=_Shifted(member.network, margins) if shifted else member.network,
+                probabilities=member.output.probabilities,
+                window=member.window,
+                overlap=member.settings.overlap,
+                batch_size=member.settings.batch_size,
+                outside=0.0 if shifted else float(margins[0, 0]),
+                mirrored=flip,
+                share=1.0 / (len(flips) * len(members)),
+            )
+            total = add_pass(total, image, one)
+    assert total is not None, "there is a network"
+    return total
 
 
 class _Shifted(nn.Module):
@@ -135,14 +165,6 @@ class _Shifted(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self._of[0](images + self._shift)
         return logits
-
-
-def _where_to_sum(network: nn.Module, image: Tensor, window: Triple) -> torch.device:
-    """Return the image's device, or the host where a GPU has no room for the logits of a whole scan."""
-    if image.device.type == "cpu":
-        return image.device
-    classes = int(network(image.new_zeros(1, image.shape[1], *window)).shape[1])
-    return image.device if 4 * classes * image[0, 0].numel() < _ON_DEVICE_BYTES else torch.device("cpu")
 
 
 def dice_of_store(
@@ -233,6 +255,7 @@ def predict_store(
     kept = {scan for path in folder.glob(_LISTINGS) for scan in _listed(path, made_with)}
     was_training = network.training
     network.to(device).eval()
+    lay_channels_last(network)
     results: list[Prediction] = []
     writing: Future[None] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="medssl-writer") as writer:
@@ -240,9 +263,11 @@ def predict_store(
             ready = entry.id in kept and path.is_file()
             if not ready:
                 found = probabilities_of(network, store, index, window, settings, device=device, output=output)
+                values = label_values(output, found, entry)
+                del found  # one map of classes in memory at a time
                 if writing is not None:
-                    writing.result()  # one map in memory at a time, and its error is not lost
-                writing = writer.submit(_write, path, found, entry, output, folder / listing, made_with)
+                    writing.result()  # and its error is not lost
+                writing = writer.submit(_write, path, values, entry, folder / listing, made_with)
             results.append(Prediction(entry.id, path, ready))
             progress(results[-1])
         if writing is not None:
@@ -266,11 +291,10 @@ def prediction_file(scan_id: str) -> str:
     return f"{safe}.nii.gz"
 
 
-def _write(path: Path, probabilities: Tensor, entry: Entry, output: Output, listing: Path, made_with: str) -> None:
+def _write(path: Path, values: npt.NDArray[np.integer], entry: Entry, listing: Path, made_with: str) -> None:
     """Write one label map, then note it in the listing: what is listed is whole and of these weights."""
     from medssl.formats.nifti import write_nifti
 
-    values = label_values(output, probabilities, entry)
     write_nifti(path, values, np.asarray(entry.source_affine, dtype=np.float64))
     cases = {**_listed(listing, made_with), entry.id: path.name}
     with written_aside(listing) as aside:
@@ -286,8 +310,11 @@ def label_values(output: Output, probabilities: Tensor, entry: Entry) -> npt.NDA
         entry: The scan.
     """
     kind: type[np.unsignedinteger] = np.uint8 if max(output.numbers) < 256 else np.uint16
-    places = to_source_grid(probabilities, entry.affine, entry.source_shape, entry.source_affine, decide=output.decide)
-    values: npt.NDArray[np.integer] = np.array(output.numbers).astype(kind)[places]
+    numbers = torch.tensor(output.numbers, device=probabilities.device)
+    values: npt.NDArray[np.integer] = to_source_grid(
+        probabilities, entry.affine, entry.source_shape, entry.source_affine,
+        decide=lambda found: numbers[output.decide(found)], dtype=kind,
+    )  # fmt: skip
     return values
 
 
@@ -302,7 +329,12 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
     said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
-    digest = hashlib.sha256(json.dumps(said).encode())
+    return weights_digest(network, json.dumps(said))
+
+
+def weights_digest(network: nn.Module, said: str = "") -> str:
+    """Return a hash of a network's weights, and of what is said of how it is used."""
+    digest = hashlib.sha256(said.encode())
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

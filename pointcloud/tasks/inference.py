@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,16 +13,16 @@ from torch import Tensor, nn
 
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.randomness import Stream, numpy_generator
-from pointcloud.loading import each_cloud
+from pointcloud.loading import gather_clouds, patient_numbers
 from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.contract import places_of
 from pointcloud.tasks.segmentation import PartSegmentationTask
 from pointcloud.views.spatial import apply_spatial, sample_spatial
 
-__all__ = ["predict_cloud_classes", "predict_parts"]
+__all__ = ["draw_key", "likeliest_parts", "part_logits", "predict_cloud_classes", "predict_parts"]
 
-_ORDER = 4  # counter that keeps these draws apart from others of the seed
+_POINTS, _ORDER = 3, 4  # counters that keep these draws apart from others of the seed
 
 
 @torch.no_grad()
@@ -29,31 +30,32 @@ def predict_cloud_classes(
     task: CloudClassificationTask,
     store: CloudStore,
     *,
-    batch_size: int,
     device: torch.device | str,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ClassLogits:
     """Return logits of every cloud, the mean over ``votes``; the first vote is not augmented.
 
+    Clouds go through the network one by one, and what is drawn of one hangs on its points alone: its logits are the
+    same bits in any company.
+
     Args:
         task: The classifier.
         store: What to predict; classes may be unknown.
-        batch_size: Clouds that go through the network at once.
         device: Where it runs.
-        progress: Told how many clouds are done after each batch, once for all votes.
+        progress: Told how many clouds are done.
     """
     task = task.to(device)
-    votes = task.settings.votes
+    votes, patients = task.settings.votes, patient_numbers(store)
     total = np.zeros((len(store), len(task.classes)))
     with _evaluating(task):
-        for vote in range(votes):
-            for batch in each_cloud(store, task.plan, batch_size, vote):
-                there = batch.to(device)
-                stream = Stream(vote, 0, batch.slot.tolist())
-                points, count = task.augmented(there, stream, always=vote > 0)
-                total[batch.item.numpy()] += task.network(points, count).double().cpu().numpy()
-                if vote == votes - 1:
-                    progress(len(batch))
+        for row in range(len(store)):
+            key = draw_key(store, row)
+            for vote in range(votes):
+                generators = [numpy_generator(vote, key, 0, _POINTS)]
+                batch = gather_clouds(store, task.plan, [row], generators, [row], patients).to(device)
+                points, count = task.augmented(batch, Stream(vote, 0, [key]), always=vote > 0)
+                total[row] += task.network(points, count)[0].double().cpu().numpy()
+            progress(1)
     entries = store.entries
     labels = torch.tensor([-1 if e.label is None else e.label for e in entries])
     return ClassLogits(
@@ -67,7 +69,6 @@ def predict_cloud_classes(
     )
 
 
-@torch.no_grad()
 def predict_parts(
     task: PartSegmentationTask,
     store: CloudStore,
@@ -76,9 +77,30 @@ def predict_parts(
     batch_size: int,
     device: torch.device | str,
 ) -> npt.NDArray[np.int32]:
-    """Return the part of every point of a cloud, int32 (N,), by number.
+    """Return the part of every point of a cloud, int32 (N,), by number; see `part_logits`."""
+    return likeliest_parts(task, part_logits(task, store, row, batch_size=batch_size, device=device))
 
-    A cloud with more points than the network sees at once is dealt out evenly into as few draws as hold all of it.
+
+def likeliest_parts(task: PartSegmentationTask, scores: Tensor) -> npt.NDArray[np.int32]:
+    """Return the number of the part that scores highest of every point, int32 (N,), of scores (N, parts)."""
+    numbers = np.array(list(task.parts), dtype=np.int32)
+    chosen: npt.NDArray[np.int32] = numbers[scores.argmax(dim=1).numpy()]
+    return chosen
+
+
+@torch.no_grad()
+def part_logits(
+    task: PartSegmentationTask,
+    store: CloudStore,
+    row: int,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+) -> Tensor:
+    """Return the mean logits of every point's parts, float64 (N, parts); -inf where the cloud's class has no such part.
+
+    A cloud with more points than the network sees at once is dealt out evenly into as few draws as hold all of it; the
+    deal hangs on its points alone.
 
     Args:
         task: The segmenter, on its device.
@@ -93,19 +115,25 @@ def predict_parts(
     label = torch.tensor([-1 if entry.label is None else entry.label])
     kind = places_of(label, tuple(task.classes)).to(device)
     total = torch.zeros(len(points), len(task.parts), dtype=torch.float64)
+    key = draw_key(store, row)
     with _evaluating(task):
         for vote in range(task.settings.votes):
-            order = numpy_generator(vote, row, 0, _ORDER).permutation(len(points))
+            order = numpy_generator(vote, key, 0, _ORDER).permutation(len(points))
             draws = np.array_split(order, -(-len(points) // task.settings.points))
             for first in range(0, len(draws), batch_size):
                 some = draws[first : first + batch_size]
-                found = task.logits(*_stacked(task, points, some, vote, row, device), kind.expand(len(some)))
+                found = task.logits(*_stacked(task, points, some, vote, key, device), kind.expand(len(some)))
                 for rows, logits in zip(some, found, strict=True):
                     total[rows] += logits[: len(rows)].double().cpu()
+    total /= task.settings.votes
     total[:, ~task.allowed(kind)[0].cpu()] = -torch.inf
-    numbers = np.array(list(task.parts), dtype=np.int32)
-    chosen: npt.NDArray[np.int32] = numbers[total.argmax(dim=1).numpy()]
-    return chosen
+    return total
+
+
+def draw_key(store: CloudStore, row: int) -> int:
+    """Return a number that hangs on a cloud's points alone, by which its draws are named: not its place in a store."""
+    points = np.ascontiguousarray(store.points(row))
+    return int.from_bytes(hashlib.sha256(points.tobytes()).digest()[:7], "big")
 
 
 def _stacked(
@@ -113,7 +141,7 @@ def _stacked(
     points: Tensor,
     draws: list[npt.NDArray[np.int64]],
     vote: int,
-    row: int,
+    key: int,
     device: torch.device | str,
 ) -> tuple[Tensor, Tensor]:
     """Return draws of one cloud as a padded batch; of votes after the first augmented, all of a cloud alike."""
@@ -123,7 +151,7 @@ def _stacked(
         batch[place, : len(rows)] = points[rows]
     if vote:
         spatial = sample_spatial(
-            task.settings.spatial, Stream(vote, row, [0] * len(draws)), length=task.settings.points
+            task.settings.spatial, Stream(vote, key, [0] * len(draws)), length=task.settings.points
         )
         batch, count = apply_spatial(batch, count, spatial)
     return batch.to(device), count.to(device)

@@ -41,6 +41,7 @@ LAYERS: dict[int, set[str]] = {
         "array_headers",
         "cloud_picture",
         "gathering",
+        "prediction",
         "regions",
         "synchronised_norm",
         "nameless",

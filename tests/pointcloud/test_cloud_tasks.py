@@ -150,14 +150,12 @@ def test_votes_average_and_one_vote_is_not_augmented(store):
     shaken = SMALL.model_copy(update={"spatial": SpatialSettings(rotate="any"), "points": 200})
     once, calm = class_task(settings=shaken), class_task(settings=SMALL.model_copy(update={"points": 200}))
     calm.load_state_dict(once.state_dict())
-    single = predict_cloud_classes(once, store, batch_size=4, device="cpu")
-    np.testing.assert_allclose(
-        single.logits, predict_cloud_classes(calm, store, batch_size=9, device="cpu").logits, atol=1e-5
-    )
+    single = predict_cloud_classes(once, store, device="cpu")
+    np.testing.assert_allclose(single.logits, predict_cloud_classes(calm, store, device="cpu").logits, atol=1e-5)
     assert single.truth.tolist() == [n for n in range(3) for _ in range(3)]
     voting = class_task(settings=shaken.model_copy(update={"votes": 3}))
     voting.load_state_dict(once.state_dict())
-    assert np.abs(predict_cloud_classes(voting, store, batch_size=4, device="cpu").logits - single.logits).max() > 1e-3
+    assert np.abs(predict_cloud_classes(voting, store, device="cpu").logits - single.logits).max() > 1e-3
 
 
 def test_leaving_points_out_is_refused_where_points_have_labels():

@@ -1,0 +1,93 @@
+"""How a new scan or cloud differs from those that a run was trained on, in sentences for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from medssl import geometry
+from medssl.engine.card import Card
+from medssl.store.alone import Recipe
+from medssl.store.entry import Entry
+from pipelines.finetune_scan_card import source_spacing
+from pointcloud.store import CloudEntry
+
+__all__ = ["cloud_differences", "scan_differences"]
+
+_BEYOND = 1.1  # times what was seen
+_UNLIKE = 1.5  # times the mean, where a card says no more
+_SAID = ("frame-", "nonfinite", "constant", "channel-")
+
+
+def scan_differences(
+    entry: Entry, card: Card, recipe: Recipe, seen: Mapping[str, Any], flags: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return how a stored scan or case differs from those of a run, most telling first.
+
+    Args:
+        entry: The scan, as stored.
+        card: The run's card.
+        recipe: How the training store was made.
+        seen: What the card says of the files that it was trained on.
+        flags: What was noticed when it was stored.
+    """
+    said = []
+    for channel, known in zip(entry.channels, card.inputs_known, strict=True):
+        name = f"{known.name}: " if len(card.inputs_known) > 1 else ""
+        if not channel.present:
+            continue
+        modalities = known.modality.split("+") if known.modality else []
+        if modalities and channel.modality not in modalities:
+            said.append(f"{name}modality {channel.modality}; trained on {known.modality}")
+        if tuple(channel.scale) != tuple(known.scale) and len(modalities) < 2:
+            ours = "HU" if channel.slope == 1.0 and channel.modality == "CT" else "percentiles, its values are no HU"
+            said.append(f"{name}intensity scale ({ours}) is not that of training")
+    if recipe.spacings and not recipe.spacing_of(entry.modality)[1]:
+        said.append(
+            f"the training store had no {entry.modality}, so the voxel size of {next(iter(recipe.spacings))} was taken"
+        )
+    said += _spacing(source_spacing(entry), card, recipe, seen)
+    turned = geometry.orientation(np.array(entry.source_affine))
+    if seen.get("orientations") and turned not in seen["orientations"]:
+        said.append(f"orientation {turned}; trained on {', '.join(seen['orientations'])}; turned to RAS as those were")
+    said += [flag.replace("-", " ") if ":" not in flag else flag for flag in flags if flag not in said]
+    return tuple(said)
+
+
+def _spacing(size: tuple[float, float, float], card: Card, recipe: Recipe, seen: Mapping[str, Any]) -> list[str]:
+    words = " x ".join(f"{v:.3g}" for v in size)
+    if "spacing_mm" in seen:
+        low, high = (np.array(v) for v in seen["spacing_mm"])
+        if (np.array(size) > high * _BEYOND).any() or (np.array(size) < low / _BEYOND).any():
+            least, most = (" x ".join(f"{v:.3g}" for v in side) for side in (low, high))
+            return [f"voxels of {words} mm (z, y, x); trained on {least} to {most}"]
+        return []
+    if card.spacing_mm is None or recipe.spacings:
+        return []
+    ratio = np.maximum(np.array(size) / card.spacing_mm, np.array(card.spacing_mm) / size).max()
+    mean = " x ".join(f"{v:.3g}" for v in card.spacing_mm)
+    return [f"voxels of {words} mm (z, y, x); trained on {mean} on average"] if ratio > _UNLIKE else []
+
+
+def cloud_differences(entry: CloudEntry, card: Card, *, told: bool, kept: int) -> tuple[str, ...]:
+    """Return how a stored cloud differs from those of a run.
+
+    Args:
+        entry: The cloud, as stored.
+        card: The run's card.
+        told: Whether the network is told the cloud's class.
+        kept: Most points that the training store kept of a cloud.
+    """
+    said = []
+    units = card.unit.split("+") if card.unit else []
+    if units and "unknown" not in units and entry.unit != "unknown" and entry.unit not in units:
+        said.append(f"unit {entry.unit}; trained on {card.unit} (shapes are scaled to one size)")
+    if told and entry.label is None:
+        said.append("nothing says its class, which the network is told in training; cloud_class=NAME does")
+    if card.points and entry.points < card.points / 2:
+        said.append(f"{entry.points} points; trained on {card.points} at a time")
+    if entry.points > kept:
+        said.append(f"{entry.points} points, more than the {kept} that training kept; all get a part")
+    return tuple(said)

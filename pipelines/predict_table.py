@@ -1,0 +1,47 @@
+"""The table of predictions: a row for each thing that was asked for, whatever became of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from medssl.writing import written_aside
+
+__all__ = ["FIRST", "write_table"]
+
+FIRST = ("id", "source", "status", "file", "differs", "reason")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["csv", "parquet"]) -> None:
+    """Write the rows; columns that a row lacks are empty.
+
+    Args:
+        path: The file.
+        rows: With the columns ``FIRST``, and what the task says behind them.
+        kind: CSV, or Parquet, in which what is a number in every row is one.
+    """
+    more = list(dict.fromkeys(name for row in rows for name in row if name not in FIRST))
+    columns = [*FIRST, *more]
+    if kind == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
+        with written_aside(path) as aside:
+            aside.write_text(text.getvalue(), encoding="utf-8")
+        return
+    import polars
+
+    content = {name: [_number(row.get(name)) if name in more else row.get(name) for row in rows] for name in columns}
+    with written_aside(path) as aside:
+        polars.DataFrame(content, strict=False, infer_schema_length=None).write_parquet(aside)
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
