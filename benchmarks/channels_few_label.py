@@ -49,6 +49,7 @@ class Arm:
 
     @property
     def name(self) -> str:
+        """What tables call it."""
         if not self.source:
             return f"{self.store}, scratch"
         return f"{self.store}, from {self.source}" + (f" ({self.policy})" if self.source != self.store else "")
@@ -112,12 +113,12 @@ def scored(
     if file.exists():
         content: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))["dice"]
         return content
-    began, window = time.monotonic(), 3 * chosen.edge // 4
+    began, window = time.monotonic(), chosen.window or chosen.edge // 2
     medssl.finetune(
         start, data=out / arm.store, out=folder, labels=n, draw=draw, predict=[split], overwrite=folder.exists(),
         overrides=[
             *UNET[: 2 if start is None else 0], *CPU, f"segmentation.window=[{window},{window},{window}]",
-            "segmentation.foreground_share=0.5", f"train.steps={chosen.tuned}", "train.batch_size=2",
+            f"segmentation.foreground_share={chosen.foreground}", f"train.steps={chosen.tuned}", "train.batch_size=2",
             f"train.lr={rate}", "train.schedule=cosine", "train.warmup=0.05", f"train.seed={1000 * draw + run}",
             f"train.checkpoint_every={chosen.tuned}", f"train.probe_every={chosen.tuned}", "data.held_out_scans=0",
             f"data.draw_seed={int(split != 'test')}", f"transfer.channels={arm.policy}", "inference.overlap=0.25",
@@ -201,7 +202,8 @@ def chosen_rates(out: Path, arms: Iterable[Arm], chosen: argparse.Namespace) -> 
             ]
             means[rate] = float(np.mean([np.mean(list(case.values())) for cell in cells for case in cell.values()]))
         rates[arm] = max(means, key=lambda rate: means[rate])
-        print(f"RATE {arm.name}: {rates[arm]:g} of { ({k: round(v, 3) for k, v in means.items()}) }", flush=True)
+        told = ", ".join(f"{rate:g}: {mean:.3f}" for rate, mean in means.items())
+        print(f"rate of {arm.name}: {rates[arm]:g} (mean Dice on val {told})", flush=True)
     return rates
 
 
@@ -255,7 +257,9 @@ def main() -> None:
     parser.add_argument("--edge", type=int, default=32, help="Voxels of a brain along z and x.")
     parser.add_argument("--method", default="global_contrast", help="A preset without _small.")
     parser.add_argument("--steps", type=int, default=600, help="Of pretraining.")
-    parser.add_argument("--tuned", type=int, default=150, help="Steps of fine-tuning.")
+    parser.add_argument("--tuned", type=int, default=200, help="Steps of fine-tuning.")
+    parser.add_argument("--window", type=int, help="Edge of a window of fine-tuning; half a brain if unset.")
+    parser.add_argument("--foreground", type=float, default=0.67, help="Share of windows that hold some lesion.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[4], help="Labelled patients.")
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--runs", type=int, default=2, help="Pretraining runs; of fresh weights, seeds.")
