@@ -131,6 +131,61 @@ def of_classifier(store: Store, level: str) -> dict[str, Any]:
     return {"views": [sums(tensor) for tensor in tensors(views)], "loss": float(task(views, 0.0).total.detach())}
 
 
+def written(folder: Path) -> Path:
+    """Write a CT, an MR of whole numbers and one of fractions, with a label each, as NIfTI."""
+    import nibabel
+
+    draw = np.random.default_rng(7)
+    affine = np.diag([-1.0, 1.5, 3.0, 1.0])  # x runs to the left
+    for number, name in enumerate(("ct", "mr", "float")):
+        place = np.stack(np.meshgrid(*(np.arange(n) for n in (12, 24, 20)), indexing="ij"))
+        ball = ((place - np.array([6, 12, 10]).reshape(3, 1, 1, 1)) ** 2).sum(axis=0) < 30
+        values = draw.normal(0, 50, ball.shape) + 400 * ball - (1000 * (place[1] < 4) if name == "ct" else -900)
+        typed = values.astype(np.float32) if name == "float" else np.rint(values).astype(np.int16)
+        path = folder / f"P{number}" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(typed.transpose(2, 1, 0), affine), path)
+        label = path.with_name(f"{name}_seg.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(ball.astype(np.uint8).transpose(2, 1, 0), affine), label)
+    return folder
+
+
+def of_store(folder: Path) -> dict[str, Any]:
+    """Index, cache and describe what is stored, scan by scan."""
+    import medssl
+
+    medssl.index(written(folder / "d"), out=folder / "m.parquet", overrides=["workers=1"])
+    store = medssl.cache(folder / "m.parquet", out=folder / "store", overrides=["workers=1"])
+    found = {}
+    for place, entry in enumerate(store.entries):
+        found[entry.id] = {
+            "values": digest(torch.from_numpy(np.asarray(store.values(place)))),
+            "labels": digest(torch.from_numpy(np.asarray(store.labels(place)))),
+            "numbers": [
+                *entry.scale, entry.slope, entry.intercept, float(entry.fill), *np.ravel(entry.body_box).tolist(),
+                *entry.spacing_mm, *np.ravel(entry.affine).tolist(),
+            ],
+            "modality": entry.modality,
+        }  # fmt: skip
+    return found
+
+
+def of_predictions(store: Store) -> dict[str, Any]:
+    """Predict with networks of fixed random weights: a label map's probabilities, and the classes of scans."""
+    from medssl.tasks.class_inference import predict_classes
+    from medssl.tasks.inference import InferenceSettings, probabilities_of
+
+    torch.manual_seed(5)
+    task = SegmentationTask(SegmentationSettings(window=(12, 16, 16)), build_encoder(UNET), store.classes)
+    maps = probabilities_of(task.network.eval(), store, 2, (12, 16, 16), InferenceSettings())
+    settings = ClassificationSettings.model_validate({"target": "kind", "window": (12, 16, 16)})
+    torch.manual_seed(5)
+    classes = class_names(store, settings)
+    classifier = ClassificationTask(settings, build_encoder(UNET), classes)
+    logits = predict_classes(classifier, samples_of(store, settings, classes), batch_size=2, device="cpu").logits
+    return {"map": sums(maps), "logits": sums(torch.from_numpy(logits))}
+
+
 def near(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     assert len(found["views"]) == len(wanted["views"])
     for ours, theirs in zip(found["views"], wanted["views"], strict=True):
@@ -158,3 +213,17 @@ def test_segmenters_see_and_lose_what_they_did(several: Store, kept: dict[str, A
 @pytest.mark.parametrize("level", ["volume", "slice", "set"])
 def test_classifiers_see_and_lose_what_they_did(level: str, several: Store, kept: dict[str, Any]) -> None:
     near(of_classifier(several, level), kept["classifier"][level])
+
+
+def test_stores_hold_what_they_did(tmp_path: Path, kept: dict[str, Any]) -> None:
+    found = of_store(tmp_path)
+    assert found.keys() == kept["store"].keys()
+    for scan, wanted in kept["store"].items():
+        assert found[scan].pop("numbers") == pytest.approx(wanted["numbers"], rel=1e-6), scan
+        assert found[scan] == {name: value for name, value in wanted.items() if name != "numbers"}, scan
+
+
+def test_predictions_are_those_that_they_were(several: Store, kept: dict[str, Any]) -> None:
+    found = of_predictions(several)
+    for name, wanted in kept["predictions"].items():
+        assert found[name] == pytest.approx(wanted, rel=1e-4, abs=1e-4), name
