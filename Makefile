@@ -12,7 +12,7 @@ READY := $(VENV)/.medssl-ready
 # One thread a process: workers share the processors instead of fighting for them.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-all lint format bench golden constraints clean
+.PHONY: help setup demo test test-all lint format bench fuzz golden constraints clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -41,6 +41,13 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## Write all files in the house's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+N ?= 300
+SEED ?= 1
+FORMATS ?=
+KEEP ?= build/fuzz
+fuzz: $(READY) ## Damaged files of every format to all readers: N=300 of each, SEED=1, FORMATS=laz,ply KEEP=build/fuzz
+	@$(ONE_THREAD) $(BIN)/python -m tests.fuzz --n $(N) --seed $(SEED) --formats "$(FORMATS)" --keep $(KEEP)
 
 bench: $(READY) ## Every measurement of benchmarks/, one after another
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

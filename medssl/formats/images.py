@@ -20,6 +20,7 @@ from medssl.formats.scan import Scan, ScanHeader
 
 __all__ = ["CHANNELS", "grey_pixels", "opened", "picture_affine", "read", "read_header"]
 
+_PHOTOMETRIC = 262
 CHANNELS = ("red", "green", "blue", "luminance")
 _LONGER_SIDE_MM = 256.0
 _MOST_PIXELS = 1 << 28
@@ -236,6 +237,9 @@ def opened(path: Path) -> Any:
         raise FormatError(path, f"The file is {what}. Write it anew as PNG, JPEG, BMP or TIFF.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(path, f"The picture cannot be opened ({error}).") from error
+    if picture.format == "TIFF" and _PHOTOMETRIC not in picture.tag_v2:  # libraries guess, and not alike
+        picture.close()
+        raise FormatError(path, "The TIFF does not say whether 0 is black or white (tag 262). Write it anew.")
     width, height = picture.size
     if width * height > _MOST_PIXELS:
         picture.close()

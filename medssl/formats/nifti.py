@@ -25,6 +25,7 @@ _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, Overflow
            KeyError, IndexError, TypeError)  # fmt: skip
 _BEHIND_BYTES = 16 << 20  # what a file may hold behind its voxels
 _TRUNCATED = "The file is truncated: {found} where the header promises {promised}. Copy or download it again."
+_LEAST_SLOPE = 1e-30
 
 
 def read_header(path: Path) -> ScanHeader:
@@ -188,7 +189,7 @@ def header_of(path: Path, image: Any) -> ScanHeader:
         affine=affine,
         dtype=held.name,
         frames=shape[3] if len(shape) > 3 else 1,
-        warnings=(*warnings, *intent_notes(raw)),
+        warnings=(*warnings, *_scale_notes(scale[0]), *intent_notes(raw)),
     )
 
 
@@ -236,6 +237,13 @@ def _check_size(path: Path, voxels: Path, promised: int) -> None:
         )
     if unpacked < promised:
         raise FormatError(path, _TRUNCATED.format(found=f"{unpacked} unpacked bytes", promised=promised))
+
+
+def _scale_notes(slope: float) -> list[str]:
+    """Say of a slope that no scanner writes that other programs take it for none, or overflow."""
+    if _LEAST_SLOPE <= abs(slope) <= 1 / _LEAST_SLOPE:
+        return []
+    return [f"scale: values are multiplied by {slope:g}, as the header says; other programs may take that for no scale"]
 
 
 def _affine(raw: Any) -> tuple[npt.NDArray[np.float64], list[str]]:
@@ -286,7 +294,7 @@ def _with_voxel_size(
     is the best known. ITK takes directions from the sform and sizes from the header always; here only then.
     """
     sizes = np.linalg.norm(sform[:3, :3], axis=0)
-    if len(zooms) < 3 or not (np.isfinite(zooms) & (zooms > 0)).all() or np.allclose(sizes, zooms, rtol=1e-2, atol=0):
+    if len(zooms) < 3 or not (np.isfinite(zooms) & (zooms > 0)).all() or np.allclose(sizes, zooms, rtol=2e-3, atol=0):
         return sform
     found = " x ".join(f"{z:g}" for z in zooms)
     if not np.allclose(sizes, 1.0, atol=1e-4):

@@ -13,9 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from medssl.manifest.freshness import same_bytes, stamps_of, state_of
-from medssl.manifest.schema import COLUMNS
 from medssl.manifest.sources import Found, Source
-from medssl.manifest.targets import targets_of
 from medssl.pool import Engine, run_jobs
 
 __all__ = [
@@ -188,6 +186,8 @@ def cloud_pairs(
     Returns:
         A source and its facts for every cloud, and how many of them were kept.
     """
+    from medssl.manifest.schema import COLUMNS  # a table library, which processes that read do without
+
     by_file: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in old:
         if row["kind"] == "cloud":
@@ -245,6 +245,8 @@ def _owner(row: Mapping[str, Any]) -> str:
 
 def _kept(source: Source, row: dict[str, Any]) -> Pair:
     """Return a cloud of a file as it was read, with what the folders say now: more files may have come to lie there."""
+    from medssl.manifest.targets import targets_of
+
     said = json.loads(row["fields"] or "{}")
     own = said.get("own", {})
     patient = own.get("patient") or source.patient

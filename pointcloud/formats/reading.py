@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,9 @@ from pointcloud.formats.table import FORMATS, Format, row_of
 __all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
 
 SAMPLES = 8192
+# Format -> what its header says where it is text; nothing where it always is.
+_MAY_BE_TEXT = {"xyz": b"", "text": b"", "obj": b"", "off": b"", "ply": b"format ascii", "pcd": b"DATA ascii"}
+_UNFINISHED = "The last line has no end: if the file was cut off there, its last number is too short."
 VERSION = 5  # raised where a file comes to be read otherwise: manifests and stores then read it again
 
 
@@ -63,7 +67,19 @@ def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) ->
         raise ValueError(f"samples is {samples}; 0 or more was expected.")
     with refusing(path):
         cloud: Cloud = _module(row).read(path, item=item, samples=samples, seed=seed)
+        if row.name in _MAY_BE_TEXT and _is_unfinished(path, row):
+            cloud = replace(cloud, warnings=(*cloud.warnings, _UNFINISHED))
     return cloud
+
+
+def _is_unfinished(path: Path, row: Format) -> bool:
+    """Tell whether a file of text stops in the middle of a line: cut off there, its last number reads as another."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+        file.seek(-min(2, len(start)), 2)
+        end = file.read(2)  # UTF-16 takes two bytes for a character
+    mark = _MAY_BE_TEXT[row.name]
+    return (not mark or mark in start) and not set(end) & set(b"\n\r")
 
 
 def read_many(paths: Iterable[Path], *, samples: int = SAMPLES, seed: int = 0) -> Iterator[Cloud | FormatError]:

@@ -90,6 +90,7 @@ def test_a_file_that_may_not_be_opened_is_a_row_with_the_reason(tmp_path, monkey
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("medssl.worker._here", True)  # as if this process were the worker: it alone is patched
     outcome = CliRunner().invoke(
         app, ["index", str(tmp_path / "scans"), "--out", str(tmp_path / "my manifest.parquet"), "workers=1"]
     )

@@ -250,6 +250,7 @@ def test_dicom_branches_are_grouped_again_only_where_they_changed(tmp_path, monk
     first, _ = build(tmp_path)
     from medssl.manifest import series
 
+    monkeypatch.setattr("medssl.worker._here", True)  # as if this process were the worker: it alone is patched
     grouped = []
     real = series.group_branch
     monkeypatch.setattr(series, "group_branch", lambda paths, root: (grouped.append(paths[0]), real(paths, root))[1])
