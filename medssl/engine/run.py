@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.engine.kept_paths import kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
 from medssl.quoting import visible
@@ -75,7 +77,7 @@ class Run:
             say(f"{folder} was moved to {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, say=say)
-        run.write_text("run.yaml", dump_with_origins(settings))
+        run.write_text("run.yaml", dump_with_origins(settings, lambda values: kept_value(values, folder)))
         run.write_text("environment.json", json.dumps(describe_environment(), indent=1) + "\n")
         return run
 
@@ -92,6 +94,7 @@ class Run:
             raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
         now = settings.settings.model_dump(mode="json")
         changed = differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS)
+        changed = [(key, old, new) for key, old, new in changed if not same_place(old, new, folder)]
         if changed:
             listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
             raise ConfigError(
@@ -115,7 +118,7 @@ class Run:
         """Add a line with the time to log.txt."""
         if self.writes:
             with disk_faults(self.folder / "log.txt"), (self.folder / "log.txt").open("a") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(text, lines=True)}\n")
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(text)}\n")
 
     def say(self, text: str) -> None:
         """Tell the user, and log it."""
@@ -153,6 +156,15 @@ class Run:
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+            _forget_host(self.folder / "tensorboard")
+
+
+def _forget_host(folder: Path) -> None:
+    """Take the name of this machine, and with it often of a person, out of the names of TensorBoard's files."""
+    host = f".{socket.gethostname()}."
+    for path in folder.glob("events.out.tfevents.*"):
+        if host in path.name:
+            path.rename(path.with_name(path.name.replace(host, ".host.")))
 
 
 def differences(
@@ -201,7 +213,7 @@ def describe_environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": gpus,
         "cpus": os.cpu_count(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": kept_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,11 +14,11 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
-from tests.layouts import dicom_tree
 
 import medssl
 from medssl.manifest.schema import read_manifest
 from medssl.store.read import Store
+from tests.layouts import dicom_tree
 
 MARK = "ZZMARKER"
 QUICK = [
