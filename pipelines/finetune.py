@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from medssl.engine.card import save_encoder
+from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
@@ -229,7 +230,7 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
 
 def _save(job: Job, settings: FinetuneSettings, out: Path) -> list[Path]:
     """Write the network, the encoder by itself, and the card."""
-    card = job.card("" if settings.transfer.from_scratch else settings.transfer.run)
+    card = job.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
     return save_encoder(job.method.encoder, card, out, others=job.kept())
 
 
