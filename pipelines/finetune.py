@@ -149,7 +149,7 @@ def finetune(
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
-        for line in [*lines, *(report.table() for report in job.reports)]:
+        for line in [*lines, *_carried(job)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)
@@ -158,13 +158,11 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        for line in lines:
+        for line in [*lines, *_carried(job)]:
             run.say(line)
-        for report in job.reports:
-            run.say(report.table())
         if job.reports:
             content = {report.part: report.as_dict() for report in job.reports}
-            run.write_text("transfer.json", json.dumps(content, indent=1) + "\n")
+            run.write_text("transfer.json", json.dumps(kept_value(content, out), indent=1) + "\n")
     try:
         _train(job, settings, run=run, fabric=fabric, resume=resume)
     except Interrupted as stop:
@@ -226,6 +224,11 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
             resume=resume,
             on_report=lambda report: bar.reach(report.step, screen_note(report)),
         )
+
+
+def _carried(job: Job) -> list[str]:
+    """Return the lines of the tables of what was carried over."""
+    return [line for report in job.reports for line in report.table().splitlines()]
 
 
 def _save(job: Job, settings: FinetuneSettings, out: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medssl.engine.kept_paths import kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
+from medssl.nameless import places_as
 from medssl.quoting import visible
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
 from medssl.writing import disk_faults, written_aside
@@ -77,7 +78,9 @@ class Run:
             say(f"{folder} was moved to {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, say=say)
-        run.write_text("run.yaml", dump_with_origins(settings, lambda values: kept_value(values, folder)))
+        run.write_text(
+            "run.yaml", _placed(dump_with_origins(settings, lambda values: kept_value(values, folder)), folder)
+        )
         run.write_text("environment.json", json.dumps(describe_environment(), indent=1) + "\n")
         return run
 
@@ -118,7 +121,7 @@ class Run:
         """Add a line with the time to log.txt."""
         if self.writes:
             with disk_faults(self.folder / "log.txt"), (self.folder / "log.txt").open("a") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(text)}\n")
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(_placed(text, self.folder))}\n")
 
     def say(self, text: str) -> None:
         """Tell the user, and log it."""
@@ -157,6 +160,11 @@ class Run:
             self._tensorboard.close()
             self._tensorboard = None
             _forget_host(self.folder / "tensorboard")
+
+
+def _placed(text: str, folder: Path) -> str:
+    """Return a text in which places of this machine are as seen from the run."""
+    return places_as(text, lambda place: str(kept_value(place, folder)))
 
 
 def _forget_host(folder: Path) -> None:
