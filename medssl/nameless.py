@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-__all__ = ["Nameless", "nameless_job", "nameless_rows"]
+__all__ = ["Nameless", "nameless_job", "nameless_rows", "places_as"]
 
 _FILE, _FOLDER = "(a file)", "(a folder)"
 # An absolute path in running text: POSIX with two parts or more, a drive or a share.
@@ -70,6 +70,16 @@ class Nameless:
         if isinstance(value, list | tuple):
             return [self.value(inner) for inner in value]
         return value
+
+
+def places_as(text: str, way: Callable[[str], str]) -> str:
+    """Return a text with each absolute path in it as ``way`` has it.
+
+    Example:
+        >>> places_as("store: /home/jane/ct: 5 scans", lambda place: "../ct")
+        'store: ../ct: 5 scans'
+    """
+    return _ABSOLUTE.sub(lambda found: way(found.group().rstrip(".")) + _ending(found.group()), text)
 
 
 def nameless_job(scan: str, paths: Iterable[str | None]) -> Nameless:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -146,12 +146,16 @@ def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str,
     return leaves
 
 
-def dump_with_origins(resolved: Resolved[Any]) -> str:
+def dump_with_origins(resolved: Resolved[Any], kept: Callable[[Any], Any] = lambda values: values) -> str:
     """Return the settings as YAML that loads again, each value's line ending with ``# origin``.
 
     Above a group whose choice was replaced stands what was left out of the layer below.
+
+    Args:
+        resolved: The settings.
+        kept: From all values to what is written of them.
     """
-    values = resolved.settings.model_dump(mode="json")
+    values = kept(resolved.settings.model_dump(mode="json"))
     return "\n".join(_yaml_lines(values, resolved.origins, "", 0, resolved.dropped)) + "\n"
 
 

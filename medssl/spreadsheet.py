@@ -43,11 +43,13 @@ def read_cell(text: str) -> str:
 
 def csv_text(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as CSV, each line ending in a line feed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines = []
     for row in (heads, *rows):
-        writer.writerow([safe_cell(cell) for cell in row])
-    return text.getvalue()
+        text = io.StringIO()
+        # Python quotes a carriage return only where lines end in one.
+        csv.writer(text, lineterminator="\r\n").writerow([safe_cell(cell) for cell in row])
+        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def rows_of_csv(lines: Iterable[str]) -> Iterator[dict[str, str]]:

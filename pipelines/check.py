@@ -34,6 +34,11 @@ class CheckSettings(FileLimits):
     look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
 
 
+def _scans(source: Manifest) -> str:
+    """Return what was indexed, for the command that does so again; with pseudonyms its name is not said."""
+    return "SCANS" if source.pseudonymous else source.settings.get("listed") or source.root or "SCANS"
+
+
 def check(
     manifest: str | Path | Manifest,
     *,
@@ -84,7 +89,7 @@ def check(
     following = (
         f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
         if result.ok
-        else f"medssl index {quoted(source.settings.get('listed') or source.root or 'SCANS')} --out {quoted(file)}"
+        else f"medssl index {quoted(_scans(source))} --out {quoted(file)}"
     )
     if dry_run:
         console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)

@@ -191,8 +191,8 @@ def done(written: Path | Sequence[Path] | None, next_command: str = "", *, on_ne
 
 def fail(kind: str, message: str) -> None:
     """Print an error on standard error, and as the JSON object where one is wanted."""
-    # Settings are told in several lines; names of files, which stand in all other errors, cannot begin one.
-    shown = visible(message, lines=kind == "ConfigError")
+    # Settings and weights are told in several lines; names of files, which stand in all other errors, cannot begin one.
+    shown = visible(message, lines=kind in {"ConfigError", "TransferError"})
     _line(f"error: {shown}", sys.stderr, style="red")
     if manner().as_json:
         _write_json(manner().facts | {"error": {"kind": kind, "message": message}})

@@ -25,6 +25,7 @@ from pipelines.predict_command import predict_command
 from pipelines.refusals import by_kind
 from pipelines.run_classes import unseen_of
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
+from pipelines.truths import without_names
 from pointcloud.store import CloudStore
 
 if TYPE_CHECKING:
@@ -172,7 +173,10 @@ def _evaluate(
             "learned, and the mean over structures holds them"
         )
     _show(summaries, comparisons, settings, unseen)
-    table, summary = _write(out, scores, summaries, comparisons, failed, settings, unseen)
+    kept = {
+        name: {case: without_names(reference, case, why) for case, why in own.items()} for name, own in failed.items()
+    }
+    table, summary = _write(out, scores, summaries, comparisons, kept, settings, unseen)
     console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
     console.done([table, summary], f"medssl report {quoted(*runs.values())}", on_new=predict_command(run))
     return Evaluation(

@@ -15,6 +15,7 @@ from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
 from medssl.evaluation.scoring import DEFINITIONS, StructureScore
 from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
 from medssl.evaluation.wording import comparison_rows, size_rows
+from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.spreadsheet import csv_text
 from medssl.store.index import INDEX
@@ -214,8 +215,8 @@ def _report(
         "settings": settings.model_dump(mode="json"),
         "summary": summary,
         "pooled": pooled,
-        "missing": [str(cell.file) for cell in missing],
-        "failed": {str(cell.file): reason for cell, reason in failed.items()},
+        "missing": [cell.file.name for cell in missing],
+        "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
     }
     table, listing = out / "few_label.csv", out / "few_label.json"
     with written_aside(table) as aside:

@@ -18,6 +18,7 @@ from medssl.evaluation.class_arms import ClassCell, compare_arms
 from medssl.evaluation.class_resampling import RESAMPLED_METRICS
 from medssl.evaluation.class_summary import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells
+from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.plan import shard_of
@@ -190,8 +191,8 @@ def compare_cells(
             **content,
             "split": settings.split or "test",
             "settings": settings.few_label.model_dump(mode="json"),
-            "missing": [str(cell.file) for cell in missing],
-            "failed": {str(cell.file): reason for cell, reason in failed.items()},
+            "missing": [cell.file.name for cell in missing],
+            "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
         },
         then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from medssl.engine.card import save_encoder
+from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
@@ -155,7 +156,7 @@ def finetune(
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
-        for line in [*lines, *(report.table() for report in job.reports)]:
+        for line in [*lines, *_carried(job)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)
@@ -164,13 +165,11 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        for line in lines:
+        for line in [*lines, *_carried(job)]:
             run.say(line)
-        for report in job.reports:
-            run.say(report.table())
         if job.reports:
             content = {report.part: report.as_dict() for report in job.reports}
-            run.write_text("transfer.json", json.dumps(content, indent=1) + "\n")
+            run.write_text("transfer.json", json.dumps(kept_value(content, out), indent=1) + "\n")
     try:
         done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish)
     except Interrupted as stop:
@@ -237,9 +236,14 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
         )
 
 
+def _carried(job: Job) -> list[str]:
+    """Return the lines of the tables of what was carried over."""
+    return [line for report in job.reports for line in report.table().splitlines()]
+
+
 def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
     """Write the network, the encoder by itself, and the card, which says how many steps were done."""
-    card = job.card("" if settings.transfer.from_scratch else settings.transfer.run)
+    card = job.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
     card = card.model_copy(update={"steps": done})
     return save_encoder(job.method.encoder, card, out, others=job.kept())
 

@@ -16,6 +16,7 @@ from medssl.evaluation.overlap import LabelMap
 from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
 from medssl.manifest.label_doubts import case_of, counts_of, stray_values
+from medssl.nameless import nameless_job
 from medssl.pool import isolated
 from medssl.regions import Region
 
@@ -32,6 +33,7 @@ __all__ = [
     "read_truth",
     "refuse_unknown",
     "scans_in",
+    "without_names",
 ]
 
 
@@ -194,6 +196,13 @@ def read_reference(data: Path) -> Reference:
     if not found.truths:
         raise DataError(f"{data}: no scan has a label map. Index the scans together with their labels.")
     return found
+
+
+def without_names(reference: Reference, case: str, reason: str) -> str:
+    """Return why a case could not be scored without the names of its files, for what is kept."""
+    own = [truth for truth in reference.truths if truth.case == case]
+    paths = [path for truth in own for path in (truth.path, truth.image, *truth.files) if path and path != Path()]
+    return nameless_job(case, map(str, paths)).text(reason)
 
 
 def grid_difference(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.engine.kept_paths import kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
+from medssl.nameless import places_as
 from medssl.quoting import visible
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
 from medssl.writing import disk_faults, written_aside
@@ -75,7 +78,9 @@ class Run:
             say(f"{folder} was moved to {aside}")
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, say=say)
-        run.write_text("run.yaml", dump_with_origins(settings))
+        run.write_text(
+            "run.yaml", _placed(dump_with_origins(settings, lambda values: kept_value(values, folder)), folder)
+        )
         run.write_text("environment.json", json.dumps(describe_environment(), indent=1) + "\n")
         return run
 
@@ -91,6 +96,7 @@ class Run:
         recorded_settings(folder)
         now = settings.settings.model_dump(mode="json")
         changed = differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS)
+        changed = [(key, old, new) for key, old, new in changed if not same_place(old, new, folder)]
         if changed:
             listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
             raise ConfigError(
@@ -114,7 +120,7 @@ class Run:
         """Add a line with the time to log.txt."""
         if self.writes:
             with disk_faults(self.folder / "log.txt"), (self.folder / "log.txt").open("a") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(text, lines=True)}\n")
+                file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {visible(_placed(text, self.folder))}\n")
 
     def say(self, text: str) -> None:
         """Tell the user, and log it."""
@@ -152,6 +158,20 @@ class Run:
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
+            _forget_host(self.folder / "tensorboard")
+
+
+def _placed(text: str, folder: Path) -> str:
+    """Return a text in which places of this machine are as seen from the run."""
+    return places_as(text, lambda place: str(kept_value(place, folder)))
+
+
+def _forget_host(folder: Path) -> None:
+    """Take the name of this machine, and with it often of a person, out of the names of TensorBoard's files."""
+    host = f".{socket.gethostname()}."
+    for path in folder.glob("events.out.tfevents.*"):
+        if host in path.name:
+            path.rename(path.with_name(path.name.replace(host, ".host.")))
 
 
 def recorded_settings(folder: Path) -> Path:
@@ -212,7 +232,7 @@ def describe_environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": gpus,
         "cpus": os.cpu_count(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": kept_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -394,8 +394,11 @@ def _found(named: str, beside: Path) -> Path | None:
     """Return a folder that a run names, as it is seen from here or from the folder of runs."""
     if not named:
         return None
-    candidates = [Path(named)]
-    if not Path(named).is_absolute():
+    if Path(named).is_absolute():
+        return Path(named) if Path(named).is_dir() else None
+    own = beside.resolve() / named  # as runs keep absolute paths
+    candidates = [own, Path(named)] if named.startswith("..") else [Path(named), own]
+    if not named.startswith(".."):
         candidates += [parent / named for parent in list(beside.resolve().parents)[:3]]
     return next((path for path in candidates if path.is_dir()), None)
 

@@ -76,7 +76,7 @@ def test_a_run_leaves_network_card_report_predictions_and_scores(run, store, pre
     assert {"network.safetensors", "encoder.safetensors", "card.json", "transfer.json", "run.yaml"} <= names
     report = json.loads((run.folder / "transfer.json").read_text())["encoder"]
     assert report["share"] == 1.0
-    assert report["source"] == str(pretrained)
+    assert (run.folder / report["source"]).resolve() == pretrained.resolve()  # as seen from the run
     assert [path.name for path in run.predictions] == ["s5.nii.gz", "s6.nii.gz"]
     written = read(run.predictions[0])
     assert written.values.shape == (18, 20, 17)

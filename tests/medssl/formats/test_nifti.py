@@ -308,3 +308,19 @@ def test_other_disagreements_of_sform_and_voxel_sizes_are_told_and_the_sform_rul
     header = read_header(path)
     assert header.spacing_mm == (3.0, 2.0, 2.0)
     assert any(note.startswith("voxel sizes disagree") for note in header.warnings)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_header_says_is_left(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "bomb.nii.gz"
+    nibabel_bytes = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)).to_bytes()
+    with gzip.open(path, "wb", compresslevel=1) as archive:
+        archive.write(nibabel_bytes)
+        for _ in range(40):
+            archive.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="unpacks to more than"):
+        read_header(path)
+    assert tracemalloc.get_traced_memory()[1] < 30 << 20
+    tracemalloc.stop()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import CacheError
-from medssl.store.blocks import open_array
+from medssl.store.blocks import open_array, write_array
 
 
 def test_a_file_that_holds_a_recipe_for_values_is_never_run(tmp_path):
@@ -27,3 +27,17 @@ def test_a_file_of_another_kind_of_array_is_refused(tmp_path, values):
     blosc2.asarray(values, urlpath=str(tmp_path / "a.b2nd"), mode="w")
     with pytest.raises(CacheError, match="not whole numbers with axes"):
         open_array(tmp_path / "a.b2nd")
+
+
+def test_bytes_do_not_depend_on_the_number_of_threads(tmp_path):
+    values = (np.arange(70 * 80 * 90) % 977).astype(np.int16).reshape(70, 80, 90)
+    before = blosc2.nthreads
+    try:
+        written = []
+        for threads in (1, 4):
+            blosc2.set_nthreads(threads)
+            write_array(tmp_path / f"{threads}.b2nd", values)
+            written.append((tmp_path / f"{threads}.b2nd").read_bytes())
+    finally:
+        blosc2.set_nthreads(before)
+    assert written[0] == written[1]
