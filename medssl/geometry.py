@@ -115,7 +115,12 @@ def to_index(affine: Affine, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64
 
 
 def crop_affine(affine: Affine, origin: tuple[float, float, float]) -> Affine:
-    """Return the affine of an array that starts at voxel ``origin`` (z, y, x) of the old one."""
+    """Return the affine of an array that starts at voxel ``origin`` (z, y, x) of the old one.
+
+    Example:
+        >>> crop_affine(np.diag([1.0, 2.0, 3.0, 1.0]), (1, 0, 5))[:3, 3].tolist()
+        [5.0, 0.0, 3.0]
+    """
     moved = affine.copy()
     moved[:3, 3] = (affine @ np.array([origin[2], origin[1], origin[0], 1.0]))[:3]
     return moved

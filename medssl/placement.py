@@ -219,6 +219,10 @@ def gap_distribution(gap: float, limit: float, power: float = 1.0) -> float:
     """Return the probability that a distance is at most ``gap``: F of CVRL, for ``gap`` in [0, ``limit``].
 
     F(k) = k (p + 1) / (p M) - k^(p + 1) / (p M^(p + 1)), whose density falls from (p + 1) / (p M) to 0 at M.
+
+    Example:
+        >>> [gap_distribution(gap, 4.0) for gap in (0, 1, 2, 4)]  # most pairs lie near each other
+        [0.0, 0.4375, 0.75, 1.0]
     """
     share = min(max(gap / limit, 0.0), 1.0)
     return float(share * (power + 1) / power - share ** (power + 1) / power)

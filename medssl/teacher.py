@@ -18,6 +18,8 @@ def momentum_at(progress: float, *, start: float, end: float = 1.0) -> float:
     Example:
         >>> momentum_at(0.0, start=0.996), momentum_at(1.0, start=0.996)
         (0.996, 1.0)
+        >>> round(momentum_at(0.25, start=0.9), 4)  # half a cosine, no line
+        0.9146
 
     Reference:
         Grill et al., "Bootstrap your own latent", NeurIPS 2020, arXiv:2006.07733, section 3.3.

@@ -105,8 +105,8 @@ def stem_of(item_id: str, key: str) -> str:
     """Return the file name, without suffix, of an item with this id and key.
 
     Example:
-        >>> stem_of("a/b c", "0123456789abcdef")
-        'a_b_c-0123456789ab'
+        >>> stem_of("scan1", "0123456789abcdef"), stem_of("a/b c", "0123456789abcdef")
+        ('scan1-0123456789ab', 'a_b_c-486f107fca60')
     """
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", item_id).strip("._") or "scan"
     digest = hashlib.sha256(f"{item_id}\n{key}".encode()).hexdigest() if safe != item_id or len(safe) > 80 else key

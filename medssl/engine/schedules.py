@@ -74,7 +74,12 @@ def poly(steps: int, *, peak: float, warmup: int = 0, final: float = 0.0, power:
 
 
 def constant(steps: int, *, peak: float, warmup: int = 0) -> Array:
-    """Return a linear rise to ``peak``, which then stays."""
+    """Return a linear rise to ``peak``, which then stays.
+
+    Example:
+        >>> constant(4, peak=1.0, warmup=1).tolist()
+        [0.5, 1.0, 1.0, 1.0]
+    """
     warmup = min(warmup, steps)
     return _with_warmup(np.full(steps - warmup, peak), warmup, peak)
 

@@ -66,7 +66,12 @@ def class_scores(probability_NC: Values, truth_N: Whole, predicted_N: Whole) -> 
 
 
 def auroc(score_N: Values, positive_N: npt.NDArray[np.bool_]) -> float:
-    """Return the share of (positive, negative) pairs that the score puts in order, ties counting half."""
+    """Return the share of (positive, negative) pairs that the score puts in order, ties counting half.
+
+    Example:
+        >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+        0.875
+    """
     positives = int(positive_N.sum())
     negatives = len(positive_N) - positives
     if not positives or not negatives:

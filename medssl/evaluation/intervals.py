@@ -54,7 +54,13 @@ def bootstrap_mean(
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of the values with a bootstrap interval; see `bootstrap_statistic`."""
+    """Return the mean of the values with a bootstrap interval; see `bootstrap_statistic`.
+
+    Example:
+        >>> found = bootstrap_mean([0.8, 0.9, 0.7, float("nan"), 0.8])
+        >>> round(found.estimate, 2), found.low < 0.8 < found.high, found.cases
+        (0.8, True, 4)
+    """
     return bootstrap_statistic(
         values, lambda v: v.mean(axis=-1), level=level, method=method, resamples=resamples, seed=seed
     )

@@ -67,6 +67,10 @@ def wilcoxon_p(differences: npt.ArrayLike) -> float:
 
     Raises:
         DataError: If no difference is left.
+
+    Example:
+        >>> wilcoxon_p([0.1, 0.2, 0.3, 0.4, 0.5]), wilcoxon_p([0.0, 0.0])
+        (0.0625, 1.0)
     """
     from scipy.stats import wilcoxon
 

@@ -46,7 +46,12 @@ class PartScores:
 
 
 def shape_iou(truth: Whole, predicted: Whole, parts: Sequence[int]) -> float:
-    """Return the mean IoU of the parts of one shape; as `part_ious`."""
+    """Return the mean IoU of the parts of one shape; as `part_ious`.
+
+    Example:
+        >>> shape_iou(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), [0, 1, 2])  # 1/2, 2/3, and 1: nobody shows part 2
+        0.7222222222222222
+    """
     return float(part_ious(truth, predicted, parts).mean())
 
 

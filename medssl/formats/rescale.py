@@ -13,7 +13,12 @@ Rescale = tuple[float, float]
 
 
 def is_identity(slope: float, intercept: float) -> bool:
-    """Tell whether a slope and an intercept change nothing."""
+    """Tell whether a slope and an intercept change nothing.
+
+    Example:
+        >>> is_identity(1.0, 0.0), is_identity(1.0, -1024.0)
+        (True, False)
+    """
     return slope == 1.0 and intercept == 0.0
 
 

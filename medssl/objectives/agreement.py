@@ -25,6 +25,11 @@ def cosine_distance(predicted_ND: Tensor, target_ND: Tensor) -> Tensor:
     Args:
         predicted_ND: What the predictor gives, (N, D).
         target_ND: What it should be, (N, D); detached here.
+
+    Example:
+        >>> one_way = torch.tensor([[1.0, 0.0]])
+        >>> float(cosine_distance(one_way, 3 * one_way)), float(cosine_distance(one_way, -one_way))
+        (0.0, 4.0)
     """
     with torch.autocast(predicted_ND.device.type, enabled=False):
         predicted = F.normalize(predicted_ND.float(), dim=-1)

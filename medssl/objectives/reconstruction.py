@@ -22,7 +22,12 @@ Triple = tuple[int, int, int]
 
 
 def patchify(images: Tensor, patch: Triple) -> Tensor:
-    """Return the patches of images (B, C, z, y, x) as rows, (B, patches in (z, y, x) order, C * voxels)."""
+    """Return the patches of images (B, C, z, y, x) as rows, (B, patches in (z, y, x) order, C * voxels).
+
+    Example:
+        >>> patchify(torch.arange(4.0).view(1, 1, 1, 2, 2), (1, 1, 2)).tolist()
+        [[[0.0, 1.0], [2.0, 3.0]]]
+    """
     batch, channels, *size = images.shape
     cz, cy, cx = (n // p for n, p in zip(size, patch, strict=True))
     split = images.reshape(batch, channels, cz, patch[0], cy, patch[1], cx, patch[2])

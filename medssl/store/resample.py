@@ -19,7 +19,12 @@ _FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
 def same_spacing(old: Spacing, new: Spacing) -> bool:
-    """Tell whether two voxel sizes differ by less than one part in a thousand on every axis."""
+    """Tell whether two voxel sizes differ by less than one part in a thousand on every axis.
+
+    Example:
+        >>> same_spacing((5.0, 0.7, 0.7), (5.001, 0.7, 0.7)), same_spacing((5.0, 0.7, 0.7), (5.0, 0.8, 0.8))
+        (True, False)
+    """
     return all(abs(n / o - 1.0) < _SAME for o, n in zip(old, new, strict=True))
 
 

@@ -1,33 +1,34 @@
 """Do the tests notice? Each change of the lists beside this file is made in a copy, and the tests it names must fail.
 
-usage: python tests/mutants/run.py [WORD ...] [--jobs 2] [--list] [--minutes 5]
+usage: python tests/mutants/run.py [WORD ...] [--jobs 2] [--list] [--minutes 5] [--at-once]
 
 A change that no test notices has survived: a fault of that kind would reach users unseen. Nothing of the checkout is
 touched; the copies are thrown away. Exit codes: 0 all were killed, 1 some survived, 2 the lists or the tests are not
-as they should be (a text is no longer found, a test fails without any change).
+as they should be (a text is no longer found, a test fails without any change). Needs a system with fork.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import queue
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = Path(__file__).resolve().parent
-COPIED = ("medssl", "pointcloud", "pipelines", "tests", "configs", "data_manifests", "docs", "pyproject.toml")
+COPIED = ("medssl", "pointcloud", "pipelines", "tests", "configs", "data_manifests", "docs", "README.md")
+COPIED += ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "constraints.txt")
 FIELDS = {"name", "file", "text", "becomes", "why", "tests"}
 KILLED, SURVIVED, TROUBLE = "killed", "SURVIVED", "TROUBLE"
+_LATE = -1  # in place of pytest's exit code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,6 @@ class Outcome:
     mutant: Mutant
     result: str
     said: str
-    seconds: float
 
 
 def read_lists(folder: Path = LISTS) -> list[Mutant]:
@@ -78,66 +78,15 @@ def changed(mutant: Mutant, source: str) -> str:
     """
     found = source.count(mutant.text)
     if found != 1:
-        raise ValueError(f"{mutant.file}: the text is found {found} times in place of once; mend the list")
+        raise ValueError(
+            f"{mutant.name}: {mutant.file}: the text is found {found} times in place of once; mend the list"
+        )
     result = source.replace(mutant.text, mutant.becomes)
     try:
         compile(result, mutant.file, "exec")
     except SyntaxError as error:
-        raise ValueError(f"{mutant.file}: what the text becomes is no Python ({error})") from error
+        raise ValueError(f"{mutant.name}: {mutant.file}: what the text becomes is no Python ({error})") from error
     return result
-
-
-def environment(copy: Path, cache: Path) -> dict[str, str]:
-    """Return the environment of a test run that imports the copy, and keeps its bytecode elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {**kept, **one, "PYTHONPATH": str(copy), "PYTHONPYCACHEPREFIX": str(cache)}
-
-
-def run_tests(
-    tests: Sequence[str], copy: Path, cache: Path, *, seconds: float, more: Sequence[str] = ()
-) -> tuple[int, str]:
-    """Run tests in a copy; return pytest's exit code (-1: out of time) and what it printed."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rfE", "--tb=no", *more, *tests]
-    try:
-        around = environment(copy, cache)
-        done = subprocess.run(
-            command, cwd=copy, env=around, capture_output=True, text=True, timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return -1, f"no end after {seconds:.0f} s"
-    return done.returncode, done.stdout + done.stderr
-
-
-def judge(mutant: Mutant, copy: Path, cache: Path, number: int, *, seconds: float) -> Outcome:
-    """Make the change in a copy, run its tests, and take the change back."""
-    begun, path = time.monotonic(), copy / mutant.file
-    try:
-        original = path.read_text(encoding="utf-8")
-        path.write_text(changed(mutant, original), encoding="utf-8")
-    except (OSError, ValueError) as error:
-        return Outcome(mutant, TROUBLE, str(error), 0.0)
-    # Bytecode is told by time and size alone: no two states of a file may have the same.
-    os.utime(path, (2e9 + 2 * number, 2e9 + 2 * number))
-    try:
-        code, printed = run_tests(mutant.tests, copy, cache, seconds=seconds, more=["-x"])
-    finally:
-        path.write_text(original, encoding="utf-8")
-        os.utime(path, (2e9 + 2 * number + 1, 2e9 + 2 * number + 1))
-    took = time.monotonic() - begun
-    if code == 0:
-        return Outcome(mutant, SURVIVED, mutant.why, took)
-    if code in (1, -1):
-        return Outcome(mutant, KILLED, _first_failure(printed), took)
-    last = [line for line in printed.splitlines() if line.strip()][-3:]
-    return Outcome(mutant, TROUBLE, f"pytest ended with {code}: " + " / ".join(last), took)
-
-
-def _first_failure(printed: str) -> str:
-    for line in printed.splitlines():
-        if line.startswith(("FAILED", "ERROR")):
-            return line.split(" - ")[0].split(" ", 1)[1]
-    return printed.strip().splitlines()[-1] if printed.strip() else ""
 
 
 def copies_of(root: Path, folder: Path, count: int) -> list[Path]:
@@ -156,35 +105,136 @@ def copies_of(root: Path, folder: Path, count: int) -> list[Path]:
     return copies
 
 
-def run(mutants: Sequence[Mutant], root: Path, *, jobs: int, seconds: float) -> tuple[list[Outcome], str]:
-    """Judge all mutants; return the outcomes, and what failed without any change ("" where nothing did)."""
-    with tempfile.TemporaryDirectory(prefix="medssl-mutants-") as made:
-        folder = Path(made)
-        copies, cache = copies_of(root, folder, jobs), folder / "bytecode"
-        every = sorted({test for mutant in mutants for test in mutant.tests})
-        begun = time.monotonic()
-        workers = ["-n", str(jobs)] if jobs > 1 else []
-        code, printed = run_tests(every, copies[0], cache, seconds=seconds * 6, more=workers)
-        if code:
-            failed = [line for line in printed.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            return [], "\n".join(failed or printed.splitlines()[-5:])
-        print(f"without any change the tests pass ({len(every)} named, {time.monotonic() - begun:.0f} s)", flush=True)
-        free: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for copy in copies:
-            free.put(copy)
+def preload(cache: Path) -> None:
+    """Import what is slow to import and is never changed; every test run is forked from here."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    os.environ.update(MPLBACKEND="Agg", PYTHONPYCACHEPREFIX=str(cache))
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.pycache_prefix, sys.dont_write_bytecode = str(cache), False
+    for name in ("pytest", "hypothesis", "numpy", "scipy.stats", "torch", "monai.inferers", "sklearn.metrics"):
+        with suppress(ImportError):  # a test that needs it will say so
+            __import__(name)
 
-        def one(numbered: tuple[int, Mutant]) -> Outcome:
-            copy = free.get()
-            try:
-                outcome = judge(numbered[1], copy, cache, numbered[0], seconds=seconds)
-            finally:
-                free.put(copy)
-            said = f": {outcome.said}" if outcome.result != KILLED else f" by {outcome.said}"
-            print(f"{outcome.result:8} {outcome.mutant.name} ({outcome.seconds:.0f} s){said}", flush=True)
-            return outcome
 
-        with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(one, enumerate(mutants))), ""
+class TestRun:
+    """Tests that run in a copy, in a process of their own.
+
+    Args:
+        copy: Where they run, and what they import.
+        arguments: Of pytest.
+        seconds: After which they are ended.
+    """
+
+    def __init__(self, copy: Path, arguments: Sequence[str], *, seconds: float) -> None:
+        self._printed, self._until, self._seconds = copy / "printed.txt", time.monotonic() + seconds, seconds
+        sys.stdout.flush()
+        self.process = os.fork()
+        if self.process == 0:
+            self._child(copy, arguments)
+
+    def _child(self, copy: Path, arguments: Sequence[str]) -> None:
+        code = 3
+        try:
+            os.setsid()
+            handle = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            os.chdir(copy)
+            os.environ["PYTHONPATH"] = str(copy)
+            sys.path[:] = [str(copy), *(p for p in sys.path if Path(p or ".").resolve() not in (ROOT, LISTS))]
+            import pytest
+
+            fixed = ["-p", "no:cacheprovider", "-p", "no:xdist", "-rfE", "--tb=no", "-o", "addopts="]
+            marks = ["-q", "-m", "not slow", "--import-mode=importlib", "-x"]
+            code = int(pytest.main([*fixed, *marks, *arguments]))
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+
+    def ended(self) -> tuple[int, str] | None:
+        """Return pytest's exit code (-1 where time ran out) and what it printed; None while it runs."""
+        found, status = os.waitpid(self.process, os.WNOHANG)
+        if found == 0 and time.monotonic() < self._until:
+            return None
+        if found == 0:
+            self.stop()
+            return _LATE, f"no end after {self._seconds:.0f} s"
+        return os.waitstatus_to_exitcode(status), self._printed.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> None:
+        """End the tests and what they started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(self.process, 0)
+
+
+def together(tasks: Sequence[tuple[int, Sequence[str]]], copies: Sequence[Path], *, seconds: float) -> Iterator:
+    """Run tasks, one a copy at a time; yield (number, copy, None) before each and (number, copy, result) after it.
+
+    The one who asks changes the copy when told that a task is about to begin, and changes it back when it has ended.
+    """
+    waiting, free, running = list(tasks), list(copies), {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                number, arguments = waiting.pop(0)
+                copy = free.pop()
+                yield number, copy, None
+                running[number] = (TestRun(copy, arguments, seconds=seconds), copy)
+            for number, (test_run, copy) in list(running.items()):
+                result = test_run.ended()
+                if result is not None:
+                    del running[number]
+                    yield number, copy, result
+                    free.append(copy)
+            time.sleep(0.05)
+    finally:
+        for test_run, _ in running.values():
+            test_run.stop()
+
+
+def unchanged(tests: Sequence[str], copies: Sequence[Path], *, seconds: float) -> str:
+    """Run tests without any change; return what failed, "" where nothing did."""
+    shares = [(n, tests[n :: len(copies)]) for n in range(min(len(copies), len(tests)))]
+    failed = []
+    for _, _, result in together(shares, copies, seconds=seconds):
+        if result is not None and result[0] != 0:
+            failed += _failures(result[1]) or [f"pytest ended with {result[0]}: {_last(result[1])}"]
+    return "\n".join(failed)
+
+
+def judged(mutants: Sequence[Mutant], copies: Sequence[Path], *, seconds: float) -> Iterator[Outcome]:
+    """Make each change in a copy, run its tests, take it back, and yield what came of it."""
+    originals: dict[int, tuple[Path, str]] = {}
+    clock = 2_000_000_000  # bytecode is told by time and size alone: no two states of a file may have the same time
+    tasks = [(number, mutant.tests) for number, mutant in enumerate(mutants)]
+    for number, copy, result in together(tasks, copies, seconds=seconds):
+        mutant, path, clock = mutants[number], copy / mutants[number].file, clock + 2
+        if result is None:
+            originals[number] = path, path.read_text(encoding="utf-8")
+            path.write_text(changed(mutant, originals[number][1]), encoding="utf-8")
+        else:
+            path.write_text(originals[number][1], encoding="utf-8")
+            yield _outcome(mutant, *result)
+        os.utime(path, (clock, clock))
+
+
+def _outcome(mutant: Mutant, code: int, printed: str) -> Outcome:
+    if code == 0:
+        return Outcome(mutant, SURVIVED, mutant.why)
+    if code == 1:
+        return Outcome(mutant, KILLED, next(iter(_failures(printed)), _last(printed)))
+    return Outcome(mutant, TROUBLE, _last(printed) if code == _LATE else f"pytest ended with {code}: {_last(printed)}")
+
+
+def _failures(printed: str) -> list[str]:
+    found = [line for line in printed.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return [line.split(" - ")[0].split(" ", 1)[1] for line in found]
+
+
+def _last(printed: str) -> str:
+    return next((line.strip() for line in reversed(printed.splitlines()) if line.strip()), "nothing was printed")
 
 
 def main(arguments: Sequence[str] | None = None, *, lists: Path = LISTS, root: Path = ROOT) -> int:
@@ -193,6 +243,7 @@ def main(arguments: Sequence[str] | None = None, *, lists: Path = LISTS, root: P
     parser.add_argument("words", nargs="*", metavar="WORD", help="only mutants whose name or file holds one of these")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (2)")
     parser.add_argument("--minutes", type=float, default=5.0, help="longest run of one mutant's tests (5)")
+    parser.add_argument("--at-once", action="store_true", help="do not run the tests without any change first")
     parser.add_argument("--list", action="store_true", help="print the list and run nothing")
     asked = parser.parse_args(arguments)
     try:
@@ -209,11 +260,26 @@ def main(arguments: Sequence[str] | None = None, *, lists: Path = LISTS, root: P
     if asked.list or not mutants:
         print(f"{len(mutants)} mutants in {len(list(lists.glob('*.toml')))} lists")
         return 0 if mutants else 2
+    return _all(mutants, root, jobs=max(1, asked.jobs), seconds=60 * asked.minutes, at_once=asked.at_once)
+
+
+def _all(mutants: Sequence[Mutant], root: Path, *, jobs: int, seconds: float, at_once: bool) -> int:
     begun = time.monotonic()
-    outcomes, failing = run(mutants, root, jobs=max(1, asked.jobs), seconds=60 * asked.minutes)
-    if failing:
-        print(f"{failing}\nmutants: these tests fail without any change, so nothing can be told")
-        return 2
+    with tempfile.TemporaryDirectory(prefix="medssl-mutants-") as made:
+        preload(Path(made) / "bytecode")
+        copies = copies_of(root, Path(made), jobs)
+        every = sorted({test for mutant in mutants for test in mutant.tests})
+        failing = "" if at_once else unchanged(every, copies, seconds=seconds * 6)
+        if failing:
+            print(f"{failing}\nmutants: these tests fail without any change, so nothing can be told")
+            return 2
+        if not at_once:
+            print(f"without any change the tests pass ({time.monotonic() - begun:.0f} s)", flush=True)
+        outcomes = []
+        for outcome in judged(mutants, copies, seconds=seconds):
+            outcomes.append(outcome)
+            by = " by " if outcome.result == KILLED else ": "
+            print(f"{outcome.result:8} {outcome.mutant.name}{by}{outcome.said}", flush=True)
     survived = [o.mutant.name for o in outcomes if o.result == SURVIVED]
     trouble = [o.mutant.name for o in outcomes if o.result == TROUBLE]
     killed = len(outcomes) - len(survived) - len(trouble)
