@@ -18,10 +18,11 @@ from medssl.locking import LOCK
 from medssl.quoting import quoted
 from medssl.writing import disk_faults, sync
 
-__all__ = ["JOURNAL", "Done", "Journal"]
+__all__ = ["JOURNAL", "WORK", "Done", "Journal"]
 
 JOURNAL = "journal.jsonl"
 WORK = ".medssl-work"
+_ASIDE = ".writing-"  # begins the names of files that `medssl.writing` has not renamed yet
 _VERSION = 1
 
 
@@ -61,28 +62,28 @@ class Journal:
     own: set[str] = field(default_factory=set)
 
     @classmethod
-    def open(cls, folder: Path, made_with: str, *, overwrite: bool = False, table: str = "") -> Journal:
+    def open(cls, folder: Path, made_with: str, *, overwrite: bool = False) -> Journal:
         """Open the journal of a folder, or begin one.
 
         Args:
             folder: Made where it is missing.
             made_with: Of the predictions that will be written.
             overwrite: Begin anew where the folder holds predictions of other runs or settings.
-            table: Name of the table that will be written at the end.
 
         Raises:
             ConfigError: The folder holds what predict did not write, or predictions of other runs or settings.
         """
         lines = _lines(folder / JOURNAL)
         if not lines:
-            strange = (
-                [] if not folder.is_dir() else sorted(p.name for p in folder.iterdir() if p.name not in (LOCK, WORK))
-            )
+            there = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir())
+            strange = [name for name in there if name not in (LOCK, WORK) and not name.startswith(_ASIDE)]
             if strange:
                 shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
                 raise ConfigError(
                     f"{folder}: --out holds what predict did not write ({shown}). Give a new folder, or an empty one."
                 )
+        for path in folder.glob(f"{_ASIDE}*"):  # what was being written when the process died
+            path.unlink(missing_ok=True)
         before = next((line["made_with"] for line in lines if "made_with" in line), made_with)
         journal = cls(folder, made_with)
         journal._take(lines)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-__all__ = ["kept_command", "kept_value", "same_place"]
+__all__ = ["found_places", "kept_command", "kept_value", "same_place"]
 
 _MOST_UPWARDS = 4  # further up lie folders of the system and of people: of those the last name alone is kept
 _OURS = ("store.json", "clouds.json", "run.yaml")
@@ -45,6 +45,22 @@ def same_place(kept: Any, now: Any, folder: Path) -> bool:
         return False
     whole = now if _is_absolute(now) else str(Path(now).absolute())
     return kept in (kept_value(whole, folder), whole)
+
+
+def found_places(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return the kept settings, by dotted key, that name places as seen from the run's folder, as seen from here.
+
+    Args:
+        settings: What the run kept, nested.
+        folder: The run.
+    """
+    found = {}
+    for key, value in flatten(settings).items():
+        if isinstance(value, str) and value.startswith("..") and not Path(value).exists():
+            place = Path(os.path.normpath(folder / value))
+            if place.exists():
+                found[key] = str(place)
+    return found
 
 
 def kept_command(words: Sequence[str]) -> list[str]:

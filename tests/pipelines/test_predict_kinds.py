@@ -34,7 +34,7 @@ def case(folder: Path, number: int, names=("t1", "flair"), *, label: bool = Fals
     labels = np.zeros(SHAPE, np.uint8)
     labels[3:9, 4:10, 3:9] = 1
     for name in names:
-        values = draw.normal(300, 30, SHAPE) + (200 if name == "flair" else -150) * labels
+        values = draw.normal(300, 30, SHAPE) + (200.0 if name == "flair" else -150.0) * labels.astype(float)
         write_nifti(folder / f"p{number}/p{number}_{name}.nii.gz", values.astype(np.float32), np.diag([1, 1.1, 1.2, 1]))
     if label:
         write_nifti(folder / f"p{number}/p{number}_seg.nii.gz", labels, np.diag([1, 1.1, 1.2, 1]))
@@ -76,7 +76,7 @@ def test_a_channel_that_is_lacking_or_out_of_order_is_refused_by_name(channels, 
     assert len(found.done) == 1
     (why,) = found.failed.values()
     assert "lacks flair" in why
-    with pytest.raises(ConfigError, match="'flair' stands in place 1"):
+    with pytest.raises(ConfigError, match="'t1' stands in place 2"):
         predict(channels / "run", tmp_path / "new", out=tmp_path / "out2", overrides=["channels=flair,t1"])
     case(tmp_path / "odd", 9, ("t1w", "t2"))
     with pytest.raises(ConfigError, match="takes 2 channels"):
