@@ -27,9 +27,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from medssl.evaluation.intervals import Interval
 
 import medssl
-from medssl.evaluation.intervals import Interval
 from medssl.randomness import numpy_generator
 from medssl.store.read import Store
 from pipelines.pretrain_scans import chosen_slices

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-import medssl
 from medssl.evaluation.intervals import hierarchical_bootstrap
 from medssl.evaluation.paired import average_by_patient
 from medssl.evaluation.wording import interval_text
+
+import medssl
 from pipelines import console
 from pipelines.evaluate_classes import read_predictions
 from pointcloud.cloud import make_cloud

@@ -12,7 +12,8 @@ from pathlib import Path
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
-from medssl.evaluation.classes import CLASS_METRICS, class_scores
+from medssl.evaluation.classes import class_scores
+from medssl.evaluation.metrics import CLASS_METRICS
 from pipelines import console
 
 __all__ = ["PREDICTIONS", "Classified", "prediction_table", "write_classes"]
