@@ -4,7 +4,7 @@
 
 Tables of scores are drawn with no effect: pretraining runs, draws of labelled patients and test patients have luck of
 their own and with each other, in the shares of a scenario. Beside the coverage stands the share of tables that would be
-called an improvement or a loss at 0.05. "Old" is what releases before 0.3 did: a percentile bootstrap that resamples
+called an improvement or a loss at 0.05. "Old" is what the project did before: a percentile bootstrap that resamples
 every axis, and Wilcoxon's test over the patients' means. AUROC is drawn from normal scores and goes through
 pseudo-values; "old" is the bootstrap over patients there.
 

@@ -80,7 +80,7 @@ class FewLabelPlan:
 
     arms: Mapping[str, str]
     sizes: tuple[int, ...] = (1, 2, 4, 8)
-    draws: int = 3
+    draws: int = 8
     seeds: int = 1
     key: str = ""
 
