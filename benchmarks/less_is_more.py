@@ -29,8 +29,11 @@ from pathlib import Path
 import numpy as np
 
 import medssl
-from medssl.evaluation.intervals import Interval
-from medssl.randomness import numpy_generator
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.class_resampling import resampled_scores
+from medssl.evaluation.statistics.crossed import Interval, crossed_interval
+from medssl.evaluation.statistics.jackknife import pseudo_values
+from medssl.evaluation.statistics.wording import interval_text
 from medssl.store.read import Store
 from pipelines.pretrain_scans import chosen_slices
 
@@ -207,36 +210,33 @@ def probed(vectors: np.ndarray, labels: np.ndarray, unit: str, patients: np.ndar
     }  # fmt: skip
 
 
-def auroc(labels: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> float:
+def predictions(run: dict) -> ClassPredictions:
+    """Return the predictions of one probe."""
+    classes = [str(name) for name in run["classes"]]
+    truth = np.array([classes.index(str(label)) for label in run["labels"]])
+    names = tuple(str(number) for number in range(len(truth)))
+    owners = tuple(str(name) for name in run["patients"])
+    return ClassPredictions(names, owners, truth, run["scores"], run["scores"].argmax(axis=1), tuple(classes))
+
+
+def auroc(run: dict) -> float:
     """Return the area under the curve; the mean over classes, one against the rest, where there are more than two."""
-    from sklearn.metrics import roc_auc_score
-
-    if len(classes) == 2:
-        return float(roc_auc_score(labels == classes[1], scores[:, 1]))
-    areas = [roc_auc_score(labels == c, scores[:, i]) for i, c in enumerate(classes) if (labels == c).sum() > 0]
-    return float(np.mean(areas))
+    return predictions(run).scores()["auroc"]
 
 
-def resampled(runs: list[dict], other: list[dict] | None, draws: int = 400) -> Interval:
-    """Return the mean AUROC over seeds, or its difference to another arm, resampling seeds and test patients."""
-
-    def value(picks: list[int], rows: np.ndarray | slice) -> float:
-        own = np.mean([auroc(runs[i]["labels"][rows], runs[i]["scores"][rows], runs[i]["classes"]) for i in picks])
-        if other is None:
-            return float(own)
-        theirs = [auroc(other[i]["labels"][rows], other[i]["scores"][rows], other[i]["classes"]) for i in picks]
-        return float(own - np.mean(theirs))
-
-    names = np.unique(runs[0]["patients"])
-    places = {name: np.flatnonzero(runs[0]["patients"] == name) for name in names}
-    generator, found = numpy_generator(0, len(names), len(runs)), []
-    while len(found) < draws:
-        rows = np.concatenate([places[names[i]] for i in generator.integers(0, len(names), len(names))])
-        if len(np.unique(runs[0]["labels"][rows])) == len(np.unique(runs[0]["labels"])):
-            found.append(value(generator.integers(0, len(runs), len(runs)).tolist(), rows))
-    low, high = np.quantile(found, [0.025, 0.975])
-    every = value(list(range(len(runs))), slice(None))
-    return Interval(estimate=every, low=float(low), high=float(high), level=0.95, cases=len(names), draws=len(runs))
+def measured(runs: list[dict], other: list[dict] | None) -> Interval:
+    """Return the mean AUROC over seeds, or its difference to another arm; the interval is over seeds and patients."""
+    grids, means = [], []
+    for arm in (runs, other or []):
+        cases = [predictions(run) for run in arm]
+        found = [
+            pseudo_values(lambda w, own=own: resampled_scores(own, "auroc", w), len(set(own.patients))) for own in cases
+        ]
+        grids.append(np.array([[values] for _, values in found]))
+        means.append(float(np.mean([score for score, _ in found])) if found else 0.0)
+    second = grids[1] if other else None
+    return crossed_interval(grids[0], second, estimate=means[0] - means[1], bounds=(-1, 1) if other else (0, 1),
+                            logit=not other)  # fmt: skip
 
 
 def compared(data: str, out: Path, options: argparse.Namespace) -> None:
@@ -275,12 +275,15 @@ def compared(data: str, out: Path, options: argparse.Namespace) -> None:
         rows = []
         for arm, runs in found.items():
             rival = f"random,{arm.partition(',')[2]}" if "," in arm and not arm.startswith("random") else None
-            cells = [text(resampled(runs, None)), text(resampled(runs, found["all"]), True) if arm != "all" else "-"]
-            rows.append((arm, *cells, text(resampled(runs, found[rival]), True) if rival else "-"))
+            cells = [
+                interval_text(measured(runs, None)),
+                interval_text(measured(runs, found["all"]), signed=True) if arm != "all" else "-",
+            ]
+            rows.append((arm, *cells, interval_text(measured(runs, found[rival]), signed=True) if rival else "-"))
         title = f"{data}: {task}, AUROC on {len(np.unique(patients[test]))} test patients, {options.seeds} seeds"
         shown(title, ("slices", "AUROC", "against all slices", "against random, same budget"), rows)
         (out / f"{task.replace(' ', '-')}-{options.apart}.json").write_text(
-            json.dumps({arm: [auroc(r["labels"], r["scores"], r["classes"]) for r in rs] for arm, rs in found.items()})
+            json.dumps({arm: [auroc(r) for r in rs] for arm, rs in found.items()})
         )
 
 
@@ -295,12 +298,6 @@ def shown(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:
         print(f"| {' | '.join(map(str, row))} |", flush=True)
-
-
-def text(interval: Interval, signed: bool = False) -> str:
-    """Return an interval as a cell."""
-    sign = "+" if signed else ""
-    return f"{interval.estimate:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""Rank methods over data sets and tasks, from the tables that `medssl evaluate` wrote.
+"""Rank methods over data sets, from the tables that `medssl evaluate` wrote: one table a data set.
 
     python benchmarks/mean_rank.py few-store-150-draws0/few_label.csv probe/diagnosis/probe.csv
 
-Each number of labelled patients of a file is a task; its score is Dice of segmenters and AUROC of classifiers (of a
-probe, the linear one). METHOD-seed0, METHOD-seed1, ... and random encoders are averaged draw by draw. Methods that not
-every file has are left out and named; draws that a method has not been through yet are left out.
+Each number of labelled patients of a file is a task of its data set, and each data set counts once; a score is Dice of
+segmenters and AUROC of classifiers (of a probe, the linear one). METHOD-seed0, METHOD-seed1, ... and random encoders
+are averaged draw by draw. Methods that not every file has are left out and named; draws that a method has not been
+through yet are left out.
 """
 
 from __future__ import annotations
@@ -14,23 +15,25 @@ from pathlib import Path
 
 import polars as pl
 
-from medssl.evaluation.pooling import method_of
 from medssl.evaluation.ranks import mean_ranks
+from medssl.evaluation.statistics.grid import method_of
+from medssl.evaluation.statistics.wording import interval_text
 
 _BASELINES = {"random": "fresh weights", "scratch": "fresh weights"}
 
 
 def read(path: Path, how: str) -> pl.DataFrame:
-    """Return (task, method, draw, score) of one table."""
+    """Return (data set, task, method, draw, score) of one table."""
     table = pl.read_csv(path)
     metric = "dice" if "dice" in table.columns else "auroc"
     if "how" in table.columns and how in table["how"].to_list():
         table = table.filter(pl.col("how") == how)
     named = table.with_columns(
         method=pl.col("arm").map_elements(lambda a: _BASELINES.get(method_of(a), method_of(a)), return_dtype=pl.String),
+        data=pl.lit(str(path)),
         task=pl.lit(f"{path.parent.name}, n = ") + pl.col("n").cast(pl.String),
     )
-    return named.group_by("task", "method", "draw").agg(score=pl.col(metric).mean())
+    return named.group_by("data", "task", "method", "draw").agg(score=pl.col(metric).mean())
 
 
 def main() -> None:
@@ -50,15 +53,17 @@ def main() -> None:
     methods = rows["method"].n_unique()
     whole = rows.group_by("task", "draw").agg(arms=pl.len()).filter(pl.col("arms") == methods)
     rows = rows.join(whole, on=["task", "draw"]).sort("task", "method", "draw")
-    tasks: dict[str, dict[str, list[float]]] = {}
-    for task, method, score in rows.select("task", "method", "score").iter_rows():
-        tasks.setdefault(task, {}).setdefault(method, []).append(score)
-    found = mean_ranks(tasks)
-    print(f"{found.tasks} tasks: {'; '.join(f'{t} ({len(next(iter(m.values())))} draws)' for t, m in tasks.items())}")
+    sets: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for data, task, method, score in rows.select("data", "task", "method", "score").iter_rows():
+        sets.setdefault(data, {}).setdefault(task, {}).setdefault(method, []).append(score)
+    found = mean_ranks(sets)
+    tasks = {task: scores for of_set in sets.values() for task, scores in of_set.items()}
+    drawn = "; ".join(f"{task} ({len(next(iter(own.values())))} draws)" for task, own in tasks.items())
+    print(f"{found.data_sets} data sets: {drawn}")
     print("| method | mean rank | " + " | ".join(tasks) + " |\n|---|---|" + "--:|" * len(tasks))
-    for method, rank, low, high in zip(found.methods, found.ranks, found.low, found.high, strict=True):
+    for method, rank in zip(found.methods, found.ranks, strict=True):
         means = " | ".join(f"{sum(t[method]) / len(t[method]):.3f}" for t in tasks.values())
-        print(f"| {method} | {rank:.1f} [{low:.1f}, {high:.1f}] | {means} |")
+        print(f"| {method} | {interval_text(rank, digits=1)} | {means} |")
     print(f"Friedman p = {found.p:.3g}; methods nearer than {found.critical:.1f} ranks do not differ (Nemenyi, 0.05)")
 
 

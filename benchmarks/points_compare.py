@@ -3,7 +3,7 @@
 Each method pretrains the same small 3D transformer for the same number of steps on the training clouds without their
 classes. Frozen encoders are then probed on the test clouds (SVM with C chosen on training objects, nearest neighbours,
 logistic regression, few-shot tasks), beside fresh weights of the same encoder; and fine-tuned with a few labels or
-all, beside the same network from scratch. Several pretraining seeds; intervals resample seeds and patients (objects).
+all, beside the same network from scratch. Several pretraining seeds; intervals are over seeds and patients (objects).
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
         [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--shapes-seed 0] [--per-class 40]
@@ -21,16 +21,17 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import medssl
-from medssl.evaluation.intervals import hierarchical_bootstrap
-from medssl.evaluation.paired import average_by_patient
-from medssl.evaluation.wording import interval_text
+from medssl.evaluation.score_table import SCORES, ScoreTable
+from medssl.evaluation.statistics.crossed import crossed_interval
+from medssl.evaluation.statistics.wording import interval_text
 from pipelines import console
 from pipelines.evaluate_classes import read_predictions
 from pointcloud.cloud import make_cloud
@@ -158,20 +159,30 @@ def finetuned(
             ],
         )  # fmt: skip
     cases, _ = read_predictions(out, "test")
-    return average_by_patient(cases.patients, (cases.predicted == cases.truth).astype(float))
+    return by_patient(cases.patients, cases.predicted == cases.truth)
+
+
+def grid_of(rows: list[Mapping[str, float]]) -> np.ndarray:
+    """Return accuracies by seed (a pretraining run each), draw (one) and patient."""
+    return np.array([[[row[name] for name in sorted(rows[0])]] for row in rows])
 
 
 def spread(rows: list[Mapping[str, float]], level: float = 0.95) -> str:
-    """Return the mean over seeds and patients, with an interval that resamples both."""
-    names = sorted(rows[0])
-    return interval_text(hierarchical_bootstrap([[row[name] for name in names] for row in rows], level=level))
+    """Return the mean over seeds and patients, with an interval over both."""
+    return interval_text(crossed_interval(grid_of(rows), level=level, bounds=(0, 1)))
 
 
 def difference(one: list[Mapping[str, float]], other: list[Mapping[str, float]]) -> str:
-    """Return the mean difference, paired by seed and patient, with such an interval."""
-    names = sorted(one[0])
-    pairs = [[a[name] - b[name] for name in names] for a, b in zip(one, other, strict=False)]
-    return interval_text(hierarchical_bootstrap(pairs), signed=True)
+    """Return the mean difference on the same patients, with such an interval; seeds of both arms count."""
+    return interval_text(crossed_interval(grid_of(one), grid_of(other)), signed=True)
+
+
+def by_patient(patients: Sequence[str], right: Sequence[float]) -> dict[str, float]:
+    """Return each patient's share of items that were told right."""
+    found: dict[str, list[float]] = {}
+    for patient, value in zip(patients, right, strict=True):
+        found.setdefault(patient, []).append(float(value))
+    return {patient: float(np.mean(own)) for patient, own in found.items()}
 
 
 def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
@@ -188,7 +199,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
                 cells.append(spread(values) if values else "-")
         seeds = max((len(v) for v in columns.values()), default=0)
         lines.append(f"| {arm} | {seeds} | " + " | ".join(cells) + " |")
-    lines += ["", "Differences, paired by seed and by test object or patient:", ""]
+    lines += ["", "Differences on the same test objects or patients:", ""]
     pairs = [(arm, base) for arm in METHODS for base in ("fresh weights", "from scratch")]
     pairs += [("distillation with contrast", "distillation"), ("our best", "distillation with contrast")]
     for arm, base in pairs:
@@ -218,10 +229,13 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                 if time.process_time() - began > 1:
                     (run / "seconds.json").write_text(json.dumps(time.process_time() - began))
                 if stage == "probe" and not (options.table and not (run / "probe/probe.json").is_file()):
-                    for name, said in probed(run, store, seed, fresh=number == 0).items():
+                    probes = probed(run, store, seed, fresh=number == 0)
+                    table = ScoreTable.read(run / "probe" / SCORES).frame
+                    for name, said in probes.items():
                         of = "fresh weights" if name.startswith("random") else arm
                         for row in said["probes"]:
-                            add(of, row["protocol"], row["by_patient"])
+                            own = table.filter((pl.col("run") == name) & (pl.col("how") == row["protocol"]))
+                            add(of, row["protocol"], by_patient(own["patient"].to_list(), own["value"].to_list()))
                         for task in said["few_shot"]:
                             add(of, f"{task['ways']}-way {task['shots']}-shot", float(np.mean(task["accuracies"])))
                 for labels in (options.labels or LABELS[data]) if stage == "finetune" else ():

@@ -89,7 +89,6 @@ class CloudChain(Chain["CloudStore"]):
             classes={store.classes.get(n, str(n)): sum(entry.label == n for entry in train) for n in there},
             parts=sum(entry.label_file is not None for entry in train),
         )
-        self._owners = "clouds" if len({e.patient or e.id for e in store.entries}) == len(store.entries) else "objects"
         return decide_cloud_recipe(facts, self.settings, self.machine)
 
     def has_label(self, entry: Any) -> bool:
@@ -108,7 +107,7 @@ class CloudChain(Chain["CloudStore"]):
 
     def outcome(self, scores: Path) -> Outcome:
         """Return what AUROC or the mean IoU says."""
-        return outcome_of(scores, arm="pretrained", baseline="scratch", owners=self._owners)
+        return outcome_of(scores, arm="pretrained", baseline="scratch")
 
     def following(self) -> list[str]:
         """Look at the frozen features."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medssl.evaluation.wording import interval_text
+from medssl.evaluation.statistics.wording import interval_text, sentences
 from medssl.quoting import quoted
 from medssl.writing import written_aside
 from pipelines import console
@@ -16,6 +15,7 @@ from pipelines.evaluate import evaluate
 from pipelines.index import index
 from pipelines.pretrain import pretrain
 from pipelines.report import report
+from pipelines.score_files import Scored
 from pointcloud.shapes import CLASSES, shape
 
 __all__ = ["demo_points"]
@@ -61,7 +61,8 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
                          overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}"])  # fmt: skip
         page = report(run, out=out / "report.html", overrides=["title=Made-up shapes as point clouds"]).path
         facts["probe"] = {
-            name: {row.protocol: row.accuracy.estimate for row in rows} for name, rows in found.rows.items()
+            arm: {score.how: score.interval.estimate for score in found.scores if score.arm == arm}
+            for arm in dict.fromkeys(score.arm for score in found.scores)
         }
     console.say(_sentence(found))
     console.done(
@@ -84,16 +85,9 @@ def _write(folder: Path, clouds: int, seed: int) -> None:
                     np.save(file, points, allow_pickle=False)
 
 
-def _sentence(found: Any) -> str:
-    """Return what pretraining brought to the features, in one sentence that the numbers decide."""
-    rows = {name: next(r for r in probes if r.protocol == _PROBE) for name, probes in found.rows.items()}
-    own, fresh = rows.values()
-    difference = next(c for c in found.comparisons if c.protocol == _PROBE).result.mean
-    verdict = (
-        "better" if difference.low > 0 else "worse" if difference.high < 0 else "no different as far as this shows"
-    )
-    return (
-        f"Nearest neighbours among {own.accuracy.cases} test shapes: {interval_text(own.accuracy)} right after "
-        f"pretraining, {interval_text(fresh.accuracy)} with fresh weights (chance {own.chance:.3f}); difference "
-        f"{interval_text(difference, signed=True)}: {verdict}."
-    )
+def _sentence(found: Scored) -> str:
+    """Return what pretraining brought to the features, in the words of the comparison."""
+    own = [score for score in found.scores if score.how == _PROBE]
+    told = ", ".join(f"{score.arm} {interval_text(score.interval)}" for score in own)
+    compared = [row for row in found.comparisons if row.how == _PROBE]
+    return f"Nearest neighbours: {told}. {sentences(compared)[1]}"

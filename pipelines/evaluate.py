@@ -2,60 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medssl.errors import ConfigError, DataError, did_you_mean
-from medssl.evaluation.scoring import DEFINITIONS, StructureScore
-from medssl.evaluation.summary import Comparison, StructureSummary, as_json, compare_runs, summarise_structures
-from medssl.evaluation.wording import comparison_rows, structure_rows
+from medssl.evaluation.metrics import EMPTY_MASKS, SEGMENTATION_METRICS
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.scoring import EmptyCounts, StructureScore, count_rows, empty_counts
+from medssl.evaluation.statistics.summary_file import as_json
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.index import INDEX
-from medssl.writing import written_aside
 from pipelines import console
-from pipelines.evaluate_classes import ClassEvaluation, evaluate_classes, is_classification
-from pipelines.evaluate_parts import PartEvaluation, evaluate_parts, is_part_segmentation
+from pipelines.evaluate_classes import evaluate_classes, is_classification
+from pipelines.evaluate_parts import evaluate_parts, is_part_segmentation
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings, chosen_structures, tolerances_of
 from pipelines.predict_command import predict_command
 from pipelines.refusals import by_kind
-from pipelines.run_classes import unseen_of
+from pipelines.run_classes import change_between, labelled_patients_of, unseen_of
+from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 from pipelines.scored_cases import find_predictions, read_reference, score_predictions
 from pipelines.truths import without_names
 from pointcloud.store import CloudStore
 
-if TYPE_CHECKING:
-    from pipelines.evaluate_probe import ProbeEvaluation
-    from pipelines.probe_scans import ProbeOutcome
-
-__all__ = ["EvaluateSettings", "Evaluation", "FewLabelSettings", "evaluate"]
+__all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate"]
 
 PROTOCOLS = ("few-label", "probe")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What ``evaluate`` found.
-
-    Attributes:
-        scores: Rows of each run, by its name.
-        summaries: Structures of each run, the mean over structures last.
-        comparisons: The first run against each of the others.
-        failed: Cases without a score and the reason, for each run.
-        table: scores.parquet; None for a dry run.
-        summary: scores.json; None for a dry run.
-    """
-
-    scores: Mapping[str, Sequence[StructureScore]]
-    summaries: Mapping[str, Sequence[StructureSummary]]
-    comparisons: Sequence[Comparison]
-    failed: Mapping[str, Mapping[str, str]]
-    table: Path | None = None
-    summary: Path | None = None
 
 
 @holds("medssl evaluate", lambda given: part_of(given["out"] or given["run"], shard=given["shard"]))
@@ -86,8 +61,7 @@ def evaluate(
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        An `Evaluation`, of a classifier a `ClassEvaluation`, of parts a `PartEvaluation`; for the protocols a
-        `FewLabelOutcome`, and a `ProbeOutcome` of scans or a `ProbeEvaluation` of clouds.
+        `score_files.Scored`; for the few-label protocol a `FewLabelOutcome` that holds one.
 
     Raises:
         ConfigError: If a setting is wrong.
@@ -120,7 +94,7 @@ def evaluate(
 
 def _evaluate(
     run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
-) -> Evaluation:
+) -> Scored:
     reference = read_reference(data)
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
     if reference.of_split(settings.split).truths:
@@ -137,7 +111,7 @@ def _evaluate(
     )
     if dry_run:
         console.done(None, f"medssl evaluate {quoted(run)} --data {quoted(data)}")
-        return Evaluation(scores={}, summaries={}, comparisons=(), failed={})
+        return Scored()
     for kind, scans in by_kind(reference.refused).items():
         console.warn(f"{len(scans)} labels are not scored, for the store refused them ({kind}), such as {scans[0]}")
     if not reference.by_patient:
@@ -161,27 +135,39 @@ def _evaluate(
         if not scores[name]:
             raise DataError(f"{runs[name]}: no case could be scored ({len(cases)} failed; the first: "
                             f"{next(iter(cases.values()), 'none was there')}).")  # fmt: skip
-    summaries = {name: summarise_structures(rows, level=settings.level) for name, rows in scores.items()}
+    labels = labelled_patients_of(runs.values())
     first = next(iter(runs))
-    comparisons = compare_runs(
-        scores, [(first, name) for name in runs if name != first], metrics=settings.metrics, level=settings.level
-    )
-    unseen = {name: found for name, folder in runs.items() if (found := unseen_of(folder))}
+    table = ScoreTable.joined(ScoreTable.of_structures(rows, run=name, labels=labels) for name, rows in scores.items())
+    found = found_in(
+        table, [(first, name) for name in runs if name != first], metrics=SEGMENTATION_METRICS,
+        compared=settings.metrics, level=settings.level, pooled=False, targets=True, change=change_between(runs),
+    )  # fmt: skip
+    unseen = {name: lacking for name, folder in runs.items() if (lacking := unseen_of(folder))}
     for name, lacking in unseen.items():
         console.warn(
             f"{name}: no scan that it was trained on shows {', '.join(lacking)}; scores of it are of nothing that was "
             "learned, and the mean over structures holds them"
         )
-    _show(summaries, comparisons, settings, unseen)
-    kept = {
-        name: {case: without_names(reference, case, why) for case, why in own.items()} for name, own in failed.items()
+    counts = {name: empty_counts(rows) for name, rows in scores.items()}
+    _show(found, counts, unseen)
+    content = {
+        "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
+        "definitions": {"empty": EMPTY_MASKS},
+        "runs": {
+            name: {
+                "counts": counts[name],
+                "failed": {case: without_names(reference, case, why) for case, why in failed[name].items()},
+                **({"untrained": unseen[name]} if name in unseen else {}),
+            }
+            for name in runs
+        },
     }
-    table, summary = _write(out, scores, summaries, comparisons, kept, settings, unseen)
-    console.tell(summaries=as_json(summaries), comparisons=as_json(comparisons), failed=failed)
-    console.done([table, summary], f"medssl report {quoted(*runs.values())}", on_new=predict_command(run))
-    return Evaluation(
-        scores=scores, summaries=summaries, comparisons=comparisons, failed=failed, table=table, summary=summary
+    files = write_scores(
+        found, out, "scores.json", kind="segmentation", unit="patient", metrics=SEGMENTATION_METRICS, content=content
     )
+    console.tell(scores=as_json(found.scores), comparisons=as_json(found.comparisons), failed=failed)
+    console.done(files, f"medssl report {quoted(*runs.values())}", on_new=predict_command(run))
+    return replace(found, failed=failed, files=files)
 
 
 def _probe(
@@ -192,7 +178,7 @@ def _probe(
     settings: EvaluateSettings,
     shard: str | None,
     dry_run: bool,
-) -> ProbeEvaluation | ProbeOutcome:
+) -> Scored:
     from pointcloud.store import CloudStore
 
     if shard is not None:
@@ -210,7 +196,7 @@ def _probe(
 
 def _evaluate_classes(
     run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
-) -> ClassEvaluation:
+) -> Scored:
     for folder in against:
         if not is_classification(folder):
             raise ConfigError(f"{folder}: no classifier's run, and {run} is one. Compare runs of one task.")
@@ -221,7 +207,7 @@ def _evaluate_classes(
 
 def _evaluate_parts(
     run: Path, data: Path, out: Path, against: Sequence[Path], settings: EvaluateSettings, dry_run: bool
-) -> PartEvaluation:
+) -> Scored:
     for folder in against:
         if not is_part_segmentation(folder):
             raise ConfigError(f"{folder}: no run of parts of clouds, and {run} is one. Compare runs of one task.")
@@ -240,56 +226,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
     raise ConfigError("A run cannot be compared with itself. Name each run once.")
 
 
-def _show(
-    summaries: Mapping[str, Sequence[StructureSummary]],
-    comparisons: Sequence[Comparison],
-    settings: EvaluateSettings,
-    unseen: Mapping[str, Sequence[str]],
-) -> None:
-    percent = f"{100 * settings.level:g} %"
-    for name, rows in summaries.items():
+def _show(found: Scored, counts: Mapping[str, Mapping[str, EmptyCounts]], unseen: Mapping[str, Sequence[str]]) -> None:
+    for name, own in counts.items():
         lacking = unseen.get(name, ())
-        marked = [replace(r, structure=f"{r.structure} (untrained)") if r.structure in lacking else r for r in rows]
-        heads, cells = structure_rows(marked)
-        console.table(f"{name}: mean over patients [{percent} bootstrap interval]", heads, cells, key=f"scores_{name}")
-    if comparisons:
-        heads, cells = comparison_rows(comparisons)
-        console.table(
-            "Paired, per patient (Wilcoxon signed-rank, Holm over the table)", heads, cells, key="comparison_table"
-        )
-    for name, text in DEFINITIONS.items():
-        console.say(f"{name}: {text}")
-
-
-def _write(
-    out: Path,
-    scores: Mapping[str, Sequence[StructureScore]],
-    summaries: Mapping[str, Sequence[StructureSummary]],
-    comparisons: Sequence[Comparison],
-    failed: Mapping[str, Mapping[str, str]],
-    settings: EvaluateSettings,
-    unseen: Mapping[str, Sequence[str]],
-) -> tuple[Path, Path]:
-    import polars as pl
-
-    table, summary = out / "scores.parquet", out / "scores.json"
-    frame = pl.DataFrame([{"run": name, **row.row()} for name, rows in scores.items() for row in rows],
-                         infer_schema_length=None)  # fmt: skip
-    content = {
-        "definitions": DEFINITIONS,
-        "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
-        "runs": {
-            name: {
-                "structures": rows,
-                "failed": failed[name],
-                **({"untrained": unseen[name]} if name in unseen else {}),
-            }
-            for name, rows in summaries.items()
-        },
-        "comparisons": list(comparisons),
-    }
-    with written_aside(table) as aside:
-        frame.write_parquet(aside)
-    with written_aside(summary) as aside:
-        aside.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    return table, summary
+        rows = [
+            replace(s, target=f"{s.target or 'mean'}{' (untrained)' if s.target in lacking else ''}")
+            for s in found.scores
+            if s.arm == name
+        ]
+        show_scores(replace(found, scores=rows), title=f"{name}: mean over patients", unit="patient", key=name)
+        console.table(f"{name}: cases", *count_rows(own), key=f"cases_{name}")
+    show_comparisons(found, unit="patient")
+    show_notes(found, SEGMENTATION_METRICS)
+    console.say(f"empty: {EMPTY_MASKS}")

@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medssl.errors import DataError
 from medssl.evaluation.calibration import Decision
-from medssl.evaluation.class_summary import ClassComparison, ClassPredictions, compare_classifiers, summarise_classes
-from medssl.evaluation.classes import CLASS_DEFINITIONS, CLASS_METRICS, confusion, reliability, roc_curve
-from medssl.evaluation.intervals import Interval
-from medssl.evaluation.summary import as_json
-from medssl.evaluation.wording import interval_text, p_text
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.classes import confusion, reliability, roc_curve
+from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS, THRESHOLD, UNITS
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
 from medssl.reporting.words import counted, owner_of
 from medssl.spreadsheet import rows_of_csv
 from pipelines import console
 from pipelines.predict_command import predict_command
+from pipelines.run_classes import change_between, labelled_patients_of
+from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 
-__all__ = ["ClassEvaluation", "evaluate_classes", "is_classification", "read_predictions"]
+__all__ = ["evaluate_classes", "is_classification", "read_predictions"]
 
 PREDICTIONS = "predictions.csv"
 DECISION = "decision.json"
+_COMPARED = ("auroc", "balanced_accuracy", "brier")
 _SHOWN = 3  # examples right, and as many wrong
-
-_OBJECTS = "the cloud, each an object of its own: intervals and tests resample clouds."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassEvaluation:
-    """What was found.
-
-    Attributes:
-        summaries: Metric -> score with its interval, for each run.
-        comparisons: The first run against each of the others.
-        summary: class_scores.json; None for a dry run.
-    """
-
-    summaries: Mapping[str, Mapping[str, Interval]]
-    comparisons: Sequence[ClassComparison]
-    summary: Path | None = None
 
 
 def is_classification(run: Path) -> bool:
@@ -78,7 +64,7 @@ def read_predictions(run: Path, split: str) -> tuple[ClassPredictions, Decision]
 
 def evaluate_classes(
     runs: Mapping[str, Path], out: Path, *, split: str, level: float, noun: str = "scan", dry_run: bool = False
-) -> ClassEvaluation:
+) -> Scored:
     """Score the predictions of classifiers, and test the first against the others.
 
     Where all cases of each patient have one class, a patient's probabilities are averaged first.
@@ -106,68 +92,65 @@ def evaluate_classes(
     console.say(f"{shown} of the split '{split}'; runs: {', '.join(runs)}")
     if dry_run:
         console.done(None, "")
-        return ClassEvaluation(summaries={}, comparisons=())
-    summaries = {name: summarise_classes(found, level=level) for name, found in cases.items()}
-    comparisons = compare_classifiers(cases, [(first, name) for name in cases if name != first], level=level)
+        return Scored()
+    labels = labelled_patients_of(runs.values())
+    found = found_in(
+        ScoreTable.joined(ScoreTable.of_classes(own, run=name, labels=labels) for name, own in cases.items()),
+        [(first, name) for name in cases if name != first], metrics=CLASS_METRICS, compared=_COMPARED, level=level,
+        unit=owner, pooled=False, change=change_between(runs),
+    )  # fmt: skip
     if owner == "patient":
         one = "one case a patient" if cases[first].one_a_patient else f"{len(cases[first])} cases"
         shown = f"{patients} patients, {one}"
-    console.table(
-        f"{shown} [{100 * level:g} % bootstrap interval over {owner}s]",
-        ["run", *CLASS_METRICS],
-        [[name, *(interval_text(found[metric]) for metric in CLASS_METRICS)] for name, found in summaries.items()],
-        key="scores",
-    )
-    lacking = sorted({metric for found in summaries.values() for metric in CLASS_METRICS
-                      if np.isnan(found[metric].estimate)})  # fmt: skip
+    show_scores(found, title=shown, unit=owner)
+    known = [cases[first].classes[number] for number in np.unique(cases[first].truth)]
+    console.say(f"always naming the most frequent class would be right in {_majority(cases[first]):.3f} of cases, and "
+                f"has AUROC 0.5")  # fmt: skip
+    if len(known) < len(cases[first].classes) and len(known) > 1:
+        console.say(f"scores are over {len(known)} of {len(cases[first].classes)} classes: the split '{split}' shows "
+                    f"no other than {', '.join(known)}")  # fmt: skip
+    lacking = sorted({score.metric for score in found.scores if np.isnan(score.interval.estimate)})
     if lacking:
-        known = sorted({cases[first].classes[number] for number in cases[first].truth})
         console.warn(
             f"{', '.join(lacking)}: not defined, for all cases of the split '{split}' are of one class "
             f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share for it."
         )
-    if comparisons:
-        console.table(
-            f"Paired, by {owner} (Holm over the table)",
-            ["run", "against", "metric", "difference", "p", "p Holm", "test"],
-            [
-                [c.arm, c.baseline, c.metric, interval_text(c.difference, signed=True), p_text(c.p), p_text(c.p_holm),
-                 c.test]
-                for c in comparisons
-            ],
-            key="comparison_table",
-        )  # fmt: skip
-    definitions = CLASS_DEFINITIONS | ({"unit": _OBJECTS} if owner == "cloud" else {})
+    show_comparisons(found, unit=owner)
+    show_notes(found, CLASS_METRICS)
+    definitions = {"unit": UNITS[owner], "probabilities": AVERAGED, "threshold": THRESHOLD}
     for name, text in definitions.items():
         console.say(f"{name}: {text}")
     content = {
-        "kind": "classification",
-        "unit": owner,
         "split": split,
         "definitions": definitions,
         "runs": {
             name: {
-                "classes": cases[name].classes,
-                "scores": found,
-                "confusion": confusion(cases[name].truth, cases[name].predicted, len(cases[name].classes)).tolist(),
-                "reliability": _reliability(cases[name]),
-                "roc": _roc(cases[name]),
+                "classes": own.classes,
+                "majority": _majority(own),
+                "confusion": confusion(own.truth, own.predicted, len(own.classes)).tolist(),
+                "reliability": _reliability(own),
+                "roc": _roc(own),
                 "examples": _examples(raw[name]),
             }
-            for name, found in summaries.items()
+            for name, own in cases.items()
         },
-        "comparisons": comparisons,
     }
-    path = out / "class_scores.json"
-    _write(path, json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False))
+    files = write_scores(
+        found, out, "class_scores.json", kind="classification", unit=owner, metrics=CLASS_METRICS, content=content
+    )
     console.done(
-        path,
+        files,
         f"medssl report {quoted(*runs.values())}",
         on_new=predict_command(next(iter(runs.values()))),
-        scores=as_json(summaries),
-        comparisons=as_json(comparisons),
+        scores=as_json(found.scores),
+        comparisons=as_json(found.comparisons),
     )
-    return ClassEvaluation(summaries=summaries, comparisons=comparisons, summary=path)
+    return replace(found, files=files)
+
+
+def _majority(cases: ClassPredictions) -> float:
+    """Return the share of the most frequent class: the accuracy of always naming it."""
+    return float(np.bincount(cases.truth).max() / len(cases))
 
 
 def _reliability(cases: ClassPredictions) -> list[dict[str, float]]:
@@ -206,10 +189,3 @@ def _examples(cases: ClassPredictions) -> list[dict[str, object]]:
                  "predicted": cases.classes[cases.predicted[row]], "probability": float(sure[row])}
             )  # fmt: skip
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    from medssl.writing import written_aside
-
-    with written_aside(path) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,54 +13,32 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import DataError
-from medssl.evaluation.intervals import Interval
-from medssl.evaluation.paired import PairedComparison, average_by_patient, holm, paired_comparison
-from medssl.evaluation.part_summary import PART_METRICS, summarise_parts
-from medssl.evaluation.parts import PART_DEFINITIONS, PartScores, part_scores
-from medssl.evaluation.summary import as_json
-from medssl.evaluation.wording import interval_text, p_text
+from medssl.evaluation.metrics import PART_METRICS
+from medssl.evaluation.parts import PartScores, part_scores
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
 from medssl.reporting.words import counted_of, owner_of
 from medssl.spreadsheet import rows_of_csv
-from medssl.writing import written_aside
 from pipelines import console
 from pipelines.finetune_parts import PARTS
 from pipelines.predict_command import predict_command
+from pipelines.run_classes import change_between, labelled_patients_of
+from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 from pointcloud.part_examples import PartExample, draw_part_examples
 from pointcloud.store import CloudStore
 
-__all__ = ["PartComparison", "PartEvaluation", "evaluate_parts", "is_part_segmentation"]
+__all__ = ["evaluate_parts", "is_part_segmentation"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class PartComparison:
-    """The first run against another: mean IoU of the same clouds, by patient."""
-
-    arm: str
-    baseline: str
-    result: PairedComparison
-    p_holm: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartEvaluation:
-    """What was found.
-
-    Attributes:
-        summaries: Metric -> score with its interval, for each run.
-        by_class: Mean IoU of each class, for each run.
-        comparisons: The first run against each of the others.
-        summary: part_scores.json; None for a dry run.
-    """
-
-    summaries: Mapping[str, Mapping[str, Interval]]
-    by_class: Mapping[str, Mapping[str, float]]
-    comparisons: Sequence[PartComparison]
-    summary: Path | None = None
+_DEFINITIONS = {
+    "IoU of a part": "mean over the shapes whose class has the part; a part that neither truth nor prediction shows "
+    "counts 1.",
+    "points": "points without a label are left out.",
+}
 
 
 @dataclass(frozen=True)
-class _Scored:
+class _Parts:
     scores: PartScores
     ids: tuple[str, ...]
     patients: tuple[str, ...]
@@ -77,7 +54,7 @@ def is_part_segmentation(run: Path) -> bool:
 
 def evaluate_parts(
     runs: Mapping[str, Path], data: Path, out: Path, *, split: str, level: float, dry_run: bool = False
-) -> PartEvaluation:
+) -> Scored:
     """Score the predicted parts of runs, and test the first against the others.
 
     Which parts a class may have is what the store's labels show of it, in all splits.
@@ -100,62 +77,55 @@ def evaluate_parts(
     console.say(f"{len(scored[first].ids)} clouds of the split '{split}'; runs: {', '.join(runs)}")
     if dry_run:
         console.done(None, "")
-        return PartEvaluation(summaries={}, by_class={}, comparisons=())
-    summaries = {
-        name: summarise_parts(found.scores, found.classes, found.patients, found.points, level=level)
-        for name, found in scored.items()
-    }
-    comparisons = _compared(scored, level)
+        return Scored()
     counts = len(scored[first].ids), "cloud", len(set(scored[first].patients))
-    owner = owner_of(*counts)
-    console.table(
-        f"{counted_of(*counts)} [{100 * level:g} % bootstrap interval over {owner}s]",
-        ["run", *PART_METRICS],
-        [[name, *(interval_text(found[metric]) for metric in PART_METRICS)] for name, found in summaries.items()],
-        key="scores",
-    )
-    if comparisons:
-        console.table(
-            f"Mean IoU of shapes, paired by {owner} (Wilcoxon signed-rank, Holm over the table)",
-            ["run", "against", "difference", "p", "p Holm"],
-            [
-                [c.arm, c.baseline, interval_text(c.result.mean, signed=True), p_text(c.result.p), p_text(c.p_holm)]
-                for c in comparisons
-            ],
-            key="comparison_table",
-        )
-    for name, text in PART_DEFINITIONS.items():
+    owner, labels = owner_of(*counts), labelled_patients_of(runs.values())
+    found = found_in(
+        ScoreTable.joined(_table(name, own, labels) for name, own in scored.items()),
+        [(first, name) for name in scored if name != first], metrics=PART_METRICS, compared=PART_METRICS[:1],
+        level=level, unit=owner, pooled=False, change=change_between(runs),
+    )  # fmt: skip
+    show_scores(found, title=counted_of(*counts), unit=owner)
+    show_comparisons(found, unit=owner)
+    show_notes(found, PART_METRICS)
+    for name, text in _DEFINITIONS.items():
         console.say(f"{name}: {text}")
-    by_class = {name: found.scores.by_class for name, found in scored.items()}
     content: dict[str, Any] = {
-        "kind": "parts",
         "split": split,
-        "unit": owner,
-        "definitions": PART_DEFINITIONS,
+        "definitions": _DEFINITIONS,
         "clouds": dict(sorted(Counter(scored[first].classes).items())),
         "parts": {str(part): store.parts.get(part, str(part)) for part in sorted({*chain(*parts_of.values())})},
         "runs": {
-            name: {"scores": summaries[name], "by_class": by_class[name], "by_part": found.scores.by_part}
-            for name, found in scored.items()
+            name: {"by_class": own.scores.by_class, "by_part": own.scores.by_part} for name, own in scored.items()
         },
-        "comparisons": comparisons,
     }
-    path = out / "part_scores.json"
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(as_json(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    files = write_scores(
+        found, out, "part_scores.json", kind="parts", unit=owner, metrics=PART_METRICS, content=content
+    )
     picture = out / "part_examples.png"
     draw_part_examples(_examples(scored, runs, store), picture)
     console.done(
-        [path, picture],
+        [*files, picture],
         f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
         on_new=predict_command(next(iter(runs.values()))),
-        scores=as_json(summaries),
-        comparisons=as_json(comparisons),
+        scores=as_json(found.scores),
+        comparisons=as_json(found.comparisons),
     )
-    return PartEvaluation(summaries=summaries, by_class=by_class, comparisons=comparisons, summary=path)
+    return replace(found, files=[*files, picture])
 
 
-def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], split: str) -> _Scored:
+def _table(name: str, found: _Parts, labels: int | None) -> ScoreTable:
+    """Return the rows of one run: IoU, right and labelled points of each cloud."""
+    columns = {"shape_iou": found.scores.shapes, "points_right": found.points[:, 0],
+               "points_labelled": found.points[:, 1]}  # fmt: skip
+    return ScoreTable.joined(
+        ScoreTable.of_values(values, found.ids, found.patients, run=name, metric=metric, targets=found.classes,
+                             labels=labels)
+        for metric, values in columns.items()
+    )  # fmt: skip
+
+
+def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], split: str) -> _Parts:
     path = run / PARTS
     rows = {entry.id: row for row, entry in enumerate(store.entries)}
     try:
@@ -178,7 +148,7 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
             )
     classes = tuple(row["class"] for row in listed)
     counts = [[int(((t == p) & (t >= 0)).sum()), int((t >= 0).sum())] for t, p in zip(truths, predicted, strict=True)]
-    return _Scored(
+    return _Parts(
         scores=part_scores(truths, predicted, classes, parts_of),
         ids=tuple(row["id"] for row in listed),
         patients=tuple(row["patient"] or row["id"] for row in listed),
@@ -188,7 +158,7 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
     )
 
 
-def _examples(scored: Mapping[str, _Scored], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:
+def _examples(scored: Mapping[str, _Parts], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:
     """Return the first run's best, middle and worst cloud of those that all have, and what each run says of them."""
     first = next(iter(scored.values()))
     shared = [place for place, one in enumerate(first.ids) if all(one in found.files for found in scored.values())]
@@ -218,19 +188,3 @@ def _parts_of(store: CloudStore) -> dict[str, tuple[int, ...]]:
             name = "" if entry.label is None else store.classes.get(entry.label, str(entry.label))
             found.setdefault(name, set()).update(int(v) for v in np.unique(store.labels(row)) if v >= 0)
     return {name: tuple(sorted(parts)) for name, parts in found.items()}
-
-
-def _compared(scored: Mapping[str, _Scored], level: float) -> list[PartComparison]:
-    first, *others = scored
-    found = []
-    for name in others:
-        own, other = (
-            dict(zip(scored[run].ids, scored[run].scores.shapes.tolist(), strict=True)) for run in (first, name)
-        )
-        shared = [(id_, p) for id_, p in zip(scored[name].ids, scored[name].patients, strict=True) if id_ in own]
-        if not shared:
-            raise DataError(f"Runs '{first}' and '{name}' share no cloud, so they cannot be compared.")
-        differences = average_by_patient([p for _, p in shared], [own[i] - other[i] for i, _ in shared])
-        found.append((name, paired_comparison(list(differences.values()), level=level)))
-    corrected = holm({name: result.p for name, result in found})
-    return [PartComparison(arm=first, baseline=name, result=result, p_holm=corrected[name]) for name, result in found]

@@ -5,80 +5,31 @@ The encoder is the one at the end of its run; nothing is chosen on the split tha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medssl.errors import DataError
-from medssl.evaluation.intervals import Interval, bootstrap_mean
-from medssl.evaluation.paired import PairedComparison, average_by_patient, holm, paired_comparison
 from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, probe
-from medssl.evaluation.summary import as_json
-from medssl.evaluation.wording import interval_text, p_text
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.grid import method_of
+from medssl.evaluation.statistics.summary_file import as_json
 from medssl.reporting.words import owner_of
-from medssl.writing import written_aside
 from pipelines import console
 from pipelines.embedded import Embedded
 from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.probe_clouds import CloudProbe
+from pipelines.probe_clouds import CloudProbe, is_random
+from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 
-__all__ = ["ProbeComparison", "ProbeEvaluation", "ProbeRow", "evaluate_probe", "probe_runs"]
+__all__ = ["evaluate_probe", "probe_runs"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeRow:
-    """One encoder under one protocol.
-
-    Attributes:
-        protocol: One of `medssl.evaluation.protocols.PROBES`.
-        accuracy: Mean over patients, with a bootstrap interval over them.
-        balanced_accuracy: Mean over classes of the share that was found.
-        chance: Share of the most frequent class.
-        chosen: What was chosen on the fitting part.
-        by_patient: Accuracy of each patient.
-    """
-
-    protocol: str
-    accuracy: Interval
-    balanced_accuracy: float
-    chance: float
-    chosen: Mapping[str, float]
-    by_patient: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeComparison:
-    """The first encoder against another, on the same patients."""
-
-    arm: str
-    baseline: str
-    protocol: str
-    result: PairedComparison
-    p_holm: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeEvaluation:
-    """What the protocol gave.
-
-    Attributes:
-        rows: Probes of each encoder, by its name.
-        few_shots: Few-shot tasks of each.
-        comparisons: The first encoder against each of the others.
-        summary: probe.json; None for a dry run.
-    """
-
-    rows: Mapping[str, Sequence[ProbeRow]]
-    few_shots: Mapping[str, Sequence[FewShot]]
-    comparisons: Sequence[ProbeComparison]
-    summary: Path | None = None
+_METRIC = "probe_accuracy"
 
 
 def evaluate_probe(
     runs: Mapping[str, Path], data: Path, out: Path, settings: EvaluateSettings, *, dry_run: bool = False
-) -> ProbeEvaluation:
+) -> Scored:
     """Embed a store's labelled items with each encoder and probe the embeddings.
 
     Args:
@@ -97,7 +48,7 @@ def evaluate_probe(
     console.say(f"{source.words}; encoders: {', '.join(runs)}")
     if dry_run:
         console.done(None, "")
-        return ProbeEvaluation(rows={}, few_shots={}, comparisons=())
+        return Scored()
     embedded = {}
     first = next(iter(runs.values()))
     with console.progress(len(runs), "encoders") as bar:
@@ -107,35 +58,46 @@ def evaluate_probe(
     return probe_runs(embedded, out, settings)
 
 
-def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSettings) -> ProbeEvaluation:
-    """Probe embeddings, compare the first encoder with the others, say and write what was found."""
+def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSettings) -> Scored:
+    """Probe embeddings, compare the first encoder with the others, say and write what was found.
+
+    METHOD-seed0, METHOD-seed1, ... are runs of one method.
+    """
     chosen, level = settings.probe, settings.level
-    rows = {
-        name: [_row(found, protocol, level=level, seed=chosen.seed) for protocol in chosen.protocols]
+    rows: dict[str, dict[str, ProbeResult]] = {
+        name: {str(how): _probed(found, how, seed=chosen.seed) for how in chosen.protocols}
         for name, found in embedded.items()
     }
     few_shots = _few_shots(embedded, settings)
-    comparisons = _compared(rows, level)
     owners = next(iter(embedded.values())).score_patients
     owner = owner_of(len(owners), "cloud", len(set(owners)))
-    _show(rows, few_shots, comparisons, embedded, level, owner)
-    path = out / "probe.json"
+    arms = list(dict.fromkeys(method_of(name) for name in embedded))
+    found = found_in(
+        ScoreTable.joined(
+            _table(name, how, embedded[name], result)
+            for how in chosen.protocols
+            for name in embedded
+            for result in [rows[name][how]]
+        ),
+        [(arms[0], name) for name in arms[1:]], metrics=[_METRIC], compared=[_METRIC], level=level, unit=owner,
+        change=lambda arm, baseline: "pretraining" if is_random(baseline) and not is_random(arm) else "",
+    )  # fmt: skip
+    _show(found, few_shots, embedded, rows, owner)
     content = {
-        "kind": "probe",
-        "unit": owner,
         "protocols": {name: PROBES[name] for name in chosen.protocols},
         "settings": settings.model_dump(mode="json", include={"split", "level", "probe"}),
-        "encoders": {name: {"probes": rows[name], "few_shot": few_shots[name]} for name in rows},
-        "comparisons": comparisons,
+        "encoders": {
+            name: {"probes": [_row(result) for result in rows[name].values()], "few_shot": few_shots[name]}
+            for name in rows
+        },
     }
-    with written_aside(path) as aside:
-        aside.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    console.done(path, "", encoders=as_json({name: _short(found) for name, found in rows.items()}))
-    return ProbeEvaluation(rows=rows, few_shots=few_shots, comparisons=comparisons, summary=path)
+    files = write_scores(found, out, "probe.json", kind="probe", unit=owner, metrics=[_METRIC], content=content)
+    console.done(files, "", scores=as_json(found.scores), comparisons=as_json(found.comparisons))
+    return replace(found, files=files)
 
 
-def _row(found: Embedded, protocol: str, *, level: float, seed: int) -> ProbeRow:
-    result: ProbeResult = probe(
+def _probed(found: Embedded, protocol: str, *, seed: int) -> ProbeResult:
+    return probe(
         found.fit,
         found.fit_classes,
         found.score,
@@ -144,15 +106,24 @@ def _row(found: Embedded, protocol: str, *, level: float, seed: int) -> ProbeRow
         train_patients=found.fit_patients,
         seed=seed,
     )
-    by_patient = average_by_patient(found.score_patients, result.right.astype(float))
-    return ProbeRow(
-        protocol=protocol,
-        accuracy=bootstrap_mean(list(by_patient.values()), level=level),
-        balanced_accuracy=result.balanced_accuracy,
-        chance=result.chance,
-        chosen=result.chosen,
-        by_patient=by_patient,
-    )
+
+
+def _row(result: ProbeResult) -> dict[str, Any]:
+    """Return what the summary says of a probe beside its accuracy."""
+    return {
+        "protocol": result.protocol,
+        "balanced_accuracy": result.balanced_accuracy,
+        "chance": result.chance,
+        "chosen": result.chosen,
+    }
+
+
+def _table(name: str, how: str, found: Embedded, result: ProbeResult) -> ScoreTable:
+    items = [str(place) for place in range(len(found.score_patients))]
+    return ScoreTable.of_values(
+        result.right.astype(float), items, found.score_patients, run=name, metric=_METRIC, how=how,
+        targets=found.score_classes,
+    )  # fmt: skip
 
 
 def _few_shots(embedded: Mapping[str, Embedded], settings: EvaluateSettings) -> dict[str, list[FewShot]]:
@@ -182,68 +153,26 @@ def _few_shots(embedded: Mapping[str, Embedded], settings: EvaluateSettings) -> 
     return done
 
 
-def _compared(rows: Mapping[str, Sequence[ProbeRow]], level: float) -> list[ProbeComparison]:
-    first, *others = rows
-    found = []
-    for name in others:
-        for own, other in zip(rows[first], rows[name], strict=True):
-            differences = [own.by_patient[patient] - other.by_patient[patient] for patient in other.by_patient]
-            found.append((name, own.protocol, paired_comparison(differences, level=level)))
-    corrected = holm({str(i): result.p for i, (_, _, result) in enumerate(found)})
-    return [
-        ProbeComparison(arm=first, baseline=name, protocol=protocol, result=result, p_holm=corrected[str(i)])
-        for i, (name, protocol, result) in enumerate(found)
-    ]
-
-
 def _show(
-    rows: Mapping[str, Sequence[ProbeRow]],
+    found: Scored,
     few_shots: Mapping[str, Sequence[FewShot]],
-    comparisons: Sequence[ProbeComparison],
     embedded: Mapping[str, Embedded],
-    level: float,
+    rows: Mapping[str, Mapping[str, ProbeResult]],
     owner: str,
 ) -> None:
     first = next(iter(embedded.values()))
-    protocols = [row.protocol for row in next(iter(rows.values()))]
-    console.table(
-        f"Accuracy of probes, {len(first.fit)} to fit, {len(first.score)} scored "
-        f"[{100 * level:g} % bootstrap interval over {owner}s]",
-        ["encoder", *protocols, "chance"],
-        [
-            [name, *(interval_text(row.accuracy) for row in found), f"{found[0].chance:.3f}"]
-            for name, found in rows.items()
-        ],
-        key="probes",
-    )
+    show_scores(found, title=f"Probes, {len(first.fit)} to fit, {len(first.score)} scored", unit=owner)
+    chance = next(iter(next(iter(rows.values())).values())).chance
+    console.say(f"always naming the most frequent class is right in {chance:.3f}")
     tasks = next(iter(few_shots.values()))
     if tasks:
         console.table(
             f"Few-shot accuracy, mean and SD over {tasks[0].draws} tasks",
             ["encoder", *(f"{t.ways}-way {t.shots}-shot" for t in tasks)],
-            [[name, *(f"{t.mean:.3f} ({t.spread:.3f})" for t in found)] for name, found in few_shots.items()],
+            [[name, *(f"{t.mean:.3f} ({t.spread:.3f})" for t in own)] for name, own in few_shots.items()],
             key="few_shot",
         )
-    if comparisons:
-        console.table(
-            f"Paired, per {owner} (Wilcoxon signed-rank, Holm over the table)",
-            ["encoder", "against", "probe", "mean difference", "p", "p Holm"],
-            [
-                [
-                    c.arm,
-                    c.baseline,
-                    c.protocol,
-                    interval_text(c.result.mean, signed=True),
-                    p_text(c.result.p),
-                    p_text(c.p_holm),
-                ]
-                for c in comparisons
-            ],
-            key="comparison_table",
-        )
-    for name in protocols:
+    show_comparisons(found, unit=owner)
+    show_notes(found, [_METRIC])
+    for name in next(iter(rows.values())):
         console.say(f"{name}: {PROBES[name]}")
-
-
-def _short(rows: Sequence[ProbeRow]) -> dict[str, Any]:
-    return {row.protocol: row.accuracy for row in rows}

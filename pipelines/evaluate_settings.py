@@ -31,7 +31,7 @@ class FewLabelSettings(Settings):
         default="",
         description="In place of draws: a YAML file of labelled patients (or scans), 'n: [[a, b], [c, d]]'.",
     )
-    draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    draws: int = Field(default=8, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
     seeds: int = Field(default=1, ge=1, description="Fine-tuning seeds for each draw; every draw has seeds of its own.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
     metric: Metric | ClassMetric | None = Field(
@@ -77,7 +77,7 @@ class ScanProbeSettings(Settings):
         default="",
         description="In place of draws: a YAML file of labelled patients (or scans), 'n: [[a, b], [c, d]]'.",
     )
-    draws: int = Field(default=3, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    draws: int = Field(default=8, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
     random: int = Field(default=2, ge=1, description="Random encoders of the same shape to compare with.")
     metric: ClassMetric = Field(default="auroc", description="Metric that is compared.")

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.curve import draw_few_label
 from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells
-from medssl.evaluation.pooling import pool_pretraining_runs, pooled_rows
-from medssl.evaluation.scoring import DEFINITIONS, StructureScore
-from medssl.evaluation.summary import METRICS, as_json, patient_scores, summarise_few_label
-from medssl.evaluation.wording import comparison_rows, size_rows
+from medssl.evaluation.label_sets import LabelSets
+from medssl.evaluation.metrics import EMPTY_MASKS, SEGMENTATION_METRICS
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.scoring import StructureScore
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
-from medssl.spreadsheet import csv_text
 from medssl.store.index import INDEX
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
-from medssl.writing import written_aside
 from pipelines import console
+from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, digest
 from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_classes, tolerances_of
 from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
@@ -94,9 +91,10 @@ def few_label(
         from pipelines.few_label_classes import few_label_classes
 
         return few_label_classes(runs, store=store, out=out, settings=settings, shard=shard, dry_run=dry_run)
-    if few.metric is not None and few.metric not in METRICS:
+    if few.metric is not None and few.metric not in SEGMENTATION_METRICS:
         raise ConfigError(
-            f"few_label.metric: {few.metric} is a metric of classifiers. Of segmenters: {', '.join(METRICS)}."
+            f"few_label.metric: {few.metric} is a metric of classifiers. "
+            f"Of segmenters: {', '.join(SEGMENTATION_METRICS)}."
         )
     reference = read_reference(data)
     train, test = _train_and_test(store, reference, settings)
@@ -133,7 +131,7 @@ def few_label(
         console.done(
             None, f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --protocol few-label --out {quoted(out)}"
         )
-        return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
+        return FewLabelOutcome(failed={}, missing=todo, folder=out)
 
     starts = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
 
@@ -150,7 +148,7 @@ def few_label(
     done, missing = read_cells(plan, out)
     if not done:
         raise DataError(f"{out}: every run failed. The first: {next(iter(failed.values()), 'none was run')}")
-    return _report(done, missing, failed, out, runs=runs, settings=settings)
+    return _report(done, missing, failed, out, runs=runs, settings=settings, sets=sets)
 
 
 def _default_trainer(store: Store, runs: Sequence[Path], settings: EvaluateSettings) -> Trainer:
@@ -189,57 +187,34 @@ def _report(
     *,
     runs: Sequence[Path],
     settings: EvaluateSettings,
+    sets: LabelSets,
 ) -> FewLabelOutcome:
-    metric = settings.few_label.metric or "dice"
-    summary = summarise_few_label(done, baseline=SCRATCH, metric=metric, level=settings.level)
+    everyone = {frozenset(score.case for score in result.scores) for result in done}
+    if len(everyone) > 1:
+        odd = frozenset.union(*everyone) - frozenset.intersection(*everyone)
+        raise DataError(
+            f"Cells were scored on different test cases ({len(odd)} are not in all of them). "
+            "Use one fixed test split for the whole comparison."
+        )
     if missing:
         console.warn(f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again.")
-    percent = f"{100 * settings.level:g} %"
-    heads, rows = size_rows(summary.sizes)
-    title = f"{summary.metric}, mean over test patients [{percent} interval over patients and draws]"
-    console.table(title, heads, rows, key="sizes")
-    if summary.comparisons:
-        heads, rows = comparison_rows(summary.comparisons)
-        console.table("Against scratch, paired by patient, draw and seed (Wilcoxon, Holm over the table)", heads, rows,
-                      key="comparisons")  # fmt: skip
-    pooled = pool_pretraining_runs(done, baseline=SCRATCH, metric=metric, level=settings.level)
-    if pooled:
-        heads, rows = pooled_rows(pooled)
-        title = f"Against scratch, pretraining runs pooled [{percent} interval over runs, draws and patients]"
-        console.table(title, heads, rows, key="pooled")
-    console.say(f"{summary.metric}: {DEFINITIONS[summary.metric]}")
-    figure = draw_few_label(summary, out / "few_label.png")
-    content = {
-        "protocol": "few-label",
-        "definitions": DEFINITIONS,
-        "settings": settings.model_dump(mode="json"),
-        "summary": summary,
-        "pooled": pooled,
-        "missing": [cell.file.name for cell in missing],
-        "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
-    }
-    table, listing = out / "few_label.csv", out / "few_label.json"
-    with written_aside(table) as aside:
-        aside.write_text(_cell_table(done), encoding="utf-8")
-    with written_aside(listing) as aside:
-        aside.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    console.done([listing, table, figure], f"medssl report {quoted(*runs, out)}")
-    return FewLabelOutcome(summary=summary, failed=failed, missing=missing, folder=out)
-
-
-def _cell_table(done: Sequence[CellResult]) -> str:
-    """Return one line a run: the mean over patients of every metric."""
-    import numpy as np
-
-    rows = []
-    for result in done:
-        cell = result.cell
-        means = []
-        for metric in METRICS:
-            values = np.array(list(patient_scores(result.scores, metric).values()))
-            means.append("" if np.isnan(values).all() else f"{np.nanmean(values):.5f}")
-        rows.append([cell.arm, cell.n, cell.draw, cell.seed, *means, f"{result.seconds:.1f}"])
-    return csv_text(["arm", "n", "draw", "seed", *METRICS, "seconds"], rows)
+    table = ScoreTable.joined(
+        ScoreTable.of_structures(r.scores, run=r.cell.arm, how="", seed=r.cell.seed, draw=r.cell.draw, labels=r.cell.n)
+        for r in done
+    )
+    found = write_arms(
+        table, out, name="few_label", kind="segmentation", baseline=SCRATCH, against=SCRATCH,
+        metric=settings.few_label.metric or "dice", metrics=SEGMENTATION_METRICS, level=settings.level, unit="patient",
+        overlap=sets.overlap(),
+        content={
+            "definitions": {"empty": EMPTY_MASKS},
+            "settings": settings.model_dump(mode="json"),
+            "missing": [cell.file.name for cell in missing],
+            "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
+        },
+        then=f"medssl report {quoted(*runs, out)}",
+    )  # fmt: skip
+    return FewLabelOutcome(failed=failed, missing=missing, folder=out, found=found)
 
 
 def _train_and_test(store: Store, reference: Reference, settings: EvaluateSettings) -> tuple[Store, dict[str, Truth]]:

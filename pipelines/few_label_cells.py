@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.evaluation.class_arms import ArmTable
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import Cell, FewLabelPlan, run_cells
 from medssl.evaluation.scoring import StructureScore
-from medssl.evaluation.summary import FewLabelSummary
 from pipelines import console
+from pipelines.score_files import Scored
 
 __all__ = ["SEEDING", "FewLabelOutcome", "run_told", "say_cells", "training_seed"]
 
@@ -24,18 +23,16 @@ class FewLabelOutcome:
     """What the protocol gave.
 
     Attributes:
-        summary: Tables of the cells that are done; None where none is, for a dry run, or of classifiers.
         failed: Cells that failed, with the reason.
         missing: Cells that are not done: failed, or left to other shards.
         folder: Folder of the comparison.
-        table: Of classifiers, the table of the cells that are done.
+        found: Scores and comparisons of the cells that are done; None for a dry run.
     """
 
-    summary: FewLabelSummary | None
     failed: Mapping[Cell, str]
     missing: Sequence[Cell]
     folder: Path
-    table: ArmTable | None = None
+    found: Scored | None = None
 
 
 def say_cells(

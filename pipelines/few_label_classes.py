@@ -14,10 +14,11 @@ import torch
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.calibration import Decision, probabilities
-from medssl.evaluation.class_arms import ClassCell, compare_arms
-from medssl.evaluation.class_resampling import RESAMPLED_METRICS
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells
+from medssl.evaluation.label_sets import LabelSets
+from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS
+from medssl.evaluation.score_table import ScoreTable
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.settings import resolve
@@ -27,8 +28,8 @@ from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_samples import Samples, class_names, class_of_scan, samples_of
 from medssl.tasks.classification import ClassificationTask
 from pipelines import console
+from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, digest, shared_window
-from pipelines.class_tables import write_arm_table
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
 from pipelines.few_label_trainer import overrides_of
@@ -106,7 +107,7 @@ def few_label_classes(
             None,
             f"medssl evaluate {quoted(runs[0])} --data {quoted(store.folder)} --protocol few-label --out {quoted(out)}",
         )
-        return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
+        return FewLabelOutcome(failed={}, missing=todo, folder=out)
 
     samples = samples_of(test, looked, classes).known()
     starts: Mapping[str, Path | None] = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
@@ -132,7 +133,7 @@ def few_label_classes(
         return found
 
     content = {"target": looked.target or f"whether structure {looked.shows} is shown", "classes": classes}
-    return compare_cells(plan, run_cell, out, runs=runs, settings=settings, shard=part, content=content)
+    return compare_cells(plan, run_cell, out, runs=runs, settings=settings, shard=part, content=content, sets=sets)
 
 
 def checked_metric(settings: EvaluateSettings) -> str:
@@ -142,9 +143,9 @@ def checked_metric(settings: EvaluateSettings) -> str:
         ConfigError: It is not one of classifiers.
     """
     metric = settings.few_label.metric or "auroc"
-    if metric not in RESAMPLED_METRICS:
+    if metric not in CLASS_METRICS:
         raise ConfigError(
-            f"few_label.metric: {metric} is a metric of segmenters. Of classifiers: {', '.join(RESAMPLED_METRICS)}."
+            f"few_label.metric: {metric} is a metric of segmenters. Of classifiers: {', '.join(CLASS_METRICS)}."
         )
     return metric
 
@@ -158,6 +159,8 @@ def compare_cells(
     settings: EvaluateSettings,
     shard: tuple[int, int],
     content: Mapping[str, Any],
+    sets: LabelSets,
+    unit: str = "patient",
 ) -> FewLabelOutcome:
     """Run the cells of a shard, and compare those that are done.
 
@@ -169,6 +172,8 @@ def compare_cells(
         settings: Settings of the verb.
         shard: Index from 0, and count.
         content: What few_label.json says beside table and settings.
+        sets: The draws of labels.
+        unit: Whose labels were drawn.
 
     Raises:
         DataError: Every cell failed.
@@ -179,16 +184,19 @@ def compare_cells(
         raise DataError(f"{out}: every run failed. The first: {next(iter(failed.values()), 'none was run')}")
     if missing:
         console.warn(f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again.")
-    known = [
-        ClassCell(arm=d.cell.arm, how=_FINE_TUNED, n=d.cell.n, draw=d.cell.draw, seed=d.cell.seed, cases=d.predictions)
-        for d in done
-        if d.predictions is not None
-    ]
-    table = compare_arms(known, baseline=SCRATCH, metric=checked_metric(settings), level=settings.level)
-    write_arm_table(
-        table, known, out, name="few_label", against="scratch", level=settings.level,
+    table = ScoreTable.joined(
+        ScoreTable.of_classes(
+            r.predictions, run=r.cell.arm, how=_FINE_TUNED, seed=r.cell.seed, draw=r.cell.draw, labels=r.cell.n
+        )
+        for r in done
+        if r.predictions is not None
+    )
+    found = write_arms(
+        table, out, name="few_label", kind="classification", baseline=SCRATCH, against=SCRATCH,
+        metric=checked_metric(settings), metrics=CLASS_METRICS, level=settings.level, unit=unit, overlap=sets.overlap(),
         content={
             **content,
+            "definitions": {"probabilities": AVERAGED},
             "split": settings.split or "test",
             "settings": settings.few_label.model_dump(mode="json"),
             "missing": [cell.file.name for cell in missing],
@@ -196,7 +204,7 @@ def compare_cells(
         },
         then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
-    return FewLabelOutcome(summary=None, failed=failed, missing=missing, folder=out, table=table)
+    return FewLabelOutcome(failed=failed, missing=missing, folder=out, found=found)
 
 
 def _predicted(task: ClassificationTask, samples: Samples, recipe: FinetuneSettings) -> ClassPredictions:

@@ -11,7 +11,7 @@ from typing import Any
 
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan
 from medssl.quoting import quoted
 from medssl.settings import resolve
@@ -112,7 +112,7 @@ def few_label_clouds(
             None,
             f"medssl evaluate {quoted(runs[0])} --data {quoted(store.folder)} --protocol few-label --out {quoted(out)}",
         )
-        return FewLabelOutcome(summary=None, failed={}, missing=todo, folder=out)
+        return FewLabelOutcome(failed={}, missing=todo, folder=out)
     starts: Mapping[str, Path | None] = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
 
     def run_cell(cell: Cell) -> ClassPredictions:
@@ -135,5 +135,7 @@ def few_label_clouds(
         shutil.rmtree(work, ignore_errors=True)
         return found.by_patient(decision)
 
-    content = {"target": "class", "classes": names, "unit": "object"}
-    return compare_cells(plan, run_cell, out, runs=runs, settings=settings, shard=part, content=content)
+    content = {"target": "class", "classes": names}
+    return compare_cells(
+        plan, run_cell, out, runs=runs, settings=settings, shard=part, content=content, sets=sets, unit="object"
+    )

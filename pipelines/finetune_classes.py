@@ -10,7 +10,8 @@ from pathlib import Path
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
-from medssl.evaluation.classes import CLASS_METRICS, class_scores
+from medssl.evaluation.classes import class_scores
+from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.spreadsheet import csv_text
 from pipelines import console
 

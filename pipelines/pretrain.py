@@ -78,7 +78,9 @@ def pretrain(
     if resume and (overwrite or init_from):
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:
-        preset = recorded_settings(out)
+        preset, places = recorded_settings(out)
+        data = data or places.pop("data.store", None)
+        overrides = [*(f"{key}={place}" for key, place in places.items()), *overrides]
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)

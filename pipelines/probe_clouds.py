@@ -19,9 +19,14 @@ from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.loading import each_cloud
 from pointcloud.store import CloudEntry, CloudStore
 
-__all__ = ["CloudProbe", "random_encoder"]
+__all__ = ["CloudProbe", "is_random", "random_encoder"]
 
 _FRESH = 9  # a counter that keeps these draws apart from all others
+
+
+def is_random(name: str) -> bool:
+    """Return whether a run's name stands for random initialization: "random", or "random-N" of seed N."""
+    return re.fullmatch(r"random(?:-\d+)?", name) is not None
 
 
 class CloudProbe:

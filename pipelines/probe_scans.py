@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,46 +14,33 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision
-from medssl.evaluation.class_arms import ArmTable, ClassCell, compare_arms
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.class_probes import CLASS_PROBES, class_probe
-from medssl.evaluation.class_summary import ClassPredictions
 from medssl.evaluation.label_sets import LabelSets
+from medssl.evaluation.metrics import CLASS_METRICS
+from medssl.evaluation.score_table import ScoreTable
 from medssl.quoting import quoted
 from medssl.store.read import Store
 from medssl.tasks.class_features import ClassFeatures, class_features
 from medssl.tasks.class_samples import class_names, class_of_scan, samples_of
 from medssl.tasks.class_settings import ClassificationSettings
 from pipelines import console
+from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, check_same
-from pipelines.class_tables import write_arm_table
 from pipelines.evaluate_settings import EvaluateSettings, ScanProbeSettings
 from pipelines.finetune_settings import fresh_weights
 from pipelines.labelled import label_sets_of, train_and_test
+from pipelines.score_files import Scored
 from pipelines.store_channels import same_channels
 
-__all__ = ["RANDOM", "ProbeOutcome", "probe_scans"]
+__all__ = ["RANDOM", "probe_scans"]
 
 RANDOM = "random"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeOutcome:
-    """What the protocol gave.
-
-    Attributes:
-        table: Scores of all arms and the tests against random encoders; None for a dry run.
-        chosen: What each probe chose on its labelled patients: rows of arm, how, n, draw, value and folds.
-        folder: Folder of the comparison.
-    """
-
-    table: ArmTable | None
-    chosen: Sequence[Mapping[str, object]]
-    folder: Path
-
-
 def probe_scans(
     runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False
-) -> ProbeOutcome:
+) -> Scored:
     """Read classes off the frozen encoders of runs and of random encoders of the same shape.
 
     Every encoder meets the same labelled patients, nested in a draw, and the same test patients. What a probe chooses
@@ -105,9 +91,9 @@ def probe_scans(
         console.done(
             None, f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --protocol probe --out {quoted(out)}"
         )
-        return ProbeOutcome(table=None, chosen=(), folder=out)
+        return Scored()
 
-    cells: list[ClassCell] = []
+    cells: list[ScoreTable] = []
     chosen: list[dict[str, object]] = []
     sources: list[tuple[str, Path | None, int]] = [(name, run, 0) for name, run in zip(arms, runs, strict=True)]
     sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
@@ -124,14 +110,14 @@ def probe_scans(
                 found, values = _probed(name, how, labelled, tested, sets, classes)
                 cells += found
                 chosen += values
-    table = compare_arms(cells, baseline=RANDOM, metric=own.metric, level=settings.level)
-    write_arm_table(
-        table, cells, out, name="probe", against="random encoders of the same shape", level=settings.level,
+    return write_arms(
+        ScoreTable.joined(cells), out, name="probe", kind="classification", baseline=RANDOM,
+        against="random encoders of the same shape", metric=own.metric, metrics=CLASS_METRICS, level=settings.level,
+        unit="patient", overlap=sets.overlap(distinct=True),
         content={"target": what, "classes": classes, "split": split, "probes": {h: CLASS_PROBES[h] for h in own.how},
                  "settings": own.model_dump(mode="json"), "chosen": chosen},
         then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
-    return ProbeOutcome(table=table, chosen=chosen, folder=out)
 
 
 def _looked_at(own: ScanProbeSettings, run: Path) -> ClassificationSettings:
@@ -152,7 +138,7 @@ def _random_encoder(run: Path, seed: int) -> Encoder:
 
 def _probed(
     arm: str, how: str, labelled: ClassFeatures, tested: ClassFeatures, sets: LabelSets, classes: Sequence[str]
-) -> tuple[list[ClassCell], list[dict[str, object]]]:
+) -> tuple[list[ScoreTable], list[dict[str, object]]]:
     """Fit one probe at every size and draw; a draw of the same patients as another is left out."""
     cells, chosen = [], []
     owners = np.array(labelled.patients)
@@ -168,6 +154,6 @@ def _probed(
                 tested.keys, tested.patients, tested.truth, fit.probability, decision.predicted(fit.probability),
                 tuple(classes),
             ).by_patient(decision)  # fmt: skip
-            cells.append(ClassCell(arm=arm, how=how, n=n, draw=draw, cases=cases))
+            cells.append(ScoreTable.of_classes(cases, run=arm, how=how, labels=n, draw=draw))
             chosen.append({"arm": arm, "how": how, "n": n, "draw": draw, "value": fit.chosen, "folds": fit.folds})
     return cells, chosen

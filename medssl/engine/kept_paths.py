@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from medssl.settings import flatten
+
 __all__ = ["found_places", "kept_command", "kept_value", "same_place"]
 
 _MOST_UPWARDS = 4  # further up lie folders of the system and of people: of those the last name alone is kept

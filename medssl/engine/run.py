@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.engine.kept_paths import kept_command, kept_value, same_place
+from medssl.engine.kept_paths import found_places, kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
 from medssl.nameless import places_as
@@ -174,8 +174,8 @@ def _forget_host(folder: Path) -> None:
             path.rename(path.with_name(path.name.replace(host, ".host.")))
 
 
-def recorded_settings(folder: Path) -> Path:
-    """Return the file of the settings that a run was started with.
+def recorded_settings(folder: Path) -> tuple[Path, dict[str, str]]:
+    """Return the file of the settings that a run was started with, and the places in it as they lie from here.
 
     Raises:
         CheckpointError: There is no run in the folder.
@@ -183,7 +183,7 @@ def recorded_settings(folder: Path) -> Path:
     path = Path(folder) / "run.yaml"
     if not path.is_file():
         raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
-    return path
+    return path, found_places(load_yaml(path), Path(folder))
 
 
 def differences(

@@ -1,7 +1,7 @@
-"""Scores of a classifier under many resamples of its patients at once. N cases, P patients, C classes, R resamples.
+"""Scores of a classifier under many weightings of its patients at once. N cases, P patients, C classes, R weightings.
 
-A resample says how often each patient was drawn. A score of sums over cases is a score of sums over patients, so all
-resamples are a few matrix products, however many slices a patient has.
+A weighting says how often each patient counts: 0 leaves one out. A score of sums over cases is a score of sums over
+patients, so all weightings are a few matrix products, however many slices a patient has.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import ConfigError, did_you_mean
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.classes import BINS
+from medssl.evaluation.metrics import CLASS_METRICS
 
-__all__ = ["RESAMPLED_METRICS", "resampled_scores"]
+__all__ = ["resampled_scores"]
 
 Values = npt.NDArray[np.float64]
-RESAMPLED_METRICS = ("auroc", "auprc", "balanced_accuracy", "accuracy", "brier")
 
 
 def resampled_scores(cases: ClassPredictions, metric: str, weight_RP: npt.ArrayLike) -> Values:
@@ -27,14 +28,14 @@ def resampled_scores(cases: ClassPredictions, metric: str, weight_RP: npt.ArrayL
 
     Args:
         cases: The predictions.
-        metric: One of `RESAMPLED_METRICS`.
+        metric: One of `CLASS_METRICS`.
         weight_RP: How often each patient was drawn, >= 0; patients in sorted order.
 
     Raises:
         ConfigError: There is no such metric.
     """
-    if metric not in RESAMPLED_METRICS:
-        raise ConfigError(f"There is no metric of classes '{metric}'. {did_you_mean(metric, RESAMPLED_METRICS)}")
+    if metric not in CLASS_METRICS:
+        raise ConfigError(f"There is no metric of classes '{metric}'. {did_you_mean(metric, CLASS_METRICS)}")
     weight = np.asarray(weight_RP, dtype=float)
     _, owner = np.unique(np.array(cases.patients), return_inverse=True)
     own_NP = np.eye(weight.shape[1])[owner]
@@ -43,6 +44,10 @@ def resampled_scores(cases: ClassPredictions, metric: str, weight_RP: npt.ArrayL
     if metric == "auprc":
         return _over_classes(cases, weight, lambda score, positive: _precision(score, positive, weight[:, owner]))
     right = (cases.predicted == cases.truth).astype(float)
+    if metric == "f1":
+        return _f1(cases, weight[:, owner])
+    if metric == "ece":
+        return _calibration_error(cases, weight[:, owner])
     if metric == "balanced_accuracy":
         of_class_NC = np.eye(len(cases.classes))[cases.truth]
         found = weight @ (own_NP.T @ (of_class_NC * right[:, None]))
@@ -84,6 +89,22 @@ def _precision(score: Values, positive: npt.NDArray[np.bool_], weight_RN: Values
     found = _ratio((gained * precision).sum(axis=1), hits[:, -1])
     found[np.isclose(drawn.sum(axis=1), hits[:, -1])] = np.nan  # no negative case was drawn
     return found
+
+
+def _f1(cases: ClassPredictions, weight_RN: Values) -> Values:
+    """Return F1 of the second of two classes, else the mean over the classes that truth or prediction show."""
+    eye = np.eye(len(cases.classes))
+    true_NC, called_NC = eye[cases.truth], eye[cases.predicted]
+    each_RC = _ratio(2 * (weight_RN @ (true_NC * called_NC)), weight_RN @ (true_NC + called_NC))
+    return np.nan_to_num(each_RC[:, 1]) if len(cases.classes) == 2 else _mean_known(each_RC)
+
+
+def _calibration_error(cases: ClassPredictions, weight_RN: Values) -> Values:
+    confidence = cases.probability.max(axis=1)
+    right = (cases.probability.argmax(axis=1) == cases.truth).astype(float)
+    of_bin_NB = np.eye(BINS)[np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)]
+    apart_RB = np.abs(weight_RN @ (of_bin_NB * (confidence - right)[:, None]))
+    return _ratio(apart_RB.sum(axis=1), weight_RN.sum(axis=1))
 
 
 def _ratio(above: Values, below: Values) -> Values:

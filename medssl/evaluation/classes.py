@@ -12,8 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "CLASS_DEFINITIONS",
-    "CLASS_METRICS",
     "auroc",
     "average_precision",
     "balanced_accuracy",
@@ -31,22 +29,9 @@ Values = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 BINS = 10
 
-CLASS_METRICS = ("auroc", "auprc", "balanced_accuracy", "f1", "accuracy", "ece", "brier")
-CLASS_DEFINITIONS: dict[str, str] = {
-    "auroc": "area under the ROC curve, ties count half; of more than two classes the mean of one against the rest.",
-    "auprc": "average precision: precision summed over steps of recall, not interpolated; by chance the class's share.",
-    "balanced_accuracy": "mean over classes of the share that is found.",
-    "f1": "2 TP / (2 TP + FP + FN) of the positive class; of more than two classes the mean.",
-    "accuracy": "share of cases whose class is right.",
-    "ece": f"expected calibration error: |confidence - accuracy| of the likeliest class over {BINS} equal bins.",
-    "brier": "mean over cases of the squared distance of the probabilities from the truth; between 0 and 2.",
-    "unit": "the patient: intervals and tests resample patients with all their cases; slices are never counted alone.",
-    "threshold": "of two classes, the one with the best balanced accuracy on the validation cases; else the likeliest.",
-}
-
 
 def class_scores(probability_NC: Values, truth_N: Whole, predicted_N: Whole) -> dict[str, float]:
-    """Return every metric of `CLASS_METRICS`; NaN where it is not defined (a single class among the cases).
+    """Return every metric of `metrics.CLASS_METRICS`; NaN where it is not defined (a single class among the cases).
 
     Args:
         probability_NC: Probabilities, rows sum to 1.

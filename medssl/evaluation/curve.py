@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.evaluation.class_arms import ArmTable
-from medssl.evaluation.summary import FewLabelSummary
+from medssl.evaluation.metrics import METRICS
+from medssl.evaluation.statistics.comparison import Comparison, Score
+from medssl.evaluation.statistics.crossed import Interval
 from medssl.writing import written_aside
 
-__all__ = ["METRIC_NAMES", "Curve", "Row", "draw_arms", "draw_few_label", "draw_rows"]
+__all__ = ["Curve", "Row", "draw_arms", "draw_rows"]
 
-METRIC_NAMES = {
-    "dice": "Dice", "iou": "IoU", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)", "nsd": "surface Dice",
-    "auroc": "AUROC", "auprc": "AUPRC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy",
-    "brier": "Brier score", "ece": "calibration error", "f1": "F1", "part_iou": "mean IoU of parts",
-}  # fmt: skip
 # Okabe and Ito's colours: told apart by colour-blind readers. The baseline is grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BASELINE_COLOUR = "#6b6b6b"
@@ -53,70 +49,51 @@ class Row:
     gain_name: str = ""
 
 
-def draw_few_label(summary: FewLabelSummary, path: Path) -> Path:
-    """Draw the curve of each arm with its intervals and draws, and beside it the paired differences; write a PNG.
-
-    Args:
-        summary: The tables of the comparison.
-        path: The file to write; written aside and renamed.
-    """
-    arms = list(dict.fromkeys(row.arm for row in summary.sizes))
-    baselines = sorted({comparison.baseline for comparison in summary.comparisons} or {arms[0]})
-    name = METRIC_NAMES.get(summary.metric, summary.metric)
-    scores = [
-        Curve(
-            arm, [(r.n, r.mean.estimate, r.mean.low, r.mean.high, r.draw_means) for r in summary.sizes if r.arm == arm]
-        )
-        for arm in arms
-    ]
-    gains = [
-        Curve(arm, [(c.n or 0, c.result.median.estimate, c.result.median.low, c.result.median.high, ())
-                    for c in summary.comparisons if c.arm == arm])
-        for arm in arms
-    ]  # fmt: skip
-    row = Row(
-        scores,
-        [curve for curve in gains if curve.points],
-        baselines,
-        score_title=f"{name} on the test patients",
-        score_name=name,
-        gain_title=f"gain over {', '.join(baselines)}, per patient",
-        gain_name=f"median paired difference, {name}",
-    )
-    return draw_rows([row], path)
-
-
-def draw_arms(table: ArmTable, path: Path, *, against: str, owner: str = "patient") -> Path:
+def draw_arms(
+    scores: Sequence[Score], comparisons: Sequence[Comparison], path: Path, *, against: str, owner: str = "patient"
+) -> Path:
     """Draw the curve of each method with intervals and runs, and the gain over the baseline; a row a way of fitting.
 
     Args:
-        table: The comparison.
+        scores: Scores of one metric.
+        comparisons: Those against the baseline.
         path: The PNG to write; written aside and renamed.
         against: What the baseline is, in words.
         owner: Whose labels were drawn.
     """
-    name = METRIC_NAMES.get(table.metric, table.metric)
-    baselines = sorted({c.baseline for c in table.comparisons})
+    metric = METRICS[scores[0].metric]
+    name = f"{metric.words} ({metric.unit})" if metric.unit else metric.words
+    baselines = sorted({c.baseline for c in comparisons})
     rows = []
-    for how in dict.fromkeys(row.how for row in table.scores):
-        arms = list(dict.fromkeys(row.arm for row in table.scores if row.how == how))
-        scores = [
-            Curve(arm, [(r.n, r.mean.estimate, r.mean.low, r.mean.high, r.run_means)
-                        for r in table.scores if (r.how, r.arm) == (how, arm)])
-            for arm in arms
+    for how in dict.fromkeys(score.how for score in scores):
+        own = [score for score in scores if score.how == how]
+        compared = [row for row in comparisons if row.how == how]
+        curves = [
+            Curve(arm, [_point(s.labels, s.interval, s.run_means if len(s.run_means) > 1 else s.draw_means)
+                        for s in own if s.arm == arm])
+            for arm in dict.fromkeys(s.arm for s in own)
         ]  # fmt: skip
         gains = [
-            Curve(arm, [(c.n, c.difference.estimate, c.difference.low, c.difference.high, c.run_means)
-                        for c in table.comparisons if (c.how, c.arm) == (how, arm)])
-            for arm in arms
+            Curve(arm, [_point(c.labels, c.difference, c.run_means if len(c.run_means) > 1 else c.draw_means)
+                        for c in compared if c.arm == arm])
+            for arm in dict.fromkeys(c.arm for c in compared)
         ]  # fmt: skip
+        start = f"{how}: " if how else ""
         rows.append(
             Row(
-                scores, [curve for curve in gains if curve.points], baselines, score_title=f"{how}: {name}",
-                score_name=name, gain_title=f"{how}: gain over {against}", gain_name=f"difference, {name}",
+                curves, gains, baselines, score_title=f"{start}{name}", score_name=name,
+                gain_title=f"{start}gain over {against}", gain_name=f"difference, {name}",
             )
         )  # fmt: skip
     return draw_rows(rows, path, owner=owner)
+
+
+def _point(
+    labels: int | None, interval: Interval, dots: Sequence[float]
+) -> tuple[int, float, float, float, Sequence[float]]:
+    """Return a point with its bar; of no length where there is no interval."""
+    low, high = (interval.low, interval.high) if interval.known else (interval.estimate,) * 2
+    return labels or 0, interval.estimate, low, high, dots
 
 
 def draw_rows(rows: Sequence[Row], path: Path, *, owner: str = "patient") -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.scoring import StructureScore
 from medssl.writing import written_aside
 
@@ -80,7 +80,7 @@ class FewLabelPlan:
 
     arms: Mapping[str, str]
     sizes: tuple[int, ...] = (1, 2, 4, 8)
-    draws: int = 3
+    draws: int = 8
     seeds: int = 1
     key: str = ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from medssl.errors import ConfigError, DataError
@@ -36,6 +37,19 @@ class LabelSets:
     def patients(self, n: int, draw: int) -> tuple[str, ...]:
         """Return the labelled patients of one draw."""
         return self.sets[n][draw]
+
+    def overlap(self, *, distinct: bool = False) -> dict[int, float]:
+        """Return for each size the share of patients that two of its draws have in common, on average; 0 of one.
+
+        Args:
+            distinct: Whether draws of the same patients as an earlier one are left out.
+        """
+        found = {}
+        for n, every in self.sets.items():
+            draws = [every[draw] for draw in self.different(n)] if distinct else every
+            pairs = [len(set(a) & set(b)) / n for a, b in combinations(draws, 2)]
+            found[n] = sum(pairs) / len(pairs) if pairs else 0.0
+        return found
 
     def different(self, n: int) -> tuple[int, ...]:
         """Return the draws of a size that are not the same patients as an earlier one."""

@@ -10,18 +10,9 @@ import numpy.typing as npt
 
 from medssl.errors import DataError
 
-__all__ = ["PART_DEFINITIONS", "PartScores", "part_ious", "part_scores", "shape_iou"]
+__all__ = ["PartScores", "part_ious", "part_scores", "resampled_parts", "shape_iou"]
 
 Whole = npt.NDArray[np.integer]
-
-PART_DEFINITIONS: dict[str, str] = {
-    "shape iou": "mean of the IoU of the parts that the shape's class has; a part that neither truth nor prediction "
-    "shows counts 1 (the rule of ShapeNetPart)",
-    "instance mIoU": "mean over shapes",
-    "class mIoU": "mean over classes of the mean over their shapes",
-    "IoU of a part": "mean over the shapes whose class has the part, by the same rule",
-    "points": "points without a label are left out",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +106,34 @@ def part_scores(
         by_part={part: float(np.mean(found)) for part, found in sorted(of_part.items())},
         shapes=each,
     )
+
+
+def resampled_parts(
+    iou_S: npt.NDArray[np.float64],
+    points_S2: npt.NDArray[np.float64],
+    classes: Sequence[str],
+    patients: Sequence[str],
+    metric: str,
+    weight_RP: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Return a score of S shapes under R weightings of their P patients at once, (R,).
+
+    Args:
+        iou_S: IoU of each shape.
+        points_S2: Right and labelled points of each.
+        classes: Class of each.
+        patients: Patient of each.
+        metric: "instance_miou", "class_miou" (over the classes that count in a weighting) or "point_accuracy".
+        weight_RP: How often each patient counts, in sorted order.
+    """
+    weight = weight_RP[:, np.unique(np.asarray(patients), return_inverse=True)[1]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if metric == "point_accuracy":
+            result: npt.NDArray[np.float64] = weight @ points_S2[:, 0] / (weight @ points_S2[:, 1])
+            return result
+        names, kind = np.unique(np.asarray(classes), return_inverse=True)
+        member = np.ones((len(iou_S), 1)) if metric == "instance_miou" else np.eye(len(names))[kind]
+        shapes = weight @ member
+        by_class = np.where(shapes > 0, (weight * iou_S) @ member / shapes, np.nan)
+        mean: npt.NDArray[np.float64] = np.nanmean(by_class, axis=1)
+    return mean

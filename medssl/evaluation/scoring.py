@@ -11,25 +11,7 @@ import numpy as np
 from medssl.evaluation.overlap import LabelMap, Overlap, check_label_maps, overlap
 from medssl.evaluation.surface import SurfaceScore, image_diagonal_mm, surface_score
 
-__all__ = ["DEFINITIONS", "StructureScore", "score_case"]
-
-DEFINITIONS: dict[str, str] = {
-    "dice": "2 |A and B| / (|A| + |B|) of voxels.",
-    "iou": "|A and B| / |A or B| of voxels.",
-    "hd95_mm": (
-        "larger of the two directed 95th percentiles of border-voxel distances (border = face-connected, centres of "
-        "voxels, unweighted, linear interpolation), in mm of the source geometry; as MONAI, not as medpy (pooled) or "
-        "DeepMind (weighted by surfel area)."
-    ),
-    "nsd": (
-        "surface Dice: share of the border voxels of both masks that lie within tolerance_mm of the other's border."
-    ),
-    "assd_mm": "mean distance of all border voxels of both masks to the other mask's border, in mm.",
-    "empty": (
-        "a structure that neither mask has is left out and counted; one that only one of them has scores Dice 0, "
-        "IoU 0, NSD 0, HD95 and ASSD = diagonal of the image in mm, and is counted."
-    ),
-}
+__all__ = ["EmptyCounts", "StructureScore", "count_rows", "empty_counts", "score_case"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +55,46 @@ class StructureScore:
     def row(self) -> dict[str, Any]:
         """Return the score as a mapping from column to value."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmptyCounts:
+    """How many cases showed a structure.
+
+    Attributes:
+        cases: Cases scored.
+        patients: Patients scored.
+        absent: Cases in which neither truth nor prediction has the structure: left out of every mean.
+        missed: Cases in which only the truth has it (scored 0, distances the image's diagonal).
+        invented: Cases in which only the prediction has it (scored likewise).
+    """
+
+    cases: int
+    patients: int
+    absent: int
+    missed: int
+    invented: int
+
+
+def empty_counts(scores: Sequence[StructureScore]) -> dict[str, EmptyCounts]:
+    """Return, for each structure, in how many cases who lacks it."""
+    found = {}
+    for name in dict.fromkeys(score.structure for score in scores):
+        rows = [score for score in scores if score.structure == name]
+        found[name] = EmptyCounts(
+            cases=len({row.case for row in rows}),
+            patients=len({row.patient for row in rows}),
+            absent=sum(row.empty == "both" for row in rows),
+            missed=sum(row.empty == "prediction" for row in rows),
+            invented=sum(row.empty == "truth" for row in rows),
+        )
+    return found
+
+
+def count_rows(counts: Mapping[str, EmptyCounts]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return heads and rows of a table of how many cases showed each structure."""
+    heads = ("structure", "cases", "patients", "absent", "missed", "invented")
+    return heads, [(name, *(str(number) for number in asdict(own).values())) for name, own in counts.items()]
 
 
 def score_case(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import DataError, MedSSLError
+from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.formats.label_image import Grid, image_of_label
 from medssl.formats.label_map import label_of
 from medssl.formats.reading import read
@@ -53,14 +54,15 @@ def chosen_cases(folder: Path, run: str) -> tuple[list[Case], str]:
     """
     import polars as pl
 
-    path = folder / "scores.parquet"
+    path = folder / SCORES
     if not path.is_file():
-        return [], "scores.parquet is not beside scores.json"
+        return [], f"{SCORES} is not beside scores.json"
     try:
-        frame = pl.read_parquet(path).filter(pl.col("run") == run)
-        rows = frame.select("case", "structure", "dice").filter(pl.col("dice").is_finite()).rows()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        return [], f"scores.parquet cannot be read ({error})"
+        frame = ScoreTable.read(path).frame
+    except DataError as error:
+        return [], str(error)
+    own = frame.filter((pl.col("run") == run) & (pl.col("metric") == "dice") & pl.col("value").is_finite())
+    rows = own.select("item", "target", "value").rows()
     by_case: dict[str, list[tuple[float, str]]] = {}
     for case, structure, dice in rows:
         by_case.setdefault(str(case), []).append((float(dice), str(structure)))

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import MedSSLError
-from medssl.evaluation.class_arms import arm_rows, gain_rows
-from medssl.evaluation.wording import interval_text, p_text
-from medssl.reporting.blocks import Block, Charts, Details, Listing, Overlays, Section, Table, Text
-from medssl.reporting.charts import Marks, Series, interval_chart, line_chart
-from medssl.reporting.class_findings import arm_table_of
-from medssl.reporting.intervals import interval_of, number_of
+from medssl.reporting.blocks import Block, Charts, Overlays, Section, Table, Text
+from medssl.reporting.charts import Series, line_chart
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels, named_planes
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.words import counted, name_of, percent
+from medssl.reporting.score_blocks import arm_blocks, comparison_blocks, definition_block, read_found, score_blocks
+from medssl.reporting.words import counted
 
 __all__ = ["class_section"]
 
@@ -34,49 +31,27 @@ def class_section(material: Material, *, cases: bool, clean: Cleaner) -> Section
         clean: Takes paths out of texts.
     """
     blocks: list[Block] = []
-    for _, content in material.class_scores:
-        blocks += _scores(content, clean)
+    for folder, content in material.class_scores:
+        blocks += _scores(folder, content, clean)
         for name, run in content.get("runs", {}).items():
             blocks += _one_run(clean.text(name), run)
             if cases:
                 blocks += _examples(clean.text(name), run, material, content.get("unit", "patient"))
-        blocks.append(_definitions(content))
+        blocks.append(definition_block(content))
     for folder, content in material.class_arms:
-        blocks += _arms(folder, content, clean)
+        blocks += arm_blocks(folder, content, clean)
     return Section("classes", "Classifiers", blocks) if blocks else None
 
 
-def _scores(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
-    runs = content.get("runs", {})
-    metrics = list(dict.fromkeys(metric for run in runs.values() for metric in run["scores"]))
-    rows = [
-        [clean.text(name), *(interval_text(interval_of(run["scores"][m])) for m in metrics)]
-        for name, run in runs.items()
-    ]
-    intervals = [interval for run in runs.values() for interval in run["scores"].values()]
-    level = percent(float(intervals[0]["level"])) if intervals else "95 %"
+def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    scores, compared = read_found(folder, content, clean)
     owner = content.get("unit", "patient")
-    patients = max((int(i["cases"]) for i in intervals), default=0)
-    blocks: list[Block] = [
-        Table(
-            ["run", *map(name_of, metrics)],
-            rows,
-            caption=f"{counted(patients, owner)} of the split '{content.get('split', '')}' "
-            f"[{level} bootstrap interval over {owner}s]",
-        )
-    ]
-    compared = content.get("comparisons") or ()
-    if compared:
-        lines = [
-            [clean.text(c["arm"]), clean.text(c["baseline"]), name_of(c["metric"]),
-             interval_text(interval_of(c["difference"]), signed=True), p_text(number_of(c["p"])),
-             p_text(number_of(c["p_holm"])), c["test"]]
-            for c in compared
-        ]  # fmt: skip
-        heads = ["run", "against", "metric", "difference", "p", "p Holm", "test"]
-        note = "A negative difference of the Brier score or of the calibration error is good."
-        blocks.append(Table(heads, lines, caption=f"Paired, by {owner}: Holm's correction over the table", note=note))
-    return blocks
+    patients = max((score.interval.patients for score in scores), default=0)
+    title = f"{counted(patients, owner)} of the split '{content.get('split', '')}'"
+    blocks = score_blocks(scores, compared, content, title=title)
+    shares = {run["majority"] for run in content.get("runs", {}).values() if "majority" in run}
+    blocks += [Text(f"Always naming the most frequent class is right in {share:.3f}.", "soft") for share in shares]
+    return [*blocks, *comparison_blocks(compared, content)]
 
 
 def _one_run(name: str, run: Mapping[str, Any]) -> list[Block]:
@@ -160,48 +135,3 @@ def _planes(case: Mapping[str, Any], material: Material) -> list[Plane]:
                     planes += named_planes(cut, channel.name) if entry.more else cut
             return planes
     return []
-
-
-def _arms(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
-    table = arm_table_of(content["table"])
-    metric, owner = name_of(table.metric), content.get("unit", "patient")
-    what = "Probes of frozen encoders" if content.get("protocol") == "probe" else "Few labels"
-    blocks: list[Block] = [Text(f"{what}: {clean.text(folder.resolve().name)}", "head")]
-    charts = []
-    for how in dict.fromkeys(row.how for row in table.scores):
-        arms = list(dict.fromkeys(row.arm for row in table.scores if row.how == how))
-        curve = [
-            Marks(arm, [(str(r.n), r.mean.estimate, r.mean.low, r.mean.high, r.run_means)
-                        for r in table.scores if (r.how, r.arm) == (how, arm)], colour=i)
-            for i, arm in enumerate(arms)
-        ]  # fmt: skip
-        drawn = interval_chart(curve, what=f"{metric}, {how}, over labelled {owner}s", x_name=f"labelled {owner}s")
-        charts.append((f"{how}: {metric}", drawn, f"Intervals over runs, draws and {owner}s; small dots are runs."))
-        gains = [
-            Marks(arm, [(str(c.n), c.difference.estimate, c.difference.low, c.difference.high, c.run_means)
-                        for c in table.comparisons if (c.how, c.arm) == (how, arm)], colour=i)
-            for i, arm in enumerate(arms) if any((c.how, c.arm) == (how, arm) for c in table.comparisons)
-        ]  # fmt: skip
-        if gains:
-            told = f"{how}: gain over {table.comparisons[0].baseline}, {metric}"
-            charts.append((told, interval_chart(gains, what=told, x_name=f"labelled {owner}s", baseline=0.0), ""))
-    blocks.append(Charts(charts))
-    heads, rows = arm_rows(table)
-    blocks.append(
-        Table(heads, rows, caption=f"{content.get('target', '')}: {counted(table.patients, f'test {owner}')}")
-    )
-    if table.comparisons:
-        heads, rows = gain_rows(table)
-        told = f"Against {table.comparisons[0].baseline}: bootstrap over runs, draws and {owner}s, Holm over the table"
-        blocks.append(Table(heads, rows, caption=told))
-    failed = content.get("failed") or {}
-    if failed:
-        lines = [(cell, clean.text(str(why))) for cell, why in failed.items()]
-        blocks += [Text(f"{counted(len(lines), 'run')} failed.", "bad"), Table(("run", "why"), lines)]
-    return [*blocks, _definitions(content)]
-
-
-def _definitions(content: Mapping[str, Any]) -> Block:
-    pairs = [(name_of(key), str(text)) for key, text in content.get("definitions", {}).items()]
-    pairs += [(name, str(text)) for name, text in (content.get("probes") or {}).items()]
-    return Details("What the measures mean here", (Listing(pairs),))

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from medssl.evaluation.paired import PairedComparison
-from medssl.evaluation.pooling import PooledComparison
-from medssl.evaluation.summary import ALL_STRUCTURES, Comparison, SizeSummary, StructureSummary
-from medssl.evaluation.wording import interval_text
-from medssl.reporting.class_findings import class_sentences
-from medssl.reporting.intervals import interval_of, number_of
+from medssl.evaluation.metrics import METRICS
+from medssl.evaluation.statistics.comparison import Comparison, first_metric
+from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
+from medssl.evaluation.statistics.wording import header, interval_text, sentences, told_together
 from medssl.reporting.material import Material, RunRecord
-from medssl.reporting.words import (
-    comparison_sentence,
-    comparison_sentences,
-    counted,
-    name_of,
-    percent,
-    pooled_sentence,
-    stopping_sentence,
-)
+from medssl.reporting.words import counted, stopping_sentence
 
-__all__ = [
-    "Headline",
-    "comparisons_of",
-    "differing_settings",
-    "headline",
-    "pooled_of",
-    "sizes_of",
-    "structures_of",
-]
+__all__ = ["Headline", "differing_settings", "headline"]
 
-_NAN = float("nan")
 _PRETEXT = ("reconstruction", "position_accuracy", "position_error_mm")  # the signal that is told, in this order
 # Settings that may differ between the arms of a fair comparison: what is compared, and what changes no result.
 _MAY_DIFFER = ("transfer.", "data.predict", "data.held_out", "train.threads", "train.keep_last", "train.log_every",
@@ -57,138 +39,60 @@ def headline(material: Material) -> Headline:
     """Return what the report says first, computed from the numbers alone: comparisons, else scores, else training."""
     found: list[tuple[str, str]] = []
     beware: list[str] = []
-    for folder, content in material.few_label:
-        metric = str(content.get("summary", {}).get("metric", "dice"))
-        pooled = pooled_of(content.get("pooled") or ())
-        methods = list(dict.fromkeys(row.method for row in pooled))
-        found += [pooled_sentence([r for r in pooled if r.method == name], metric=metric) for name in methods]
-        single = comparisons_of(content.get("summary", {}).get("comparisons", ()))
-        found += _by_arm([one for one in single if one.arm.rpartition("-seed")[0] not in methods])
+    for folder, content in (*material.few_label, *material.class_arms):
+        found += _compared(comparisons_in(content, folder))
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
-                          f"{folder.resolve().name} ({name_of(metric)}) are not done.")  # fmt: skip
-    found += class_sentences(material)
-    for _, content in material.scores:
-        for comparison in comparisons_of(content.get("comparisons", ())):
-            arm, baseline = material.run_of(comparison.arm), material.run_of(comparison.baseline)
-            if comparison.metric == _first_metric(content):
-                found.append(comparison_sentence(comparison, change=_change(arm, baseline),
-                                                 labelled=_labelled(arm, baseline)))  # fmt: skip
-            else:
-                continue
-            unknown = [name for name, run in ((comparison.arm, arm), (comparison.baseline, baseline)) if run is None]
-            if unknown:
-                beware.append(f"It is not known here what {' and '.join(unknown)} began with, so this says nothing of "
-                              "pretraining. Give the folder of that run too.")  # fmt: skip
-            unlike = differing_settings(arm, baseline) if arm and baseline else []
-            if unlike:
-                beware.append(f"{comparison.arm} and {comparison.baseline} differ in more than their start: "
-                              f"{'; '.join(unlike[:6])}. The difference may come from that.")  # fmt: skip
-        if not content.get("comparisons"):
-            found += [("", text) for text in _scores_alone(content)]
+                          f"{folder.resolve().name} ({_words(content)}) are not done.")  # fmt: skip
+    for folder, content in (*material.scores, *material.class_scores, *material.part_scores):
+        rows = comparisons_in(content, folder)
+        found += _compared(rows)
+        if not rows:
+            found += [("", text) for text in _scores_alone(folder, content)]
+        for row in told_once(rows):
+            beware += _beware(row, material)
         for name, run in content.get("runs", {}).items():
             if run.get("failed"):
                 beware.append(f"{counted(len(run['failed']), 'case')} of {name} could not be scored.")
-    found += _part_sentences(material)
+    for folder, content in material.probes:
+        found += _compared(comparisons_in(content, folder))
     if not found:
         found = [("", text) for text in _without_scores(material)]
     return Headline(found, list(dict.fromkeys(beware)))
 
 
-def _part_sentences(material: Material) -> list[tuple[str, str]]:
+def _compared(rows: Sequence[Comparison]) -> list[tuple[str, str]]:
+    """Return verdict and sentence of each pair of arms, of the metric that a headline speaks of."""
+    if not rows:
+        return []
+    metric = first_metric(rows)
+    return [sentences(own) for own in told_together([row for row in rows if row.metric == metric])]
+
+
+def told_once(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Return one comparison of each pair of arms."""
+    return list({(row.arm, row.baseline): row for row in rows}.values())
+
+
+def _beware(row: Comparison, material: Material) -> list[str]:
+    """Return what to know before believing a comparison of two fine-tuning runs."""
+    runs = {name: material.run_of(name) for name in (row.arm, row.baseline)}
+    unknown = [name for name, run in runs.items() if run is None]
     told = []
-    for _, content in material.part_scores:
-        rows = comparisons_of([{**row, "metric": "part_iou"} for row in content["comparisons"]])
-        for one in rows:
-            arm, baseline = material.run_of(one.arm), material.run_of(one.baseline)
-            owner = content.get("unit", "patient")
-            told.append(comparison_sentence(one, change=_change(arm, baseline), owner=owner))
-        if not rows:
-            told += [("", f"{name}: {name_of('part_iou')} "
-                          f"{interval_text(interval_of(run['scores']['instance_miou']))}.")
-                     for name, run in content["runs"].items()]  # fmt: skip
+    if unknown and not row.change:
+        told.append(f"It is not known here what {' and '.join(unknown)} began with, so this says nothing of "
+                    "pretraining. Give the folder of that run too.")  # fmt: skip
+    arm, baseline = runs.values()
+    unlike = differing_settings(arm, baseline) if arm and baseline else []
+    if unlike:
+        told.append(f"{row.arm} and {row.baseline} differ in more than their start: "
+                    f"{'; '.join(unlike[:6])}. The difference may come from that.")  # fmt: skip
     return told
 
 
-def _by_arm(comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """Return one sentence for each pair of arms, over all numbers of labelled patients."""
-    pairs: dict[tuple[str, str], list[Comparison]] = {}
-    for one in comparisons:
-        pairs.setdefault((one.arm, one.baseline), []).append(one)
-    told = []
-    for (arm, baseline), members in pairs.items():
-        change = f"{arm}, not {baseline}," if baseline != "scratch" else "pretraining"
-        if baseline == "scratch" and len(pairs) > 1:
-            change += f" ({arm})"
-        told.append(comparison_sentences(members, change=change))
-    return told
-
-
-def comparisons_of(rows: Sequence[Mapping[str, Any]]) -> list[Comparison]:
-    """Return comparisons as `evaluate` wrote them."""
-    return [
-        Comparison(
-            arm=row["arm"],
-            baseline=row["baseline"],
-            n=row.get("n"),
-            metric=row["metric"],
-            result=PairedComparison(
-                median=interval_of(row["result"]["median"]),
-                mean=interval_of(row["result"]["mean"]),
-                p=number_of(row["result"]["p"]),
-                above=int(row["result"]["above"]),
-                below=int(row["result"]["below"]),
-                draw_means=tuple(number_of(d) for d in row["result"]["draw_means"]),
-            ),
-            p_holm=number_of(row["p_holm"]),
-        )
-        for row in rows
-    ]
-
-
-def pooled_of(rows: Sequence[Mapping[str, Any]]) -> list[PooledComparison]:
-    """Return comparisons over several pretraining runs as `evaluate` wrote them."""
-    return [
-        PooledComparison(
-            method=row["method"],
-            n=int(row["n"]),
-            mean=interval_of(row["mean"]),
-            run_means=tuple(number_of(m) for m in row["run_means"]),
-            better=int(row["better"]),
-            pairs=int(row["pairs"]),
-        )
-        for row in rows
-    ]
-
-
-def structures_of(rows: Sequence[Mapping[str, Any]]) -> list[StructureSummary]:
-    """Return the structures of one run as `evaluate` wrote them."""
-    return [
-        StructureSummary(
-            structure=row["structure"],
-            intervals={metric: interval_of(interval) for metric, interval in row["intervals"].items()},
-            medians={metric: number_of(value) for metric, value in row["medians"].items()},
-            **{key: int(row[key]) for key in ("cases", "patients", "absent", "missed", "invented")},
-        )
-        for row in rows
-    ]
-
-
-def sizes_of(rows: Sequence[Mapping[str, Any]]) -> list[SizeSummary]:
-    """Return the arms and sizes of a few-label comparison as `evaluate` wrote them."""
-    return [
-        SizeSummary(
-            arm=row["arm"],
-            n=int(row["n"]),
-            mean=interval_of(row["mean"]),
-            sd_draws=number_of(row["sd_draws"]),
-            sd_cases=number_of(row["sd_cases"]),
-            draw_means=tuple(number_of(d) for d in row["draw_means"]),
-            seeds=int(row["seeds"]),
-            cells=int(row["cells"]),
-        )
-        for row in rows
-    ]
+def _words(content: Mapping[str, Any]) -> str:
+    metric = str(content.get("metric", ""))
+    return METRICS[metric].words if metric in METRICS else metric
 
 
 def differing_settings(one: RunRecord, other: RunRecord) -> list[str]:
@@ -201,38 +105,20 @@ def differing_settings(one: RunRecord, other: RunRecord) -> list[str]:
     ]
 
 
-def _first_metric(content: Mapping[str, Any]) -> str:
-    """Return the metric that the headline speaks of: Dice where it was tested, else the first."""
-    tested = list(dict.fromkeys(row["metric"] for row in content["comparisons"]))
-    return "dice" if "dice" in tested else str(tested[0])
-
-
-def _change(arm: RunRecord | None, baseline: RunRecord | None) -> str:
-    if arm is not None and baseline is not None and arm.start and not baseline.start:
-        return "pretraining"
-    return ""
-
-
-def _labelled(arm: RunRecord | None, baseline: RunRecord | None) -> int | None:
-    """Return the labelled patients of both runs, None where it is not known or not the same."""
-    numbers = {int(run.card["data"]["patients"]) for run in (arm, baseline)
-               if run is not None and run.card.get("data", {}).get("patients")}  # fmt: skip
-    return numbers.pop() if len(numbers) == 1 else None
-
-
-def _scores_alone(content: Mapping[str, Any]) -> list[str]:
+def _scores_alone(folder: Path, content: Mapping[str, Any]) -> list[str]:
+    """Return what each run scored, where nothing was compared."""
     told = []
-    for name, run in content.get("runs", {}).items():
-        rows = structures_of(run["structures"])
-        whole = next((row for row in rows if row.structure == ALL_STRUCTURES), rows[-1] if rows else None)
-        if whole is None or "dice" not in whole.intervals:
-            continue
-        dice = whole.intervals["dice"]
-        over = "over its structures " if whole.structure == ALL_STRUCTURES else f"for {whole.structure} "
+    wanted = {"classification": ("auroc", "balanced_accuracy"), "parts": ("instance_miou",)}
+    metrics = wanted.get(content.get("kind", ""), ("dice",))
+    rows = [row for row in scores_in(content, folder) if row.metric in metrics and not row.target]
+    unit = str(content.get("unit", "patient"))
+    for arm in dict.fromkeys(row.arm for row in rows):
+        own = [row for row in rows if row.arm == arm]
+        parts = [f"{METRICS[row.metric].words} {interval_text(row.interval)}" for row in own]
         told.append(
-            f"{name} reaches a mean Dice {over}of {interval_text(dice)} ({percent(dice.level)} interval) on "
-            f"{counted(whole.patients, 'test patient')}. Nothing was compared with it, so this says nothing of "
-            "pretraining."
+            f"{arm} reaches {', '.join(parts)} ({header([own[0].interval], unit=unit)}) on "
+            f"{counted(own[0].interval.patients, f'test {unit}')}. Nothing was compared with it, so this says nothing "
+            "of pretraining."
         )
     return told
 

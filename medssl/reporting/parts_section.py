@@ -6,17 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medssl.evaluation.wording import interval_text, p_text
-from medssl.reporting.blocks import Block, Details, Listing, Picture, Section, Table
-from medssl.reporting.intervals import interval_of, number_of
+from medssl.reporting.blocks import Block, Picture, Section, Table
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.words import counted, percent
+from medssl.reporting.score_blocks import comparison_blocks, definition_block, read_found, score_blocks
 
 __all__ = ["parts_section"]
-
-_SCORES = {"instance_miou": "mean IoU of shapes", "class_miou": "mean IoU of classes", "accuracy": "points right"}
 
 
 def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
@@ -29,26 +25,9 @@ def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
 
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     runs: Mapping[str, Any] = content["runs"]
-    first = next(iter(runs.values()))["scores"]["instance_miou"]
-    owner = content.get("unit", "patient")
-    blocks: list[Block] = [
-        Table(
-            ("run", *_SCORES.values()),
-            [[clean.text(name), *(interval_text(interval_of(found["scores"][key])) for key in _SCORES)]
-             for name, found in runs.items()],
-            caption=f"Clouds of the split '{content['split']}' "
-                    f"[{percent(float(first['level']))} bootstrap interval over {counted(int(first['cases']), owner)}]",
-        )
-    ]  # fmt: skip
-    if content["comparisons"]:
-        told = f"Mean IoU of shapes, paired by {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
-        lines = [
-            [clean.text(row["arm"]), clean.text(row["baseline"]),
-             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(number_of(row["result"]["p"])),
-             p_text(number_of(row["p_holm"]))]
-            for row in content["comparisons"]
-        ]  # fmt: skip
-        blocks.append(Table(("run", "against", "difference", "p", "p Holm"), lines, caption=told))
+    scores, compared = read_found(folder, content, clean)
+    blocks = score_blocks(scores, compared, content, title=f"Clouds of the split '{content['split']}'")
+    blocks += comparison_blocks(compared, content)
     heads = [clean.text(name) for name in runs]
     classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
     if len(classes) > 1:
@@ -67,7 +46,7 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     if lines:
         blocks.append(Table(("part", *heads), lines, caption="IoU by part, mean over the clouds whose class has it"))
     blocks += _examples(folder)
-    blocks.append(Details("How parts are scored", (Listing(list(content["definitions"].items())),)))
+    blocks.append(definition_block(content))
     return blocks
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from medssl.evaluation.wording import interval_text, p_text
 from medssl.reporting.blocks import Block, Details, Listing, Section, Table, Text
-from medssl.reporting.intervals import interval_of, number_of
 from medssl.reporting.material import Material
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.words import percent
+from medssl.reporting.score_blocks import comparison_blocks, read_found, score_blocks
 
 __all__ = ["probe_section"]
 
@@ -18,26 +17,21 @@ __all__ = ["probe_section"]
 def probe_section(material: Material, *, clean: Cleaner) -> Section | None:
     """Return the section; None without probes."""
     blocks: list[Block] = []
-    for _, content in material.probes:
-        blocks += _probes(content, clean)
+    for folder, content in material.probes:
+        blocks += _probes(folder, content, clean)
     return Section("probes", "Frozen encoders", blocks) if blocks else None
 
 
-def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+def _probes(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     encoders: Mapping[str, Any] = content["encoders"]
     protocols: Mapping[str, str] = content["protocols"]
-    level = percent(float(content["settings"]["level"]))
-    owner = content.get("unit", "patient")
-    rows = [
-        [clean.text(name), *(interval_text(interval_of(row["accuracy"])) for row in found["probes"])]
-        for name, found in encoders.items()
-    ]
+    scores, compared = read_found(folder, content, clean)
     chance = next(iter(encoders.values()))["probes"][0]["chance"]
     blocks: list[Block] = [
         Text("The encoders as their runs left them; a simple classifier of their features is fitted on the training "
              "part and scored on the other. Nothing is chosen on what is scored."),
-        Table(("encoder", *protocols), rows, caption=f"Accuracy [{level} bootstrap interval over {owner}s]",
-              note=f"Always naming the most frequent class scores {chance:.3f}."),
+        *score_blocks(scores, compared, content, title="Probes"),
+        Text(f"Always naming the most frequent class scores {chance:.3f}.", "soft"),
     ]  # fmt: skip
     tasks = next(iter(encoders.values()))["few_shot"]
     if tasks:
@@ -46,16 +40,7 @@ def _probes(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
                  for name, found in encoders.items()]  # fmt: skip
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
         blocks.append(Table(heads, lines, caption=told))
-    if content["comparisons"]:
-        told = f"Paired, per {owner}: Wilcoxon's signed-rank test, Holm's correction over the table"
-        lines = [
-            [clean.text(row["arm"]), clean.text(row["baseline"]), row["protocol"],
-             interval_text(interval_of(row["result"]["mean"]), signed=True), p_text(number_of(row["result"]["p"])),
-             p_text(number_of(row["p_holm"]))]
-            for row in content["comparisons"]
-        ]  # fmt: skip
-        heads = ("encoder", "against", "probe", "difference of accuracy", "p", "p Holm")
-        blocks.append(Table(heads, lines, caption=told))
+    blocks += comparison_blocks(compared, content)
     blocks.append(Details("What each probe is", (Listing(list(protocols.items())),)))
     return blocks
 

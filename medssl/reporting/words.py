@@ -1,6 +1,6 @@
-"""From numbers to sentences: what a comparison found, and what held-out signals say about when to stop.
+"""From numbers to sentences: counts, and what held-out signals say about when to stop.
 
-Nothing here is kinder than its numbers: an interval that holds 0 is called inconclusive, a loss is called a loss.
+What comparisons say is in `medssl.evaluation.statistics.wording`.
 """
 
 from __future__ import annotations
@@ -12,30 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from medssl.evaluation.curve import METRIC_NAMES
-from medssl.evaluation.pooling import PooledComparison
-from medssl.evaluation.summary import Comparison
-
 __all__ = [
     "SIGNALS",
     "Signal",
     "collapse_sentence",
-    "comparison_sentence",
-    "comparison_sentences",
     "counted",
     "counted_of",
-    "name_of",
     "owner_of",
     "percent",
     "signal_of",
     "stopping_sentence",
 ]
 
-_LEVEL = 0.05
 _FEWEST_PROBES = 4
 _SMALL_CHANGE = 0.02  # of the whole change, over the last quarter: what counts as standing still
-# Two-sided Wilcoxon over n patients cannot fall below 2 / 2^n; so many are needed for p < 0.05.
-_FEWEST_FOR_TEST = 6
 _ROOM_FOR_RANK = 2
 
 
@@ -118,132 +108,6 @@ def percent(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def name_of(metric: str) -> str:
-    """Return a metric's name in words."""
-    return METRIC_NAMES.get(metric, metric)
-
-
-def comparison_sentence(
-    found: Comparison, *, change: str, labelled: int | None = None, owner: str = "patient"
-) -> tuple[str, str]:
-    """Say what a comparison found.
-
-    Args:
-        found: The comparison.
-        change: What was changed, as a noun: "pretraining"; "" where it is only known that there are two runs.
-        labelled: Labelled patients that both were trained with, where known.
-        owner: What is counted, as a noun; see `owner_of`.
-
-    Returns:
-        The verdict ("better", "worse" or "inconclusive") and one or two sentences.
-    """
-    mean, unit = found.result.mean, " mm" if found.metric.endswith("_mm") else ""
-    digits = 2 if unit else 3
-    with_labels = f"With {counted(labelled, 'labelled patient')}, " if labelled is not None else ""
-    metric = name_of(found.metric).removesuffix(" (mm)")
-    differs = f"{change} changed {metric} by" if change else f"{found.arm} differs from {found.baseline} in {metric} by"
-    sentence = f"{with_labels}{_capital(differs) if change and not with_labels else differs} "
-    sentence += f"{mean.estimate:+.{digits}f}{unit}"
-    patients = mean.cases
-    if not (math.isfinite(mean.low) and math.isfinite(mean.high)):
-        told = "too few for an interval, so this is inconclusive."
-        return "inconclusive", f"{sentence} on {counted(patients, f'test {owner}')}; {told}"
-    sentence += f" ({percent(mean.level)} CI {mean.low:+.{digits}f} to {mean.high:+.{digits}f}) on "
-    sentence += counted(patients, f"test {owner}")
-    rising = not unit
-    excludes = mean.low > 0 or mean.high < 0
-    gain = (mean.estimate > 0) == rising
-    p = f"p after Holm's correction {_p(found.p_holm)}"
-    if not excludes:
-        return "inconclusive", f"{sentence}: inconclusive, since the interval holds 0 ({p})."
-    if patients < _FEWEST_FOR_TEST:
-        return "inconclusive", (
-            f"{sentence}. The interval leaves 0 out, but {counted(patients, owner)} cannot settle it: no "
-            f"paired test of fewer than {_FEWEST_FOR_TEST} reaches p < {_LEVEL} ({p})."
-        )
-    if not found.p_holm < _LEVEL:  # nor where there is no p
-        return "inconclusive", (
-            f"{sentence}. The interval leaves 0 out, but the paired test does not confirm it ({p})."
-        )
-    if gain:
-        return "better", f"{sentence}: an improvement ({p})."
-    return "worse", f"{sentence}: a loss, {change or found.arm} made it worse ({p})."
-
-
-def comparison_sentences(found: Sequence[Comparison], *, change: str) -> tuple[str, str]:
-    """Say in one breath what the same comparison found at several numbers of labelled patients.
-
-    Args:
-        found: The comparisons, each with its ``n``; at least one.
-        change: What was changed, as a noun: "pretraining".
-
-    Returns:
-        The verdict: "better" or "worse" where some are and none says the contrary, else "inconclusive"; and a sentence
-        with every difference and interval.
-    """
-    if len(found) == 1:
-        return comparison_sentence(found[0], change=change, labelled=found[0].n)
-    ordered = sorted(found, key=lambda one: one.n or 0)
-    verdicts = {one.n: comparison_sentence(one, change=change)[0] for one in ordered}
-    unit = " mm" if ordered[0].metric.endswith("_mm") else ""
-    digits = 2 if unit else 3
-    told = ", ".join(
-        f"{m.estimate:+.{digits}f}{unit} [{m.low:+.{digits}f}, {m.high:+.{digits}f}]"
-        for m in (one.result.mean for one in ordered)
-    )
-    sizes = _listed([str(one.n) for one in ordered])
-    metric = name_of(ordered[0].metric).removesuffix(" (mm)")
-    mean = ordered[0].result.mean
-    sentence = f"With {sizes} labelled patients, {change} changed {metric} by {told} ({percent(mean.level)} CI) on "
-    sentence += f"{counted(mean.cases, 'test patient')}: "
-    kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
-    groups = {kind: [str(n) for n, verdict in verdicts.items() if verdict == kind] for kind in kinds}
-    held = {kind: members for kind, members in groups.items() if members}
-    if len(held) == 1:
-        sentence += f"{kinds[next(iter(held))]} at each."
-    else:
-        sentence += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items()) + "."
-    both = groups["better"] and groups["worse"]
-    verdict = (
-        "inconclusive" if both else "better" if groups["better"] else "worse" if groups["worse"] else "inconclusive"
-    )
-    return verdict, _capital(sentence)
-
-
-def pooled_sentence(found: Sequence[PooledComparison], *, metric: str) -> tuple[str, str]:
-    """Say what a method brought over several pretraining runs of it; luck of a single run does not count.
-
-    Args:
-        found: The method at each number of labelled patients; at least one.
-        metric: The metric that the differences are of.
-
-    Returns:
-        The verdict: "better" or "worse" where an interval leaves 0 out and none says the contrary, else "inconclusive";
-        and a sentence with every difference and interval.
-    """
-    ordered = sorted(found, key=lambda one: one.n)
-    unit = " mm" if metric.endswith("_mm") else ""
-    digits, sign = (2, -1) if unit else (3, 1)
-    told = ", ".join(
-        f"{m.estimate:+.{digits}f}{unit} [{m.low:+.{digits}f}, {m.high:+.{digits}f}]" for m in (o.mean for o in ordered)
-    )
-    clear = {sign * np.sign(o.mean.low) for o in ordered if o.mean.low > 0 or o.mean.high < 0}
-    verdict = "better" if clear == {1} else "worse" if clear == {-1} else "inconclusive"
-    where = _listed([str(o.n) for o in ordered if o.mean.low > 0 or o.mean.high < 0])
-    first = ordered[0]
-    patients = (
-        "1 labelled patient"
-        if [o.n for o in ordered] == [1]
-        else (f"{_listed([str(o.n) for o in ordered])} labelled patients")
-    )
-    end = f"the interval leaves 0 out with {where}." if clear else "every interval holds 0."
-    return verdict, (
-        f"With {patients}, pretraining ({first.method}) changed {name_of(metric).removesuffix(' (mm)')} by {told} "
-        f"({percent(first.mean.level)} CI over {len(first.run_means)} pretraining runs, {first.mean.draws} draws and "
-        f"{counted(first.mean.cases, 'test patient')}): {end}"
-    )
-
-
 def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps: int | None = None) -> str:
     """Say what a held-out signal says about when to stop; "" for one that judges no quality.
 
@@ -306,15 +170,3 @@ def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) 
         f"{SIGNALS[n].words} {v:.3g} (a collapse is under {limit:g})" for n, (v, limit) in known.items()
     )
     return f"No collapse: {told}."
-
-
-def _p(p: float) -> str:
-    return "not defined" if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

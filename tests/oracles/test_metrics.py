@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage, stats
+from scipy import ndimage
 
-from medssl.evaluation.intervals import bootstrap_mean, hierarchical_bootstrap
 from medssl.evaluation.overlap import overlap
-from medssl.evaluation.paired import holm, wilcoxon_p
-from medssl.evaluation.probes import effective_rank, feature_spread, knn_probe
+from medssl.evaluation.statistics.comparison import holm
 from medssl.evaluation.surface import surface_distances_mm, surface_score
 
 
@@ -106,41 +104,6 @@ def test_single_pixels_four_apart():
     assert surface_score(truth, prediction, spacing_mm=(1, 1), tolerance_mm=1).hd95_mm == 4.0
 
 
-@pytest.mark.parametrize(("method", "theirs"), [("percentile", "percentile"), ("bca", "BCa")])
-def test_bootstrap_intervals_equal_scipy(method, theirs):
-    values = np.random.default_rng(3).beta(8, 2, 40)
-    ours = bootstrap_mean(values, method=method, resamples=20_000)
-    other = stats.bootstrap((values,), np.mean, n_resamples=20_000, method=theirs, rng=np.random.default_rng(1))
-    # Monte-Carlo error of an end at 20,000 resamples is about 1 % of the width
-    width = other.confidence_interval.high - other.confidence_interval.low
-    assert ours.low == pytest.approx(other.confidence_interval.low, abs=0.05 * width)
-    assert ours.high == pytest.approx(other.confidence_interval.high, abs=0.05 * width)
-
-
-def test_hierarchical_interval_of_the_mean_has_the_width_of_a_two_way_layout():
-    # scores = draw effect + case effect: var(mean) = S_draw / D + S_case / C with population variances
-    generator = np.random.default_rng(0)
-    draw, case = generator.normal(0, 0.05, 12), generator.normal(0, 0.1, 60)
-    interval = hierarchical_bootstrap(0.8 + draw[:, None] + case[None], resamples=20_000)
-    expected = 2 * 1.959964 * np.sqrt(draw.var() / 12 + case.var() / 60)
-    assert interval.high - interval.low == pytest.approx(expected, rel=0.05)
-
-
-def test_hierarchical_bootstrap_with_one_draw_is_the_plain_one():
-    values = np.random.default_rng(5).beta(8, 2, 30)
-    one, plain = hierarchical_bootstrap(values[None], resamples=20_000), bootstrap_mean(values, resamples=20_000)
-    assert one.estimate == plain.estimate
-    assert one.low == pytest.approx(plain.low, abs=2e-3)
-    assert one.high == pytest.approx(plain.high, abs=2e-3)
-
-
-def test_wilcoxon_by_hand():
-    # 6 differences, all positive: the two extreme sign patterns of 2**6
-    assert wilcoxon_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(2 / 64)
-    # smallest one negative: W = 1, two patterns with W <= 1 on each side
-    assert wilcoxon_p([-1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx(4 / 64)
-
-
 def test_holm_by_hand_and_by_its_definition():
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
         {"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02}
@@ -155,25 +118,3 @@ def test_holm_by_hand_and_by_its_definition():
                 break
             rejected.add(name)
         assert rejected == {name for name, p in corrected.items() if p <= level}
-
-
-def test_knn_probe_equals_scikit_learn_leaving_patients_out():
-    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
-    from sklearn.neighbors import KNeighborsClassifier
-
-    generator = np.random.default_rng(1)
-    labels = generator.integers(0, 3, 60)
-    embeddings = generator.standard_normal((60, 8)) + 1.5 * np.eye(8)[labels]
-    patients = [f"p{i // 2}" for i in range(60)]
-    predicted = cross_val_predict(
-        KNeighborsClassifier(1, metric="cosine"), embeddings, labels, groups=patients, cv=LeaveOneGroupOut()
-    )
-    assert knn_probe(embeddings, labels.tolist(), patients, neighbours=1).accuracy == np.mean(predicted == labels)
-
-
-def test_effective_rank_and_spread_by_hand():
-    # two orthogonal directions, of singular values 3 : 1 -> entropy of (.75, .25)
-    embeddings = np.array([[3.0, 0], [-3, 0], [0, 1], [0, -1]])
-    assert effective_rank(embeddings) == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
-    # unit vectors along +-x and +-y: each dimension holds 1, -1, 0, 0 -> std sqrt(1/2); times sqrt(2)
-    assert feature_spread(embeddings) == pytest.approx(1.0)

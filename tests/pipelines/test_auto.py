@@ -14,9 +14,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medssl.errors import ConfigError, DataError
+from medssl.evaluation.score_table import ScoreTable
 from medssl.manifest.schema import manifest_of_rows
 from medssl.phantoms import write_cohort
 from medssl.settings import flatten, resolve
@@ -32,6 +34,7 @@ from pipelines.auto_target import Target, decide_target, seen_classes
 from pipelines.auto_views import FITTED
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
+from pipelines.score_files import found_in, write_scores
 from pipelines.verbs import function_of
 
 CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)
@@ -254,49 +257,25 @@ def test_stages_know_what_was_done_with_what(tmp_path):
     assert key_of([1, 2]) != key_of([2, 1])
 
 
-@pytest.mark.parametrize(
-    ("interval", "p", "verdict", "word"),
-    [
-        ((0.04, 0.02, 0.06), 0.001, "better", "helped"),
-        ((0.01, -0.01, 0.03), 0.4, "open", "no difference that can be told from chance"),
-        ((0.04, 0.02, 0.06), 0.09, "open", "no difference that can be told from chance"),
-        ((-0.04, -0.06, -0.02), 0.001, "worse", "did harm"),
-        ((0.04, None, None), 1.0, "open", "no difference"),
-    ],
-)
-def test_what_a_comparison_says(tmp_path, interval, p, verdict, word):
-    def row(values):
-        return dict(zip(("estimate", "low", "high"), values, strict=True)) | {"cases": 9}
-
-    runs = {name: {"structures": [{"intervals": {"dice": row((0.7, 0.6, 0.8))}}]} for name in ("pretrained", "scratch")}
-    compared = {"arm": "pretrained", "baseline": "scratch", "metric": "dice", "result": {"mean": row(interval), "p": p}}
-    (tmp_path / "scores.json").write_text(json.dumps({"runs": runs, "comparisons": [compared]}))
-    outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
-    assert outcome.facts["verdict"] == verdict
-    assert word in outcome.sentence
-    assert "9 test patients" in outcome.sentence
-    assert "nan" not in outcome.sentence
-
-
-def test_too_few_patients_are_not_called_no_difference(tmp_path):
-    row = {"estimate": 0.1, "low": 0.05, "high": 0.2, "cases": 4}
-    runs = {name: {"structures": [{"intervals": {"dice": row}}]} for name in ("pretrained", "scratch")}
-    compared = {"arm": "pretrained", "baseline": "scratch", "metric": "dice", "result": {"mean": row, "p": 0.125}}
-    (tmp_path / "scores.json").write_text(json.dumps({"runs": runs, "comparisons": [compared]}))
-    outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
-    assert outcome.facts["verdict"] == "open"
-    assert "4 patients cannot settle it" in outcome.sentence
-
-
-def test_a_score_that_is_not_defined_is_said_to_be_none(tmp_path):
-    nothing = {"estimate": None, "low": None, "high": None, "cases": 2}
-    content = {"kind": "classification", "runs": {n: {"scores": {"auroc": nothing}} for n in ("pretrained", "scratch")},
-               "comparisons": [{"arm": "pretrained", "baseline": "scratch", "metric": "auroc", "difference": nothing,
-                                "p": None}]}  # fmt: skip
-    (tmp_path / "class_scores.json").write_text(json.dumps(content))
-    outcome = outcome_of(tmp_path / "class_scores.json", arm="pretrained", baseline="scratch")
-    assert outcome.facts["verdict"] == "open"
-    assert "not defined on the 2 test patients" in outcome.sentence
+def test_what_a_comparison_says_is_what_evaluate_wrote_and_what_to_do_next(tmp_path):
+    rng = np.random.default_rng(0)
+    other = rng.normal(0.6, 0.1, 9)
+    wanted = {
+        0.05: ("better", "an improvement"),
+        -0.05: ("worse", "Train it longer"),
+        0.0: ("inconclusive", "More test"),
+    }
+    for gain, (verdict, word) in wanted.items():
+        own = other + gain + rng.normal(0, 0.01, 9)
+        rows = [(run, "", 0, 0, None, f"c{n}", f"p{n}", "organ", "dice", float(v), "")
+                for run, values in (("pretrained", own), ("scratch", other)) for n, v in enumerate(values)]  # fmt: skip
+        found = found_in(ScoreTable.of_rows(rows), [("pretrained", "scratch")], metrics=["dice"], compared=["dice"],
+                         level=0.95, pooled=False)  # fmt: skip
+        write_scores(found, tmp_path, "scores.json", kind="segmentation", unit="patient", metrics=["dice"], content={})
+        outcome = outcome_of(tmp_path / "scores.json", arm="pretrained", baseline="scratch")
+        assert outcome.facts["verdict"] == verdict
+        assert word in outcome.sentence
+        assert "9 test patients" in outcome.sentence
 
 
 # ---- the whole chain

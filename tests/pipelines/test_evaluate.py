@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import ttest_rel
 
 from medssl.errors import CacheError, ConfigError, DataError
 from medssl.formats.nifti import write_nifti
@@ -57,30 +58,31 @@ def cohort(tmp_path):
 
 def test_scores_of_a_run(cohort):
     result = evaluate(cohort / "good", data=cohort / "store")
-    assert result.table == cohort / "good/scores.parquet"
-    frame = pl.read_parquet(result.table)
+    assert result.files[0] == cohort / "good/scores.parquet"
+    frame = pl.read_parquet(result.files[0]).pivot("metric", index=["item", "patient", "target"], values="value")
     assert frame.height == 16
-    assert set(frame["structure"]) == {"head", "tail"}
+    assert set(frame["target"]) == {"head", "tail"}
     assert frame["patient"].n_unique() == 4
-    perfect = frame.filter(pl.col("case") == "case0")
+    perfect = frame.filter(pl.col("item") == "case0")
     assert perfect["dice"].to_list() == [1.0, 1.0]
-    moved = frame.filter((pl.col("case") == "case1") & (pl.col("structure") == "head")).row(0, named=True)
+    moved = frame.filter((pl.col("item") == "case1") & (pl.col("target") == "head")).row(0, named=True)
     assert moved["dice"] == pytest.approx(1 - 1 / 7)  # one row of seven
     assert moved["hd95_mm"] == pytest.approx(1.5)
     assert moved["truth_ml"] == pytest.approx(4 * 7 * 8 * 9 / 1000)
-    assert result.summaries["good"][-1].structure == "mean"
-    assert result.summaries["good"][0].patients == 4
+    assert [score.target for score in result.scores if score.metric == "dice"] == ["head", "tail", ""]
+    assert result.score("good", "dice").interval.patients == 4
 
 
 def test_summary_file_states_definitions_and_intervals(cohort):
     result = evaluate(cohort / "good", data=cohort / "store", out=cohort / "elsewhere")
     content = json.loads((cohort / "elsewhere/scores.json").read_text())
     assert "MONAI" in content["definitions"]["hd95_mm"]
-    head = content["runs"]["good"]["structures"][0]
-    assert head["structure"] == "head"
-    dice = head["intervals"]["dice"]
+    assert content["runs"]["good"]["counts"]["head"]["cases"] == 8
+    head = content["scores"][0]
+    assert (head["target"], head["metric"]) == ("head", "dice")
+    dice = head["interval"]
     assert dice["low"] <= dice["estimate"] <= dice["high"]
-    assert dice["cases"] == 4
+    assert dice["patients"] == 4
     assert not (cohort / "good/scores.parquet").exists()
     assert sorted(p.name for p in (cohort / "elsewhere").iterdir()) == ["scores.json", "scores.parquet"]
     assert result.comparisons == []
@@ -90,10 +92,17 @@ def test_pretrained_against_scratch(cohort, capsys):
     result = evaluate(cohort / "good", data=cohort / "store", against=[cohort / "poor"], overrides=["tolerance_mm=2"])
     dice = next(c for c in result.comparisons if c.metric == "dice")
     assert (dice.arm, dice.baseline) == ("good", "poor")
-    assert dice.result.above == 4
-    assert dice.result.p == pytest.approx(2 / 2**4)  # four patients, not eight cases
-    assert dice.p_holm == pytest.approx(3 * dice.result.p)
-    assert set(pl.read_parquet(result.table)["run"]) == {"good", "poor"}
+    assert dice.above == 4
+    frame = pl.read_parquet(result.files[0]).filter(pl.col("metric") == "dice")
+    own, other = (
+        frame.filter(pl.col("run") == run).group_by("item", "patient").agg(pl.col("value").mean())
+        .group_by("patient").agg(pl.col("value").mean()).sort("patient")["value"]
+        for run in ("good", "poor")
+    )  # fmt: skip
+    assert dice.p == pytest.approx(ttest_rel(own, other).pvalue)  # four patients, not eight cases
+    assert dice.p_holm >= dice.p
+    assert dice.verdict == "inconclusive"  # for four patients settle nothing
+    assert set(frame["run"]) == {"good", "poor"}
     printed = capsys.readouterr().out
     assert "good" in printed
     assert "directed 95th percentiles" in printed
@@ -117,7 +126,7 @@ def test_one_bad_case_does_not_stop_the_others(cohort, capsys):
     assert "shape" in failed["case2"]
     assert "5.00 mm apart" in failed["case3"]
     assert "whole numbers" in failed["case4"]
-    assert {row.case for row in result.scores["good"]} == set(CASES[5:])
+    assert set(result.table.frame["item"]) == set(CASES[5:])
     assert "case2 has no score" in capsys.readouterr().err
     assert json.loads((cohort / "good/scores.json").read_text())["runs"]["good"]["failed"]["case0"]
 
@@ -142,8 +151,8 @@ def test_axis_order_of_the_file_does_not_matter(cohort):
 def test_a_folder_of_label_maps(cohort, capsys):
     (cohort / "labels/train0.nii.gz").unlink()
     result = evaluate(cohort / "good/predictions", data=cohort / "labels", out=cohort / "out")
-    assert {row.structure for row in result.scores["predictions"]} == {"structure 1", "structure 2"}
-    assert result.summaries["predictions"][0].patients == 8
+    assert set(result.table.frame["target"]) == {"structure 1", "structure 2"}
+    assert result.score("predictions", "dice").interval.patients == 8
     assert "patient of its own" in capsys.readouterr().err
 
 
@@ -152,12 +161,14 @@ def test_a_manifest(cohort):
              "patient": f"p{i}", "split": "test"} for i, case in enumerate(CASES)]  # fmt: skip
     pl.DataFrame(rows).write_csv(cohort / "manifest.csv")
     result = evaluate(cohort / "good", data=cohort / "manifest.csv", overrides=["structures=null"])
-    assert result.summaries["good"][0].patients == 8
+    assert result.score("good", "dice").interval.patients == 8
 
 
 def test_split_and_structures_are_settings(cohort):
     result = evaluate(cohort / "good", data=cohort / "store", overrides=["structures=[tail]", "tolerances_mm.tail=3"])
-    assert {(row.structure, row.tolerance_mm) for row in result.scores["good"]} == {("tail", 3.0)}
+    assert set(result.table.frame["target"]) == {"tail"}
+    tight = evaluate(cohort / "good", data=cohort / "store", overrides=["structures=[tail]"])
+    assert result.score("good", "nsd").interval.estimate > tight.score("good", "nsd").interval.estimate
     with pytest.raises(DataError, match="split 'val'"):
         evaluate(cohort / "good", data=cohort / "store", overrides=["split=val"])
     with pytest.raises(ConfigError, match="Did you mean 'tail'"):

@@ -30,11 +30,14 @@ def run(folder, noise, *, slices=1):
     return folder
 
 
-def test_runs_are_scored_by_patient_and_compared(tmp_path):
+def test_runs_are_scored_by_patient_and_compared(tmp_path, capsys):
     good, poor = run(tmp_path / "good", 0.5), run(tmp_path / "poor", 6.0)
     found = evaluate(good, data=tmp_path, against=[poor])
-    assert found.summaries["good"]["auroc"].estimate == 1.0
-    assert found.summaries["good"]["auroc"].cases == 10
+    auroc = found.score("good", "auroc").interval
+    assert auroc.estimate == 1.0
+    assert auroc.patients == 10
+    assert not auroc.known  # all in order, so nothing is spread: [1.000, 1.000] would claim certainty
+    assert "no spread" in capsys.readouterr().err
     assert {row.metric for row in found.comparisons} == {"auroc", "balanced_accuracy", "brier"}
     content = json.loads((good / "class_scores.json").read_text())
     assert np.array(content["runs"]["good"]["confusion"]).sum() == 10
@@ -46,7 +49,7 @@ def test_slices_of_two_classes_stay_slices_of_their_patients(tmp_path):
     assert len(cases) == 19 * 4
     assert cases.by_patient(decision) is cases
     found = evaluate(tmp_path / "a", data=tmp_path, overrides=["split=val"])
-    assert found.summaries["a"]["auroc"].cases == 5
+    assert found.score("a", "auroc").interval.patients == 5
 
 
 def test_what_is_wrong_is_said(tmp_path):
@@ -69,7 +72,7 @@ def test_scores_that_one_class_cannot_give_are_said_to_be_none(tmp_path, capsys)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([rows[0], *(row for row in rows[1:] if row[place] == rows[1][place])])
     found = evaluate(folder, data=tmp_path)
-    assert np.isnan(found.summaries["a"]["auroc"].estimate)
+    assert np.isnan(found.score("a", "auroc").interval.estimate)
     said = capsys.readouterr()
     assert "not defined" in said.out
     assert "of one class" in said.err + said.out

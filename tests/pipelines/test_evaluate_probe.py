@@ -50,17 +50,19 @@ def run(tmp_path):
 def test_probes_and_few_shot_tasks_are_scored_against_fresh_weights(store, run, tmp_path, capsys):
     found = evaluate(run, data=store, out=tmp_path / "out", against=["random", "random-7"], protocol="probe",
                      overrides=BRIEF)  # fmt: skip
-    assert list(found.rows) == ["run", "random", "random-7"]
-    assert [row.protocol for row in found.rows["run"]] == ["svm-c1", "svm-cv", "knn", "linear"]
-    assert all(row.chance == 0.5 and row.accuracy.cases == 6 for row in found.rows["run"])
-    assert found.rows["run"][3].accuracy.estimate > 0.9
-    (task,) = found.few_shots["run"]
-    assert (task.ways, task.shots, len(task.accuracies)) == (2, 3, 4)
+    assert list(dict.fromkeys(row.arm for row in found.scores)) == ["run", "random", "random-7"]
+    assert [row.how for row in found.scores if row.arm == "run"] == ["svm-c1", "svm-cv", "knn", "linear"]
+    assert all(row.interval.patients == 6 for row in found.scores)
+    assert found.score("run", "probe_accuracy", how="linear").interval.estimate > 0.9
     assert {c.baseline for c in found.comparisons} == {"random", "random-7"}
     written = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert written["encoders"]["random"]["probes"][0]["protocol"] == "svm-c1"
+    assert all(row["chance"] == 0.5 for row in written["encoders"]["run"]["probes"])
+    (task,) = written["encoders"]["run"]["few_shot"]
+    assert (task["ways"], task["shots"], len(task["accuracies"])) == (2, 3, 4)
+    assert {row["change"] for row in written["comparisons"]} == {"pretraining"}
     again = evaluate(run, data=store, out=tmp_path / "again", protocol="probe", overrides=BRIEF)
-    assert again.rows["run"] == found.rows["run"]
+    assert again.scores == [row for row in found.scores if row.arm == "run"]
     assert "14 clouds of 2 classes to fit on, 12 to score" in capsys.readouterr().out
 
 
@@ -85,11 +87,11 @@ def test_a_patient_with_several_items_counts_once(tmp_path):
     found = Embedded(fit=fit, score=score, fit_classes=classes, score_classes=asked,
                      fit_patients=tuple(map(str, range(20))), score_patients=owners)  # fmt: skip
     settings = EvaluateSettings(probe=ProbeSettings(protocols=("knn",), few_shot=()))
-    (row,) = probe_runs({"one": found}, tmp_path, settings).rows["one"]
+    (row,) = probe_runs({"one": found}, tmp_path, settings).scores
     right = probe(fit, classes, score, asked, protocol="knn").right
     wanted = (right[:5].mean() + right[5:].sum()) / 5
-    assert row.accuracy.estimate == pytest.approx(wanted)
-    assert row.accuracy.cases == 5
+    assert row.interval.estimate == pytest.approx(wanted)
+    assert row.interval.patients == 5
 
 
 def test_a_cloud_of_a_scored_patient_is_not_fitted_on(tmp_path, run):

@@ -124,24 +124,26 @@ def test_every_arm_gets_the_same_patients_and_seeds(house):
 
 def test_tables_curve_and_listing(house, capsys):
     outcome = run(house, Pretended())
-    gains = {row.n: row.result for row in outcome.summary.comparisons}
-    assert gains[1].mean.estimate > 0.1
+    gains = {row.labels: row for row in outcome.found.comparisons}
+    assert gains[1].difference.estimate > 0.1
     assert gains[1].above == 4
-    assert gains[2].mean.estimate == 0.0
-    assert gains[2].p == 1.0
+    assert gains[2].difference.estimate == 0.0
+    assert gains[2].verdict == "inconclusive"
+    assert "both score the same" in gains[2].reason
     assert sorted(p.name for p in outcome.folder.iterdir()) == [
-        "cells", "few_label.csv", "few_label.json", "few_label.png", "work",
+        "cells", "few_label.csv", "few_label.json", "few_label.png", "scores.parquet", "work",
     ]  # fmt: skip
     assert [p for p in (outcome.folder / "work").rglob("*") if not p.is_dir()] == []
     content = json.loads((outcome.folder / "few_label.json").read_text())
-    assert content["summary"]["comparisons"][0]["arm"] == "voco"
+    assert content["comparisons"][0]["arm"] == "voco"
     assert content["missing"] == []
     lines = (outcome.folder / "few_label.csv").read_text().splitlines()
-    assert lines[0].startswith("arm,n,draw,seed,dice")
+    assert lines[0].startswith("how,n,arm,draw,seed,dice")
     assert len(lines) == 25
-    printed = capsys.readouterr().out
-    assert "Against scratch" in printed
-    assert "SD over draws" in printed
+    printed = capsys.readouterr()
+    assert "Against scratch" in printed.out
+    assert "no spread to make an interval of" in printed.err
+    assert "two draws have labelled patients in common" in printed.out
 
 
 def test_done_cells_are_kept_and_shards_add_up(house, capsys):
@@ -178,7 +180,7 @@ def test_more_draws_and_arms_may_be_added(house):
         settings=settings_of(*FEW, "few_label.draws=4"), trainer=trainer,
     )  # fmt: skip
     assert len(trainer.calls) == 2 * 2 * 3 + 12  # draw 3 for three arms, draws 0-2 for the new one
-    assert {row.arm for row in outcome.summary.comparisons} == {"voco", "mae"}
+    assert {row.arm for row in outcome.found.comparisons} == {"voco", "mae"}
 
 
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
@@ -193,8 +195,9 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     assert Cell(arm="scratch", n=1, draw=0, seed=1) in outcome.failed
     assert "out of memory" in capsys.readouterr().err
     # pairs that lack a partner are left out of the comparison, not of the means
-    voco = next(row for row in outcome.summary.sizes if row.arm == "voco")
-    assert voco.cells == 6
+    lines = (outcome.folder / "few_label.csv").read_text().splitlines()
+    assert sum(",voco," in line for line in lines) == 12
+    assert sum(",scratch," in line for line in lines) == 6
 
 
 def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
@@ -274,15 +277,15 @@ def test_real_fine_tuning_from_the_command_of_the_verb(house, capsys):
     outcome = evaluate(house / "runs/voco", data=house / "store", out=house / "few", protocol="few-label",
                        overrides=REAL)  # fmt: skip
     assert not outcome.failed
-    assert {row.arm for row in outcome.summary.sizes} == {"scratch", "voco"}
-    assert all(0.1 < row.mean.estimate <= 1 for row in outcome.summary.sizes)
+    assert {row.arm for row in outcome.found.scores} == {"scratch", "voco"}
+    assert all(0.1 < row.interval.estimate <= 1 for row in outcome.found.scores)
     assert not list((house / "few/work").rglob("*.safetensors"))
     printed = capsys.readouterr().out
-    assert printed.count("wrote") == 3  # one line a file of the comparison, none for each run
+    assert printed.count("wrote") == 4  # one line a file of the comparison, none for each run
     # the same again is bit for bit the same
     again = evaluate(house / "runs/voco", data=house / "store", out=house / "again", protocol="few-label",
                      overrides=REAL)  # fmt: skip
-    assert again.summary == outcome.summary
+    assert again.found.scores == outcome.found.scores
 
 
 @pytest.mark.slow

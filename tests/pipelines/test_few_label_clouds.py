@@ -52,16 +52,18 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
     outcome = compare()
     said = capsys.readouterr().out
     assert "n = 2, 4 of 8 labelled objects; 2 draws, 1 seeds: 8 runs, 0 done already; 6 test objects" in said
-    assert "6 test objects [95 % interval over runs, draws and objects]" in said
+    assert "6 test objects [95 % t interval over draws and objects; one run: its luck" in said
     assert "patient" not in said
     assert not outcome.failed
-    assert {(row.arm, row.n) for row in outcome.table.scores} == {(a, n) for a in ("scratch", "run") for n in (2, 4)}
-    assert outcome.table.patients == 6
+    assert {(row.arm, row.labels) for row in outcome.found.scores} == {
+        (a, n) for a in ("scratch", "run") for n in (2, 4)
+    }
+    assert {row.interval.patients for row in outcome.found.scores} == {6}
     written = json.loads((tmp_path / "few" / "few_label.json").read_text())
     assert (written["unit"], written["classes"]) == ("object", sorted(CLASSES[:2]))
     again = compare()
     assert "8 runs, 8 done already" in capsys.readouterr().out
-    assert again.table == outcome.table
+    assert again.found.scores == outcome.found.scores
     report(tmp_path / "few", out=tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "labelled objects" in page

@@ -75,9 +75,9 @@ def test_classes_are_learned_predicted_and_scored(house, tmp_path, capsys):
     scratch = finetune(house / "run", data=house / "store", out=tmp_path / "scratch", task="classification",
                        from_scratch=True, overrides=BRIEF)  # fmt: skip
     found = evaluate(run.folder, data=house / "store", against=[scratch.folder])
-    assert found.summaries["class"]["accuracy"].cases == 4
+    assert found.score("class", "accuracy", labels=8).interval.patients == 4
     told = capsys.readouterr().out
-    assert "4 clouds [95 % bootstrap interval over clouds]" in told
+    assert "4 clouds [95 % t interval over clouds" in told
     assert "Paired, by cloud" in told
     assert "patient" not in told.partition("interval over clouds")[2]
     assert {c.baseline for c in found.comparisons} == {"scratch"}
@@ -97,14 +97,15 @@ def test_parts_are_learned_predicted_and_scored(house, tmp_path, capsys):
     predicted = [np.load(run.folder / row["file"]) for row in listed]
     wanted = part_scores([store.labels(row) for row in rows], predicted, [row["class"] for row in listed],
                          {name: parts_of(name) for name in NAMES})  # fmt: skip
-    ours = found.summaries["parts"]
+    ours = {score.metric: score.interval for score in found.scores}
     assert ours["instance_miou"].estimate == pytest.approx(wanted.instance_miou)
     assert ours["class_miou"].estimate == pytest.approx(wanted.class_miou)
-    assert ours["accuracy"].low <= ours["accuracy"].estimate <= ours["accuracy"].high
+    assert ours["point_accuracy"].estimate == pytest.approx(wanted.accuracy)
+    assert ours["instance_miou"].low <= ours["instance_miou"].estimate <= ours["instance_miou"].high
     other = finetune(house / "run", data=house / "store", out=tmp_path / "scratch", task="segmentation",
                      from_scratch=True, overrides=BRIEF)  # fmt: skip
     both = evaluate(run.folder, data=house / "store", against=[other.folder], out=tmp_path)
-    assert both.comparisons[0].result.mean.cases == 4
+    assert both.comparisons[0].difference.patients == 4
     written = json.loads((tmp_path / "part_scores.json").read_text())
     assert written["kind"] == "parts"
     assert written["clouds"] == dict.fromkeys(sorted(NAMES), 2)

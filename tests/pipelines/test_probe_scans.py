@@ -9,7 +9,7 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_summary import ClassPredictions
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
 from pipelines.evaluate import evaluate
@@ -57,12 +57,12 @@ def runs(tmp_path_factory):
 def test_a_class_that_shows_is_read_off_by_both_probes(store, runs, tmp_path):
     outcome = evaluate(runs[0], against=runs[1:], data=store, out=tmp_path / "probe", protocol="probe", overrides=ASKED)
     content = json.loads((tmp_path / "probe/probe.json").read_text())
-    rows = {(r["how"], r["n"], r["arm"]): r for r in content["table"]["scores"]}
+    rows = {(r["how"], r["labels"], r["arm"]): r for r in content["scores"]}
     assert set(rows) == {(how, n, arm) for how in ("linear", "knn") for n in (4, 10) for arm in ("voco", "random")}
     assert all(len(row["run_means"]) == 2 for row in rows.values())
-    assert rows["linear", 10, "voco"]["mean"]["estimate"] > 0.9
-    assert outcome.table.patients == 8
-    assert len(content["table"]["comparisons"]) == 4
+    assert rows["linear", 10, "voco"]["interval"]["estimate"] > 0.9
+    assert {row.interval.patients for row in outcome.scores} == {8}
+    assert len(content["comparisons"]) == 4
     assert {c["folds"] for c in content["chosen"]} == {2, 3}
     lines = (tmp_path / "probe/probe.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 4 * (
@@ -78,9 +78,8 @@ def test_slices_are_asked_whether_they_show_a_structure(store, runs, tmp_path):
                    "probe.scans.sizes=[6]",                    "probe.scans.how=[linear]",
                    "probe.scans.metric=balanced_accuracy"],
     )  # fmt: skip
-    assert outcome.table.metric == "balanced_accuracy"
-    assert {row.n for row in outcome.table.scores} == {6}
-    assert outcome.table.scores[-1].mean.estimate > 0.8
+    assert {(row.metric, row.labels) for row in outcome.scores} == {("balanced_accuracy", 6)}
+    assert next(row for row in outcome.scores if row.arm == "voco").interval.estimate > 0.8
 
 
 def test_named_patients_take_the_place_of_draws(store, runs, tmp_path):
@@ -90,7 +89,8 @@ def test_named_patients_take_the_place_of_draws(store, runs, tmp_path):
         runs[0], data=store, out=tmp_path / "probe", protocol="probe",
         overrides=["probe.scans.target=diagnosis", f"probe.scans.subsets={path}", "probe.scans.how=[knn]"],
     )  # fmt: skip
-    assert {(c["n"], c["draw"]) for c in outcome.chosen} == {(2, 0)}
+    assert outcome.table is not None
+    assert set(outcome.table.frame.select("labels", "draw").rows()) == {(2, 0)}
 
 
 def test_a_dry_run_writes_nothing_and_wrong_asks_are_refused(store, runs, tmp_path):
@@ -115,7 +115,7 @@ def test_runs_of_other_windows_are_probed_where_one_window_is_named(store, runs,
         evaluate(runs[0], data=store, against=[other], out=tmp_path / "a", protocol="probe", overrides=words)
     words += ["probe.scans.window=[8,16,16]"]
     found = evaluate(runs[0], data=store, against=[other], out=tmp_path / "b", protocol="probe", overrides=words)
-    assert {"voco", "parts"} <= {row.arm for row in found.table.scores}
+    assert {"voco", "parts"} <= {row.arm for row in found.scores}
 
 
 FINE_TUNED = [
@@ -133,11 +133,11 @@ def test_arms_are_fine_tuned_at_shares_and_done_cells_are_kept(store, runs, tmp_
     first = evaluate(runs[0], against=runs[1:], data=store, out=out, protocol="few-label", overrides=FINE_TUNED)
     assert not first.missing
     content = json.loads((out / "few_label.json").read_text())
-    assert [(r["how"], r["n"], r["arm"]) for r in content["table"]["scores"]] == [
+    assert [(r["how"], r["labels"], r["arm"]) for r in content["scores"]] == [
         ("fine-tuned", 4, "scratch"), ("fine-tuned", 4, "voco"),
     ]  # fmt: skip
-    assert [len(r["run_means"]) for r in content["table"]["scores"]] == [1, 2]
-    assert len(content["table"]["comparisons"]) == 1
+    assert [len(r["run_means"]) for r in content["scores"]] == [1, 2]
+    assert len(content["comparisons"]) == 1
     cells = sorted((out / "cells").rglob("*.json"))
     assert len(cells) == 3 * 2
     kept = ClassPredictions.of_row(json.loads(cells[0].read_text())["predictions"])
@@ -147,7 +147,7 @@ def test_arms_are_fine_tuned_at_shares_and_done_cells_are_kept(store, runs, tmp_
     before = [path.stat().st_mtime_ns for path in cells]
     again = evaluate(runs[0], against=runs[1:], data=store, out=out, protocol="few-label", overrides=FINE_TUNED)
     assert [path.stat().st_mtime_ns for path in cells] == before
-    assert again.table == first.table
+    assert again.found.scores == first.found.scores
     with pytest.raises(ConfigError, match="another recipe"):
         evaluate(
             runs[0], data=store, out=out, protocol="few-label",

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from medssl.evaluation.intervals import bootstrap_mean, hierarchical_bootstrap
 from medssl.evaluation.overlap import overlap
-from medssl.evaluation.paired import holm, paired_comparison
 from medssl.evaluation.scoring import score_case
 from medssl.evaluation.surface import border, surface_score
 
@@ -99,48 +95,3 @@ def test_cutting_each_structure_out_changes_no_score(pair):
         whole = surface_score(pair[0] == score.label, pair[1] == score.label, spacing_mm=(2, 1, 1), tolerance_mm=1.0)
         same([score.hd95_mm, score.assd_mm, score.nsd], [whole.hd95_mm, whole.assd_mm, whole.nsd])
     assert scores[-1].empty == "both"
-
-
-@FEW
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.integers(0, 5))
-def test_intervals_hold_what_they_must(values, seed):
-    interval = bootstrap_mean(values, resamples=200, seed=seed)
-    assert min(values) - 1e-12 <= interval.low <= interval.high <= max(values) + 1e-12
-    assert interval == bootstrap_mean(values, resamples=200, seed=seed)
-    shifted = bootstrap_mean(np.array(values) + 10, resamples=200, seed=seed)
-    same([shifted.low - 10, shifted.high - 10], [interval.low, interval.high])
-
-
-@FEW
-@given(hnp.arrays(float, (3, 8), elements=st.floats(-1, 1)))
-def test_exchanging_the_arms_turns_the_comparison_round(differences):
-    forward, back = paired_comparison(differences, resamples=100), paired_comparison(-differences, resamples=100)
-    assert forward.p == pytest.approx(back.p)
-    assert (forward.above, forward.below) == (back.below, back.above)
-    same([forward.median.estimate, forward.mean.low], [-back.median.estimate, -back.mean.high])
-
-
-@FEW
-@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_only_raises_keeps_order_and_stays_a_probability(p_values):
-    corrected = holm(p_values)
-    assert list(corrected) == list(p_values)
-    assert all(p <= corrected[name] <= 1 for name, p in p_values.items())
-    ordered = sorted(p_values, key=p_values.__getitem__)
-    assert [corrected[n] for n in ordered] == sorted(corrected.values())
-
-
-@FEW
-@given(hnp.arrays(float, (4, 6), elements=st.floats(0, 1)))
-def test_hierarchical_estimate_is_the_mean_of_case_means(scores):
-    assert hierarchical_bootstrap(scores, resamples=50).estimate == pytest.approx(scores.mean())
-
-
-@FEW
-@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1) | st.just(float("nan")), min_size=1, max_size=8))
-def test_a_question_without_a_p_stays_one_and_the_others_do_not_depend_on_its_place(p_values):
-    corrected = holm(p_values)
-    again = holm(dict(reversed(p_values.items())))
-    assert corrected == pytest.approx(again, nan_ok=True)
-    for name, p in p_values.items():
-        assert math.isnan(corrected[name]) if math.isnan(p) else p <= corrected[name] <= 1

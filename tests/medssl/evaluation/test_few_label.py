@@ -1,4 +1,4 @@
-"""The few-label protocol with a pretended trainer: resuming, sharding, refusals, and what its summary recovers."""
+"""The few-label protocol with a pretended trainer: resuming, sharding, refusals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.curve import draw_few_label
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells, run_cells
 from medssl.evaluation.scoring import StructureScore
-from medssl.evaluation.summary import as_json, summarise_few_label
-from medssl.evaluation.wording import comparison_rows, size_rows
 
 ARMS = {SCRATCH: "", "voco": "abc"}
 GAIN = {1: 0.06, 2: 0.04, 4: 0.02, 8: 0.0}
@@ -132,87 +129,3 @@ def test_nan_survives_the_file(tmp_path):
 def test_impossible_plans(changes):
     with pytest.raises(ConfigError):
         plan(**changes)
-
-
-@pytest.fixture(scope="module")
-def summary(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("few")
-    wide = plan(sizes=(1, 2, 4, 8), draws=5)
-    run_cells(wide, trainer, folder)
-    return summarise_few_label(read_cells(wide, folder)[0], baseline=SCRATCH)
-
-
-def test_summary_finds_the_gain_that_was_put_in(summary):
-    gains = {row.n: row.result for row in summary.comparisons}
-    for n, gain in GAIN.items():
-        assert gains[n].mean.estimate == pytest.approx(gain, abs=0.002)
-        assert gains[n].mean.low < gain < gains[n].mean.high
-        assert gains[n].mean.draws == 5
-        assert len(gains[n].draw_means) == 5
-    assert gains[1].median.low > 0.05  # paired, so far tighter than draws and patients vary
-    assert gains[8].median.low < 0.0 < gains[8].median.high
-
-
-def test_holm_runs_over_all_sizes(summary):
-    raw = sorted(row.result.p for row in summary.comparisons)
-    by_p = sorted(summary.comparisons, key=lambda row: row.result.p)
-    assert by_p[0].p_holm == pytest.approx(4 * raw[0])
-    assert by_p[-1].p_holm >= raw[-1]
-
-
-def test_spread_over_draws_and_over_patients_are_told_apart(summary):
-    luck = [np.random.default_rng([draw, 5]).normal(0, 0.03) for draw in range(5)]
-    hard = np.random.default_rng(1).normal(0, 0.05, 24)
-    for row in summary.sizes:
-        assert row.sd_draws == pytest.approx(np.std(luck, ddof=1), abs=0.003)
-        assert row.sd_cases == pytest.approx(np.std(hard, ddof=1), abs=0.003)
-        assert (row.cells, row.seeds, len(row.draw_means)) == (10, 2, 5)
-        # two-way: the interval must be wider than that of cases alone
-        assert row.mean.high - row.mean.low > 3.9 * np.std(hard) / np.sqrt(24)
-
-
-def test_patients_are_the_unit(tmp_path):
-    # patient a has three cases, patient b one: the mean of patients, not of cases
-    def unequal(cell):
-        return [score(f"a{i}", 0.2, patient="a") for i in range(3)] + [score("b0", 0.8, patient="b")]
-
-    small = plan(sizes=(1,), draws=1, seeds=1)
-    run_cells(small, unequal, tmp_path)
-    summary = summarise_few_label(read_cells(small, tmp_path)[0], baseline=SCRATCH)
-    assert summary.sizes[0].mean.estimate == pytest.approx(0.5)
-    assert summary.sizes[0].mean.cases == 2
-
-
-def test_only_shared_draws_are_compared(tmp_path):
-    run_cells(plan(), trainer, tmp_path)
-    (tmp_path / "cells/voco/n1-draw2-seed0.json").unlink()
-    (tmp_path / "cells/voco/n1-draw2-seed1.json").unlink()
-    done, missing = read_cells(plan(), tmp_path)
-    assert len(missing) == 2
-    compared = {row.n: row.result for row in summarise_few_label(done, baseline=SCRATCH).comparisons}
-    assert len(compared[1].draw_means) == 3
-    assert len(compared[8].draw_means) == 4
-
-
-def test_different_test_patients_are_refused(tmp_path):
-    run_cells(plan(), lambda c: trainer(c)[: 24 - (c.arm == "voco")], tmp_path)
-    with pytest.raises(DataError, match="different test patients"):
-        summarise_few_label(read_cells(plan(), tmp_path)[0], baseline=SCRATCH)
-
-
-def test_nothing_done_yet(tmp_path):
-    with pytest.raises(DataError, match="No cell"):
-        summarise_few_label(read_cells(plan(), tmp_path)[0], baseline=SCRATCH)
-
-
-def test_tables_and_figure(summary, tmp_path):
-    heads, rows = size_rows(summary.sizes)
-    assert len(rows) == 8
-    assert all(len(row) == len(heads) for row in rows)
-    assert rows[0][:2] == ("1", SCRATCH)
-    heads, rows = comparison_rows(summary.comparisons)
-    assert [row[heads.index("draws better")] for row in rows][:2] == ["5/5", "5/5"]
-    figure = draw_few_label(summary, tmp_path / "few_label.png")
-    assert figure.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["few_label.png"]
-    json.dumps(as_json(summary), allow_nan=False)

@@ -4,57 +4,53 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import friedmanchisquare
+from scipy.stats import friedmanchisquare, rankdata, ttest_1samp
 
 from medssl.errors import DataError
 from medssl.evaluation.ranks import mean_ranks
 
 
-def tasks_of(scores_TMD):
-    return {f"task {t}": {f"m{m}": list(row) for m, row in enumerate(task)} for t, task in enumerate(scores_TMD)}
+def data_sets_of(scores_SM):
+    return {f"set {s}": {"n = 4": {f"m{m}": [v] for m, v in enumerate(row)}} for s, row in enumerate(scores_SM)}
 
 
-def test_ranks_by_hand():
-    found = mean_ranks({"a": {"x": [0.9], "y": [0.5], "z": [0.1]}, "b": {"x": [0.3], "y": [0.7], "z": [0.3]}})
-    assert dict(zip(found.methods, found.ranks, strict=True)) == {"y": 1.5, "x": 1.75, "z": 2.75}
+def test_ranks_by_hand_and_every_data_set_counts_once():
+    one = {"x": [0.9], "y": [0.5], "z": [0.1]}
+    other = {"x": [0.5, 0.5], "y": [0.6, 0.8], "z": [0.25, 0.75]}
+    found = mean_ranks({"a": {"1": one, "2": one, "4": one}, "b": {"1": other}})
+    assert {m: i.estimate for m, i in zip(found.methods, found.ranks, strict=True)} == {"y": 1.5, "x": 1.75, "z": 2.75}
     assert found.methods == ("y", "x", "z")
-    assert found.low == found.ranks == found.high
+    assert found.data_sets == 2
+    assert all("too few" in interval.note for interval in found.ranks)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_p_is_that_of_scipy(ties):
-    scores = np.random.default_rng(0).random((8, 5, 1)) + 0.2 * np.arange(5)[None, :, None]
+    scores = np.random.default_rng(0).random((8, 5)) + 0.2 * np.arange(5)
     scores = scores.round(1) if ties else scores
-    theirs = friedmanchisquare(*scores[:, :, 0].T).pvalue
-    assert mean_ranks(tasks_of(scores)).p == pytest.approx(theirs, rel=1e-9)
+    assert mean_ranks(data_sets_of(scores)).p == pytest.approx(friedmanchisquare(*scores.T).pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (5, 2.728), (10, 3.164)])
 def test_critical_difference_is_that_of_the_paper(methods, q):
     # table 5a of Demsar 2006, alpha 0.05
-    found = mean_ranks(tasks_of(np.random.default_rng(1).random((14, methods, 1))))
+    found = mean_ranks(data_sets_of(np.random.default_rng(1).random((14, methods))))
     assert found.critical == pytest.approx(q * np.sqrt(methods * (methods + 1) / (6 * 14)), rel=1e-3)
 
 
-def test_intervals_hold_the_mean_rank_and_widen_with_the_noise_of_draws():
-    better = np.arange(4)[None, :, None] * 0.1
-    noise = np.random.default_rng(2).normal(size=(5, 4, 6))
-    wide, narrow = (mean_ranks(tasks_of(better + s * noise)) for s in (0.3, 0.01))
-    for found in (wide, narrow):
-        assert all(lo <= r <= hi for lo, r, hi in zip(found.low, found.ranks, found.high, strict=True))
-        assert sum(found.ranks) == pytest.approx(4 * 5 / 2)
-    assert narrow.methods == ("m3", "m2", "m1", "m0")
-    assert narrow.low == narrow.high
-    assert sum(wide.high) - sum(wide.low) > 1
+def test_intervals_are_t_intervals_over_data_sets():
+    scores = np.random.default_rng(2).random((6, 3))
+    found = mean_ranks(data_sets_of(scores), level=0.9)
+    of_first = 4 - rankdata(scores, axis=1)[:, int(found.methods[0][1])]
+    ends = ttest_1samp(of_first, 0).confidence_interval(0.9)
+    assert (found.ranks[0].low, found.ranks[0].high) == pytest.approx((ends.low, ends.high))
 
 
-def test_every_task_counts_once_however_many_draws_it_has():
-    one = {"x": [1.0] * 9, "y": [0.0] * 9}
-    assert mean_ranks({"a": one, "b": {"x": [0.0], "y": [1.0]}}).ranks == (1.5, 1.5)
+def test_numbers_of_labels_of_one_data_set_are_no_data_sets():
+    with pytest.raises(DataError, match="share its patients"):
+        mean_ranks({"hippocampus": {str(n): {"x": [1.0], "y": [0.0]} for n in (1, 2, 4)}})
 
 
 def test_a_method_that_lacks_a_draw_is_named_with_its_task():
-    with pytest.raises(DataError, match="task b: every method needs a score in every draw"):
-        mean_ranks({"task a": {"x": [1.0], "y": [2.0]}, "task b": {"x": [1.0], "y": []}})
-    with pytest.raises(DataError, match="need 2 tasks"):
-        mean_ranks({"a": {"x": [1.0], "y": [2.0]}})
+    with pytest.raises(DataError, match="b, 2: every method needs a score in every draw"):
+        mean_ranks({"a": {"2": {"x": [1.0], "y": [2.0]}}, "b": {"2": {"x": [1.0], "y": []}}})

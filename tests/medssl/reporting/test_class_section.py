@@ -5,16 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from medssl.evaluation.class_arms import ClassCell, compare_arms
-from medssl.evaluation.class_summary import ClassPredictions
-from medssl.evaluation.summary import as_json
-from medssl.reporting.class_findings import arm_table_of
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.score_table import ScoreTable
 from medssl.reporting.class_section import class_section
 from medssl.reporting.findings import headline
 from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
 from medssl.reporting.privacy import Cleaner
 from medssl.store.write import Item, store_from_arrays
+from pipelines.arm_tables import write_arms
 from pipelines.evaluate import evaluate
 
 CLASSES = ("well", "ill")
@@ -66,9 +65,9 @@ def test_scores_are_on_the_page_with_reliability_confusion_and_cases(scored):
     assert confusion.sum() == 24
     (table,) = (b for b in section.blocks if getattr(b, "caption", "") == "good: what was called what")
     assert [row[1:3] for row in table.rows] == [[str(n) for n in own] for own in confusion]
-    for word in ("Reliability", "ROC curve", "AUROC", "cases right and wrong", "DeLong", "wrong: "):
+    for word in ("Reliability", "ROC curve", "AUROC", "cases right and wrong", "p of the same t", "wrong: "):
         assert word in page.html, word
-    assert page.headline.sentences[0][1].startswith("good: AUROC")
+    assert page.headline.sentences[0][1].startswith("good differs from poor in AUROC by +")
 
 
 def test_examples_are_the_surest_one_a_patient_and_right_ones_come_first(scored):
@@ -89,7 +88,8 @@ def test_without_the_store_cases_are_named_as_not_shown(scored):
     assert "no store that was given holds them" in html
 
 
-def comparison(gain):
+def arms(out, gain):
+    """Write the probe of a method's two runs that call ``gain`` more of 40 cases right than random encoders."""
     truth = np.arange(40) % 2
     owners = tuple(f"p{n}" for n in range(40))
     cells = []
@@ -97,18 +97,24 @@ def comparison(gain):
         for draw in range(3):
             predicted = np.where(np.arange(40) < right + draw, truth, 1 - truth)
             cases = ClassPredictions(owners, owners, truth, np.eye(2)[predicted] * 0.8 + 0.1, predicted, CLASSES)
-            cells.append(ClassCell(arm=arm, how="linear", n=5, draw=draw, cases=cases))
-    return compare_arms(cells, baseline="random", metric="accuracy")
+            cells.append(ScoreTable.of_classes(cases, run=arm, how="linear", labels=5, draw=draw))
+    return write_arms(
+        ScoreTable.joined(cells), out, name="probe", kind="classification", baseline="random",
+        against="random encoders", metric="accuracy", metrics=["accuracy"], level=0.95, unit="patient",
+        overlap={5: 0.0}, content={"target": "diagnosis"}, then="",
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(("gain", "said"), [(16, "ahead of random at 5"), (0, "not told apart from random")])
+@pytest.mark.parametrize(("gain", "said"), [(16, "an improvement"), (0, "inconclusive, since both score the same")])
 def test_a_comparison_at_few_labels_is_told_and_drawn(tmp_path, gain, said):
-    table = comparison(gain)
-    assert arm_table_of(json.loads(json.dumps(as_json(table)))) == table
-    content = {"protocol": "probe", "kind": "classification", "target": "diagnosis", "definitions": {}, "table": table}
-    (tmp_path / "probe.json").write_text(json.dumps(as_json(content)))
+    found = arms(tmp_path, gain)
+    assert found.comparisons[0].difference.runs == 2
     material = gather([tmp_path])
-    assert said in headline(material).sentences[0][1]
+    ((verdict, sentence),) = headline(material).sentences
+    assert verdict == ("better" if gain else "inconclusive")
+    assert said in sentence
+    assert sentence.startswith("With 5 labelled patients, pretraining changed accuracy (linear) by")
     html = build_page(material).html
     assert "Probes of frozen encoders" in html
     assert "linear: gain over random" in html
+    assert "diagnosis: accuracy" in html

@@ -11,22 +11,15 @@ from medssl.reporting.page import build_page
 
 
 @pytest.fixture
-def folder(tmp_path, interval):
-    probe = {"protocol": "knn", "accuracy": interval(0.731, 0.61, 0.84), "balanced_accuracy": 0.7, "chance": 0.25,
-             "chosen": {}, "by_patient": {"a": 1.0}}  # fmt: skip
-    fresh = probe | {"accuracy": interval(0.5, None, None)}
+def folder(tmp_path, found):
+    probe = {"protocol": "knn", "balanced_accuracy": 0.7, "chance": 0.25, "chosen": {}}
     tasks = [{"ways": 5, "shots": 10, "accuracies": [0.5, 0.7], "draws": 2}]
-    content = {
+    content = found("probe_accuracy", (0.731, 0.61, 0.84), (0.231, 0.1, 0.35), baseline="random", how="knn") | {
         "kind": "probe",
-        "unit": "cloud",
         "protocols": {"knn": "20 nearest neighbours"},
         "settings": {"level": 0.95},
-        "encoders": {"mine": {"probes": [probe], "few_shot": tasks}, "random": {"probes": [fresh], "few_shot": tasks}},
-        "comparisons": [
-            {"arm": "mine", "baseline": "random", "protocol": "knn", "p_holm": 0.04,
-             "result": {"mean": interval(0.231, 0.1, 0.35), "p": 0.02}}
-        ],
-    }  # fmt: skip
+        "encoders": {"mine": {"probes": [probe], "few_shot": tasks}, "random": {"probes": [probe], "few_shot": tasks}},
+    }
     (tmp_path / "probe.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -34,8 +27,8 @@ def folder(tmp_path, interval):
 def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Frozen encoders", "0.731 [0.610, 0.840]", "0.500 (no interval)", "+0.231 [+0.100, +0.350]", "0.0400",
-                 "0.600 (0.141)", "scores 0.250", "over clouds]", "Paired, per cloud",
-                 "20 nearest neighbours"):  # fmt: skip
+                 "0.600 (0.141)", "scores 0.250", "t interval over clouds", "Paired, by cloud",
+                 "accuracy of random: too few", "20 nearest neighbours"):  # fmt: skip
         assert text in page, text
     assert str(folder) not in page
 
@@ -47,4 +40,4 @@ def test_without_few_shot_tasks_and_comparisons_their_tables_are_left_out(folder
     (folder / "probe.json").write_text(json.dumps(content))
     page = build_page(gather([folder])).html
     assert "Few-shot" not in page
-    assert "Wilcoxon" not in page
+    assert "Paired" not in page

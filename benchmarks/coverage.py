@@ -1,0 +1,175 @@
+"""How often do 95 % intervals hold the truth where pretraining does nothing? The project's interval and the old one.
+
+    python benchmarks/coverage.py [--tables 2000] [--runs 1 2 3 5] [--draws 2 3 5 8] [--patients 6 12 30]
+
+Tables of scores are drawn with no effect: pretraining runs, draws of labelled patients and test patients have luck of
+their own and with each other, in the shares of a scenario. Beside the coverage stands the share of tables that would be
+called an improvement or a loss at 0.05. "Old" is what the project did before: a percentile bootstrap that resamples
+every axis, and Wilcoxon's test over the patients' means. AUROC is drawn from normal scores and goes through
+pseudo-values; "old" is the bootstrap over patients there.
+
+With one run the truth is that of all runs, so that an interval that cannot see a run's luck is charged for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import norm, t, wilcoxon
+
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.class_resampling import resampled_scores
+from medssl.evaluation.statistics.crossed import crossed_interval, crossed_variance, p_of
+from medssl.evaluation.statistics.jackknife import pseudo_values
+
+LEVEL = 0.95
+# Standard deviation of the difference that is owed to: run, draw, patient, run x draw, run x patient, draw x patient,
+# and what is left in every single score.
+SCENARIOS = {
+    "patients differ most": (0.3, 0.3, 1.0, 0.3, 0.3, 0.5, 0.5),
+    "draws differ most": (0.3, 1.0, 1.0, 0.5, 0.3, 1.0, 1.0),
+    "runs differ most": (1.0, 0.3, 1.0, 0.3, 0.5, 0.5, 1.0),
+    "noise": (0.1, 0.1, 0.3, 0.5, 0.3, 0.5, 1.0),
+    "skewed patients": (0.3, 0.3, 1.0, 0.3, 0.3, 0.5, 0.5),
+}
+
+
+def drawn_tables(
+    rng: np.random.Generator, scenario: str, tables: int, runs: int, draws: int, patients: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores of an arm, (tables, runs, draws, patients), and of a baseline with one run; no true difference."""
+    run, draw, patient, run_draw, run_patient, draw_patient, rest = SCENARIOS[scenario]
+    shape = (tables, runs, draws, patients)
+
+    def luck(spread: float, *axes: int, skewed: bool = False) -> np.ndarray:
+        size = [tables, *(shape[axis] if axis in axes else 1 for axis in (1, 2, 3))]
+        return spread * (rng.exponential(size=size) - 1 if skewed else rng.standard_normal(size))
+
+    gap = (
+        luck(run, 1) + luck(draw, 2) + luck(patient, 3, skewed=scenario.startswith("skewed")) + luck(run_draw, 1, 2)
+        + luck(run_patient, 1, 3) + luck(draw_patient, 2, 3) + luck(rest, 1, 2, 3)
+    )  # fmt: skip
+    hardness = luck(2.0, 3) + luck(1.0, 2)  # of patients and draws, the same for both arms
+    return gap + hardness, np.broadcast_to(hardness, (tables, 1, draws, patients))
+
+
+def ours(own: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each table whether the interval holds 0, and p."""
+    middle = own.mean(axis=(1, 2, 3)) - other.mean(axis=(1, 2, 3))
+    variance, freedom = crossed_variance(own, other)
+    p = 2 * t.sf(np.abs(middle) / np.sqrt(variance), freedom)
+    return np.abs(middle) <= t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance), p
+
+
+def old(rng: np.random.Generator, own: np.ndarray, other: np.ndarray, resamples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same of a percentile bootstrap over all axes and Wilcoxon's test over patients."""
+    gap = own - other
+    held = []
+    for table in gap:
+        weights = [rng.multinomial(size, np.full(size, 1 / size), size=resamples) / size for size in table.shape]
+        means = np.einsum("gdp,rg,rd,rp->r", table, *weights, optimize=True)
+        low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        held.append(low <= 0 <= high)
+    return np.array(held), wilcoxon(gap.mean(axis=(1, 2)), axis=-1).pvalue
+
+
+def auroc_tables(
+    rng: np.random.Generator, tables: int, runs: int, draws: int, patients: int, skill: float, resamples: int
+) -> list[tuple[float, ...]]:
+    """Return for each table whether ours and the old interval of an arm's AUROC and of a difference hold the truth."""
+    found = []
+    truth = np.arange(patients) % 2
+    area = norm.cdf(skill / np.sqrt(2 * (1 + 0.5**2)))
+    for _ in range(tables):
+        body = rng.standard_normal(patients)  # how a patient looks to every classifier
+
+        def arm(count: int, body: np.ndarray = body) -> list[list[ClassPredictions]]:
+            own = 0.3 * rng.standard_normal(patients)
+            return [[cases(truth, skill * truth + 0.9 * body + own + 0.57 * rng.standard_normal(patients))
+                     for _ in range(draws)] for _ in range(count)]  # fmt: skip
+
+        arms = [arm(runs), arm(1)]
+        scored = [[[pseudo_values(lambda w, c=c: resampled_scores(c, "auroc", w), patients) for c in line]
+                   for line in own] for own in arms]  # fmt: skip
+        grids = [np.array([[v for _, v in line] for line in own]) for own in scored]
+        means = [np.mean([[s for s, _ in line] for line in own]) for own in scored]
+        single = crossed_interval(grids[0], estimate=float(means[0]), bounds=(0, 1), logit=True)
+        gap = crossed_interval(grids[0], grids[1], estimate=float(means[0] - means[1]))
+        weight = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples).astype(float)
+        again = [np.array([[resampled_scores(c, "auroc", weight) for c in line] for line in own]) for own in arms]
+        picks = [rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in (runs, draws)]
+        one = np.einsum("gdr,rg,rd->r", again[0], picks[0], picks[1])
+        two = np.einsum("gdr,rd->r", again[1], picks[1])
+        bounds = [np.nanquantile(v, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) for v in (one, one - two)]
+        found.append((
+            single.low <= area <= single.high if single.known else np.nan, bounds[0][0] <= area <= bounds[0][1],
+            gap.low <= 0 <= gap.high if gap.known else np.nan, bounds[1][0] <= 0 <= bounds[1][1],
+            p_of(gap) < 1 - LEVEL if gap.known else 0.0,
+        ))  # fmt: skip
+    return found
+
+
+def cases(truth: np.ndarray, score: np.ndarray) -> ClassPredictions:
+    """Return a classifier's predictions, one case a patient."""
+    positive = 1 / (1 + np.exp(-score))
+    names = tuple(f"p{number:03d}" for number in range(len(truth)))
+    probability = np.stack([1 - positive, positive], axis=1)
+    return ClassPredictions(names, names, truth, probability, probability.argmax(axis=1), ("ill", "well"))
+
+
+def row(cells: Sequence[object]) -> str:
+    """Return a row of Markdown."""
+    return f"| {' | '.join(f'{c:.3f}' if isinstance(c, float) else str(c) for c in cells)} |"
+
+
+def main() -> None:
+    """Print the tables."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--tables", type=int, default=2000, help="tables of each row; a tenth of them for AUROC")
+    words.add_argument("--resamples", type=int, default=400, help="of the old bootstrap")
+    words.add_argument("--runs", type=int, nargs="+", default=[1, 2, 3, 5])
+    words.add_argument("--draws", type=int, nargs="+", default=[2, 3, 5, 8])
+    words.add_argument("--patients", type=int, nargs="+", default=[6, 12, 30])
+    words.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
+    given = words.parse_args()
+    rng = np.random.default_rng(0)
+    print("Means over patients (Dice, accuracy, ...), no effect\n")
+    print(row(["scenario", "runs", "draws", "patients", "coverage", "old", "false alarms", "old (Wilcoxon)"]))
+    print("|---|" + "--:|" * 7)
+    worst: dict[int, list[list[float]]] = {}
+    for scenario in given.scenarios:
+        for runs in given.runs:
+            for draws in given.draws:
+                for patients in given.patients:
+                    pair = drawn_tables(rng, scenario, given.tables, runs, draws, patients)
+                    (held, p), (before, w) = ours(*pair), old(rng, *pair, given.resamples)
+                    found = [
+                        float(held.mean()),
+                        float(before.mean()),
+                        float((p < 0.05).mean()),
+                        float((w < 0.05).mean()),
+                    ]
+                    worst.setdefault(runs, []).append(found)
+                    print(row([scenario, runs, draws, patients, *found]), flush=True)
+    print("\nOver all rows: lowest and highest\n")
+    print(row(["runs", "coverage", "old", "false alarms", "old (Wilcoxon)"]) + "\n|--:|" + "---|" * 4)
+    for runs, found in worst.items():
+        ends = [f"{min(column):.3f} to {max(column):.3f}" for column in zip(*found, strict=True)]
+        print(row([runs, *ends]))
+    print("\nAUROC (true value .80, or no difference)\n")
+    print(row(["runs", "draws", "patients", "score: coverage", "old", "difference: coverage", "old", "false alarms",
+               "no interval"]) + "\n|" + "--:|" * 9)  # fmt: skip
+    skill = float(norm.ppf(0.8) * np.sqrt(2 * (1 + 0.5**2)))
+    for runs in given.runs:
+        for draws in sorted({1, given.draws[0], given.draws[-1]}):
+            for patients in sorted({20, *given.patients[1:]}):
+                tables = auroc_tables(rng, max(20, given.tables // 10), runs, draws, patients, skill, given.resamples)
+                rows = np.array(tables, dtype=float)
+                print(row([runs, draws, patients, *(float(v) for v in np.nanmean(rows, axis=0)),
+                           float(np.isnan(rows[:, 2]).mean())]), flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

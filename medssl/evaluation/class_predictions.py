@@ -1,0 +1,109 @@
+"""What a classifier said of cases whose class is known. N cases, C classes; the unit is the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.evaluation.calibration import Decision
+from medssl.evaluation.classes import class_scores
+
+__all__ = ["ClassPredictions"]
+
+Values = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassPredictions:
+    """Predictions of cases whose class is known.
+
+    Attributes:
+        keys: What names each case: the scan, with the slice where a case is one.
+        patients: The patient of each.
+        truth: Classes, (N,).
+        probability: (N, C).
+        predicted: Predicted classes, (N,).
+        classes: Names of the classes.
+    """
+
+    keys: tuple[str, ...]
+    patients: tuple[str, ...]
+    truth: Whole
+    probability: Values
+    predicted: Whole
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of cases."""
+        return len(self.keys)
+
+    @property
+    def one_a_patient(self) -> bool:
+        """Whether every patient has one case."""
+        return len(set(self.patients)) == len(self)
+
+    def by_patient(self, decision: Decision) -> ClassPredictions:
+        """Return one case a patient, their probabilities averaged; all cases where a patient has two classes."""
+        owners = np.array(self.patients)
+        names = np.unique(owners)
+        groups = [np.flatnonzero(owners == name) for name in names]
+        if any(len(set(self.truth[group].tolist())) > 1 for group in groups):
+            return self
+        probability = np.stack([self.probability[group].mean(axis=0) for group in groups])
+        return ClassPredictions(
+            tuple(names.tolist()),
+            tuple(names.tolist()),
+            np.array([self.truth[group[0]] for group in groups]),
+            probability,
+            decision.predicted(probability),
+            self.classes,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return what JSON can hold of the predictions."""
+        return {
+            "classes": list(self.classes),
+            "keys": list(self.keys),
+            "patients": list(self.patients),
+            "truth": self.truth.tolist(),
+            "predicted": self.predicted.tolist(),
+            "probability": [[round(float(v), 6) for v in own] for own in self.probability],
+        }
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> ClassPredictions:
+        """Return the predictions of what ``row`` gave.
+
+        Raises:
+            KeyError, ValueError: It is damaged.
+        """
+        return cls(
+            tuple(row["keys"]),
+            tuple(row["patients"]),
+            np.array(row["truth"], dtype=np.int64),
+            np.array(row["probability"], dtype=np.float64),
+            np.array(row["predicted"], dtype=np.int64),
+            tuple(row["classes"]),
+        )
+
+    def taken(self, keys: Sequence[str]) -> ClassPredictions:
+        """Return the cases with these keys, in this order."""
+        place = {key: row for row, key in enumerate(self.keys)}
+        rows = [place[key] for key in keys]
+        return replace(
+            self,
+            keys=tuple(keys),
+            patients=tuple(self.patients[row] for row in rows),
+            truth=self.truth[rows],
+            probability=self.probability[rows],
+            predicted=self.predicted[rows],
+        )
+
+    def scores(self) -> dict[str, float]:
+        """Return every metric over all cases."""
+        return class_scores(self.probability, self.truth, self.predicted)

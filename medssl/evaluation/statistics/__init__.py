@@ -1,0 +1,1 @@
+"""What may be said of scores: one interval, one p value, one comparison, one wording."""

@@ -1,0 +1,339 @@
+"""The one comparison: an arm against a baseline on the same patients, with its interval, its p and its verdict.
+
+`compare` is the only place where a verdict is made; whoever shows one takes it from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from medssl.errors import DataError
+from medssl.evaluation.metrics import METRICS, Metric, metric_of
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.crossed import Interval, crossed_interval, p_of
+from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of
+
+__all__ = [
+    "FEWEST_FOR_VERDICT",
+    "Comparison",
+    "Score",
+    "Verdict",
+    "compare",
+    "first_metric",
+    "holm",
+    "scores_of",
+]
+
+Verdict = Literal["better", "worse", "inconclusive"]
+# A test that assumes nothing of the differences' distribution cannot fall below 2 / 2^P: .063 with five patients.
+FEWEST_FOR_VERDICT = 6
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What one arm scored.
+
+    Attributes:
+        arm: The arm: a run, or a method with several pretraining runs.
+        how: How it was fitted; "" where that is not told apart.
+        labels: Number of labelled patients; None where not known.
+        target: Structure or class; "" for all together.
+        metric: The metric.
+        interval: The score with its interval.
+        run_means: The score of each pretraining run.
+        draw_means: The score of each draw.
+    """
+
+    arm: str
+    how: str
+    labels: int | None
+    target: str
+    metric: str
+    interval: Interval
+    run_means: tuple[float, ...]
+    draw_means: tuple[float, ...]
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Score:
+        """Return the score of what JSON holds of it.
+
+        Raises:
+            KeyError, TypeError: It is damaged, or of an earlier release.
+        """
+        return cls(**_filled(row, "interval"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An arm against a baseline: what was estimated, and what may be said of it.
+
+    Attributes:
+        arm: The arm.
+        baseline: What is subtracted.
+        how: How both were fitted; "" where that is not told apart.
+        labels: Number of labelled patients; None where not known.
+        target: Structure or class; "" for all together.
+        metric: The metric; its row in `metrics.METRICS` has unit and direction.
+        change: What was changed, as a noun: "pretraining"; "" where it is only known that there are two arms.
+        unit: What the patients' axis counts: "patient", "cloud" or "object".
+        difference: Arm minus baseline, with its interval; its counts and ``sampled`` say what varied.
+        baseline_runs: Pretraining runs of the baseline.
+        run_means: The difference of each pretraining run of the arm.
+        draw_means: The difference of each draw.
+        above: Patients with a difference above 0; -1 where the metric has no score of a patient.
+        below: Patients with a difference below 0; likewise.
+        ahead: Pairs of a run and a draw in which the arm was better.
+        left_out: Patients without a score in one of the arms' cells.
+        p: Two-sided, of the interval's t distribution; NaN where there is no interval.
+        p_holm: Corrected for all questions of the table (Holm).
+        questions: How many those are.
+        verdict: "better" or "worse" where p after Holm's correction is below 1 - level, else "inconclusive".
+        reason: Why, in words.
+    """
+
+    arm: str
+    baseline: str
+    how: str
+    labels: int | None
+    target: str
+    metric: str
+    change: str
+    unit: str
+    difference: Interval
+    baseline_runs: int
+    run_means: tuple[float, ...]
+    draw_means: tuple[float, ...]
+    above: int
+    below: int
+    ahead: int
+    left_out: int
+    p: float
+    p_holm: float = _NAN
+    questions: int = 1
+    verdict: Verdict = "inconclusive"
+    reason: str = ""
+
+    @property
+    def of(self) -> Metric:
+        """The metric's row."""
+        return METRICS[self.metric]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a run and a draw."""
+        return len(self.run_means) * len(self.draw_means)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Comparison:
+        """Return the comparison of what JSON holds of it.
+
+        Raises:
+            KeyError, TypeError: It is damaged, or of an earlier release.
+        """
+        return cls(**_filled(row, "difference"))
+
+
+def scores_of(
+    table: ScoreTable,
+    *,
+    metrics: Sequence[str],
+    level: float = 0.95,
+    pooled: bool = True,
+    targets: bool = False,
+    overlap: Mapping[int, float] | None = None,
+) -> list[Score]:
+    """Return every arm's score, in the order of numbers of labelled patients and of the table.
+
+    Args:
+        table: The scores.
+        metrics: Metrics to summarise.
+        level: Confidence level of the intervals.
+        pooled: Whether METHOD-seed0, METHOD-seed1, ... are runs of one arm.
+        targets: Whether each structure gets rows of its own before that of all together.
+        overlap: For each number of labelled patients the share that two draws have in common.
+    """
+    found = []
+    for how, labels in _groups(table):
+        chosen = _targets(table) if targets else []
+        for target in [*(chosen if len(chosen) > 1 else []), None]:
+            for name in metrics:
+                metric = metric_of(name)
+                for arm, cells in cells_of(table, metric, how=how, labels=labels, target=target, pooled=pooled).items():
+                    grids = grids_of([cells])
+                    if grids is None:
+                        continue  # its runs have no draw in common yet
+                    (grid,) = grids
+                    found.append(
+                        Score(
+                            arm=arm, how=how, labels=labels, target=target or "",
+                            metric=name, run_means=_means(grid.score_of, 1), draw_means=_means(grid.score_of, 0),
+                            interval=_interval(grid, None, metric, level, _shared(overlap, labels)),
+                        )
+                    )  # fmt: skip
+    return found
+
+
+def compare(
+    table: ScoreTable,
+    pairs: Sequence[tuple[str, str]] | str,
+    *,
+    metrics: Sequence[str],
+    level: float = 0.95,
+    unit: str = "patient",
+    pooled: bool = True,
+    overlap: Mapping[int, float] | None = None,
+    change: Callable[[str, str], str] | None = None,
+) -> list[Comparison]:
+    """Compare arms on the draws, cases and patients that both have; Holm's correction over all that is asked.
+
+    Args:
+        table: The scores.
+        pairs: (arm, baseline) each; or a baseline, with which every other arm is compared.
+        metrics: Metrics to compare.
+        level: Confidence level of the intervals; a verdict needs p below 1 - level after Holm's correction.
+        unit: What the patients' axis counts.
+        pooled: Whether METHOD-seed0, METHOD-seed1, ... are runs of one arm.
+        overlap: For each number of labelled patients the share that two draws have in common.
+        change: Returns what was changed between an arm and a baseline, as a noun; "" where that is not known.
+
+    Raises:
+        DataError: Two arms share no case, or disagree about its class.
+    """
+    found: list[Comparison] = []
+    for how, labels in _groups(table):
+        for name in metrics:
+            metric = metric_of(name)
+            arms = cells_of(table, metric, how=how, labels=labels, pooled=pooled)
+            asked = [(arm, pairs) for arm in arms if arm != pairs] if isinstance(pairs, str) else pairs
+            for arm, baseline in asked:
+                if arm not in arms or baseline not in arms:
+                    continue
+                try:
+                    grids = grids_of([arms[arm], arms[baseline]])
+                except DataError as error:
+                    raise DataError(f"'{arm}' and '{baseline}': {error}") from error
+                if grids is None:
+                    continue
+                row = _compared(arm, baseline, how, labels, metric, grids, level, unit, overlap)
+                found.append(replace(row, change=change(arm, baseline) if change else ""))
+    corrected = holm({str(place): row.p for place, row in enumerate(found)})
+    return [_judged(replace(row, p_holm=corrected[str(place)], questions=len(found)))
+            for place, row in enumerate(found)]  # fmt: skip
+
+
+def _compared(
+    arm: str, baseline: str, how: str, labels: int | None, metric: Metric, grids: Sequence[Grid], level: float,
+    unit: str, overlap: Mapping[int, float] | None,
+) -> Comparison:  # fmt: skip
+    own, other = grids
+    interval = _interval(own, other, metric, level, _shared(overlap, labels))
+    gap_GD = own.score_of - other.score_of.mean(axis=0, keepdims=True)
+    of_patient = own.values.mean(axis=(0, 1)) - other.values.mean(axis=(0, 1))
+    counted = metric.over == "patients"
+    return Comparison(
+        arm=arm, baseline=baseline, how=how, labels=labels, target="", metric=metric.name, change="", unit=unit,
+        difference=interval, baseline_runs=len(other.score_of),
+        run_means=_means(gap_GD, 1), draw_means=_means(gap_GD, 0),
+        above=int((of_patient > 0).sum()) if counted else -1, below=int((of_patient < 0).sum()) if counted else -1,
+        ahead=int((metric.sign * gap_GD > 0).sum()), left_out=own.left_out, p=p_of(interval),
+    )  # fmt: skip
+
+
+def _judged(row: Comparison) -> Comparison:
+    """Return the comparison with its verdict: better or worse only where p after Holm's correction says so."""
+    found, alpha = row.difference, 1 - row.difference.level
+    if not found.known:
+        same = found.estimate == 0 and found.patients >= 2
+        return replace(row, reason="both score the same" if same else found.note)
+    if found.patients < FEWEST_FOR_VERDICT:
+        crossed = "the interval excludes 0, but " if row.p < alpha else ""
+        return replace(row, reason=f"{crossed}{found.patients} {row.unit}s cannot settle it: a test that assumes "
+                                   f"nothing of how differences are spread needs {FEWEST_FOR_VERDICT}")  # fmt: skip
+    if not row.p < alpha:
+        return replace(row, reason="the interval holds 0")
+    if not row.p_holm < alpha:
+        return replace(row, reason=f"the interval excludes 0, but the test does not once it is corrected for "
+                                   f"{row.questions} questions")  # fmt: skip
+    better = row.of.sign * found.estimate > 0
+    reason = "an improvement" if better else "a loss"
+    floor, threshold = 2 * 0.5**found.patients, alpha / row.questions
+    if floor > threshold:
+        reason += (
+            f"; with {found.patients} {row.unit}s this leans on the t distribution, for a test that assumes nothing "
+            f"cannot fall below {floor:.2g}, and Holm's first threshold is {threshold:.2g}"
+        )
+    return replace(row, verdict="better" if better else "worse", reason=reason)
+
+
+def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float) -> Interval:
+    score = own.score - (0.0 if other is None else other.score)
+    if not own.patients:
+        runs, draws, _ = own.values.shape
+        return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=0,
+                        note="no patient has a score")  # fmt: skip
+    values = None if other is None else other.values
+    bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
+    return crossed_interval(
+        own.values, values, level=level, estimate=score, overlap=overlap, bounds=bounds,
+        logit=other is None and metric.over != "patients",
+    )  # fmt: skip
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Correct p values for having asked several questions (Holm 1979).
+
+    The i-th smallest of m p values is multiplied by m - i + 1, then made to grow with its rank and capped at 1: the
+    chance of even one false alarm among the questions stays under the level at which the corrected values are read.
+
+    Args:
+        p_values: p of each question; NaN where it is not defined, which counts as a question and stays NaN.
+
+    Returns:
+        Corrected p of each question, in the same order.
+
+    Example:
+        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+        {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    ordered = sorted(p_values.items(), key=lambda item: (math.isnan(item[1]), item[1]))
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for rank, (name, p) in enumerate(ordered):
+        largest = p if math.isnan(p) else max(largest, min(1.0, p * (len(ordered) - rank)))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p_values}
+
+
+def first_metric(comparisons: Sequence[Comparison]) -> str:
+    """Return the metric that a headline speaks of: Dice, AUROC or mean IoU where they were compared, else the first."""
+    compared = [row.metric for row in comparisons]
+    return next((name for name in ("dice", "auroc", "instance_miou") if name in compared), compared[0])
+
+
+def _groups(table: ScoreTable) -> list[tuple[str, int | None]]:
+    found = table.frame.select("how", "labels").unique(maintain_order=True).rows()
+    return sorted(found, key=lambda group: (list(dict.fromkeys(h for h, _ in found)).index(group[0]), group[1] or 0))
+
+
+def _targets(table: ScoreTable) -> list[str]:
+    return list(table.frame["target"].unique(maintain_order=True))
+
+
+def _shared(overlap: Mapping[int, float] | None, labels: int | None) -> float:
+    return 0.0 if overlap is None or labels is None else overlap.get(labels, 0.0)
+
+
+def _means(score_GD: Any, over: int) -> tuple[float, ...]:
+    return tuple(float(v) for v in score_GD.mean(axis=over))
+
+
+def _filled(row: Mapping[str, Any], interval: str) -> dict[str, Any]:
+    """Return a row of JSON with NaN in place of null, and its interval."""
+    numbers = {name: _NAN if value is None and name in ("p", "p_holm") else value for name, value in row.items()}
+    own: dict[str, Any] = {name: _NAN if value is None else value for name, value in row[interval].items()}
+    lists = {name: tuple(_NAN if v is None else v for v in row[name]) for name in ("run_means", "draw_means")}
+    return {**numbers, **lists, interval: Interval(**own)}

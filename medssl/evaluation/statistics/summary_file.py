@@ -1,0 +1,70 @@
+"""scores.json and its like: scores and comparisons as JSON, of every kind of evaluation in the same form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medssl.errors import DataError
+from medssl.evaluation.statistics.comparison import Comparison, Score
+from medssl.writing import written_aside
+
+__all__ = ["as_json", "comparisons_in", "scores_in", "write_summary"]
+
+R = TypeVar("R")
+_FORMAT = 2  # 1 held intervals of bootstraps, another form for each task
+
+
+def write_summary(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a summary aside and rename it; NaN becomes null."""
+    text = json.dumps(as_json({"format": _FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
+    with written_aside(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def scores_in(content: Mapping[str, Any], path: Path) -> list[Score]:
+    """Return the scores of a summary.
+
+    Args:
+        content: The summary.
+        path: Where it lies, for errors.
+
+    Raises:
+        DataError: It is of an earlier release, or damaged.
+    """
+    return _read(content, path, "scores", Score.of_row)
+
+
+def comparisons_in(content: Mapping[str, Any], path: Path) -> list[Comparison]:
+    """Return the comparisons of a summary; as `scores_in`."""
+    return _read(content, path, "comparisons", Comparison.of_row)
+
+
+def _read(content: Mapping[str, Any], path: Path, key: str, read: Callable[[Mapping[str, Any]], R]) -> list[R]:
+    if content.get("format") != _FORMAT:
+        raise DataError(
+            f"{path}: scores of an earlier release, whose intervals were computed in another way. Run the medssl "
+            "evaluate command that wrote them again; finished runs of a few-label comparison are kept."
+        )
+    try:
+        return [read(row) for row in content[key]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}). Run the medssl evaluate command that wrote it again.") from error
+
+
+def as_json(value: Any) -> Any:
+    """Turn results into what JSON can hold: dataclasses to mappings, NaN and infinity to None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(v) for v in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

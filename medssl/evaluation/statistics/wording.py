@@ -1,0 +1,229 @@
+"""Intervals, scores and comparisons in words: the one place for headers, cells and sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from medssl.evaluation.metrics import metric_of
+from medssl.evaluation.statistics.comparison import Comparison, Score
+from medssl.evaluation.statistics.crossed import Interval
+
+__all__ = [
+    "LUCK",
+    "Table",
+    "comparison_rows",
+    "header",
+    "interval_text",
+    "notes_of",
+    "p_text",
+    "score_rows",
+    "sentence",
+    "sentences",
+    "told_together",
+]
+
+Table = tuple[list[str], list[list[str]]]
+LUCK = "one run: its luck is not included"
+
+
+def interval_text(interval: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
+    """Return an estimate and its interval; "not defined" where there is none, as for the AUROC of a single class.
+
+    Example:
+        >>> interval_text(Interval(estimate=0.81, low=0.8, high=0.824, level=0.95, runs=1, draws=1, patients=9))
+        '0.810 [0.800, 0.824]'
+    """
+    if interval is None:
+        return "-"
+    if math.isnan(interval.estimate):
+        return "not defined"
+    form = f"{'+' if signed else ''}.{digits}f"
+    if not interval.known:
+        return f"{interval.estimate:{form}} (no interval)"
+    return f"{interval.estimate:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def p_text(p: float) -> str:
+    """Return a p value as people write it, "-" where there is none.
+
+    Example:
+        >>> p_text(0.00004), p_text(0.0312)
+        ('< 0.0001', '0.0312')
+    """
+    return "-" if math.isnan(p) else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def header(intervals: Sequence[Interval], *, unit: str = "patient") -> str:
+    """Return what the intervals of a table are: their level, what varied in them, and what did not.
+
+    Example:
+        >>> header([Interval(estimate=0, low=0, high=0, level=0.95, runs=1, draws=8, patients=30)])
+        '95 % t interval over draws and patients; one run: its luck is not included'
+    """
+    known = [interval for interval in intervals if interval.known]
+    if not known:
+        return "no intervals"
+    axes = [axis for axis in ("runs", "draws", "patients") if any(axis in interval.sampled for interval in known)]
+    told = f"{100 * known[0].level:g} % t interval over {_listed([f'{unit}s' if a == 'patients' else a for a in axes])}"
+    single = sum(interval.runs == 1 for interval in known)
+    if single:
+        told += f"; {LUCK}" if single == len(known) else "; where there is one run, its luck is not included"
+    return told
+
+
+def notes_of(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) -> list[str]:
+    """Return why some of a table's scores and comparisons have no interval, once for each reason."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        if score.interval.note:
+            of = f"{score.target}, {score.arm}" if score.target else score.arm
+            found.setdefault(score.interval.note, []).append(f"{metric_of(score.metric).words} of {of}")
+    for row in comparisons:
+        if row.difference.note:
+            found.setdefault(row.difference.note, []).append(f"{row.of.words}, {row.arm} against {row.baseline}")
+        if row.left_out:
+            told = f"{_counted(row.left_out, row.unit)} without a score in one of the runs left out"
+            found.setdefault(told, []).append(f"{row.of.words}, {row.arm} against {row.baseline}")
+    return [f"{'; '.join(dict.fromkeys(who))}: {why}." for why, who in found.items()]
+
+
+def score_rows(scores: Sequence[Score], *, baseline: str = "") -> Table:
+    """Return heads and rows of a table of arms: a row for each arm, way of fitting and number of labels.
+
+    Args:
+        scores: The scores.
+        baseline: The arm that goes first at each number.
+    """
+    metrics = list(dict.fromkeys(score.metric for score in scores))
+    heads = ["how", "n", "arm", "target", *(_head(name) for name in metrics), "each run", "draws"]
+    groups: dict[tuple[str, int | None, str, str], dict[str, Score]] = {}
+    for score in scores:
+        groups.setdefault((score.how, score.labels, score.arm, score.target), {})[score.metric] = score
+    order = sorted(groups, key=lambda g: (g[0], g[1] or 0, g[2] != baseline)) if baseline else list(groups)
+    rows = []
+    for how, labels, arm, target in order:
+        own = groups[how, labels, arm, target]
+        first = next(iter(own.values()))
+        rows.append([
+            how, "" if labels is None else str(labels), arm, target,
+            *(interval_text(own[m].interval, digits=metric_of(m).digits) if m in own else "" for m in metrics),
+            ", ".join(f"{v:.3f}" for v in first.run_means) if len(first.run_means) > 1 else "",
+            str(len(first.draw_means)) if len(first.draw_means) > 1 else "",
+        ])  # fmt: skip
+    return _filled(heads, rows)
+
+
+def comparison_rows(comparisons: Sequence[Comparison]) -> Table:
+    """Return heads and rows of a table of comparisons, without the columns that are empty in every row."""
+    heads = ["how", "n", "run", "against", "metric", "difference", "each run", "ahead", "better", "worse", "p",
+             "p Holm", "verdict"]  # fmt: skip
+    rows = []
+    for row in comparisons:
+        digits, (better, worse) = row.of.digits, (row.above, row.below)[:: row.of.sign]
+        rows.append([
+            row.how, "" if row.labels is None else str(row.labels), row.arm, row.baseline, _head(row.metric),
+            interval_text(row.difference, signed=True, digits=digits),
+            ", ".join(f"{v:+.{digits}f}" for v in row.run_means) if len(row.run_means) > 1 else "",
+            f"{row.ahead}/{row.pairs}" if row.pairs > 1 else "",
+            str(better) if better >= 0 else "", str(worse) if worse >= 0 else "",
+            p_text(row.p), p_text(row.p_holm), row.verdict,
+        ])  # fmt: skip
+    return _filled(heads, rows)
+
+
+def sentence(row: Comparison) -> str:
+    """Say what a comparison found, its verdict included."""
+    start = f"With {_counted(row.labels, f'labelled {row.unit}')}, " if row.labels is not None else ""
+    told = f"{start}{_changed(row)} by {_difference(row)}{_where(row)}: {_judgement(row)}."
+    return told if start or not row.change else _capital(told)
+
+
+def sentences(rows: Sequence[Comparison]) -> tuple[str, str]:
+    """Say in one breath what the same comparison found at several numbers of labelled patients.
+
+    Args:
+        rows: The comparisons, each with its ``labels``; at least one.
+
+    Returns:
+        The verdict: "better" or "worse" where some are and none says the contrary, else "inconclusive"; and a sentence
+        with every difference and interval.
+    """
+    ordered = sorted(rows, key=lambda row: row.labels or 0)
+    if len(ordered) == 1:
+        return ordered[0].verdict, sentence(ordered[0])
+    first = ordered[0]
+    sizes = _listed([str(row.labels) for row in ordered])
+    told = ", ".join(_difference(row) for row in ordered)
+    said = f"With {sizes} labelled {first.unit}s, {_changed(first)} by {told}{_where(first)}: "
+    kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
+    groups = {kind: [str(row.labels) for row in ordered if row.verdict == kind] for kind in kinds}
+    held = {kind: members for kind, members in groups.items() if members}
+    if len(held) == 1:
+        said += f"{kinds[next(iter(held))]} at each."
+    else:
+        said += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items()) + "."
+    clear = [kind for kind in ("better", "worse") if groups[kind]]
+    return clear[0] if len(clear) == 1 else "inconclusive", said
+
+
+def told_together(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Return the comparisons of one arm, baseline, way of fitting and metric in groups: one sentence each."""
+    groups: dict[tuple[str, ...], list[Comparison]] = {}
+    for row in comparisons:
+        groups.setdefault((row.arm, row.baseline, row.how, row.metric), []).append(row)
+    return list(groups.values())
+
+
+def _changed(row: Comparison) -> str:
+    metric = f"{row.of.words} ({row.how})" if row.how else row.of.words
+    return f"{row.change} changed {metric}" if row.change else f"{row.arm} differs from {row.baseline} in {metric}"
+
+
+def _difference(row: Comparison) -> str:
+    found, digits = row.difference, row.of.digits
+    unit = f" {row.of.unit}" if row.of.unit else ""
+    if math.isnan(found.estimate):
+        return "nothing that is defined"
+    told = f"{found.estimate:+.{digits}f}{unit}"
+    return f"{told} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.known else told
+
+
+def _where(row: Comparison) -> str:
+    """Return what the difference is over, in brackets."""
+    found = row.difference
+    counts = [_counted(found.runs, "pretraining run") if found.runs > 1 else "",
+              _counted(found.draws, "draw") if found.draws > 1 else "",
+              _counted(found.patients, f"test {row.unit}")]  # fmt: skip
+    over = _listed([count for count in counts if count])
+    if not found.known:
+        return f" on {over}"
+    luck = f"; {LUCK}" if found.runs == 1 else ""
+    return f" ({100 * found.level:g} % CI over {over}{luck})"
+
+
+def _judgement(row: Comparison) -> str:
+    p = "" if math.isnan(row.p_holm) else f" (p after Holm's correction {p_text(row.p_holm)})"
+    return f"{row.reason}{p}" if row.verdict != "inconclusive" else f"inconclusive, since {row.reason}{p}"
+
+
+def _head(metric: str) -> str:
+    own = metric_of(metric)
+    return f"{own.words}, {own.unit}" if own.unit else own.words
+
+
+def _filled(heads: list[str], rows: list[list[str]]) -> Table:
+    kept = [place for place in range(len(heads)) if any(row[place] for row in rows)]
+    return [heads[place] for place in kept], [[row[place] for place in kept] for row in rows]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

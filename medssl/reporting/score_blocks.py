@@ -1,0 +1,111 @@
+"""Scores and comparisons on the page, the same for every task and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medssl.evaluation.metrics import METRICS
+from medssl.evaluation.statistics.comparison import Comparison, Score
+from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
+from medssl.evaluation.statistics.wording import comparison_rows, header, notes_of, score_rows
+from medssl.reporting.blocks import Block, Charts, Details, Listing, Table, Text
+from medssl.reporting.charts import Marks, interval_chart
+from medssl.reporting.privacy import Cleaner
+from medssl.reporting.words import counted
+
+__all__ = ["arm_blocks", "comparison_blocks", "definition_block", "read_found", "score_blocks"]
+
+
+def read_found(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> tuple[list[Score], list[Comparison]]:
+    """Return the scores and comparisons of a summary, names of arms free of paths."""
+    scores = [replace(row, arm=clean.text(row.arm)) for row in scores_in(content, folder)]
+    found = [
+        replace(row, arm=clean.text(row.arm), baseline=clean.text(row.baseline))
+        for row in comparisons_in(content, folder)
+    ]
+    return scores, found
+
+
+def score_blocks(
+    scores: list[Score], compared: list[Comparison], content: Mapping[str, Any], *, title: str
+) -> list[Block]:
+    """Return the table of scores, and why some have no interval."""
+    unit = str(content.get("unit", "patient"))
+    over = header([score.interval for score in scores], unit=unit)
+    heads, rows = score_rows(scores, baseline=str(content.get("baseline", "")))
+    blocks: list[Block] = [Table(heads, rows, caption=f"{title} [{over}]")]
+    notes = notes_of(scores, compared)
+    return [*blocks, *([Text(" ".join(notes), "soft")] if notes else [])]
+
+
+def comparison_blocks(compared: list[Comparison], content: Mapping[str, Any]) -> list[Block]:
+    """Return the table of comparisons; nothing without any."""
+    if not compared:
+        return []
+    unit = str(content.get("unit", "patient"))
+    over = header([row.difference for row in compared], unit=unit)
+    told = f"Paired, by {unit} [{over}; p of the same t distribution, Holm's correction over the table]"
+    lower = sorted({row.of.words for row in compared if row.of.better == "lower"})
+    note = f"A negative difference is good for {' and '.join(lower)}." if lower else ""
+    heads, rows = comparison_rows(compared)
+    return [Table(heads, rows, caption=told, note=note)]
+
+
+def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    """Return a comparison over numbers of labels: curves, gains, tables and what failed."""
+    scores, compared = read_found(folder, content, clean)
+    if not scores:
+        return []
+    metric, unit = METRICS[scores[0].metric].words, str(content.get("unit", "patient"))
+    what = "Probes of frozen encoders" if content.get("protocol") == "probe" else "Few labels"
+    blocks: list[Block] = [Text(f"{what}: {clean.text(folder.resolve().name)}", "head")]
+    over = header([score.interval for score in scores], unit=unit)
+    charts = []
+    for how in dict.fromkeys(score.how for score in scores):
+        start = f"{how}: " if how else ""
+        own = [score for score in scores if score.how == how]
+        told = f"{start}{metric} on the test {unit}s"
+        drawn = interval_chart(
+            [
+                Marks(arm, [_mark(s) for s in own if s.arm == arm], colour=number)
+                for number, arm in enumerate(dict.fromkeys(s.arm for s in own))
+            ],
+            what=told, x_name=f"labelled {unit}s",
+        )  # fmt: skip
+        charts.append((told, drawn, f"{over}; small dots are runs, of a single one draws."))
+        gains = [row for row in compared if row.how == how]
+        if gains:
+            told = f"{start}gain over {gains[0].baseline}, {metric}"
+            arms = list(dict.fromkeys(s.arm for s in own))
+            marks = [
+                Marks(arm, [_mark(row) for row in gains if row.arm == arm], colour=arms.index(arm))
+                for arm in dict.fromkeys(row.arm for row in gains)
+            ]
+            charts.append((told, interval_chart(marks, what=told, x_name=f"labelled {unit}s", baseline=0.0), ""))
+    title = f"{content['target']}: {metric}" if content.get("target") else metric
+    blocks += [Charts(charts), *score_blocks(scores, compared, content, title=title)]
+    blocks += comparison_blocks(compared, content)
+    failed = content.get("failed") or {}
+    if failed:
+        lines = [(cell, clean.text(str(why))) for cell, why in failed.items()]
+        blocks += [Text(f"{counted(len(lines), 'run')} failed.", "bad"), Table(("run", "why"), lines)]
+    return [*blocks, definition_block(content)]
+
+
+def definition_block(content: Mapping[str, Any], more: Mapping[str, str] | None = None) -> Block:
+    """Return what the measures mean."""
+    pairs = [
+        (METRICS[key].words if key in METRICS else key, str(text))
+        for key, text in content.get("definitions", {}).items()
+    ]
+    pairs += [(name, str(text)) for name, text in (content.get("probes") or {}).items()]
+    return Details("What the measures mean here", (Listing([*pairs, *(more or {}).items()]),))
+
+
+def _mark(row: Score | Comparison) -> tuple[str, float, float, float, tuple[float, ...]]:
+    interval = row.interval if isinstance(row, Score) else row.difference
+    dots = row.run_means if len(row.run_means) > 1 else row.draw_means
+    return str(row.labels), interval.estimate, interval.low, interval.high, dots
