@@ -45,7 +45,8 @@ def volume_card(
         CardInput(
             name=same[0].name,
             modality="+".join(sorted({channel.modality for channel in same if channel.present})),
-            scale=Counter(channel.scale for channel in same).most_common(1)[0][0],
+            # of the cases that have it: what stands for a lacking one is no data
+            scale=Counter([c.scale for c in same if c.present] or [c.scale for c in same]).most_common(1)[0][0],
         )
         for same in channels
     ]

@@ -29,6 +29,8 @@ __all__ = ["Run", "describe_environment", "differences", "read_metrics", "record
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
 HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes"})
+_GONE = frozenset({"transfer.adapt_channels"})  # of an earlier release; a checkpoint has the weights that it led to
+_ABSENT = "absent"
 
 
 class Run:
@@ -95,8 +97,13 @@ class Run:
         folder = Path(folder)
         recorded_settings(folder)
         now = settings.settings.model_dump(mode="json")
-        changed = differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS)
-        changed = [(key, old, new) for key, old, new in changed if not same_place(old, new, folder)]
+        # What an earlier release had no setting for, it did as the default does.
+        new = {key for key, origin in settings.origins.items() if origin == "default"}
+        changed = [
+            (key, old, value)
+            for key, old, value in differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS | _GONE)
+            if not (old == _ABSENT and key in new) and not same_place(old, value, folder)
+        ]
         if changed:
             listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
             raise ConfigError(
@@ -192,7 +199,7 @@ def differences(
     """Return (dotted key, old value, new value) of each setting that differs; "absent" where one side lacks it."""
     before, after = flatten(old), flatten(new)
     keys = sorted((before.keys() | after.keys()) - set(ignore))
-    pairs = ((key, before.get(key, "absent"), after.get(key, "absent")) for key in keys)
+    pairs = ((key, before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in keys)
     return [(key, a, b) for key, a, b in pairs if a != b]
 
 

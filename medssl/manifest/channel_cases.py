@@ -187,6 +187,8 @@ def case_lines(rows: Sequence[Row], order: Sequence[str]) -> list[str]:
             shown = ", ".join(lacking[:_SHOWN])
             lines.append(f"{len(lacking)} case{'s' * (len(lacking) > 1)} lack{'s' * (len(lacking) == 1)} {name}: "
                          f"{shown}{more}")  # fmt: skip
+    if len(lines) > 1:
+        lines.append("medssl cache leaves out cases that lack a channel; missing=fill keeps them, the channel marked")
     alone = [row for row in rows if row["kind"] == "volume" and not row["case"] and row["error"] is None]
     if alone:
         counted = Counter(row["channel"] or "no name" for row in alone)

@@ -68,10 +68,10 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
                 "A case is of one. Mend the columns of the CSV, or: medssl index ... channels=none",
             )
     for group in groups:
-        said: dict[str, str] = {}
+        told: dict[str, str] = {}
         for name, word in (pair for row in group.members for pair in targets_of(row).items()):
-            if said.setdefault(name, word) != word:
-                what = f"channels of the case {group.id} have several classes of {name}: {said[name]}, {word}"
+            if told.setdefault(name, word) != word:
+                what = f"channels of the case {group.id} have several classes of {name}: {told[name]}, {word}"
                 yield ("error", "case-of-several-classes", what, "A case has one: mend the table of targets.")
                 break
     twice = [(group.id, name) for group in groups for name, own in group.rows.items() if sum(map(_is_good, own)) > 1]

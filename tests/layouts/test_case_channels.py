@@ -122,6 +122,7 @@ def test_a_case_that_lacks_a_channel_is_left_out_or_filled(tmp_path, capsys):
     assert "6 cases x 4 channels (t1, t1ce, t2, flair), 6 labelled" in said
     assert "1 case lacks flair: BraTS_00003" in said
     assert "1 case lacks t1: BraTS_00004" in said
+    assert "medssl cache leaves out cases that lack a channel; missing=fill keeps them" in said
     findings = [f for f in check_manifest(manifest).findings if f.kind == "channel-missing"]
     assert [f.what for f in findings] == [
         "1 of 6 cases lack the channel flair: BraTS_00003", "1 of 6 cases lack the channel t1: BraTS_00004",

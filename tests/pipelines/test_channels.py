@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from matplotlib.image import imread
+from safetensors.torch import load_file
 
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError, ConfigError
@@ -246,6 +247,50 @@ def test_channels_in_another_order_are_no_start_and_no_sequel(four: Store, run: 
         method="masked", data=renamed.folder, out=tmp_path / "y", overrides=[*MASKED, "train.steps=1"], init_from=two
     )
     assert "doubtful: they saw t1, t2, and go by their places to t1ce, flair" in (tmp_path / "y/log.txt").read_text()
+
+
+def test_a_card_has_the_scale_of_the_cases_that_have_a_channel(tmp_path: Path) -> None:
+    """More cases lack the PET than have it, and what stands for it has another scale."""
+    from dataclasses import replace
+
+    from medssl.encoders.table import build_encoder
+    from medssl.engine.train_settings import TrainSettings
+    from pipelines.volume_card import volume_card
+
+    encoder = build_encoder({"name": "unet", "channels": [4, 8], "in_channels": 2})
+    values = np.zeros((2, 8, 8, 8), np.int16)
+    items = [
+        Item(id=f"c{n}", values=values, channels=("ct", "pet"), modality=("CT", "PT"), lacks=("pet",) if n else ())
+        for n in range(3)
+    ]
+    store = store_from_arrays(tmp_path / "store", items)
+    first, *others = store.entries
+    entries = [replace(first, more=(replace(first.more[0], scale=(0.0, 500.0)),)), *others]
+    card = volume_card(encoder, entries, TrainSettings(), settings=encoder.settings, window=(8, 8, 8), method={},
+                       data={}, citation=[])  # fmt: skip
+    assert card.inputs_known[1].scale == (0.0, 500.0)
+    assert card.inputs_known[1].modality == "PT"
+
+
+def test_a_run_of_an_earlier_release_goes_on(one: Store, single: Path, tmp_path: Path) -> None:
+    """Its run.yaml knows no setting of channels, its checkpoint no names: defaults change nothing."""
+    old = tmp_path / "old"
+    begun = [*MASKED, "train.checkpoint_every=1"]
+    pretrain(method="masked", data=one.folder, out=old, overrides=begun)
+    shutil.rmtree(old / "checkpoints" / "step-0000003")
+    lines = (old / "run.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.strip().startswith(("drop_channels:", "pair:"))]
+    assert len(kept) == len(lines) - 2
+    (old / "run.yaml").write_text("\n".join([*kept, "transfer:", "  adapt_channels: true", ""]))
+    with pytest.raises(ConfigError, match=r"train.lr"):
+        pretrain(method="masked", data=one.folder, out=old, overrides=[*begun, "train.lr=0.5"], resume=True)
+    for state in old.glob("checkpoints/*/state.json"):
+        known = json.loads(state.read_text())
+        del known["channels"]
+        state.write_text(json.dumps(known))
+    pretrain(method="masked", data=one.folder, out=old, overrides=begun, resume=True)
+    ended, wanted = (load_file(folder / "encoder.safetensors") for folder in (old, single))
+    assert all(torch.equal(ended[name], wanted[name]) for name in wanted)
 
 
 def test_two_channels_are_the_two_views_of_a_contrast(four: Store, tmp_path: Path) -> None:
