@@ -91,6 +91,12 @@ def _by_itk(path: Path) -> Read | None:
 
 
 def _picture(path: Path) -> Read | None:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        # This reader takes white for 0 as it stands, and a bit for 255.
+        if picture.mode == "1" or getattr(picture, "tag_v2", {}).get(262, 1) == 0:
+            return None
     found = _by_itk(path)
     if found is None or found[0].ndim == 2:
         return found
