@@ -45,7 +45,7 @@ def difference(name: str, mine: Read, other: Read) -> str:
     values, size = mine
     theirs, their_size = other
     if name.startswith("dicom"):  # a slice of the series: which, the series says
-        return "" if any(_same(plane, theirs.reshape(plane.shape)) for plane in values) else "no slice is like it"
+        return "" if any(_same(plane, np.squeeze(theirs)) for plane in values) else "no slice is like it"
     if values.ndim == 2 and theirs.ndim == 2 and values.shape[1] == 3:
         values, theirs = _rows(values, name), _rows(theirs[np.isfinite(theirs).all(axis=1)], name)
     else:
