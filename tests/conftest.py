@@ -47,3 +47,9 @@ def real_data() -> Path:
     if folder is None:
         pytest.skip("needs real data: set MEDSSL_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read files here, as a worker does: what a test replaces is replaced in this process alone."""
+    monkeypatch.setattr("medssl.worker._here", True)

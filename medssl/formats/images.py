@@ -237,7 +237,9 @@ def opened(path: Path) -> Any:
         raise FormatError(path, f"The file is {what}. Write it anew as PNG, JPEG, BMP or TIFF.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(path, f"The picture cannot be opened ({error}).") from error
-    if picture.format == "TIFF" and _PHOTOMETRIC not in picture.tag_v2:  # libraries guess, and not alike
+    if picture.format == "TIFF" and _PHOTOMETRIC not in getattr(
+        picture, "tag_v2", ()
+    ):  # libraries guess, and not alike
         picture.close()
         raise FormatError(path, "The TIFF does not say whether 0 is black or white (tag 262). Write it anew.")
     width, height = picture.size

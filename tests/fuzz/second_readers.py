@@ -45,7 +45,7 @@ def difference(name: str, mine: Read, other: Read) -> str:
     values, size = mine
     theirs, their_size = other
     if name.startswith("dicom"):  # a slice of the series: which, the series says
-        return "" if any(_same(plane, theirs.reshape(plane.shape)) for plane in values) else "no slice is like it"
+        return "" if any(_same(plane, np.squeeze(theirs)) for plane in values) else "no slice is like it"
     if values.ndim == 2 and theirs.ndim == 2 and values.shape[1] == 3:
         values, theirs = _rows(values, name), _rows(theirs[np.isfinite(theirs).all(axis=1)], name)
     else:
@@ -91,6 +91,12 @@ def _by_itk(path: Path) -> Read | None:
 
 
 def _picture(path: Path) -> Read | None:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        # This reader takes white for 0 as it stands, and a bit for 255.
+        if picture.mode == "1" or getattr(picture, "tag_v2", {}).get(262, 1) == 0:
+            return None
     found = _by_itk(path)
     if found is None or found[0].ndim == 2:
         return found

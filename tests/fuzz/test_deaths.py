@@ -16,8 +16,10 @@ import pytest
 
 from medssl.errors import FormatError
 from medssl.manifest.build import build_manifest
+from medssl.manifest.series import series_sources
 from medssl.pool import file_limits, isolated, run_jobs
 from tests.fuzz.killers import KILLERS, reader
+from tests.fuzz.seeds import seed_of
 
 GOOD = [f"good{n}" for n in range(12)]
 
@@ -93,6 +95,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from medssl.manifest.build import build_manifest
+from medssl.manifest.series import series_sources
 from tests.fuzz.killers import reader
 from pipelines.options import call
 build_manifest(Path(sys.argv[1]), clouds=reader(), workers=1, progress=lambda *_: print("going", flush=True))
@@ -137,3 +140,18 @@ def members(group: int) -> list[int]:
             if int(state[2]) == group and state[0] != "Z":
                 found.append(int(entry.name))
     return found
+
+
+@pytest.mark.slow
+def test_a_dicom_file_that_hangs_costs_itself_and_not_its_folder(tmp_path):
+    sound = seed_of("dicom")
+    for name, content in {"m.dcm": sound.content, **sound.beside}.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "z.dcm")  # handed over as if it were a file: opening it waits for ever
+    with file_limits(seconds=20, memory_gb=1):
+        sources, _ = series_sources(sorted(tmp_path.iterdir()), tmp_path, old={}, marks={}, workers=1)
+    errors = {source.path.name: source.error for source in sources if source.error}
+    assert list(errors) == ["z.dcm"]
+    assert "longer than 20 s" in errors["z.dcm"]
+    (series,) = [source for source in sources if not source.error]
+    assert len(series.paths) == 4

@@ -49,6 +49,7 @@ def test_other_content_of_the_same_size_and_time_is_noticed(tmp_path: Path, caps
     assert after["p2.nii"]["label_voxels"] == np.bincount(label(7).ravel()).tolist()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_touched_file_is_hashed_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path / "scans")
     before = by_name(index(tmp_path / "scans", "modality=MR"))

@@ -79,7 +79,7 @@ def test_a_file_without_permission_is_named(walked):
     assert [finding["severity"] for finding in findings_at(home, kinds["no_permission"])] == ["error"]
 
 
-def test_a_file_that_may_not_be_opened_is_a_row_with_the_reason(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_opened_is_a_row_with_the_reason(tmp_path, monkeypatch, in_this_process):
     """As above, for root too: opening that one file is refused, as the system refuses it to others."""
     kinds = write_bad_folder(tmp_path / "scans")
     refused, real = kinds["no_permission"], Path.open
@@ -90,7 +90,6 @@ def test_a_file_that_may_not_be_opened_is_a_row_with_the_reason(tmp_path, monkey
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "open", opened)
-    monkeypatch.setattr("medssl.worker._here", True)  # as if this process were the worker: it alone is patched
     outcome = CliRunner().invoke(
         app, ["index", str(tmp_path / "scans"), "--out", str(tmp_path / "my manifest.parquet"), "workers=1"]
     )

@@ -126,7 +126,7 @@ def test_the_store_holds_what_is_kept_and_check_passes(reduced, tmp_path):
     assert not [f for f in medssl.check(kept, out=tmp_path, overrides=["pictures=0"]).findings if f.kind == "duplicate"]
 
 
-def test_a_second_run_reads_nothing_and_says_the_same(reduced, tmp_path, monkeypatch):
+def test_a_second_run_reads_nothing_and_says_the_same(reduced, tmp_path, monkeypatch, in_this_process):
     manifest, kept, _ = reduced
 
     def read(*_):

@@ -79,7 +79,7 @@ def test_the_distance_is_chamfer_over_the_spacing():
     assert relative_chamfer(a, b) == pytest.approx(relative_chamfer(b, a), rel=1e-5)
 
 
-def test_a_second_pass_reads_nothing(folder, tmp_path, monkeypatch):
+def test_a_second_pass_reads_nothing(folder, tmp_path, monkeypatch, in_this_process):
     targets = [CloudTarget(id=path.stem, path=str(path)) for path in sorted(folder.glob("*.npy"))]
     first, _ = cloud_prints(targets, tmp_path)
 

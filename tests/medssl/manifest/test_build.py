@@ -243,14 +243,13 @@ def test_patients_of_dicom_are_hashes_and_no_name_is_kept(tmp_path):
     assert "secret" not in manifest.frame.write_json()
 
 
-def test_dicom_branches_are_grouped_again_only_where_they_changed(tmp_path, monkeypatch):
+def test_dicom_branches_are_grouped_again_only_where_they_changed(tmp_path, monkeypatch, in_this_process):
     values = np.random.default_rng(0).integers(-900, 900, (6, 8, 8)).astype(np.int16)
     for n in range(3):
         write_series(tmp_path / f"p{n}" / "ct", values + n, AFFINE, modality="CT", patient_id=f"p{n}", name=f"s{n}")
     first, _ = build(tmp_path)
     from medssl.manifest import series
 
-    monkeypatch.setattr("medssl.worker._here", True)  # as if this process were the worker: it alone is patched
     grouped = []
     real = series.group_branch
     monkeypatch.setattr(series, "group_branch", lambda paths, root: (grouped.append(paths[0]), real(paths, root))[1])

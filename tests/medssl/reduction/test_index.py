@@ -63,7 +63,7 @@ def test_processes_make_the_same_bytes(tmp_path, targets):
     assert pooled.read_bytes() == whole.read_bytes()
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path, targets, monkeypatch):
+def test_a_killed_run_goes_on_where_it_was(tmp_path, targets, monkeypatch, in_this_process):
     whole = make_fingerprints(targets, tmp_path / "whole").table
     calls = []
 

@@ -106,7 +106,7 @@ def test_settings_concern_only_what_they_change(cohort, tmp_path):
     assert plan_of(cohort, hu_range=(-500, 500)).missing(tmp_path / "store")
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(cohort, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_where_it_stopped(cohort, tmp_path, monkeypatch, in_this_process):
     honest, done = building.prepare, []
 
     def stops(folder, job):
