@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from medssl.engine.kept_paths import kept_value
 from medssl.errors import ConfigError
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
@@ -239,8 +240,8 @@ class Chain(ABC, Generic[S]):
 
         self._show_decisions("What was decided, and why")
         content = {
-            "scans": str(self.scans),
-            "settings": self.settings.model_dump(mode="json"),
+            # Neither the folder of scans nor the table of classes: their names may be of people.
+            "settings": kept_value(self.settings.model_dump(mode="json", exclude={"targets"}), self.out),
             "decisions": [vars(decision) for decision in self.decisions],
             "pretrain": {"preset": recipe.preset, **recipe.pretrain},
             "finetune": {"preset": recipe.finetune_preset, **recipe.finetune},

@@ -151,7 +151,9 @@ def test_with_pseudonyms_names_are_in_the_table_and_in_the_paths_of_the_manifest
         for column in sorted(set(frame.columns) - {"path", "paths", "label_path"}):
             assert MARK not in json.dumps(frame[column].to_list(), default=str), column
     assert len(Store.open(made / "store")) == 9
-    assert MARK not in "".join(capsys.readouterr())
+    said = "".join(capsys.readouterr()).splitlines()
+    # A terminal may name the one file that is to be put back.
+    assert [line for line in said if MARK in line and "The label map is not there" not in line] == []
 
 
 @pytest.mark.slow
