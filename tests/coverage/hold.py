@@ -70,7 +70,7 @@ def report_of(folder: Path) -> dict[str, float]:
     """Return the shares of what was measured into a folder; none where nothing was."""
     if not [*folder.glob("data*")]:
         return {}
-    around = os.environ | {"COVERAGE_FILE": str(folder / "whole")}
+    around = os.environ | {"COVERAGE_FILE": str(folder / "data")}
     for words in (["combine", "--keep", "-q", str(folder)], ["json", "-q", "-i", "-o", str(folder / "report.json")]):
         subprocess.run([sys.executable, "-m", "coverage", *words], cwd=ROOT, env=around, check=True)
     return shares(json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"])
