@@ -12,7 +12,7 @@ READY := $(VENV)/.medssl-ready
 # One thread a process: workers share the processors instead of fighting for them.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-all lint format bench fuzz golden constraints clean
+.PHONY: help setup demo test test-all mutants coverage lowest lint format bench fuzz golden constraints clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -32,6 +32,15 @@ test: $(READY) ## The fast tests; those on real data need MEDSSL_DATA
 
 test-all: $(READY) ## All tests, the slow ones too
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) -m "slow or not slow" $(ARGS)
+
+mutants: $(READY) ## Change the code in a copy, a hundred ways, and see that the tests notice each; ARGS=WORD picks some
+	@$(BIN)/python tests/mutants/run.py --jobs $(JOBS) $(ARGS)
+
+coverage: $(READY) ## Run the fast tests and hold the lines that ran in each room to its floor; ARGS=--write raises floors
+	@$(BIN)/python tests/coverage/hold.py --jobs $(JOBS) $(ARGS)
+
+lowest: $(READY) ## Install the lowest versions that pyproject.toml allows aside, and test with them
+	@VENV=$(VENV) JOBS=$(JOBS) bash .ci/lowest $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

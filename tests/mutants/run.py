@@ -28,6 +28,7 @@ COPIED = ("medssl", "pointcloud", "pipelines", "tests", "configs", "data_manifes
 COPIED += ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "constraints.txt")
 FIELDS = {"name", "file", "text", "becomes", "why", "tests"}
 KILLED, SURVIVED, TROUBLE = "killed", "SURVIVED", "TROUBLE"
+PRELOADED = ("pytest", "hypothesis", "numpy", "scipy.stats", "torch", "monai.inferers", "sklearn.metrics")
 _LATE = -1  # in place of pytest's exit code
 
 
@@ -111,7 +112,7 @@ def preload(cache: Path) -> None:
     os.environ.update(MPLBACKEND="Agg", PYTHONPYCACHEPREFIX=str(cache))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.pycache_prefix, sys.dont_write_bytecode = str(cache), False
-    for name in ("pytest", "hypothesis", "numpy", "scipy.stats", "torch", "monai.inferers", "sklearn.metrics"):
+    for name in PRELOADED:
         with suppress(ImportError):  # a test that needs it will say so
             __import__(name)
 

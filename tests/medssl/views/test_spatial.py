@@ -115,3 +115,26 @@ def test_places_are_those_of_torch():
     affine = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     wanted = torch.nn.functional.affine_grid(affine, [2, 1, *SHAPE], align_corners=True)
     assert torch.allclose(_places(affine, SHAPE), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.5), (1.0, 2.5, 1.0)])
+def test_a_rotation_is_rigid_in_mm_whatever_the_voxels(spacing):
+    """Places are mapped from output to input; two at a distance in mm are as far apart after."""
+    shape = (9, 11, 17)
+    turn = SpatialSettings(rotate_degrees=(40.0, 30.0, 20.0))
+    affine = sample_spatial(turn, Stream(0, 0, [0, 1, 2]), shape=shape, spacing_mm=torch.tensor([spacing] * 3)).affine
+    mm = torch.tensor(
+        [(n - 1) / 2 * s for n, s in zip(shape[::-1], spacing[::-1], strict=True)]
+    )  # of one half, (x, y, z)
+    rotation = affine[:, :, :3] * mm[None, :, None] / mm[None, None, :]
+    assert (rotation - torch.eye(3)).abs().max() > 0.1
+    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-5, rtol=0)
+
+
+def test_what_is_unknown_stays_unknown_when_it_is_turned():
+    settings = SpatialSettings(rotate_degrees=(30.0, 0.0, 0.0), flip=(0.5, 0.5, 0.5))
+    params = sample_spatial(settings, Stream(0, 0, [0, 1, 2]), shape=SHAPE)
+    labels = torch.full((3, *SHAPE), -1, dtype=torch.int64)
+    labels[:, :, 3:5, 3:5] = 2
+    turned = apply_spatial(images(), params, labels=labels)[1]
+    assert set(turned.unique().tolist()) == {-1, 2}  # no 0: nothing becomes background
