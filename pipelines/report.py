@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -85,7 +85,7 @@ def report(
     for sentence in page.headline.beware:
         console.warn(sentence)
     sections = tuple(section.key for section in page.sections)
-    facts = {
+    facts: dict[str, Any] = {
         "headline": [{"verdict": verdict, "text": text} for verdict, text in page.headline.sentences],
         "sections": list(sections),
         "size_bytes": len(page.html.encode()),
