@@ -23,7 +23,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from medssl.tasks.sliding import Pass, add_pass  # noqa: E402
+from medssl.tasks.sliding import Pass, add_pass
 
 OVERLAP = 0.5
 
@@ -36,6 +36,7 @@ class Last(nn.Module):
         self.layer = nn.Conv3d(1, classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
         found: torch.Tensor = self.layer(images)
         return found
 
@@ -87,8 +88,8 @@ FLIPS: dict[str, list[tuple[int, ...]]] = {"plain": [()], "mirrored": [(), (2,)]
 
 def peak(way: str, how: str, side: int, classes: int, window: int) -> float:
     """Return the peak of memory above what stood before, in maps of all classes."""
-    done = subprocess.run([sys.executable, str(Path(__file__).resolve()), "--peak", way, how, str(side), str(classes), str(window)],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    words = [str(Path(__file__).resolve()), "--peak", way, how, str(side), str(classes), str(window)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -129,8 +130,8 @@ def main() -> None:
                 medians = {way: statistics.median(times) for way, times in seconds.items()}
                 apart = float((found["ours"] - found["monai"]).abs().max())
                 ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["monai"], strict=True))
-                print(f"{name}, {how}: ours {medians['ours']:.2f} s, MONAI {medians['monai']:.2f} s, ratio {ratio:.2f}; "
-                      f"probabilities apart by at most {apart:.1e}", flush=True)  # fmt: skip
+                times = f"ours {medians['ours']:.2f} s, MONAI {medians['monai']:.2f} s, ratio {ratio:.2f}"
+                print(f"{name}, {how}: {times}; probabilities apart by at most {apart:.1e}", flush=True)
     for how in FLIPS:
         ways = ", ".join(f"{way} {peak(way, how, side, classes, window):.2f}" for way in WAYS)
         print(f"peak, {how}, in class maps of {classes} x {side}^3: {ways}")

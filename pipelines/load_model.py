@@ -160,8 +160,8 @@ class Model:
             if facts["error"]:
                 raise DataError(f"The array of channel {channel.name}: {facts['error']}")
             rows.append(
-                {**facts, "id": f"image-{place}", "modality": kind or "unknown", "units": "arbitrary", "patient": "image",
-                 "channel": channel.name if count > 1 else "", "case": "image" if count > 1 else ""}
+                {**facts, "id": f"image-{place}", "modality": kind or "unknown", "units": "arbitrary",
+                 "patient": "image", "channel": channel.name if count > 1 else "", "case": "image" if count > 1 else ""}
             )  # fmt: skip
         names = takes.names if count > 1 else ()
         manifest = manifest_of_rows(rows, settings={"channels": list(names)})

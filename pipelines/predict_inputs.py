@@ -312,8 +312,8 @@ def _case_modalities(
         row, said = _of_modality(members[0], takes.channels[0], PredictSettings())
         return [row], said
     for channel, name in zip(takes.channels, wanted, strict=True):
-        for row in group.rows.get(spelled.get(name.casefold(), ""), ()):
-            changed[row["id"]], more = _of_modality(changed[row["id"]], channel, PredictSettings())
+        for own in group.rows.get(spelled.get(name.casefold(), ""), ()):
+            changed[own["id"]], more = _of_modality(changed[own["id"]], channel, PredictSettings())
             said += more
     return list(changed.values()), said
 

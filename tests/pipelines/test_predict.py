@@ -340,3 +340,36 @@ def test_a_manifest_and_a_csv_are_taken(home, tmp_path):
     (tmp_path / "list.csv").write_text(f"path\n{home / 'scans/p1.nii.gz'}\n{home / 'scans/p2.nii.gz'}\n")
     listed = predict(home / "run", tmp_path / "list.csv", out=tmp_path / "out2", overrides=["modality=CT"])
     assert len(listed.done) == 2
+
+
+def test_other_programs_say_the_same_of_a_whole_scan(home, tmp_path):
+    """The exported ONNX network in MONAI's own windows, and the bundle with its own preparation of the file."""
+    import onnxruntime
+    from monai.bundle import ConfigParser
+    from monai.inferers import sliding_window_inference
+
+    values, _ = scan(9, (24, 26, 22))
+    write_nifti(tmp_path / "new/a.nii.gz", values, np.diag([-1.2, -1.2, 1.5, 1.0]))
+    ours = medssl.load_model(home / "run", overrides=["overlap=0.5"]).predict(tmp_path / "new/a.nii.gz")
+    medssl.export(home / "run", to="onnx", out=tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(session.run(None, {name: images.numpy()})[0]))
+
+    turned = torch.from_numpy(values[:, ::-1, ::-1].copy()).float()
+    image = ((turned + 1000) / 2000).clamp(0, 1)[None, None]
+    logits = sliding_window_inference(image, (16, 16, 16), 1, run, overlap=0.5, mode="gaussian")
+    np.testing.assert_allclose(ours.probabilities, torch.softmax(logits, dim=1)[0].numpy(), atol=1e-4)
+    medssl.export(home / "run", to="monai", out=tmp_path / "bundle")
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / "bundle/configs/inference.json"))
+    parser.update({"bundle_root": str(tmp_path / "bundle"), "device": "$torch.device('cpu')",
+                   "dataset_dir": str(tmp_path / "new"), "output_dir": str(tmp_path / "eval")})  # fmt: skip
+    parser.get_parsed_content("run")
+    theirs = np.asarray(nib.load(next((tmp_path / "eval").rglob("*.nii.gz"))).dataobj).reshape(values.shape[::-1])
+    top = np.sort(ours.probabilities, axis=0)[:, :, ::-1, ::-1]
+    sure = top[-1] - top[-2] > 1e-2
+    assert sure.mean() > 0.5
+    np.testing.assert_array_equal(theirs.transpose(2, 1, 0)[sure], ours.labels[sure])
