@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from medssl.engine.kept_paths import kept_value
 from medssl.errors import ConfigError
+from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
 from pipelines import console
@@ -323,7 +324,7 @@ class Chain(ABC, Generic[S]):
         self.hand.late(
             "evaluate",
             f"score both on test {self.noun}s, and test the difference",
-            key=self.hand.stages.key_after("pretrained", "scratch"),
+            key=key_of(self.hand.stages.key_after("pretrained", "scratch"), FORMAT),  # older scores are made anew
             output=scores,
             command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],
             work=lambda: function_of("evaluate")(self.pretrained, data=self.store_folder, against=[self.scratch]),

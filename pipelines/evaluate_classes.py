@@ -117,7 +117,8 @@ def evaluate_classes(
         )
     show_comparisons(found, unit=owner)
     show_notes(found, CLASS_METRICS)
-    definitions = {"unit": UNITS[owner], "probabilities": AVERAGED, "threshold": THRESHOLD}
+    averaged = {"probabilities": AVERAGED} if owner == "patient" else {}
+    definitions = {"unit": UNITS[owner], **averaged, "threshold": THRESHOLD}
     for name, text in definitions.items():
         console.say(f"{name}: {text}")
     content = {

@@ -196,7 +196,7 @@ def compare_cells(
         metric=checked_metric(settings), metrics=CLASS_METRICS, level=settings.level, unit=unit, overlap=sets.overlap(),
         content={
             **content,
-            "definitions": {"probabilities": AVERAGED},
+            "definitions": {"probabilities": AVERAGED} if unit == "patient" else {},
             "split": settings.split or "test",
             "settings": settings.few_label.model_dump(mode="json"),
             "missing": [cell.file.name for cell in missing],

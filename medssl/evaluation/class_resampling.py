@@ -19,6 +19,7 @@ from medssl.evaluation.metrics import CLASS_METRICS
 __all__ = ["resampled_scores"]
 
 Values = npt.NDArray[np.float64]
+_PAIRS = 4_000_000
 
 
 def resampled_scores(cases: ClassPredictions, metric: str, weight_RP: npt.ArrayLike) -> Values:
@@ -71,9 +72,13 @@ def _over_classes(
 
 def _auroc(score: Values, positive: npt.NDArray[np.bool_], own_NP: Values, weight: Values) -> Values:
     """Return the share of pairs in order, from the pairs in order between every two patients."""
-    above = score[positive][:, None] - score[~positive][None, :]
-    ordered = (above > 0) + 0.5 * (above == 0)
-    ordered_PP = own_NP[positive].T @ ordered @ own_NP[~positive]
+    high, low = score[positive], score[~positive]
+    ordered_PP = np.zeros((own_NP.shape[1], own_NP.shape[1]))
+    step = max(1, _PAIRS // max(1, len(low)))  # tens of thousands of slices make more pairs than memory holds
+    for start in range(0, len(high), step):
+        part = high[start : start + step]
+        ordered = (part[:, None] > low[None, :]) + 0.5 * (part[:, None] == low[None, :])
+        ordered_PP += own_NP[positive][start : start + step].T @ (ordered @ own_NP[~positive])
     positives, negatives = (weight @ own_NP[rows].sum(axis=0) for rows in (positive, ~positive))
     return _ratio(((weight @ ordered_PP) * weight).sum(axis=1), positives * negatives)
 

@@ -36,7 +36,8 @@ def scored(root: Path, values_zyx: np.ndarray) -> None:
     case = predict(Store.open(root / "store"), root / "p", values_zyx)
     for name in ("store", "found.parquet"):
         medssl.evaluate(root / "p", data=root / name, out=root / f"s-{name}")
-        dice = pl.read_parquet(root / f"s-{name}" / "scores.parquet")["dice"].to_list()
+        table = pl.read_parquet(root / f"s-{name}" / "scores.parquet")
+        dice = table.filter(pl.col("metric") == "dice")["value"].to_list()
         assert len(dice) == len(np.unique(values_zyx)) - 1
         assert set(dice) == {1.0}
         planes, why = draw_case(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import polars as pl
 import pytest
 
 import medssl
@@ -54,9 +55,9 @@ def test_from_a_folder_of_brats_to_a_report(tmp_path: Path, capsys: pytest.Captu
         result = medssl.evaluate(
             fine, data=reference, out=tmp_path / f"scores-{reference.name}", overrides=["workers=1"]
         )
-        (rows,) = result.scores.values()
+        rows = result.table.frame.filter(pl.col("metric") == "dice").select("item", "target", "value").rows()
         assert result.failed == {} or not any(result.failed.values())
-        found[reference.name] = {(row.case, row.structure): row.dice for row in rows}
+        found[reference.name] = {(case, structure): dice_of for case, structure, dice_of in rows}
     assert found["store"] == found["found.parquet"]
     assert {case for case, _ in found["store"]} == test
     case = min(test)

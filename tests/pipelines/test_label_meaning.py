@@ -76,15 +76,16 @@ def test_regions_and_ignored_voxels_from_dataset_to_scores(tmp_path):
     # scores are of the regions, ignored voxels left out
     truth = np.asarray(nib.load(tmp_path / "d/labelsTs/c3.nii.gz").dataobj).T
     found = evaluate(run.folder, data=store.folder, overrides=["workers=1"])
-    scores = {score.structure: score for score in next(iter(found.scores.values()))}
+    wide = found.table.frame.pivot("metric", index="target", values="value")
+    scores = wide.rows_by_key("target", named=True, unique=True)
     assert set(scores) == {"whole", "core", "active"}
     known = truth != 4
     for name, values in (("whole", (1, 2, 3)), ("core", (2, 3)), ("active", (3,))):
         a, b = np.isin(truth, values) & known, np.isin(written, values) & known
-        assert scores[name].dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
-        assert scores[name].truth_voxels == a.sum()
+        assert scores[name]["dice"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
+        assert scores[name]["truth_voxels"] == a.sum()
     by_manifest = evaluate(run.folder, data=tmp_path / "m.parquet", out=tmp_path / "again", overrides=["workers=1"])
-    assert next(iter(by_manifest.scores.values())) == next(iter(found.scores.values()))
+    assert by_manifest.table.frame.equals(found.table.frame)
 
     # an export says what its channels are
     model = exportable_of(run.folder)

@@ -14,15 +14,15 @@ from medssl.errors import DataError
 from medssl.evaluation.statistics.comparison import Comparison, Score
 from medssl.writing import written_aside
 
-__all__ = ["as_json", "comparisons_in", "scores_in", "write_summary"]
+__all__ = ["FORMAT", "as_json", "comparisons_in", "scores_in", "write_summary"]
 
 R = TypeVar("R")
-_FORMAT = 2  # 1 held intervals of bootstraps, another form for each task
+FORMAT = 2  # 1 held intervals of bootstraps, another form for each task
 
 
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
     """Write a summary aside and rename it; NaN becomes null."""
-    text = json.dumps(as_json({"format": _FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_json({"format": FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
 
@@ -46,7 +46,7 @@ def comparisons_in(content: Mapping[str, Any], path: Path) -> list[Comparison]:
 
 
 def _read(content: Mapping[str, Any], path: Path, key: str, read: Callable[[Mapping[str, Any]], R]) -> list[R]:
-    if content.get("format") != _FORMAT:
+    if content.get("format") != FORMAT:
         raise DataError(
             f"{path}: scores of an earlier release, whose intervals were computed in another way. Run the medssl "
             "evaluate command that wrote them again; finished runs of a few-label comparison are kept."

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
+from medssl.evaluation import class_resampling
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.class_resampling import resampled_scores
@@ -72,3 +73,11 @@ def test_scans_of_a_patient_are_averaged_unless_their_classes_differ():
     assert merged.predicted.tolist() == [0, 0]
     mixed = of([0.9, 0.3], [1, 0], ("a", "a"))
     assert mixed.by_patient(Decision()) is mixed
+
+
+def test_pairs_are_counted_in_parts_where_there_are_many(monkeypatch):
+    cases = predictions(2)
+    weight = np.concatenate([np.ones((1, 12)), 1 - np.eye(12)])
+    whole = resampled_scores(cases, "auroc", weight)
+    monkeypatch.setattr(class_resampling, "_PAIRS", 70)
+    np.testing.assert_allclose(resampled_scores(cases, "auroc", weight), whole)
