@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from medssl.evaluation.pooling import crossed_bootstrap
 from scipy import stats
 
 import medssl
-from medssl.evaluation.pooling import crossed_bootstrap
 from medssl.phantoms import write_brains
 from medssl.writing import written_aside
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-
 from medssl.evaluation.paired import average_by_patient
 
 
