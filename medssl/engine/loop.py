@@ -26,6 +26,7 @@ from medssl.engine.schedules import learning_rates, weight_decays
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.methods.contract import Method
+from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.synchronised_norm import synchronise_norms
 
@@ -247,7 +248,7 @@ def _restore(
         raise CheckpointError(
             f"{checkpoint.folder}: it was trained on the channels {', '.join(known)}, and the store now has "
             f"{', '.join(channels)}. Resume on a store of the same channels in the same order, which medssl cache "
-            f"writes with channels={','.join(known)}."
+            f"writes with {quoted('channels=' + ','.join(known))}."
         )
     try:
         method.load_state_dict(checkpoint.model, strict=True)
