@@ -177,3 +177,29 @@ def test_the_same_number_gives_the_same_mutant():
     for name in ("nifti-gz", "ply-ascii"):
         assert mutant(name, seed_of(name), 3, 5) == mutant(name, seed_of(name), 3, 5)
         assert len({mutant(name, seed_of(name), 3, number)[0] for number in range(20)}) > 15
+
+
+def test_a_tiff_that_does_not_say_whether_0_is_black_is_refused():
+    with pytest.raises(FormatError, match="black or white"):
+        scans.read(CORPUS / "no-photometric.tif")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [(112, 1e-40, "other programs may take that for no scale"), (280, 1.5078, "voxel sizes disagree")],
+)
+def test_what_other_programs_read_otherwise_is_said(tmp_path, place, value, said):
+    raw = bytearray(seed_of("nifti").content)
+    struct.pack_into("<f", raw, place, value)
+    (tmp_path / "a.nii").write_bytes(raw)
+    assert said in "".join(scans.read_header(tmp_path / "a.nii").warnings)
+
+
+@pytest.mark.parametrize("name", ["xyz", "obj", "ply-ascii", "pcd-ascii"])
+def test_text_that_stops_in_a_line_is_said_to(tmp_path, name):
+    sound = seed_of(name)
+    path = tmp_path / f"a{sound.suffix}"
+    path.write_bytes(sound.content)
+    assert "has no end" not in "".join(clouds.read(path, samples=0).warnings)
+    path.write_bytes(sound.content[:-2])
+    assert "has no end" in "".join(clouds.read(path, samples=0).warnings)
