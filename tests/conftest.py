@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from hypothesis import settings as hypothesis_settings
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before numpy and torch read them
 os.environ.setdefault("MPLBACKEND", "Agg")
+if sys.dont_write_bytecode and sys.pycache_prefix is None:
+    # Where no bytecode may lie beside the sources, every process that a test starts would compile torch and MONAI anew,
+    # 15 s of it: kept among what is built, it is made once.
+    sys.pycache_prefix, sys.dont_write_bytecode = str(Path(__file__).resolve().parents[1] / "build" / "bytecode"), False
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hypothesis_settings.register_profile("medssl", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis_settings.load_profile("medssl")

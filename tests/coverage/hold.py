@@ -86,7 +86,10 @@ def write_floors(found: Mapping[str, float]) -> None:
     floors = read_floors()
     for room, share in found.items():
         floors[room] = max(floors.get(room, 0), math.floor(share))
-    lines = ["# Per cent of the lines of each room that the fast tests run at least: python tests/coverage/hold.py."]
+    lines = [
+        "# Per cent of the lines of each room that the fast tests run at least: python tests/coverage/hold.py --write."
+    ]
+    lines.append("# First measured on a part of the fast tests: a whole run will raise them.")
     lines += ["", "[floors]", *(f'"{room}" = {floor}' for room, floor in sorted(floors.items()))]
     FLOORS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

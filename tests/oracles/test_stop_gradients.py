@@ -105,3 +105,14 @@ def test_only_the_first_of_two_bases_is_pushed_where_the_released_code_does_so()
     both = features.detach().clone().requires_grad_()
     base_regulariser(both, detach_second=False).backward()
     assert (both.grad.abs().sum(dim=2) > 0).all()
+
+
+def test_the_teacher_of_byol_follows_after_a_step():
+    made = BYOL(BYOLSettings(crop=(8, 8, 8), hidden=16, projected=8, momentum=0.5), encoder())
+    with torch.no_grad():
+        for parameter in made.student.parameters():
+            parameter.add_(1.0)
+    before = [p.clone() for p in made.teacher.parameters()]
+    made.after_step(0.0)
+    for old, new in zip(before, made.teacher.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.5)
