@@ -39,6 +39,7 @@ def ended(out: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_files_killed_twice_and_resumed(tmp_path):
     from medssl.store.write import Item, store_from_arrays
 
