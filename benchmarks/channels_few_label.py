@@ -70,7 +70,7 @@ ARMS = (
 
 def same_recipe(out: Path, chosen: argparse.Namespace) -> None:
     """Note what cells and runs of this folder depend on beside their names; refuse another one."""
-    names = ("subjects", "tested", "dev", "edge", "steps", "tuned", "window", "foreground", "runs")
+    names = ("subjects", "tested", "dev", "edge", "steps", "tuned", "window", "foreground")
     recipe, file = {name: getattr(chosen, name) for name in names}, out / "recipe.json"
     if not file.exists():
         with written_aside(file) as aside:
@@ -78,7 +78,7 @@ def same_recipe(out: Path, chosen: argparse.Namespace) -> None:
     before = json.loads(file.read_text(encoding="utf-8"))
     if before != recipe:
         raise SystemExit(
-            f"{file}: made with {before}, now {recipe}. Take another folder, or the settings as they were."
+            f"{file}: made with {before}, now {recipe}. Take another folder, or those settings."
         )
 
 
