@@ -5,9 +5,9 @@ t1ce alone. Two stores of the same patients, of t1 and of all four. Encoders are
 store, several runs each, and fine-tuned on both beside fresh weights; all arms share draws of labelled patients, the
 seed of a pair of run and draw, steps and recipe. The verbs are those of the README; scores are those of `evaluate`.
 
-    python benchmarks/channels_few_label.py OUT                     # about a quarter of an hour on one core
+    python benchmarks/channels_few_label.py OUT                     # about twenty minutes of one core
     python benchmarks/channels_few_label.py OUT --part 1/2 & python benchmarks/channels_few_label.py OUT --part 2/2
-    python benchmarks/channels_few_label.py OUT --rates 0.005 0.01 0.02     # choose each arm's rate on other patients
+    python benchmarks/channels_few_label.py OUT --rates 0.01 0.02     # choose each arm's rate on other patients
 
 Larger: --subjects 200 --edge 64 --steps 4000 --tuned 1000 --sizes 1 2 4 8 --draws 10 --runs 3.
 Every step is skipped when it is done, so the script goes on where it was stopped.
@@ -66,6 +66,20 @@ ARMS = (
     Arm("t1", "four", "average"),
     Arm("t1", "four", "match"),
 )
+
+
+def same_recipe(out: Path, chosen: argparse.Namespace) -> None:
+    """Note what cells and runs of this folder depend on beside their names; refuse another one."""
+    names = ("subjects", "tested", "dev", "edge", "steps", "tuned", "window", "foreground")
+    recipe, file = {name: getattr(chosen, name) for name in names}, out / "recipe.json"
+    if not file.exists():
+        with written_aside(file) as aside:
+            aside.write_text(json.dumps(recipe), encoding="utf-8")
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if before != recipe:
+        raise SystemExit(
+            f"{file}: made with {before}, now {recipe}. Take another folder, or those settings."
+        )
 
 
 def cohort(out: Path, chosen: argparse.Namespace) -> None:
@@ -263,13 +277,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[4], help="Labelled patients.")
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--runs", type=int, default=2, help="Pretraining runs; of fresh weights, seeds.")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.01], help="Several: chosen for each arm on val.")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.02], help="Several: chosen for each arm on val.")
     parser.add_argument("--arms", type=int, nargs="+", help=f"Of {[arm.name for arm in ARMS]}, from 0; all if unset.")
     parser.add_argument("--part", default="1/1", help="I/K: every K-th cell; run all K, then once without.")
     chosen = parser.parse_args()
     out, arms = chosen.out, [ARMS[number] for number in (chosen.arms or range(len(ARMS)))]
     number, parts = map(int, chosen.part.split("/"))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    same_recipe(out, chosen)
     cohort(out, chosen)
     rates = chosen_rates(out, arms, chosen)
     cells = [(n, draw, run, arm) for draw in range(chosen.draws) for n in chosen.sizes for run in range(chosen.runs)
