@@ -30,7 +30,7 @@ from scipy import stats
 
 import medssl
 from medssl.phantoms import write_brains
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 Scores = npt.NDArray[np.float64]
 STRUCTURES = {"rim": ("4",), "oedema": ("2",), "core": ("1",), "all three": ("1", "2", "4")}
@@ -73,13 +73,11 @@ def same_recipe(out: Path, chosen: argparse.Namespace) -> None:
     names = ("subjects", "tested", "dev", "edge", "steps", "tuned", "window", "foreground")
     recipe, file = {name: getattr(chosen, name) for name in names}, out / "recipe.json"
     if not file.exists():
-        with written_aside(file) as aside:
+        with atomic_write(file) as aside:
             aside.write_text(json.dumps(recipe), encoding="utf-8")
     before = json.loads(file.read_text(encoding="utf-8"))
     if before != recipe:
-        raise SystemExit(
-            f"{file}: made with {before}, now {recipe}. Take another folder, or those settings."
-        )
+        raise SystemExit(f"{file}: made with {before}, now {recipe}. Take another folder, or those settings.")
 
 
 def cohort(out: Path, chosen: argparse.Namespace) -> None:
@@ -145,7 +143,7 @@ def scored(
     dice: dict[str, dict[str, float]] = {}
     for row in rows:
         dice.setdefault(row.case, {})[row.structure.removeprefix("structure ")] = row.dice
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         aside.write_text(json.dumps({"dice": dice, "seconds": round(time.monotonic() - began, 1)}), encoding="utf-8")
     return dice
 

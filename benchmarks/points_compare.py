@@ -73,7 +73,7 @@ TASKS = ((5, 10), (10, 10))
 def prepared(data: str, out: Path, options: argparse.Namespace) -> Path:
     """Write the store of a data set, unless it is there."""
     folder = out / "store"
-    if CloudStore.is_one(folder):
+    if CloudStore.is_cloud_store(folder):
         return folder
     if data == "shapes":
         items = [

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from medssl.setting_errors import literal_values, models_of
 
-__all__ = ["give_way", "tags_of"]
+__all__ = ["drop_stale_keys", "tags_of"]
 
 
 def tags_of(model: type[BaseModel]) -> Iterator[str]:
@@ -19,7 +19,7 @@ def tags_of(model: type[BaseModel]) -> Iterator[str]:
             yield name
 
 
-def give_way(
+def drop_stale_keys(
     model: type[BaseModel], below: dict[str, Any], above: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, tuple[str, ...]]:
     """Drop from ``below``, in place, what a choice named ``above`` does not know of the choice that it replaces.
@@ -51,7 +51,7 @@ def give_way(
             gone = tuple(_pruned(after, old))
             if gone:
                 dropped[f"{prefix}{name}"] = gone
-        dropped |= give_way(after, old, new, f"{prefix}{name}.")
+        dropped |= drop_stale_keys(after, old, new, f"{prefix}{name}.")
     return dropped
 
 

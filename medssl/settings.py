@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medssl.errors import ConfigError
 from medssl.presets import find_preset, preset_folder
-from medssl.setting_choices import give_way, tags_of
+from medssl.setting_choices import drop_stale_keys, tags_of
 from medssl.setting_errors import describe, literal_values, models_of
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = [
     "Auto",
@@ -161,7 +161,7 @@ def dump_with_origins(resolved: Resolved[Any], kept: Callable[[Any], Any] = lamb
 
 def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
     """Write ``dump_with_origins`` to ``path``, aside first and then renamed."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(dump_with_origins(resolved), encoding="utf-8")
 
 
@@ -233,7 +233,7 @@ def _give_way(
     cls: type[Settings], data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
     """Drop what a layer's choices do not know of the layers below, and its origins."""
-    dropped = give_way(cls, data, layer)
+    dropped = drop_stale_keys(cls, data, layer)
     for key in (f"{group}.{key}" for group, keys in dropped.items() for key in keys):
         for old in [known for known in origins if known == key or known.startswith(f"{key}.")]:
             del origins[old]

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, names for them that are safe on every system, and disks that refuse.
 
-Every write of the project goes through `written_aside` or, where a file grows or a folder is written as one, through
+Every write of the project goes through `atomic_write` or, where a file grows or a folder is written as one, through
 `disk_faults`: one place knows what a full disk, a quota or a read-only file system looks like, whichever library wrote.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from medssl.errors import DiskError, MedSSLError
 
-__all__ = ["disk_faults", "stem_of", "sync", "written_aside"]
+__all__ = ["atomic_write", "disk_faults", "stem_of", "sync"]
 
 _KEY_LENGTH = 12
 _PROBE_BYTES = 1 << 20
@@ -26,7 +26,7 @@ _FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
-def written_aside(path: Path, *, suffix: str | None = None, private: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, suffix: str | None = None, private: bool = False) -> Iterator[Path]:
     """Give the name of a file beside ``path`` that takes its place once it is written in full and on the disk.
 
     Args:

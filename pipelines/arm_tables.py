@@ -12,7 +12,7 @@ from medssl.evaluation.metrics import UNITS, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.summary_file import as_json
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.score_files import (
     Scored,
@@ -79,7 +79,7 @@ def write_arms(
     full["definitions"] = {"unit": UNITS[unit], **content.get("definitions", {})}
     files = write_scores(found, out, f"{name}.json", kind=kind, unit=unit, metrics=metrics, content=full)
     lines, figure = out / f"{name}.csv", out / f"{name}.png"
-    with written_aside(lines) as aside:
+    with atomic_write(lines) as aside:
         aside.write_text(cell_lines(table, metrics), encoding="utf-8")
     draw_arms(found.scores, found.comparisons, figure, against=against, owner=unit)
     console.done([*files, lines, figure], then, scores=as_json(found.scores), comparisons=as_json(found.comparisons))

@@ -13,7 +13,7 @@ from medssl.settings import resolve
 from pipelines import console
 from pipelines.auto_chain import AutoResult, Chain
 from pipelines.auto_settings import AutoSettings
-from pipelines.auto_stages import Stagehand, Stages
+from pipelines.auto_stages import StageRunner, Stages
 from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def auto(
     options = {"budget": budget, "method": method, "labels": labels, "export": tuple(export) or None}
     resolved = resolve(AutoSettings, preset=preset, overrides=list(overrides), command_line=options)
     scans, out, settings = Path(scans), Path(out), resolved.settings
-    hand = Stagehand(Stages(out / "stages.json"), anew=overwrite)
+    hand = StageRunner(Stages(out / "stages.json"), anew=overwrite)
     manifest = _headers(scans, settings) if dry_run else _indexed(scans, out, settings, hand)
     chain = _chain_for(manifest, scans)(scans, out, resolved, hand)
     return chain.plan(manifest) if dry_run else chain.run(manifest)
@@ -94,7 +94,7 @@ def _headers(scans: Path, settings: AutoSettings) -> Manifest:
     return manifest
 
 
-def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: Stagehand) -> Manifest:
+def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) -> Manifest:
     """Write the manifest."""
     words = [f"modality={settings.modality}"] if settings.modality else []
     words += [f"patient_pattern={settings.patient_pattern}"] if settings.patient_pattern else []

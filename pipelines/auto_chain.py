@@ -18,7 +18,7 @@ from medssl.settings import Resolved, flatten
 from pipelines import console
 from pipelines.auto_recipe import Decision, Machine, Recipe
 from pipelines.auto_settings import BUDGETS, AutoSettings
-from pipelines.auto_stages import Stagehand, key_of
+from pipelines.auto_stages import StageRunner, key_of
 from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Chain(ABC, Generic[S]):
     listing: ClassVar[str]
     unlabelled: ClassVar[str]
 
-    def __init__(self, scans: Path, out: Path, resolved: Resolved[AutoSettings], hand: Stagehand) -> None:
+    def __init__(self, scans: Path, out: Path, resolved: Resolved[AutoSettings], hand: StageRunner) -> None:
         given = [key for key in self.foreign if resolved.origins.get(key, "default") != "default"]
         if given:
             raise ConfigError(
@@ -237,7 +237,7 @@ class Chain(ABC, Generic[S]):
         return self.opened()
 
     def _write_decisions(self, recipe: Recipe) -> None:
-        from medssl.writing import written_aside
+        from medssl.writing import atomic_write
 
         self._show_decisions("What was decided, and why")
         content = {
@@ -247,7 +247,7 @@ class Chain(ABC, Generic[S]):
             "pretrain": {"preset": recipe.preset, **recipe.pretrain},
             "finetune": {"preset": recipe.finetune_preset, **recipe.finetune},
         }
-        with written_aside(self.out / "decisions.json") as aside:
+        with atomic_write(self.out / "decisions.json") as aside:
             aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     # ---- training

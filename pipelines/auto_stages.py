@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medssl.errors import MedSSLError
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 
-__all__ = ["Stagehand", "Stages", "key_of"]
+__all__ = ["StageRunner", "Stages", "key_of"]
 
 State = Literal["new", "started", "done", "changed"]
 
@@ -72,11 +72,11 @@ class Stages:
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
         content = self.read() | {name: row}
-        with written_aside(self.file) as aside:
+        with atomic_write(self.file) as aside:
             aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-class Stagehand:
+class StageRunner:
     """Runs stages one after another, tells which is on, and keeps the failures of late ones.
 
     Args:

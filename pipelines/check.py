@@ -68,7 +68,7 @@ def check(
     from medssl.manifest.check import SEVERITIES, check_manifest
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
     from pointcloud.drawing import draw_cloud
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
@@ -104,7 +104,7 @@ def check(
         )  # fmt: skip
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
     console.done(written, following, ok=result.ok, counts=counts)
     return result

@@ -91,7 +91,7 @@ def check_split(
     from medssl.reduction.fingerprint import targets_of
     from medssl.reduction.leaks import leaks_of
     from medssl.reporting.split_page import split_page
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
 
     settings = resolve(
         CheckSplitSettings, preset=preset, overrides=list(overrides), command_line={"workers": jobs}
@@ -157,7 +157,7 @@ def check_split(
     }
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(listed, indent=1, ensure_ascii=False)), strict=True):
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")
     following = f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
     if leaks:  # two manifests are mended by hand

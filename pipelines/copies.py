@@ -202,8 +202,8 @@ def find(
     worth: Mapping[str, float] | None = None,
 ) -> Found:
     """Look at every pair that may be copies, and say how many of what level there are."""
+    from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
-    from medssl.reduction.looks import JOURNAL
 
     with settings.limits(), console.progress(None, "pairs looked at") as shown:
 

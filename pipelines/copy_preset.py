@@ -7,7 +7,7 @@ from pathlib import Path
 from medssl.errors import ConfigError
 from medssl.presets import find_preset
 from medssl.quoting import quoted
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.validate import verb_of
 
@@ -36,7 +36,7 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
         console.done(None, f"medssl copy {quoted(name)} {quoted(out)}")
         return target
     text = source.read_text(encoding="utf-8")
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_text(text, encoding="utf-8")
     console.done(target, f"medssl {verb_of(source)} {quoted(target)}")
     return target

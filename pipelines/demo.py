@@ -179,7 +179,7 @@ def _real_scans(source: Path, folder: Path, settings: DemoSettings) -> _Scans:
     """Lay out a part of a real data set, as links to its files (copies where links are not allowed)."""
     import json
 
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
 
     described = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
     training = sorted(described["training"], key=lambda row: str(row["image"]))[: settings.real_scans]
@@ -188,7 +188,7 @@ def _real_scans(source: Path, folder: Path, settings: DemoSettings) -> _Scans:
             name = str(row[key]).removeprefix("./")
             _link((source / name).resolve(), folder / name)
     described |= {"training": training, "numTraining": len(training), "test": [], "numTest": 0}
-    with written_aside(folder / "dataset.json") as aside:
+    with atomic_write(folder / "dataset.json") as aside:
         aside.write_text(json.dumps(described, indent=1), encoding="utf-8")
     said = f"The demo uses real data: {len(training)} scans of {source} (linked from {folder})"
     return _Scans(folder, said, test=0.25)

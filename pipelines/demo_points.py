@@ -8,7 +8,7 @@ import numpy as np
 
 from medssl.evaluation.statistics.wording import interval_text, sentences
 from medssl.quoting import quoted
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.cache import cache
 from pipelines.evaluate import evaluate
@@ -81,7 +81,7 @@ def _write(folder: Path, clouds: int, seed: int) -> None:
             path = folder / name / f"{name}-{number:03d}.npy"
             if not path.exists():
                 points = shape(name, number, seed=seed, points=2 * _POINTS).points
-                with written_aside(path) as aside, aside.open("wb") as file:
+                with atomic_write(path) as aside, aside.open("wb") as file:
                     np.save(file, points, allow_pickle=False)
 
 

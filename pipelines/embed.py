@@ -15,7 +15,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
 from medssl.settings import Resolved, Settings, resolve
 from medssl.store.read import Store
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import device_named
 from pipelines.store_channels import same_channels
@@ -201,7 +201,7 @@ def _write(table: FeatureTable, path: Path) -> None:
         "modality": list(table.modalities),
         "windows": list(table.windows),
     }
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
             np.savez(aside, vectors=table.vectors, **arrays)

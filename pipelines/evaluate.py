@@ -84,7 +84,7 @@ def evaluate(
         return _evaluate_parts(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
     if is_classification(Path(run)):
         return _evaluate_classes(Path(run), Path(data), Path(out or run), [Path(a) for a in against], settings, dry_run)
-    if CloudStore.is_one(data) and not (Path(data) / INDEX).is_file():
+    if CloudStore.is_cloud_store(data) and not (Path(data) / INDEX).is_file():
         raise DataError(
             f"{run}: no classes or parts of clouds were predicted here. Give a run of medssl finetune, or try a "
             "pretraining run with --protocol probe or few-label."
@@ -183,7 +183,7 @@ def _probe(
 
     if shard is not None:
         raise ConfigError("--shard shares out the cells of --protocol few-label. A probe takes no such time.")
-    if not CloudStore.is_one(data):
+    if not CloudStore.is_cloud_store(data):
         from pipelines.probe_scans import probe_scans
 
         target = Path(out) if out is not None else Path("runs/probe")
@@ -201,7 +201,7 @@ def _evaluate_classes(
         if not is_classification(folder):
             raise ConfigError(f"{folder}: no classifier's run, and {run} is one. Compare runs of one task.")
     runs = dict(zip(_names([run, *against]), [run, *against], strict=True))
-    noun = "cloud" if CloudStore.is_one(data) else "scan"
+    noun = "cloud" if CloudStore.is_cloud_store(data) else "scan"
     return evaluate_classes(runs, out, split=settings.split or "test", level=settings.level, noun=noun, dry_run=dry_run)
 
 

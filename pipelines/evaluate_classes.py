@@ -17,7 +17,7 @@ from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS, THRESHOLD, UNITS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
-from medssl.reporting.words import counted, owner_of
+from medssl.reporting.prose import counted, owner_of
 from medssl.spreadsheet import rows_of_csv
 from pipelines import console
 from pipelines.predict_command import predict_command

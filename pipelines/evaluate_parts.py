@@ -18,7 +18,7 @@ from medssl.evaluation.parts import PartScores, part_scores
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
-from medssl.reporting.words import counted_of, owner_of
+from medssl.reporting.prose import counted_of, owner_of
 from medssl.spreadsheet import rows_of_csv
 from pipelines import console
 from pipelines.finetune_parts import PARTS

@@ -15,7 +15,7 @@ from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, 
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.summary_file import as_json
-from medssl.reporting.words import owner_of
+from medssl.reporting.prose import owner_of
 from pipelines import console
 from pipelines.embedded import Embedded
 from pipelines.evaluate_settings import EvaluateSettings

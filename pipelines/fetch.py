@@ -139,7 +139,7 @@ def _is_there(final: Path, card: Card) -> bool:
 
 def _mark(final: Path, card: Card, address: Address) -> None:
     """Note in the folder what it is; the licence asks for this, and the next run skips it."""
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
 
     facts = {
         "title": card.title,
@@ -149,5 +149,5 @@ def _mark(final: Path, card: Card, address: Address) -> None:
         "citation": card.citation,
         address.algorithm: address.checksum,
     }
-    with written_aside(final / _MARK, suffix=".json") as aside:
+    with atomic_write(final / _MARK, suffix=".json") as aside:
         aside.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")

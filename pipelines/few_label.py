@@ -81,7 +81,7 @@ def few_label(
         DataError: If the store lacks labels, a test split or enough patients; or if every cell failed.
     """
     few = settings.few_label
-    if CloudStore.is_one(data) and (not (data / INDEX).is_file() or load_card(runs[0]).kind == "cloud"):
+    if CloudStore.is_cloud_store(data) and (not (data / INDEX).is_file() or load_card(runs[0]).kind == "cloud"):
         from pipelines.few_label_clouds import few_label_clouds
 
         clouds = CloudStore.open(data)

@@ -202,7 +202,7 @@ def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSetting
     folder = settings.data.store
     if settings.of_clouds:
         return resolved, _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
-    if CloudStore.is_one(folder) and not (Path(folder) / INDEX).is_file():
+    if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
         raise ConfigError(
             f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
             "clouds, or --preset point_classification or point_parts to train from scratch."
@@ -246,7 +246,7 @@ def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Pa
     """Write the network, the encoder by itself, and the card, which says how many steps were done."""
     card = job.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
     card = card.model_copy(update={"steps": done})
-    return save_encoder(job.method.encoder, card, out, others=job.kept())
+    return save_encoder(job.method.encoder, card, out, others=job.exported_modules())
 
 
 def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> list[str]:

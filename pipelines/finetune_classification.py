@@ -112,7 +112,7 @@ class ClassificationJob:
             f"parameters, from {start}",
         )
 
-    def kept(self) -> Mapping[str, nn.Module]:
+    def exported_modules(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""
         return {"network": self.method.network}
 

@@ -13,7 +13,7 @@ from medssl.engine.card import Card, load_card
 from medssl.engine.run import Run
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.class_logits import ClassLogits
-from medssl.reporting.words import counted_of
+from medssl.reporting.prose import counted_of
 from medssl.tasks.transfer import TransferReport
 from pipelines import console
 from pipelines.finetune_classes import Classified, write_classes
@@ -121,9 +121,9 @@ class CloudJob:
             citation=[CLOUD_ENCODERS[settings.encoder.name].paper],
         )
 
-    def kept(self) -> Mapping[str, nn.Module]:
+    def exported_modules(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""
-        return self.method.kept()
+        return self.method.exported_modules()
 
     def _lines(self, what: str) -> tuple[str, str]:
         clouds, settings = self.clouds, self.settings

@@ -62,7 +62,7 @@ class Job(Protocol):
         """Return the card of a network that started from the weights of run ``start``."""
         ...
 
-    def kept(self) -> Mapping[str, nn.Module]:
+    def exported_modules(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""
         ...
 

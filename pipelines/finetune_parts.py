@@ -13,7 +13,7 @@ from medssl.engine.run import Run
 from medssl.errors import DataError
 from medssl.evaluation.parts import part_scores
 from medssl.spreadsheet import csv_text
-from medssl.writing import stem_of, written_aside
+from medssl.writing import atomic_write, stem_of
 from pipelines import console
 from pipelines.finetune_classes import Classified
 from pipelines.finetune_clouds import CloudJob
@@ -77,7 +77,7 @@ class PartSegmentationJob(CloudJob):
         rows, written = [], []
         for entry, parts in zip(store.entries, self._predicted(store, fabric, "test"), strict=True):
             path = folder / f"{stem_of(entry.id, entry.key)}.npy"
-            with written_aside(path) as aside, aside.open("wb") as file:
+            with atomic_write(path) as aside, aside.open("wb") as file:
                 np.save(file, parts, allow_pickle=False)
             rows.append([entry.id, entry.patient, entry.split, _name(self._store, entry), f"predictions/{path.name}"])
             written.append(path)

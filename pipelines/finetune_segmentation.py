@@ -119,7 +119,7 @@ class SegmentationJob:
             method=describe_segmenter(self.method, self._store.classes, start=start, unseen=self.unseen),
         )  # fmt: skip
 
-    def kept(self) -> Mapping[str, nn.Module]:
+    def exported_modules(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""
         return {"network": self.method.network}
 

@@ -15,7 +15,7 @@ from medssl.prediction import Wanted
 from medssl.quoting import quoted
 from medssl.settings import Resolved, resolve
 from medssl.tasks.inference import prediction_file
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import autocast_as, device_named
 from pipelines.predict_inputs import Inputs, Item, find_inputs
@@ -208,7 +208,7 @@ def _write_names(path: Path, ready: Predicting) -> None:
     noun = "parts" if ready.takes.kind == "cloud" else "labels"
     names = {str(number): name for number, name in ready.names.items()}
     content = {noun: names if noun == "parts" else {"0": "background", **names}}
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["FIRST", "write_table"]
 
@@ -30,13 +30,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["cs
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text.getvalue(), encoding="utf-8")
         return
     import polars
 
     content = {name: [_number(row.get(name)) if name in more else row.get(name) for row in rows] for name in columns}
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         polars.DataFrame(content, strict=False, infer_schema_length=None).write_parquet(aside)
 
 

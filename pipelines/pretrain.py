@@ -19,7 +19,7 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
-from medssl.reporting.words import counted_of
+from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved
 from pipelines import console
 from pipelines.load import load
@@ -137,7 +137,7 @@ def pretrain(
             raise
     if run.writes:
         card = kind.card(chosen, network).model_copy(update={"steps": done})
-        others = {name: module for name, module in network.kept().items() if name != "encoder"}
+        others = {name: module for name, module in network.exported_modules().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += kind.pictures(network, probes, out)

@@ -91,13 +91,13 @@ def reduce(
     from medssl.manifest.schema import Manifest, read_manifest, write_manifest
     from medssl.reduction.duplicates import write_pairs
     from medssl.reduction.fingerprint import targets_of
-    from medssl.reduction.marks import mark_copies, one_side, worth_of
+    from medssl.reduction.marks import keep_priority, mark_copies, one_side
     from medssl.reduction.reduced import counts_of, marked
     from medssl.reduction.whole_cases import case_members, followed, followers_of, whole_cases
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
     from pipelines.reduce_parts import reduce_parts
 
     given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
@@ -124,7 +124,7 @@ def reduce(
         return Reduced(None)
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
-    worth = worth_of(scans)
+    worth = keep_priority(scans)
     look = settings.copies or settings.splits == "mend"
     if not look:
         console.say("no pair is looked at: copies=false and splits=leave do nothing with copies")
@@ -162,7 +162,7 @@ def reduce(
         settings=flatten(settings), unreadable=unreadable, radius=radius, pictures=settings.pictures,
         clouds=copies.cloud_look(),
     )  # fmt: skip
-    with written_aside(page) as aside:
+    with atomic_write(page) as aside:
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
     console.done(

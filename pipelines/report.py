@@ -72,7 +72,7 @@ def report(
     """
     from medssl.reporting.material import gather
     from medssl.reporting.page import build_page
-    from medssl.writing import written_aside
+    from medssl.writing import atomic_write
 
     settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings
     page_path = _page_path(Path(out))
@@ -94,7 +94,7 @@ def report(
         console.say(f"would write {page_path}: {', '.join(s.title for s in page.sections)}")
         console.done(None, "", **facts)
     else:
-        with written_aside(page_path) as aside:
+        with atomic_write(page_path) as aside:
             aside.write_text(page.html, encoding="utf-8")
         console.done(page_path, "", **facts)
     return ReportResult(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.cloud_picture import cloud_picture
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["PartExample", "draw_part_examples"]
 
@@ -59,5 +59,5 @@ def draw_part_examples(examples: Sequence[PartExample], path: Path) -> None:
     for row, name in enumerate(rows):
         axes[row][0].text(-0.04, 0.5, name, transform=axes[row][0].transAxes, rotation=90, fontsize=8,
                           va="center", ha="right")  # fmt: skip
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=120)

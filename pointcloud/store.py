@@ -115,7 +115,7 @@ class CloudStore:
         return cls(Path(folder), _read_index(Path(folder)))
 
     @staticmethod
-    def is_one(folder: str | Path) -> bool:
+    def is_cloud_store(folder: str | Path) -> bool:
         """Say whether ``folder`` holds a store of clouds."""
         return (Path(folder) / INDEX).is_file()
 

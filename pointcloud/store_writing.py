@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import CacheError
-from medssl.writing import stem_of, written_aside
+from medssl.writing import atomic_write, stem_of
 from pointcloud.cloud import Cloud
 from pointcloud.store import CLOUDS, FORMAT_VERSION, INDEX, CloudEntry, CloudStore, read_entry
 
@@ -193,12 +193,12 @@ def _narrow(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
 
 
 def _write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
-    with written_aside(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.save(file, values, allow_pickle=False)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from medssl.engine.checkpoint import save_tensors
 from medssl.errors import CheckpointError
 from medssl.quoting import quoted
 from medssl.settings import Settings, load_yaml
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["Card", "CardInput", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
 
@@ -116,7 +116,7 @@ def save_encoder(
         save_tensors(module.state_dict(), path, {"medssl": __version__})
         written.append(path)
     named = card.model_copy(update={"weights": [path.name for path in written]})
-    with written_aside(folder / "card.json") as aside:
+    with atomic_write(folder / "card.json") as aside:
         aside.write_text(json.dumps(named.model_dump(mode="json"), indent=1) + "\n")
     return [*written, folder / "card.json"]
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medssl.errors import CheckpointError
-from medssl.writing import disk_faults, sync, written_aside
+from medssl.writing import atomic_write, disk_faults, sync
 
 __all__ = ["Checkpoint", "checkpoints_of", "load_checkpoint", "load_latest", "save_checkpoint", "save_tensors"]
 
@@ -60,7 +60,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
             on_host = on_host.clone()
         seen.add(address)
         plain[name] = on_host
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         save_file(plain, aside, metadata=dict(metadata or {}))
 
 

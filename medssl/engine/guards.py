@@ -11,7 +11,7 @@ from medssl.batch import Batch
 from medssl.engine.meters import Report
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import MedSSLError
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["CollapseWatch", "NonFiniteLossError", "StarvationWatch", "save_batch"]
 
@@ -36,7 +36,7 @@ class NonFiniteLossError(MedSSLError):
 def save_batch(batch: Batch, scans: Sequence[str], path: Path) -> Path:
     """Write a batch and the ids of its scans, for a look at what broke a step; load with ``weights_only=True``."""
     content = {name: value.cpu() for name, value in batch.tensors().items()}
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         torch.save({**content, "scans": list(scans)}, aside)
     return path
 

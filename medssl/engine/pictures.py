@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 from medssl.cloud_picture import cloud_picture
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["draw_progress", "draw_views"]
 
@@ -128,5 +128,5 @@ def _label(name: str) -> str:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the figure without pyplot, which would keep global state and may want a display."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=120)

@@ -19,7 +19,7 @@ from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
 from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
-from medssl.writing import disk_faults, written_aside
+from medssl.writing import atomic_write, disk_faults
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -120,7 +120,7 @@ class Run:
     def write_text(self, name: str, text: str) -> None:
         """Write a small file, aside and renamed."""
         if self.writes:
-            with written_aside(self.folder / name) as aside:
+            with atomic_write(self.folder / name) as aside:
                 aside.write_text(text)
 
     def log(self, text: str) -> None:

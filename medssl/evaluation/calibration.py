@@ -90,11 +90,13 @@ def fitted_temperature(logits_NC: npt.ArrayLike, truth_N: npt.ArrayLike) -> floa
     if not len(truth):
         raise DataError("A temperature was asked for, and there is no validation case to choose it on.")
 
-    def surprise(log_temperature: float) -> float:
+    def negative_log_likelihood(log_temperature: float) -> float:
         chosen = probabilities(logits, float(np.exp(log_temperature)))[np.arange(len(truth)), truth]
         return float(-np.log(np.maximum(chosen, 1e-300)).sum()) + (log_temperature / _SPREAD) ** 2 / 2
 
-    found = minimize_scalar(surprise, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-4})
+    found = minimize_scalar(
+        negative_log_likelihood, bounds=tuple(np.log(_TEMPERATURES)), method="bounded", options={"xatol": 1e-4}
+    )
     return float(np.exp(found.x))
 
 

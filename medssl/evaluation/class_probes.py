@@ -103,15 +103,15 @@ def _chosen(
     folds = min(_FOLDS, rarest)
     if folds < 2:
         return grid[usual], 0
-    surprise = np.zeros((len(grid), len(truth)))
+    negative_log_likelihood = np.zeros((len(grid), len(truth)))
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     for own, held_out in splitter.split(train, truth, groups=list(patients)):
         for row, value in enumerate(grid):
             found = fit(train[own], truth[own], train[held_out], value, classes)[
                 np.arange(len(held_out)), truth[held_out]
             ]
-            surprise[row, held_out] = -np.log(np.maximum(found, _FLOOR))
-    of_class = np.stack([surprise[:, truth == c].mean(axis=1) for c in range(classes)])
+            negative_log_likelihood[row, held_out] = -np.log(np.maximum(found, _FLOOR))
+    of_class = np.stack([negative_log_likelihood[:, truth == c].mean(axis=1) for c in range(classes)])
     return grid[int(of_class.mean(axis=0).argmin())], folds
 
 

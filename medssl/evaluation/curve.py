@@ -9,7 +9,7 @@ from pathlib import Path
 from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.statistics.comparison import Comparison, Score
 from medssl.evaluation.statistics.crossed import Interval
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["Curve", "Row", "draw_arms", "draw_rows"]
 
@@ -125,7 +125,7 @@ def draw_rows(rows: Sequence[Row], path: Path, *, owner: str = "patient") -> Pat
             panel.spines[["top", "right"]].set_visible(False)
             panel.grid(axis="y", color="#e5e5e5")
             panel.set_axisbelow(True)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         figure.savefig(aside, format="png")
     return path
 

@@ -18,7 +18,7 @@ from typing import Any
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.scoring import StructureScore
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["SCRATCH", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
 
@@ -198,7 +198,7 @@ def _write_cell(path: Path, result: CellResult) -> None:
     }
     if result.predictions is not None:
         content["predictions"] = result.predictions.row()
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 

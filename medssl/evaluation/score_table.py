@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from medssl.errors import DataError
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.scoring import StructureScore
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,7 +114,7 @@ class ScoreTable:
 
     def write(self, path: Path) -> None:
         """Write the table aside and rename it."""
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             self.frame.write_parquet(aside)
 
     @classmethod

@@ -15,9 +15,9 @@ from medssl.decoder import SegmentationNetwork
 from medssl.encoders.contract import Encoder
 from medssl.errors import DataError
 from medssl.regions import Region, regions_json
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
-__all__ = ["ExportInput", "Exportable", "example_input", "stirred", "write_json", "write_text"]
+__all__ = ["ExportInput", "Exportable", "example_input", "perturbed", "write_json", "write_text"]
 
 Triple = tuple[int, int, int]
 _PERCENTILES = "percentiles 0.5 and 99.5 of the voxels in the body's box"
@@ -136,7 +136,7 @@ def example_input(model: Exportable, *, batch: int = 2, size: Triple | None = No
     return torch.rand(batch, model.encoder.in_channels, *(size or model.window), generator=generator)
 
 
-def stirred(network: nn.Module, *, seed: int = 0) -> nn.Module:
+def perturbed(network: nn.Module, *, seed: int = 0) -> nn.Module:
     """Move every parameter away from where it is, in place, and return the network.
 
     A fresh residual block is its skip (a zero normalisation), so that comparing fresh networks proves little.
@@ -150,7 +150,7 @@ def stirred(network: nn.Module, *, seed: int = 0) -> nn.Module:
 
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` aside and rename it to ``path``, making the folder; return the path."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
     return path
 

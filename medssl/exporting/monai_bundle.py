@@ -16,7 +16,7 @@ from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
 from medssl.exporting.inert import inert
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["Bundle", "export_monai_bundle"]
 
@@ -322,6 +322,6 @@ def _compare(model: Exportable, config: Path, folder: Path) -> tuple[float, floa
 
 def _save(state: dict[str, Tensor], path: Path) -> Path:
     """Write a state dict aside and rename it."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         torch.save(state, aside)
     return path

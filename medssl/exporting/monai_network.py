@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.unet import UNetEncoder
 from medssl.exporting.exportable import Exportable, example_input
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["FromPatientAxes", "dynunet_arguments", "dynunet_state", "write_torchscript"]
 
@@ -109,7 +109,7 @@ def write_torchscript(model: Exportable, path: Path) -> Path:
     """Trace the network over (batch, channel, x, y, z) at its window and write it to ``path``."""
     wrapped = FromPatientAxes(model).eval()
     images = example_input(model).permute(0, 1, 4, 3, 2).contiguous()
-    with warnings.catch_warnings(), torch.no_grad(), written_aside(path) as aside:
+    with warnings.catch_warnings(), torch.no_grad(), atomic_write(path) as aside:
         warnings.simplefilter("ignore")  # of its deprecation, and of sizes that the trace fixes: the window is fixed
         traced: Any = torch.jit.trace(wrapped, images, check_trace=False)  # type: ignore[no-untyped-call]
         held = io.BytesIO()

@@ -17,7 +17,7 @@ from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, ExportInput, write_json, write_text
 from medssl.exporting.nnunet_names import architecture, segmenter_to_nnunet
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["NNUNET_VERSION", "export_pretrained_weights", "export_trained_model", "plan_architecture"]
 
@@ -257,6 +257,6 @@ def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _save(checkpoint: Mapping[str, Any], path: Path) -> Path:
     """Write ``checkpoint`` aside and rename it to ``path``."""
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         torch.save(dict(checkpoint), aside)
     return path

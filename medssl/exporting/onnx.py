@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["OPSET", "OnnxReport", "export_onnx", "run_onnx"]
 
@@ -94,7 +94,7 @@ def export_onnx(
     try:
         program = _program(wrapped, model, dynamic_size=dynamic_size, opset=opset)
         shapes = [model.window, _larger(model)] if dynamic_size else [model.window]
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             program.save(str(aside), external_data=False)
             difference, greatest, checked = _compare(wrapped, aside, model, shapes)
             if not difference <= tolerance * max(greatest, 1.0):

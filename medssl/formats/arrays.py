@@ -18,7 +18,7 @@ from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import FormatError
 from medssl.formats.files import first_bytes
 from medssl.formats.scan import Scan, ScanHeader
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["read", "read_header", "write_npz"]
 
@@ -90,7 +90,7 @@ def write_npz(
         raise ValueError(f"Units are {' or '.join(_UNITS)}. Got '{units}'.")
     if values.ndim not in (3, 4):
         raise ValueError(f"A scan has axes (z, y, x) or (frame, z, y, x). Got an array of shape {values.shape}.")
-    with written_aside(Path(path), suffix=".npz") as aside:
+    with atomic_write(Path(path), suffix=".npz") as aside:
         np.savez_compressed(
             aside, values=values, affine=affine, units=np.array(units), modality=np.array(modality), allow_pickle=False
         )

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import __version__, geometry
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["write_seg"]
 
@@ -80,7 +80,7 @@ def write_seg(
         )
     except (AttributeError, TypeError, KeyError) as error:
         raise ValueError(f"the series lacks what a SEG needs ({error}).") from error
-    with written_aside(path, suffix=".dcm") as aside:
+    with atomic_write(path, suffix=".dcm") as aside:
         made.save_as(aside)
 
 

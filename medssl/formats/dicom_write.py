@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import geometry
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["write_multiframe", "write_series"]
 
@@ -177,7 +177,7 @@ def _save(dataset: Any, path: Path, transfer_syntax: str) -> None:
         dataset.compress(UID(transfer_syntax), generate_instance_uid=False)
     else:
         meta.TransferSyntaxUID = UID(transfer_syntax)
-    with written_aside(path, suffix=".dcm") as aside:
+    with atomic_write(path, suffix=".dcm") as aside:
         dataset.save_as(aside, enforce_file_format=True)
 
 

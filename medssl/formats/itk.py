@@ -15,7 +15,7 @@ from medssl.formats.metaimage import read_metaimage_header
 from medssl.formats.nrrd_header import read_nrrd_header
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.formats.text_header import TextHeader
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["read", "read_header", "write_itk"]
 
@@ -88,7 +88,7 @@ def write_itk(path: Path, values_zyx: npt.NDArray[Any], affine: npt.NDArray[np.f
     image.SetOrigin(origin)
     image.SetSpacing(spacing)
     image.SetDirection(direction)
-    with written_aside(path, suffix=path.suffix.lower()) as aside:
+    with atomic_write(path, suffix=path.suffix.lower()) as aside:
         sitk.WriteImage(image, str(aside), useCompression=True)
 
 

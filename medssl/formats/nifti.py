@@ -17,7 +17,7 @@ from medssl.formats.files import first_bytes, looks_like_text
 from medssl.formats.nifti_header import check_offset, intent_notes, size_notes, unit_mm
 from medssl.formats.rescale import apply_rescale, rescaled_dtype
 from medssl.formats.scan import Scan, ScanHeader
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["header_of", "read", "read_header", "read_opened", "write_nifti"]
 
@@ -118,7 +118,7 @@ def write_nifti(
     image.header.set_xyzt_units("mm", "sec" if values.ndim == 4 else "unknown")
     image.header.set_slope_inter(1.0, 0.0)
     suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    with written_aside(path, suffix=suffix) as aside:
+    with atomic_write(path, suffix=suffix) as aside:
         nibabel.save(image, aside)
 
 

@@ -21,7 +21,7 @@ import polars as pl
 from medssl.errors import ManifestError
 from medssl.manifest.schema import COLUMNS, Manifest
 from medssl.nameless import Nameless
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["PSEUDONYMS", "Table", "conceal", "read_salt", "read_table", "restore", "table_file", "write_table"]
 
@@ -72,7 +72,7 @@ def read_salt(path: Path) -> bytes:
         ManifestError: The file holds no salt.
     """
     if not path.exists():
-        with written_aside(path, private=True) as aside:
+        with atomic_write(path, private=True) as aside:
             aside.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
     try:
         salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
@@ -103,7 +103,7 @@ def write_table(table: Table, path: Path) -> None:
     """Write the table, readable for its owner alone."""
     about = "Names behind the pseudonyms of the manifest beside it. Keep it from everybody who must not know them."
     content = {"about": about, "salt": table.salt.hex(), "names": dict(sorted(table.names.items()))}
-    with written_aside(path, private=True) as aside:
+    with atomic_write(path, private=True) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=True) + "\n", encoding="ascii")
 
 

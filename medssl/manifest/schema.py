@@ -21,7 +21,7 @@ from medssl.nameless import Nameless, nameless_rows
 from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
 from medssl.spreadsheet import read_cell, safe_cell
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["COLUMNS", "REDUCED", "SPLITS", "Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
 
@@ -345,7 +345,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     about = {name: getattr(manifest, name) for name in ("classes", "ignored", "notes", "root", "settings")}
     about["regions"] = regions_json(manifest.regions)
     meta = json.dumps({"version": _VERSION, **about}, ensure_ascii=False)
-    with written_aside(path, suffix=path.suffix) as aside:
+    with atomic_write(path, suffix=path.suffix) as aside:
         if path.suffix == ".parquet":
             manifest.frame.write_parquet(aside, metadata={_META_KEY: meta})
             return

@@ -60,7 +60,7 @@ class Method(nn.Module, ABC):
     def plan(self) -> Any:
         """What the method wants from the store: a ``WindowPlan`` of scans, a ``CloudPlan`` of clouds."""
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """What outlives pretraining, by name; each is saved as NAME.safetensors."""
         return {"encoder": self.encoder}
 

@@ -108,9 +108,11 @@ class Parts(Method):
         """The windows of the parts, as the first part wants them that asks for several of a scan, else as the first."""
         return self._plan
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep what the parts keep: the encoder, and a decoder where one reconstructs."""
-        return {"encoder": self.encoder} | _by_name({name: part.kept() for name, part in self._methods().items()})
+        return {"encoder": self.encoder} | _by_name(
+            {name: part.exported_modules() for name, part in self._methods().items()}
+        )
 
     def views(self, batch: WindowBatch, stream: Stream) -> JoinedViews:
         """Cut every part's views, in the order of the parts."""

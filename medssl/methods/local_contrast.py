@@ -102,7 +102,7 @@ class LocalContrast(PartitionMethod):
         self.encoder.eval()
         return self
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the encoder as it came, and the blocks of the decoder."""
         return {"encoder": self.encoder, "decoder": self.decoder}
 

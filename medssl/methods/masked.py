@@ -49,7 +49,7 @@ class MaskedReconstruction(MaskedWindow):
         super().__init__(settings, encoder, patch=settings.patch)
         self.decoder = UNetDecoder(encoder, num_classes=encoder.in_channels)
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the decoder too."""
         return {"encoder": self.encoder, "decoder": self.decoder}
 

@@ -94,7 +94,7 @@ class SparK(MaskedWindow):
         self.decoder: LightDecoder | UNetDecoder
         self.decoder = LightDecoder(encoder, widths) if light else UNetDecoder(encoder, encoder.in_channels)
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the encoder, and the decoder where it is the one that segmentation has."""
         kept: dict[str, nn.Module] = {"encoder": self.encoder}
         return {**kept, "decoder": self.decoder} if isinstance(self.decoder, UNetDecoder) else kept

@@ -78,14 +78,14 @@ def position_loss(
     """
     similarity, label = similarity_BRG.float(), label_BRG.float()
     # clamped, since 1 - d is 0 at d = 1 and its logarithm is then infinite
-    surprise = -torch.log((1.0 - (label - similarity).abs()).clamp(min=_EPS))
+    negative_log_likelihood = -torch.log((1.0 - (label - similarity).abs()).clamp(min=_EPS))
     if positive == "all":
-        return mean_of_all(surprise), surprise.new_zeros(())
+        return mean_of_all(negative_log_likelihood), negative_log_likelihood.new_zeros(())
     overlapping = (label > 0).float()
     weight = label if positive == "overlap" else overlapping
-    pos = ratio((weight * surprise).sum(), weight.sum(), least=_EPS)
+    pos = ratio((weight * negative_log_likelihood).sum(), weight.sum(), least=_EPS)
     apart = 1.0 - overlapping
-    penalty = similarity**2 if negative == "square" else surprise
+    penalty = similarity**2 if negative == "square" else negative_log_likelihood
     neg = ratio((apart * penalty).sum(), apart.sum())
     return pos, neg
 

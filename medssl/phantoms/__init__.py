@@ -2,8 +2,8 @@
 
 from medssl.phantoms.anatomy import CLASSES, Phantom, phantom
 from medssl.phantoms.brains import BRAIN_CLASSES, SEQUENCES, Brain, brain, write_brains
+from medssl.phantoms.broken_files import write_bad_folder
 from medssl.phantoms.cohort import Cohort, write_cohort
-from medssl.phantoms.rogues import write_bad_folder
 
 __all__ = [
     "BRAIN_CLASSES",

@@ -9,7 +9,7 @@ from pathlib import Path
 from medssl.errors import ConfigError
 from medssl.formats.nifti import write_nifti
 from medssl.phantoms.anatomy import CLASSES, Modality, phantom
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["Cohort", "write_cohort"]
 
@@ -113,5 +113,5 @@ def _write_dataset_json(cohort: Cohort, modality: Modality, as_nifti: int) -> No
         "training": training,
         "test": test,
     }
-    with written_aside(cohort.folder / "dataset.json", suffix=".json") as aside:
+    with atomic_write(cohort.folder / "dataset.json", suffix=".json") as aside:
         aside.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from medssl.reduction import grids, shifts
 from medssl.reduction.explained import Limits, explained_at, explained_by
 from medssl.reduction.hashes import Variant
 from medssl.reduction.shifts import Field, Shift
-from medssl.reduction.thinned import Thicker, thicker, thinned
+from medssl.reduction.slice_thickness import Thicker, thicker, thinned
 
 __all__ = ["WORTH_A_LOOK", "Agreement", "compare"]
 

@@ -24,7 +24,7 @@ from medssl.reduction import grids, hashes
 from medssl.reduction.fingerprint import Target, read_target
 from medssl.reduction.networks import embed_pictures
 from medssl.reduction.slices import as_8_bit, difference_hash
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["Descriptor", "Recipe", "cut_places", "descriptors"]
 
@@ -135,7 +135,7 @@ def _make(target: Target, recipe: Recipe, file: str) -> str:
         arrays = _described(target, recipe)
     except (MedSSLError, OSError, MemoryError) as error:
         return " ".join(str(error).split()) or type(error).__name__
-    with written_aside(Path(file)) as aside, aside.open("wb") as out:
+    with atomic_write(Path(file)) as aside, aside.open("wb") as out:
         np.savez_compressed(out, allow_pickle=False, **arrays)
     return ""
 

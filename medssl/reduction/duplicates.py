@@ -15,14 +15,14 @@ import numpy as np
 
 from medssl.pool import Engine
 from medssl.reduction.candidates import RADIUS, Candidate, candidates, search_recall
+from medssl.reduction.compare_pairs import JOURNAL, Pair, look_at
 from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
-from medssl.reduction.looks import JOURNAL, Pair, look_at
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Level, Verdict, verify
 from medssl.spreadsheet import csv_text
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = [
     "Found",
@@ -259,7 +259,7 @@ def write_pairs(found: Found, path: str | Path) -> None:
         numbers = f"{one.candidate.distance:.4f}", one.verdict.level.value, f"{seen.score:.4f}"
         rows.append([one.first, one.second, *numbers, one.candidate.how, variant])
     text = csv_text(["from", "to", "distance", "level", "score", "how", "variant"], rows)
-    with written_aside(Path(path)) as aside:
+    with atomic_write(Path(path)) as aside:
         aside.write_text(text, encoding="utf-8", newline="")
 
 
@@ -284,5 +284,5 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
 
 def _write_json(result: Any, outfile: str | Path | None) -> None:
     if outfile is not None:
-        with written_aside(Path(outfile)) as aside:
+        with atomic_write(Path(outfile)) as aside:
             aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

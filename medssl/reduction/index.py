@@ -24,7 +24,7 @@ from medssl.manifest.describe import size_and_time
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import hashes
 from medssl.reduction.fingerprint import VERSION, Failure, Fingerprint, Target, fingerprint
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -153,7 +153,7 @@ def gather(targets: Iterable[Target], folder: str | Path) -> Path | None:
         return None
     chosen = [known[target.id] for target in ordered]
     path = folder / TABLE
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         _frame(chosen).write_parquet(aside, compression="zstd", metadata={"medssl_fingerprints": str(VERSION)})
     return path
 

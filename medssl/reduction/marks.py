@@ -13,7 +13,7 @@ from medssl.reduction.groups import lead
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Level
 
-__all__ = ["Mark", "Related", "mark_copies", "one_side", "sides", "worth_of"]
+__all__ = ["Mark", "Related", "keep_priority", "mark_copies", "one_side", "sides"]
 
 Related = Literal["keep", "one"]
 Row = Mapping[str, Any]
@@ -43,7 +43,7 @@ class Mark:
     group: str = ""
 
 
-def worth_of(rows: Sequence[Row]) -> dict[str, float]:
+def keep_priority(rows: Sequence[Row]) -> dict[str, float]:
     """Return id -> what a scan is worth keeping for when another is its copy.
 
     A labelled scan goes before one without a label, then a test scan before others, for a copy is taken out of training
@@ -66,7 +66,7 @@ def mark_copies(
     Args:
         rows: The manifest's readable rows.
         found: What `duplicates.find_copies` came to.
-        worth: From `worth_of`.
+        worth: From `keep_priority`.
         related: "keep" keeps every kernel, phase and echo of one acquisition; "one" keeps the one worth most.
     """
     ids = [row["id"] for row in rows]

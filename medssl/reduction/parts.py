@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from medssl.errors import DataError
 from medssl.reduction.leaders import Choice
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,7 +106,7 @@ def write_parts(frame: pl.DataFrame, path: str | Path, about: Mapping[str, Any])
         about: How it was chosen; kept in the file.
     """
     meta = json.dumps({"version": _VERSION, **about}, sort_keys=True)
-    with written_aside(Path(path)) as aside:
+    with atomic_write(Path(path)) as aside:
         frame.write_parquet(aside, metadata={_META_KEY: meta})
 
 

@@ -12,7 +12,7 @@ from medssl.errors import CacheError
 from medssl.manifest.pointer import manifest_of
 from medssl.quoting import quoted
 from medssl.reduction.fingerprint import Target, targets_of
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["CLOUD_PLACES", "PLACES", "Place", "read_places", "same_places", "write_places"]
 
@@ -68,7 +68,7 @@ def write_places(
         },
         schema={"id": pl.String, "mark": pl.String, "patient": pl.String, "split": pl.String},
     )
-    with written_aside(Path(folder) / name) as aside:
+    with atomic_write(Path(folder) / name) as aside:
         frame.write_parquet(aside, metadata={_MANIFEST: manifest})
 
 

@@ -14,8 +14,8 @@ from medssl.reporting.charts import Series, line_chart
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels, named_planes
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.prose import counted
 from medssl.reporting.score_blocks import arm_blocks, comparison_blocks, definition_block, read_found, score_blocks
-from medssl.reporting.words import counted
 
 __all__ = ["class_section"]
 

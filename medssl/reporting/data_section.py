@@ -18,7 +18,7 @@ from medssl.reporting.blocks import Block, Listing, Overlays, Section, Table, Te
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels
 from medssl.reporting.privacy import Cleaner, short_name
-from medssl.reporting.words import counted
+from medssl.reporting.prose import counted
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest

@@ -13,8 +13,8 @@ from medssl.reporting.cases import Case, chosen_cases, draw_case
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.prose import counted
 from medssl.reporting.score_blocks import arm_blocks, comparison_blocks, definition_block, read_found, score_blocks
-from medssl.reporting.words import counted
 
 __all__ = ["evaluation_section"]
 

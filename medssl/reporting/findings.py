@@ -12,7 +12,7 @@ from medssl.evaluation.statistics.comparison import Comparison, first_metric
 from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
 from medssl.evaluation.statistics.wording import header, interval_text, sentences, told_together
 from medssl.reporting.material import Material, RunRecord
-from medssl.reporting.words import counted, stopping_sentence
+from medssl.reporting.prose import counted, stopping_sentence
 
 __all__ = ["Headline", "differing_settings", "headline"]
 

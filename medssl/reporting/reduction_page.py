@@ -16,8 +16,8 @@ from medssl.reporting.charts import histogram_chart
 from medssl.reporting.findings import Headline
 from medssl.reporting.page import render_page
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.prose import counted
 from medssl.reporting.scan_figures import CloudLook, ScanFigures
-from medssl.reporting.words import counted
 
 __all__ = ["reduction_page", "score_charts", "unread_section"]
 

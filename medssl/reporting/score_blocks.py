@@ -14,7 +14,7 @@ from medssl.evaluation.statistics.wording import comparison_rows, header, notes_
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Table, Text
 from medssl.reporting.charts import Marks, interval_chart
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.words import counted
+from medssl.reporting.prose import counted
 
 __all__ = ["arm_blocks", "comparison_blocks", "definition_block", "read_found", "score_blocks"]
 

@@ -14,9 +14,9 @@ from medssl.reporting.blocks import Block, Overlays, Section, Table, Text, Tiles
 from medssl.reporting.findings import Headline
 from medssl.reporting.page import render_page
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.prose import counted
 from medssl.reporting.reduction_page import score_charts, unread_section
 from medssl.reporting.scan_figures import CloudLook, ScanFigures
-from medssl.reporting.words import counted
 
 __all__ = ["split_page"]
 

@@ -16,7 +16,7 @@ from medssl.reporting.charts import Series, line_chart, scatter_chart
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner, short_name
-from medssl.reporting.words import SIGNALS, collapse_sentence, counted, counted_of, stopping_sentence
+from medssl.reporting.prose import SIGNALS, collapse_sentence, counted, counted_of, stopping_sentence
 
 __all__ = ["citations_of", "finetuning_section", "pretraining_section", "read_embeddings"]
 

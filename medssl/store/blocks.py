@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import CacheError
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["CHUNK", "PART", "grid_of", "open_array", "sha256_of", "write_array"]
 
@@ -59,7 +59,7 @@ def write_array(path: Path, values: npt.NDArray[np.generic]) -> None:
         typesize=values.dtype.itemsize,
     )
 
-    with written_aside(path, suffix=PART) as aside:
+    with atomic_write(path, suffix=PART) as aside:
         blosc2.asarray(
             np.ascontiguousarray(values),
             chunks=chunks,

@@ -17,7 +17,7 @@ from medssl.listings import read_listing
 from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
 from medssl.store.entry import ONE, Channel, Entry
-from medssl.writing import stem_of, written_aside
+from medssl.writing import atomic_write, stem_of
 
 __all__ = [
     "FORMAT_VERSION",
@@ -194,7 +194,7 @@ def read_index(folder: Path) -> Index:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    with written_aside(path, suffix=PART) as aside:
+    with atomic_write(path, suffix=PART) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
 from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 if TYPE_CHECKING:
     from medssl.store.read import Store
@@ -386,7 +386,7 @@ def _smallest_type(scan_id: str, labels: npt.NDArray[np.generic]) -> tuple[npt.N
 
 def _write_coordinates(path: Path, coordinates: Mapping[int, npt.NDArray[np.int32]]) -> None:
     arrays = {str(number): points for number, points in coordinates.items()}
-    with written_aside(path, suffix=PART) as aside, aside.open("wb") as file:
+    with atomic_write(path, suffix=PART) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 

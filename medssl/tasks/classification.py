@@ -119,7 +119,7 @@ class ClassificationTask(Method):
         """The encoder."""
         return self.network.encoder
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the whole network."""
         return {"network": self.network}
 

@@ -30,7 +30,7 @@ from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.sliding import Pass, add_pass
 from medssl.tasks.source_grid import to_source_grid
 from medssl.windows import as_input
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = [
     "InferenceSettings",
@@ -297,7 +297,7 @@ def _write(path: Path, values: npt.NDArray[np.integer], entry: Entry, listing: P
 
     write_nifti(path, values, np.asarray(entry.source_affine, dtype=np.float64))
     cases = {**_listed(listing, made_with), entry.id: path.name}
-    with written_aside(listing) as aside:
+    with atomic_write(listing) as aside:
         aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -167,7 +167,7 @@ class SegmentationTask(Method):
         network.training = self.training  # its parts are in the task's mode already
         return network
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the whole network."""
         return {"network": self.network}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["write_ply"]
 
@@ -40,5 +40,5 @@ def write_ply(path: Path, positions: npt.NDArray[np.floating], columns: Mapping[
         rows[name] = values
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
     lines += [f"property {_TYPES[kind[1:]]} {name}" for name, kind in layout]
-    with written_aside(path, suffix=".ply") as aside:
+    with atomic_write(path, suffix=".ply") as aside:
         aside.write_bytes("\n".join([*lines, "end_header", ""]).encode("ascii") + rows.tobytes())

@@ -39,7 +39,7 @@ class CloudTask(Method):
         assert isinstance(found, CloudEncoder)
         return found
 
-    def kept(self) -> dict[str, nn.Module]:
+    def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the whole network."""
         return {"network": self.network}
 

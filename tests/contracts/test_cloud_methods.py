@@ -12,7 +12,7 @@ from torch import Tensor
 from medssl.errors import ConfigError
 from medssl.methods.contract import Method
 from medssl.randomness import Stream
-from medssl.reporting.words import signal_of
+from medssl.reporting.prose import signal_of
 from pointcloud.batch import CloudBatch
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.loading import CloudLoader, held_out_clouds
@@ -232,7 +232,7 @@ def test_pictures_and_probe(case, store):
 @pytest.mark.parametrize("case", NAMES)
 def test_kept_parts_share_the_weights_that_were_trained(case):
     method = make(case)
-    kept = method.kept()
+    kept = method.exported_modules()
     assert kept["encoder"] is method.encoder
     ours = {id(p) for p in method.parameters()}
     assert all(id(p) in ours for part in kept.values() for p in part.parameters())

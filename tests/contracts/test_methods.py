@@ -18,7 +18,7 @@ from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
-from medssl.reporting.words import signal_of
+from medssl.reporting.prose import signal_of
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
@@ -275,7 +275,7 @@ def test_pictures_and_probe(case, store):
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_kept_parts_share_the_weights_that_were_trained(case):
     method = make(case)
-    kept = method.kept()
+    kept = method.exported_modules()
     assert kept["encoder"] is method.encoder
     ours = {id(p) for p in method.parameters()}
     assert all(id(p) in ours for part in kept.values() for p in part.parameters())
@@ -351,7 +351,7 @@ def test_unknown_method_gets_a_suggestion():
 def test_a_kept_decoder_is_that_of_a_segmenter_but_for_its_head(case: str) -> None:
     """Fine-tuning carries such a decoder over: whatever is kept by that name must fit, tensor by tensor."""
     method = make(case)
-    kept = method.kept().get("decoder")
+    kept = method.exported_modules().get("decoder")
     if kept is None:
         pytest.skip("keeps no decoder")
     encoder = method.encoder

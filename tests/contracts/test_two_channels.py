@@ -15,7 +15,7 @@ from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card, CardInput, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.exporting.nnunet_names import encoder_from_nnunet
 from medssl.exporting.runs import exportable_of
 from medssl.loading import WindowLoader
@@ -72,9 +72,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def encoder_of(name: str) -> Encoder:
     torch.manual_seed(3)
     if name == "flat":
-        return stirred(build_encoder({**UNET, "dims": 2, "in_channels": 2}))
+        return perturbed(build_encoder({**UNET, "dims": 2, "in_channels": 2}))
     found = build_encoder({"name": name, **SMALL[name], "in_channels": 2})
-    return stirred(found) if name != "timm" else found
+    return perturbed(found) if name != "timm" else found
 
 
 def both_matter(network: Any, images: Tensor) -> None:
@@ -157,7 +157,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "masked-seed0"
     folder.mkdir()
     torch.manual_seed(0)
-    encoder = stirred(build_encoder({**UNET, "in_channels": 2}))
+    encoder = perturbed(build_encoder({**UNET, "in_channels": 2}))
     card = Card(
         encoder=encoder.settings.model_dump(mode="json"), in_channels=2, channels=encoder.channels,
         strides=encoder.strides, window=(12, 16, 16), spacing_mm=(1, 1, 1), modality="CT+MR",

@@ -5,14 +5,14 @@ import stat
 
 import pytest
 
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 
 @pytest.mark.parametrize("suffix", [None, ".part"])
 def test_nothing_half_written_takes_the_place_of_a_file(tmp_path, suffix):
     target = tmp_path / "x.json"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_aside(target, suffix=suffix) as aside:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), atomic_write(target, suffix=suffix) as aside:  # noqa: PT012
         aside.write_text("half")
         assert aside.suffix == (suffix or ".json")
         raise KeyboardInterrupt
@@ -22,7 +22,7 @@ def test_nothing_half_written_takes_the_place_of_a_file(tmp_path, suffix):
 
 def test_what_is_written_takes_its_place_and_others_may_read_it(tmp_path):
     target = tmp_path / "new" / "x.json"
-    with written_aside(target) as aside:
+    with atomic_write(target) as aside:
         aside.write_text("all")
         assert not target.exists()
     assert target.read_text() == "all"

@@ -11,7 +11,7 @@ from torch import nn
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.table import build_encoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.exporting.nnunet_names import (
     architecture,
     encoder_from_nnunet,
@@ -56,7 +56,7 @@ def _theirs(plan: dict, *, in_channels: int, num_classes: int) -> nn.Module:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", ["residual", "unet"])
 def test_encoder_equals_theirs(name: str, case: str) -> None:
-    ours = stirred(build_encoder({"name": name, "in_channels": 2, **CASES[case]})).eval()
+    ours = perturbed(build_encoder({"name": name, "in_channels": 2, **CASES[case]})).eval()
     theirs = _theirs(_plan(ours.settings, 1), in_channels=2, num_classes=2).encoder
     theirs.load_state_dict(encoder_to_nnunet(ours.state_dict(), name), strict=True)
     images = torch.rand(2, 2, 16, 16, 32, generator=torch.Generator().manual_seed(0))
@@ -69,7 +69,7 @@ def test_encoder_equals_theirs(name: str, case: str) -> None:
 def test_their_weights_load_into_ours(name: str) -> None:
     """Biases of theirs are drawn at random: the norm behind them must make that no difference."""
     ours = build_encoder({"name": name, **CASES["anisotropic"]}).eval()
-    theirs = stirred(_theirs(_plan(ours.settings, 2), in_channels=1, num_classes=3), seed=5)
+    theirs = perturbed(_theirs(_plan(ours.settings, 2), in_channels=1, num_classes=3), seed=5)
     ours.load_state_dict(encoder_from_nnunet(theirs.state_dict(), name), strict=True)
     images = torch.rand(1, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_their_weights_load_into_ours(name: str) -> None:
 def test_segmenter_equals_theirs(name: str, case: str, deep_supervision: bool) -> None:
     encoder = build_encoder({"name": name, **CASES[case]})
     decoder = UNetDecoder(encoder, 3, convs_per_stage=2, deep_supervision=deep_supervision)
-    ours = stirred(SegmentationNetwork(encoder, decoder)).eval()
+    ours = perturbed(SegmentationNetwork(encoder, decoder)).eval()
     theirs = _theirs(_plan(encoder.settings, 2), in_channels=1, num_classes=3)
     theirs.load_state_dict(segmenter_to_nnunet(ours.state_dict(), name), strict=True)
     images = torch.rand(2, 1, 16, 16, 32, generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.store.write import Item, store_from_arrays
 from pipelines.embed import embed
 
@@ -16,7 +16,7 @@ from pipelines.embed import embed
 @pytest.fixture
 def run(tmp_path):
     torch.manual_seed(0)
-    encoder = stirred(build_encoder({"name": "unet", "channels": [4, 8]}))
+    encoder = perturbed(build_encoder({"name": "unet", "channels": [4, 8]}))
     card = Card(
         encoder=encoder.settings.model_dump(mode="json"), in_channels=1, channels=encoder.channels,
         strides=encoder.strides, spacing_mm=(2.0, 2.0, 2.0), modality="CT", scale=(-1000.0, 1000.0), window=(9, 8, 8),

@@ -7,7 +7,7 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.exporting.runs import exportable_of
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter, load_segmenter
@@ -27,7 +27,7 @@ def _card(encoder, **more) -> Card:
 @pytest.fixture
 def pretrained(tmp_path):
     torch.manual_seed(0)
-    encoder = stirred(build_encoder({"name": "unet", "channels": [4, 8, 12]}))
+    encoder = perturbed(build_encoder({"name": "unet", "channels": [4, 8, 12]}))
     (tmp_path / "pretrained").mkdir()
     save_encoder(encoder, _card(encoder), tmp_path / "pretrained")
     return tmp_path / "pretrained"
@@ -39,7 +39,7 @@ def segmenter(tmp_path):
     classes = {0: "background", 2: "liver", 5: "spleen"}
     encoder = build_encoder({"name": "unet", "channels": [4, 8, 12]})
     task = SegmentationTask(SegmentationSettings(window=(16, 16, 20)), encoder, classes)
-    stirred(task)
+    perturbed(task)
     folder = tmp_path / "segmenter"
     folder.mkdir()
     card = _card(encoder, method=describe_segmenter(task, classes, start=""), window=(16, 16, 20))

@@ -12,7 +12,7 @@ import numpy as np
 
 from medssl.errors import DataError
 from medssl.evaluation.statistics.comparison import Comparison, Score
-from medssl.writing import written_aside
+from medssl.writing import atomic_write
 
 __all__ = ["FORMAT", "as_json", "comparisons_in", "scores_in", "write_summary"]
 
@@ -23,7 +23,7 @@ FORMAT = 2  # 1 held intervals of bootstraps, another form for each task
 def write_summary(path: Path, content: Mapping[str, Any]) -> None:
     """Write a summary aside and rename it; NaN becomes null."""
     text = json.dumps(as_json({"format": FORMAT, **content}), indent=1, ensure_ascii=False, allow_nan=False)
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from medssl.encoders.sparse import active_only, active_places, sparse_pyramid
 from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.randomness import Stream
 from medssl.views.masking import sample_patch_mask, to_voxels
 
@@ -23,7 +23,7 @@ ENCODERS = {
 
 def made(name: str, **more):
     torch.manual_seed(3)
-    return stirred(build_encoder({**ENCODERS[name], **more}))
+    return perturbed(build_encoder({**ENCODERS[name], **more}))
 
 
 def masked(patch=PATCH, ratio=0.6, batch=3):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from medssl.evaluation.part_summary import summarise_parts
+
 from medssl.evaluation.parts import PartScores, part_scores
 
 

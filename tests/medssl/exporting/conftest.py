@@ -1,4 +1,4 @@
-"""Small networks with stirred weights, as a run would leave them."""
+"""Small networks with perturbed weights, as a run would leave them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import Exportable, stirred
+from medssl.exporting.exportable import Exportable, perturbed
 
 SETTINGS = {
     "unet": {"channels": [4, 8, 12]},
@@ -30,7 +30,7 @@ def make():
         window = (64, 64, 64) if name == "swin" else (12, 16, 20)
         return Exportable(
             **{
-                "name": "small", "network": stirred(network).eval(), "window": window,
+                "name": "small", "network": perturbed(network).eval(), "window": window,
                 "spacing_mm": (2.0, 1.5, 1.0), "intensity": (-1000.0, 1000.0), **more,
             }
         )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.exporting.features import covering_origins, embed_scan, embed_store
 from medssl.store.write import Item, store_from_arrays
 
@@ -48,7 +48,7 @@ def store(tmp_path):
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return stirred(build_encoder({"name": "unet", "channels": [4, 8]})).eval()
+    return perturbed(build_encoder({"name": "unet", "channels": [4, 8]})).eval()
 
 
 def _seen(store, index: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from medssl.formats.dicom_write import write_series
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.build import Counts, build_manifest
 from medssl.manifest.schema import read_manifest, write_manifest
-from medssl.phantoms.rogues import write_bad_folder
+from medssl.phantoms.broken_files import write_bad_folder
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

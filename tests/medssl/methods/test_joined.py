@@ -55,7 +55,7 @@ def test_a_name_that_two_parts_give_is_told_apart():
         probe = method.probe(views)
         alone = method.parts["drawn"].probe(views.parts["drawn"])
     assert torch.equal(probe["drawn_effective_rank"], alone["effective_rank"])
-    assert set(method.kept()) == {"encoder", "decoder"}
+    assert set(method.exported_modules()) == {"encoder", "decoder"}
 
 
 def test_voco_masked_is_the_two_joined():

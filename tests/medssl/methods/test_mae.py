@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from medssl.encoders.table import build_encoder
 from medssl.encoders.transformer import sincos_positions
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.methods.mae import MAE, MAESettings
 from medssl.methods.masked_window import MaskedViews
 from medssl.randomness import Stream
@@ -21,7 +21,7 @@ def made(**settings) -> MAE:
     torch.manual_seed(4)
     encoder = build_encoder({"name": "vit", "width": 24, "depth": 2, "heads": 2, "patch": 4})
     chosen = {"decoder_width": 20, "decoder_depth": 1, "decoder_heads": 2, **settings}
-    return stirred(MAE(MAESettings(window=WINDOW, **chosen), encoder)).eval()
+    return perturbed(MAE(MAESettings(window=WINDOW, **chosen), encoder)).eval()
 
 
 def views_of(batch: int = 2) -> MaskedViews:
@@ -92,7 +92,7 @@ def test_hidden_voxels_reach_nothing_and_the_encoder_sees_a_quarter():
 
 
 def test_only_the_encoder_is_kept_and_only_a_plain_transformer_is_taken():
-    assert set(made().kept()) == {"encoder"}
+    assert set(made().exported_modules()) == {"encoder"}
     with pytest.raises(ValueError, match="'spark' or 'masked'"):
         MAE(MAESettings(window=WINDOW), build_encoder({"name": "unet", "channels": [4, 8]}))
     with pytest.raises(ValueError, match="multiple"):

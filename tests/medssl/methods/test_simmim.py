@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.methods.masked_window import MaskedViews
 from medssl.methods.simmim import SimMIM, SimMIMSettings
 from medssl.randomness import Stream
@@ -27,7 +27,7 @@ ENCODERS = {
 def case(request) -> tuple[SimMIM, MaskedViews]:
     encoder, window, patch = ENCODERS[request.param]
     torch.manual_seed(4)
-    method = stirred(SimMIM(SimMIMSettings(window=window, patch=patch), build_encoder(encoder))).eval()
+    method = perturbed(SimMIM(SimMIMSettings(window=window, patch=patch), build_encoder(encoder))).eval()
     hidden = sample_patch_mask(Stream(0, 0, [0]), shape=window, patch=method.patch, ratio=0.6)
     target = torch.rand(1, 1, *window, generator=torch.Generator().manual_seed(1))
     return method, MaskedViews(target=target, hidden=hidden, inside=torch.ones_like(target, dtype=torch.bool))

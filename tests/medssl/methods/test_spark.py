@@ -7,7 +7,7 @@ import torch
 
 from medssl.decoder import UNetDecoder
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import stirred
+from medssl.exporting.exportable import perturbed
 from medssl.methods.masked_window import MaskedViews
 from medssl.methods.spark import Densify, LightDecoder, SparK, SparKSettings
 from medssl.randomness import Stream
@@ -20,7 +20,7 @@ UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
 
 def made(**settings) -> SparK:
     torch.manual_seed(4)
-    return SparK(SparKSettings(window=WINDOW, **settings), stirred(build_encoder(UNET)))
+    return SparK(SparKSettings(window=WINDOW, **settings), perturbed(build_encoder(UNET)))
 
 
 def views_of(method: SparK, batch: int = 2) -> MaskedViews:
@@ -96,9 +96,9 @@ def test_light_decoder_is_the_published_one_at_a_ratio_of_two():
 
 
 def test_light_decoder_is_dropped_and_the_unets_carries_over():
-    assert set(made().kept()) == {"encoder"}
+    assert set(made().exported_modules()) == {"encoder"}
     method = made(decoder="unet")
-    kept = method.kept()
+    kept = method.exported_modules()
     assert set(kept) == {"encoder", "decoder"}
     segmenting = UNetDecoder(build_encoder(UNET), 3)
     report = carry_over(kept["decoder"].state_dict(), segmenting, source="a run", part="decoder", minimum_share=0.0)

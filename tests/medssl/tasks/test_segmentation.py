@@ -76,7 +76,7 @@ def test_state_has_one_name_a_tensor(store) -> None:
     method = task(store)
     assert all(key.startswith(("encoder.", "decoder.")) for key in method.state_dict())
     assert method.state_dict().keys() == method.network.state_dict().keys()
-    assert method.kept().keys() == {"network"}
+    assert method.exported_modules().keys() == {"network"}
 
 
 def test_some_structures_only(store) -> None:

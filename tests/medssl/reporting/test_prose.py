@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medssl.reporting.words import collapse_sentence, stopping_sentence
+from medssl.reporting.prose import collapse_sentence, stopping_sentence
 
 
 def test_still_improving():

@@ -10,7 +10,7 @@ import pytest
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.agreement import compare
-from medssl.reduction.thinned import Thicker, thicker, thinned
+from medssl.reduction.slice_thickness import Thicker, thicker, thinned
 
 
 def test_thicker_wants_one_axis_and_a_whole_number():
