@@ -22,6 +22,7 @@ from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, deci
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_target import Target
 from pipelines.auto_views import WINDOWS_OF_A_SCAN, views_of
+from pipelines.suited_method import suited_method
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 
@@ -29,10 +30,8 @@ Triple = tuple[int, int, int]
 Size = tuple[float, float, float]
 _SAME_SPACING = 1.1  # largest ratio between voxel sizes that are called the same
 _ANISOTROPIC = 2.0  # a voxel this much longer along one axis is not shortened there further
-_SAME_REGION = 0.25  # spread of body sizes (deviation over mean) below which scans are taken to show the same region
 _LONGEST = {True: 96, False: 256}  # most voxels of a stored scan along an axis, for small presets and for large ones
 _WINDOW_VOXELS = {True: 32 * 48 * 32, False: 96**3}
-_PARTED = 8  # voxels of a body along z that can be cut into four parts
 # Scans a step with small presets and with large ones; other methods compare scans and see more of them.
 _SCANS = {
     "global_contrast": (4, 4),
@@ -263,19 +262,10 @@ def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int, *, se
         if settings.method not in METHODS:
             raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
         return settings.method, Decision("method", settings.method, "as set")
-    lengths = np.array([np.array(body.shape) * np.array(body.spacing_mm) for body in bodies])
-    spread = float((lengths.std(axis=0) / lengths.mean(axis=0)).max())
-    if patients < 4:
-        return "masked", Decision("method", "masked", f"{patients} patients are too few to compare positions between")
-    if spread > _SAME_REGION:
-        return "masked", Decision(
-            "method", "masked", f"body sizes differ by {spread:.0%}, so the scans hardly show the same region"
-        )
-    alike = f"body sizes differ by {spread:.0%} only, so position means the same in all scans"
-    if segmented and median(body.shape[0] for body in bodies) >= _PARTED:
-        because = f"{alike}; with few labels, segmentation gained most from the contrast of body parts"
-        return "global_contrast", Decision("method", "global_contrast", because)
-    return "voco_masked", Decision("method", "voco_masked", f"{alike}; reconstruction joins it")
+    name, because = suited_method(
+        [body.shape for body in bodies], [body.spacing_mm for body in bodies], patients=patients, segmented=segmented
+    )
+    return name, Decision("method", name, because)
 
 
 def _sizes(spacing: Any) -> str:

@@ -19,6 +19,7 @@ from medssl.store.options import StoreSettings
 from pipelines import console
 from pipelines.file_limits import FileLimits
 from pipelines.refusals import say_refusals
+from pipelines.suited_method import suited_method
 from pointcloud.storing import CloudStoreSettings
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def cache(
     console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
         console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
-    preset = "voco" if _has_gpu() else "voco_small"
+    preset = _suited(store)
     console.done(
         report.index,
         f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
@@ -148,6 +149,20 @@ def cache(
         refused_labels=report.refused_labels,
     )
     return store
+
+
+def _suited(store: Store) -> str:
+    """Return the preset that suits the scans on this machine, and say why."""
+    entries = store.entries
+    boxes = [entry.body_box for entry in entries]
+    method, because = suited_method(
+        [[end - start for start, end in zip(*box, strict=True)] for box in boxes],
+        [entry.spacing_mm for entry in entries],
+        patients=len({entry.patient or entry.id for entry in entries}),
+        segmented=any(entry.label_file for entry in entries),
+    )
+    console.say(f"suited to them: {method} ({because}); others: medssl list methods")
+    return method if _has_gpu() else f"{method}_small"
 
 
 def _has_gpu() -> bool:

@@ -63,7 +63,7 @@ def _pretrain(
 
     For example:
 
-      medssl pretrain voco_small --data stores/ct --out runs/ct
+      medssl pretrain global_contrast_small --data stores/ct --out runs/ct
 
       medssl pretrain voco --data stores/ct --out runs/ct train.steps=50000 train.lr=1e-4
 

@@ -234,6 +234,7 @@ def _plan_lines(
         ),
         f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
         f"{epochs:,.1f} times through the {things}; into {out}",
+        *kind.doubts(chosen.train, method.plan),
         *([_SLOW] if of_encoder > _LARGE and on_cpu(train) else []),
     ]
 

@@ -115,6 +115,10 @@ class Kind(ABC):
     def data_words(self, train: Any) -> str:
         """Return what the items are, for the line that names the store."""
 
+    def doubts(self, train: Any, plan: Any) -> list[str]:
+        """Return what is doubtful about reading these items by such windows, a line each."""
+        return []
+
     @abstractmethod
     def window_words(self, plan: Any) -> str:
         """Return what a step takes, after its number: "windows of 64 x 64 x 64"."""

@@ -30,6 +30,8 @@ from pointcloud.store import INDEX as CLOUDS
 
 __all__ = ["Scans", "chosen_slices"]
 
+_MUCH_PADDING = 0.25  # share of a window beyond the scan from which on it is said
+
 
 class Scans(Kind):
     """Volumes, read by windows."""
@@ -105,6 +107,18 @@ class Scans(Kind):
         """Return the size of a window."""
         slices = f" on the slices of {self.settings.data.slices}" if self.settings.data.slices else ""
         return f"windows of {' x '.join(map(str, plan.size))}{slices}"
+
+    def doubts(self, train: Store, plan: Any) -> list[str]:
+        """Say how much of the windows lies outside the scans, where that is much."""
+        shapes = np.array([entry.shape for entry in train.entries])
+        padding = float(np.mean(1.0 - np.prod(np.minimum(shapes, plan.size) / np.array(plan.size), axis=1)))
+        if padding < _MUCH_PADDING:
+            return []
+        usual = " x ".join(f"{size:.0f}" for size in np.median(shapes, axis=0))
+        return [
+            f"doubtful: {padding:.0%} of a window is padding beyond the scans, whose median size is {usual} voxels. "
+            "Set a smaller window or crop (medssl show METHOD names the keys), or let `medssl auto` fit them."
+        ]
 
     def card(self, chosen: Chosen, method: Method) -> Card:
         """Return the card of an encoder of volumes."""

@@ -34,7 +34,7 @@ def manifest(tmp_path):
     return tmp_path / "manifest.parquet"
 
 
-@pytest.mark.parametrize(("gpu", "preset"), [(True, "voco"), (False, "voco_small")])
+@pytest.mark.parametrize(("gpu", "preset"), [(True, "masked"), (False, "masked_small")])  # too few for positions
 def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, monkeypatch, gpu, preset):
     monkeypatch.setattr(sys.modules["pipelines.cache"], "_has_gpu", lambda: gpu)
     store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])

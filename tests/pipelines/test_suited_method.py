@@ -1,0 +1,59 @@
+"""One rule says which method suits a set of scans: cache names it, auto takes it."""
+
+import numpy as np
+import pytest
+
+from medssl.store.write import Item, store_from_arrays
+from pipelines.cache import _suited
+from pipelines.pretrain import pretrain
+from pipelines.suited_method import suited_method
+
+SAME = [(40, 60, 60)] * 6
+ONE_MM = [(1.0, 1.0, 1.0)] * 6
+
+
+@pytest.mark.parametrize(
+    ("shapes", "patients", "segmented", "wanted"),
+    [
+        (SAME, 6, True, "global_contrast"),
+        (SAME, 6, False, "voco_masked"),
+        (SAME, 3, True, "masked"),  # too few patients to compare positions between
+        ([(40, 60, 60), (90, 60, 60)] * 3, 6, True, "masked"),  # other regions
+        ([(4, 60, 60)] * 6, 6, True, "voco_masked"),  # too flat to be cut into parts
+    ],
+)
+def test_what_suits(shapes, patients, segmented, wanted):
+    assert suited_method(shapes, ONE_MM, patients=patients, segmented=segmented)[0] == wanted
+
+
+def scans(folder, shape, patients=4):
+    draw = np.random.default_rng(0)
+    items = []
+    for number in range(patients):
+        values = draw.normal(0, 20, shape).astype(np.int16)
+        values[2:-2, 2:-2, 2:-2] += 300
+        labels = (values > 200).astype(np.int16)
+        items.append(Item(id=f"s{number}", values=values, labels=labels, patient=f"p{number}", modality="CT"))
+    return store_from_arrays(folder, items)
+
+
+def test_cache_names_it_with_the_preset_for_this_machine(tmp_path, monkeypatch, capsys):
+    store = scans(tmp_path / "store", (20, 24, 24))
+    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: False)
+    assert _suited(store) == "global_contrast_small"
+    assert "with few labels, segmentation gained most" in capsys.readouterr().out
+    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: True)
+    assert _suited(store) == "global_contrast"
+
+
+def test_windows_that_are_mostly_padding_are_said_to_be(tmp_path, capsys):
+    store = scans(tmp_path / "store", (8, 32, 32))
+    padded = "75% of a window is padding beyond the scans, whose median size is 8 x 32 x 32"
+    for window, said in (("[32,32,32]", padded), ("[8,32,32]", "")):
+        pretrain(
+            "masked_small", data=store.folder, out=tmp_path / "run", dry_run=True,
+            overrides=[f"method.window={window}", "method.patch=[8,8,8]", "encoder.channels=[4,8]"],
+        )  # fmt: skip
+        shown = capsys.readouterr().out
+        assert ("padding" in shown) == bool(said)
+        assert said in shown
