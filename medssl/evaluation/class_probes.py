@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.evaluation.directions import directions
 
 __all__ = ["CLASS_PROBES", "C_GRID", "K_GRID", "ProbeFit", "class_probe"]
 
@@ -24,7 +25,7 @@ _FLOOR = 1e-3  # a probability of 0 must not outweigh everything else in a mean 
 CLASS_PROBES: dict[str, str] = {
     "linear": "logistic regression of standardised embeddings, L2 penalty, classes weighted alike; C of "
     f"{', '.join(f'{c:g}' for c in C_GRID)} by {_FOLDS}-fold cross-validation on the labelled training patients",
-    "knn": "nearest neighbours by cosine similarity s, weighted exp(s / 0.07); k of "
+    "knn": "nearest neighbours by cosine similarity s, the training mean taken off, weighted exp(s / 0.07); k of "
     f"{', '.join(map(str, K_GRID))} by {_FOLDS}-fold cross-validation on the labelled training patients",
 }
 
@@ -132,18 +133,14 @@ def _linear(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes
 
 
 def _neighbours(train: Embeddings, truth: Whole, test: Embeddings, k: float, classes: int) -> Values:
-    similarity = _unit(test) @ _unit(train).T
+    train, test = directions(train, test)
+    similarity = test @ train.T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(int(k), len(train))]
     near = np.take_along_axis(similarity, nearest, axis=1)
     weight = np.exp((near - near[:, :1]) / TEMPERATURE)
     votes = (weight[..., None] * np.eye(classes)[truth[nearest]]).sum(axis=1)
     result: Values = votes / votes.sum(axis=1, keepdims=True)
     return result
-
-
-def _unit(values: Embeddings) -> Values:
-    scaled: Values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return scaled
 
 
 def _check(train: Embeddings, truth: Whole, patients: Sequence[str], test: Embeddings, classes: int) -> None:

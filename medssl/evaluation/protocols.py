@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.classes import balanced_accuracy
+from medssl.evaluation.directions import directions
 from medssl.randomness import numpy_generator
 
 __all__ = ["PROBES", "SVM_GRID", "FewShot", "ProbeResult", "few_shot", "probe"]
@@ -26,10 +27,12 @@ _FOLDS = 3
 _SHOTS = 5  # counter that keeps the draws of few-shot tasks apart from others of the seed
 
 PROBES: dict[str, str] = {
-    "svm-c1": "linear SVM, C = 1, of L2-normalised embeddings (scikit-learn's LinearSVC as it comes)",
+    "svm-c1": "linear SVM, C = 1 (scikit-learn's LinearSVC as it comes), of embeddings of length 1 once the training "
+    "mean is taken off; papers leave it in",
     "svm-cv": f"linear SVM of standardised embeddings; C of {len(SVM_GRID)} from {SVM_GRID[0]:g} to {SVM_GRID[-1]:g} "
     f"by {_FOLDS}-fold cross-validation on the training part, split by patient",
-    "knn": f"{NEIGHBOURS} nearest neighbours by cosine similarity, each with one vote; ties go to the nearest",
+    "knn": f"{NEIGHBOURS} nearest neighbours by cosine similarity, the training mean taken off, each with one vote; ties go "
+    "to the nearest",
     "linear": "logistic regression of standardised embeddings, L2 penalty, C = 1",
 }
 
@@ -116,10 +119,11 @@ def probe(
     _, truth = _checked(train_ND, train_classes, test_MD, test_classes)
     fitted, wanted = truth[: len(train_classes)], truth[len(train_classes) :]
     patients = list(train_patients) if train_patients is not None else [str(row) for row in range(len(fitted))]
+    train_UD, test_UD = directions(train_ND, test_MD)
     fit: dict[str, Callable[[], tuple[npt.NDArray[np.int64], dict[str, float]]]] = {
-        "svm-c1": lambda: (_svm(_unit(train_ND), fitted, _unit(test_MD), 1.0), {}),
+        "svm-c1": lambda: (_svm(train_UD, fitted, test_UD, 1.0), {}),
         "svm-cv": lambda: _svm_cv(train_ND, fitted, test_MD, patients, seed),
-        "knn": lambda: (_neighbours(train_ND, fitted, test_MD, NEIGHBOURS), {}),
+        "knn": lambda: (_neighbours(train_UD, fitted, test_UD, NEIGHBOURS), {}),
         "linear": lambda: (_logistic(train_ND, fitted, test_MD), {}),
     }
     predicted, chosen = fit[protocol]()
@@ -150,6 +154,8 @@ def few_shot(
 ) -> FewShot:
     """Score tasks of a few classes with a few labelled items each: a linear SVM (C = 1) of frozen embeddings.
 
+    The mean of all training embeddings is taken off before rows are scaled to length 1; see `directions`.
+
     A draw takes ``ways`` classes, ``shots`` training items of each, and up to ``queries`` test items of each. It is a
     pure function of (seed, draw, the classes), so that all encoders meet the same tasks.
 
@@ -178,6 +184,7 @@ def few_shot(
             f"{ways} classes with {shots} labelled items each were asked for; so many and a test item: "
             f"{len(able)} of {len(names)}. Ask for fewer ways (2 or more) or shots (1 or more)."
         )
+    train_UD, test_UD = directions(train_ND, test_MD)
     accuracies = []
     for draw in range(draws):
         generator = numpy_generator(seed, ways, shots, draw, _SHOTS)
@@ -189,7 +196,7 @@ def few_shot(
                 for pool in (np.flatnonzero(wanted == c) for c in chosen)
             ]
         )
-        predicted = _svm(_unit(train_ND[given]), fitted[given], _unit(test_MD[asked]), 1.0)
+        predicted = _svm(train_UD[given], fitted[given], test_UD[asked], 1.0)
         accuracies.append(float((predicted == wanted[asked]).mean()))
     return FewShot(ways=ways, shots=shots, accuracies=tuple(accuracies), draws=draws)
 
@@ -210,11 +217,6 @@ def _checked(
         raise DataError("A probe needs two classes or more to fit, and an item or more to score.")
     names, numbers = np.unique([str(name) for name in [*train_classes, *test_classes]], return_inverse=True)
     return names.tolist(), numbers.astype(np.int64)
-
-
-def _unit(values: Embeddings) -> Embeddings:
-    scaled: Embeddings = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return scaled
 
 
 def _svm(train: Embeddings, classes: npt.NDArray[np.int64], test: Embeddings, c: float) -> npt.NDArray[np.int64]:
@@ -258,7 +260,7 @@ def _svm_cv(
 def _neighbours(
     train: Embeddings, classes: npt.NDArray[np.int64], test: Embeddings, count: int
 ) -> npt.NDArray[np.int64]:
-    similarity = _unit(test) @ _unit(train).T
+    similarity = test @ train.T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(count, len(train))]
     voted = classes[nearest]
     predicted = np.empty(len(test), dtype=np.int64)

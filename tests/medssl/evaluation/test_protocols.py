@@ -22,7 +22,8 @@ TRAIN, TEST = clusters(30, seed=1), clusters(20, seed=2)
 
 
 def unit(values):
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    centred = values - TRAIN[0].mean(axis=0)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("protocol", PROBES)
@@ -33,16 +34,28 @@ def test_every_protocol_tells_clusters_apart(protocol):
     assert (found.train, found.classes) == (120, 4)
 
 
-def test_svm_c1_is_what_the_papers_ran():
+@pytest.mark.parametrize("protocol", ["svm-c1", "knn"])
+def test_a_constant_that_all_features_share_hides_nothing(protocol):
+    """Features of an encoder are a small angle beside a common direction; as they are, nothing could be told."""
+    shift = np.full(TRAIN[0].shape[1], 1000.0)
+    shifted = probe(TRAIN[0] + shift, TRAIN[1], TEST[0] + shift, TEST[1], protocol=protocol)
+    plain = probe(*TRAIN, *TEST, protocol=protocol)
+    assert (shifted.right == plain.right).mean() > 0.97
+    tasks = few_shot(*TRAIN, *TEST, ways=3, shots=5, draws=3)
+    moved = few_shot(TRAIN[0] + shift, TRAIN[1], TEST[0] + shift, TEST[1], ways=3, shots=5, draws=3)
+    assert moved.accuracies == pytest.approx(tasks.accuracies, abs=0.04)
+
+
+def test_svm_c1_is_scikit_learns_of_directions():
     model = LinearSVC(random_state=0).fit(unit(TRAIN[0]), TRAIN[1])
     expected = model.score(unit(TEST[0]), TEST[1])
     assert probe(*TRAIN, *TEST, protocol="svm-c1").accuracy == pytest.approx(expected)
 
 
 def test_knn_against_scikit_learn():
-    model = KNeighborsClassifier(NEIGHBOURS, metric="cosine").fit(TRAIN[0], TRAIN[1])
+    model = KNeighborsClassifier(NEIGHBOURS, metric="cosine").fit(unit(TRAIN[0]), TRAIN[1])
     found = probe(*TRAIN, *TEST, protocol="knn")
-    agree = found.right == (model.predict(TEST[0]) == np.array(TEST[1]))
+    agree = found.right == (model.predict(unit(TEST[0])) == np.array(TEST[1]))
     assert agree.mean() > 0.95  # they break ties otherwise
 
 
