@@ -31,8 +31,8 @@ PROBES: dict[str, str] = {
     "mean is taken off; papers leave it in",
     "svm-cv": f"linear SVM of standardised embeddings; C of {len(SVM_GRID)} from {SVM_GRID[0]:g} to {SVM_GRID[-1]:g} "
     f"by {_FOLDS}-fold cross-validation on the training part, split by patient",
-    "knn": f"{NEIGHBOURS} nearest neighbours by cosine similarity, the training mean taken off, each with one vote; ties "
-    "go to the nearest",
+    "knn": f"{NEIGHBOURS} nearest neighbours by cosine similarity, the training mean taken off, each with one vote; "
+    "ties go to the nearest",
     "linear": "logistic regression of standardised embeddings, L2 penalty, C = 1",
 }
 
