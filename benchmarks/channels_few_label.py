@@ -19,16 +19,16 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from medssl.evaluation.pooling import crossed_bootstrap
-from scipy import stats
 
 import medssl
+from medssl.evaluation.statistics.crossed import crossed_interval
+from medssl.evaluation.statistics.wording import interval_text
 from medssl.phantoms import write_brains
 from medssl.writing import atomic_write
 
@@ -139,63 +139,12 @@ def scored(
     found = medssl.evaluate(
         folder, data=out / arm.store, out=folder, overrides=["workers=1", f"split={split}", "metrics=[dice]"]
     )
-    (rows,) = found.scores.values()
     dice: dict[str, dict[str, float]] = {}
-    for row in rows:
-        dice.setdefault(row.case, {})[row.structure.removeprefix("structure ")] = row.dice
+    for case, structure, value in found.table.frame.filter(metric="dice").select("item", "target", "value").iter_rows():
+        dice.setdefault(case, {})[structure.removeprefix("structure ")] = float("nan") if value is None else value
     with atomic_write(file) as aside:
         aside.write_text(json.dumps({"dice": dice, "seconds": round(time.monotonic() - began, 1)}), encoding="utf-8")
     return dice
-
-
-def crossed_t(values_RDC: Scores, level: float = 0.95) -> tuple[float, float, float]:
-    """Return the mean over runs, draws and patients with an interval that is meant for few runs and draws.
-
-    The three are crossed and random. Variance components come from the mean squares, those below zero are set to zero;
-    the interval is Student's, with the degrees of freedom of Satterthwaite over the main effects' share of the
-    variance. An axis of one entry is taken as given: the interval then says nothing of it.
-
-    Args:
-        values_RDC: Differences by run, draw and patient, without NaN.
-        level: Confidence level.
-
-    Returns:
-        Mean, lower and upper end.
-    """
-    values = np.asarray(values_RDC, dtype=float)
-    sizes = values.shape
-    axes = [axis for axis in range(3) if sizes[axis] > 1]
-    square: dict[frozenset[int], float] = {}
-    effect: dict[frozenset[int], Scores] = {}
-    for subset in sorted(_subsets(axes), key=len):
-        others = tuple(axis for axis in range(3) if axis not in subset)
-        part = values.mean(axis=others, keepdims=True)
-        part = part - sum(effect[smaller] for smaller in effect if smaller < subset)
-        effect[subset] = part
-        if subset:
-            freedom = np.prod([sizes[axis] - 1 for axis in subset])
-            square[subset] = float((part**2).sum() * values.size / part.size / freedom)
-    variance, component = 0.0, {}
-    for subset in sorted(square, key=len, reverse=True):
-        repeats = np.prod([sizes[axis] for axis in range(3) if axis not in subset])
-        above = sum(
-            component[larger] * np.prod([sizes[a] for a in range(3) if a not in larger])
-            for larger in component
-            if larger > subset
-        )
-        component[subset] = max(0.0, (square[subset] - above) / repeats)
-        variance += component[subset] / np.prod([sizes[axis] for axis in subset])
-    shares = {axis: square[frozenset([axis])] / values.size for axis in axes}
-    total = sum(shares.values())
-    freedom = total**2 / sum(share**2 / (sizes[axis] - 1) for axis, share in shares.items()) if total else 1.0
-    reach = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance))
-    mean = float(values.mean())
-    return mean, mean - reach, mean + reach
-
-
-def _subsets(axes: Sequence[int]) -> Iterator[frozenset[int]]:
-    for code in range(1 << len(axes)):
-        yield frozenset(axis for place, axis in enumerate(axes) if code >> place & 1)
 
 
 def chosen_rates(out: Path, arms: Iterable[Arm], chosen: argparse.Namespace) -> dict[Arm, float]:
@@ -241,21 +190,20 @@ def tables(out: Path, arms: Sequence[Arm], rates: dict[Arm, float], chosen: argp
     pairs += [(arm, Arm(arm.store)) for arm in arms if arm.source]
     crossing = [Arm("four", "t1", "repeat"), Arm("four", "t1", "match"), Arm("four", "four")]
     pairs += [(crossing[0], crossing[1]), (crossing[0], crossing[2])]
-    print("\n| n | difference | of | mean [t, crossed] | [resampled, crossed] | each run | ahead |")
-    print("|--:|---|---|---|---|---|--:|")
+    print("\n| n | difference | of | mean [95 % t interval over runs, draws and patients] | each run | ahead |")
+    print("|--:|---|---|---|---|--:|")
     for n in chosen.sizes:
         for one, other in pairs:
             if one not in arms or other not in arms:
                 continue
             for structure in ("rim", "all three"):
                 difference = values(one, n, structure) - values(other, n, structure)
-                mean, low, high = crossed_t(difference)
-                drawn = crossed_bootstrap(difference)
                 each = ", ".join(f"{m:+.3f}" for m in difference.mean(axis=(1, 2)))
                 ahead = difference.mean(axis=2) > 0
                 print(
-                    f"| {n} | {one.name}, minus {other.name} | {structure} | {mean:+.3f} [{low:+.3f}, {high:+.3f}] | "
-                    f"[{drawn.low:+.3f}, {drawn.high:+.3f}] | {each} | {int(ahead.sum())}/{ahead.size} |"
+                    f"| {n} | {one.name}, minus {other.name} | {structure} | "
+                    f"{interval_text(crossed_interval(difference), signed=True)} | {each} | "
+                    f"{int(ahead.sum())}/{ahead.size} |"
                 )
 
 
