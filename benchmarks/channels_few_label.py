@@ -138,10 +138,9 @@ def scored(
     found = medssl.evaluate(
         folder, data=out / arm.store, out=folder, overrides=["workers=1", f"split={split}", "metrics=[dice]"]
     )
-    (rows,) = found.scores.values()
     dice: dict[str, dict[str, float]] = {}
-    for row in rows:
-        dice.setdefault(row.case, {})[row.structure.removeprefix("structure ")] = row.dice
+    for case, structure, value in found.table.frame.filter(metric="dice").select("item", "target", "value").iter_rows():
+        dice.setdefault(case, {})[structure.removeprefix("structure ")] = float("nan") if value is None else value
     with atomic_write(file) as aside:
         aside.write_text(json.dumps({"dice": dice, "seconds": round(time.monotonic() - began, 1)}), encoding="utf-8")
     return dice

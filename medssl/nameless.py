@@ -90,7 +90,9 @@ def nameless_job(scan: str, paths: Iterable[str | None]) -> Nameless:
         paths: Its files and folders, those of its label too.
     """
     known = [path for path in paths if path]
-    return Nameless(dict.fromkeys(known, scan), {_name(path): scan for path in known if len(_name(path)) >= _LEAST})
+    # A short path, such as the "." of a scan whose file is not known, may mean anything.
+    places = [path for path in known if len(path) >= _LEAST and ("/" in path or "\\" in path)]
+    return Nameless(dict.fromkeys(places, scan), {_name(path): scan for path in known if len(_name(path)) >= _LEAST})
 
 
 def nameless_rows(rows: Sequence[Mapping[str, Any]], root: str = "", spoken: Iterable[str] = ()) -> Nameless:

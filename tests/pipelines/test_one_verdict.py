@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +84,15 @@ def test_evaluate_report_and_auto_say_the_same_words(tmp_path, capsys, pretraine
     if verdict != "inconclusive":
         assert told.facts["p_holm"] < 0.05
     assert "nan" not in sentence
+
+
+def test_figures_stay_figures_where_a_store_does_not_name_the_files_of_its_scans(tmp_path, monkeypatch):
+    """A scan whose file is not known once stood for every "." of the page."""
+    monkeypatch.chdir(tmp_path)
+    scored(Path("."), [10, 11, 10, 11, 10, 11, 10, 11], [6, 7, 6, 7, 7, 6, 6, 7])
+    evaluate("runs/pretrained", data="store", against=["runs/scratch"], overrides=["workers=1"])
+    page = report("runs/pretrained", "runs/scratch", out="page.html")
+    told = outcome_of(Path("runs/pretrained/scores.json"), arm="pretrained", baseline="scratch")
+    (sentence,) = page.headline
+    assert sentence in told.sentence
+    assert sentence.startswith("Pretraining changed Dice by +0.2")

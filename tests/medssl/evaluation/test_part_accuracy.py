@@ -1,12 +1,15 @@
-"""The accuracy of parts counts points: a shape of many points weighs more, in every resample too."""
+"""The accuracy of parts counts points: a shape of many points weighs more, without each of the patients too."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from medssl.evaluation.part_summary import summarise_parts
 
+from medssl.evaluation.metrics import metric_of
 from medssl.evaluation.parts import PartScores, part_scores
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.comparison import scores_of
+from medssl.evaluation.statistics.grid import cells_of, grids_of
 
 
 def scored() -> tuple[PartScores, list[str], np.ndarray]:
@@ -24,23 +27,37 @@ def scored() -> tuple[PartScores, list[str], np.ndarray]:
     return part_scores(truths, predicted, classes, {"a": (0, 1)}), classes, points_SN
 
 
-def test_resampled_accuracy_is_the_share_of_points_of_the_shapes_drawn():
+def table_of(owners: list[str]) -> ScoreTable:
+    """Return the table of the shapes, with these patients."""
     scores, classes, points = scored()
+    columns = {"shape_iou": scores.shapes, "points_right": points[:, 0], "points_labelled": points[:, 1]}
+    names = [f"shape{number}" for number in range(len(owners))]
+    return ScoreTable.joined(
+        ScoreTable.of_values(values, names, owners, run="r", metric=metric, targets=classes)
+        for metric, values in columns.items()
+    )
+
+
+@pytest.mark.parametrize("owners", [list("abcdefgh"), list("aaabbcde")])
+def test_the_spread_of_accuracy_is_that_of_the_share_of_points_without_each_patient(owners):
+    scores, _, points = scored()
     assert scores.accuracy == pytest.approx(points[:, 0].sum() / points[:, 1].sum())
     assert scores.accuracy < (points[:, 0] / points[:, 1]).mean() - 0.1
-    found = summarise_parts(scores, classes, [str(n) for n in range(8)], points, level=0.9, resamples=4000)["accuracy"]
-    draw = np.random.default_rng(1)
-    resampled = []
-    for _ in range(4000):
-        taken = points[draw.integers(0, 8, 8)].sum(axis=0)
-        resampled.append(taken[0] / taken[1])
-    assert [found.low, found.high] == pytest.approx(np.quantile(resampled, [0.05, 0.95]), abs=0.01)
-    assert found.estimate == pytest.approx(scores.accuracy)
+    grids = grids_of(list(cells_of(table_of(owners), metric_of("point_accuracy"), how="", labels=None).values()))
+    assert grids is not None
+    (grid,) = grids
+    names, known = sorted(set(owners)), np.array(owners)
+    assert grid.patients == tuple(names)
+    for name, value in zip(names, grid.values[0, 0], strict=True):
+        right, labelled = points[known != name].sum(axis=0)
+        assert value == pytest.approx(len(names) * scores.accuracy - (len(names) - 1) * right / labelled)
+    (score,) = scores_of(table_of(owners), metrics=["point_accuracy"])
+    assert score.interval.estimate == pytest.approx(scores.accuracy)
+    assert score.interval.error == pytest.approx(grid.values.std(ddof=1) / np.sqrt(len(names)))
 
 
-def test_resampled_accuracy_of_two_patients_spans_their_own():
-    scores, classes, points = scored()
-    owners = ["p"] * 5 + ["q"] * 3
-    found = summarise_parts(scores, classes, owners, points)["accuracy"]
-    own = [points[:5].sum(axis=0), points[5:].sum(axis=0)]
-    assert [found.low, found.high] == pytest.approx(sorted(right / known for right, known in own))
+def test_two_patients_have_an_accuracy_and_no_interval():
+    (score,) = scores_of(table_of(["p"] * 5 + ["q"] * 3), metrics=["point_accuracy"])
+    assert score.interval.estimate == pytest.approx(scored()[0].accuracy)
+    assert not score.interval.known
+    assert score.interval.note == "2 patients are too few for an interval"
