@@ -226,6 +226,22 @@ def test_bids(tmp_path):
     np.testing.assert_array_equal(store.labels(1), label(2))
 
 
+def test_an_agent_that_a_bids_name_tells_makes_another_channel(tmp_path):
+    root = tmp_path / "d"
+    for n in (1, 2, 3):
+        for k, name in enumerate(("T1w", "ce-gd_T1w", "T2w") if n < 3 else ("ce-gd_T1w", "T2w")):
+            write(root / f"sub-0{n}/anat/sub-0{n}_{name}.nii.gz", voxels(10 * n + k))
+    manifest = index(root)
+    assert cases(manifest)["sub-01"] == {
+        "T1w": "sub-01/anat/sub-01_T1w.nii.gz", "T2w": "sub-01/anat/sub-01_T2w.nii.gz",
+        "ce_T1w": "sub-01/anat/sub-01_ce-gd_T1w.nii.gz",
+    }  # fmt: skip
+    assert "T1w" not in cases(manifest)["sub-03"]
+    store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    assert store.channels == ("T1w", "ce_T1w", "T2w")
+    assert [entry.id for entry in store.entries] == ["sub-01", "sub-02"]
+
+
 def test_a_second_run_stays_a_scan_and_is_said(tmp_path, capsys):
     root = tmp_path / "d"
     for n in (1, 2):
