@@ -190,8 +190,11 @@ def _carry_decoder(settings: FinetuneSettings, task: SegmentationTask, channels:
         return []
     folder = Path(chosen.run)
     kept = load_card(folder).weights
+    fresh: set[str] = set()
     if "decoder.safetensors" in kept:
         weights = load_weights(folder, "decoder")
+        # its last layers draw images: four channels are as many outputs as four classes, and mean something else
+        fresh = {name for name in weights if name.startswith("seg_layers.")}
     elif "network.safetensors" in kept:
         network = load_weights(folder, "network")
         weights = {k.removeprefix("decoder."): v for k, v in network.items() if k.startswith("decoder.")}
@@ -201,4 +204,8 @@ def _carry_decoder(settings: FinetuneSettings, task: SegmentationTask, channels:
         return []  # the network of another task
     # its head is of other classes, and its width may differ: whatever fits is gain
     adapted = channel_transfer(chosen, channels)
-    return [carry_over(weights, task.decoder, source=chosen.run, part="decoder", minimum_share=0.0, channels=adapted)]
+    return [
+        carry_over(
+            weights, task.decoder, source=chosen.run, part="decoder", minimum_share=0.0, channels=adapted, fresh=fresh
+        )
+    ]

@@ -15,6 +15,7 @@ from medssl.engine.card import CardInput
 from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.manifest.build import build_manifest
 from medssl.manifest.channel_cases import CaseGroup, cases_of
+from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest
 from pipelines.predict_settings import PredictSettings
 from pointcloud.describe import cloud_reader
@@ -128,8 +129,11 @@ def _wanted(takes: Takes, settings: PredictSettings) -> tuple[str, ...]:
     """
     names = takes.names
     if takes.kind == "cloud" or len(names) == 1:
-        if settings.channels not in ("auto", "frames") and len(settings.channels.split(",")) > 1:
-            raise ConfigError(f"channels={settings.channels}: {takes.run} takes one channel, {names[0]}. Leave it out.")
+        if settings.channels != "auto" and (
+            takes.kind == "cloud" or settings.channels == "frames" or "," in settings.channels
+        ):
+            what = "clouds" if takes.kind == "cloud" else f"one channel, {names[0]}"
+            raise ConfigError(f"channels={settings.channels}: {takes.run} takes {what}. Leave it out.")
         return ()
     if settings.channels in ("auto", "frames"):
         return names
@@ -212,7 +216,7 @@ def _described(
     named = [name for name in wanted if name.casefold() in there]
     frames = any((row["frames"] or 1) == len(wanted) for row in plain.rows() if row["error"] is None)
     if frames and not named:
-        return build(",".join(wanted), plain)
+        return build("frames", plain)  # names of a dataset.json stay: its order of frames may be another one
     # A channel that no scan has is told of each case, not of the folder: what is there makes the cases.
     return build(",".join(named), plain) if named else plain
 
@@ -244,10 +248,14 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
     if wanted:
         _cases(good, manifest, takes, wanted, found)
         return
-    single = takes.names[0] if takes.names else ""
+    by_hand = settings.channels.strip() if settings.channels != "auto" else ""
+    single = by_hand or (takes.names[0] if takes.names else "")
     named = takes.kind == "volume" and any(
         row["channel"].casefold() == single.casefold() for row in good if row["channel"]
     )
+    if by_hand and not named:
+        listed = ", ".join(ordered_channels(row["channel"] for row in good if row["channel"])) or "none"
+        raise ConfigError(f"channels={by_hand}: no scan has that channel. Channels that were found: {listed}.")
     for one in good:
         row = dict(one)
         if named and row["channel"] and row["channel"].casefold() != single.casefold():
@@ -256,6 +264,8 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
         said: tuple[str, ...] = ()
         if row["kind"] == "volume":
             row, said = _of_modality(row, takes.channels[0], settings)
+            if not by_hand and unlike(row["channel"], single):
+                said += (f"it is the channel {row['channel']}, and {takes.run} was trained on {single}",)
         elif settings.cloud_class:
             row = {**row, "targets": json.dumps({"class": settings.cloud_class})}
         alone = _alone([{**row, "case": ""}], ())
@@ -266,12 +276,13 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
     """Make an item of each case; one that lacks a channel fails by the channel's name, unless the run knows that."""
     order, groups = cases_of(rows, manifest.settings.get("channels", ()))
     spelled = {name.casefold(): name for name in order}
-    if (
-        manifest.settings.get("channels")
-        and len(order) == len(wanted)
-        and not {n.casefold() for n in wanted} & set(spelled)
-    ):
-        spelled = {name.casefold(): other for name, other in zip(wanted, order, strict=True)}  # frames by number
+    by_place = order == frame_names(len(wanted)) and not {name.casefold() for name in wanted} & set(spelled)
+    if by_place:
+        spelled = {name.casefold(): other for name, other in zip(wanted, order, strict=True)}
+        found.notes.append(
+            f"guess: nothing names the frames of {len(groups)} 4D files; they are taken for {', '.join(wanted)}, in "
+            "this order. A dataset.json beside them names another one."
+        )
     for group in groups:
         lacking = [
             ours for ours, name in zip(takes.names, wanted, strict=True)

@@ -292,7 +292,7 @@ def bids_hints(files: Iterable[str]) -> Hints:
             values[name] = {
                 "modality": modality,
                 "study": f"ses-{session}" if session else "",
-                "channel": suffix,
+                "channel": f"ce_{suffix}" if _with_agent(path.name) else suffix,
             }
             images[subject, session].append(name)
     label_of: dict[str, str] = {}
@@ -321,6 +321,11 @@ def bids_hints(files: Iterable[str]) -> Hints:
         notes=tuple(notes),
         layout="bids",
     )
+
+
+def _with_agent(name: str) -> bool:
+    """Tell whether a BIDS name says that a contrast agent was given: a T1w with it is another channel."""
+    return _entity(name, "ce").lower() not in {"", "no", "none", "without", "pre"}
 
 
 def _entity(name: str, key: str) -> str:

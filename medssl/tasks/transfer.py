@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from medssl.tasks.channel_transfer import ChannelTransfer
 
 __all__ = ["TransferReport", "TransferRow", "carry_over"]
 
-Status = Literal["matched", "adapted", "missing", "shape", "unused"]
+Status = Literal["matched", "adapted", "missing", "shape", "meaning", "unused"]
 _MEANING: dict[Status, str] = {
     "matched": "carried over",
     "adapted": "carried over, input channels adapted",
     "missing": "not in the pretrained weights; stays as it was drawn",
     "shape": "of another shape in the pretrained weights; stays as it was drawn",
+    "meaning": "of another meaning, for they end in what pretraining predicts; stays as it was drawn",
     "unused": "only in the pretrained weights",
 }
 _SHOWN = 20
@@ -85,6 +86,7 @@ def carry_over(
     part: str = "encoder",
     minimum_share: float = 0.9,
     channels: ChannelTransfer | None = None,
+    fresh: Collection[str] = (),
 ) -> TransferReport:
     """Copy every tensor of the same name and shape into ``target``, and adapt kernels over other channels.
 
@@ -95,6 +97,7 @@ def carry_over(
         part: What ``target`` is, likewise.
         minimum_share: Least share of the target's numbers that must be carried over, in [0, 1].
         channels: What becomes of kernels that see the image; None leaves alone those of another shape.
+        fresh: Tensors that mean something else in the pretrained part, and stay as they were drawn even where they fit.
 
     Returns:
         What became of every tensor.
@@ -111,6 +114,8 @@ def carry_over(
     for name, here in state.items():
         there = pretrained.get(name)
         fitted, status = _fit(there, here, channels if name in adapted else None)
+        if fitted is not None and name in fresh:
+            fitted, status = None, "meaning"
         if fitted is not None:
             accepted[name] = fitted
         rows.append(TransferRow(name, status, None if there is None else tuple(there.shape), tuple(here.shape)))

@@ -15,6 +15,7 @@ from medssl.manifest.check import check_manifest
 from medssl.manifest.schema import manifest_of_rows, read_manifest, write_manifest
 from medssl.store.index import read_index
 from medssl.store.read import Store
+from medssl.store.sources import files_of_store
 from medssl.store.verify import verify
 from tests.layouts.tree import SPACING_ZYX, by_name, index, label, voxels, write
 
@@ -72,13 +73,14 @@ def test_brats(tmp_path, flat, capsys):
     assert store.channels == FOUR
     assert len(store) == 4
     assert verify(store) == []
+    files = files_of_store(tmp_path / "store")
     for n, entry in enumerate(store.entries):
         assert (entry.id, entry.patient) == (f"BraTS_{n:05d}", f"BraTS_{n:05d}")
         assert entry.split == next(row["split"] for row in manifest.rows() if row["case"] == entry.id)
         for channel in entry.channels:
             name = f"BraTS_{n:05d}_{channel.name}.nii.gz"
-            assert Path(channel.source_path).name == name
-            holds(store, entry.id, channel.name, of_file(Path(channel.source_path)))
+            assert files[entry.id].images[channel.name].name == name
+            holds(store, entry.id, channel.name, of_file(files[entry.id].images[channel.name]))
         np.testing.assert_array_equal(store.labels(n), label(n))
         np.testing.assert_allclose(entry.affine, np.diag([*SPACING_ZYX[::-1], 1.0]))
 
@@ -109,10 +111,13 @@ def test_a_tree_that_moved_keeps_the_store(tmp_path):
     root.rename(tmp_path / "e")
     index(tmp_path / "e")
     store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    files = files_of_store(tmp_path / "store")
     for entry in store.entries:
-        assert all(Path(channel.source_path).is_file() for channel in entry.channels)
-        assert entry.label_path is not None
-        assert Path(entry.label_path).is_file()
+        one = files[entry.id]
+        assert tuple(one.images) == store.channels
+        assert all(path.is_file() for path in one.images.values())
+        assert one.label is not None
+        assert one.label.is_file()
 
 
 def test_a_case_that_lacks_a_channel_is_left_out_or_filled(tmp_path, capsys):
@@ -224,6 +229,22 @@ def test_bids(tmp_path):
     holds(store, "sub-02-ses-1", "FLAIR", voxels(20))
     holds(store, "sub-02-ses-1", "T1w", voxels(21))
     np.testing.assert_array_equal(store.labels(1), label(2))
+
+
+def test_an_agent_that_a_bids_name_tells_makes_another_channel(tmp_path):
+    root = tmp_path / "d"
+    for n in (1, 2, 3):
+        for k, name in enumerate(("T1w", "ce-gd_T1w", "T2w") if n < 3 else ("ce-gd_T1w", "T2w")):
+            write(root / f"sub-0{n}/anat/sub-0{n}_{name}.nii.gz", voxels(10 * n + k))
+    manifest = index(root)
+    assert cases(manifest)["sub-01"] == {
+        "T1w": "sub-01/anat/sub-01_T1w.nii.gz", "T2w": "sub-01/anat/sub-01_T2w.nii.gz",
+        "ce_T1w": "sub-01/anat/sub-01_ce-gd_T1w.nii.gz",
+    }  # fmt: skip
+    assert "T1w" not in cases(manifest)["sub-03"]
+    store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    assert store.channels == ("T1w", "ce_T1w", "T2w")
+    assert [entry.id for entry in store.entries] == ["sub-01", "sub-02"]
 
 
 def test_a_second_run_stays_a_scan_and_is_said(tmp_path, capsys):

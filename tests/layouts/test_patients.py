@@ -101,6 +101,13 @@ def test_nnunet_channels(tmp_path, description):
     assert not any("not there" in note for note in manifest.notes)
 
 
+def test_two_unlabelled_cases_of_nnunet_with_four_channels_each(tmp_path):
+    put(tmp_path / "d", *(f"imagesTs/case_{n:02d}_000{c}.nii.gz" for n in (1, 2) for c in range(4)))
+    found = told(index(tmp_path / "d"))
+    assert {said[0] for said in found.values()} == {"case_01", "case_02"}
+    assert {said[2] for said in found.values()} == {"0000", "0001", "0002", "0003"}
+
+
 def test_one_case_of_two_channels_is_one_patient(tmp_path):
     put(tmp_path / "d", "imagesTr/case_0000.nii.gz", "imagesTr/case_0001.nii.gz")
     write(tmp_path / "d/labelsTr/case.nii.gz", label(0))

@@ -13,6 +13,7 @@ import medssl
 from medssl.formats.dicom_contrast import contrast_of
 from medssl.manifest.schema import Manifest, read_manifest
 from medssl.store.read import Store
+from medssl.store.sources import files_of_store
 from tests.layouts.dicom_tree import edit, image, itk, series, uid, voxels
 from tests.layouts.test_dicom_labels import write_rtstruct, write_seg
 from tests.layouts.tree import index
@@ -136,7 +137,8 @@ def test_diffusion_by_b_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "named by modality, b-value or kind of image: adc 2, b0 2, b50 2, b800 2" in "".join(capsys.readouterr())
     store = cached(tmp_path / "found.parquet", tmp_path / "store")
     assert len(store) == 2
-    of = {next(c.source_path for c in entry.channels): place for place, entry in enumerate(store.entries)}
+    files = files_of_store(tmp_path / "store")
+    of = {str(files[entry.id].images[entry.channels[0].name]): place for place, entry in enumerate(store.entries)}
     for (patient, name), paths in written.items():
         (place,) = {place for path, place in of.items() if f"/{patient}/" in path}
         holds_what_itk_reads(store, place, name, paths)
@@ -162,8 +164,9 @@ def test_ct_and_pet_of_one_study(tmp_path: Path) -> None:
     manifest = index(tmp_path / "d", "channels=ct,pet")
     assert manifest.settings["channels"] == ["ct", "pet"]
     store = cached(tmp_path / "found.parquet", tmp_path / "store")
+    files = files_of_store(tmp_path / "store")
     for place, entry in enumerate(store.entries):
-        n = int(entry.channels[0].source_path.rpartition("/P")[2][0])
+        n = int(str(files[entry.id].images["ct"]).rpartition("/P")[2][0])
         assert [channel.modality for channel in entry.channels] == ["CT", "PT"]
         holds_what_itk_reads(store, place, "ct", written[n, "ct"])
         fine, coarse = sitk.ReadImage([*map(str, written[n, "ct"])]), sitk.ReadImage([*map(str, written[n, "pet"])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import medssl
-from medssl.errors import ConfigError
+from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
 from pipelines.cache import cache
@@ -22,6 +23,10 @@ from pointcloud.shapes import CLASSES, parts_of, shape
 UNET = ["train.steps=3", "train.log_every=2", "train.checkpoint_every=100", "train.threads=1",
         "train.accelerator=cpu", "encoder.name=unet", "encoder.channels=[4,8]"]  # fmt: skip
 SHAPE = (12, 14, 13)
+
+
+def said(capsys) -> str:
+    return " ".join("".join(capsys.readouterr()).split())
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -95,6 +100,53 @@ def test_frames_and_other_names_are_taken_by_hand(channels, tmp_path):
     four = predict(channels / "run", tmp_path / "four", out=tmp_path / "o2")
     maps = [np.asarray(nib.load(found.files[found.done[0]][0]).dataobj) for found in (plain, four)]
     np.testing.assert_array_equal(*maps)
+
+
+def frames(folder: Path, order: tuple[str, ...], names: tuple[str, ...] = ()) -> None:
+    """Write case 5 as one file whose frames come in this order, named by a dataset.json unless there are no names."""
+    draw = [np.asarray(nib.load(folder.parent / f"plain/p5/p5_{n}.nii.gz").dataobj).transpose(2, 1, 0) for n in order]
+    write_nifti(folder / "imagesTs/p5.nii.gz", np.stack(draw), np.diag([1, 1.1, 1.2, 1]))
+    if names:
+        described = {"name": "x", "modality": dict(enumerate(names)), "labels": {}, "training": [],
+                     "test": ["./imagesTs/p5.nii.gz"]}  # fmt: skip
+        (folder / "dataset.json").write_text(json.dumps(described))
+
+
+def test_frames_go_by_the_names_of_a_dataset_json_whatever_their_order(channels, tmp_path, capsys):
+    case(tmp_path / "plain", 5)
+    frames(tmp_path / "turned", ("flair", "t1"), ("FLAIR", "T1"))
+    frames(tmp_path / "other", ("flair", "t1"), ("swi", "t2"))
+    frames(tmp_path / "nameless", ("t1", "flair"))
+    plain = predict(channels / "run", tmp_path / "plain", out=tmp_path / "o1")
+    wanted = np.asarray(nib.load(plain.files[plain.done[0]][0]).dataobj)
+    capsys.readouterr()
+    for name in ("turned", "nameless"):
+        found = predict(channels / "run", tmp_path / name, out=tmp_path / f"o-{name}")
+        np.testing.assert_array_equal(np.asarray(nib.load(found.files[found.done[0]][0]).dataobj), wanted)
+        guessed = "guess: nothing names the frames of 1 4D files; they are taken for t1, flair" in said(capsys)
+        assert guessed == (name == "nameless")
+    with pytest.raises(DataError, match="none of the 1 scans"):
+        predict(channels / "run", tmp_path / "other", out=tmp_path / "o-other")
+    assert "lacks t1, flair" in said(capsys)
+    by_hand = predict(channels / "run", tmp_path / "other", out=tmp_path / "o-hand", overrides=["channels=t2,swi"])
+    np.testing.assert_array_equal(np.asarray(nib.load(by_hand.files[by_hand.done[0]][0]).dataobj), wanted)
+
+
+def test_a_run_of_one_named_channel_takes_no_other_silently(channels, tmp_path):
+    index(channels / "scans", out=tmp_path / "m.parquet", overrides=["modality=MR", "channels=t1", "test=0.3", "val=0"])
+    cache(tmp_path / "m.parquet", out=tmp_path / "store", overrides=["workers=1"])
+    finetune(data=tmp_path / "store", out=tmp_path / "run", overrides=[*UNET, "segmentation.window=[12,12,12]"])
+    assert len(predict(tmp_path / "run", channels / "scans", out=tmp_path / "own").done) == 4
+    case(tmp_path / "new", 9, ("t1w", "t2w"))
+    predict(tmp_path / "run", tmp_path / "new", out=tmp_path / "all")
+    told = {row["id"]: row["differs"] for row in rows(tmp_path / "all")}
+    assert "it is the channel t2w, and" in told["p9_t2w"]
+    assert "channel" not in told["p9_t1w"]
+    named = predict(tmp_path / "run", tmp_path / "new", out=tmp_path / "named", overrides=["channels=t1w"])
+    assert list(named.done) == ["p9_t1w"]
+    for wrong, why in (("flair", "Channels that were found: t1w, t2w"), ("frames", "takes one channel, t1")):
+        with pytest.raises(ConfigError, match=why):
+            predict(tmp_path / "run", tmp_path / "new", out=tmp_path / "no", overrides=[f"channels={wrong}"])
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from medssl.manifest.rules.owners import Owner
 
 __all__ = [
     "body_of", "chosen_channels", "frame_names", "is_view", "joined_names", "ordered_channels", "split_names",
+    "unlike",
 ]  # fmt: skip
 
 # Spellings of one contrast stand at one place: sequences of the head, the prostate's, CT, its phases, PET.
@@ -115,6 +116,17 @@ def joined_names(names: Iterable[str]) -> str:
 def frame_names(count: int) -> tuple[str, ...]:
     """Return names for frames that nothing names."""
     return tuple(f"frame{number}" for number in range(count))
+
+
+def unlike(one: str, other: str) -> bool:
+    """Return whether two names are known to be those of different contrasts.
+
+    Example:
+        >>> unlike("t1", "T2w"), unlike("t1", "T1w"), unlike("t1", "site2")
+        (True, False, False)
+    """
+    places = {_usual_place(name.casefold()) for name in (one, other)}
+    return len(places) == 2 and len(_KNOWN) not in places
 
 
 def _usual_place(name: str) -> int:

@@ -228,7 +228,8 @@ def _channel_numbers(names: list[str]) -> dict[str, str]:
         if max(map(int, counts)) >= _MOST_CHANNELS or any("0000" not in own for own in cases.values()):
             continue
         named = all(case in stems for case in cases)
-        raw = PurePosixPath(folder).name.lower() in {"imagestr", "imagests"} and counts == {"0000"}
+        alike = counts == {"0000"} or (len(cases) > 1 and all(set(own) == counts for own in cases.values()))
+        raw = PurePosixPath(folder).name.lower() in {"imagestr", "imagests"} and alike
         several = len(cases) > 1 and len(counts) <= len(cases) and all(any(c.isdigit() for c in case) for case in cases)
         if named or raw or several:
             found |= {name: number for own in cases.values() for number, name in own.items()}

@@ -56,3 +56,14 @@ def test_input_channels_are_adapted_only_when_asked() -> None:
     one, three = encoder(1), encoder(2, in_channels=3)
     report = carry_over(one.state_dict(), three, source="runs/a", minimum_share=0.0)
     assert [row.name for row in report.with_status("shape")] == ["stages.0.0.conv.weight"]
+
+
+def test_what_means_something_else_stays_as_it_was_drawn() -> None:
+    there, here = encoder(1), encoder(2)
+    name = "stages.0.0.conv.weight"
+    before = here.state_dict()[name].clone()
+    report = carry_over(there.state_dict(), here, source="runs/a", minimum_share=0.1, fresh={name})
+    assert [row.name for row in report.with_status("meaning")] == [name]
+    assert torch.equal(here.state_dict()[name], before)
+    assert report.share < 1.0
+    assert "of another meaning" in report.table()
