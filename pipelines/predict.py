@@ -176,7 +176,7 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
     except DiskError:
         raise  # no fault of the item: it would befall every other as well
     except UnfitError as error:
-        done = Done(key=key, reason=f"{error.kind}: {error.reason}")
+        done = Done(key=key, reason=f"{error.kind}: {error.reason.partition(' accept=')[0]}")
     except MedSSLError as error:
         done = Done(key=key, reason=getattr(error, "reason", str(error)))
     except MemoryError:

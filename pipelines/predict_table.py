@@ -20,8 +20,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["cs
     Args:
         path: The file.
         rows: With the columns ``FIRST``, and what the task says behind them.
-        kind: CSV that no spreadsheet computes (`medssl.spreadsheet`), or Parquet, in which what is a number in every row
-            is one.
+        kind: CSV that no spreadsheet computes (`medssl.spreadsheet`); or Parquet, in which what is a number in all
+            rows is one.
     """
     more = list(dict.fromkeys(name for row in rows for name in row if name not in FIRST))
     columns = [*FIRST, *more]

@@ -165,6 +165,7 @@ def test_what_is_wrong_is_named_counted_and_stops_nothing(home, tmp_path, capsys
     assert found.done == ("good",)
     assert set(found.failed) == {"broken", "nan"}
     assert "NaN" in found.failed["nan"]
+    assert "accept=" not in found.failed["nan"]  # which is a setting of cache
     out = capsys.readouterr()
     assert "1 scans done, 2 failed" in out.out
     assert "broken.nii.gz" in out.err
@@ -183,9 +184,7 @@ def test_a_file_is_read_by_another_process_which_it_may_kill(home, tmp_path, mon
 
     values, _ = scan(9)
     write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))
-    for name in ("read_source", "labels_or_reason"):
-        monkeypatch.setattr(f"medssl.store.prepare.{name}", dies)
-    monkeypatch.setattr("medssl.formats.reading.read", dies)
+    monkeypatch.setattr("medssl.store.prepare.read_source", dies)
     assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
 
 
