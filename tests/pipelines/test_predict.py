@@ -285,6 +285,20 @@ def test_a_journal_that_was_cut_off_loses_its_last_line_alone(home, tmp_path):
     assert set(table(tmp_path / "out")) == {"a", "b"}
 
 
+@pytest.mark.parametrize("left", [b"", b'{"ver', b'{"version": 1, "made_w'])
+def test_a_journal_that_the_disk_had_no_room_for_stops_nobody(home, tmp_path, left):
+    values, _ = scan(9)
+    write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/journal.jsonl").write_bytes(left)
+    assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
+    assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/journal.jsonl").write_bytes(b"dear diary")
+    with pytest.raises(ConfigError, match="no journal of predictions"):
+        predict(home / "run", tmp_path / "new", out=tmp_path / "other")
+
+
 def test_nothing_of_the_users_is_written_over(home, tmp_path):
     values, _ = scan(9)
     write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from medssl.evaluation.part_summary import summarise_parts
 
-from medssl.evaluation.parts import PartScores, part_scores
+from medssl.evaluation.parts import PartScores, part_scores, resampled_parts
 
 
 def scored() -> tuple[PartScores, list[str], np.ndarray]:
@@ -28,19 +27,17 @@ def test_resampled_accuracy_is_the_share_of_points_of_the_shapes_drawn():
     scores, classes, points = scored()
     assert scores.accuracy == pytest.approx(points[:, 0].sum() / points[:, 1].sum())
     assert scores.accuracy < (points[:, 0] / points[:, 1]).mean() - 0.1
-    found = summarise_parts(scores, classes, [str(n) for n in range(8)], points, level=0.9, resamples=4000)["accuracy"]
-    draw = np.random.default_rng(1)
-    resampled = []
-    for _ in range(4000):
-        taken = points[draw.integers(0, 8, 8)].sum(axis=0)
-        resampled.append(taken[0] / taken[1])
-    assert [found.low, found.high] == pytest.approx(np.quantile(resampled, [0.05, 0.95]), abs=0.01)
-    assert found.estimate == pytest.approx(scores.accuracy)
+    owners = [str(number) for number in range(8)]
+    weight = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), size=50).astype(float)
+    found = resampled_parts(scores.shapes, points, classes, owners, "point_accuracy", weight)
+    for row, value in zip(weight, found, strict=True):
+        drawn = np.repeat(points, row.astype(int), axis=0).sum(axis=0)
+        assert value == pytest.approx(drawn[0] / drawn[1])
 
 
-def test_resampled_accuracy_of_two_patients_spans_their_own():
+def test_resampled_accuracy_of_two_patients_takes_all_shapes_of_each():
     scores, classes, points = scored()
     owners = ["p"] * 5 + ["q"] * 3
-    found = summarise_parts(scores, classes, owners, points)["accuracy"]
+    found = resampled_parts(scores.shapes, points, classes, owners, "point_accuracy", np.eye(2))
     own = [points[:5].sum(axis=0), points[5:].sum(axis=0)]
-    assert [found.low, found.high] == pytest.approx(sorted(right / known for right, known in own))
+    assert found == pytest.approx([right / known for right, known in own])

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from medssl.evaluation.paired import average_by_patient
+import pytest
+
+from medssl.evaluation.metrics import metric_of
+from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.grid import cells_of, grids_of
 
 
 def test_all_scans_of_a_patient_are_averaged_and_missing_scores_are_left_out():
-    found = average_by_patient(["a", "b", "a", "a", "c", "c"], [0.2, 0.9, 0.4, 0.9, np.nan, 0.5])
-    assert found == {"a": (0.2 + 0.4 + 0.9) / 3, "b": 0.9, "c": 0.5}
-    assert math.isnan(average_by_patient(["a", "a"], [np.nan, np.nan])["a"])
+    owners = ["a", "b", "a", "a", "c", "c", "d"]
+    values = [0.2, 0.9, 0.4, 0.9, np.nan, 0.5, np.nan]
+    rows = [
+        ("run", "", 0, 0, None, f"case{place}", owner, "organ", "dice", value, "")
+        for place, (owner, value) in enumerate(zip(owners, values, strict=True))
+    ]
+    cells = cells_of(ScoreTable.of_rows(rows), metric_of("dice"), how="", labels=None)
+    (grid,) = grids_of([cells["run"]])
+    assert grid.patients == ("a", "b", "c")
+    assert grid.values.ravel() == pytest.approx([(0.2 + 0.4 + 0.9) / 3, 0.9, 0.5])
+    assert grid.left_out == 1
+    assert grid.score == pytest.approx(np.mean([0.5, 0.9, 0.5]))
