@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "dump_with_origins",
     "flatten",
+    "found_places",
     "load_yaml",
     "resolve",
     "save_with_origins",
@@ -117,6 +119,9 @@ def resolve(
         path = find_preset(preset, cls.verb)
         shipped = preset_folder() in path.resolve().parents
         layer = load_yaml(path)
+        if path.name == "run.yaml":  # a run keeps places as seen from its own folder
+            for key, value in found_places(layer, path.parent).items():
+                _plant(layer, key.split("."), value)
         _give_way(cls, data, origins, layer)
         _overlay(data, origins, layer, f"preset {path.stem}" if shipped else f"file {path}")
     raw, faults = _read_overrides(overrides)
@@ -144,6 +149,22 @@ def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str,
         nests = isinstance(inner, BaseModel) or (isinstance(inner, Mapping) and inner)
         leaves |= flatten(inner, f"{prefix}{key}.") if nests else {f"{prefix}{key}": inner}
     return leaves
+
+
+def found_places(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return the kept settings, by dotted key, that name places as seen from the run's folder, as seen from here.
+
+    Args:
+        settings: What the run kept, nested.
+        folder: The run.
+    """
+    found = {}
+    for key, value in flatten(settings).items():
+        if isinstance(value, str) and value.startswith(".."):
+            place = Path(os.path.normpath(folder / value))
+            if place.exists():
+                found[key] = str(place)
+    return found
 
 
 def dump_with_origins(resolved: Resolved[Any], kept: Callable[[Any], Any] = lambda values: values) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl.errors import ConfigError, DataError, DiskError, MedSSLError, UnfitError
 from medssl.locking import holds
@@ -27,9 +27,15 @@ from pipelines.predict_work import Worker, cleared, target_of, worker_of
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
+if TYPE_CHECKING:
+    import torch
+
 LABELS = "labels.json"
 _SHOWN = 10
-_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"}
+_NOT_IN_KEY = {
+    *("device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"),
+    *("file_seconds", "file_memory_gb"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,28 @@ def predict(
     ready = load_runs(runs, settings, device)
     folder = Path(out)
     _introduce(ready, runs, str(device))
+    with settings.limits():
+        return _predict(ready, resolved, [Path(path) for path in inputs], folder, overwrite, dry_run, device)
+
+
+def _predict(
+    ready: Predicting,
+    resolved: Resolved[PredictSettings],
+    inputs: Sequence[Path],
+    folder: Path,
+    overwrite: bool,
+    dry_run: bool,
+    device: torch.device,
+) -> Predicted:
+    """Find what there is, and predict it one by one."""
+    settings = resolved.settings
     with console.progress(None, "files looked at") as shown:
 
         def show(count: int, total: int) -> None:
             shown.total = total
             shown.reach(count)
 
-        found = find_inputs([Path(path) for path in inputs], ready.takes, settings, progress=show)
+        found = find_inputs(inputs, ready.takes, settings, progress=show)
     for note in found.notes:
         console.say(note)
     noun = "scans" if ready.takes.kind == "volume" else "clouds"
@@ -155,7 +176,7 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
     except DiskError:
         raise  # no fault of the item: it would befall every other as well
     except UnfitError as error:
-        done = Done(key=key, reason=f"{error.kind}: {error.reason}")
+        done = Done(key=key, reason=f"{error.kind}: {error.reason.partition(' accept=')[0]}")
     except MedSSLError as error:
         done = Done(key=key, reason=getattr(error, "reason", str(error)))
     except MemoryError:
@@ -166,6 +187,8 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
         done = Done(
             key=key, reason=f"It could not be predicted ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         )
+    unnamed = item.nameless()
+    done = replace(done, differs=tuple(unnamed.value(done.differs)), reason=unnamed.text(done.reason))
     journal.end(item.id, done)
     return done, True
 

@@ -17,6 +17,7 @@ from medssl.manifest.build import build_manifest
 from medssl.manifest.channel_cases import CaseGroup, cases_of
 from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest
+from medssl.nameless import Nameless, nameless_job
 from pipelines.predict_settings import PredictSettings
 from pointcloud.describe import cloud_reader
 
@@ -72,6 +73,15 @@ class Item:
         """The row of its first channel."""
         return next(self.manifest.rows())
 
+    @property
+    def pseudonymous(self) -> bool:
+        """Whether what is kept of it must not name its patient."""
+        return self.manifest.pseudonymous
+
+    def nameless(self) -> Nameless:
+        """Return what takes the names of its files out of texts."""
+        return nameless_job(self.id, [path for row in self.manifest.rows() for path in (row["path"], *row["paths"])])
+
 
 @dataclass
 class Inputs:
@@ -109,7 +119,7 @@ def find_inputs(
     found = Inputs()
     wanted = _wanted(takes, settings)
     for manifest in _manifests(paths, takes, wanted, settings, progress):
-        found.notes += manifest.notes
+        found.notes += manifest.nameless().value(manifest.notes) if manifest.pseudonymous else manifest.notes
         _sort(manifest, takes, wanted, settings, found)
     _tell_apart(found)
     if not found.items and not found.failed:
@@ -242,7 +252,7 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
         elif row["kind"] != takes.kind:
             found.skipped[f"a {_noun(row['kind'])}, and {takes.run} takes {_noun(takes.kind)}s"] += 1
         elif row["error"] is not None:
-            found.failed.append((row["id"], shown_of(row, manifest), str(row["error"])))
+            found.failed.append((row["id"], shown_of(row, manifest), _why_failed(row, manifest)))
         else:
             good.append({**row, "label_path": None, "label_values": None} if row["kind"] == "volume" else row)
     if wanted:
@@ -268,7 +278,7 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
                 said += (f"it is the channel {row['channel']}, and {takes.run} was trained on {single}",)
         elif settings.cloud_class:
             row = {**row, "targets": json.dumps({"class": settings.cloud_class})}
-        alone = _alone([{**row, "case": ""}], ())
+        alone = _alone([{**row, "case": ""}], (), manifest)
         found.items.append(Item(row["id"], shown_of(row, manifest), alone, said=said))
 
 
@@ -302,9 +312,8 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
         if lacking:
             said += (f"lacks {', '.join(lacking)}, which is 0 to the network, as in training",)
         names = tuple(spelled.get(name.casefold(), name) for name in wanted)
-        found.items.append(
-            Item(group.id, shown, _alone(members, names), channels=",".join(names), said=tuple(dict.fromkeys(said)))
-        )
+        alone = _alone(members, names, manifest)
+        found.items.append(Item(group.id, shown, alone, channels=",".join(names), said=tuple(dict.fromkeys(said))))
     inside = {row["id"] for group in groups for row in group.members}
     for row in rows:
         if row["id"] not in inside:
@@ -342,8 +351,9 @@ def _of_modality(row: Row, channel: CardInput, settings: PredictSettings) -> tup
     return {**row, "modality": channel.modality, "units": units}, (note,)
 
 
-def _alone(rows: Sequence[Row], channels: Sequence[str]) -> Manifest:
-    return manifest_of_rows(rows, settings={"channels": list(channels)})
+def _alone(rows: Sequence[Row], channels: Sequence[str], whole: Manifest) -> Manifest:
+    privacy = {"privacy": "pseudonyms"} if whole.pseudonymous else {}
+    return manifest_of_rows(rows, settings={"channels": list(channels), **privacy})
 
 
 def _tell_apart(found: Inputs) -> None:
@@ -366,13 +376,19 @@ def _tell_apart(found: Inputs) -> None:
 
 
 def shown_of(row: Mapping[str, Any], manifest: Manifest) -> str:
-    """Return a row's file as seen from the folder that was named, or its name alone."""
+    """Return a row's file as seen from the folder that was named, or its name alone; its id where names are hidden."""
     path = Path(row["path"])
-    if row["format"] == "dicom":
+    if row["format"] == "dicom" or manifest.pseudonymous:
         return str(row["id"])  # folders and files of DICOM are often called after people
     root = Path(manifest.root) if manifest.root else path.parent
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     return f"{name}:{row['item']}" if row.get("item") else name
+
+
+def _why_failed(row: Mapping[str, Any], manifest: Manifest) -> str:
+    """Return why a row cannot be read, without the names of files, which are kept in no table."""
+    names = manifest.nameless() if manifest.pseudonymous else nameless_job(row["id"], [row["path"], *row["paths"]])
+    return names.text(str(row["error"]))
 
 
 def _why_aside(row: Mapping[str, Any]) -> str:

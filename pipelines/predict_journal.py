@@ -24,6 +24,7 @@ JOURNAL = "journal.jsonl"
 WORK = ".medssl-work"
 _ASIDE = ".writing-"  # begins the names of files that `medssl.writing` has not renamed yet
 _VERSION = 1
+_BEGINS = '{"version": '
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Journal:
         lines = _lines(folder / JOURNAL)
         if not lines:
             there = [] if not folder.is_dir() else sorted(path.name for path in folder.iterdir())
-            strange = [name for name in there if name not in (LOCK, WORK) and not name.startswith(_ASIDE)]
+            ours = (LOCK, WORK, JOURNAL)  # a journal without a line: the disk was full, or the process died
+            strange = [name for name in there if name not in ours and not name.startswith(_ASIDE)]
             if strange:
                 shown = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
                 raise ConfigError(
@@ -166,6 +168,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return []
+    if "\n" not in text and _BEGINS.startswith(text[: len(_BEGINS)]):
+        return []  # the first line was never whole
     found = []
     for line in text.splitlines():
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from medssl.spreadsheet import csv_text
 from medssl.writing import atomic_write
 
 __all__ = ["FIRST", "write_table"]
@@ -21,17 +20,15 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["cs
     Args:
         path: The file.
         rows: With the columns ``FIRST``, and what the task says behind them.
-        kind: CSV, or Parquet, in which what is a number in every row is one.
+        kind: CSV that no spreadsheet computes (`medssl.spreadsheet`); or Parquet, in which what is a number in all
+            rows is one.
     """
     more = list(dict.fromkeys(name for row in rows for name in row if name not in FIRST))
     columns = [*FIRST, *more]
     if kind == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
+        text = csv_text(columns, ([row.get(name) for name in columns] for row in rows))
         with atomic_write(path) as aside:
-            aside.write_text(text.getvalue(), encoding="utf-8")
+            aside.write_text(text, encoding="utf-8")
         return
     import polars
 

@@ -87,6 +87,8 @@ class Scans:
         """Read, turn, resample and scale it as the training store did."""
         store, record = store_alone(folder, self._job(item))
         differs = scan_differences(store.entries[0], self._card, self._recipe, self._seen, record.flags)
+        if _names_nobody(item) and isinstance(self._predictor, SegmentationPredictor):
+            differs = (*differs, "written as NIfTI: a DICOM SEG names the patient, and the manifest has pseudonyms")
         return Prepared(
             entry=store.entries[0],
             predicted=lambda: self._predictor.predict(store, 0),
@@ -150,10 +152,15 @@ def target_of(item: Item, folder: Path, stem: str, wanted: Wanted) -> Target:
         stem=stem,
         source=Path(row["path"]),
         sources=tuple(Path(path) for path in row["paths"]),
-        format=str(row["format"]),
+        format="nifti" if _names_nobody(item) else str(row["format"]),
         item=int(row["item"] or 0),
         wanted=wanted,
     )
+
+
+def _names_nobody(item: Item) -> bool:
+    """Tell a series whose patient must not be named, as a DICOM SEG of it would."""
+    return item.pseudonymous and str(item.row["format"]) == "dicom"
 
 
 def cleared(folder: Path) -> Path:

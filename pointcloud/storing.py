@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from medssl.errors import MedSSLError
 from medssl.manifest.schema import Manifest
 from medssl.manifest.targets import targets_of
 from medssl.manifest.unlabelled import UNLABELLED, classes_of_points, unlabelled_numbers
-from medssl.pool import Engine, run_jobs
+from medssl.pool import Engine, isolated, run_jobs
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
 from pointcloud.cloud import Cloud
@@ -231,14 +232,19 @@ def cloud_alone(
         classes: Number -> name of the classes of whole clouds, by which the class that the row names is numbered.
 
     Raises:
-        FormatError: The file cannot be read.
+        FormatError: The file cannot be read, killed its reader, or took too long or too much memory.
         CacheError: All of its points lie at one place.
     """
-    path, item = Path(row["path"]), row["item"]
-    cloud = read(path, item=item, samples=0) if whole else _thinned(_read(row, settings), settings)
+    path = Path(row["path"])
+    cloud = isolated(partial(_alone, row=dict(row), settings=settings, whole=whole), path)
     cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=None, label=None)
     entry = write_cloud(folder, row["id"], cloud, source_path=row["path"])
     numbers = {name: number for number, name in (classes or {}).items()}
     label = numbers.get(targets_of(row).get(settings.target, ""))
     index = CloudIndex(entries=(replace(entry, label=label),), settings=settings.model_dump(mode="json"))
     return CloudStore(folder, index)
+
+
+def _alone(path: Path, *, row: Mapping[str, Any], settings: CloudStoreSettings, whole: bool) -> Cloud:
+    """Read a cloud to be predicted. Runs in a worker process."""
+    return read(path, item=row["item"], samples=0) if whole else _thinned(_read(row, settings), settings)

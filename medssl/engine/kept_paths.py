@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from medssl.settings import flatten
-
-__all__ = ["found_places", "kept_command", "kept_value", "same_place"]
+__all__ = ["kept_command", "kept_value", "same_place"]
 
 _MOST_UPWARDS = 4  # further up lie folders of the system and of people: of those the last name alone is kept
 _OURS = ("store.json", "clouds.json", "run.yaml")
@@ -21,7 +19,9 @@ _OUR_FILES = {".yaml", ".yml", ".json"}
 
 
 def kept_value(value: Any, folder: Path) -> Any:
-    """Return a setting as a run keeps it: an absolute path as seen from the run's folder, all else as it is.
+    """Return a setting as a run keeps it: a path that is absolute or begins with "..", as seen from the run's folder.
+
+    All else stays as it is.
 
     Args:
         value: A setting, or a mapping or list of settings.
@@ -31,6 +31,8 @@ def kept_value(value: Any, folder: Path) -> Any:
         return {key: kept_value(inner, folder) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [kept_value(inner, folder) for inner in value]
+    if isinstance(value, str) and value.startswith("..") and Path(value).exists():
+        value = str(Path(value).absolute())  # as it stands it would mean another place to whoever reads it elsewhere
     if not isinstance(value, str) or not _is_absolute(value):
         return value
     try:
@@ -47,22 +49,6 @@ def same_place(kept: Any, now: Any, folder: Path) -> bool:
         return False
     whole = now if _is_absolute(now) else str(Path(now).absolute())
     return kept in (kept_value(whole, folder), whole)
-
-
-def found_places(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return the kept settings, by dotted key, that name places as seen from the run's folder, as seen from here.
-
-    Args:
-        settings: What the run kept, nested.
-        folder: The run.
-    """
-    found = {}
-    for key, value in flatten(settings).items():
-        if isinstance(value, str) and value.startswith("..") and not Path(value).exists():
-            place = Path(os.path.normpath(folder / value))
-            if place.exists():
-                found[key] = str(place)
-    return found
 
 
 def kept_command(words: Sequence[str]) -> list[str]:

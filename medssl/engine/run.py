@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.engine.kept_paths import found_places, kept_command, kept_value, same_place
+from medssl.engine.kept_paths import kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
-from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
+from medssl.settings import Resolved, dump_with_origins, flatten, found_places, load_yaml
 from medssl.writing import atomic_write, disk_faults
 
 if TYPE_CHECKING:

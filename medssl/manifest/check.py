@@ -27,6 +27,7 @@ SEVERITIES = ("error", "warning", "info")
 Row = Mapping[str, Any]
 
 _FEW_SLICES, _TOO_FEW_SLICES = 6, 2
+_FAR_BEYOND = 1e5  # widths of the range of 99 % of the values; PET and metal stay far below
 _SMALLEST_MM, _LARGEST_MM = 0.05, 20.0
 _ANISOTROPY = 10.0
 _NON_ORTHOGONAL = 1e-3  # cosine between axes: 0.06 degrees
@@ -286,6 +287,16 @@ def _intensities(row: Row) -> Iterator[Finding]:
     elif row["p005"] is not None and row["p005"] == row["p995"] and row["min"] != row["max"]:
         yield _of(row, "warning", "nearly-constant", f"99 % of the voxels have the value {row['p50']:g}",
                   "Look at it: this is an almost empty scan.")  # fmt: skip
+    elif row["p005"] is not None and _beyond(row) > _FAR_BEYOND:
+        yield _of(row, "warning", "odd-values", f"values reach from {row['min']:g} to {row['max']:g}, and 99 % of them "
+                  f"lie within {row['p005']:g} to {row['p995']:g}",
+                  "A damaged voxel or a mark for no value: put a value of its surroundings there.")  # fmt: skip
+
+
+def _beyond(row: Row) -> float:
+    """Return how far values lie beyond the range of 99 % of them, in widths of that range."""
+    width = float(row["p995"]) - float(row["p005"])
+    return max(float(row["max"]) - float(row["p995"]), float(row["p005"]) - float(row["min"])) / width if width else 0.0
 
 
 def _stale(row: Row) -> Iterator[Finding]:

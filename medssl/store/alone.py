@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.errors import DataError
+from medssl.errors import DataError, FormatError
+from medssl.pool import run_jobs
 from medssl.store.index import Index, Record
 from medssl.store.options import StoreSettings
 from medssl.store.plan import make_plan
@@ -82,11 +83,17 @@ def job_alone(case: Manifest, recipe: Recipe, *, channels: str) -> Job:
 def store_alone(folder: Path, job: Job) -> tuple[Store, Record]:
     """Store one scan or case and return the store of it alone, with the record that says what was noticed.
 
+    It is read in a worker process, for a damaged file may take the process that reads it down with it.
+
     Raises:
-        FormatError: A file cannot be read.
+        FormatError: A file cannot be read, killed its reader, or took too long or too much memory.
         UnfitError: It holds what the training store would not have taken.
     """
-    record = (prepare_case if job.channels else prepare)(folder, job)
+    work = prepare_case if job.channels else prepare
+    jobs = {0: (folder.absolute(), job)}
+    ((_, record),) = run_jobs(work, jobs, workers=1, crashed=lambda _, why: why, files=lambda one: len(one[1].paths))
+    if isinstance(record, str):
+        raise FormatError(Path(job.path), record)
     entry = record.entry
     index = Index(
         entries=(entry,),

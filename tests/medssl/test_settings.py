@@ -89,6 +89,22 @@ def test_defaults_alone():
     assert resolved.origins.keys() == flatten(Everything()).keys()
 
 
+def test_settings_of_a_run_as_a_preset_mean_the_runs_own_places(tmp_path, monkeypatch):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "run.yaml").write_text("data: ../../store\nsteps: 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve(Needs, preset="runs/one/run.yaml").settings.data.resolve() == tmp_path / "store"
+    monkeypatch.chdir(tmp_path / "runs" / "one")  # as it stands it is right there as well
+    assert resolve(Needs, preset="run.yaml").settings.data.resolve() == tmp_path / "store"
+    (tmp_path / "other" / "x" / "y").mkdir(parents=True)
+    (tmp_path / "other" / "store").mkdir()
+    monkeypatch.chdir(tmp_path / "other" / "x" / "y")  # another store lies where the path would lead from here
+    assert resolve(Needs, preset=tmp_path / "runs/one/run.yaml").settings.data.resolve() == tmp_path / "store"
+    (tmp_path / "mine.yaml").write_text("data: ../../store\nsteps: 3\n")
+    assert resolve(Needs, preset=tmp_path / "mine.yaml").settings.data == Path("../../store")
+
+
 def test_each_layer_wins_over_the_one_below(presets):
     resolved = resolve(
         Everything,

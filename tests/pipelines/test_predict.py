@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -17,6 +17,7 @@ from medssl.formats.dicom_write import write_series
 from medssl.formats.itk import write_itk
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
+from medssl.spreadsheet import rows_of_csv
 from pipelines.cache import cache
 from pipelines.finetune import finetune
 from pipelines.index import index
@@ -59,8 +60,8 @@ def home(tmp_path_factory):
 
 
 def table(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "predictions.csv").open() as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
+    with (folder / "predictions.csv").open(newline="") as file:
+        return {row["id"]: row for row in rows_of_csv(file)}
 
 
 def test_new_files_are_predicted_as_the_test_scans_of_the_store(home, tmp_path, capsys):
@@ -164,6 +165,7 @@ def test_what_is_wrong_is_named_counted_and_stops_nothing(home, tmp_path, capsys
     assert found.done == ("good",)
     assert set(found.failed) == {"broken", "nan"}
     assert "NaN" in found.failed["nan"]
+    assert "accept=" not in found.failed["nan"]  # which is a setting of cache
     out = capsys.readouterr()
     assert "1 scans done, 2 failed" in out.out
     assert "broken.nii.gz" in out.err
@@ -174,6 +176,59 @@ def test_what_is_wrong_is_named_counted_and_stops_nothing(home, tmp_path, capsys
     (new / "good.nii.gz").unlink()
     with pytest.raises(DataError, match="none of the 2 scans could be predicted"):
         predict(home / "run", new, out=tmp_path / "out2")
+
+
+def test_a_file_is_read_by_another_process_which_it_may_kill(home, tmp_path, monkeypatch):
+    def dies(*_):
+        raise KeyboardInterrupt("read in the process that predicts")
+
+    values, _ = scan(9)
+    write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))
+    monkeypatch.setattr("medssl.store.prepare.read_source", dies)
+    assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
+
+
+def test_the_table_computes_nothing_and_holds_no_place(home, tmp_path, monkeypatch):
+    values, _ = scan(9)
+    write_nifti(tmp_path / "new/=1+1.nii.gz", values, np.eye(4))
+    write_nifti(tmp_path / "new/-tail.nii.gz", values, np.eye(4))
+
+    def odd(*_):
+        raise ValueError(f"{tmp_path}/new/sub/thing is odd")
+
+    predict(home / "run", tmp_path / "new", out=tmp_path / "out")
+    text = (tmp_path / "out/predictions.csv").read_text()
+    assert ",'=1+1.nii.gz," in text
+    assert ",'-tail.nii.gz," in text
+    assert {row["source"] for row in table(tmp_path / "out").values()} == {"=1+1.nii.gz", "-tail.nii.gz"}
+    monkeypatch.setattr("pipelines.predict_work.scan_differences", odd)
+    with pytest.raises(DataError, match="none of the 2"):
+        predict(home / "run", tmp_path / "new", out=tmp_path / "other")
+    for name in ("predictions.csv", "journal.jsonl"):
+        kept = (tmp_path / "other" / name).read_text()
+        assert "is odd" in kept
+        assert str(tmp_path) not in kept
+
+
+def test_with_pseudonyms_nothing_names_the_patient(home, tmp_path):
+    values, _ = scan(9)
+    write_nifti(tmp_path / "new/JANE_DOE/JANE_DOE.nii.gz", values, np.eye(4))
+    (tmp_path / "new/JANE_DOE/JANE_DOE_b.nii.gz").write_bytes(b"nothing")
+    write_series(tmp_path / "new/JANE_DICOM", values, np.diag([1.0, 1.2, 1.5, 1.0]))
+    for file in (tmp_path / "new/JANE_DICOM").iterdir():
+        header = pydicom.dcmread(file)
+        header.PatientName = "JANE^DOE"
+        header.save_as(file)
+    index(tmp_path / "new", out=tmp_path / "n.parquet", overrides=["privacy=pseudonyms", "modality=CT", "workers=1"])
+    found = predict(home / "run", tmp_path / "n.parquet", out=tmp_path / "out")
+    assert (len(found.done), len(found.failed)) == (2, 1)
+    assert sorted(file.suffix for file in (tmp_path / "out").glob("scan-*")) == [".gz", ".gz"]
+    assert "a DICOM SEG names the patient" in (tmp_path / "out/predictions.csv").read_text()
+    for file in (tmp_path / "out").rglob("*"):
+        assert "JANE" not in str(file.relative_to(tmp_path))
+        content = file.read_bytes()
+        assert b"JANE" not in content
+        assert str(tmp_path).encode() not in content
 
 
 def test_what_differs_from_training_is_said(home, tmp_path, capsys):
@@ -228,6 +283,20 @@ def test_a_journal_that_was_cut_off_loses_its_last_line_alone(home, tmp_path):
     found = predict(home / "run", tmp_path / "new", out=tmp_path / "out")
     assert set(found.done) == {"a", "b"}
     assert set(table(tmp_path / "out")) == {"a", "b"}
+
+
+@pytest.mark.parametrize("left", [b"", b'{"ver', b'{"version": 1, "made_w'])
+def test_a_journal_that_the_disk_had_no_room_for_stops_nobody(home, tmp_path, left):
+    values, _ = scan(9)
+    write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/journal.jsonl").write_bytes(left)
+    assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
+    assert predict(home / "run", tmp_path / "new", out=tmp_path / "out").done == ("a",)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/journal.jsonl").write_bytes(b"dear diary")
+    with pytest.raises(ConfigError, match="no journal of predictions"):
+        predict(home / "run", tmp_path / "new", out=tmp_path / "other")
 
 
 def test_nothing_of_the_users_is_written_over(home, tmp_path):

@@ -129,6 +129,8 @@ def chain(scans: Path, out: Path, *settings: str) -> Path:
     medssl.report(made / "run", made / "fine", made / "store", found, kept, out=made / "report.html")
     medssl.embed(made / "run", data=made / "store", out=made / "vectors.parquet", overrides=["device=cpu"])
     medssl.embed(made / "run", data=made / "store", out=made / "vectors.npz", overrides=["device=cpu"])
+    new = [path.parent for path in scans.rglob("*.nii.gz") if "visit" in str(path)] if not settings else [kept]
+    medssl.predict(made / "fine", *new[:2], out=made / "predicted", overrides=["device=cpu", "workers=1"])
     for target in ("onnx", "monai", "nnunet", "safetensors"):
         medssl.export(made / "fine", to=target, out=made / f"as_{target}")
     return made

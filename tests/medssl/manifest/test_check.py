@@ -49,6 +49,8 @@ def sheared():
         ({"spacing_mm": [0.0, 1.0, 1.0]}, ("error", "bad-geometry")),
         ({"affine": [float("nan")] * 16}, ("error", "bad-geometry")),
         ({"spacing_mm": [25.0, 25.0, 25.0]}, ("warning", "odd-spacing")),
+        ({"max": 1e38}, ("warning", "odd-values")),
+        ({"min": -1e9}, ("warning", "odd-values")),
         ({"spacing_mm": [0.001, 0.001, 0.001]}, ("warning", "odd-spacing")),
         ({"spacing_mm": [12.0, 1.0, 1.0]}, ("info", "anisotropic")),
         ({"affine": sheared()}, ("warning", "non-orthogonal")),
