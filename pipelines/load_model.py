@@ -106,7 +106,7 @@ class Model:
             ConfigError: An array has other axes or channels, or no voxel size.
             FormatError: A file cannot be read.
         """
-        with tempfile.TemporaryDirectory(prefix="medssl-") as work:
+        with self._settings.limits(), tempfile.TemporaryDirectory(prefix="medssl-") as work:
             if isinstance(image, str | Path):
                 item = self._item(Path(image), modality, cloud_class)
             else:

@@ -18,6 +18,7 @@ from medssl.tasks.inference import prediction_file
 from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import autocast_as, device_named
+from pipelines.file_limits import FileLimits
 from pipelines.predict_inputs import Inputs, Item, find_inputs
 from pipelines.predict_journal import WORK, Done, Journal
 from pipelines.predict_runs import Predicting, load_runs
@@ -29,7 +30,9 @@ __all__ = ["PredictSettings", "Predicted", "predict"]
 
 LABELS = "labels.json"
 _SHOWN = 10
-_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"}
+_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"} | set(
+    FileLimits.model_fields
+)
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,28 @@ def predict(
         DataError: There is nothing to predict, or nothing could be.
     """
     resolved = resolve(PredictSettings, preset=preset, overrides=list(overrides))
+    with resolved.settings.limits():
+        return _predict(run, inputs, Path(out), resolved, overwrite=overwrite, dry_run=dry_run)
+
+
+def _predict(
+    run: str | Path | Sequence[str | Path],
+    inputs: Sequence[str | Path],
+    folder: Path,
+    resolved: Resolved[PredictSettings],
+    *,
+    overwrite: bool,
+    dry_run: bool,
+) -> Predicted:
     settings = resolved.settings
     named = [run] if isinstance(run, str | Path) else list(run)
     runs = [Path(one) for one in named]
     if not inputs:
         raise ConfigError(
-            f"There is nothing to predict. Name scans: medssl predict {quoted(*runs)} SCANS --out {quoted(out)}"
+            f"There is nothing to predict. Name scans: medssl predict {quoted(*runs)} SCANS --out {quoted(folder)}"
         )
     device = device_named(settings.device)
     ready = load_runs(runs, settings, device)
-    folder = Path(out)
     _introduce(ready, runs, str(device))
     with console.progress(None, "files looked at") as shown:
 

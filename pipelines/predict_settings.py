@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.settings import Settings
+from pipelines.file_limits import FileLimits
 
 __all__ = ["PredictSettings"]
 
 
-class PredictSettings(Settings):
+class PredictSettings(FileLimits):
     """How new scans or clouds are predicted. What decides a prediction is the run's own, unless it is set here."""
 
     verb: ClassVar[str] = "predict"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from medssl.spreadsheet import csv_text
 from medssl.writing import atomic_write
 
 __all__ = ["FIRST", "write_table"]
@@ -26,12 +25,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["cs
     more = list(dict.fromkeys(name for row in rows for name in row if name not in FIRST))
     columns = [*FIRST, *more]
     if kind == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(["" if row.get(name) is None else row[name] for name in columns] for row in rows)
+        cells = (["" if row.get(name) is None else row[name] for name in columns] for row in rows)
         with atomic_write(path) as aside:
-            aside.write_text(text.getvalue(), encoding="utf-8")
+            aside.write_bytes(csv_text(columns, cells).encode("utf-8", errors="replace"))
         return
     import polars
 

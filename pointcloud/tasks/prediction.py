@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision, mean_decision, probabilities
+from medssl.pool import isolated
 from medssl.prediction import Target, Written
 from pointcloud.formats.ply_write import write_ply
 from pointcloud.formats.reading import read
@@ -159,7 +161,7 @@ class PartPredictor:
 
         Rows that are no points, for their coordinates are not finite, are there with label -1.
         """
-        cloud = read(target.source, item=target.item, samples=0)
+        cloud = isolated(partial(read, item=target.item, samples=0), target.source)
         if len(cloud) != len(found.parts):
             raise ConfigError(f"{target.source}: it has changed while it was predicted. Run the same command again.")
         count = len(cloud) + len(cloud.left_out)
