@@ -122,7 +122,7 @@ class Model:
         if len(found.items) == 1:
             return found.items[0]
         if found.failed and not found.items:
-            raise DataError(f"{found.failed[0][1]}: {found.failed[0][2]}")
+            raise DataError(f"{found.failed[0].shown}: {found.failed[0].reason}")
         raise DataError(f"{path}: {len(found.items)} scans or clouds are there. Give one, or use medssl.predict.")
 
     def _of_array(

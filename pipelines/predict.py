@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ __all__ = ["PredictSettings", "Predicted", "predict"]
 
 LABELS = "labels.json"
 _SHOWN = 10
-_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"} | set(
-    FileLimits.model_fields
-)
+_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"} | {
+    "privacy",
+    *FileLimits.model_fields,
+}
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _predict(
                 bar.advance(note=item.id)
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)
-        rows = _rows(found, ended)
+        rows = _rows(found, ended, paths=settings.privacy == "paths")
         write_table(table, rows, settings.table)
     return _close(found, ended, journal, table, kept, noun)
 
@@ -181,6 +182,9 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
         done = Done(
             key=key, reason=f"It could not be predicted ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         )
+    nameless = item.manifest.nameless()
+    differs = tuple(nameless.text(one) for one in done.differs)
+    done = replace(done, reason=nameless.text(done.reason), differs=differs)
     journal.end(item.id, done)
     return done, True
 
@@ -199,10 +203,10 @@ def _plan(found: Inputs, folder: Path) -> Predicted:
         console.say(f"  would predict {item.id} ({item.shown})")
     if len(found.items) > _SHOWN:
         console.say(f"  ... and {len(found.items) - _SHOWN} more")
-    _say_failed({name: f"{shown}: {why}" for name, shown, why in found.failed})
+    _say_failed({one.id: f"{one.shown}: {one.reason}" for one in found.failed})
     _say_skipped(found)
     console.done(None, items=len(found.items), failed=len(found.failed))
-    return Predicted(folder, failed={name: why for name, _, why in found.failed}, skipped=dict(found.skipped))
+    return Predicted(folder, failed={one.id: one.reason for one in found.failed}, skipped=dict(found.skipped))
 
 
 def _made_with(ready: Predicting, resolved: Resolved[PredictSettings]) -> str:
@@ -227,8 +231,8 @@ def _write_names(path: Path, ready: Predicting) -> None:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
-    """Return the table: items in their order, then what could not be read."""
+def _rows(found: Inputs, ended: dict[str, Done], *, paths: bool) -> list[dict[str, Any]]:
+    """Return the table: items in their order, then what could not be read; with their files where paths are kept."""
     rows: list[dict[str, Any]] = []
     for item in found.items:
         done = ended.get(item.id)
@@ -236,7 +240,7 @@ def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
             continue  # the call was interrupted before
         first = {
             "id": item.id,
-            "source": item.shown,
+            **({"source": str(item.row["path"])} if paths else {}),
             "status": "failed" if done.reason else "done",
             "file": done.files[0] if done.files else None,
             "differs": "; ".join(done.differs) or None,
@@ -244,8 +248,15 @@ def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
         }
         rows += [{**first, **row} for row in done.rows or ({},)]
     rows += [
-        {"id": name, "source": shown, "status": "failed", "file": None, "differs": None, "reason": why}
-        for name, shown, why in found.failed
+        {
+            "id": one.id,
+            **({"source": one.path} if paths else {}),
+            "status": "failed",
+            "file": None,
+            "differs": None,
+            "reason": one.reason,
+        }
+        for one in found.failed
     ]
     return rows
 
@@ -257,8 +268,8 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         if done.differs and not done.reason:
             console.say(f"{shown[name]}: {'; '.join(done.differs)}")
     failed = {name: done.reason for name, done in ended.items() if done.reason}
-    failed |= {name: why for name, _, why in found.failed}
-    shown |= {name: place for name, place, _ in found.failed}
+    failed |= {one.id: one.reason for one in found.failed}
+    shown |= {one.id: one.shown for one in found.failed}
     _say_failed({name: f"{shown[name]}: {why}" for name, why in failed.items()})
     _say_skipped(found)
     good = tuple(name for name, done in ended.items() if not done.reason)

@@ -11,7 +11,7 @@ from medssl.writing import atomic_write
 
 __all__ = ["FIRST", "write_table"]
 
-FIRST = ("id", "source", "status", "file", "differs", "reason")
+FIRST = ("id", "status", "file", "differs", "reason")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["csv", "parquet"]) -> None:

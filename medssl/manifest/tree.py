@@ -83,7 +83,7 @@ def find_files(
     pictures: PictureRule = "auto",
     only: Sequence[Path] | None = None,
 ) -> Tree:
-    """List what a tree holds. What is hidden, runs, stores and predictions are passed over; links are followed, circles are not.
+    """List what a tree holds. What is hidden, runs, stores and predictions are passed over, circles of links too.
 
     Nothing but plain files is ever opened: a pipe or a device is counted and left alone.
 
