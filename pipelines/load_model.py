@@ -106,7 +106,7 @@ class Model:
             ConfigError: An array has other axes or channels, or no voxel size.
             FormatError: A file cannot be read.
         """
-        with tempfile.TemporaryDirectory(prefix="medssl-") as work:
+        with self._settings.limits(), tempfile.TemporaryDirectory(prefix="medssl-") as work:
             if isinstance(image, str | Path):
                 item = self._item(Path(image), modality, cloud_class)
             else:
@@ -122,7 +122,7 @@ class Model:
         if len(found.items) == 1:
             return found.items[0]
         if found.failed and not found.items:
-            raise DataError(f"{found.failed[0][1]}: {found.failed[0][2]}")
+            raise DataError(f"{found.failed[0].shown}: {found.failed[0].reason}")
         raise DataError(f"{path}: {len(found.items)} scans or clouds are there. Give one, or use medssl.predict.")
 
     def _of_array(

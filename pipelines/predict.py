@@ -18,6 +18,7 @@ from medssl.tasks.inference import prediction_file
 from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import autocast_as, device_named
+from pipelines.file_limits import FileLimits
 from pipelines.predict_inputs import Inputs, Item, find_inputs
 from pipelines.predict_journal import WORK, Done, Journal
 from pipelines.predict_runs import Predicting, load_runs
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
 LABELS = "labels.json"
 _SHOWN = 10
-_NOT_IN_KEY = {
-    *("device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"),
-    *("file_seconds", "file_memory_gb"),
+_NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "picture_channel", "cloud_class"} | {
+    "privacy",
+    *FileLimits.model_fields,
 }
 
 
@@ -89,22 +90,33 @@ def predict(
         DataError: There is nothing to predict, or nothing could be.
     """
     resolved = resolve(PredictSettings, preset=preset, overrides=list(overrides))
+    with resolved.settings.limits():
+        return _predict(run, inputs, Path(out), resolved, overwrite=overwrite, dry_run=dry_run)
+
+
+def _predict(
+    run: str | Path | Sequence[str | Path],
+    inputs: Sequence[str | Path],
+    folder: Path,
+    resolved: Resolved[PredictSettings],
+    *,
+    overwrite: bool,
+    dry_run: bool,
+) -> Predicted:
     settings = resolved.settings
     named = [run] if isinstance(run, str | Path) else list(run)
     runs = [Path(one) for one in named]
     if not inputs:
         raise ConfigError(
-            f"There is nothing to predict. Name scans: medssl predict {quoted(*runs)} SCANS --out {quoted(out)}"
+            f"There is nothing to predict. Name scans: medssl predict {quoted(*runs)} SCANS --out {quoted(folder)}"
         )
     device = device_named(settings.device)
     ready = load_runs(runs, settings, device)
-    folder = Path(out)
     _introduce(ready, runs, str(device))
-    with settings.limits():
-        return _predict(ready, resolved, [Path(path) for path in inputs], folder, overwrite, dry_run, device)
+    return _predict_found(ready, resolved, [Path(path) for path in inputs], folder, overwrite, dry_run, device)
 
 
-def _predict(
+def _predict_found(
     ready: Predicting,
     resolved: Resolved[PredictSettings],
     inputs: Sequence[Path],
@@ -144,7 +156,7 @@ def _predict(
                 bar.advance(note=item.id)
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)
-        rows = _rows(found, ended)
+        rows = _rows(found, ended, paths=settings.privacy == "paths")
         write_table(table, rows, settings.table)
     return _close(found, ended, journal, table, kept, noun)
 
@@ -187,8 +199,9 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
         done = Done(
             key=key, reason=f"It could not be predicted ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         )
-    unnamed = item.nameless()
-    done = replace(done, differs=tuple(unnamed.value(done.differs)), reason=unnamed.text(done.reason))
+    nameless = item.manifest.nameless()
+    differs = tuple(nameless.text(one) for one in done.differs)
+    done = replace(done, reason=nameless.text(done.reason), differs=differs)
     journal.end(item.id, done)
     return done, True
 
@@ -207,10 +220,10 @@ def _plan(found: Inputs, folder: Path) -> Predicted:
         console.say(f"  would predict {item.id} ({item.shown})")
     if len(found.items) > _SHOWN:
         console.say(f"  ... and {len(found.items) - _SHOWN} more")
-    _say_failed({name: f"{shown}: {why}" for name, shown, why in found.failed})
+    _say_failed({one.id: f"{one.shown}: {one.reason}" for one in found.failed})
     _say_skipped(found)
     console.done(None, items=len(found.items), failed=len(found.failed))
-    return Predicted(folder, failed={name: why for name, _, why in found.failed}, skipped=dict(found.skipped))
+    return Predicted(folder, failed={one.id: one.reason for one in found.failed}, skipped=dict(found.skipped))
 
 
 def _made_with(ready: Predicting, resolved: Resolved[PredictSettings]) -> str:
@@ -235,8 +248,8 @@ def _write_names(path: Path, ready: Predicting) -> None:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
-    """Return the table: items in their order, then what could not be read."""
+def _rows(found: Inputs, ended: dict[str, Done], *, paths: bool) -> list[dict[str, Any]]:
+    """Return the table: items in their order, then what could not be read; with their files where paths are kept."""
     rows: list[dict[str, Any]] = []
     for item in found.items:
         done = ended.get(item.id)
@@ -244,7 +257,7 @@ def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
             continue  # the call was interrupted before
         first = {
             "id": item.id,
-            "source": item.shown,
+            **({"source": str(item.row["path"])} if paths else {}),
             "status": "failed" if done.reason else "done",
             "file": done.files[0] if done.files else None,
             "differs": "; ".join(done.differs) or None,
@@ -252,8 +265,15 @@ def _rows(found: Inputs, ended: dict[str, Done]) -> list[dict[str, Any]]:
         }
         rows += [{**first, **row} for row in done.rows or ({},)]
     rows += [
-        {"id": name, "source": shown, "status": "failed", "file": None, "differs": None, "reason": why}
-        for name, shown, why in found.failed
+        {
+            "id": one.id,
+            **({"source": one.path} if paths else {}),
+            "status": "failed",
+            "file": None,
+            "differs": None,
+            "reason": one.reason,
+        }
+        for one in found.failed
     ]
     return rows
 
@@ -265,8 +285,8 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         if done.differs and not done.reason:
             console.say(f"{shown[name]}: {'; '.join(done.differs)}")
     failed = {name: done.reason for name, done in ended.items() if done.reason}
-    failed |= {name: why for name, _, why in found.failed}
-    shown |= {name: place for name, place, _ in found.failed}
+    failed |= {one.id: one.reason for one in found.failed}
+    shown |= {one.id: one.shown for one in found.failed}
     _say_failed({name: f"{shown[name]}: {why}" for name, why in failed.items()})
     _say_skipped(found)
     good = tuple(name for name, done in ended.items() if not done.reason)

@@ -52,7 +52,9 @@ def scan_differences(
     turned = geometry.orientation(np.array(entry.source_affine))
     if seen.get("orientations") and turned not in seen["orientations"]:
         said.append(f"orientation {turned}; trained on {', '.join(seen['orientations'])}; turned to RAS as those were")
-    said += [flag.replace("-", " ") if ":" not in flag else flag for flag in flags if flag not in said]
+    for flag in flags:
+        words = flag.replace("-", " ") if ":" not in flag else flag
+        said.append(f"{words} alone is predicted" if flag.startswith("frame-") else words)
     return tuple(said)
 
 
@@ -62,7 +64,8 @@ def _spacing(size: tuple[float, float, float], card: Card, recipe: Recipe, seen:
         low, high = (np.array(v) for v in seen["spacing_mm"])
         if (np.array(size) > high * _BEYOND).any() or (np.array(size) < low / _BEYOND).any():
             least, most = (" x ".join(f"{v:.3g}" for v in side) for side in (low, high))
-            return [f"voxels of {words} mm (z, y, x); trained on {least} to {most}"]
+            known = least if least == most else f"{least} to {most}"
+            return [f"voxels of {words} mm (z, y, x); trained on {known}"]
         return []
     if card.spacing_mm is None or recipe.spacings:
         return []

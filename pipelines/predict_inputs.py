@@ -17,11 +17,10 @@ from medssl.manifest.build import build_manifest
 from medssl.manifest.channel_cases import CaseGroup, cases_of
 from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest
-from medssl.nameless import Nameless, nameless_job
 from pipelines.predict_settings import PredictSettings
 from pointcloud.describe import cloud_reader
 
-__all__ = ["Inputs", "Item", "Takes", "find_inputs"]
+__all__ = ["Failed", "Inputs", "Item", "Takes", "find_inputs"]
 
 Row = dict[str, Any]
 _LISTS = (".csv", ".tsv", ".parquet")
@@ -78,9 +77,22 @@ class Item:
         """Whether what is kept of it must not name its patient."""
         return self.manifest.pseudonymous
 
-    def nameless(self) -> Nameless:
-        """Return what takes the names of its files out of texts."""
-        return nameless_job(self.id, [path for row in self.manifest.rows() for path in (row["path"], *row["paths"])])
+
+@dataclass(frozen=True)
+class Failed:
+    """What should be predicted and cannot be.
+
+    Attributes:
+        id: Its name, like no other's.
+        shown: Its file as seen from what the person named.
+        path: Its file.
+        reason: Why, in a sentence without names of files.
+    """
+
+    id: str
+    shown: str
+    path: str
+    reason: str
 
 
 @dataclass
@@ -89,13 +101,13 @@ class Inputs:
 
     Attributes:
         items: What is predicted.
-        failed: What should be and cannot be, (id, file, reason).
+        failed: What should be and cannot be.
         skipped: Reason -> how many things were passed over.
         notes: What a person should know of the folders.
     """
 
     items: list[Item] = field(default_factory=list)
-    failed: list[tuple[str, str, str]] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
@@ -244,6 +256,9 @@ def _is_manifest(path: Path) -> bool:
 def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: PredictSettings, found: Inputs) -> None:
     """Make items of the rows of a manifest."""
     rows = [row for row in manifest.rows() if row["keep"]]
+    labelled = sum(row["kind"] == "volume" and bool(row["label_path"]) for row in rows)
+    if labelled and takes.kind == "volume":
+        found.notes.append(f"labels beside {labelled} of the scans are not looked at")
     good = []
     for row in rows:
         aside = _NO_SCAN & set(row["flags"])
@@ -252,7 +267,7 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
         elif row["kind"] != takes.kind:
             found.skipped[f"a {_noun(row['kind'])}, and {takes.run} takes {_noun(takes.kind)}s"] += 1
         elif row["error"] is not None:
-            found.failed.append((row["id"], shown_of(row, manifest), _why_failed(row, manifest)))
+            found.failed.append(_failed(row, manifest))
         else:
             good.append({**row, "label_path": None, "label_values": None} if row["kind"] == "volume" else row)
     if wanted:
@@ -271,15 +286,19 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
         if named and row["channel"] and row["channel"].casefold() != single.casefold():
             found.skipped[f"the channel {row['channel']}, and {takes.run} takes {single}"] += 1
             continue
-        said: tuple[str, ...] = ()
-        if row["kind"] == "volume":
-            row, said = _of_modality(row, takes.channels[0], settings)
-            if not by_hand and unlike(row["channel"], single):
-                said += (f"it is the channel {row['channel']}, and {takes.run} was trained on {single}",)
-        elif settings.cloud_class:
-            row = {**row, "targets": json.dumps({"class": settings.cloud_class})}
-        alone = _alone([{**row, "case": ""}], (), manifest)
-        found.items.append(Item(row["id"], shown_of(row, manifest), alone, said=said))
+        found.items.append(_single(row, manifest, takes, settings, expected="" if by_hand else single))
+
+
+def _single(row: Row, manifest: Manifest, takes: Takes, settings: PredictSettings, *, expected: str) -> Item:
+    """Make an item of one scan or cloud; say so where its channel is another than the one that is expected."""
+    said: tuple[str, ...] = ()
+    if row["kind"] == "volume":
+        row, said = _of_modality(row, takes.channels[0], settings)
+        if expected and unlike(row["channel"], expected):
+            said += (f"it is the channel {row['channel']}, and {takes.run} was trained on {expected}",)
+    elif settings.cloud_class:
+        row = {**row, "targets": json.dumps({"class": settings.cloud_class})}
+    return Item(row["id"], shown_of(row, manifest), _alone([{**row, "case": ""}], (), manifest), said=said)
 
 
 def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[str, ...], found: Inputs) -> None:
@@ -299,14 +318,15 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
             if not group.rows.get(spelled.get(name.casefold(), ""))
         ]  # fmt: skip
         members = [dict(row) for row in group.members]
-        shown = shown_of(members[0], manifest)
+        shown, path = shown_of(members[0], manifest), str(members[0]["path"])
         if lacking and (not takes.fills or len(lacking) == len(wanted)):
-            found.failed.append((group.id, shown, f"The case lacks {', '.join(lacking)}; {takes.run} takes "
-                                                  f"{', '.join(takes.names)}."))  # fmt: skip
+            why = f"The case lacks {', '.join(lacking)}; the run takes {', '.join(takes.names)}."
+            found.failed.append(Failed(group.id, shown, path, why))
             continue
         several = [name for name, own in group.rows.items() if len(own) > 1]
         if several:
-            found.failed.append((group.id, shown, f"Several scans are its channel {several[0]}. Name one in a CSV."))
+            why = f"Several scans are its channel {several[0]}. Name one in a CSV."
+            found.failed.append(Failed(group.id, shown, path, why))
             continue
         members, said = _case_modalities(group, members, takes, wanted, spelled)
         if lacking:
@@ -318,8 +338,8 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
     for row in rows:
         if row["id"] not in inside:
             what = f"It is the channel '{row['channel']}'" if row["channel"] else "Nothing says which channel it is"
-            why = f"{what}; {takes.run} takes cases of {', '.join(takes.names)}. Name them: channels=..., or a CSV."
-            found.failed.append((row["id"], shown_of(row, manifest), why))
+            why = f"{what}; the run takes cases of {', '.join(takes.names)}. Name them: channels=..., or a CSV."
+            found.failed.append(Failed(row["id"], shown_of(row, manifest), str(row["path"]), why))
 
 
 def _case_modalities(
@@ -357,12 +377,15 @@ def _alone(rows: Sequence[Row], channels: Sequence[str], whole: Manifest) -> Man
 
 
 def _tell_apart(found: Inputs) -> None:
-    """Give items of several folders that share an id names of their own, which hang on their files alone."""
-    counts = Counter(item.id.casefold() for item in found.items)
-    for place, item in enumerate(found.items):
-        if counts[item.id.casefold()] > 1:
-            digest = hashlib.sha256(str(item.row["path"]).encode()).hexdigest()[:8]
-            found.items[place] = replace(item, id=f"{item.id}-{digest}")
+    """Give what shares an id over several folders names of its own, which hang on the files alone."""
+    counts = Counter(name.casefold() for name in [*(i.id for i in found.items), *(f.id for f in found.failed)])
+
+    def own(name: str, path: str) -> str:
+        digest = hashlib.sha256(path.encode()).hexdigest()[:8]
+        return f"{name}-{digest}" if counts[name.casefold()] > 1 else name
+
+    found.items[:] = [replace(item, id=own(item.id, str(item.row["path"]))) for item in found.items]
+    found.failed[:] = dict.fromkeys(replace(one, id=own(one.id, one.path)) for one in found.failed)
     seen: set[tuple[str, Any]] = set()
     unique = []
     for item in found.items:
@@ -385,10 +408,9 @@ def shown_of(row: Mapping[str, Any], manifest: Manifest) -> str:
     return f"{name}:{row['item']}" if row.get("item") else name
 
 
-def _why_failed(row: Mapping[str, Any], manifest: Manifest) -> str:
-    """Return why a row cannot be read, without the names of files, which are kept in no table."""
-    names = manifest.nameless() if manifest.pseudonymous else nameless_job(row["id"], [row["path"], *row["paths"]])
-    return names.text(str(row["error"]))
+def _failed(row: Mapping[str, Any], manifest: Manifest) -> Failed:
+    reason = manifest.nameless().text(str(row["error"]))
+    return Failed(row["id"], shown_of(row, manifest), str(row["path"]), reason)
 
 
 def _why_aside(row: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ class PredictSettings(FileLimits):
     batch_size: int | None = Field(
         default=None, ge=1, description="Windows that go through the network at once. None: as the run says."
     )
+    privacy: Literal["ids", "paths"] = Field(
+        default="ids",
+        description="'ids': the table names what was predicted by ids alone; 'paths' adds the column source, the file.",
+    )
     table: Literal["csv", "parquet"] = Field(default="csv", description="Kind of the table of predictions.")
     channels: str = Field(
         default="auto",

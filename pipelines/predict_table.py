@@ -11,7 +11,7 @@ from medssl.writing import atomic_write
 
 __all__ = ["FIRST", "write_table"]
 
-FIRST = ("id", "source", "status", "file", "differs", "reason")
+FIRST = ("id", "status", "file", "differs", "reason")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["csv", "parquet"]) -> None:
@@ -26,9 +26,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], kind: Literal["cs
     more = list(dict.fromkeys(name for row in rows for name in row if name not in FIRST))
     columns = [*FIRST, *more]
     if kind == "csv":
-        text = csv_text(columns, ([row.get(name) for name in columns] for row in rows))
+        cells = (["" if row.get(name) is None else row[name] for name in columns] for row in rows)
         with atomic_write(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(csv_text(columns, cells).encode("utf-8", errors="replace"))
         return
     import polars
 

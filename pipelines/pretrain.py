@@ -141,13 +141,15 @@ def pretrain(
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += kind.pictures(network, probes, out)
-        console.done(
-            [*written, *pictures],
-            kind.next_command(str(out)),
-            run=str(out),
-        )
+        _close([*written, *pictures], str(out), *kind.next_command(str(out)))
     fabric.barrier()
     return RunResult(out, read=load)
+
+
+def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
+    console.done(written, command, run=out)
+    if later:
+        console.say(later)
 
 
 # Parameters of an encoder from which on a step on a CPU takes minutes: residual and ViT-B of the large presets have 90

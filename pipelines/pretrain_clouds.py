@@ -137,7 +137,7 @@ class Clouds(Kind):
         draw_attention(method.encoder, batch.network_input(), batch.count, path)
         return [path]
 
-    def next_command(self, out: str) -> str:
+    def next_command(self, out: str) -> tuple[str, str]:
         """Return the command that makes vectors of clouds."""
         store = self.settings.data.store
-        return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}"
+        return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}", ""

@@ -135,13 +135,16 @@ class Kind(ABC):
         """Draw what the trained encoder shows, into the run's folder; return the files."""
         return []
 
-    def next_command(self, out: str) -> str:
-        """Return the command that a user may want after pretraining."""
+    def next_command(self, out: str) -> tuple[str, str]:
+        """Return the command that a user may want after pretraining; or what must be there first, and the command."""
         store = self.settings.data.store
-        return (
-            f"medssl finetune {quoted(out)} --data {quoted(store)} --task segmentation "
-            f"--out {quoted(f'{out}-segmentation')}"
-        )
+        entries = self.store(store).entries
+        masks = any(entry.label_file is not None for entry in entries)
+        if not masks and not any(entry.targets for entry in entries):
+            later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
+            return "", f"once a STORE of labelled scans is there (index and cache them as these): {later}"
+        task = "segmentation" if masks else "classification"
+        return f"medssl finetune {quoted(out)} --data {quoted(store)} --task {task} --out {quoted(f'{out}-{task}')}", ""
 
 
 def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "scans") -> Chosen:

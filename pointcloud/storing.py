@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -231,20 +230,23 @@ def cloud_alone(
         whole: Keep every point, and of a mesh every vertex; else as the training store did.
         classes: Number -> name of the classes of whole clouds, by which the class that the row names is numbered.
 
+    Its file is read in a worker process, under the limits of `medssl.pool.file_limits`.
+
     Raises:
-        FormatError: The file cannot be read, killed its reader, or took too long or too much memory.
+        FormatError: The file cannot be read, or its reader crashed, hung or asked for too much memory.
         CacheError: All of its points lie at one place.
     """
-    path = Path(row["path"])
-    cloud = isolated(partial(_alone, row=dict(row), settings=settings, whole=whole), path)
-    cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=None, label=None)
-    entry = write_cloud(folder, row["id"], cloud, source_path=row["path"])
+    entry = isolated(_stored_alone, Path(row["path"]), folder.absolute(), dict(row), settings, whole)
     numbers = {name: number for number, name in (classes or {}).items()}
     label = numbers.get(targets_of(row).get(settings.target, ""))
     index = CloudIndex(entries=(replace(entry, label=label),), settings=settings.model_dump(mode="json"))
     return CloudStore(folder, index)
 
 
-def _alone(path: Path, *, row: Mapping[str, Any], settings: CloudStoreSettings, whole: bool) -> Cloud:
-    """Read a cloud to be predicted. Runs in a worker process."""
-    return read(path, item=row["item"], samples=0) if whole else _thinned(_read(row, settings), settings)
+def _stored_alone(
+    path: Path, folder: Path, row: Mapping[str, Any], settings: CloudStoreSettings, whole: bool
+) -> CloudEntry:
+    """Write the cloud of a row. Runs in a worker process."""
+    cloud = read(path, item=row["item"], samples=0) if whole else _thinned(_read(row, settings), settings)
+    cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=None, label=None)
+    return write_cloud(folder, row["id"], cloud, source_path=row["path"])

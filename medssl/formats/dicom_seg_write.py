@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import __version__, geometry
+from medssl.pool import isolated
 from medssl.writing import atomic_write
 
 __all__ = ["write_seg"]
@@ -49,7 +50,7 @@ def write_seg(
     import pydicom
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
-    headers = [pydicom.dcmread(one, stop_before_pixels=True) for one in sources]
+    headers: list[Any] = isolated(_headers, [Path(one) for one in sources])
     for header in headers:  # in memory alone: series without names lack what may be empty in a SEG, but not missing
         for keyword in _MAY_BE_EMPTY:
             if keyword not in header:
@@ -82,6 +83,13 @@ def write_seg(
         raise ValueError(f"the series lacks what a SEG needs ({error}).") from error
     with atomic_write(path, suffix=".dcm") as aside:
         made.save_as(aside)
+
+
+def _headers(sources: list[Path]) -> list[Any]:
+    """Return the headers of the files of a series. Runs in a worker process."""
+    import pydicom
+
+    return [pydicom.dcmread(one, stop_before_pixels=True) for one in sources]
 
 
 def _segments(names: Sequence[str]) -> list[Any]:

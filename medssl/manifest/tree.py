@@ -83,7 +83,7 @@ def find_files(
     pictures: PictureRule = "auto",
     only: Sequence[Path] | None = None,
 ) -> Tree:
-    """List what a tree holds. What is hidden, runs and stores are passed over; links are followed, circles are not.
+    """List what a tree holds. What is hidden, runs, stores and predictions are passed over, circles of links too.
 
     Nothing but plain files is ever opened: a pipe or a device is counted and left alone.
 
@@ -208,6 +208,18 @@ def _is_made(folder: Path) -> bool:
         return False
 
 
+def _holds_predictions(folder: Path) -> bool:
+    """Return whether ``medssl predict`` writes here: its maps are no scans, unless somebody names their folder."""
+    journal = folder / "journal.jsonl"
+    try:
+        if not journal.is_file():
+            return False
+        with journal.open("rb") as file:
+            return b'"made_with"' in file.readline(500)
+    except OSError:
+        return False
+
+
 def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: PassedOver) -> Iterator[Path]:
     """Yield plain files in a fixed order; note folders that may not be entered or that medssl wrote, and the rest."""
     if root.is_file():
@@ -241,7 +253,7 @@ def _walk(root: Path, closed: list[tuple[Path, str]], made: list[Path], passed: 
                 real = path.resolve()
                 if real in entered:
                     passed.things["links to a folder that was seen already (a circle, or twice)"] += 1
-                elif _is_made(path):
+                elif _is_made(path) or _holds_predictions(path):
                     made.append(path)
                 else:
                     entered.add(real)

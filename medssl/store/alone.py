@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.errors import DataError, FormatError
-from medssl.pool import run_jobs
+from medssl.errors import DataError
+from medssl.pool import isolated
 from medssl.store.index import Index, Record
 from medssl.store.options import StoreSettings
 from medssl.store.plan import make_plan
@@ -83,17 +83,13 @@ def job_alone(case: Manifest, recipe: Recipe, *, channels: str) -> Job:
 def store_alone(folder: Path, job: Job) -> tuple[Store, Record]:
     """Store one scan or case and return the store of it alone, with the record that says what was noticed.
 
-    It is read in a worker process, for a damaged file may take the process that reads it down with it.
+    Its files are read in a worker process, under the limits of `medssl.pool.file_limits`.
 
     Raises:
-        FormatError: A file cannot be read, killed its reader, or took too long or too much memory.
+        FormatError: A file cannot be read, or its reader crashed, hung or asked for too much memory.
         UnfitError: It holds what the training store would not have taken.
     """
-    work = prepare_case if job.channels else prepare
-    jobs = {0: (folder.absolute(), job)}
-    ((_, record),) = run_jobs(work, jobs, workers=1, crashed=lambda _, why: why, files=lambda one: len(one[1].paths))
-    if isinstance(record, str):
-        raise FormatError(Path(job.path), record)
+    record = isolated(_prepared, [Path(path) for path in job.paths], folder.absolute(), job)
     entry = record.entry
     index = Index(
         entries=(entry,),
@@ -103,3 +99,8 @@ def store_alone(folder: Path, job: Job) -> tuple[Store, Record]:
         channels=entry.channel_names,
     )
     return Store(folder, index), record
+
+
+def _prepared(paths: list[Path], folder: Path, job: Job) -> Record:
+    """Put the scan or case into the store. Runs in a worker process, which has another working directory."""
+    return (prepare_case if job.channels else prepare)(folder, job)

@@ -442,3 +442,34 @@ def test_other_programs_say_the_same_of_a_whole_scan(home, tmp_path):
     sure = top[-1] - top[-2] > 1e-2
     assert sure.mean() > 0.5
     np.testing.assert_array_equal(theirs.transpose(2, 1, 0)[sure], ours.labels[sure])
+
+
+def test_files_are_read_in_worker_processes_alone(home, tmp_path, monkeypatch):
+    def here(*_, **__):
+        raise AssertionError("a file of the user's was read in the process of predict")
+
+    monkeypatch.setattr("medssl.store.prepare.read_source", here)
+    path = home / "scans/p4.nii.gz"
+    assert predict(home / "run", path, out=tmp_path / "out").done == ("p4",)
+    assert medssl.load_model(home / "run").predict(path).labels.shape == (18, 20, 17)
+
+
+def test_its_own_masks_are_no_scans_and_names_stay_out_of_what_it_writes(home, tmp_path, capsys):
+    new = tmp_path / "new"
+    for place in ("ZZJANE/p.nii.gz", "ZZJOHN/p.nii.gz", "=cmd.nii.gz"):
+        (new / place).parent.mkdir(parents=True, exist_ok=True)
+        (new / place).write_bytes((home / "scans/p4.nii.gz").read_bytes())
+    for place in ("ZZJANE/bad.nii.gz", "ZZJOHN/bad.nii.gz"):
+        (new / place).write_bytes(b"")
+    many = [new / "ZZJANE", new / "ZZJOHN", new / "=cmd.nii.gz"]
+    first = predict(home / "run", *many, out=new / "masks", overrides=["probabilities=true"])
+    assert len(first.done) == 3
+    assert len(first.failed) == 2  # of one name in two folders
+    said = "".join((new / "masks" / name).read_text() for name in ("predictions.csv", "journal.jsonl"))
+    assert "ZZ" not in said
+    assert str(tmp_path) not in said
+    capsys.readouterr()
+    second = predict(home / "run", new, out=tmp_path / "out", overrides=["privacy=paths", "device=cpu"])
+    assert len(second.done) == 3
+    assert "medssl wrote them: masks" in capsys.readouterr().out
+    assert str(new / "=cmd.nii.gz") in (tmp_path / "out/predictions.csv").read_text()

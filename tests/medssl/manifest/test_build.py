@@ -300,9 +300,12 @@ def test_runs_and_stores_are_no_scans(tmp_path):
         image(tmp_path / name / "predictions" / "a.nii.gz", 2)
         for file in files:
             (tmp_path / name / file).write_text("{}")
+    image(tmp_path / "scans" / "masks" / "a.nii.gz", 2)
+    (tmp_path / "scans" / "masks" / "journal.jsonl").write_text('{"version": 1, "made_with": "abc"}\n')
     manifest, _ = build(tmp_path)
     assert [Path(row["path"]) for row in manifest.rows()] == [tmp_path / "scans/a.nii.gz"]
-    assert manifest.notes == ("Passed over, since medssl wrote them: runs/seg, stores/ct (2 in all).",)
+    assert manifest.notes == ("Passed over, since medssl wrote them: runs/seg, scans/masks, stores/ct (3 in all).",)
+    assert len(build(tmp_path / "scans" / "masks")[0]) == 1  # meant, as it is named
     with pytest.raises(ManifestError, match="medssl wrote this"):
         build(tmp_path / "runs" / "seg")
     assert len(build(tmp_path / "runs" / "seg" / "predictions")[0]) == 1  # meant, as it is named
