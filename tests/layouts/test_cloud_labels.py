@@ -32,7 +32,7 @@ from tests.layouts.cloud_tree import (
 def stored(folder: Path, **settings) -> CloudStore:
     """Store what `rows_of` indexed, whole."""
     out = folder / "store"
-    medssl.cache(folder / "found.parquet", out=out, overrides=["points=4096"], **settings)
+    medssl.cache(folder / "found.parquet", out=out, overrides=["points=4096", "privacy=paths"], **settings)
     return CloudStore.open(out)
 
 

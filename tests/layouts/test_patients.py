@@ -336,7 +336,7 @@ def test_reduce_keeps_contrasts_of_one_patient_that_agree(tmp_path):
         write(root / f"B{n}/B{n}_t1.nii.gz", body.astype(np.float32))
         write(root / f"B{n}/B{n}_t1ce.nii.gz", (1.3 * body + 7).astype(np.float32))
         write(root / f"B{n}/B{n}_t2.nii.gz", body.astype(np.float32))  # the voxels of T1: a copy
-    manifest = index(root, "val=0", "test=0")
+    manifest = index(root, "val=0", "test=0", "channels=none")  # a case goes or stays as a whole
     write_manifest(manifest, tmp_path / "m.parquet")
     medssl.reduce(tmp_path / "m.parquet", out=tmp_path / "k.parquet", jobs=1)
     kept = by_name(read_manifest(tmp_path / "k.parquet"))

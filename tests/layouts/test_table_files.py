@@ -39,7 +39,7 @@ TABLES = {
     "tabs.asc": text(["x\ty\tz\tred\tgreen\tblue\tlabel"], "\t"),
     "crlf.txt": text(["x y z red green blue label"], " ", end="\r\n"),
     "order.csv": text(["label,blue,green,red,z,y,x"], table=TABLE[:, ::-1]),
-    "exponents.xyz": "x y z red green blue label\n" + "\n".join(" ".join(f"{v:.7E}" for v in r) for r in TABLE),
+    "exponents.xyz": "x y z red green blue label\n" + "\n".join(" ".join(f"{v:.7E}" for v in r) for r in TABLE) + "\n",
 }
 
 
@@ -85,7 +85,7 @@ def test_units_in_the_names_of_the_columns(tmp_path):
 
 def test_a_column_of_words_is_left_out_and_said(tmp_path):
     rows = [f"{x},{y},{z},{'liver' if k % 2 else 'spleen'},{k}" for k, (x, y, z) in enumerate(POINTS.tolist())]
-    (tmp_path / "a.csv").write_text("\n".join(["x,y,z,organ,intensity", *rows]))
+    (tmp_path / "a.csv").write_text("\n".join(["x,y,z,organ,intensity", *rows, ""]))
     cloud = read(tmp_path / "a.csv")
     np.testing.assert_array_equal(cloud.points, POINTS)
     np.testing.assert_array_equal(cloud.intensity, np.arange(60))

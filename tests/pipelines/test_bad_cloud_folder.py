@@ -123,8 +123,8 @@ def walked(tmp_path_factory):
     runner, manifest = CliRunner(), home / "clouds.parquet"
     steps = {
         "index": ["index", str(folder), "--out", str(manifest), "workers=1"],
-        "check": ["check", str(manifest), "--out", str(home / "check.html")],
-        "cache": ["cache", str(manifest), "--out", str(home / "store"), "workers=1"],
+        "check": ["check", str(manifest), "--out", str(home / "check.html"), "privacy=paths"],
+        "cache": ["cache", str(manifest), "--out", str(home / "store"), "workers=1", "privacy=paths"],
     }
     return folder, {verb: runner.invoke(app, words) for verb, words in steps.items()}
 

@@ -33,8 +33,8 @@ def walked(tmp_path_factory):
     runner, manifest = CliRunner(), home / "my manifest.parquet"
     steps = {
         "index": ["index", str(home / "Scans of Jörg № 1"), "--out", str(manifest), "workers=1"],
-        "check": ["check", str(manifest), "--out", str(home / "check.html")],
-        "cache": ["cache", str(manifest), "--out", str(home / "store"), "workers=1"],
+        "check": ["check", str(manifest), "--out", str(home / "check.html"), "privacy=paths"],
+        "cache": ["cache", str(manifest), "--out", str(home / "store"), "workers=1", "privacy=paths"],
     }
     outcomes = {verb: runner.invoke(app, words) for verb, words in steps.items()}
     yield home, kinds, outcomes
