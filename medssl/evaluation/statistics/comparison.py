@@ -14,7 +14,7 @@ from medssl.errors import DataError
 from medssl.evaluation.metrics import METRICS, Metric, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.crossed import Interval, crossed_interval, p_of
-from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of
+from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of, unfinished_in
 
 __all__ = [
     "FEWEST_FOR_VERDICT",
@@ -30,6 +30,7 @@ __all__ = [
 Verdict = Literal["better", "worse", "inconclusive"]
 # A test that assumes nothing of the differences' distribution cannot fall below 2 / 2^P: .063 with five patients.
 FEWEST_FOR_VERDICT = 6
+_OF_TWO_CLASSES = ("auroc", "auprc")  # not defined of cases of one class, and in no other case
 _NAN = float("nan")
 
 
@@ -88,6 +89,7 @@ class Comparison:
         below: Patients with a difference below 0; likewise.
         ahead: Pairs of a run and a draw in which the arm was better.
         left_out: Patients without a score in one of the arms' cells.
+        unfinished: Draws (and seeds) that not every run of both arms has been through; they are left out.
         p: Two-sided, of the interval's t distribution; NaN where there is no interval.
         p_holm: Corrected for all questions of the table (Holm).
         questions: How many those are.
@@ -112,6 +114,7 @@ class Comparison:
     ahead: int
     left_out: int
     p: float
+    unfinished: int = 0
     p_holm: float = _NAN
     questions: int = 1
     verdict: Verdict = "inconclusive"
@@ -219,7 +222,8 @@ def compare(
                 if grids is None:
                     continue
                 row = _compared(arm, baseline, how, labels, metric, grids, level, unit, overlap)
-                found.append(replace(row, change=change(arm, baseline) if change else ""))
+                found.append(replace(row, change=change(arm, baseline) if change else "",
+                                     unfinished=unfinished_in([arms[arm], arms[baseline]])))  # fmt: skip
     corrected = holm({str(place): row.p for place, row in enumerate(found)})
     return [_judged(replace(row, p_holm=corrected[str(place)], questions=len(found)))
             for place, row in enumerate(found)]  # fmt: skip
@@ -276,6 +280,10 @@ def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overl
         return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=0,
                         note="no patient has a score")  # fmt: skip
     values = None if other is None else other.values
+    if metric.name in _OF_TWO_CLASSES and math.isnan(score):
+        runs, draws, patients = own.values.shape
+        return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=patients,
+                        note="all cases are of one class, so it is not defined")  # fmt: skip
     bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
     return crossed_interval(
         own.values, values, level=level, estimate=score, overlap=overlap, bounds=bounds,
