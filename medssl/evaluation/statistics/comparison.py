@@ -145,6 +145,7 @@ def scores_of(
     *,
     metrics: Sequence[str],
     level: float = 0.95,
+    unit: str = "patient",
     pooled: bool = True,
     targets: bool = False,
     overlap: Mapping[int, float] | None = None,
@@ -155,6 +156,7 @@ def scores_of(
         table: The scores.
         metrics: Metrics to summarise.
         level: Confidence level of the intervals.
+        unit: What the patients' axis counts.
         pooled: Whether METHOD-seed0, METHOD-seed1, ... are runs of one arm.
         targets: Whether each structure gets rows of its own before that of all together.
         overlap: For each number of labelled patients the share that two draws have in common.
@@ -174,7 +176,7 @@ def scores_of(
                         Score(
                             arm=arm, how=how, labels=labels, target=target or "",
                             metric=name, run_means=_means(grid.score_of, 1), draw_means=_means(grid.score_of, 0),
-                            interval=_interval(grid, None, metric, level, _shared(overlap, labels)),
+                            interval=_interval(grid, None, metric, level, _shared(overlap, labels), unit),
                         )
                     )  # fmt: skip
     return found
@@ -234,7 +236,7 @@ def _compared(
     unit: str, overlap: Mapping[int, float] | None,
 ) -> Comparison:  # fmt: skip
     own, other = grids
-    interval = _interval(own, other, metric, level, _shared(overlap, labels))
+    interval = _interval(own, other, metric, level, _shared(overlap, labels), unit)
     gap_GD = own.score_of - other.score_of.mean(axis=0, keepdims=True)
     of_patient = own.values.mean(axis=(0, 1)) - other.values.mean(axis=(0, 1))
     counted = metric.over == "patients"
@@ -273,22 +275,23 @@ def _judged(row: Comparison) -> Comparison:
     return replace(row, verdict="better" if better else "worse", reason=reason)
 
 
-def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float) -> Interval:
+def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float, unit: str) -> Interval:
     score = own.score - (0.0 if other is None else other.score)
     if not own.patients:
         runs, draws, _ = own.values.shape
         return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=0,
-                        note="no patient has a score")  # fmt: skip
+                        note=f"no {unit} has a score")  # fmt: skip
     values = None if other is None else other.values
     if metric.name in _OF_TWO_CLASSES and math.isnan(score):
         runs, draws, patients = own.values.shape
         return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=patients,
                         note="all cases are of one class, so it is not defined")  # fmt: skip
     bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
-    return crossed_interval(
+    found = crossed_interval(
         own.values, values, level=level, estimate=score, overlap=overlap, bounds=bounds,
         logit=other is None and metric.over != "patients",
     )  # fmt: skip
+    return replace(found, note=found.note.replace("patient", unit))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
