@@ -396,3 +396,16 @@ def test_the_luck_of_the_only_run_of_a_baseline_is_not_passed_over():
     assert "one run of cvrl: its luck is not included" in sentence(row)
     (row,) = compare(cohort(sizes=(4,)), "scratch", metrics=["dice"])  # fresh weights are drawn anew with each draw
     assert "luck" not in sentence(row)
+
+
+def test_old_scores_of_a_run_are_refused_with_the_command_itself(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "run/run.yaml").write_text("data:\n  store: ../store\n")
+    for path in (tmp_path / "run", tmp_path / "run/scores.json"):
+        with pytest.raises(DataError) as caught:
+            scores_in({"runs": {"run": {}, "scratch": {}}, "summary": []}, path)
+        command = f"medssl evaluate {tmp_path / 'run'} --data {tmp_path / 'run' / '../store'}"
+        assert str(caught.value).endswith(f"Make them anew, with --against as before: {command}")
+    with pytest.raises(DataError, match="that wrote them again"):
+        scores_in({"protocol": "few-label"}, tmp_path / "run")
