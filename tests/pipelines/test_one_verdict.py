@@ -89,7 +89,7 @@ def test_evaluate_report_and_auto_say_the_same_words(tmp_path, capsys, pretraine
 def test_figures_stay_figures_where_a_store_does_not_name_the_files_of_its_scans(tmp_path, monkeypatch):
     """A scan whose file is not known once stood for every "." of the page."""
     monkeypatch.chdir(tmp_path)
-    scored(Path("."), [10, 11, 10, 11, 10, 11, 10, 11], [6, 7, 6, 7, 7, 6, 6, 7])
+    scored(Path(), [10, 11, 10, 11, 10, 11, 10, 11], [6, 7, 6, 7, 7, 6, 6, 7])
     evaluate("runs/pretrained", data="store", against=["runs/scratch"], overrides=["workers=1"])
     page = report("runs/pretrained", "runs/scratch", out="page.html")
     told = outcome_of(Path("runs/pretrained/scores.json"), arm="pretrained", baseline="scratch")
