@@ -143,8 +143,9 @@ def cells_of(
 
 def unfinished_in(arms: Sequence[Cells]) -> int:
     """Return the number of draws and seeds that some runs of these arms have been through and others have not."""
-    keys = [set(found) for cells in arms for found in cells.runs.values()]
-    return len(set.union(*keys) - set.intersection(*keys))
+    keys: list[set[Key]] = [set(found) for cells in arms for found in cells.runs.values()]
+    every: set[Key] = set().union(*keys)
+    return sum(any(key not in found for found in keys) for key in every)
 
 
 def grids_of(arms: Sequence[Cells]) -> tuple[Grid, ...] | None:

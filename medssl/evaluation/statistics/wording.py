@@ -95,9 +95,9 @@ def notes_of(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) ->
     told = []
     for why, metrics in found.items():
         alike: dict[tuple[str, ...], list[str]] = {}
-        for metric, who in metrics.items():
-            alike.setdefault(tuple(dict.fromkeys(who)), []).append(metric)
-        told.append(f"{'; '.join(f'{_listed(names)} of {_listed(who)}' for who, names in alike.items())}: {why}.")
+        for metric, arms in metrics.items():
+            alike.setdefault(tuple(dict.fromkeys(arms)), []).append(metric)
+        told.append(f"{'; '.join(f'{_listed(names)} of {_listed(own)}' for own, names in alike.items())}: {why}.")
     return told
 
 
