@@ -14,6 +14,7 @@ from medssl.evaluation.scoring import EmptyCounts, StructureScore, count_rows, e
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
+from medssl.reporting.prose import counted
 from medssl.settings import resolve
 from medssl.store.index import INDEX
 from pipelines import console
@@ -106,8 +107,8 @@ def _evaluate(
     structures = chosen_structures(reference, settings)
     tolerance = tolerances_of(structures, settings)
     console.say(
-        f"{len(reference.truths)} cases, {len(structures)} structures, {len(runs)} "
-        f"run{'s' if len(runs) > 1 else ''}: {', '.join(runs)}"
+        f"{counted(len(reference.truths), 'case')}, {counted(len(structures), 'structure')}, "
+        f"{counted(len(runs), 'run')}: {', '.join(runs)}"
     )
     if dry_run:
         console.done(None, f"medssl evaluate {quoted(run)} --data {quoted(data)}")

@@ -104,8 +104,8 @@ def evaluate_classes(
         shown = f"{patients} patients, {one}"
     show_scores(found, title=shown, unit=owner)
     known = [cases[first].classes[number] for number in np.unique(cases[first].truth)]
-    console.say(f"always naming the most frequent class would be right in {_majority(cases[first]):.3f} of cases, and "
-                f"has AUROC 0.5")  # fmt: skip
+    console.say(f"always naming the most frequent class would be right in {_majority(cases[first]):.3f} of cases"
+                f"{', and has AUROC 0.5' if len(known) > 1 else ''}")  # fmt: skip
     if len(known) < len(cases[first].classes) and len(known) > 1:
         console.say(f"scores are over {len(known)} of {len(cases[first].classes)} classes: the split '{split}' shows "
                     f"no other than {', '.join(known)}")  # fmt: skip

@@ -15,6 +15,7 @@ from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, 
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.summary_file import as_json
+from medssl.quoting import quoted
 from medssl.reporting.prose import owner_of
 from pipelines import console
 from pipelines.embedded import Embedded
@@ -55,13 +56,14 @@ def evaluate_probe(
         for name, folder in runs.items():
             embedded[name] = source.embedded(folder, like=first)
             bar.advance(note=name)
-    return probe_runs(embedded, out, settings)
+    folders = dict.fromkeys([*(folder for folder in runs.values() if folder.is_dir()), out])
+    return probe_runs(embedded, out, settings, then=f"medssl report {quoted(*folders)}")
 
 
-def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSettings) -> Scored:
+def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSettings, *, then: str = "") -> Scored:
     """Probe embeddings, compare the first encoder with the others, say and write what was found.
 
-    METHOD-seed0, METHOD-seed1, ... are runs of one method.
+    METHOD-seed0, METHOD-seed1, ... are runs of one method; ``then`` is the command to go on with.
     """
     chosen, level = settings.probe, settings.level
     rows: dict[str, dict[str, ProbeResult]] = {
@@ -92,7 +94,7 @@ def probe_runs(embedded: Mapping[str, Embedded], out: Path, settings: EvaluateSe
         },
     }
     files = write_scores(found, out, "probe.json", kind="probe", unit=owner, metrics=[_METRIC], content=content)
-    console.done(files, "", scores=as_json(found.scores), comparisons=as_json(found.comparisons))
+    console.done(files, then, scores=as_json(found.scores), comparisons=as_json(found.comparisons))
     return replace(found, files=files)
 
 

@@ -90,7 +90,9 @@ def found_in(
         change: Returns what was changed between an arm and a baseline, as a noun.
     """
     return Scored(
-        scores=scores_of(table, metrics=metrics, level=level, pooled=pooled, targets=targets, overlap=overlap),
+        scores=scores_of(
+            table, metrics=metrics, level=level, unit=unit, pooled=pooled, targets=targets, overlap=overlap,
+        ),
         comparisons=compare(
             table, pairs, metrics=compared, level=level, unit=unit, pooled=pooled, overlap=overlap, change=change,
         ),

@@ -14,7 +14,7 @@ from medssl.errors import DataError
 from medssl.evaluation.metrics import METRICS, Metric, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.crossed import Interval, crossed_interval, p_of
-from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of
+from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of, unfinished_in
 
 __all__ = [
     "FEWEST_FOR_VERDICT",
@@ -30,6 +30,7 @@ __all__ = [
 Verdict = Literal["better", "worse", "inconclusive"]
 # A test that assumes nothing of the differences' distribution cannot fall below 2 / 2^P: .063 with five patients.
 FEWEST_FOR_VERDICT = 6
+_OF_TWO_CLASSES = ("auroc", "auprc")  # not defined of cases of one class, and in no other case
 _NAN = float("nan")
 
 
@@ -88,6 +89,7 @@ class Comparison:
         below: Patients with a difference below 0; likewise.
         ahead: Pairs of a run and a draw in which the arm was better.
         left_out: Patients without a score in one of the arms' cells.
+        unfinished: Draws (and seeds) that not every run of both arms has been through; they are left out.
         p: Two-sided, of the interval's t distribution; NaN where there is no interval.
         p_holm: Corrected for all questions of the table (Holm).
         questions: How many those are.
@@ -112,6 +114,7 @@ class Comparison:
     ahead: int
     left_out: int
     p: float
+    unfinished: int = 0
     p_holm: float = _NAN
     questions: int = 1
     verdict: Verdict = "inconclusive"
@@ -142,6 +145,7 @@ def scores_of(
     *,
     metrics: Sequence[str],
     level: float = 0.95,
+    unit: str = "patient",
     pooled: bool = True,
     targets: bool = False,
     overlap: Mapping[int, float] | None = None,
@@ -152,6 +156,7 @@ def scores_of(
         table: The scores.
         metrics: Metrics to summarise.
         level: Confidence level of the intervals.
+        unit: What the patients' axis counts.
         pooled: Whether METHOD-seed0, METHOD-seed1, ... are runs of one arm.
         targets: Whether each structure gets rows of its own before that of all together.
         overlap: For each number of labelled patients the share that two draws have in common.
@@ -171,7 +176,7 @@ def scores_of(
                         Score(
                             arm=arm, how=how, labels=labels, target=target or "",
                             metric=name, run_means=_means(grid.score_of, 1), draw_means=_means(grid.score_of, 0),
-                            interval=_interval(grid, None, metric, level, _shared(overlap, labels)),
+                            interval=_interval(grid, None, metric, level, _shared(overlap, labels), unit),
                         )
                     )  # fmt: skip
     return found
@@ -219,7 +224,8 @@ def compare(
                 if grids is None:
                     continue
                 row = _compared(arm, baseline, how, labels, metric, grids, level, unit, overlap)
-                found.append(replace(row, change=change(arm, baseline) if change else ""))
+                found.append(replace(row, change=change(arm, baseline) if change else "",
+                                     unfinished=unfinished_in([arms[arm], arms[baseline]])))  # fmt: skip
     corrected = holm({str(place): row.p for place, row in enumerate(found)})
     return [_judged(replace(row, p_holm=corrected[str(place)], questions=len(found)))
             for place, row in enumerate(found)]  # fmt: skip
@@ -230,7 +236,7 @@ def _compared(
     unit: str, overlap: Mapping[int, float] | None,
 ) -> Comparison:  # fmt: skip
     own, other = grids
-    interval = _interval(own, other, metric, level, _shared(overlap, labels))
+    interval = _interval(own, other, metric, level, _shared(overlap, labels), unit)
     gap_GD = own.score_of - other.score_of.mean(axis=0, keepdims=True)
     of_patient = own.values.mean(axis=(0, 1)) - other.values.mean(axis=(0, 1))
     counted = metric.over == "patients"
@@ -269,18 +275,23 @@ def _judged(row: Comparison) -> Comparison:
     return replace(row, verdict="better" if better else "worse", reason=reason)
 
 
-def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float) -> Interval:
+def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float, unit: str) -> Interval:
     score = own.score - (0.0 if other is None else other.score)
     if not own.patients:
         runs, draws, _ = own.values.shape
         return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=0,
-                        note="no patient has a score")  # fmt: skip
+                        note=f"no {unit} has a score")  # fmt: skip
     values = None if other is None else other.values
+    if metric.name in _OF_TWO_CLASSES and math.isnan(score):
+        runs, draws, patients = own.values.shape
+        return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=patients,
+                        note="all cases are of one class, so it is not defined")  # fmt: skip
     bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
-    return crossed_interval(
+    found = crossed_interval(
         own.values, values, level=level, estimate=score, overlap=overlap, bounds=bounds,
         logit=other is None and metric.over != "patients",
     )  # fmt: skip
+    return replace(found, note=found.note.replace("patient", unit))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

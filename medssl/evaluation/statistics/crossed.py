@@ -154,8 +154,8 @@ def crossed_interval(
     error, scale = math.sqrt(variance), max(1e-12, float(np.abs(own).max(initial=0.0)))
     note = (
         "not defined" if not math.isfinite(middle)
-        else "not defined without one of the patients" if not finite
         else f"{patients} patients are too few for an interval" if patients < FEWEST_PATIENTS
+        else "not defined without one of the patients" if not finite
         else "every patient gives the same value, so there is no spread to make an interval of" if error <= 1e-9 * scale
         else ""
     )  # fmt: skip

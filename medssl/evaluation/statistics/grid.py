@@ -25,7 +25,7 @@ from medssl.evaluation.statistics.jackknife import pseudo_values
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Cells", "Grid", "cells_of", "grids_of", "method_of"]
+__all__ = ["Cells", "Grid", "cells_of", "grids_of", "method_of", "unfinished_in"]
 
 Values = npt.NDArray[np.float64]
 Key = tuple[int, int]  # draw and seed
@@ -139,6 +139,13 @@ def cells_of(
         found = arms.setdefault(method_of(name) if pooled else name, {}).setdefault(name, {})
         found[int(str(draw)), int(str(seed))] = read(own)
     return {arm: Cells(metric, runs) for arm, runs in arms.items()}
+
+
+def unfinished_in(arms: Sequence[Cells]) -> int:
+    """Return the number of draws and seeds that some runs of these arms have been through and others have not."""
+    keys: list[set[Key]] = [set(found) for cells in arms for found in cells.runs.values()]
+    every: set[Key] = set().union(*keys)
+    return sum(any(key not in found for found in keys) for key in every)
 
 
 def grids_of(arms: Sequence[Cells]) -> tuple[Grid, ...] | None:

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from medssl.errors import DataError
+from medssl.errors import ConfigError, DataError
 from medssl.evaluation.statistics.comparison import Comparison, Score
+from medssl.quoting import quoted
+from medssl.settings import load_yaml
 from medssl.writing import atomic_write
 
 __all__ = ["FORMAT", "as_json", "comparisons_in", "scores_in", "write_summary"]
@@ -48,13 +50,30 @@ def comparisons_in(content: Mapping[str, Any], path: Path) -> list[Comparison]:
 def _read(content: Mapping[str, Any], path: Path, key: str, read: Callable[[Mapping[str, Any]], R]) -> list[R]:
     if content.get("format") != FORMAT:
         raise DataError(
-            f"{path}: scores of an earlier release, whose intervals were computed in another way. Run the medssl "
-            "evaluate command that wrote them again; finished runs of a few-label comparison are kept."
+            f"{path}: scores of an earlier release, whose intervals were computed in another way. "
+            f"{_again(path, content)}"
         )
     try:
         return [read(row) for row in content[key]]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). Run the medssl evaluate command that wrote it again.") from error
+
+
+def _again(path: Path, content: Mapping[str, Any]) -> str:
+    """Return how scores are made anew: the command itself where the run beside them names its store."""
+    folder = path if path.is_dir() else path.parent
+    general = "Run the medssl evaluate command that wrote them again; finished runs of a few-label comparison are kept."
+    if "protocol" in content or not (folder / "run.yaml").is_file():
+        return general
+    try:
+        store = str(load_yaml(folder / "run.yaml")["data"]["store"])
+    except (ConfigError, KeyError, TypeError):
+        return general
+    place = next((place for place in (Path(store), folder / store) if place.exists()), None)
+    if place is None:
+        return general
+    against = ", with --against as before" if len(content.get("runs") or ()) > 1 else ""
+    return f"Make them anew{against}: medssl evaluate {quoted(folder)} --data {quoted(place)}"
 
 
 def as_json(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from medssl.evaluation.few_label import SCRATCH
 from medssl.evaluation.metrics import metric_of
 from medssl.evaluation.statistics.comparison import Comparison, Score
 from medssl.evaluation.statistics.crossed import Interval
@@ -73,19 +74,31 @@ def header(intervals: Sequence[Interval], *, unit: str = "patient") -> str:
 
 
 def notes_of(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) -> list[str]:
-    """Return why some of a table's scores and comparisons have no interval, once for each reason."""
-    found: dict[str, list[str]] = {}
+    """Return why scores and comparisons of a table have no interval, and what they leave out; once for each reason."""
+    found: dict[str, dict[str, list[str]]] = {}  # reason -> metric -> who
+
+    def note(why: str, metric: str, who: str) -> None:
+        found.setdefault(why, {}).setdefault(metric_of(metric).words, []).append(who)
+
     for score in scores:
         if score.interval.note:
-            of = f"{score.target}, {score.arm}" if score.target else score.arm
-            found.setdefault(score.interval.note, []).append(f"{metric_of(score.metric).words} of {of}")
+            note(score.interval.note, score.metric, f"{score.arm} ({score.target})" if score.target else score.arm)
     for row in comparisons:
+        who = f"{row.arm} against {row.baseline}"
         if row.difference.note:
-            found.setdefault(row.difference.note, []).append(f"{row.of.words}, {row.arm} against {row.baseline}")
+            note(row.difference.note, row.metric, who)
         if row.left_out:
-            told = f"{_counted(row.left_out, row.unit)} without a score in one of the runs left out"
-            found.setdefault(told, []).append(f"{row.of.words}, {row.arm} against {row.baseline}")
-    return [f"{'; '.join(dict.fromkeys(who))}: {why}." for why, who in found.items()]
+            note(f"{_counted(row.left_out, row.unit)} without a score in one of the runs left out", row.metric, who)
+        if row.unfinished:
+            at = "" if row.labels is None else f" with {row.labels}"
+            note(f"only over the draws that every run has been through{at}, {row.unfinished} left out", row.metric, who)
+    told = []
+    for why, metrics in found.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for metric, arms in metrics.items():
+            alike.setdefault(tuple(dict.fromkeys(arms)), []).append(metric)
+        told.append(f"{'; '.join(f'{_listed(names)} of {_listed(own)}' for own, names in alike.items())}: {why}.")
+    return told
 
 
 def score_rows(scores: Sequence[Score], *, baseline: str = "") -> Table:
@@ -135,6 +148,10 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> Table:
 def sentence(row: Comparison) -> str:
     """Say what a comparison found, its verdict included."""
     start = f"With {_counted(row.labels, f'labelled {row.unit}')}, " if row.labels is not None else ""
+    if math.isnan(row.difference.estimate):
+        about = f"{row.change} on {row.of.words}" if row.change else f"{row.arm} and {row.baseline} in {row.of.words}"
+        told = f"{start}nothing can be said of {about}{_where(row)}: {_judgement(row)}."
+        return told if start else _capital(told)
     told = f"{start}{_changed(row)} by {_difference(row)}{_where(row)}: {_judgement(row)}."
     return told if start or not row.change else _capital(told)
 
@@ -184,7 +201,7 @@ def _difference(row: Comparison) -> str:
     found, digits = row.difference, row.of.digits
     unit = f" {row.of.unit}" if row.of.unit else ""
     if math.isnan(found.estimate):
-        return "nothing that is defined"
+        return "an unknown amount"
     told = f"{found.estimate:+.{digits}f}{unit}"
     return f"{told} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.known else told
 
@@ -199,6 +216,8 @@ def _where(row: Comparison) -> str:
     if not found.known:
         return f" on {over}"
     luck = f"; {LUCK}" if found.runs == 1 else ""
+    if found.runs > 1 and row.baseline_runs == 1 and row.baseline != SCRATCH:
+        luck = f"; one run of {row.baseline}: its luck is not included"
     return f" ({100 * found.level:g} % CI over {over}{luck})"
 
 

@@ -351,3 +351,61 @@ def test_false_alarms_of_the_verdict_stay_below_one_in_twenty():
         made = cohort(0.0, runs=2, draws=3, patients=8, sizes=(1, 2, 4), spread=0.05, seed=seed)
         alarms += any(row.verdict != "inconclusive" for row in compare(made, "scratch", metrics=["dice"]))
     assert alarms <= 6
+
+
+def test_an_auroc_of_one_class_is_said_to_be_none_and_two_patients_to_be_few():
+    def rows(run, patients, truth):
+        for number in range(patients):
+            for name, value in (("ill", 0.3), ("well", 0.7)):
+                for metric, kept in (("probability", value), ("truth", float(name == truth(number))), ("predicted", 0)):
+                    yield (run, "", 0, 0, None, f"c{number}", f"p{number}", name, metric, float(kept), "")
+
+    def asked(patients, truth):
+        made = ScoreTable.of_rows([*rows("a", patients, truth), *rows("b", patients, truth)])
+        found = compare(made, [("a", "b")], metrics=["auroc"], pooled=False)
+        return found[0], notes_of(scores_of(made, metrics=["auroc", "auprc"], pooled=False), found)
+
+    row, notes = asked(20, lambda _: "well")
+    assert row.verdict == "inconclusive"
+    assert sentence(row) == (
+        "Nothing can be said of a and b in AUROC on 20 test patients: inconclusive, since all cases are of one class, "
+        "so it is not defined."
+    )
+    (note,) = notes
+    assert note.startswith("AUROC and AUPRC of a and b; AUROC of a against b: all cases are of one class") or (
+        note.startswith("AUROC of a, b and a against b; AUPRC of a and b: all cases are of one class")
+    )
+    _, notes = asked(2, lambda number: ("ill", "well")[number])
+    assert any("2 patients are too few for an interval" in note for note in notes)
+
+
+def test_draws_that_a_run_has_not_been_through_are_counted():
+    frame = cohort().frame.filter(~((pl.col("run") == "voco-seed1") & (pl.col("draw") >= 1) & (pl.col("labels") == 1)))
+    found = compare(ScoreTable(frame), "scratch", metrics=["dice"])
+    assert [(row.labels, row.difference.draws, row.unfinished) for row in found] == [(1, 1, 3), (4, 4, 0)]
+    (note,) = notes_of([], found)
+    assert "only over the draws that every run has been through with 1, 3 left out" in note
+
+
+def test_the_luck_of_the_only_run_of_a_baseline_is_not_passed_over():
+    found = {f"{arm}-seed{run}": 0.6 + 0.01 * run for arm, runs in (("voco", 3), ("cvrl", 1)) for run in range(runs)}
+    rng = np.random.default_rng(0)
+    made = table({(name, 4, draw, 0): rng.normal(mean, 0.02, 12) for name, mean in found.items() for draw in range(4)})
+    (row,) = compare(made, [("voco", "cvrl")], metrics=["dice"])
+    assert (row.difference.runs, row.baseline_runs) == (3, 1)
+    assert "one run of cvrl: its luck is not included" in sentence(row)
+    (row,) = compare(cohort(sizes=(4,)), "scratch", metrics=["dice"])  # fresh weights are drawn anew with each draw
+    assert "luck" not in sentence(row)
+
+
+def test_old_scores_of_a_run_are_refused_with_the_command_itself(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "run/run.yaml").write_text("data:\n  store: ../store\n")
+    for path in (tmp_path / "run", tmp_path / "run/scores.json"):
+        with pytest.raises(DataError) as caught:
+            scores_in({"runs": {"run": {}, "scratch": {}}, "summary": []}, path)
+        command = f"medssl evaluate {tmp_path / 'run'} --data {tmp_path / 'run' / '../store'}"
+        assert str(caught.value).endswith(f"Make them anew, with --against as before: {command}")
+    with pytest.raises(DataError, match="that wrote them again"):
+        scores_in({"protocol": "few-label"}, tmp_path / "run")
