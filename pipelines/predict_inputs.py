@@ -17,6 +17,7 @@ from medssl.manifest.build import build_manifest
 from medssl.manifest.channel_cases import CaseGroup, cases_of
 from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest
+from medssl.manifest.series_cases import guess_lines
 from pipelines.predict_settings import PredictSettings
 from pointcloud.describe import cloud_reader
 
@@ -110,6 +111,7 @@ def find_inputs(
     wanted = _wanted(takes, settings)
     for manifest in _manifests(paths, takes, wanted, settings, progress):
         found.notes += manifest.notes
+        found.notes += [line for line in guess_lines(list(manifest.rows())) if takes.kind == "volume"]
         _sort(manifest, takes, wanted, settings, found)
     _tell_apart(found)
     if not found.items and not found.failed:

@@ -16,7 +16,8 @@ from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
 from pipelines.demo import demo
 
-QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "clouds=0"]
+QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "cases=0",
+         "clouds=0"]  # fmt: skip
 
 
 @pytest.fixture

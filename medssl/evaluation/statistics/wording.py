@@ -85,7 +85,12 @@ def notes_of(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) ->
         if row.left_out:
             told = f"{_counted(row.left_out, row.unit)} without a score in one of the runs left out"
             found.setdefault(told, []).append(f"{row.of.words}, {row.arm} against {row.baseline}")
-    return [f"{'; '.join(dict.fromkeys(who))}: {why}." for why, who in found.items()]
+    return [f"{_few(list(dict.fromkeys(who)))}: {why}." for why, who in found.items()]
+
+
+def _few(names: Sequence[str], shown: int = 4) -> str:
+    more = f"; and {len(names) - shown} more" if len(names) > shown else ""
+    return "; ".join(names[:shown]) + more
 
 
 def score_rows(scores: Sequence[Score], *, baseline: str = "") -> Table:
