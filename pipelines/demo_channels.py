@@ -63,6 +63,6 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
                       overrides=["title=Made-up heads of four channels"]).path  # fmt: skip
         facts["dice"] = {score.arm: score.interval.estimate for score in found.scores
                          if score.metric == "dice" and not score.target}  # fmt: skip
-    console.say(next(line for line in sentences(found.comparisons) if " Dice " in line))
+    console.say(sentences([row for row in found.comparisons if row.of.words == "Dice"])[-1])
     console.done(page, f"medssl predict {quoted(runs['four'])} {quoted(out / 'scans')} --out {quoted(out / 'again')}")
     return page
