@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in minutes, on made-up patients or real scans, and on made-up shapes as clouds."""
+"""``medssl demo``: the whole chain in minutes on made-up patients or real scans, heads of four channels, and clouds."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ class DemoSettings(Settings):
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
     pretrain_steps: int = Field(default=900, ge=1, description="Steps of pretraining.")
     finetune_steps: int = Field(default=400, ge=1, description="Steps of each fine-tuning run.")
+    cases: int = Field(
+        default=20, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
+    )
+    case_steps: int = Field(default=200, ge=1, description="Steps of each segmenter of them.")
     clouds: int = Field(
         default=16, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
     )
@@ -114,6 +118,20 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     )
 
 
+def _channels(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> None:
+    if settings.cases:
+        from pipelines.demo_channels import demo_channels
+
+        demo_channels(
+            out / "channels",
+            cases=settings.cases,
+            steps=settings.case_steps,
+            seed=settings.seed,
+            overwrite=overwrite,
+            dry_run=dry_run,
+        )
+
+
 def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> None:
     if settings.clouds:
         from pipelines.demo_points import demo_points
@@ -129,7 +147,7 @@ def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: boo
 
 
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.
-_WORLDS: tuple[World, ...] = (_volumes, _points)
+_WORLDS: tuple[World, ...] = (_volumes, _channels, _points)
 
 
 def _real_folder(data: str | Path | None) -> Path | None:

@@ -17,6 +17,7 @@ from medssl.manifest.build import build_manifest
 from medssl.manifest.channel_cases import CaseGroup, cases_of
 from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest
+from medssl.manifest.series_cases import guess_lines
 from pipelines.predict_settings import PredictSettings
 from pointcloud.describe import cloud_reader
 
@@ -131,7 +132,9 @@ def find_inputs(
     found = Inputs()
     wanted = _wanted(takes, settings)
     for manifest in _manifests(paths, takes, wanted, settings, progress):
-        found.notes += manifest.nameless().value(manifest.notes) if manifest.pseudonymous else manifest.notes
+        guesses = guess_lines(list(manifest.rows())) if takes.kind == "volume" else []
+        notes = [*manifest.notes, *guesses]
+        found.notes += manifest.nameless().value(notes) if manifest.pseudonymous else notes
         _sort(manifest, takes, wanted, settings, found)
     _tell_apart(found)
     if not found.items and not found.failed:

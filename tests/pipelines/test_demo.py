@@ -16,7 +16,8 @@ from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
 from pipelines.demo import demo
 
-QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "clouds=0"]
+QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "cases=0",
+         "clouds=0"]  # fmt: skip
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
-    points = ["clouds=6", "cloud_steps=2"]
+    points = ["clouds=6", "cloud_steps=2", "cases=8", "case_steps=2"]
     outcome = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "d"), *QUICK, *points])
     assert outcome.exit_code == 0, outcome.output
     said = outcome.output
@@ -125,6 +126,8 @@ def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
     assert f"wrote {tmp_path / 'd/report.html'}" in said
     page = (tmp_path / "d/report.html").read_text(encoding="utf-8")
     assert "scratch" in page
+    assert "== channels: 8 made-up heads in t1, t1ce, t2, flair" in said
+    assert "all-four" in (tmp_path / "d/channels/report.html").read_text(encoding="utf-8")
     assert "120 made-up shapes of 20 classes" in said
     assert "right after pretraining" in said
     assert f"wrote {tmp_path / 'd/points/report.html'}" in said

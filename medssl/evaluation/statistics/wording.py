@@ -97,8 +97,12 @@ def notes_of(scores: Sequence[Score], comparisons: Sequence[Comparison] = ()) ->
         alike: dict[tuple[str, ...], list[str]] = {}
         for metric, arms in metrics.items():
             alike.setdefault(tuple(dict.fromkeys(arms)), []).append(metric)
-        told.append(f"{'; '.join(f'{_listed(names)} of {_listed(own)}' for own, names in alike.items())}: {why}.")
+        told.append(f"{'; '.join(f'{_listed(names)} of {_listed(_few(own))}' for own, names in alike.items())}: {why}.")
     return told
+
+
+def _few(names: Sequence[str], shown: int = 4) -> list[str]:
+    return [*names[:shown], f"{len(names) - shown} more"] if len(names) > shown else list(names)
 
 
 def score_rows(scores: Sequence[Score], *, baseline: str = "") -> Table:
