@@ -114,6 +114,7 @@ def test_reduce_on_a_full_disk(small_disk, tmp_path, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_training_and_what_follows_on_a_full_disk(small_disk, tmp_path):
     source = scans(tmp_path / "scans", 6)
     labels = tmp_path / "scans"
