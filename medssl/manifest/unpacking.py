@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from medssl.errors import DataError
+from medssl.writing import disk_faults
 
 __all__ = ["Bounds", "unpack"]
 
@@ -57,23 +58,25 @@ def unpack(archive: Path, target: Path, *, folder: str, bounds: Bounds | None = 
     Raises:
         DataError: The archive is damaged or of another kind, holds paths that lead out of it, links or devices, or
             comes to more than the bounds or the disk allow.
+        DiskError: The disk refused to take it, which is no fault of the archive.
     """
     bounds = bounds or Bounds()
     final = target / folder
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target) as name:
         aside = Path(name)
         try:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as packed:
-                    items = packed.infolist()
-                    _refuse(archive, 0, len(items), bounds.size_bytes, bounds)
-                    members = [_of_zip(archive, item) for item in items]
-                    most = _most(archive, target, bounds)
-                    _refuse(archive, sum(one.size for one in members), len(items), most, bounds)
-                    for one, item in zip(members, items, strict=True):
-                        _write(one, None if one.folder else packed.open(item), aside, archive)
-            else:
-                _unpack_tar(archive, aside, target, bounds)
+            with disk_faults(final):
+                if zipfile.is_zipfile(archive):
+                    with zipfile.ZipFile(archive) as packed:
+                        items = packed.infolist()
+                        _refuse(archive, 0, len(items), bounds.size_bytes, bounds)
+                        members = [_of_zip(archive, item) for item in items]
+                        most = _most(archive, target, bounds)
+                        _refuse(archive, sum(one.size for one in members), len(items), most, bounds)
+                        for one, item in zip(members, items, strict=True):
+                            _write(one, None if one.folder else packed.open(item), aside, archive)
+                else:
+                    _unpack_tar(archive, aside, target, bounds)
         except _BROKEN as error:
             raise DataError(f"{archive}: cannot be unpacked ({error}). Remove it and fetch it again.") from error
         inner = aside / folder

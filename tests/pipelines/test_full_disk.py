@@ -114,6 +114,7 @@ def test_reduce_on_a_full_disk(small_disk, tmp_path, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_training_and_what_follows_on_a_full_disk(small_disk, tmp_path):
     source = scans(tmp_path / "scans", 6)
     labels = tmp_path / "scans"
@@ -147,6 +148,12 @@ def test_training_and_what_follows_on_a_full_disk(small_disk, tmp_path):
         ("copy", "voco", small_disk(0) / "voco.yaml"),
     ):
         full(run(*verb))
+    predict = ("predict", seg, source, "device=cpu", "workers=1", "--out")
+    for kib in (0, 4, 16):
+        full(run(*predict, small_disk(kib) / "predicted"))
+    code, said = run(*predict, small_disk(None) / "predicted")
+    assert code == 0, said
+    assert "6 scans done" in said
 
 
 def test_a_limit_on_the_size_of_files_is_named(tmp_path):

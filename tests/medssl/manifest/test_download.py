@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medssl.errors import DataError
+from medssl.errors import DataError, DiskError
 from medssl.manifest.download import download
 from medssl.manifest.unpacking import Bounds, unpack
 
@@ -250,4 +250,19 @@ def test_a_member_that_is_larger_than_it_says_is_no_way_round(tmp_path):
     (tmp_path / "a.zip").write_bytes(body.replace((100_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
     with pytest.raises(DataError, match=r"larger than the archive says|cannot be unpacked"):
         unpack(tmp_path / "a.zip", tmp_path, folder="Task")
+    assert not (tmp_path / "Task").exists()
+
+
+def test_a_disk_that_refuses_is_no_fault_of_the_archive(tmp_path):
+    resource = pytest.importorskip("resource")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("Task/a", bytes(1 << 20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(DiskError) as said:
+            unpack(tmp_path / "a.zip", tmp_path, folder="Task")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "fetch it again" not in str(said.value)
     assert not (tmp_path / "Task").exists()
