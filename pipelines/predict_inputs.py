@@ -359,7 +359,7 @@ def _alone(rows: Sequence[Row], channels: Sequence[str]) -> Manifest:
 
 def _tell_apart(found: Inputs) -> None:
     """Give what shares an id over several folders names of its own, which hang on the files alone."""
-    counts = Counter(one.id.casefold() for one in (*found.items, *found.failed))
+    counts = Counter([*(item.id.casefold() for item in found.items), *(one.id.casefold() for one in found.failed)])
 
     def own(name: str, path: str) -> str:
         digest = hashlib.sha256(path.encode()).hexdigest()[:8]
