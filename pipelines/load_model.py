@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medssl.errors import ConfigError, DataError
+from medssl.errors import ConfigError, DataError, FormatError
 from medssl.formats.arrays import write_npz
 from medssl.manifest.describe import describe
 from medssl.manifest.schema import manifest_of_rows
@@ -112,7 +112,12 @@ class Model:
             else:
                 item = self._of_array(np.asarray(image), Path(work), spacing_mm, affine, modality, cloud_class)
             with autocast_as(self._ready.precision, self._device):
-                prepared = self._worker.prepare(item, Path(work) / "store")
+                try:
+                    prepared = self._worker.prepare(item, Path(work) / "store")
+                except FormatError as error:
+                    if isinstance(image, str | Path):
+                        raise
+                    raise DataError(f"The array cannot be predicted: {error.reason}") from error  # its file is gone
                 return self._told(prepared.predicted(), prepared.entry, prepared.differs)
 
     def _item(self, path: Path, modality: str, cloud_class: str) -> Item:
@@ -149,8 +154,14 @@ class Model:
         if (affine is None) == (spacing_mm is None):
             raise ConfigError("Say the voxel size of the array: spacing_mm=(z, y, x) in mm, or affine=, and not both.")
         if affine is None:
-            z, y, x = (float(size) for size in spacing_mm or ())
-            affine = np.diag([x, y, z, 1.0])
+            sizes = np.asarray(spacing_mm, dtype=np.float64)
+            if sizes.shape != (3,) or not (np.isfinite(sizes) & (sizes > 0)).all():
+                raise ConfigError(f"spacing_mm: three sizes above 0 are taken, (z, y, x) in mm. Got {spacing_mm}.")
+            affine = np.diag([*sizes[::-1], 1.0])
+        elif np.shape(affine) != (4, 4):
+            raise ConfigError(
+                f"affine: 4x4 is taken, RAS+ mm from (x, y, z) indices. Got the shape {np.shape(affine)}."
+            )
         rows = []
         for place, channel in enumerate(takes.channels):
             kind = modality or ("" if "+" in channel.modality else channel.modality)

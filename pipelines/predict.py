@@ -154,6 +154,9 @@ def _predict_found(
                 done, fresh = _one(item, worker, ready, journal, wanted)
                 ended[item.id], kept = done, kept + (not fresh)
                 bar.advance(note=item.id)
+    except KeyboardInterrupt:
+        console.say(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
+        raise
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)
         rows = _rows(found, ended, paths=settings.privacy == "paths")

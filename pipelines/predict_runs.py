@@ -122,10 +122,6 @@ def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.dev
 
 
 def _card(run: Path) -> Card:
-    if (run / "run.yaml").is_file() and not (run / "card.json").is_file():
-        raise CheckpointError(
-            f"{run}: the run has not ended (no card.json). Finish it with --resume, as its log.txt says."
-        )
     card = load_card(run)
     if card.method.get("name") not in TASKS or "network.safetensors" not in card.weights:
         raise CheckpointError(

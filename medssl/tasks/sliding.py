@@ -22,7 +22,7 @@ Place = tuple[slice, slice, slice]
 Probabilities = Callable[[Tensor], Tensor]
 _SIGMA = 0.125  # of the window, as nnU-Net and MONAI have it
 _ON_DEVICE_BYTES = 4 << 30  # a larger result is kept on the host
-_CHUNK_VALUES = 1 << 24  # numbers that are turned to probabilities at once
+_CHUNK_VALUES = 1 << 22  # numbers that are turned to probabilities at once: three such pieces lie beside the result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -384,8 +384,8 @@ def test_a_pretraining_run_names_the_next_command(home, tmp_path):
     with pytest.raises(CheckpointError, match=r"medssl finetune .*pre --data STORE"):
         predict(tmp_path / "pre", home / "scans", out=tmp_path / "out")
     (tmp_path / "begun").mkdir()
-    (tmp_path / "begun/run.yaml").write_text("a: 1\n")
-    with pytest.raises(CheckpointError, match="has not ended"):
+    (tmp_path / "begun/run.yaml").write_text("transfer: {}\n")
+    with pytest.raises(CheckpointError, match=r"medssl finetune --out .*begun --resume; or .*begun --finish"):
         predict(tmp_path / "begun", home / "scans", out=tmp_path / "out")
 
 
@@ -401,6 +401,13 @@ def test_arrays_and_files_are_one_to_python(home, tmp_path):
         model.predict(values)
     with pytest.raises(ConfigError, match="takes an array"):
         model.predict(np.stack([values, values]), spacing_mm=(1, 1, 1))
+    for wrong in ((1, 1), (1, 1, 0), (1, 1, np.nan)):
+        with pytest.raises(ConfigError, match="spacing_mm"):
+            model.predict(values, spacing_mm=wrong)
+    with pytest.raises(ConfigError, match="affine: 4x4"):
+        model.predict(values, affine=np.eye(3))
+    with pytest.raises(DataError, match="The array cannot be predicted"):
+        model.predict(np.full(values.shape, np.nan), spacing_mm=(1, 1, 1))
 
 
 def test_a_manifest_and_a_csv_are_taken(home, tmp_path):
