@@ -173,7 +173,7 @@ def test_the_probe_of_classes(store: Store, pretrained: Path, tmp_path: Path) ->
         overrides=["probe.scans.target=kind", "probe.scans.shares=[1.0]", "probe.scans.draws=1",
                    "probe.scans.random=1"],
     )  # fmt: skip
-    assert {row.arm for row in outcome.table.scores} == {"masked", "random"}
+    assert {row.arm for row in outcome.scores} == {"masked", "random"}
     turned = store_from_arrays(
         tmp_path / "turned", [turned_item(n) for n in range(12)], classes={1: "x"}
     )  # fmt: skip
