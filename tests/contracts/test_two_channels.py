@@ -206,7 +206,7 @@ def test_few_labels(what: str, store: Store, pretrained: Path, tmp_path: Path) -
     assert not outcome.failed
     assert not outcome.missing
     content = json.loads((tmp_path / "few/few_label.json").read_text())
-    arms = content["table"]["scores"] if what == "classes" else content["summary"]["sizes"]
+    arms = content["scores"]
     assert {row["arm"].removesuffix("-seed0") for row in arms} == {"scratch", "masked"}
 
 
