@@ -144,7 +144,8 @@ class Kind(ABC):
             later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
             return "", f"once a STORE of labelled scans is there (index and cache them as these): {later}"
         task = "segmentation" if masks else "classification"
-        return f"medssl finetune {quoted(out)} --data {quoted(store)} --task {task} --out {quoted(f'{out}-{task}')}", ""
+        told = f"medssl finetune {quoted(out)} --data {quoted(store)} --task {quoted(task)} "
+        return f"{told}--out {quoted(f'{out}-{task}')}", ""
 
 
 def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "scans") -> Chosen:

@@ -41,6 +41,7 @@ FULL_CALLS: dict[str, str] = {
     "finetune": "r a=1 --data s --out o --preset p --task segmentation --from-scratch --labels 4 --draw 1 "
     "--predict test --devices 2 --resume --overwrite --dry-run",
     "evaluate": "r --data s --out o --against a --against b --protocol few-label --shard 1/2 --preset x --dry-run a=1",
+    "predict": "r new.nii.gz more/ a=1 --run q --out p --preset x --overwrite --dry-run",
     "list": "methods",
     "show": "voco",
     "validate": "my.yaml a=1 --for pretrain",

@@ -22,6 +22,7 @@ from pipelines.cache import cache
 from pipelines.finetune import finetune
 from pipelines.index import index
 from pipelines.predict import predict
+from pipelines.predict_table import write_table
 
 QUICK = [
     "segmentation.window=[16,16,16]", "train.steps=4", "train.log_every=2", "train.checkpoint_every=100",
@@ -198,9 +199,13 @@ def test_the_table_computes_nothing_and_holds_no_place(home, tmp_path, monkeypat
 
     predict(home / "run", tmp_path / "new", out=tmp_path / "out")
     text = (tmp_path / "out/predictions.csv").read_text()
-    assert ",'=1+1.nii.gz," in text
-    assert ",'-tail.nii.gz," in text
-    assert {row["source"] for row in table(tmp_path / "out").values()} == {"=1+1.nii.gz", "-tail.nii.gz"}
+    assert "=1+1" not in text
+    assert str(tmp_path) not in text
+    write_table(tmp_path / "cells.csv", [{"id": "=1+1", "status": "done", "ml_x": "-2"}], "csv")
+    assert "\n'=1+1,done,,,,-2\n" in (tmp_path / "cells.csv").read_text()
+    predict(home / "run", tmp_path / "new", out=tmp_path / "named", overrides=["privacy=paths"])
+    sources = {Path(row["source"]).name for row in table(tmp_path / "named").values()}
+    assert sources == {"=1+1.nii.gz", "-tail.nii.gz"}
     monkeypatch.setattr("pipelines.predict_work.scan_differences", odd)
     with pytest.raises(DataError, match="none of the 2"):
         predict(home / "run", tmp_path / "new", out=tmp_path / "other")
@@ -237,7 +242,7 @@ def test_what_differs_from_training_is_said(home, tmp_path, capsys):
     write_nifti(tmp_path / "new/scaled.nii.gz", (values / 2000.0).astype(np.float32), np.diag([-1.0, 1.2, 1.5, 1.0]))
     predict(home / "run", tmp_path / "new", out=tmp_path / "out")
     rows = table(tmp_path / "out")
-    assert "voxels of 9 x 1.2 x 1 mm (z, y, x); trained on 1.5 x 1.2 x 1 to" in rows["thick"]["differs"]
+    assert "voxels of 9 x 1.2 x 1 mm (z, y, x); trained on 1.5 x 1.2 x 1" in rows["thick"]["differs"]
     assert "intensity scale" in rows["scaled"]["differs"]
     assert "orientation LAS; trained on" in rows["scaled"]["differs"]
     assert "thick.nii.gz: " in capsys.readouterr().out

@@ -70,7 +70,9 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
     assert "4 scans of 2 patients (CT, 1 x 1 x 1 mm); 2 held out" in said
     assert "preset masked_small" in said
     assert f"wrote {run.folder / 'encoder.safetensors'}" in said
-    assert f"next: medssl finetune {run.folder} --data {store}" in said
+    assert (
+        f"once a STORE of labelled scans is there (index and cache them as these): medssl finetune {run.folder}" in said
+    )
     card = json.loads((run.folder / "card.json").read_text())
     assert card["encoder"]["channels"] == [4, 8]
     assert card["scale"] == [-1000.0, 1000.0]
