@@ -13,6 +13,7 @@ from medssl.errors import ConfigError, DataError, DiskError, MedSSLError, UnfitE
 from medssl.locking import holds
 from medssl.prediction import Wanted
 from medssl.quoting import quoted
+from medssl.reporting.prose import counted
 from medssl.settings import Resolved, resolve
 from medssl.tasks.inference import prediction_file
 from medssl.writing import atomic_write
@@ -137,7 +138,7 @@ def _predict_found(
     for note in found.notes:
         console.say(note)
     noun = "scans" if ready.takes.kind == "volume" else "clouds"
-    console.say(f"{len(found.items)} {noun} to predict; {len(found.failed)} cannot be read")
+    console.say(f"{counted(len(found.items), noun[:-1])} to predict; {len(found.failed)} cannot be read")
     if dry_run:
         return _plan(found, folder)
     journal = Journal.open(folder, _made_with(ready, resolved), overwrite=overwrite)
@@ -308,7 +309,9 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         skipped=dict(found.skipped),
         files={name: list(ended[name].files) for name in good},
     )
-    console.say(f"{len(good)} {noun} done{again}, {len(failed)} failed, {skipped} skipped; in {journal.folder}")
+    console.say(
+        f"{counted(len(good), noun[:-1])} done{again}, {len(failed)} failed, {skipped} skipped; in {journal.folder}"
+    )
     files = {name: tuple(journal.folder / file for file in ended[name].files) for name in good}
     return Predicted(journal.folder, table, files, good, failed, dict(found.skipped))
 

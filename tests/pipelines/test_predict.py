@@ -168,7 +168,7 @@ def test_what_is_wrong_is_named_counted_and_stops_nothing(home, tmp_path, capsys
     assert "NaN" in found.failed["nan"]
     assert "accept=" not in found.failed["nan"]  # which is a setting of cache
     out = capsys.readouterr()
-    assert "1 scans done, 2 failed" in out.out
+    assert "1 scan done, 2 failed" in out.out
     assert "broken.nii.gz" in out.err
     rows = table(tmp_path / "out")
     assert rows["broken"]["status"] == "failed"
