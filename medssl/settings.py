@@ -122,12 +122,12 @@ def resolve(
         if path.name == "run.yaml":  # a run keeps places as seen from its own folder
             for key, value in found_places(layer, path.parent).items():
                 _plant(layer, key.split("."), value)
-        _give_way(cls, data, origins, layer)
+        _drop_stale_keys(cls, data, origins, layer)
         _overlay(data, origins, layer, f"preset {path.stem}" if shipped else f"file {path}")
     raw, faults = _read_overrides(overrides)
     options = {key: value for key, value in flatten(command_line or {}).items() if value is not None}
     given = {key: value for key, (value, _) in raw.items()} | options
-    dropped = _give_way(cls, data, origins, _nested(flatten(_nested(given))))
+    dropped = _drop_stale_keys(cls, data, origins, _nested(flatten(_nested(given))))
     for key, (value, _) in raw.items():
         _overlay(data, origins, _nested({key: value}), _COMMAND_LINE)
     _overlay(data, origins, _nested(options), _COMMAND_LINE)
@@ -250,7 +250,7 @@ def _overlay(data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, 
         origins[key] = origin
 
 
-def _give_way(
+def _drop_stale_keys(
     cls: type[Settings], data: dict[str, Any], origins: dict[str, str], layer: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:
     """Drop what a layer's choices do not know of the layers below, and its origins."""

@@ -140,7 +140,7 @@ def finetune(
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
     out = Path(out)
     nothing_said = preset is None and encoder_run is None and data is None
-    preset, places = recorded_settings(out) if resume and nothing_said else (preset, {})
+    preset = recorded_settings(out) if resume and nothing_said else preset
     options = {
         "task": task,
         "transfer.run": str(encoder_run) if encoder_run is not None else None,
@@ -151,7 +151,6 @@ def finetune(
         "data.ids": None if ids is None else tuple(ids),
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
-        **places,
     }
     resolved, job = _job(resolved_settings(preset, overrides, options))
     settings = resolved.settings

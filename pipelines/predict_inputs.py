@@ -270,7 +270,7 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
         elif row["kind"] != takes.kind:
             found.skipped[f"a {_noun(row['kind'])}, and {takes.run} takes {_noun(takes.kind)}s"] += 1
         elif row["error"] is not None:
-            found.failed.append(_failed(row, manifest))
+            found.failed.append(_failed(row, manifest, manifest.nameless().text(str(row["error"]))))
         else:
             good.append({**row, "label_path": None, "label_values": None} if row["kind"] == "volume" else row)
     if wanted:
@@ -342,7 +342,7 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
         if row["id"] not in inside:
             what = f"It is the channel '{row['channel']}'" if row["channel"] else "Nothing says which channel it is"
             why = f"{what}; the run takes cases of {', '.join(takes.names)}. Name them: channels=..., or a CSV."
-            found.failed.append(Failed(row["id"], shown_of(row, manifest), str(row["path"]), why))
+            found.failed.append(_failed(row, manifest, why))
 
 
 def _case_modalities(
@@ -411,8 +411,7 @@ def shown_of(row: Mapping[str, Any], manifest: Manifest) -> str:
     return f"{name}:{row['item']}" if row.get("item") else name
 
 
-def _failed(row: Mapping[str, Any], manifest: Manifest) -> Failed:
-    reason = manifest.nameless().text(str(row["error"]))
+def _failed(row: Mapping[str, Any], manifest: Manifest, reason: str) -> Failed:
     return Failed(row["id"], shown_of(row, manifest), str(row["path"]), reason)
 
 

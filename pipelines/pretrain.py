@@ -78,9 +78,7 @@ def pretrain(
     if resume and (overwrite or init_from):
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:
-        preset, places = recorded_settings(out)
-        data = data or places.pop("data.store", None)
-        overrides = [*(f"{key}={place}" for key, place in places.items()), *overrides]
+        preset = recorded_settings(out)
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
@@ -141,7 +139,7 @@ def pretrain(
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += kind.pictures(network, probes, out)
-        _close([*written, *pictures], str(out), *kind.next_command(str(out)))
+        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries))
     fabric.barrier()
     return RunResult(out, read=load)
 

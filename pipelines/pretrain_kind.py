@@ -135,10 +135,14 @@ class Kind(ABC):
         """Draw what the trained encoder shows, into the run's folder; return the files."""
         return []
 
-    def next_command(self, out: str) -> tuple[str, str]:
-        """Return the command that a user may want after pretraining; or what must be there first, and the command."""
+    def next_command(self, out: str, entries: Sequence[Any]) -> tuple[str, str]:
+        """Return the command that a user may want after pretraining; or what must be there first, and the command.
+
+        Args:
+            out: The run.
+            entries: All that the store holds.
+        """
         store = self.settings.data.store
-        entries = self.store(store).entries
         masks = any(entry.label_file is not None for entry in entries)
         if not masks and not any(entry.targets for entry in entries):
             later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"

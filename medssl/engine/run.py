@@ -18,7 +18,7 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
-from medssl.settings import Resolved, dump_with_origins, flatten, found_places, load_yaml
+from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
 from medssl.writing import atomic_write, disk_faults
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class Run:
             ConfigError: ``settings`` are not those it was started with; the message shows the difference.
         """
         folder = Path(folder)
-        recorded_settings(folder)
+        recorded = load_yaml(recorded_settings(folder))
         now = settings.settings.model_dump(mode="json")
         # What an earlier release had no setting for, it did as the default does.
         new = {key for key, origin in settings.origins.items() if origin == "default"}
         changed = [
             (key, old, value)
-            for key, old, value in differences(load_yaml(folder / "run.yaml"), now, ignore=HARMLESS | _GONE)
+            for key, old, value in differences(recorded, now, ignore=HARMLESS | _GONE)
             if not (old == _ABSENT and key in new) and not same_place(old, value, folder)
         ]
         if changed:
@@ -181,8 +181,8 @@ def _forget_host(folder: Path) -> None:
             path.rename(path.with_name(path.name.replace(host, ".host.")))
 
 
-def recorded_settings(folder: Path) -> tuple[Path, dict[str, str]]:
-    """Return the file of the settings that a run was started with, and the places in it as they lie from here.
+def recorded_settings(folder: Path) -> Path:
+    """Return the file of the settings that a run was started with; `resolve` knows how places stand in it.
 
     Raises:
         CheckpointError: There is no run in the folder.
@@ -190,7 +190,7 @@ def recorded_settings(folder: Path) -> tuple[Path, dict[str, str]]:
     path = Path(folder) / "run.yaml"
     if not path.is_file():
         raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
-    return path, found_places(load_yaml(path), Path(folder))
+    return path
 
 
 def differences(
