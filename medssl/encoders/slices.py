@@ -74,6 +74,9 @@ class SliceEncoder(Encoder):
         self.size_multiple: Triple = self.strides[-1]
         self.kernels: tuple[Triple, ...] = ((1, 3, 3),) * len(self.channels)
         if settings.checkpointing:
+            for module in self.network.modules():  # what is computed again must find its input as it was
+                if getattr(module, "inplace", False):
+                    module.inplace = False  # type: ignore[assignment]
             self.network.set_grad_checkpointing(True)
 
     def forward(self, images: Tensor) -> list[Tensor]:
