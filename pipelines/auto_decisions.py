@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from medssl import geometry
-from medssl.errors import ConfigError, did_you_mean
+from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
@@ -259,8 +259,7 @@ def _window(
 
 def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int, *, segmented: bool) -> tuple[str, Decision]:
     if settings.method is not None:
-        if settings.method not in METHODS:
-            raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
+        METHODS.row(settings.method)
         return settings.method, Decision("method", settings.method, "as set")
     name, because = suited_method(
         [body.shape for body in bodies], [body.spacing_mm for body in bodies], patients=patients, segmented=segmented

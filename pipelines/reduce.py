@@ -279,7 +279,8 @@ def _things(
 
     from medssl.reduction.embeddings import read_vectors
     from medssl.reduction.hashes import bits
-    from medssl.reduction.strategies import STRATEGIES, Things
+    from medssl.reduction.strategies import Things
+    from medssl.reduction.table import STRATEGIES
     from pipelines.reduce_parts import described, recipe_of
 
     needs = STRATEGIES[settings.by].needs

@@ -52,7 +52,7 @@ def recipe_of(settings: ReduceSettings, unit: str | None = None) -> Recipe | Non
     from medssl.reduction.descriptors import Recipe
     from medssl.reduction.networks import check_network
     from medssl.reduction.parts import AXES
-    from medssl.reduction.strategies import STRATEGIES
+    from medssl.reduction.table import STRATEGIES
 
     needs = STRATEGIES[settings.by].needs
     if not needs:
@@ -164,7 +164,8 @@ def _chosen(
     import numpy as np
 
     from medssl.reduction.leaders import joined
-    from medssl.reduction.strategies import STRATEGIES, Things, choose, parse_keep
+    from medssl.reduction.strategies import Things, choose, parse_keep
+    from medssl.reduction.table import STRATEGIES
 
     size, share = parse_keep(settings.keep) if settings.keep else (None, None)
     needs = STRATEGIES[settings.by].needs

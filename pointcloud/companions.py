@@ -222,7 +222,7 @@ def _spot(name: str) -> tuple[str, str]:
     """Return folders that mean something, and the stem: what a cloud and its label have in common."""
     path = PurePosixPath(name)
     folders = [part for part in path.parts[:-1] if part.lower() not in _LABEL_FOLDERS and part.lower() not in PLAIN]
-    known = table.row_of(Path(path.name)) is not None
+    known = table.FORMATS.row_of(Path(path.name)) is not None
     stem = table.bare_name(path.name) if known else path.stem
     return "/".join(folders), _LABEL_ENDING.sub("", stem).lower()
 

@@ -18,7 +18,7 @@ __all__ = ["PLAIN", "Scenes", "bare_name", "meaningful", "scenes_of", "without_v
 PLAIN = {"clouds", "cloud", "points", "pointclouds", "point_clouds", "pointcloud", "point_cloud", "scans", "meshes",
          "mesh", "surfaces", "models", "data", "raw", "shapes", "objects", "velodyne", "velodyne_points", "lidar",
          "lidar_top", "sweeps", "samples", "frames", "h5_files", "pts", "hdf5"} | {
-    suffix.lstrip(".") for row in table.FORMATS for suffix in row.suffixes
+    suffix.lstrip(".") for suffix in table.FORMATS.suffixes
 }  # fmt: skip
 _SWEEPERS = {"velodyne", "velodyne_points", "lidar", "lidar_top", "sweeps", "ouster", "livox", "hesai", "frames"}
 _VARIANT_FOLDERS = {"augmented", "augmentation", "augmentations", "aug", "original", "originals", "main_split",
@@ -207,7 +207,7 @@ def _scene_folder(path: PurePosixPath) -> str:
 
 def _loose(path: PurePosixPath) -> str:
     """Return the folder of a sweep whose name is a number, and the word before the number."""
-    row = table.row_of(path)
+    row = table.FORMATS.row_of(path)
     swept = row is not None and row.name in {"kitti", "nuscenes"}
     if not swept and not any(part.lower() in _SWEEPERS for part in path.parts[:-1]):
         return ""

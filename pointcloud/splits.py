@@ -92,7 +92,7 @@ def split_folder(name: str) -> tuple[str, str]:
 
 def _split_of_file(name: str) -> str:
     """Return the split that the name of a file of many clouds says. One cloud may be called after a toy train."""
-    row = table.row_of(PurePosixPath(name))
+    row = table.FORMATS.row_of(PurePosixPath(name))
     if row is None or row.name != "h5":
         return ""
     return _one_split(PurePosixPath(name).name)

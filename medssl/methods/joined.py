@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
-from medssl.methods.table import METHODS, build_method, settings_class
+from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
 from medssl.settings import Settings
 from medssl.windows import WindowBatch, WindowPlan
@@ -33,9 +31,7 @@ _T = TypeVar("_T")
 if TYPE_CHECKING:
     PartMethod = Settings
 else:
-    PartMethod = Annotated[
-        reduce(or_, (settings_class(name) for name in METHODS if name not in _JOINS)), Field(discriminator="name")
-    ]
+    PartMethod = METHODS.settings_union(but=_JOINS)
 
 
 class JoinedPart(Settings):

@@ -61,7 +61,7 @@ def test_row_names_what_it_loads(name):
     cls = CLOUD_ENCODERS.settings_class(name)
     assert cls.model_fields["name"].default == name
     assert row.paper
-    assert row.when.endswith(".")
+    assert row.take_when.endswith(".")
     assert all(field.description for key, field in cls.model_fields.items() if key != "name")
 
 

@@ -108,7 +108,7 @@ def test_row_names_what_it_loads(name):
     assert issubclass(getattr(importlib.import_module(module), attribute), Method)
     assert CLOUD_METHODS.settings_class(name).model_fields["name"].default == name
     assert row.paper
-    assert row.when
+    assert row.take_when
 
 
 @pytest.mark.parametrize("case", NAMES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter
 
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.contract import Encoder, lay_channels_last
-from medssl.encoders.table import ENCODERS, build_encoder, settings_class, settings_union
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.errors import ConfigError
 
 SMALL = {
@@ -54,11 +53,10 @@ def test_every_row_has_a_small_case() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_row_names_what_it_loads(name: str) -> None:
     row = ENCODERS[name]
-    module, _, attribute = row.encoder.rpartition(".")
-    assert issubclass(getattr(importlib.import_module(module), attribute), Encoder)
-    assert settings_class(name).model_fields["name"].default == name
+    assert issubclass(ENCODERS.load(name), Encoder)
+    assert ENCODERS.settings_class(name).model_fields["name"].default == name
     assert row.paper
-    assert row.when.endswith(".")
+    assert row.take_when.endswith(".")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,8 +210,8 @@ def test_several_channels(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_union_tells_settings_by_name(name: str) -> None:
-    parsed = TypeAdapter(settings_union()).validate_python({"name": name, **SMALL[name]})
-    assert type(parsed) is settings_class(name)
+    parsed = TypeAdapter(ENCODERS.settings_union()).validate_python({"name": name, **SMALL[name]})
+    assert type(parsed) is ENCODERS.settings_class(name)
     assert build_encoder(parsed).channels == small(name).channels
 
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from medssl.errors import DataError
-from medssl.methods.table import METHODS, settings_class
+from medssl.methods.table import METHODS
 from pipelines import doctor, options
 from pipelines.cli import app, surface
 from pipelines.options import call, split_overrides
@@ -309,8 +309,8 @@ def test_doctor_leaves_nothing_and_finds_this_machine_fit(run, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"joined"}))  # which has parts without defaults
 def test_shown_defaults_are_those_that_hold(name):
     """A method may give a group of settings other defaults than the group's class has."""
-    made = settings_class(name)()
-    for doc in setting_docs(settings_class(name)):
+    made = METHODS.settings_class(name)()
+    for doc in setting_docs(METHODS.settings_class(name)):
         value = made
         for part in doc.key.split("."):
             value = getattr(value, part, None)

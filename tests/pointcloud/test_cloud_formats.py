@@ -128,7 +128,7 @@ def written(folder: Path) -> list[Path]:
 def test_one_cloud_in_every_format_reads_back_equal(tmp_path):
     files_made = written(tmp_path)
     assert {format_of(path) for path in files_made} | {"stl", "glb", "vtk", "vtp", "other"} == {
-        row.name for row in FORMATS
+        row.name for row in FORMATS.values()
     }
     for path in files_made:
         cloud = read(path, item=count(path) - 1)
