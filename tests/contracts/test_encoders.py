@@ -14,7 +14,8 @@ from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.errors import ConfigError
 
-SMALL = {
+# Sizes that differ along the axes; a row without any is tested at its smallest.
+SMALL: dict[str, dict[str, object]] = {name: ENCODERS.load(name).smallest() for name in ENCODERS} | {
     "residual": {
         "channels": [4, 6, 8],
         "blocks": [1, 2, 1],
@@ -24,7 +25,6 @@ SMALL = {
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
     "vit": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "positions": "learned", "grid": [3, 2, 2]},
-    "timm": {"model": "test_resnet"},
 }
 NAMES = sorted(ENCODERS)
 
@@ -46,8 +46,19 @@ def images(encoder: Encoder, batch: int = 2) -> torch.Tensor:
     return torch.rand(batch, encoder.in_channels, z, y, x + encoder.size_multiple[2], generator=generator)
 
 
-def test_every_row_has_a_small_case() -> None:
-    assert sorted(SMALL) == NAMES
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_are_refused_before_anything_is_computed_as_they_are_by_the_network(name: str) -> None:
+    encoder = small(name)
+    step = encoder.size_multiple
+    for size in (step, tuple(2 * m for m in step), tuple(2 * m + (m > 1) for m in step), tuple(3 * m for m in step)):
+        answers = []
+        for call in (encoder.check_size, lambda size: encoder(torch.zeros(1, encoder.in_channels, *size))):
+            try:
+                call(size)
+                answers.append("")
+            except ConfigError as error:
+                answers.append(str(error))
+        assert answers[0] == answers[1], size
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medssl.encoders.table import build_encoder
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
@@ -31,9 +31,9 @@ FEW = [*METHODS, "simmim, swin"]
 
 def make(case: str, **changes: Any) -> Method:
     torch.manual_seed(5)
-    plain = case == "mae" or case.endswith("vit")
-    encoder = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
-    chosen = SWIN if case.endswith("swin") else VIT if plain else encoder
+    name = METHODS.load(ALL[case]["name"]).smallest_encoder
+    usual = {"name": name, **ENCODERS.load(name).smallest()}
+    chosen = SWIN if case.endswith("swin") else VIT if case.endswith("vit") else usual
     return build_method({**ALL[case], **changes}, build_encoder({**chosen, "in_channels": 2}))
 
 
