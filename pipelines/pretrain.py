@@ -170,7 +170,7 @@ def _tried(kind: Kind, chosen: Chosen, method: Method) -> str:
         CacheError: The store cannot be read.
     """
     seed = kind.settings.train.seed
-    batch = kind.loader(chosen.train, method.plan, Fabric(accelerator="cpu", devices=1)).batch(0)
+    batch = next(iter(kind.loader(chosen.train, method.plan, Fabric(accelerator="cpu", devices=1)).batches(0, 1)))
     starts = [*batch.starts(), len(batch)]
     rows = batch.rows(0, starts[min(2, len(starts) - 1)])
     if sum(p.numel() for p in method.encoder.parameters()) > _TRIED:

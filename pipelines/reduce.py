@@ -59,7 +59,7 @@ def reduce(
     unit: str | None = None,
     index: str | Path | None = None,
     shard: str | None = None,
-    jobs: int | None = None,
+    workers: int | None = None,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
@@ -74,7 +74,7 @@ def reduce(
         unit: "scan", or "slice" or "block" to choose among those of the scans that are kept.
         index: Folder of fingerprints; by default NAME.prints beside the manifest.
         shard: Read the i-th of n parts, such as "2/8".
-        jobs: Processes.
+        workers: Processes.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show reduce``.
         dry_run: Say what would be read; write nothing.
@@ -100,7 +100,7 @@ def reduce(
     from medssl.writing import atomic_write
     from pipelines.reduce_parts import reduce_parts
 
-    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
+    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": workers}
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)

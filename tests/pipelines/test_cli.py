@@ -32,9 +32,9 @@ FULL_CALLS: dict[str, str] = {
     "report": "r few ct.parquet a=1 --out o.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
-    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --jobs 2 "
+    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --workers 2 "
     "--preset x --dry-run",
-    "check-split": "m.parquet a=1 --test t.parquet --out c.html --index f --jobs 2 --preset x --dry-run",
+    "check-split": "m.parquet a=1 --test t.parquet --out c.html --index f --workers 2 --preset x --dry-run",
     "query": "s.nii.gz a=1 --index f --preset x",
     "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
     "pretrain": "voco --data s --out r a=1 --method voco --devices 2 --init-from q --resume --overwrite --dry-run",
@@ -318,3 +318,29 @@ def test_shown_defaults_are_those_that_hold(name):
             assert doc.default == (str(list(value)).replace("'", "") if isinstance(value, tuple) else str(value)), (
                 doc.key
             )
+
+
+def test_options_and_defaults_are_those_of_the_verb():
+    """An option that the verb does not know, or another default than its own, is a second description of one thing."""
+    by_hand = {"workers", "as_json", "quiet", "verbose"}  # a setting, and how things are said
+    named = {"predict": {"inputs": None, "runs": None}}  # what the command line spells otherwise
+    for made in app.registered_commands:
+        known = inspect.signature(function_of(made.name)).parameters
+        options_ = any(one.kind is one.VAR_KEYWORD for one in known.values())  # settings by name
+        for name, own in inspect.signature(made.callback).parameters.items():
+            if name in by_hand or name in named.get(made.name, {}):
+                continue
+            assert name in known or options_, (made.name, name)
+            if name not in known or own.default in (None, False):
+                continue  # not given, not passed
+            wanted = known[name].default
+            assert own.default == own.empty or str(own.default) == str(wanted), (made.name, name, own.default, wanted)
+
+
+def test_workers_is_one_word_and_its_old_name_still_works(run, monkeypatch):
+    said = []
+    monkeypatch.setattr(options, "function_of", lambda name: lambda *args, **kwargs: said.append(kwargs["overrides"]))
+    for verb in ("index scans", "cache m --out s", "reduce m", "check-split m", "evaluate r --data s", "auto s --out o"):
+        for word in ("--workers", "-j", "--jobs"):
+            run(*verb.split(), word, "3", "a=1")
+    assert said == [["a=1", "workers=3"]] * 18
