@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.errors import FormatError
-from medssl.formats.parts import data_file
+from medssl.formats.named_data import data_file
 from medssl.formats.text_header import TextHeader, numbered, numbers, promise, sizes_of, whole
 
 __all__ = ["read_nrrd_header"]

@@ -340,7 +340,14 @@ def test_options_and_defaults_are_those_of_the_verb():
 def test_workers_is_one_word_and_its_old_name_still_works(run, monkeypatch):
     said = []
     monkeypatch.setattr(options, "function_of", lambda name: lambda *args, **kwargs: said.append(kwargs["overrides"]))
-    for verb in ("index scans", "cache m --out s", "reduce m", "check-split m", "evaluate r --data s", "auto s --out o"):
+    for verb in (
+        "index scans",
+        "cache m --out s",
+        "reduce m",
+        "check-split m",
+        "evaluate r --data s",
+        "auto s --out o",
+    ):
         for word in ("--workers", "-j", "--jobs"):
             run(*verb.split(), word, "3", "a=1")
     assert said == [["a=1", "workers=3"]] * 18
