@@ -13,9 +13,26 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = (
-    "auto", "cache", "check", "check_split", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune",
-    "index", "load", "load_model", "predict", "pretrain", "query", "reduce", "report",
-)  # fmt: skip
+    "auto",
+    "cache",
+    "check",
+    "check_split",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "export",
+    "fetch",
+    "finetune",
+    "index",
+    "load",
+    "load_model",
+    "predict",
+    "pretrain",
+    "query",
+    "reduce",
+    "report",
+)
 __all__ = ["__version__", *_VERBS]
 
 

@@ -225,8 +225,10 @@ def _window(
     if settings.window is not None:
         wrong = [n for n, m in zip(settings.window, multiple, strict=True) if n < m or n % m]
         if wrong:
-            raise ConfigError(f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
-                              "the encoder divides by.")  # fmt: skip
+            raise ConfigError(
+                f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
+                "the encoder divides by."
+            )
         return settings.window, Decision("window", _whole(settings.window), "as set")
     # At least two voxels of the coarsest level along each axis: a normalisation needs more than one.
     least = [2 if m > 1 else 1 for m in multiple]

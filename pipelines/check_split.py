@@ -121,8 +121,10 @@ def check_split(
     doubts = tuple(patients_together([row for row in rows if row["kind"] == "volume"], source.root))
     result = SplitResult(tuple(leaks), dict(found.failures), doubts)
     if leaks:
-        told = [(*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
-                for one in leaks]  # fmt: skip
+        told = [
+            (*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
+            for one in leaks
+        ]
         console.table("On both sides", ("one side", "other side", "scan", "is in", "as", "score"), told[:_SHOWN])
         if len(leaks) > _SHOWN:
             console.say(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")

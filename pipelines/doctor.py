@@ -30,9 +30,25 @@ OPEN3D_LIBRARIES = {
     "gomp": "libgomp1",
 }
 _PACKAGES = (
-    "medssl", "torch", "torchvision", "lightning-fabric", "monai", "timm", "numpy", "polars", "pydantic", "nibabel",
-    "pydicom", "SimpleITK", "blosc2", "open3d-cpu", "open3d", "onnxruntime", "typer", "rich",
-)  # fmt: skip
+    "medssl",
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "monai",
+    "timm",
+    "numpy",
+    "polars",
+    "pydantic",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "blosc2",
+    "open3d-cpu",
+    "open3d",
+    "onnxruntime",
+    "typer",
+    "rich",
+)
 _DISK_MIB = 64
 
 

@@ -158,10 +158,20 @@ def reduce(
     unreadable = {row["id"]: row["error"] for row in source.rows() if row["error"] is not None}
     page = out.with_suffix(".html")
     html = reduction_page(
-        rows, marks, found, counts, name=file.name, strategy=settings.by, recall=recall, moved=moved,
-        settings=flatten(settings), unreadable=unreadable, radius=radius, pictures=settings.pictures,
+        rows,
+        marks,
+        found,
+        counts,
+        name=file.name,
+        strategy=settings.by,
+        recall=recall,
+        moved=moved,
+        settings=flatten(settings),
+        unreadable=unreadable,
+        radius=radius,
+        pictures=settings.pictures,
         clouds=copies.cloud_look(),
-    )  # fmt: skip
+    )
     with atomic_write(page) as aside:
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
@@ -207,9 +217,15 @@ def _planted(
         return {}
     with settings.limits(), console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
         recall = planted_copies(
-            chosen, count=settings.planted, radius=settings.radius, seed=settings.seed, journal=folder / JOURNAL,
-            workers=settings.hands, engine=settings.engine, progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+            chosen,
+            count=settings.planted,
+            radius=settings.radius,
+            seed=settings.seed,
+            journal=folder / JOURNAL,
+            workers=settings.hands,
+            engine=settings.engine,
+            progress=lambda done, _: shown.reach(done),
+        )
     hit, made = (sum(numbers[i] for numbers in recall.values()) for i in (0, 1))
     if made:
         missed = [f"{kind} {n} of {m}" for kind, (n, m) in recall.items() if n < m]
@@ -259,9 +275,14 @@ def _chosen(
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
-        settings.by, _things(settings, pool, prints, source, targets, folder, clouds), size=size, step=settings.step,
-        radius=near, keep=settings.prefer, seed=settings.seed,
-    )  # fmt: skip
+        settings.by,
+        _things(settings, pool, prints, source, targets, folder, clouds),
+        size=size,
+        step=settings.step,
+        radius=near,
+        keep=settings.prefer,
+        seed=settings.seed,
+    )
     console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
     return with_choice(marks, pool, choice, settings.by), choice.radius
 

@@ -132,9 +132,13 @@ def described(
         return {}, {}
     with settings.limits(), console.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
         return descriptors(
-            targets, recipe, folder, workers=settings.hands, engine=settings.engine,
+            targets,
+            recipe,
+            folder,
+            workers=settings.hands,
+            engine=settings.engine,
             progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+        )
 
 
 def _parts(name: str, shape: tuple[int, int, int], made: Descriptor | None, settings: ReduceSettings) -> list[Part]:
@@ -178,9 +182,15 @@ def _chosen(
         things = Things(ids=[one.name for one in parts], by_name=False, **table)
         wanted = None if size is None else min(size, len(parts))
         return choose(
-            settings.by, things, size=wanted, share=share, step=settings.step, radius=near, keep=settings.prefer,
+            settings.by,
+            things,
+            size=wanted,
+            share=share,
+            step=settings.step,
+            radius=near,
+            keep=settings.prefer,
             seed=settings.seed,
-        )  # fmt: skip
+        )
 
     if settings.within == "dataset" and pools:
         return select(pools)

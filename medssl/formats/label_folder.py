@@ -77,9 +77,11 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
     unnumbered = [name for name in named if name not in numbers]
     if unnumbered:
         raise UnfitError(
-            path, f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
-            "cohort. Index the folder anew.", "label-unreadable",
-        )  # fmt: skip
+            path,
+            f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
+            "cohort. Index the folder anew.",
+            "label-unreadable",
+        )
     first: ScanHeader | None = None
     affine = np.eye(4)
     owner: npt.NDArray[np.int16] = np.zeros((0, 0, 0), np.int16)
@@ -98,9 +100,10 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
             gap = grid_gap(scan.header, first)
             if gap is not None:
                 raise UnfitError(
-                    path, f"The mask {file.name} lies on another grid than {files[0].name}: {gap.words}.",
+                    path,
+                    f"The mask {file.name} lies on another grid than {files[0].name}: {gap.words}.",
                     "label-shape-differs",
-                )  # fmt: skip
+                )
         number = numbers[name]
         sizes[number] = np.count_nonzero(mask)
         taken = mask & (owner > 0)
