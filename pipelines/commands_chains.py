@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.completion import methods
 from pipelines.declared import COMMON, command
 from pipelines.options import Out
 
@@ -43,7 +44,9 @@ def _auto(
     budget: Annotated[
         str | None, typer.Option("--budget", help="How much is trained: minutes, small, medium or large.")
     ] = None,
-    method: Annotated[str | None, typer.Option("--method", help="Pretraining method; decided if unset.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="Pretraining method; decided if unset.", autocompletion=methods)
+    ] = None,
     labels: Annotated[
         int | None, typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients; all if unset.")
     ] = None,

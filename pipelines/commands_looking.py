@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.completion import shown, verbs_with_settings
 from pipelines.declared import command
 
 __all__ = ["COMMANDS"]
@@ -32,7 +33,7 @@ def _list(
 
 @command("show", panel=_PANEL, shared=())
 def _show(
-    name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.")],
+    name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.", autocompletion=shown)],
     every: Annotated[
         bool, typer.Option("--all", help="Of a verb: the settings of every method, encoder and task that it takes.")
     ] = False,
@@ -50,7 +51,12 @@ def _show(
 @command("validate", panel=_PANEL, shared=("overrides",))
 def _validate(
     preset: Annotated[str, typer.Argument(help="A YAML file or a preset's name.")],
-    verb: Annotated[str, typer.Option("--for", metavar="VERB", help="The verb that it is for, where unclear.")] = "",
+    verb: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="VERB", help="The verb that it is for, where unclear.", autocompletion=verbs_with_settings
+        ),
+    ] = "",
 ) -> None:
     """Check a settings file: every error at once, or what it resolves to and why.
 

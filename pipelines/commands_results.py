@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.completion import export_forms
 from pipelines.declared import Given, command
 from pipelines.options import Out
 
@@ -86,7 +87,10 @@ def _report(
 @command("export", panel=_PANEL)
 def _export(
     run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.", autocompletion=export_forms),
+    ],
     out: Out,
 ) -> None:
     """Write a run's segmenter or encoder in the form of another program.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.completion import methods, presets_of
 from pipelines.declared import COMMON, command
 from pipelines.options import Out, with_overrides
 
@@ -32,10 +33,15 @@ Finish = Annotated[
 def _pretrain(
     out: Out,
     preset: Annotated[
-        str | None, typer.Argument(help="A preset, a YAML file or a method; see: medssl list presets.")
+        str | None,
+        typer.Argument(
+            help="A preset, a YAML file or a method; see: medssl list presets.", autocompletion=presets_of("pretrain")
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote.")] = None,
-    method: Annotated[str | None, typer.Option("--method", help="A method, where no preset is given.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="A method, where no preset is given.", autocompletion=methods)
+    ] = None,
     devices: Devices = None,
     init_from: Annotated[Path | None, typer.Option("--init-from", help="A run whose weights to start from.")] = None,
     finish: Finish = False,
