@@ -14,9 +14,26 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = (
-    "auto", "cache", "check", "check_split", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune",
-    "index", "load", "load_model", "predict", "pretrain", "query", "reduce", "report",
-)  # fmt: skip
+    "auto",
+    "cache",
+    "check",
+    "check_split",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "export",
+    "fetch",
+    "finetune",
+    "index",
+    "load",
+    "load_model",
+    "predict",
+    "pretrain",
+    "query",
+    "reduce",
+    "report",
+)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 __all__ = ["__version__", "set_verbosity", *_VERBS]
 

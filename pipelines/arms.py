@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.encoders.table import settings_of
+from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
 from medssl.settings import Resolved
@@ -86,7 +86,7 @@ def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tup
 
 def architecture_of(card: Card) -> dict[str, Any]:
     """Return all settings of the encoder: a card written before one of them was added means that one's default."""
-    return settings_of(card.encoder).model_dump(mode="json")
+    return ENCODERS.settings_of(card.encoder).model_dump(mode="json")
 
 
 def digest(*parts: object) -> str:

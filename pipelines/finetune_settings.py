@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.encoders.table import ENCODERS
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
@@ -28,7 +28,6 @@ from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.settings import CloudTaskSettings
 
 __all__ = [
-    "TASKS",
     "FinetuneSettings",
     "TransferSettings",
     "carry_encoder",
@@ -38,7 +37,6 @@ __all__ = [
     "resolved_settings",
 ]
 
-TASKS = ("segmentation", "classification")
 _INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
 
 
@@ -74,7 +72,7 @@ class FinetuneSettings(Settings):
     cloud: CloudTaskSettings = Field(
         default_factory=CloudTaskSettings, description="For either task on clouds, in place of the groups above."
     )
-    encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
+    encoder: EncoderSettings = Field(default_factory=ENCODERS.settings_class("residual"))  # type: ignore[assignment]
     transfer: TransferSettings = TransferSettings()
     train: TrainSettings = TrainSettings(steps=5000, batch_size=2, lr=1e-3, schedule="poly", warmup=0.05)
     data: LabelledSettings = LabelledSettings()
@@ -112,8 +110,8 @@ def resolved_settings(
                 f"The encoder is that of {source}, and {', '.join(own)} would change it. Leave that out, or leave the "
                 "run out to train this encoder from scratch."
             )
-        known = CLOUD_ENCODERS.settings_class if card.kind == "cloud" else encoder_settings_class
-        encoder = known(str(card.encoder.get("name"))).model_validate(card.encoder)
+        known = CLOUD_ENCODERS if card.kind == "cloud" else ENCODERS
+        encoder = known.settings_class(str(card.encoder.get("name"))).model_validate(card.encoder)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
         resolved = Resolved(resolved.settings.model_copy(update={"encoder": encoder}), origins)

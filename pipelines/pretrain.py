@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
@@ -18,7 +19,7 @@ from medssl.engine.run import Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
-from medssl.randomness import numpy_generator
+from medssl.randomness import Stream, numpy_generator
 from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved
 from pipelines import console
@@ -92,6 +93,7 @@ def pretrain(
     if dry_run:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
             console.say(line)
+        console.say(_tried(kind, chosen, network))
         console.done(None, "")
         return RunResult(out, read=load)
 
@@ -153,10 +155,33 @@ def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
 # Parameters of an encoder from which on a step on a CPU takes minutes: residual and ViT-B of the large presets have 90
 # million, and the small ones less than 3.
 _LARGE = 20_000_000
+_TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
 _SLOW = (
     "no GPU is used, and a step of an encoder of this size takes minutes on a CPU; the presets that end in _small are "
     "made for one: medssl list presets"
 )
+
+
+def _tried(kind: Kind, chosen: Chosen, method: Method) -> str:
+    """Read the first batch and cut its views; where the encoder is small, take the first step on two items of it.
+
+    Raises:
+        ConfigError: The step fails.
+        CacheError: The store cannot be read.
+    """
+    seed = kind.settings.train.seed
+    batch = next(iter(kind.loader(chosen.train, method.plan, Fabric(accelerator="cpu", devices=1)).batches(0, 1)))
+    starts = [*batch.starts(), len(batch)]
+    rows = batch.rows(0, starts[min(2, len(starts) - 1)])
+    if sum(p.numel() for p in method.encoder.parameters()) > _TRIED:
+        return f"tried: the first batch, {len(batch)} rows, can be read; sizes of its views fit the encoder"
+    try:
+        with torch.no_grad():
+            losses = method(method.views(rows, Stream(seed, 0, rows.slot.tolist())), 0.0)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"The first step fails: {error}") from error
+    loss = float(losses.total)
+    return f"tried: the first batch can be read, and its first step runs (loss {loss:.3g} of {len(rows)} rows)"
 
 
 def screen_note(report: Report) -> str:
@@ -190,9 +215,11 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             except RuntimeError as error:
                 raise CheckpointError(f"{init_from}: its weights do not fit this run's encoder. {error}") from error
         try:
-            return kind.method(encoder)
+            method = kind.method(encoder)
+            method.check()
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
+        return method
 
 
 def _open_run(out: Path, resolved: Resolved[PretrainSettings], *, resume: bool, overwrite: bool) -> Run:

@@ -58,7 +58,7 @@ class Scans(Kind):
         assert isinstance(encoder, Encoder)
         method = build_method(self.settings.method, encoder)
         if self.settings.data.pair == "channels" and not method.pairs_channels:
-            able = ", ".join(name for name, row in METHODS.items() if row.pairs)
+            able = ", ".join(name for name in METHODS if METHODS.load(name).pairs_channels)
             raise ConfigError(
                 f"data.pair=channels: '{self.settings.method.name}' has no two views of which each could show a "
                 f"channel of its own. It is for methods that compare views: {able}."

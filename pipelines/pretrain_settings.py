@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from medssl.encoders.table import settings_class as encoder_settings_class
-from medssl.encoders.table import settings_union as encoder_settings_union
+from medssl.encoders.table import ENCODERS
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
-from medssl.methods.table import settings_class as method_settings_class
-from medssl.methods.table import settings_union as method_settings_union
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
 from medssl.windows import Apart
@@ -39,8 +36,8 @@ else:
     def _either(*unions: Any) -> Any:
         return Annotated[reduce(or_, (union.__origin__ for union in unions)), Field(discriminator="name")]
 
-    MethodSettings = _either(method_settings_union(), CLOUD_METHODS.settings_union())
-    EncoderSettings = _either(encoder_settings_union(), CLOUD_ENCODERS.settings_union())
+    MethodSettings = _either(METHODS.settings_union(), CLOUD_METHODS.settings_union())
+    EncoderSettings = _either(ENCODERS.settings_union(), CLOUD_ENCODERS.settings_union())
 
 __all__ = ["DataSettings", "PretrainSettings", "resolved_settings"]
 
@@ -89,8 +86,8 @@ class PretrainSettings(Settings):
 
     verb: ClassVar[str] = "pretrain"
 
-    method: MethodSettings = Field(default_factory=method_settings_class("voco"))  # type: ignore[assignment]
-    encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
+    method: MethodSettings = Field(default_factory=METHODS.settings_class("voco"))  # type: ignore[assignment]
+    encoder: EncoderSettings = Field(default_factory=ENCODERS.settings_class("residual"))  # type: ignore[assignment]
     train: TrainSettings = TrainSettings()
     data: DataSettings = DataSettings()
 

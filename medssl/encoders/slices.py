@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -48,6 +48,11 @@ class SliceEncoder(Encoder):
     Raises:
         ConfigError: timm has no such model, or it gives no pyramid, or not the levels that are asked for.
     """
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Timm's own model of tests."""
+        return {"model": "test_resnet"}
 
     def __init__(self, settings: SliceSettings) -> None:
         super().__init__()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.engine.kept_paths import kept_command, kept_value, same_place
-from medssl.errors import CheckpointError, ConfigError
+from medssl.errors import CheckpointError, ConfigError, MissingDependencyError
+from medssl.extras import library
 from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
@@ -47,6 +48,7 @@ class Run:
         self.writes = writes
         self._say = say
         self._tensorboard: SummaryWriter | None = None
+        self._draws = True  # until TensorBoard turns out to be missing
 
     @classmethod
     def create(
@@ -146,12 +148,23 @@ class Run:
         with disk_faults(self.folder / "metrics.jsonl"):
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
-            if self._tensorboard is None:
-                from torch.utils.tensorboard import SummaryWriter
+            if self._tensorboard is None and self._draws:
+                self._tensorboard = self._opened(step)
+            if self._tensorboard is not None:
+                for name, value in values.items():
+                    self._tensorboard.add_scalar(name, value, step)
 
-                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
+    def _opened(self, step: int) -> SummaryWriter | None:
+        """Return TensorBoard's file; None, said once, where its library is not installed."""
+        try:
+            library("tensorboard", purpose="for the curves in tensorboard/")
+        except MissingDependencyError as error:
+            self._draws = False
+            self.say(f"{error} (metrics.jsonl holds the same numbers)")
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
 
     def rewind(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after ``step``: a resumed run makes those steps again."""

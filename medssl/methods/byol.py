@@ -10,7 +10,7 @@ constant).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -96,6 +96,11 @@ class SimSiam(CropMethod):
         )
         self.network = Embedder(encoder, projector)
         self.predictor = Projection(settings.projected, settings.bottleneck, settings.projected, layers=2, norm="batch")
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, with a narrow bottleneck."""
+        return {**super().smallest(), "bottleneck": 8}
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

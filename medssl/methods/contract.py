@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,16 @@ class Method(nn.Module, ABC):
         alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
         pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
+        items_per_step: Scans a step by which `auto` trains it, with small presets and with large ones.
+        windows_per_item: Windows of each of them.
+        unfit: Why `auto` cannot fit its views, a sentence without its stop; empty where it can.
+        smallest_encoder: Name of the encoder that `smallest` goes with.
     """
+
+    items_per_step: ClassVar[tuple[int, int]] = (8, 16)
+    windows_per_item: ClassVar[int] = 1
+    unfit: ClassVar[str] = ""
+    smallest_encoder: ClassVar[str] = "unet"
 
     pairs_channels: bool = False
     encoder: nn.Module
@@ -59,6 +68,31 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def plan(self) -> Any:
         """What the method wants from the store: a ``WindowPlan`` of scans, a ``CloudPlan`` of clouds."""
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Return the settings of its smallest run, beside its name: of tests, and of a first try on a laptop.
+
+        They go with `Encoder.smallest` of ``smallest_encoder``.
+        """
+        raise NotImplementedError(f"{cls.__name__} is no pretraining method of a table, or lacks its smallest settings")
+
+    @classmethod
+    def fit(cls, room: Any) -> dict[str, Any]:
+        """Return the settings of its views, nested, that follow from the scans or clouds; see ``unfit``.
+
+        Args:
+            room: What they leave to views: a `medssl.methods.fitting.Room` of scans, a `CloudRoom` of clouds.
+        """
+        raise NotImplementedError(f"{cls.__name__}: {cls.unfit or 'nothing says how its views are fitted'}")
+
+    def check(self) -> None:
+        """Look for what would fail at the first step though the method could be built; it costs nothing.
+
+        Raises:
+            ConfigError: A view is too small for the encoder.
+            ValueError: Views and settings do not fit each other.
+        """
 
     def exported_modules(self) -> dict[str, nn.Module]:
         """What outlives pretraining, by name; each is saved as NAME.safetensors."""

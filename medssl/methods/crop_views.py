@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.randomness import Stream
 from medssl.settings import Settings
@@ -74,6 +76,22 @@ class CropMethod(Method):
             if any(w < s for w, s in zip(settings.window, size, strict=True)):
                 raise ValueError(f"The window {settings.window} is smaller than {name} {size}.")
         self.crop_settings = settings
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two crops of a window that the smallest encoder halves twice."""
+        return {"window": (16, 24, 16), "crop": (12, 16, 12), "hidden": 32, "projected": 16}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take crops of 0.7 of the window."""
+        return {"window": list(room.window), "crop": room.share(0.7)}
+
+    def check(self) -> None:
+        """See that the encoder takes crops of these sizes."""
+        chosen = self.crop_settings
+        for size in (chosen.crop, *([chosen.local_crop] if chosen.local_views else [])):
+            self.encoder.check_size(size)  # type: ignore[operator]
 
     @property
     def plan(self) -> WindowPlan:

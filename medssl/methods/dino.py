@@ -16,7 +16,7 @@ same, even, probabilities within 100 steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ from medssl.encoders.contract import Encoder
 from medssl.heads import PrototypeHead
 from medssl.methods.contract import Losses, summed
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.fitting import Room
 from medssl.methods.prototypes import PrototypeSettings, assigned, coupling, distilled, prototype_head, teacher_of
 from medssl.objectives.prototypes import Centre, patch_distillation
 from medssl.randomness import Stream
@@ -97,6 +98,25 @@ class DINO(CropMethod):
         self.teacher = teacher_of(settings, self.student)
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
         self.coupled = coupling(settings)
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Small crops and few prototypes beside two crops."""
+        return {
+            "window": (16, 24, 16),
+            "crop": (12, 16, 12),
+            "local_crop": (8, 8, 8),
+            "local_views": 2,
+            "hidden": 32,
+            "bottleneck": 16,
+            "prototypes": 12,
+            "freeze_prototypes": 0,
+        }
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take crops of 0.7 of the window, and small ones of 0.4."""
+        return {**super().fit(room), "local_crop": room.share(0.4)}
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

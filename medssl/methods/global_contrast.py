@@ -16,7 +16,7 @@ of 192x192 with its corner in [10, 70), whose centre lies -0.37 to 0.25 of half 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -74,6 +74,11 @@ class GlobalContrast(PartitionMethod):
             for length, stride in zip(settings.window, encoder.strides[-1], strict=True):
                 width *= length // stride
         self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two thin parts."""
+        return {"window": (8, 16, 12), "partitions": 2, "hidden": 32, "projected": 16}
 
     def described(self, pyramid: list[Tensor]) -> Tensor:
         """Return what the head takes: flattened; the mean alone is nearly constant behind a normalisation."""

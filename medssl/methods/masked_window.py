@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank
 from medssl.objectives.reconstruction import masked_reconstruction
 from medssl.randomness import Stream
@@ -67,6 +68,7 @@ class MaskedWindow(Method):
     """
 
     error: ClassVar[Literal["squared", "absolute"]] = "squared"
+    items_per_step: ClassVar[tuple[int, int]] = (4, 2)
 
     def __init__(self, settings: MaskedWindowSettings, encoder: Encoder, *, patch: Triple) -> None:
         super().__init__()
@@ -76,6 +78,25 @@ class MaskedWindow(Method):
         self.settings = settings
         self.encoder: Encoder = encoder
         self.patch = patch
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """A window that the smallest encoder halves twice, its coarsest voxels as patches."""
+        return {"window": (16, 24, 16)}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Hide patches of the window."""
+        return {"window": list(room.window), "patch": room.patch()}
+
+    def check(self) -> None:
+        """See that the encoder takes the window, and that it has more than one patch."""
+        self.encoder.check_size(self.settings.window)
+        if self.settings.window == self.patch:
+            raise ValueError(
+                f"The window {self.settings.window} is one patch, and of patches some are hidden and some are seen. "
+                "Take a larger window or smaller patches."
+            )
 
     @abstractmethod
     def reconstruct(self, views: MaskedViews) -> Tensor:

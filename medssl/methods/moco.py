@@ -13,7 +13,7 @@ factor 2 x temperature.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -80,6 +80,11 @@ class MoCo(CropMethod):
         )
         self.queue = None if v3 else FeatureQueue(settings.queue, settings.projected)
         self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of the batch
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, with a short queue."""
+        return {**super().smallest(), "queue": 7}
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

@@ -32,7 +32,7 @@ every scan of the same region, whatever air surrounds it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,7 @@ from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank, feature_spread, knn_prediction
 from medssl.objectives.position import base_regulariser, clamped_cosine, overlap_labels, position_loss
 from medssl.randomness import Stream
@@ -162,6 +163,7 @@ class VoCo(Method):
         ValueError: If the crop does not fit the encoder or the window does not hold a crop.
     """
 
+    items_per_step = (4, 2)
     coupled = "crops meet the base crops of another scan of their part; means are over what overlaps within a part"
 
     def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
@@ -179,6 +181,25 @@ class VoCo(Method):
                 momentum=settings.momentum,
                 final_momentum=settings.final_momentum,
             )
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Twelve base crops and four random ones, each halved twice by the smallest encoder."""
+        return {"crop": (8, 8, 8), "grid": (2, 3, 2), "random_crops": 4, "hidden": 32, "projected": 16}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take two base crops along an axis, three along the longest; one where a crop would be a slice or two."""
+        grid = [
+            1 if n < 16 or n < 2 * m else 3 if n == max(room.window) and n >= 6 * m else 2
+            for n, m in zip(room.window, room.multiple, strict=True)
+        ]
+        crop = [n // (count * m) * m for n, m, count in zip(room.window, room.multiple, grid, strict=True)]
+        return {"window": list(room.window), "crop": crop, "grid": grid}
+
+    def check(self) -> None:
+        """See that the encoder takes crops of this size."""
+        self.encoder.check_size(self.settings.crop)
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

@@ -21,7 +21,7 @@ divided by three. See `pointcloud.views.multi_crop` for the views.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -152,6 +152,20 @@ class PointDistil(CloudMethod):
     """
 
     coupled = "with contrast_weight, assign=sinkhorn and koleo_weight, clouds are compared with those of their own part"
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Few points, few prototypes, two small views."""
+        return {
+            "points": 96,
+            "prototypes": 32,
+            "hidden": 32,
+            "bottleneck": 16,
+            "momentum": 0.9,
+            "small": {"number": 2, "share": (0.2, 0.5)},
+            "freeze_prototypes": 0,
+            "contrast_weight": 0.1,
+        }
 
     def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
