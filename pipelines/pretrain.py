@@ -86,7 +86,10 @@ def pretrain(
     resolved = kind.fitted(resolved, store)
     settings = resolved.settings
     chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
-    network = build(kind, init_from=Path(init_from) if init_from else None)
+    start = Path(init_from) if init_from else None
+    chosen = kind.as_input(chosen, start=start, resumed=out if resume else None)
+    network = build(kind, init_from=start)
+    kind.shown(network, chosen.train)
     here = getattr(store, "channels", ())  # clouds have none
     doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
@@ -97,7 +100,7 @@ def pretrain(
 
     fabric = launch(settings.train)
     check_processes(network, fabric.world_size)
-    run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
+    run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size):
@@ -195,10 +198,14 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
 
 
-def _open_run(out: Path, resolved: Resolved[PretrainSettings], *, resume: bool, overwrite: bool) -> Run:
+def _open_run(
+    out: Path, resolved: Resolved[PretrainSettings], kind: Kind, chosen: Chosen, *, resume: bool, overwrite: bool
+) -> Run:
     if resume:
         return Run.reopen(out, settings=resolved, say=console.say)
-    return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    kind.record(run, chosen)
+    return run
 
 
 def _plan_lines(

@@ -17,6 +17,7 @@ from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
 from medssl.methods.table import settings_class as method_settings_class
 from medssl.methods.table import settings_union as method_settings_union
+from medssl.normalising import FOLLOW, Normalise
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
 from medssl.windows import Apart
@@ -72,6 +73,7 @@ class DataSettings(Settings):
         description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
         "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
     )
+    normalise: Normalise = Field("follow", description=FOLLOW)
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
@@ -114,6 +116,8 @@ class PretrainSettings(Settings):
             )
         if self.of_clouds and (self.data.drop_channels or self.data.pair != "views"):
             raise ValueError("data.drop_channels and data.pair are of the channels of scans; clouds have none")
+        if self.of_clouds and self.data.normalise != "follow":
+            raise ValueError("data.normalise is of the values of scans; clouds have none")
         return self
 
 

@@ -196,7 +196,7 @@ class IBOT(DINO):
         """Return the views, and the large ones as the student sees them."""
         shown = super().pictures(views.crops)
         crops, hidden = views.crops.crops[:4].flatten(0, 1), views.hidden[:4].flatten(0, 1)
-        shown["masked views"] = crops.masked_fill(to_voxels(hidden, self.patch), 0.0).clamp(0, 1)
+        shown["masked views"] = self.displayed(crops.masked_fill(to_voxels(hidden, self.patch), 0.0))
         return shown
 
     def probe(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]

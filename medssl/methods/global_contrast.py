@@ -87,7 +87,7 @@ class GlobalContrast(PartitionMethod):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, count=count, spacing_mm=batch.spacing_mm)
         changed, _ = apply_spatial(images.repeat_interleave(count, dim=0), spatial)
         drawn = sample_intensity(chosen.intensity, stream, count=count, channels=batch.channels)
-        changed = apply_intensity(changed, drawn, shown=batch.shown(count))
+        changed = apply_intensity(changed, drawn, shown=batch.shown(count), unit=batch.unit(count))
         changed = changed.view(len(images), count, *images.shape[1:])
         return PartitionViews(torch.cat([images[:, None], changed], dim=1) if itself else changed, batch.part)
 

@@ -209,7 +209,7 @@ class VoCo(Method):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.crop, count=number, spacing_mm=batch.spacing_mm)
         crops, _ = apply_spatial(crops, spatial)
         drawn = sample_intensity(chosen.intensity, stream, count=number, channels=batch.channels)
-        crops = apply_intensity(crops, drawn, shown=batch.shown(number))
+        crops = apply_intensity(crops, drawn, shown=batch.shown(number), unit=batch.unit(number))
         crops = crops.view(len(batch), number, *crops.shape[1:])
         return VoCoViews(
             crops=crops[:, : chosen.random_crops],
@@ -297,7 +297,7 @@ class VoCo(Method):
 
     def pictures(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return the first scans' base crops and random crops."""
-        return {"base crops": views.bases[0].clamp(0, 1), "random crops": views.crops[0].clamp(0, 1)}
+        return {"base crops": self.displayed(views.bases[0]), "random crops": self.displayed(views.crops[0])}
 
     def probe(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return how well position is read from features, on scans that are not trained on.
