@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,13 +15,14 @@ from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
-from medssl.engine.run import Run, differences, recorded_settings
+from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
+from medssl.methods.former import former_settings
 from medssl.randomness import numpy_generator
 from medssl.reporting.prose import counted_of
-from medssl.settings import Resolved
+from medssl.settings import Resolved, load_yaml
 from pipelines import console
 from pipelines.load import load
 from pipelines.pretrain_clouds import Clouds
@@ -80,6 +82,7 @@ def pretrain(
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
+    resolved = _as_begun(resolved, out) if resume else resolved
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
     store = kind.open()
@@ -196,6 +199,18 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             return kind.method(encoder)
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
+
+
+def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[PretrainSettings]:
+    """Return settings with what the method did when the run was begun, where a later release does something else."""
+    recorded = load_yaml(recorded_settings(out))
+    former = former_settings(recorded.get("method") or {})
+    for key, value in former.items():
+        resolved = resolved.with_auto(f"method.{key}", value, AS_BEGUN)
+    if former:
+        said = ", ".join(f"method.{key}={json.dumps(value)}" for key, value in former.items())
+        console.say(f"an earlier release began this run: it goes on as it was begun, with {said}")
+    return resolved
 
 
 def _open_run(

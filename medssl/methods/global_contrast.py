@@ -48,6 +48,7 @@ class GlobalContrastSettings(PartitionSettings):
         "aligned", description="G^R, G^D- or G^D of the paper; the last needs scans that show the same region."
     )
     hidden: int = Field(1024, ge=8, description="Width of the head.")
+    head_bias: bool = Field(False, description="Whether the head's layers have biases; not as released.")
     pool: Literal["flatten", "mean"] = Field("flatten", description="What the head takes of the coarsest features.")
     spatial: SpatialSettings = SpatialSettings(scale=(1.92, 1.92), translate=0.3)
 
@@ -73,7 +74,9 @@ class GlobalContrast(PartitionMethod):
             width = encoder.channels[-1]
             for length, stride in zip(settings.window, encoder.strides[-1], strict=True):
                 width *= length // stride
-        self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
+        self.head: nn.Module = Projection(
+            width, settings.hidden, settings.projected, layers=2, norm="none", bias=settings.head_bias
+        )
 
     def described(self, pyramid: list[Tensor]) -> Tensor:
         """Return what the head takes: flattened; the mean alone is nearly constant behind a normalisation."""
