@@ -57,7 +57,7 @@ SMALL = {
     "barlow": {"name": "barlow", **CROPS, "projected": 16},
     "vicreg": {"name": "vicreg", **CROPS, "projected": 16},
     "dino": {"name": "dino", **CROPS, **LOCAL, **DINO},
-    "ibot": {"name": "ibot", **CROPS, **LOCAL, **DINO},
+    "ibot": {"name": "ibot", "mask_probability": 1.0, **CROPS, **LOCAL, **DINO},
 }  # fmt: skip
 JOINT = {
     "global_contrast, G^R": {**SMALL["global_contrast"], "loss": "random", "pool": "mean"},

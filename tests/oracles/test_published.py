@@ -20,7 +20,9 @@ from medssl.randomness import Stream
 from medssl.settings import resolve
 from medssl.views.masking import sample_block_mask
 from pipelines.pretrain_settings import PretrainSettings
+from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.point_distil import PointDistilSettings
+from pointcloud.methods.point_mae import PointMAE, PointMAESettings, PointMAEViews
 
 UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
 
@@ -178,10 +180,29 @@ def test_s3d_projects_every_level_but_the_finest() -> None:
 @pytest.mark.parametrize("preset", ["dino", "ibot"])
 def test_weight_decay_rises_as_published(preset: str) -> None:
     train = resolve(PretrainSettings, preset=preset).settings.train
-    assert (train.weight_decay, train.final_weight_decay) == (0.04, 0.4)
+    assert (train.weight_decay, train.final_weight_decay, train.clip) == (0.04, 0.4, 3.0)
 
 
 @pytest.mark.parametrize("preset", ["masked", "spark_s3d"])
 def test_the_recipe_of_nnssl_takes_the_input_it_was_made_for(preset: str) -> None:
     settings = resolve(PretrainSettings, preset=preset).settings
     assert (settings.train.optimiser, settings.train.lr, settings.data.normalise) == ("sgd", 1e-2, "zscore")
+
+
+def test_point_mae_scores_hidden_patches_by_chamfer_of_squares() -> None:
+    """Pang et al.: of each hidden patch the mean squared distance to the nearest point, both ways, about its centre."""
+    torch.manual_seed(0)
+    vit = {
+        "name": "point_vit", "width": 12, "depth": 1, "heads": 2, "points_per_token": 8, "patch": 6,
+        "tokeniser": "pointnet", "positions": "every", "pool": "max_mean",
+    }  # fmt: skip
+    method = PointMAE(PointMAESettings(points=64, decoder_depth=1), CLOUD_ENCODERS.build(vit)).eval()
+    points = torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(0))
+    views = PointMAEViews(points, torch.full((2,), 64), torch.rand(2, 8, generator=torch.Generator().manual_seed(1)))
+    found, errors = method._draw(views), []
+    assert int(found.hidden.sum()) == 2 * 5  # .6 of 8 patches
+    for drawn, target in zip(found.drawn, found.target, strict=True):
+        ahead = [min(float(((p - q) ** 2).sum()) for q in target) for p in drawn]
+        back = [min(float(((p - q) ** 2).sum()) for p in drawn) for q in target]
+        errors.append(sum(ahead) / len(ahead) + sum(back) / len(back))
+    assert method(views, 0.0).total.item() == pytest.approx(sum(errors) / len(errors), rel=1e-4)
