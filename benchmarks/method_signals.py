@@ -89,7 +89,8 @@ SMALLER: Mapping[str, tuple[str, ...]] = {
     "voco_masked_small": ("method.voco.window=" + _WINDOW, *(f"method.voco.{key}" for key in _VOCO),
                           "method.masked.window=" + _WINDOW, "method.masked.patch=[4,4,4]", *_UNET),
     "joined_small": (*(f"method.parts.{part}.method.window={_WINDOW}" for part in ("contrast", "masked")),
-                     "method.parts.contrast.method.crop=[12,16,12]", "method.parts.masked.method.patch=[4,4,4]", *_UNET),
+                     "method.parts.contrast.method.crop=[12,16,12]", "method.parts.masked.method.patch=[4,4,4]",
+                     *_UNET),
     **dict.fromkeys(("global_contrast_small", "local_contrast_small"), _PARTS),
     "cvrl_small": ("method.window=[8,28,20]", "method.crop=[8,16,16]", *_UNET),
 }  # fmt: skip
