@@ -8,11 +8,11 @@ References:
 As published the negatives of v2 are the queue's keys alone (``batch_keys`` adds the batch's own).
 
 Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue, random
-points there, are none either, so that at the first step the batch's own keys stand in; the queue is in the
-checkpoint. Keys need no shuffling, since no encoder here normalises over the batch, and a
-head that does normalises over all processes. v3: norms of the heads have no weights; the patches of a transformer are
-embedded by weights that train, where theirs stay as they were drawn. v2 is not symmetrised, as published; v3 is, with a predictor and its
-factor 2 x temperature.
+points there, are none either, so that at the first step the batch's own keys stand in; the queue is in the checkpoint.
+Keys need no shuffling, since no encoder here normalises over the batch, and a head that does normalises over all
+processes. v3: norms of the heads have no weights; the patches of a transformer are embedded by weights that train,
+where theirs stay as they were drawn. v2 is not symmetrised, as published; v3 is, with a predictor and its factor 2 x
+temperature.
 """
 
 from __future__ import annotations

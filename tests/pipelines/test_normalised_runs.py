@@ -252,3 +252,22 @@ def test_what_methods_did_before_is_found_in_parts_too() -> None:
     for name, settings in FORMER.items():
         fields = settings_class(name).model_fields
         assert all(fields[key].default != value for key, value in settings.items()), name
+
+
+def test_a_classifier_takes_the_input_too(home: Path, tmp_path: Path) -> None:
+    from medssl.tasks.class_inference import predict_classes
+    from medssl.tasks.class_samples import class_names, samples_of
+    from medssl.tasks.classifier import load_classifier
+
+    settings = ["classification.shows=1", "classification.level=slice", "classification.window=[4,8,8]"]
+    out = tmp_path / "classes"
+    finetune(home / "zscore", data=home / "store", out=out, task="classification", overrides=[*settings, *SMALL])
+    assert load_card(out).schemes == ("zscore",)
+    task, store = load_classifier(out), Store.open(home / "store").split("test")
+    names = class_names(store, task.settings)
+    made = normalised_as(store, load_card(out).inputs_known)
+    wanted = predict_classes(task, samples_of(made, task.settings, names), batch_size=4, device="cpu")
+    found = load_model(out, device="cpu").predict(scan(3), affine=np.eye(4), modality="CT")
+    assert len(found.predicted or ()) == len(wanted.logits)
+    with pytest.raises(DataError, match="input normalised as zscore"):
+        predict_classes(task, samples_of(store, task.settings, names), batch_size=4, device="cpu")
