@@ -1,12 +1,12 @@
 """Does every method learn what it is trained for? Its own signal on held-out patients, at random and after training.
 
-    python benchmarks/method_signals.py [--out FOLDER] [--steps 80] [--runs 3] [--only simclr_small ...]
+    python benchmarks/method_signals.py [--out FOLDER] [--steps 40] [--runs 3] [--only simclr_small ...]
 
 Small presets, made smaller still (windows of about 16 voxels, three levels; clouds of 128 points; 3e-3 as the rate), on
-14 made-up MR scans (or 96 made-up shapes), 10 (32) of other patients held out. Each run draws weights,
-windows and batches anew; its signal is measured on held-out views before the first step and after the last one, on the
-same views. The difference gets a t interval over runs (two-sided, 95 %). Rows are written to FOLDER/signals.json as
-they are found, and are not measured again; the table is printed in the form of docs/methods.md.
+14 made-up MR scans (or 96 made-up shapes), 10 (32) of other patients held out. Each run draws weights, windows and
+batches anew; its signal is measured on held-out views before the first step and after the last one, on the same views.
+The difference, of errors the ratio, gets a t interval over runs (two-sided, 95 %; of ratios in logarithms). Rows are
+written to FOLDER/signals.json as they are found, and are not measured again; the table is that of docs/methods.md.
 
 It shows that a method learns at all, on easy data, in a minute; it is no comparison of methods: signals differ, and so
 do the seconds that a step costs.
@@ -188,19 +188,20 @@ class _Alone:
 
 
 def told(preset: str, runs: Sequence[Mapping[str, Sequence[float]]]) -> list[str]:
-    """Return the rows of the table for one preset."""
+    """Return the rows of the table for one preset: of errors the ratio, of shares the difference, with its interval."""
     lines = []
     for name, more_is_better in SIGNALS[preset]:
         before, after = (np.array([run[name][when] for run in runs]) for when in (0, 1))
-        gain = after - before if more_is_better else before - after
-        half = float(stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain)))
-        low, high = gain.mean() - half, gain.mean() + half
-        verdict = "learns" if low > 0 else "not shown" if high > 0 else "worse"
-        better = "up" if more_is_better else "down"
-        lines.append(
-            f"| {preset} | {name} ({better}) | {before.mean():.3f} | {after.mean():.3f} | "
-            f"{gain.mean():+.3f} [{low:+.3f}, {high:+.3f}] | {verdict} |"
-        )
+        change = after - before if more_is_better else np.log(after / before)
+        half = float(stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / np.sqrt(len(change)))
+        ends = np.array([change.mean() - half, change.mean() + half])
+        learns, worse = (ends[0] > 0, ends[1] < 0) if more_is_better else (ends[1] < 0, ends[0] > 0)
+        verdict = "learns" if learns else "worse" if worse else "not shown"
+        shown = f"{change.mean():+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+        if not more_is_better:
+            low, high = np.exp(ends)
+            shown = f"x {np.exp(change.mean()):.3g} [{low:.3g}, {high:.3g}]"
+        lines.append(f"| {preset} | {name} | {before.mean():.3f} | {after.mean():.3f} | {shown} | {verdict} |")
     return lines
 
 
@@ -208,7 +209,7 @@ def main() -> None:
     """Measure what is lacking and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=None, choices=list(SIGNALS))
     options = parser.parse_args()
@@ -219,7 +220,7 @@ def main() -> None:
     found: dict[str, list[dict[str, list[float]]]] = json.loads(file.read_text()) if file.is_file() else {}
     stores = {"scans": scans(out / "scans"), "clouds": clouds(out / "clouds")}
     print(f"{options.steps} steps, {options.runs} runs; {file}")
-    print("| preset | signal | random | trained | gain, 95 % t over runs | |\n|---|---|---|---|---|---|")
+    print("| preset | signal | random | trained | difference or ratio [95 % over runs] | |\n|---|---|---|---|---|---|")
     for preset in options.only or SIGNALS:
         store = stores["clouds" if preset.startswith("point_") else "scans"]
         key = f"{preset}, {options.steps} steps"
