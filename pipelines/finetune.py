@@ -21,6 +21,7 @@ from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
 from medssl.store.index import INDEX
+from medssl.store.normalised import normalised
 from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
@@ -30,6 +31,7 @@ from pipelines import console
 from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
 from pipelines.finetune_segmentation import known_scores
 from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.normalising import input_of, recorded_input
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
@@ -140,7 +142,7 @@ def finetune(
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
     }
-    resolved, job = _job(resolved_settings(preset, overrides, options))
+    resolved, job = _job(resolved_settings(preset, overrides, options), out if resume else None)
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
@@ -153,6 +155,8 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
+        if not resume:
+            job.record(run)
         for line in [*lines, *_carried(job)]:
             run.say(line)
         if job.reports:
@@ -183,7 +187,7 @@ def finetune(
     )
 
 
-def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job]:
+def _job(resolved: Resolved[FinetuneSettings], resumed: Path | None = None) -> tuple[Resolved[FinetuneSettings], Job]:
     """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
     settings = resolved.settings
     folder = settings.data.store
@@ -196,7 +200,17 @@ def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSetting
         )
     store = Store.open(folder)
     resolved = follow_channels(resolved, store)
+    store = _as_input(resolved.settings, store, resumed)
     return resolved, JOBS.load(settings.task)(resolved.settings, store)
+
+
+def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) -> Store:
+    """Return the store as the network's input: of the splits or scans that are trained on, or as an earlier run's."""
+    data = settings.data
+    train = [e.id for e in store.entries if (e.id in data.ids if data.ids is not None else e.split in data.splits)]
+    if resumed is not None:
+        return normalised(store, recorded_input(resumed, len(store.channels)))
+    return normalised(store, input_of(store, train, data.normalise, settings.transfer.run))
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:

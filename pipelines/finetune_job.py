@@ -98,6 +98,10 @@ class Job(Protocol):
         """Return how the data differ from what the encoder was pretrained on, where that is worth a thought."""
         ...
 
+    def record(self, run: Run) -> None:
+        """Write into the run's folder what going on with it must know."""
+        ...
+
     def card(self, start: str) -> Card:
         """Return the card of a network that started from the weights of run ``start``."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,13 +16,14 @@ from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
-from medssl.engine.run import Run, differences, recorded_settings
+from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
+from medssl.methods.former import former_settings
 from medssl.randomness import Stream, numpy_generator
 from medssl.reporting.prose import counted_of
-from medssl.settings import Resolved
+from medssl.settings import Resolved, load_yaml
 from pipelines import console
 from pipelines.load import load
 from pipelines.pretrain_clouds import Clouds
@@ -81,13 +83,17 @@ def pretrain(
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
+    resolved = _as_begun(resolved, out) if resume else resolved
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
     store = kind.open()
     resolved = kind.fitted(resolved, store)
     settings = resolved.settings
     chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
-    network = build(kind, init_from=Path(init_from) if init_from else None)
+    start = Path(init_from) if init_from else None
+    chosen = kind.as_input(chosen, start=start, resumed=out if resume else None)
+    network = build(kind, init_from=start)
+    kind.shown(network, chosen.train)
     here = getattr(store, "channels", ())  # clouds have none
     doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
@@ -99,7 +105,7 @@ def pretrain(
 
     fabric = launch(settings.train)
     check_processes(network, fabric.world_size)
-    run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
+    run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size):
@@ -222,10 +228,26 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
         return method
 
 
-def _open_run(out: Path, resolved: Resolved[PretrainSettings], *, resume: bool, overwrite: bool) -> Run:
+def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[PretrainSettings]:
+    """Return settings with what the method did when the run was begun, where a later release does something else."""
+    recorded = load_yaml(recorded_settings(out))
+    former = former_settings(recorded.get("method") or {})
+    for key, value in former.items():
+        resolved = resolved.with_auto(f"method.{key}", value, AS_BEGUN)
+    if former:
+        said = ", ".join(f"method.{key}={json.dumps(value)}" for key, value in former.items())
+        console.say(f"an earlier release began this run: it goes on as it was begun, with {said}")
+    return resolved
+
+
+def _open_run(
+    out: Path, resolved: Resolved[PretrainSettings], kind: Kind, chosen: Chosen, *, resume: bool, overwrite: bool
+) -> Run:
     if resume:
         return Run.reopen(out, settings=resolved, say=console.say)
-    return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    kind.record(run, chosen)
+    return run
 
 
 def _plan_lines(

@@ -14,6 +14,7 @@ from medssl.encoders.table import ENCODERS
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
+from medssl.normalising import FOLLOW, Normalise
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
 from medssl.windows import Apart
@@ -69,6 +70,7 @@ class DataSettings(Settings):
         description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
         "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
     )
+    normalise: Normalise = Field("follow", description=FOLLOW)
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
@@ -111,6 +113,8 @@ class PretrainSettings(Settings):
             )
         if self.of_clouds and (self.data.drop_channels or self.data.pair != "views"):
             raise ValueError("data.drop_channels and data.pair are of the channels of scans; clouds have none")
+        if self.of_clouds and self.data.normalise != "follow":
+            raise ValueError("data.normalise is of the values of scans; clouds have none")
         return self
 
 

@@ -29,6 +29,7 @@ __all__ = ["Run", "describe_environment", "differences", "read_metrics", "record
 
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
+AS_BEGUN = "as the release that began the run did"  # why a setting that the record lacks is not at its default
 HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes"})
 _GONE = frozenset({"transfer.adapt_channels"})  # of an earlier release; a checkpoint has the weights that it led to
 _ABSENT = "absent"
@@ -100,7 +101,7 @@ class Run:
         recorded = load_yaml(recorded_settings(folder))
         now = settings.settings.model_dump(mode="json")
         # What an earlier release had no setting for, it did as the default does.
-        new = {key for key, origin in settings.origins.items() if origin == "default"}
+        new = {key for key, origin in settings.origins.items() if origin in ("default", f"auto ({AS_BEGUN})")}
         changed = [
             (key, old, value)
             for key, old, value in differences(recorded, now, ignore=HARMLESS | _GONE)

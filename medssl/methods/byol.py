@@ -5,7 +5,7 @@ References:
     Siamese representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
 
 Differs from the papers: AdamW in place of LARS or SGD; the predictor has the rate of everything else (SimSiam keeps it
-constant).
+constant); the norm at the end of SimSiam's projector has a weight and a bias, which theirs has not.
 """
 
 from __future__ import annotations

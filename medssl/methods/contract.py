@@ -47,6 +47,7 @@ class Method(nn.Module, ABC):
         alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
         pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
+        black_white: Values of the input that pictures draw black and white.
         items_per_step: Scans a step by which `auto` trains it, with small presets and with large ones.
         windows_per_item: Windows of each of them.
         unfit: Why `auto` cannot fit its views, a sentence without its stop; empty where it can.
@@ -63,6 +64,7 @@ class Method(nn.Module, ABC):
     coupled: str = ""
     alone: str = ""
     rows_per_item: int = 1
+    black_white: tuple[float, float] = (0.0, 1.0)
 
     @property
     @abstractmethod
@@ -128,6 +130,11 @@ class Method(nn.Module, ABC):
         a value in [0, 1] that colours each point; points that are NaN are not drawn.
         """
         return {}
+
+    def displayed(self, images: Tensor) -> Tensor:
+        """Return images of the input as pictures show them, in [0, 1]."""
+        black, white = self.black_white
+        return ((images.detach() - black) / (white - black)).clamp(0, 1)
 
     def probe(self, views: Any) -> dict[str, Tensor]:
         """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""

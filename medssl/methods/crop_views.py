@@ -114,9 +114,9 @@ class CropMethod(Method):
 
     def pictures(self, views: CropViews) -> dict[str, Tensor]:
         """Return the views of the first scans."""
-        shown = {"views": views.crops[:4].flatten(0, 1).clamp(0, 1)}
+        shown = {"views": self.displayed(views.crops[:4].flatten(0, 1))}
         if views.local is not None:
-            shown["small views"] = views.local[:2].flatten(0, 1).clamp(0, 1)
+            shown["small views"] = self.displayed(views.local[:2].flatten(0, 1))
         return shown
 
     def probe(self, views: CropViews) -> dict[str, Tensor]:

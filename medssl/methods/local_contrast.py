@@ -116,7 +116,7 @@ class LocalContrast(PartitionMethod):
         """Return two versions of each image that differ in intensity alone."""
         images = batch.network_input().repeat_interleave(_VERSIONS, dim=0)
         drawn = sample_intensity(self.settings.intensity, stream, count=_VERSIONS, channels=batch.channels)
-        changed = apply_intensity(images, drawn, shown=batch.shown(_VERSIONS))
+        changed = apply_intensity(images, drawn, shown=batch.shown(_VERSIONS), unit=batch.unit(_VERSIONS))
         return PartitionViews(changed.view(len(batch), _VERSIONS, *changed.shape[1:]), batch.part)
 
     def forward(self, views: PartitionViews, progress: float) -> Losses:

@@ -114,7 +114,7 @@ class MaskedWindow(Method):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, spacing_mm=batch.spacing_mm)
         target, marked = apply_spatial(batch.network_input(), spatial, labels=inside[:, 0].to(torch.int16))
         drawn = sample_intensity(chosen.intensity, stream, channels=batch.channels)
-        target = apply_intensity(target, drawn, shown=batch.present)
+        target = apply_intensity(target, drawn, shown=batch.present, unit=batch.unit())
         hidden = sample_patch_mask(stream, shape=chosen.window, patch=self.patch, ratio=chosen.ratio)
         assert marked is not None
         counted = (marked > 0)[:, None]
@@ -148,7 +148,7 @@ class MaskedWindow(Method):
 
     def pictures(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return the windows before and after hiding."""
-        return {"window": views.target.clamp(0, 1), "shown": self.shown(views).clamp(0, 1)}
+        return {"window": self.displayed(views.target), "shown": self.displayed(self.shown(views))}
 
     def probe(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return the error on scans that are not trained on, and whether the features of whole windows collapse."""

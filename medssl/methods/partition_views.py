@@ -98,7 +98,7 @@ class PartitionMethod(Method):
     def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
         """Return the first scan's images part by part, in each version."""
         number = self.partition_settings.partitions
-        shown = views.images[:number].clamp(0, 1)
+        shown = self.displayed(views.images[:number])
         return {f"version {v}, part by part": shown[:, v] for v in range(shown.shape[1])}
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:
