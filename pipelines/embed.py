@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from medssl.encoders.contract import lay_channels_last
+from medssl.encoders.pooling import Pool
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
@@ -44,8 +45,13 @@ class EmbedSettings(Settings):
     window: Triple | None = Field(default=None, description="Voxels of a window, (z, y, x). None: as in training.")
     overlap: float = Field(default=0.25, ge=0, lt=1, description="Least share of a window that its neighbour covers.")
     batch_size: int = Field(default=4, ge=1, description="Windows that go through the encoder at once.")
+    pool: Pool | None = Field(
+        default=None,
+        description="How features become one vector: mean, prenorm, grid or levels; see encoder.pool of pretraining. "
+        "None: as on the run's card.",
+    )
     levels: Literal["coarsest", "all"] = Field(
-        default="coarsest", description="'coarsest': the embedding; 'all': the means of all levels, joined."
+        default="coarsest", description="'coarsest': the embedding; 'all': the means of finer levels joined to it."
     )
     points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
     splits: tuple[str, ...] | None = Field(
@@ -94,13 +100,13 @@ def embed(
         clouds = _scans(CloudStore.open(data), settings)
         table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
         return _finished(table, out, dry_run=dry_run)
-    encoder = load_encoder(run).eval().to(device)
+    encoder = load_encoder(run, pool=settings.pool).eval().to(device)
     lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
     same_channels(load_card(run), store, run=run)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
-    console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, on {device}")
+    console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}")
     if dry_run:
         return _finished(_EMPTY, out, dry_run=True)
     with console.progress(len(store), "scans embedded") as bar:
@@ -132,7 +138,7 @@ def _finished(table: FeatureTable, out: Path, *, dry_run: bool) -> FeatureTable:
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], *, of_clouds: bool) -> None:
     """See that nothing was set that means nothing for this kind of data."""
-    foreign = ("coverage", "window", "overlap", "levels") if of_clouds else ("points",)
+    foreign = ("coverage", "window", "overlap", "pool", "levels") if of_clouds else ("points",)
     given = [key for key in foreign if resolved.origins[key] != "default"]
     if given:
         kinds = ("clouds", "scans") if of_clouds else ("scans", "clouds")

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.encoders.table import settings_of
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 TASKS = ("segmentation", "classification")
+_POOL = "encoder.pool"
 _INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
 
 
@@ -107,15 +109,22 @@ def resolved_settings(
                 FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=defaults
             )
         own = [key for key, at in resolved.origins.items() if key.startswith("encoder.") and at == "command line"]
+        # The pooling is no weight that is carried over: who names the run may name another, as a run's own file does.
+        pooled = card.kind == "volume" and resolved.origins.get(_POOL) == resolved.origins["transfer.run"]
+        own = [key for key in own if not (key == _POOL and pooled)]
         if own:
             raise ConfigError(
                 f"The encoder is that of {source}, and {', '.join(own)} would change it. Leave that out, or leave the "
                 "run out to train this encoder from scratch."
             )
-        known = CLOUD_ENCODERS.settings_class if card.kind == "cloud" else encoder_settings_class
-        encoder = known(str(card.encoder.get("name"))).model_validate(card.encoder)
+        kept = dict(card.encoder)
+        if pooled:
+            kept["pool"] = getattr(resolved.settings.encoder, "pool", None)
+        of_clouds = CLOUD_ENCODERS.settings_class(str(kept.get("name"))) if card.kind == "cloud" else None
+        encoder = settings_of(kept) if of_clouds is None else of_clouds.model_validate(kept)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
+        origins |= {_POOL: resolved.origins[_POOL]} if pooled else {}
         resolved = Resolved(resolved.settings.model_copy(update={"encoder": encoder}), origins)
     if not resolved.settings.data.store:
         raise ConfigError("There is no store to train on. Give one with --data; `medssl cache` makes it.")

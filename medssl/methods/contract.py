@@ -46,9 +46,11 @@ class Method(nn.Module, ABC):
             is. Batch norms need no mention.
         alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
+        pools: Whether its loss is of the encoder's embedding, so that a pooling with weights is trained.
         pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
     """
 
+    pools: bool = False
     pairs_channels: bool = False
     encoder: nn.Module
     coupled: str = ""

@@ -61,6 +61,7 @@ class CropMethod(Method):
         ValueError: If a view does not fit the encoder or the window, or there are too many.
     """
 
+    pools = True
     pairs_channels = True
 
     def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:

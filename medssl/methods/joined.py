@@ -94,6 +94,7 @@ class Parts(Method):
                 "with --init-from."
             )
         self.pairs_channels = any(part.pairs_channels for part in parts.values())  # the others see every channel
+        self.pools = any(part.pools for part in parts.values())
         self.encoder = encoder
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)
@@ -171,7 +172,7 @@ class Joined(Parts):
 
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
         super().__init__(
-            {name: build_method(part.method, encoder) for name, part in settings.parts.items()},
+            {name: build_method(part.method, encoder, alone=False) for name, part in settings.parts.items()},
             {name: part.weight for name, part in settings.parts.items()},
             encoder,
         )

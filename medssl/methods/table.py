@@ -235,19 +235,26 @@ def settings_union() -> Any:
     return Annotated[reduce(or_, (settings_class(name) for name in METHODS)), Field(discriminator="name")]
 
 
-def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder) -> Method:
+def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder, *, alone: bool = True) -> Method:
     """Build a method around an encoder.
 
     Args:
         settings: Its settings, or a mapping with ``name``.
         encoder: What is to be pretrained.
+        alone: Whether nothing else trains the encoder; False for a part of several.
 
     Raises:
-        ConfigError: If the name is unknown.
+        ConfigError: If the name is unknown, or the encoder pools by weights that the method would not train.
     """
     if isinstance(settings, Mapping):
         _row(str(settings.get("name")))
         settings = TypeAdapter(settings_union()).validate_python(settings)
     row = _row(settings.name)  # type: ignore[union-attr]
     method: Method = getattr(importlib.import_module(row.module), row.method)(settings, encoder)
+    if alone and encoder.pooling.kind == "attention" and not method.pools:
+        name = settings.name  # type: ignore[union-attr]
+        raise ConfigError(
+            f"encoder.pool=attention has weights that '{name}' would not train, for its loss is not of the embedding. "
+            "Set encoder.pool to mean, prenorm, grid or levels; or take a method that compares images or crops."
+        )
     return method

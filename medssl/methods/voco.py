@@ -40,6 +40,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.encoders.pooling import finer_levels
 from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
@@ -135,16 +136,16 @@ class _Embedder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.levels = settings.levels
-        width = sum(encoder.channels) if settings.levels == "all" else encoder.embedding_dim
+        width = encoder.embedding_dim
+        if settings.levels == "all" and encoder.pooling.kind != "levels":
+            width += sum(encoder.channels[:-1])
         self.head = Projection(width, settings.hidden, settings.projected)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the pooled levels of the pyramid, (N, width)."""
-        pyramid = self.encoder(images)
-        if self.levels == "last":
-            pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
-            return pooled
-        return torch.cat([level.float().mean(dim=(2, 3, 4)) for level in pyramid], dim=1)
+        pyramid, pooled = self.encoder(images, pooled=True)
+        finer = finer_levels(self.encoder.pooling, pyramid) if self.levels == "all" else []
+        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in finer), pooled], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.head(self.pooled(images))
@@ -162,6 +163,7 @@ class VoCo(Method):
         ValueError: If the crop does not fit the encoder or the window does not hold a crop.
     """
 
+    pools = True
     coupled = "crops meet the base crops of another scan of their part; means are over what overlaps within a part"
 
     def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
