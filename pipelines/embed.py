@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -20,10 +20,10 @@ from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import device_named
 from pipelines.store_channels import same_channels
-from pointcloud.batch import CloudBatch, CloudPlan
-from pointcloud.embedding import embed_clouds, load_cloud_encoder
+from pointcloud.batch import CloudPlan
+from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
 from pointcloud.encoders.contract import CloudEncoder
-from pointcloud.loading import each_cloud
+from pointcloud.point_draws import POINT_DRAWS
 from pointcloud.store import CloudStore
 
 __all__ = ["EmbedSettings", "embed"]
@@ -54,6 +54,9 @@ class EmbedSettings(Settings):
         default="coarsest", description="'coarsest': the embedding; 'all': the means of finer levels joined to it."
     )
     points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    point_draws: int = Field(
+        default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that a vector is the mean of."
+    )
     splits: tuple[str, ...] | None = Field(
         default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )
@@ -106,7 +109,9 @@ def embed(
     same_channels(load_card(run), store, run=run)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
-    console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}")
+    console.say(
+        f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"
+    )
     if dry_run:
         return _finished(_EMPTY, out, dry_run=True)
     with console.progress(len(store), "scans embedded") as bar:
@@ -138,7 +143,7 @@ def _finished(table: FeatureTable, out: Path, *, dry_run: bool) -> FeatureTable:
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], *, of_clouds: bool) -> None:
     """See that nothing was set that means nothing for this kind of data."""
-    foreign = ("coverage", "window", "overlap", "pool", "levels") if of_clouds else ("points",)
+    foreign = ("coverage", "window", "overlap", "pool", "levels") if of_clouds else ("points", "point_draws")
     given = [key for key in foreign if resolved.origins[key] != "default"]
     if given:
         kinds = ("clouds", "scans") if of_clouds else ("scans", "clouds")
@@ -155,13 +160,16 @@ def _embed_clouds(
     if dry_run:
         return _EMPTY
     with console.progress(len(store), "clouds embedded") as bar:
-
-        def passing() -> Iterator[CloudBatch]:
-            for batch in each_cloud(store, CloudPlan(points=points), settings.batch_size, 0):
-                yield batch
-                bar.advance(len(batch))
-
-        vectors = embed_clouds(encoder, passing())
+        drawn = embed_drawn(
+            encoder,
+            store,
+            CloudPlan(points=points),
+            batch_size=settings.batch_size,
+            draws=settings.point_draws,
+            progress=bar.advance,
+        )
+    if told := drawing_words(drawn):
+        console.say(told)
     entries = store.entries
     return FeatureTable(
         ids=tuple(e.id for e in entries),
@@ -169,7 +177,7 @@ def _embed_clouds(
         splits=tuple(e.split for e in entries),
         modalities=("",) * len(entries),
         windows=(1,) * len(entries),
-        vectors=vectors,
+        vectors=drawn.vectors,
     )
 
 

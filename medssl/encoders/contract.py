@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, overload
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -54,10 +54,6 @@ class Encoder(nn.Module, ABC):
     def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return the pyramid of images (B, C, z, y, x), and what enters the last normalisation where that is pooled."""
 
-    @overload
-    def forward(self, images: Tensor, *, pooled: Literal[False] = False) -> list[Tensor]: ...
-    @overload
-    def forward(self, images: Tensor, *, pooled: Literal[True]) -> tuple[list[Tensor], Tensor]: ...
     def forward(self, images: Tensor, *, pooled: bool = False) -> Any:
         """Return the pyramid of ``images`` (B, C, z, y, x): one (B, channels[i], ...) tensor a level, finest first.
 

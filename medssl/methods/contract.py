@@ -101,6 +101,13 @@ class Method(nn.Module, ABC):
         """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""
         return {}
 
+    def chance(self, views: Any) -> dict[str, Tensor]:
+        """Return what signals of ``probe`` are worth to whoever knows nothing of these items, by the same names.
+
+        That is a guess, or the best answer that is the same for all; signals that judge nothing have none.
+        """
+        return {}
+
 
 def summed(parts: dict[str, Tensor], signals: dict[str, Tensor]) -> Losses:
     """Return losses whose total is the sum of their parts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -114,3 +115,7 @@ class CropMethod(Method):
             "retrieval": view_retrieval(pooled[:batch], pooled[batch:]),
             "effective_rank": effective_rank(pooled),
         }
+
+    def chance(self, views: CropViews) -> dict[str, Tensor]:
+        """Return the share of first views whose other view is found by guessing."""
+        return {"retrieval": torch.tensor(1.0 / len(views.crops), device=views.crops.device)}

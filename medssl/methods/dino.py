@@ -207,3 +207,7 @@ class IBOT(DINO):
     def probe(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the measurements of the whole views."""
         return super().probe(views.crops)
+
+    def chance(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return what guessing is worth on the whole views."""
+        return super().chance(views.crops)

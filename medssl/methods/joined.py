@@ -153,6 +153,10 @@ class Parts(Method):
         """Return the measurements of all parts."""
         return _by_name({name: part.probe(views.parts[name]) for name, part in self._methods().items()})
 
+    def chance(self, views: JoinedViews) -> dict[str, Tensor]:
+        """Return what guessing is worth in all parts, by the names that ``probe`` gives their signals."""
+        return _by_name({name: part.chance(views.parts[name]) for name, part in self._methods().items()})
+
     def _methods(self) -> dict[str, Method]:
         return {name: part for name, part in self.parts.items() if isinstance(part, Method)}
 

@@ -97,3 +97,9 @@ class PartitionMethod(Method):
             right = views.part[cosine.argmax(dim=1)] == views.part
             measured["part_accuracy"] = right.float().mean()
         return measured
+
+    def chance(self, views: PartitionViews) -> dict[str, Tensor]:
+        """Return how often an image of another scan shows the same part."""
+        if len(views.images) <= self.partition_settings.partitions:
+            return {}
+        return {"part_accuracy": torch.tensor(1.0 / self.partition_settings.partitions, device=views.images.device)}

@@ -332,3 +332,10 @@ class VoCo(Method):
             miss = (knn_prediction(features_ND, share, scan) - share).view(batch, number, 3)
             measured["knn_error_mm"] = (miss * extent * views.spacing_mm[:, None]).norm(dim=-1).mean()
         return measured
+
+    def chance(self, views: VoCoViews) -> dict[str, Tensor]:
+        """Return the errors of always answering the lattice's centre, and the share that is right by guessing."""
+        centre = (views.base_starts[:, :1] + views.base_starts[:, -1:]) / 2
+        error = ((centre - views.starts) * views.spacing_mm[:, None]).norm(dim=-1).mean()
+        guessed = {"position_accuracy": error.new_tensor(1.0 / views.base_starts.shape[1]), "position_error_mm": error}
+        return guessed | ({"knn_error_mm": error} if len(views.crops) > 1 else {})
