@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ from pipelines import console
 POOLS = ("mean", "prenorm", "grid", "levels", "attention")
 SOURCE = {"hippocampus": "hippocampus", "acdc": "acdc", "lgg": "lgg_flair"}
 SPACING = {"hippocampus": "[1,1,1]", "acdc": "[8,4,4]", "lgg": "[2,4,4]"}
-WHOLE = {"hippocampus": (32, 48, 32), "acdc": (16, 48, 48), "lgg": (16, 48, 48)}
+WHOLE = {"hippocampus": (32, 48, 32), "acdc": (16, 48, 48), "lgg": (8, 48, 48)}
 CROP = (16, 32, 16)
 ENCODER = {
     "unet": {"name": "unet", "channels": [8, 16, 32, 64]},
@@ -56,6 +55,7 @@ METHOD = {
     "masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128",
 }  # fmt: skip
 FOLDS = 5
+SLABS = 6  # of a head
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,11 @@ def central(store: Store, item: int, size: Sequence[int]) -> torch.Tensor:
 
 def cases_of(data: str, store: Store, limit: int) -> dict[str, Cases]:
     """Return the windows of each group of targets."""
-    items = range(min(limit, len(store)))
     draw = np.random.default_rng(0)
-    owner = [store.entries[item].patient or store.entries[item].id for item in items]
+    owners = np.array([entry.patient or entry.id for entry in store.entries])
+    patients = draw.permutation(np.unique(owners))
+    items = [item for name in patients for item in np.flatnonzero(owners == name).tolist()][:limit]
+    owner = owners[items].tolist()
     size = WHOLE[data]
     if data == "hippocampus":
         volume = np.array([(store.labels(item) > 0).sum() for item in items], float) / 1000
@@ -110,23 +112,21 @@ def cases_of(data: str, store: Store, limit: int) -> dict[str, Cases]:
         return {"whole": whole, "crops": Cases(torch.stack(images), np.repeat(owner, 3), {
             "place, R2": place, "side, AUROC": side})}  # fmt: skip
     if data == "acdc":
-        folder = Path(os.environ["MEDSSL_DATA"]) / "acdc"
-        names = [Path(store.entries[item].source_path).parent.name for item in items]
-        group = [re.search(r"Group:\s*(\w+)", (folder / name / "Info.cfg").read_text())[1] for name in names]
+        group = [dict(store.entries[item].targets)["diagnosis"] for item in items]
         images = torch.stack([central(store, item, size) for item in items])
-        return {"whole": Cases(images, np.array(names), {
-            "diagnosis, AUROC": np.array(group), "same patient, share": np.array(names)})}  # fmt: skip
-    images, owners, marks, level = [], [], [], []
-    for item in items:
+        return {"whole": Cases(images, np.array(owner), {
+            "diagnosis, AUROC": np.array(group), "same patient, share": np.array(owner)})}  # fmt: skip
+    images, whose, marks, level = [], [], [], []
+    for item, name in zip(items, owner, strict=True):
         labels, depth = store.labels(item), store.entries[item].shape[0]
         rest = [(n - s) // 2 for n, s in zip(store.entries[item].shape[1:], size[1:], strict=True)]
-        for part in range(4):
-            low = round((depth - size[0]) * part / 3)
+        for part in range(SLABS):
+            low = round((depth - size[0]) * part / (SLABS - 1))
             images.append(cut(store, item, [low, *rest], size))
-            owners.append(owner[item])
+            whose.append(name)
             marks.append("tumour" if (labels[max(low, 0) : low + size[0]] > 0).any() else "none")
-            level.append([part / 3])
-    return {"slabs": Cases(torch.stack(images), np.array(owners), {
+            level.append([part / (SLABS - 1)])
+    return {"slabs": Cases(torch.stack(images), np.array(whose), {
         "tumour in slab, AUROC": np.array(marks), "slab level, R2": np.array(level)})}  # fmt: skip
 
 
@@ -190,9 +190,8 @@ def told_apart(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> 
     fold, chance = folds(patients), np.zeros((len(truth), len(classes)))
     for held in range(FOLDS):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-        chance[fold == held] = model.fit(vectors[fold != held], number[fold != held]).predict_proba(
-            vectors[fold == held]
-        )  # fmt: skip
+        model.fit(vectors[fold != held], number[fold != held])
+        chance[np.ix_(fold == held, model.classes_)] = model.predict_proba(vectors[fold == held])
     cases = ClassPredictions(
         tuple(map(str, range(len(truth)))), tuple(map(str, patients)), number, chance, chance.argmax(axis=1),
         tuple(map(str, classes)),
@@ -284,9 +283,11 @@ def main() -> None:
                                 got = score(target, found, truth, cases.patients)
                                 scores.setdefault((target, pool), []).append(got)
                 for (target, pool), got in scores.items():
+                    shares = not target.endswith("R2")
                     interval = crossed_interval(
-                        np.array([[values] for _, values in got]), estimate=float(np.mean([g for g, _ in got]))
-                    )
+                        np.array([[values] for _, values in got]), estimate=float(np.mean([g for g, _ in got])),
+                        bounds=(0, 1) if shares else (-np.inf, 1), logit=shares,
+                    )  # fmt: skip
                     rows.append((f"{data}: {target}", encoder, arm, pool, interval_text(interval)))
                 print(f"{data} {encoder} {arm}: {time.time() - began:.0f} s", flush=True)
         tables(rows, options.out / "pooling.md")

@@ -8,6 +8,7 @@ __all__ = ["CHANCE", "HELD_OUT", "probe_line"]
 
 HELD_OUT = "held_out/"
 CHANCE = "chance/"
+_TOLD = 6  # a segmenter has a signal for each structure
 
 
 def probe_line(step: int, values: Mapping[str, float], first: Mapping[str, float]) -> str:
@@ -26,11 +27,11 @@ def probe_line(step: int, values: Mapping[str, float], first: Mapping[str, float
         'held out, step 0: retrieval 0.5 (chance 0.125), spread 0.9'
     """
     told = []
-    for key, value in values.items():
-        if not key.startswith(HELD_OUT):
-            continue
+    measured = [(key, value) for key, value in values.items() if key.startswith(HELD_OUT)]
+    for key, value in measured[:_TOLD]:
         name = key.removeprefix(HELD_OUT)
         beside = [f"step 0: {first[key]:.3g}"] if step and key in first else []
         beside += [f"chance {values[CHANCE + name]:.3g}"] if CHANCE + name in values else []
         told.append(f"{name.replace('_', ' ')} {value:.3g}" + (f" ({'; '.join(beside)})" if beside else ""))
-    return f"held out, step {step:,}: {', '.join(told)}" if told else ""
+    more = f", and {len(measured) - _TOLD} more" if len(measured) > _TOLD else ""
+    return f"held out, step {step:,}: {', '.join(told)}{more}" if told else ""
