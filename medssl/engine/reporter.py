@@ -91,9 +91,10 @@ class Reporter:
             rows = read_metrics(self.run.folder) if self.run.writes else []
             self._first = next((row for row in rows if row.get("step") == 0), {})  # runs of earlier releases have none
             return
-        self._first = self.probe()
+        self._first = {name: value for name, value in self.probe().items() if math.isfinite(value)}
         self.run.record(0, self._first | {"time": round(time.time(), 3)})
-        self.run.say(probe_line(0, self._first, self._first))
+        if told := probe_line(0, self._first, self._first):
+            self.run.say(told)
 
     def report(self, done: int, meters: Meters, clock: Clock, rates: Mapping[str, float], loader: Loader) -> None:
         """Read the meters, check them, probe the held-out windows when due, and write a row.
@@ -108,8 +109,8 @@ class Reporter:
         values = {**means, **rates}
         if self._held_out and (done % self.settings.probe_every == 0 or done == self.settings.steps):
             values |= (found := self.probe())
-            tell = self.run.say if done == self.settings.steps else self.run.log
-            tell(probe_line(done, found, self._first))
+            if told := probe_line(done, found, self._first):
+                (self.run.say if done == self.settings.steps else self.run.log)(told)
         memory = 0.0
         if self.fabric.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self.fabric.device) / 2**30

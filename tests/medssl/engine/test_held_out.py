@@ -11,6 +11,7 @@ import torch
 from medssl.engine.checkpoint import checkpoints_of
 from medssl.engine.loop import fit
 from medssl.engine.run import Run, read_metrics
+from medssl.objectives.diagnostics import effective_rank
 from medssl.reporting.material import RunRecord
 from medssl.reporting.training_sections import _beside_no_training
 
@@ -105,3 +106,15 @@ def test_a_step_0_that_is_drawn_is_the_first_point(tmp_path):
     draw_progress(rows, tmp_path / "progress.png")
     assert (tmp_path / "progress.png").stat().st_size > 0
     assert np.isfinite([row["held_out/retrieval"] for row in rows]).all()
+
+
+def test_a_rank_of_what_is_not_finite_is_not_known():
+    assert effective_rank(torch.tensor([[1.0, float("nan")], [0.0, 1.0]])).isnan()
+    assert effective_rank(torch.tensor([[1.0, float("inf")], [0.0, 1.0]])).isnan()
+    assert effective_rank(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, -3.0]])) > 1
+
+
+def test_what_is_not_finite_at_step_0_is_left_out(tiny, train, monkeypatch):
+    monkeypatch.setattr(tiny.TinyMethod, "chance", lambda self, views: {"rebuilt": torch.tensor(float("nan"))})
+    _, run, _ = train(held_out=[tiny.TinyLoader().batch(1000)])
+    assert "chance/rebuilt" not in read_metrics(run.folder)[0]
