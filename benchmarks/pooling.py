@@ -238,9 +238,10 @@ def arms(data: str, store: Store, encoder: str, out: Path, options: argparse.Nam
         return build_encoder(ENCODER[encoder])
 
     found: dict[str, tuple[Callable[[int], Encoder], tuple[str, ...]]] = {"fresh": (fresh, POOLS[:4])}
-    if data in options.pretrain:
-        masked = "mae" if encoder == "vit" else "masked"
+    masked = "mae" if encoder == "vit" else "masked"
+    if data in options.pretrain and "masked" in options.methods:
         found[masked] = (lambda seed: pretrained(data, store, encoder, masked, "mean", seed, out, options), POOLS[:4])
+    if data in options.pretrain and "simclr" in options.methods:
         for pool in options.simclr:
             found[f"simclr by {pool}"] = (
                 lambda seed, pool=pool: pretrained(data, store, encoder, "simclr", pool, seed, out, options), (pool,)
@@ -254,6 +255,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", nargs="+", default=list(SOURCE), choices=list(SOURCE))
     parser.add_argument("--pretrain", nargs="*", default=["hippocampus"], choices=list(SOURCE))
+    parser.add_argument("--methods", nargs="+", default=["masked", "simclr"], choices=["masked", "simclr"])
     parser.add_argument("--simclr", nargs="*", default=["mean", "prenorm", "grid"], choices=POOLS)
     parser.add_argument("--encoders", nargs="+", default=list(ENCODER), choices=list(ENCODER))
     parser.add_argument("--seeds", type=int, default=2)
@@ -272,10 +274,9 @@ def main() -> None:
                 for seed in range(options.seeds):
                     with console.speaking(console.Manner(quiet=True)):
                         network = make(seed)
-                    head = getattr(network.pooling, "attention", None)
                     for cases in groups.values():
                         if pools == ("attention",):
-                            vectors = {"attention": learnt(network, head, cases.images)}
+                            vectors = {"attention": learnt(network, cases.images)}
                         else:
                             vectors = pooled(network, cases.images, pools)
                         for pool, found in vectors.items():
@@ -295,9 +296,8 @@ def main() -> None:
 
 
 @torch.no_grad()
-def learnt(network: Encoder, head: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+def learnt(network: Encoder, images: torch.Tensor) -> np.ndarray:
     """Return vectors pooled by the attention that a run has learnt."""
-    del head
     network.eval()
     return np.concatenate([network.embed(batch).numpy() for batch in images.split(16)]).astype(np.float64)
 

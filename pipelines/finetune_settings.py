@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from medssl.encoders.table import pooled_as_then, settings_of
 from medssl.encoders.table import settings_class as encoder_settings_class
-from medssl.encoders.table import settings_of
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
@@ -67,6 +67,11 @@ class FinetuneSettings(Settings):
     """Everything that decides a fine-tuning run."""
 
     verb: ClassVar[str] = "finetune"
+
+    @classmethod
+    def as_recorded(cls, layer: dict[str, Any]) -> dict[str, Any]:
+        """Return what a run.yaml holds, pooled as its release pooled."""
+        return pooled_as_then(layer)
 
     task: Literal["segmentation", "classification"] = Field(default="segmentation", description="What is learned.")
     segmentation: SegmentationSettings = Field(default=SegmentationSettings(), description="For --task segmentation.")

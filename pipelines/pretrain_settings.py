@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from medssl.encoders.table import pooled_as_then
 from medssl.encoders.table import settings_class as encoder_settings_class
 from medssl.encoders.table import settings_union as encoder_settings_union
 from medssl.engine.train_settings import TrainSettings
@@ -88,6 +89,11 @@ class PretrainSettings(Settings):
     """Everything that decides a pretraining run."""
 
     verb: ClassVar[str] = "pretrain"
+
+    @classmethod
+    def as_recorded(cls, layer: dict[str, Any]) -> dict[str, Any]:
+        """Return what a run.yaml holds, pooled as its release pooled."""
+        return pooled_as_then(layer)
 
     method: MethodSettings = Field(default_factory=method_settings_class("voco"))  # type: ignore[assignment]
     encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from medssl.encoders.contract import Encoder
     from medssl.settings import Settings
 
-__all__ = ["ENCODERS", "EncoderRow", "build_encoder", "settings_class", "settings_of", "settings_union"]
+__all__ = [
+    "ENCODERS",
+    "EncoderRow",
+    "build_encoder",
+    "pooled_as_then",
+    "settings_class",
+    "settings_of",
+    "settings_union",
+]
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,14 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         faults = " ".join(describe(cls, error, {}))
         raise ConfigError(f"The encoder '{values['name']}' cannot be built. {faults}") from error
+
+
+def pooled_as_then(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, which pools by the mean where it began when encoders of volumes had no other."""
+    encoder = recorded.get("encoder")
+    if not isinstance(encoder, Mapping) or encoder.get("name") not in ENCODERS or "pool" in encoder:
+        return recorded
+    return {**recorded, "encoder": {**encoder, "pool": "mean"}}
 
 
 def _load(path: str) -> Any:

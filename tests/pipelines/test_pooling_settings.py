@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.encoders.table import build_encoder
+from medssl.encoders.table import build_encoder, pooled_as_then
 from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.exportable import perturbed
@@ -15,6 +15,7 @@ from medssl.store.write import Item, store_from_arrays
 from pipelines.embed import embed
 from pipelines.finetune_settings import resolved_settings
 from pipelines.pretrain import pretrain
+from pipelines.pretrain_settings import resolved_settings as pretrain_settings
 
 UNET = {"name": "unet", "channels": [4, 8]}
 BRIEF = ["train.steps=2", "train.batch_size=2", "train.precision=32-true", "method.window=[16,16,16]",
@@ -96,3 +97,27 @@ def test_a_run_says_where_it_began_and_what_chance_is(store, tmp_path, capsys):
     assert "held out, step 0: retrieval 1 (chance 1)" in said
     assert "held out, step 2: retrieval 1 (step 0: 1; chance 1)" in said
     assert run.metrics[0]["step"] == 0
+
+
+def test_a_run_that_knew_no_pool_goes_on_by_the_mean(store, tmp_path):
+    """Whatever the default is by now: neither --resume nor its run.yaml as settings may change it in silence."""
+    out = tmp_path / "run"
+    pretrain(method="simclr", data=store, out=out, overrides=[*BRIEF, "encoder.pool=mean"])
+    recorded = (out / "run.yaml").read_text()
+    older = "".join(line for line in recorded.splitlines(keepends=True) if not line.strip().startswith("pool:"))
+    assert older != recorded
+    (out / "run.yaml").write_text(older)
+    resolved = pretrain_settings(out / "run.yaml", method=None, data=None, devices=None, overrides=[])
+    assert resolved.settings.encoder.pool == "mean"
+    assert resolved.origins["encoder.pool"].startswith("file ")
+    pretrain(out=out, resume=True)
+    assert load_card(out).encoder["pool"] == "mean"
+    with pytest.raises(ConfigError, match=r"encoder\.pool: mean -> grid"):
+        pretrain(method="simclr", data=store, out=out, resume=True, overrides=[*BRIEF, "encoder.pool=grid"])
+
+
+def test_clouds_have_their_own_pools():
+    assert pooled_as_then({"encoder": {"name": "point_vit"}}) == {"encoder": {"name": "point_vit"}}
+    assert pooled_as_then({"encoder": {"name": "unet"}}) == {"encoder": {"name": "unet", "pool": "mean"}}
+    assert pooled_as_then({"encoder": {"name": "vit", "pool": "grid"}}) == {"encoder": {"name": "vit", "pool": "grid"}}
+    assert pooled_as_then({}) == {}
