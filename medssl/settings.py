@@ -47,6 +47,11 @@ class Settings(BaseModel):
 
     verb: ClassVar[str] = ""
 
+    @classmethod
+    def as_recorded(cls, layer: dict[str, Any]) -> dict[str, Any]:
+        """Return what a run.yaml holds, with what its release had no setting for and a later default changed."""
+        return layer
+
 
 S = TypeVar("S", bound=Settings)
 
@@ -123,6 +128,7 @@ def resolve(
         shipped = preset_folder() in path.resolve().parents
         layer = load_yaml(path)
         if path.name == "run.yaml":  # a run keeps places as seen from its own folder
+            layer = cls.as_recorded(layer)
             for key, value in found_places(layer, path.parent).items():
                 _plant(layer, key.split("."), value)
         _drop_stale_keys(cls, data, origins, layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from medssl.encoders.contract import lay_channels_last
+from medssl.encoders.pooling import Pool
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
@@ -20,10 +21,10 @@ from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import device_named
 from pipelines.store_channels import same_channels
-from pointcloud.batch import CloudBatch, CloudPlan
-from pointcloud.embedding import embed_clouds, load_cloud_encoder
+from pointcloud.batch import CloudPlan
+from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
 from pointcloud.encoders.contract import CloudEncoder
-from pointcloud.loading import each_cloud
+from pointcloud.point_draws import POINT_DRAWS
 from pointcloud.store import CloudStore
 
 __all__ = ["EmbedSettings", "embed"]
@@ -45,10 +46,18 @@ class EmbedSettings(Settings):
     window: Triple | None = Field(default=None, description="Voxels of a window, (z, y, x). None: as in training.")
     overlap: float = Field(default=0.25, ge=0, lt=1, description="Least share of a window that its neighbour covers.")
     batch_size: int = Field(default=4, ge=1, description="Windows that go through the encoder at once.")
+    pool: Pool | None = Field(
+        default=None,
+        description="How features become one vector: mean, prenorm, grid or levels; see encoder.pool of pretraining. "
+        "None: as on the run's card.",
+    )
     levels: Literal["coarsest", "all"] = Field(
-        default="coarsest", description="'coarsest': the embedding; 'all': the means of all levels, joined."
+        default="coarsest", description="'coarsest': the embedding; 'all': the means of finer levels joined to it."
     )
     points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    point_draws: int = Field(
+        default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that a vector is the mean of."
+    )
     splits: tuple[str, ...] | None = Field(
         default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )
@@ -95,7 +104,7 @@ def embed(
         clouds = _scans(CloudStore.open(data), settings)
         table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
         return _finished(table, out, dry_run=dry_run)
-    encoder = load_encoder(run).eval().to(device)
+    encoder = load_encoder(run, pool=settings.pool).eval().to(device)
     lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
     card = load_card(run)
@@ -103,7 +112,9 @@ def embed(
     store = normalised_as(store, card.inputs_known)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
-    console.say(f"{len(store)} scans, {said}; vectors of the encoder of {run}, on {device}")
+    console.say(
+        f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"
+    )
     if dry_run:
         return _finished(_EMPTY, out, dry_run=True)
     with console.progress(len(store), "scans embedded") as bar:
@@ -135,7 +146,7 @@ def _finished(table: FeatureTable, out: Path, *, dry_run: bool) -> FeatureTable:
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], *, of_clouds: bool) -> None:
     """See that nothing was set that means nothing for this kind of data."""
-    foreign = ("coverage", "window", "overlap", "levels") if of_clouds else ("points",)
+    foreign = ("coverage", "window", "overlap", "pool", "levels") if of_clouds else ("points", "point_draws")
     given = [key for key in foreign if resolved.origins[key] != "default"]
     if given:
         kinds = ("clouds", "scans") if of_clouds else ("scans", "clouds")
@@ -152,13 +163,16 @@ def _embed_clouds(
     if dry_run:
         return _EMPTY
     with console.progress(len(store), "clouds embedded") as bar:
-
-        def passing() -> Iterator[CloudBatch]:
-            for batch in each_cloud(store, CloudPlan(points=points), settings.batch_size, 0):
-                yield batch
-                bar.advance(len(batch))
-
-        vectors = embed_clouds(encoder, passing())
+        drawn = embed_drawn(
+            encoder,
+            store,
+            CloudPlan(points=points),
+            batch_size=settings.batch_size,
+            draws=settings.point_draws,
+            progress=bar.advance,
+        )
+    if told := drawing_words(drawn):
+        console.say(told)
     entries = store.entries
     return FeatureTable(
         ids=tuple(e.id for e in entries),
@@ -166,7 +180,7 @@ def _embed_clouds(
         splits=tuple(e.split for e in entries),
         modalities=("",) * len(entries),
         windows=(1,) * len(entries),
-        vectors=vectors,
+        vectors=drawn.vectors,
     )
 
 

@@ -12,6 +12,7 @@ from medssl.presets import find_preset
 from medssl.settings import Settings, load_yaml
 from pipelines.file_limits import FileLimits
 from pipelines.truths import Reference, read_truth
+from pointcloud.point_draws import POINT_DRAWS
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "ProbeSettings", "chosen_structures", "of_classes", "tolerances_of"]
 
@@ -100,6 +101,9 @@ class ProbeSettings(Settings):
     )
     draws: int = Field(default=10, ge=1, description="Few-shot tasks of each kind.")
     points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    point_draws: int = Field(
+        default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that an embedding is the mean of."
+    )
     batch_size: int = Field(default=32, ge=1, description="Items that go through the encoder at once.")
     seed: int = Field(default=0, description="Of folds, few-shot draws and the points of clouds.")
     scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from medssl.encoders.table import ENCODERS
+from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
@@ -37,6 +37,7 @@ __all__ = [
     "resolved_settings",
 ]
 
+_POOL = "encoder.pool"
 _INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
 
 
@@ -63,6 +64,11 @@ class FinetuneSettings(Settings):
     """Everything that decides a fine-tuning run."""
 
     verb: ClassVar[str] = "finetune"
+
+    @classmethod
+    def as_recorded(cls, layer: dict[str, Any]) -> dict[str, Any]:
+        """Return what a run.yaml holds, pooled as its release pooled."""
+        return pooled_as_then(layer)
 
     task: Literal["segmentation", "classification"] = Field(default="segmentation", description="What is learned.")
     segmentation: SegmentationSettings = Field(default=SegmentationSettings(), description="For --task segmentation.")
@@ -105,15 +111,21 @@ def resolved_settings(
                 FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=defaults
             )
         own = [key for key, at in resolved.origins.items() if key.startswith("encoder.") and at == "command line"]
+        # The pooling is no weight that is carried over: who names the run may name another, as a run's own file does.
+        pooled = card.kind == "volume" and resolved.origins.get(_POOL) == resolved.origins["transfer.run"]
+        own = [key for key in own if not (key == _POOL and pooled)]
         if own:
             raise ConfigError(
                 f"The encoder is that of {source}, and {', '.join(own)} would change it. Leave that out, or leave the "
                 "run out to train this encoder from scratch."
             )
-        known = CLOUD_ENCODERS if card.kind == "cloud" else ENCODERS
-        encoder = known.settings_class(str(card.encoder.get("name"))).model_validate(card.encoder)
+        kept = dict(card.encoder)
+        if pooled:
+            kept["pool"] = getattr(resolved.settings.encoder, "pool", None)
+        encoder = (CLOUD_ENCODERS if card.kind == "cloud" else ENCODERS).settings_of(kept)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
+        origins |= {_POOL: resolved.origins[_POOL]} if pooled else {}
         resolved = Resolved(resolved.settings.model_copy(update={"encoder": encoder}), origins)
     if not resolved.settings.data.store:
         raise ConfigError("There is no store to train on. Give one with --data; `medssl cache` makes it.")

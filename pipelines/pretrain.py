@@ -212,6 +212,9 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             theirs = dict(card.encoder)
             if isinstance(encoder, Encoder):  # 'follow' says no number
                 wanted["in_channels"], theirs["in_channels"] = encoder.in_channels, card.in_channels
+            if "attention" not in (wanted.get("pool"), theirs.get("pool")):
+                wanted.pop("pool", None)  # the others have no weights, so that one may be changed for another
+                theirs.pop("pool", None)
             changed = differences(theirs, wanted)
             if changed:
                 listed = ", ".join(f"{key}: {theirs} there, {ours} here" for key, theirs, ours in changed)

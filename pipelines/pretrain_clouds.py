@@ -93,7 +93,7 @@ class Clouds(Kind):
             if not (np.isfinite(fitted).all() and np.isfinite(wanted).all()):
                 return {}  # the guards of the loop will say what is wrong
             found = probe(fitted, [e.label for e in bank], wanted, [e.label for e in asked], protocol="knn")
-            return {"knn_accuracy": found.accuracy}
+            return {"knn_accuracy": found.accuracy, "chance/knn_accuracy": found.chance}
 
         return measure
 

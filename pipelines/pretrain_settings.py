@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from medssl.encoders.table import ENCODERS
+from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
@@ -87,6 +87,11 @@ class PretrainSettings(Settings):
     """Everything that decides a pretraining run."""
 
     verb: ClassVar[str] = "pretrain"
+
+    @classmethod
+    def as_recorded(cls, layer: dict[str, Any]) -> dict[str, Any]:
+        """Return what a run.yaml holds, pooled as its release pooled."""
+        return pooled_as_then(layer)
 
     method: MethodSettings = Field(default_factory=METHODS.settings_class("voco"))  # type: ignore[assignment]
     encoder: EncoderSettings = Field(default_factory=ENCODERS.settings_class("residual"))  # type: ignore[assignment]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
+from pipelines import console
 from pipelines.embedded import Embedded
 from pipelines.evaluate_settings import EvaluateSettings
 from pointcloud.batch import CloudPlan
-from pointcloud.embedding import embed_clouds, load_cloud_encoder
+from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.table import CLOUD_ENCODERS
-from pointcloud.loading import each_cloud
 from pointcloud.store import CloudEntry, CloudStore
 
 __all__ = ["CloudProbe", "is_random", "random_encoder"]
@@ -73,10 +74,13 @@ class CloudProbe:
             encoder, card = load_cloud_encoder(run), load_card(run)
         chosen = self.settings.probe
         plan = CloudPlan(points=chosen.points or card.points)
-        fit, score = (
-            embed_clouds(encoder, each_cloud(self._subset(part), plan, chosen.batch_size, chosen.seed))
-            for part in (self._fit, self._score)
-        )
+        both = embed_drawn(
+            encoder, self._subset([*self._fit, *self._score]), plan,
+            batch_size=chosen.batch_size, seed=chosen.seed, draws=chosen.point_draws,
+        )  # fmt: skip
+        fit, score = np.split(both.vectors, [len(self._fit)])
+        if told := drawing_words(both):
+            console.say(f"{run.name}: {told}")
         return Embedded(
             fit=fit,
             score=score,

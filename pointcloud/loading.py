@@ -12,6 +12,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader, group_numbers
 from pointcloud.batch import CloudBatch, CloudPlan
+from pointcloud.point_draws import id_key
 from pointcloud.store import CloudStore
 
 __all__ = ["CloudLoader", "each_cloud", "gather_clouds", "held_out_clouds", "patient_numbers"]
@@ -69,14 +70,19 @@ def held_out_clouds(store: CloudStore, plan: CloudPlan, batch_size: int, seed: i
     return list(each_cloud(store, plan, batch_size, seed))
 
 
-def each_cloud(store: CloudStore, plan: CloudPlan, batch_size: int, seed: int) -> Iterator[CloudBatch]:
+def each_cloud(
+    store: CloudStore, plan: CloudPlan, batch_size: int, seed: int, *, draw: int = 0
+) -> Iterator[CloudBatch]:
     """Yield every cloud once, the same points of it at every call, in batches of nearly equal size.
+
+    Points are drawn by a cloud's id, so that they are the same whatever lies beside it in the store or the subset.
 
     Args:
         store: The clouds.
         plan: Which points to take of each.
         batch_size: Largest number of clouds in a batch.
         seed: Decides which points.
+        draw: Which of several draws of each cloud's points.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a cloud does not have.
@@ -87,7 +93,7 @@ def each_cloud(store: CloudStore, plan: CloudPlan, batch_size: int, seed: int) -
     patients = patient_numbers(store)
     for part in np.array_split(np.arange(len(store)), -(-len(store) // batch_size)):
         items = [int(item) for item in part]
-        generators = [numpy_generator(seed, item, 0, _HELD_OUT) for item in items]
+        generators = [numpy_generator(seed, id_key(store.entries[item].id), draw, _HELD_OUT) for item in items]
         yield gather_clouds(store, plan, items, generators, items, patients)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 Triple = tuple[int, int, int]
+Output = TypeVar("Output")
 
 NEGATIVE_SLOPE = 0.01  # of every leaky ReLU, and of the Kaiming initialisation that belongs to it
 NORM_EPS = 1e-5
@@ -77,8 +79,12 @@ class ConvBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, out_channels, z, y, x) of (B, in_channels, z, y, x)."""
-        output: Tensor = self.nonlin(self.norm(self.conv(features)))
-        return output
+        return self.with_convolved(features)[0]
+
+    def with_convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output, and what the convolution made of ``features``, which the norm takes."""
+        convolved = self.conv(features)
+        return self.nonlin(self.norm(convolved)), convolved
 
 
 class ResidualBlock(nn.Module):
@@ -113,6 +119,11 @@ class ResidualBlock(nn.Module):
         """Return (B, out_channels, z, y, x) of (B, in_channels, z, y, x)."""
         output: Tensor = self.nonlin(self.conv2(self.conv1(features)) + self.skip(features))
         return output
+
+    def with_convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output, and what the second convolution makes, which the block's last norm takes."""
+        branch, convolved = self.conv2.with_convolved(self.conv1(features))
+        return self.nonlin(branch + self.skip(features)), convolved
 
 
 def initialise(network: nn.Module) -> None:
@@ -193,10 +204,9 @@ def check_input_size(images: Tensor, *, in_channels: int, size_multiple: Triple)
         )
 
 
-def run_stage(stage: Callable[[Tensor], Tensor], features: Tensor, *, checkpointing: bool) -> Tensor:
+def run_stage(stage: Callable[[Tensor], Output], features: Tensor, *, checkpointing: bool) -> Output:
     """Run ``stage``; with ``checkpointing``, forget its activations and compute them again in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
-        recomputed: Tensor = checkpoint(stage, features, use_reentrant=False)
+        recomputed: Output = checkpoint(stage, features, use_reentrant=False)
         return recomputed
-    output: Tensor = stage(features)
-    return output
+    return stage(features)

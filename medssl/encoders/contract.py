@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import check_input_size
+from medssl.encoders.pooling import POOL_WORDS, Pool, Pooling
 from medssl.settings import Settings
 
 __all__ = ["Encoder", "InputSettings", "lay_channels_last"]
@@ -21,6 +22,8 @@ class InputSettings(Settings):
     in_channels: Annotated[int, Field(ge=1)] | Literal["follow"] = Field(
         default="follow", description="Channels of the input; 'follow' takes as many as the store has, 1 without one."
     )
+
+    pool: Pool = Field(default="mean", description=POOL_WORDS)
 
     @property
     def input_channels(self) -> int:
@@ -37,6 +40,7 @@ class Encoder(nn.Module, ABC):
         strides: Cumulative stride of each level as (z, y, x), finest first; the first is (1, 1, 1) where the encoder
             keeps full resolution.
         size_multiple: Input sizes must be multiples of this, (z, y, x).
+        pooling: From its features to one vector an image.
         compiles: ``train.compile`` compiles it.
     """
 
@@ -45,6 +49,7 @@ class Encoder(nn.Module, ABC):
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     size_multiple: tuple[int, int, int]
+    pooling: Pooling
 
     @classmethod
     def smallest(cls) -> dict[str, Any]:
@@ -61,21 +66,32 @@ class Encoder(nn.Module, ABC):
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
 
     @abstractmethod
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the pyramid of ``images`` (B, C, z, y, x): one (B, channels[i], ...) tensor a level, finest first."""
+    def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Return the pyramid of images (B, C, z, y, x), and what enters the last normalisation where that is pooled."""
+
+    def forward(self, images: Tensor, *, pooled: bool = False) -> Any:
+        """Return the pyramid of ``images`` (B, C, z, y, x): one (B, channels[i], ...) tensor a level, finest first.
+
+        Args:
+            images: A size that the encoder takes.
+            pooled: Whether to return the embedding too: (pyramid, (B, embedding_dim) float32).
+        """
+        pyramid, before_norm = self.levels(images)
+        return (pyramid, self.pooling(pyramid, before_norm)) if pooled else pyramid
 
     @property
     def embedding_dim(self) -> int:
         """Length of the vector that ``embed`` returns."""
-        return self.channels[-1]
+        return self.pooling.dim
 
     def embed(self, images: Tensor) -> Tensor:
-        """Return one float32 vector an image, (B, embedding_dim): the mean of the coarsest level over space."""
-        return self.pool(self(images))
+        """Return one float32 vector an image, (B, embedding_dim), pooled as the settings say."""
+        vectors: Tensor = self(images, pooled=True)[1]
+        return vectors
 
-    def pool(self, pyramid: list[Tensor]) -> Tensor:
-        """Return the pooled embedding of a pyramid, (B, embedding_dim), float32."""
-        return torch.mean(pyramid[-1].float(), dim=(2, 3, 4))
+    def pool_by(self, kind: Pool) -> None:
+        """Pool as ``kind`` says from now on; encoders call it once their channels and strides are known."""
+        self.pooling = Pooling(kind, self.channels, self.strides)
 
 
 def lay_channels_last(module: nn.Module) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from medssl.encoders.blocks import Triple, check_input_size
@@ -32,11 +32,20 @@ class SliceSettings(InputSettings):
         default=False, description="Recompute features in the backward pass: less memory, about a third more time."
     )
 
+    @model_validator(mode="after")
+    def _norm_is_known(self) -> Self:
+        if self.pool == "prenorm":
+            raise ValueError(
+                "pool: prenorm is not for timm, whose models do not say which norm is their last (and the usual batch "
+                "norms leave each image its own mean). Take mean, grid, levels or attention."
+            )
+        return self
+
 
 class SliceEncoder(Encoder):
     """The pyramid of a timm model, slice by slice: (B, C, z, y, x) goes through it as B * z slices of C channels.
 
-    Strides are (1, s, s), and a pooled embedding is the mean over slices too. Weights are drawn anew: nothing is
+    Strides are (1, s, s), and an embedding is pooled over slices too. Weights are drawn anew: nothing is
     downloaded.
 
     Reference:
@@ -83,8 +92,9 @@ class SliceEncoder(Encoder):
                 if getattr(module, "inplace", False):
                     module.inplace = False  # type: ignore[assignment]
             self.network.set_grad_checkpointing(True)
+        self.pool_by(settings.pool)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return one (B, channels[i], z, y', x') tensor a level of ``images`` (B, C, z, y, x), finest first.
 
         Raises:
@@ -93,4 +103,4 @@ class SliceEncoder(Encoder):
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
         batch, _, depth = images.shape[:3]
         slices = images.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return [level.unflatten(0, (batch, depth)).transpose(1, 2) for level in self.network(slices)]
+        return [level.unflatten(0, (batch, depth)).transpose(1, 2) for level in self.network(slices)], None

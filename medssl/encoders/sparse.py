@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import NORM_EPS, InstanceNorm, check_input_size, run_stage
+from medssl.encoders.pooling import Pooling
 from medssl.encoders.staged import StagedEncoder
 from medssl.synchronised_norm import SynchronisedBatchNorm
 
@@ -77,7 +78,10 @@ def active_only(network: nn.Module, visible: Tensor) -> Iterator[None]:
     """
     replaced: list[nn.Module] = []
     try:
+        pooling = {part for module in network.modules() if isinstance(module, Pooling) for part in module.modules()}
         for name, layer in network.named_modules():
+            if layer in pooling:
+                continue  # it makes the embedding, which no sparse pass has
             if isinstance(layer, _SPREADING):
                 forward = _bound(_hide, layer, visible)
             elif isinstance(layer, _BATCH_NORMS):

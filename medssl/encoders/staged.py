@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -110,8 +111,9 @@ class StagedEncoder(Encoder):
         self.stem = stem
         self.stages = nn.ModuleList(stages)
         initialise(self)
+        self.pool_by(settings.pool)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return one (B, channels[i], z, y, x) tensor a stage of ``images`` (B, C, z, y, x), finest first.
 
         Raises:
@@ -121,7 +123,20 @@ class StagedEncoder(Encoder):
         checkpointing = self.settings.checkpointing and self.training
         features = self.stem(images)
         pyramid = []
-        for stage in self.stages:
-            features = run_stage(stage, features, checkpointing=checkpointing)
+        before_norm: Tensor | None = None
+        for number, stage in enumerate(self.stages, start=1):
+            if number == len(self.stages) and self.pooling.kind == "prenorm":
+                features, before_norm = run_stage(partial(_last_stage, stage), features, checkpointing=checkpointing)
+            else:
+                features = run_stage(stage, features, checkpointing=checkpointing)
             pyramid.append(features)
-        return pyramid
+        return pyramid, before_norm
+
+
+def _last_stage(stage: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a stage, and keep what enters its last norm."""
+    *blocks, last = stage
+    for block in blocks:
+        features = block(features)
+    both: tuple[Tensor, Tensor] = last.with_convolved(features)
+    return both

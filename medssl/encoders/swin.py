@@ -98,8 +98,9 @@ class SwinEncoder(Encoder):
         self.encoder3 = _residual_block(2 * width, 2 * width)
         self.encoder4 = _residual_block(4 * width, 4 * width)
         self.encoder10 = _residual_block(16 * width, 16 * width)
+        self.pool_by(settings.pool)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return six levels of ``images`` (B, C, z, y, x), finest first.
 
         Raises:
@@ -107,14 +108,26 @@ class SwinEncoder(Encoder):
         """
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
         hidden = self.swinViT(images.contiguous(), True)
-        return [
+        before_norm = None
+        if self.pooling.kind == "prenorm":
+            coarsest, before_norm = _with_convolved(self.encoder10.layer, hidden[4])
+        else:
+            coarsest = self.encoder10(hidden[4])
+        pyramid = [
             self.encoder1(images),
             self.encoder2(hidden[0]),
             self.encoder3(hidden[1]),
             self.encoder4(hidden[2]),
             hidden[3],
-            self.encoder10(hidden[4]),
+            coarsest,
         ]
+        return pyramid, before_norm
+
+
+def _with_convolved(block: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Run MONAI's residual block, whose channels stay the same, and keep what enters its last norm."""
+    convolved = block.conv2(block.lrelu(block.norm1(block.conv1(features))))
+    return block.lrelu(block.norm2(convolved) + features), convolved
 
 
 def _residual_block(in_channels: int, out_channels: int) -> nn.Module:

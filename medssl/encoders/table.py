@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from medssl.encoders.contract import Encoder
     from medssl.settings import Settings
 
-__all__ = ["ENCODERS", "build_encoder"]
+__all__ = ["ENCODERS", "build_encoder", "pooled_as_then"]
 
 ENCODERS = Table(
     "encoder",
@@ -72,3 +72,11 @@ def build_encoder(settings: Settings | Mapping[str, Any]) -> Encoder:
     """
     encoder: Encoder = ENCODERS.build(settings)
     return encoder
+
+
+def pooled_as_then(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run, which pools by the mean where it began when encoders of volumes had no other."""
+    encoder = recorded.get("encoder")
+    if not isinstance(encoder, Mapping) or encoder.get("name") not in ENCODERS or "pool" in encoder:
+        return recorded
+    return {**recorded, "encoder": {**encoder, "pool": "mean"}}

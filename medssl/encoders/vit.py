@@ -141,7 +141,7 @@ class ViTEncoder(Encoder):
     """Patches to tokens, positions, pre-norm blocks; a level of the pyramid for each layer that is taken.
 
     All levels have the patch as their stride; a decoder brings the earlier ones to finer strides, as UNETR does (see
-    ``medssl/decoder.py``). The last is normed; its mean over space is the embedding. There is no class token: the mean
+    ``medssl/decoder.py``). The last is normed; the embedding is pooled from tokens. There is no class token: the mean
     serves as well (He et al., section A.1 of arXiv:2111.06377), and does without a token that no volume task uses.
     Modules bear timm's names, whose ``VisionTransformer`` without class token this is for windows of one slice.
 
@@ -189,15 +189,18 @@ class ViTEncoder(Encoder):
         assert projection.bias is not None
         nn.init.xavier_uniform_(projection.weight.view(width, -1))
         nn.init.zeros_(projection.bias)
+        self.pool_by(settings.pool)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Return one (B, width, z, y, x) tensor a taken layer of ``images`` (B, C, z, y, x), all of the patch's stride.
 
         Raises:
             ConfigError: A size is no multiple of the patch, or the channels differ.
         """
         tokens, grid = self.embed_patches(images)
-        return [self.as_map(level, grid) for level in self.encode(tokens + self.positions(grid))]
+        taken: list[Tensor] = self.blocks(tokens + self.positions(grid))
+        pyramid = [self.as_map(level, grid) for level in (*taken[:-1], self.norm(taken[-1]))]
+        return pyramid, self.as_map(taken[-1], grid) if self.pooling.kind == "prenorm" else None
 
     def embed_patches(self, images: Tensor) -> tuple[Tensor, Triple]:
         """Return the tokens of images (B, C, z, y, x), without positions, (B, N, width), and their grid (z, y, x).

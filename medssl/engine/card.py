@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medssl import __version__
 from medssl.encoders.contract import Encoder
-from medssl.encoders.table import build_encoder
+from medssl.encoders.pooling import Pool
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.checkpoint import save_tensors
-from medssl.errors import CheckpointError
+from medssl.errors import CheckpointError, ConfigError
 from medssl.normalising import Numbers, Scheme, takes
 from medssl.quoting import quoted
 from medssl.settings import Settings, load_yaml
@@ -91,6 +92,15 @@ class Card(Settings):
     citation: list[str] = Field(default_factory=list)
     weights: list[str] = Field(default_factory=lambda: ["encoder.safetensors"])
     medssl: str = __version__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pooled_as_then(cls, values: Any) -> Any:
+        """Name the pooling of encoders of volumes that were trained when there was but one."""
+        if not isinstance(values, Mapping) or values.get("kind", "volume") != "volume":
+            return values
+        encoder = values.get("encoder")
+        return {**values, "encoder": {"pool": "mean", **encoder}} if isinstance(encoder, Mapping) else values
 
     @property
     def inputs_known(self) -> tuple[CardInput, ...]:
@@ -170,15 +180,16 @@ def _how_to_finish(folder: Path) -> str:
     return f"Go on with the run: {command} --resume; or close it at the step that it reached: {command} --finish"
 
 
-def load_encoder(folder: str | Path) -> Encoder:
+def load_encoder(folder: str | Path, *, pool: Pool | None = None) -> Encoder:
     """Build a run's encoder with its trained weights, in evaluation mode, on the CPU.
 
     Args:
         folder: A run that has ended.
+        pool: How its features become one vector; None pools as on the card.
 
     Raises:
         CheckpointError: Card or weights are missing or damaged, or do not fit each other.
-        ConfigError: The card names an encoder that this version does not know.
+        ConfigError: The card names an encoder that this version does not know, or the encoder cannot pool so.
     """
     folder = Path(folder)
     card = load_card(folder)
@@ -187,6 +198,11 @@ def load_encoder(folder: str | Path) -> Encoder:
     encoder = build_encoder(card.encoder)
     fill_encoder(encoder, folder)
     takes(encoder, card.schemes)
+    if pool is not None and pool != encoder.pooling.kind:
+        if pool == "attention":
+            raise ConfigError(f"{folder}: it has no weights of attention to pool by. Take mean, prenorm, grid, levels.")
+        ENCODERS.settings_of({**card.encoder, "pool": pool})  # refuses what the encoder does not have
+        encoder.pool_by(pool)
     return encoder.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.errors import MedSSLError
 from medssl.writing import atomic_write
 
-__all__ = ["CollapseWatch", "NonFiniteLossError", "StarvationWatch", "save_batch"]
+__all__ = ["CollapseWatch", "DistillationWatch", "NonFiniteLossError", "StarvationWatch", "save_batch"]
 
 _PATIENCE = 3  # reports in a row before a collapse is believed
+_RISE = 0.1  # of its least: how far a distillation loss may climb, beyond what its teacher's entropy explains
 
 
 class NonFiniteLossError(MedSSLError):
@@ -70,6 +72,76 @@ class CollapseWatch:
                     "views.png shows whether two views of a scan still differ."
                 )
         return told
+
+
+class DistillationWatch:
+    """Notices a teacher over prototypes that tells nothing, and a student that no longer follows.
+
+    What the teacher tells of an item is the entropy of the prototypes in use less the mean entropy of its answers, in
+    nats: 0 where it answers the same for every item, be that one prototype or all evenly (the loss then stands at the
+    logarithm of their number), at most the logarithm of the items. The loss of a student that follows falls; it may
+    climb where the teacher's answers become softer, by as much as their entropy does, and no further.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._limit = settings.collapse_information
+        self._after = settings.warmup * settings.steps
+        self._low: dict[str, int] = {}
+        self._high: dict[str, int] = {}
+        self._recent: dict[str, list[tuple[float, float]]] = {}
+        self._least: dict[str, tuple[float, float]] = {}
+
+    def look(self, report: Report) -> list[str]:
+        """Return what there is to warn of."""
+        if report.step <= self._after:
+            return []
+        told = []
+        for key, entropy in report.values.items():
+            if key.startswith("signal/") and key.endswith("teacher_entropy"):
+                part = key.removeprefix("signal/").removesuffix("teacher_entropy")  # "" or, of joined methods, NAME_
+                told += self._same_for_all(report, part, entropy) + self._rises(report, part, entropy)
+        return told
+
+    def _same_for_all(self, report: Report, part: str, entropy: float) -> list[str]:
+        used = report.values.get(f"signal/{part}prototypes_used")
+        if used is None:
+            return []
+        told = math.log(max(used, 1.0)) - entropy
+        self._low[part] = self._low.get(part, 0) + 1 if told < self._limit else 0
+        if self._low[part] != _PATIENCE:
+            return []
+        kind = "evenly over all prototypes" if entropy > 0.5 * math.log(max(used, 2.0)) else "with one prototype"
+        loss = report.values.get(f"part/{part}distillation")
+        stands = "" if loss is None else f" (loss {loss:.4g})"
+        return [
+            f"step {report.step}: the teacher answers {kind} whatever it sees{stands}; it tells {max(told, 0.0):.2g} "
+            f"nats of an item, under {self._limit:g}, for {_PATIENCE} reports: there is nothing to learn from it. Try "
+            "method.head_norm=batch_plain, encoder.pool=prenorm or grid, a lower method.teacher_temperature, or "
+            "method.assign=sinkhorn."
+        ]
+
+    def _rises(self, report: Report, part: str, entropy: float) -> list[str]:
+        loss = report.values.get(f"part/{part}distillation")
+        if loss is None:
+            return []
+        recent = self._recent.setdefault(part, [])
+        recent.append((loss, entropy))
+        del recent[:-_PATIENCE]
+        if len(recent) < _PATIENCE:
+            return []
+        now = (sum(pair[0] for pair in recent) / _PATIENCE, sum(pair[1] for pair in recent) / _PATIENCE)
+        least = self._least.setdefault(part, now)
+        if now[0] <= least[0]:
+            self._least[part] = least = now
+        unexplained = now[0] - least[0] - max(now[1] - least[1], 0.0)
+        self._high[part] = self._high.get(part, 0) + 1 if unexplained > _RISE * abs(least[0]) else 0
+        if self._high[part] != _PATIENCE:
+            return []
+        return [
+            f"step {report.step}: the distillation loss rises: {now[0]:.4g} over the last {_PATIENCE} reports, "
+            f"{least[0]:.4g} at its least, and the teacher's entropy does not explain it: the student no longer "
+            "follows. Try a lower train.lr, a higher method.momentum, or a smaller train.clip."
+        ]
 
 
 class StarvationWatch:

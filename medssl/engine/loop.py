@@ -73,7 +73,8 @@ def fit(
         run: Its folder; ranks other than the first hold one that does not write.
         fabric: From `launch`; made here when None. A caller whose loader depends on the rank launches first.
         held_out: Batches for ``method.probe``, the same at every probe.
-        probe: Measures more of the method at every probe, in evaluation mode and without gradients.
+        probe: Measures more of the method at every probe, in evaluation mode and without gradients; what it names
+            "chance/NAME" is what NAME is worth to whoever knows nothing.
         scans: The ids of scans or clouds by row of the store, for messages.
         channels: Names of the channels of images, for pictures.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
@@ -115,6 +116,8 @@ def fit(
         on_report=on_report,
     )
     reporter.attach(optimizer)
+    reporter.begin(start)
+    clock.read()  # the time of that probe belongs to no step
     batches = loader.batches(start, settings.steps)
     cuts = settings.accumulate
 
@@ -239,7 +242,7 @@ def _restore(
     Any number of processes may go on with a run: they train the same, so it is said and no more.
     """
     if not checkpoints_of(run.checkpoints):
-        run.rewind(0)
+        run.rewind(-1)
         run.say("no checkpoint yet: starting from the first step")
         return 0
     checkpoint = load_latest(run.checkpoints, warn=run.warn)

@@ -68,7 +68,7 @@ def _by_channel(stacks: Mapping[str, Tensor], channels: Sequence[str]) -> dict[s
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the rows of metrics.jsonl: the loss and its parts, and one panel for each quantity worth watching.
 
-    A quantity that is measured in training and on held-out scans has both in one panel.
+    A quantity that is measured in training and on held-out scans has both in one panel, and chance beside them.
 
     Args:
         rows: As `medssl.engine.run.read_metrics` returns them.
@@ -87,6 +87,9 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
             steps, values = np.array(points, dtype=float).T
             held_out = name.startswith("held_out/")
+            if name.startswith("chance/"):
+                axis.plot(steps, values, label="chance", color="0.5", linestyle="--", linewidth=1.1)
+                continue
             axis.plot(
                 steps,
                 values,
@@ -113,7 +116,7 @@ def _panels(names: set[str]) -> dict[str, list[str]]:
     panels = {"loss and its parts": sorted(n for n in names if n == "loss" or n.startswith("part/"))}
     for name in sorted(names):
         kind, _, quantity = name.partition("/")
-        if kind in ("signal", "held_out"):
+        if kind in ("signal", "held_out", "chance"):
             panels.setdefault(quantity.replace("_", " "), []).append(name)
     panels["learning rate"] = sorted(n for n in names if n in ("lr", "lr_encoder"))
     panels["gradient norm"] = [n for n in names if n == "grad_norm"]

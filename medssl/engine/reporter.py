@@ -14,7 +14,8 @@ from torch import nn
 
 from medssl.batch import Batch
 from medssl.engine.checkpoint import checkpoints_of, save_checkpoint
-from medssl.engine.guards import CollapseWatch, NonFiniteLossError, StarvationWatch, save_batch
+from medssl.engine.guards import CollapseWatch, DistillationWatch, NonFiniteLossError, StarvationWatch, save_batch
+from medssl.engine.held_out import CHANCE, HELD_OUT, probe_line
 from medssl.engine.meters import Clock, Meters, Report
 from medssl.engine.pictures import draw_progress, draw_views
 from medssl.engine.run import Run, read_metrics
@@ -44,7 +45,7 @@ class Reporter:
         run: Its folder.
         settings: How it is trained.
         held_out: Batches for ``method.probe``.
-        probe: Measures more of the method at a probe.
+        probe: Measures more of the method at a probe; what it calls "chance/NAME" is the chance of its NAME.
         scans: Ids of the scans by row of the store.
         channels: Names of the channels of images.
         on_report: Told every report, on the first rank.
@@ -67,7 +68,12 @@ class Reporter:
         self._held_out, self._probe, self._scans, self._on_report = held_out, probe, scans, on_report
         self._channels = channels
         self._drawn = -math.inf
-        self._collapse, self._starvation = CollapseWatch(settings), StarvationWatch(settings)
+        self._watches: list[CollapseWatch | DistillationWatch | StarvationWatch] = [
+            CollapseWatch(settings),
+            DistillationWatch(settings),
+            StarvationWatch(settings),
+        ]
+        self._first: Mapping[str, float] = {}
 
     def show_views(self, views: Any) -> None:
         """Draw views.png on the first rank; all make the pictures, since a norm over all processes asks every one."""
@@ -76,6 +82,19 @@ class Reporter:
                 pictures = self.method.pictures(views)
             if self.run.writes:
                 draw_views(pictures, self.run.folder / "views.png", self._channels)
+
+    def begin(self, start: int) -> None:
+        """Probe the held-out windows before the first step, so that training is seen beside no training."""
+        if not self._held_out:
+            return
+        if start:
+            rows = read_metrics(self.run.folder) if self.run.writes else []
+            self._first = next((row for row in rows if row.get("step") == 0), {})  # runs of earlier releases have none
+            return
+        self._first = {name: value for name, value in self.probe().items() if math.isfinite(value)}
+        self.run.record(0, self._first | {"time": round(time.time(), 3)})
+        if told := probe_line(0, self._first, self._first):
+            self.run.say(told)
 
     def report(self, done: int, meters: Meters, clock: Clock, rates: Mapping[str, float], loader: Loader) -> None:
         """Read the meters, check them, probe the held-out windows when due, and write a row.
@@ -89,7 +108,9 @@ class Reporter:
         data_wait, seconds = clock.read()
         values = {**means, **rates}
         if self._held_out and (done % self.settings.probe_every == 0 or done == self.settings.steps):
-            values |= self.probe()
+            values |= (found := self.probe())
+            if told := probe_line(done, found, self._first):
+                (self.run.say if done == self.settings.steps else self.run.log)(told)
         memory = 0.0
         if self.fabric.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(self.fabric.device) / 2**30
@@ -103,7 +124,7 @@ class Reporter:
         )
         row = {**values, "data_wait": data_wait, "seconds_per_step": seconds, "time": round(time.time(), 3)}
         self.run.record(done, row | ({"memory_gib": memory} if memory else {}))
-        for text in [*self._collapse.look(report), *self._starvation.look(report)]:
+        for text in (text for watch in self._watches for text in watch.look(report)):
             self.run.warn(text)
         if self.run.writes:
             self._on_report(report)
@@ -113,7 +134,8 @@ class Reporter:
     def probe(self) -> dict[str, float]:
         """Return the method's signals on the held-out windows, named ``held_out/NAME``, averaged over windows.
 
-        Every rank does the same work, and the views are the same at every probe.
+        Beside them stands, as ``chance/NAME``, what they are worth to whoever knows nothing of the windows. Every rank
+        does the same work, and the views are the same at every probe.
         """
         sums: dict[str, torch.Tensor] = {}
         count = 0
@@ -124,14 +146,15 @@ class Reporter:
                 views = self.method.views(batch.to(self.fabric.device), stream)
                 torch.manual_seed(self.settings.seed)
                 with self.fabric.autocast():
-                    found = self.method.probe(views)
-                for name, value in found.items():
+                    found = {f"{HELD_OUT}{name}": value for name, value in self.method.probe(views).items()}
+                    guessed = {f"{CHANCE}{name}": value for name, value in self.method.chance(views).items()}
+                for name, value in (found | guessed).items():
                     scaled = value.detach().float() * len(batch)
                     sums[name] = sums[name] + scaled if name in sums else scaled
                 count += len(batch)
             more = self._probe(self.method) if self._probe is not None else {}
-        return {f"held_out/{name}": float(total) / count for name, total in sums.items()} | {
-            f"held_out/{name}": value for name, value in more.items()
+        return {name: float(total) / count for name, total in sums.items()} | {
+            name if name.startswith(CHANCE) else f"{HELD_OUT}{name}": value for name, value in more.items()
         }
 
     def save(self, done: int) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.encoders.table import pooled_as_then
 from medssl.engine.kept_paths import kept_command, kept_value, same_place
 from medssl.errors import CheckpointError, ConfigError, MissingDependencyError
 from medssl.extras import library
@@ -98,7 +99,7 @@ class Run:
             ConfigError: ``settings`` are not those it was started with; the message shows the difference.
         """
         folder = Path(folder)
-        recorded = load_yaml(recorded_settings(folder))
+        recorded = pooled_as_then(load_yaml(recorded_settings(folder)))
         now = settings.settings.model_dump(mode="json")
         # What an earlier release had no setting for, it did as the default does.
         new = {key for key, origin in settings.origins.items() if origin in ("default", f"auto ({AS_BEGUN})")}

@@ -53,6 +53,7 @@ class TrainSettings(Settings):
         threads: Background threads that read windows.
         collapse_spread: Warn where the signal "spread" stays below.
         collapse_rank: Warn where the signal "effective_rank" stays below.
+        collapse_information: Warn where a teacher over prototypes tells fewer nats of an item.
         starved: Warn where this share of the time is spent waiting for data.
     """
 
@@ -86,6 +87,7 @@ class TrainSettings(Settings):
     threads: Positive = 2
     collapse_spread: float = 0.05
     collapse_rank: float = 2.0
+    collapse_information: float = 0.05
     starved: Share = 0.3
 
     @model_validator(mode="after")

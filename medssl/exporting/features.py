@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medssl.encoders.contract import Encoder
+from medssl.encoders.pooling import finer_levels
 from medssl.errors import MedSSLError
 from medssl.loading import channel_facts
 from medssl.normalising import check_takes
@@ -114,10 +115,10 @@ def embed_scan(
     for start in range(0, len(origins), batch_size):
         values = np.stack([store.windows(index, origin, size) for origin in origins[start : start + batch_size]])
         images = as_input(torch.from_numpy(values)[None].to(device), scale, present)[0]
-        pyramid = encoder(images.contiguous(memory_format=torch.channels_last_3d))
-        vectors = encoder.pool(pyramid)
+        pyramid, vectors = encoder(images.contiguous(memory_format=torch.channels_last_3d), pooled=True)
         if levels == "all":
-            finer = [functional.adaptive_avg_pool3d(level.float(), 1).flatten(1) for level in pyramid[:-1]]
+            finer = finer_levels(encoder.pooling, pyramid)
+            finer = [functional.adaptive_avg_pool3d(level.float(), 1).flatten(1) for level in finer]
             vectors = torch.cat([*finer, vectors], dim=1)
         total = total + vectors.double().sum(dim=0)
     assert isinstance(total, Tensor)

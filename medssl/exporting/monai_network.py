@@ -41,7 +41,7 @@ class FromPatientAxes(nn.Module):
         """Return logits (B, classes, x, y, z) or the embedding (B, dim) of images (B, C, x, y, z)."""
         turned = images.permute(0, 1, 4, 3, 2)
         if self.encoder is not None:
-            return self.encoder.pool(self.encoder(turned))
+            return self.encoder.embed(turned)
         logits: Tensor = self.network(turned)
         return logits.permute(0, 1, 4, 3, 2)
 
@@ -88,6 +88,8 @@ def dynunet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         part, kind, *rest = key.split(".")
+        if part == "encoder" and kind == "pooling":
+            continue  # a segmenter takes the pyramid
         if part == "encoder":
             stage, block, module, leaf = int(rest[0]), int(rest[1]), rest[2], rest[3]
             owner = {0: "input_block", last_stage: "bottleneck"}.get(stage, f"downsamples.{stage - 1}")

@@ -95,6 +95,8 @@ def encoder_to_nnunet(state: Mapping[str, Tensor], name: str) -> dict[str, Tenso
     _must_be_known(name)
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():
+        if key.startswith("pooling."):
+            continue  # of the embedding, which nnU-Net does not have
         path, _, leaf = key.rpartition(".")
         renamed |= _block(_rename(path, _RULES[name], key), leaf, value)
     return renamed

@@ -61,8 +61,8 @@ class _Outputs(nn.Module):
         """Return the outputs in the order of ``names``."""
         if self.encoder is None:
             return (self.network(images),)
-        pyramid = self.encoder(images)
-        return (*pyramid, self.encoder.pool(pyramid))
+        pyramid, embedding = self.encoder(images, pooled=True)
+        return (*pyramid, embedding)
 
 
 def export_onnx(

@@ -46,6 +46,7 @@ class Method(nn.Module, ABC):
             is. Batch norms need no mention.
         alone: Why several processes would not train what one does, and what to do; empty where they do.
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
+        pools: Whether its loss is of the encoder's embedding, so that a pooling with weights is trained.
         pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
         black_white: Values of the input that pictures draw black and white.
         items_per_step: Scans a step by which `auto` trains it, with small presets and with large ones.
@@ -59,6 +60,7 @@ class Method(nn.Module, ABC):
     unfit: ClassVar[str] = ""
     smallest_encoder: ClassVar[str] = "unet"
 
+    pools: bool = False
     pairs_channels: bool = False
     encoder: nn.Module
     coupled: str = ""
@@ -138,6 +140,13 @@ class Method(nn.Module, ABC):
 
     def probe(self, views: Any) -> dict[str, Tensor]:
         """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""
+        return {}
+
+    def chance(self, views: Any) -> dict[str, Tensor]:
+        """Return what signals of ``probe`` are worth to whoever knows nothing of these items, by the same names.
+
+        That is a guess, or the best answer that is the same for all; signals that judge nothing have none.
+        """
         return {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -63,6 +64,7 @@ class CropMethod(Method):
         ValueError: If a view does not fit the encoder or the window, or there are too many.
     """
 
+    pools = True
     pairs_channels = True
 
     def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:
@@ -131,3 +133,7 @@ class CropMethod(Method):
             "retrieval": view_retrieval(pooled[:batch], pooled[batch:]),
             "effective_rank": effective_rank(pooled),
         }
+
+    def chance(self, views: CropViews) -> dict[str, Tensor]:
+        """Return the share of first views whose other view is found by guessing."""
+        return {"retrieval": torch.tensor(1.0 / len(views.crops), device=views.crops.device)}

@@ -111,6 +111,10 @@ class CVRL(SimCLR):
         """Return how often a window finds the other of its pair, and whether features have collapsed."""
         return super().probe(_paired(views))
 
+    def chance(self, views: CropViews) -> dict[str, Tensor]:
+        """Return the share that is found by guessing."""
+        return super().chance(_paired(views))
+
 
 def _paired(views: CropViews) -> CropViews:
     """Return the views with a row a pair."""

@@ -92,8 +92,7 @@ class _Backbone(nn.Module):
 
     def forward(self, images: Tensor, *, frozen: bool = False, places: bool = False) -> dict[str, Tensor]:
         """Return ``pooled`` (N, D), ``scores`` (N, K) and, where asked for, ``places`` (N, L, K)."""
-        pyramid = self.encoder(images)
-        pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
+        pyramid, pooled = self.encoder(images, pooled=True)
         found = {"pooled": pooled, "scores": self.head(pooled, frozen=frozen)}
         if places:
             coarse = pyramid[-1].flatten(2).transpose(1, 2)
@@ -189,6 +188,12 @@ class IBOT(DINO):
 
     def __init__(self, settings: IBOTSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
+        if encoder.embedding_dim != encoder.channels[-1]:
+            raise ValueError(
+                f"iBOT's head takes images and places alike, so that both need the {encoder.channels[-1]} features of "
+                f"the coarsest level; with encoder.pool={encoder.pooling.kind} an image has {encoder.embedding_dim}. "
+                "Set encoder.pool to mean, prenorm or attention."
+            )
         self.mask_settings = settings
         self.patch: Triple = encoder.strides[-1]
         if all(c == p for c, p in zip(settings.crop, self.patch, strict=True)):
@@ -253,3 +258,7 @@ class IBOT(DINO):
     def probe(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]
         """Return the measurements of the whole views."""
         return super().probe(views.crops)
+
+    def chance(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]
+        """Return what guessing is worth on the whole views."""
+        return super().chance(views.crops)

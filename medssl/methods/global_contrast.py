@@ -69,6 +69,7 @@ class GlobalContrast(PartitionMethod):
     def __init__(self, settings: GlobalContrastSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.settings = settings
+        self.pools = settings.pool == "mean"
         width = encoder.embedding_dim
         if settings.pool == "flatten":
             width = encoder.channels[-1]
@@ -83,9 +84,12 @@ class GlobalContrast(PartitionMethod):
         """Two thin parts."""
         return {"window": (8, 16, 12), "partitions": 2, "hidden": 32, "projected": 16}
 
-    def described(self, pyramid: list[Tensor]) -> Tensor:
+    def described(self, images: Tensor) -> Tensor:
         """Return what the head takes: flattened; the mean alone is nearly constant behind a normalisation."""
-        return pyramid[-1].float().flatten(1) if self.settings.pool == "flatten" else super().described(pyramid)
+        if self.settings.pool == "mean":
+            return super().described(images)
+        coarsest: Tensor = self.encoder(images)[-1]
+        return coarsest.float().flatten(1)
 
     def views(self, batch: WindowBatch, stream: Stream) -> PartitionViews:
         """Return the versions of each image that the loss compares; the image itself, where it is one, comes first."""
@@ -103,7 +107,7 @@ class GlobalContrast(PartitionMethod):
         """Return the contrast of partitions."""
         chosen = self.settings
         images = views.images.transpose(0, 1)
-        described = self.described(self.encoder(images.flatten(0, 1)))
+        described = self.described(images.flatten(0, 1))
         features = self.head(described).view(images.shape[0], -1, chosen.partitions, chosen.projected)
         loss = partition_contrast(
             gathered(features, dim=1), variant=chosen.loss, temperature=chosen.temperature, normalise=chosen.normalise

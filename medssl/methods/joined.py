@@ -93,6 +93,7 @@ class Parts(Method):
                 "with --init-from."
             )
         self.pairs_channels = any(part.pairs_channels for part in parts.values())  # the others see every channel
+        self.pools = any(part.pools for part in parts.values())
         self.encoder = encoder
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = dict(weights)
@@ -156,6 +157,10 @@ class Parts(Method):
         """Return the measurements of all parts."""
         return _by_name({name: part.probe(views.parts[name]) for name, part in self._methods().items()})
 
+    def chance(self, views: JoinedViews) -> dict[str, Tensor]:
+        """Return what guessing is worth in all parts, by the names that ``probe`` gives their signals."""
+        return _by_name({name: part.chance(views.parts[name]) for name, part in self._methods().items()})
+
     def _methods(self) -> dict[str, Method]:
         return {name: part for name, part in self.parts.items() if isinstance(part, Method)}
 
@@ -187,7 +192,7 @@ class Joined(Parts):
 
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
         super().__init__(
-            {name: build_method(part.method, encoder) for name, part in settings.parts.items()},
+            {name: build_method(part.method, encoder, alone=False) for name, part in settings.parts.items()},
             {name: part.weight for name, part in settings.parts.items()},
             encoder,
         )

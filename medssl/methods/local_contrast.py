@@ -160,6 +160,14 @@ class LocalContrast(PartitionMethod):
             measured["scan_retrieval"] = torch.stack(found).mean()
         return measured
 
+    def chance(self, views: PartitionViews) -> dict[str, Tensor]:
+        """Return what guessing finds: one region of all, and one of an image's."""
+        images, count = len(views.images), len(self._starts)
+        guessed = {"region_retrieval": torch.tensor(1.0 / (images * count), device=views.images.device)}
+        if images > self.settings.partitions:
+            guessed["scan_retrieval"] = torch.tensor(1.0 / count, device=views.images.device)
+        return guessed
+
     def _maps(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             pyramid = self.encoder(images)

@@ -158,6 +158,15 @@ class MaskedWindow(Method):
             "effective_rank": effective_rank(pooled),
         }
 
+    def chance(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return the error of drawing each channel evenly, as the mean of what is shown; normalised patches as 0."""
+        drawn = torch.zeros_like(views.target)
+        if not self.settings.normalise:
+            seen = (~to_voxels(views.hidden, self.patch) & views.inside).expand_as(views.target)
+            total = views.target.masked_fill(~seen, 0.0).sum(dim=(2, 3, 4), keepdim=True)
+            drawn = (total / seen.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1)).expand_as(views.target)
+        return {"reconstruction": self._error(drawn, views)}
+
 
 def inside_scan(batch: WindowBatch) -> Tensor:
     """Return which voxels of each window lie inside its scan, bool, (B, 1, z, y, x); padding does not."""

@@ -90,9 +90,9 @@ class PartitionMethod(Method):
             size=chosen.window, placement=placement, count=chosen.partitions, relation="partitions", axis=0
         )
 
-    def described(self, pyramid: list[Tensor]) -> Tensor:
+    def described(self, images: Tensor) -> Tensor:
         """Return one vector an image, (B, D), float32: the pooled embedding, or what a method takes in its place."""
-        pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
+        pooled: Tensor = self.encoder.embed(images)  # type: ignore[operator]
         return pooled
 
     def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class PartitionMethod(Method):
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:
         """Return how often the nearest image of another scan shows the same part, and how far features spread."""
-        features = self.described(self.encoder(views.images[:, 0]))
+        features = self.described(views.images[:, 0])
         deviation, mean = torch.std_mean(features, dim=0, unbiased=False)
         unit = nn.functional.normalize((features - mean) / deviation.clamp(min=1e-6), dim=1)
         scan = torch.arange(len(features), device=features.device) // self.partition_settings.partitions
@@ -113,3 +113,9 @@ class PartitionMethod(Method):
             right = views.part[cosine.argmax(dim=1)] == views.part
             measured["part_accuracy"] = right.float().mean()
         return measured
+
+    def chance(self, views: PartitionViews) -> dict[str, Tensor]:
+        """Return how often an image of another scan shows the same part."""
+        if len(views.images) <= self.partition_settings.partitions:
+            return {}
+        return {"part_accuracy": torch.tensor(1.0 / self.partition_settings.partitions, device=views.images.device)}

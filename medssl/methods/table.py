@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from medssl.errors import ConfigError
 from medssl.table import Row, Table
 
 if TYPE_CHECKING:
@@ -176,15 +177,23 @@ METHODS = Table(
 )
 
 
-def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder) -> Method:
+def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder, *, alone: bool = True) -> Method:
     """Build a method around an encoder.
 
     Args:
         settings: Its settings, or a mapping with ``name``.
         encoder: What is to be pretrained.
+        alone: Whether nothing else trains the encoder; False for a part of several.
 
     Raises:
-        ConfigError: The name is unknown, or a setting is unknown or out of range.
+        ConfigError: The name is unknown, a setting is unknown or out of range, or the encoder pools by weights that
+            the method would not train.
     """
     method: Method = METHODS.build(settings, encoder)
+    if alone and encoder.pooling.kind == "attention" and not method.pools:
+        name = settings["name"] if isinstance(settings, Mapping) else settings.name  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"encoder.pool=attention has weights that '{name}' would not train, for its loss is not of the embedding. "
+            "Set encoder.pool to mean, prenorm, grid or levels; or take a method that compares images or crops."
+        )
     return method

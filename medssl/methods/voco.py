@@ -49,6 +49,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.encoders.pooling import finer_levels
 from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
@@ -149,18 +150,17 @@ class _Embedder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.levels = settings.levels
-        joined = {"all": sum(encoder.channels), "released": sum(encoder.channels) - sum(encoder.channels[-2:-1])}
-        width = joined.get(settings.levels, encoder.embedding_dim)
+        self._joined = -2 if settings.levels == "released" else -1  # up to which level others join the embedding
+        width = encoder.embedding_dim
+        if settings.levels != "last" and encoder.pooling.kind != "levels":
+            width += sum(encoder.channels[: self._joined])
         self.head = Projection(width, settings.hidden, settings.projected)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the pooled levels of the pyramid, (N, width)."""
-        pyramid = self.encoder(images)
-        if self.levels == "last":
-            pooled: Tensor = self.encoder.pool(pyramid)  # type: ignore[operator]
-            return pooled
-        chosen = [*pyramid[:-2], pyramid[-1]] if self.levels == "released" else pyramid
-        return torch.cat([level.float().mean(dim=(2, 3, 4)) for level in chosen], dim=1)
+        pyramid, pooled = self.encoder(images, pooled=True)
+        finer = [] if self.levels == "last" else finer_levels(self.encoder.pooling, pyramid)[: self._joined]
+        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in finer), pooled], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.head(self.pooled(images))
@@ -179,6 +179,7 @@ class VoCo(Method):
     """
 
     items_per_step = (4, 2)
+    pools = True
     coupled = "crops meet the base crops of another scan of their part; means are over what overlaps within a part"
 
     def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
@@ -378,3 +379,10 @@ class VoCo(Method):
             miss = (knn_prediction(features_ND, share, scan) - share).view(batch, number, 3)
             measured["knn_error_mm"] = (miss * extent * views.spacing_mm[:, None]).norm(dim=-1).mean()
         return measured
+
+    def chance(self, views: VoCoViews) -> dict[str, Tensor]:
+        """Return the errors of always answering the lattice's centre, and the share that is right by guessing."""
+        centre = (views.base_starts[:, :1] + views.base_starts[:, -1:]) / 2
+        error = ((centre - views.starts) * views.spacing_mm[:, None]).norm(dim=-1).mean()
+        guessed = {"position_accuracy": error.new_tensor(1.0 / views.base_starts.shape[1]), "position_error_mm": error}
+        return guessed | ({"knn_error_mm": error} if len(views.crops) > 1 else {})

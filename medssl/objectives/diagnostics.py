@@ -32,7 +32,7 @@ def feature_spread(features_ND: Tensor, *, over_all: bool = False) -> Tensor:
 def effective_rank(features_ND: Tensor) -> Tensor:
     """Return exp of the entropy of the normalised singular values: 1 when collapsed, at most min(N, D).
 
-    The features are centred first, so that a constant offset does not hide a collapse.
+    The features are centred first, so that a constant offset does not hide a collapse. NaN where one is not finite.
 
     Args:
         features_ND: (N, D), any scale.
@@ -42,9 +42,10 @@ def effective_rank(features_ND: Tensor) -> Tensor:
     """
     features = _wide(features_ND)
     centred = features - features.mean(dim=0, keepdim=True)
-    singular = torch.linalg.svdvals(centred)
+    singular = torch.linalg.svdvals(torch.nan_to_num(centred, posinf=0.0, neginf=0.0))
     share = singular / singular.sum().clamp(min=1e-12)
-    return torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())
+    rank = torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())
+    return torch.where(torch.isfinite(centred).all(), rank, torch.nan)
 
 
 def knn_prediction(features_ND: Tensor, target_NT: Tensor, group_N: Tensor, *, neighbours: int = 5) -> Tensor:

@@ -16,7 +16,7 @@ from medssl.reporting.charts import Series, line_chart, scatter_chart
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner, short_name
-from medssl.reporting.prose import SIGNALS, collapse_sentence, counted, counted_of, stopping_sentence
+from medssl.reporting.prose import SIGNALS, collapse_sentence, counted, counted_of, signal_of, stopping_sentence
 
 __all__ = ["citations_of", "finetuning_section", "pretraining_section", "read_embeddings"]
 
@@ -106,6 +106,7 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
     blocks += _pictures(run)
     blocks += _curves(run)
+    blocks += _beside_no_training(run)
     said = [stopping_sentence(name, points, steps=int(settings["train.steps"]))
             for name, points in _held_out(run).items()]  # fmt: skip
     said = [text for text in said if text]
@@ -216,9 +217,9 @@ def _curves(run: RunRecord) -> list[Block]:
         if name in ("spread", "effective_rank") or name.startswith("dice_"):
             continue
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
-        panels.append(
-            (f"Held-out {words}", line_chart([Series(words, points)], what=f"held-out {words} of {run.name}"))
-        )
+        chance = _points(run, f"chance/{name}")
+        lines = [Series(words, points), *([Series("chance", chance)] if chance else [])]
+        panels.append((f"Held-out {words}", line_chart(lines, what=f"held-out {words} of {run.name}")))
     title = "Held-out Dice by structure"
     panels.append((title, line_chart(structures, what=f"{title} of {run.name}", zero=True)))
     for key in _keys(run, "signal/"):
@@ -232,6 +233,26 @@ def _curves(run: RunRecord) -> list[Block]:
     panels.append(("Learning rate", line_chart(rates, what=f"learning rate of {run.name}", zero=True)))
     drawn = [(title, svg, "") for title, svg in panels if svg]
     return [Charts(drawn)] if drawn else []
+
+
+def _beside_no_training(run: RunRecord) -> list[Block]:
+    """Return the held-out signals at the end beside those at step 0 and by chance; nothing where neither is known."""
+    lines = []
+    for name, points in _held_out(run).items():
+        first = f"{points[0][1]:.3g}" if points and points[0][0] == 0 else ""
+        chance = _points(run, f"chance/{name}")
+        signal = signal_of(name)
+        if not points or signal is None or signal.rising is None or not (first or chance):
+            continue
+        lines.append((signal.words, first, f"{points[-1][1]:.3g}", f"{chance[-1][1]:.3g}" if chance else ""))
+    if not lines:
+        return []
+    heads = ("held-out signal", "step 0", f"step {run.rows[-1]['step']:,}", "chance")
+    told = (
+        "Step 0 is the network before training; chance is a guess, or the best answer that is the same for every item. "
+        "What training gave is the difference from step 0."
+    )
+    return [Table(heads, lines, caption=told)]
 
 
 def _embedding_map(name: str, path: Path) -> list[Block]:

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from medssl.encoders.contract import Encoder
+from medssl.encoders.pooling import finer_levels
 from medssl.errors import ConfigError
 from medssl.normalising import check_takes
 from medssl.tasks.class_loading import Reader
@@ -77,10 +78,11 @@ def class_features(
     for first in range(0, len(samples), batch_size):
         rows = list(range(first, min(first + batch_size, len(samples))))
         images = reader.batch(rows, rows, instances=1).to(device).network_input().flatten(0, 1)
-        pyramid = encoder(images.contiguous(memory_format=torch.channels_last_3d))
-        vectors = [encoder.pool(pyramid).double()]
+        pyramid, pooled = encoder(images.contiguous(memory_format=torch.channels_last_3d), pooled=True)
+        vectors = [pooled.double()]
         if levels == "all":
-            vectors += [functional.adaptive_avg_pool3d(level.double(), 1).flatten(1) for level in pyramid[:-1]]
+            finer = finer_levels(encoder.pooling, pyramid)
+            vectors += [functional.adaptive_avg_pool3d(level.double(), 1).flatten(1) for level in finer]
         parts.append(torch.cat(vectors, dim=1).cpu().numpy())
         progress(len(rows))
     found = np.concatenate(parts) if parts else np.zeros((0, encoder.embedding_dim))

@@ -143,6 +143,7 @@ class SegmentationTask(Method):
         numbers = tuple(int(number) for number in self.table.to_structure)
         self.output: Output = RegionOutput(self.regions) if self.regions else ClassOutput(numbers)
         self.encoder: Encoder = encoder
+        encoder.pooling.requires_grad_(False)  # labels of voxels have no use for the embedding
         self.decoder = UNetDecoder(
             encoder,
             len(self.regions) or self.table.num_classes,

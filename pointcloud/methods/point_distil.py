@@ -278,6 +278,11 @@ class PointDistil(CloudMethod):
         by_view = pooled.reshape(-1, len(views.crops.item), pooled.shape[1])
         return {"retrieval": view_retrieval(by_view[0], by_view[-1]), **self.health(pooled)}
 
+    def chance(self, views: MaskedViews) -> dict[str, Tensor]:
+        """Return the share of views whose other view is found by guessing."""
+        item = views.crops.item
+        return {"retrieval": torch.tensor(1.0 / len(item), device=item.device)}
+
     def _hidden(self, views: MaskedViews, groups: Groups | None) -> Tensor:
         assert groups is not None
         keys, ratio = views.keys.transpose(0, 1).flatten(0, 1), views.ratio.transpose(0, 1).flatten()

@@ -10,7 +10,7 @@ the outermost point; factors of size are drawn evenly in the logarithm.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -126,6 +126,11 @@ class PointMAE(CloudMethod):
         """Return the error on clouds that are not trained on, and whether whole clouds' features have collapsed."""
         embeddings = self.encoder.embed(views.points, views.count)
         return {"reconstruction": self._error(self._draw(views)), **self.health(embeddings)}
+
+    def chance(self, views: PointMAEViews) -> dict[str, Tensor]:
+        """Return the error of drawing every hidden patch as its centre alone."""
+        found = self._draw(views)
+        return {"reconstruction": self._error(replace(found, drawn=torch.zeros_like(found.drawn)))}
 
     def _vit(self) -> PointViT:
         return with_tokens(self.encoder, "Point-MAE")

@@ -154,6 +154,11 @@ class PointOcCo(CloudMethod):
         embeddings = self.encoder.embed(views.points, views.count)
         return {"completion": self._distance(self._complete(views)[2], views), **self.health(embeddings)}
 
+    def chance(self, views: PointOcCoViews) -> dict[str, Tensor]:
+        """Return the distance of the seen points as they are, completed by none."""
+        left = chamfer(views.seen, views.points, norm="l1", lengths_a=views.seen_count, lengths_b=views.count)
+        return {"completion": mean_of_all(left)}
+
     def _complete(self, views: PointOcCoViews) -> tuple[Tensor, Tensor, Tensor]:
         embedding = self.encoder.embed(views.seen, views.seen_count)
         return embedding, *self.decoder(embedding)

@@ -63,6 +63,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("exporting", "reporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
+    ("encoders", "heads"),
     ("synchronised_norm", "gathering"),
     ("presets", "errors"),
     ("settings", "errors"),

@@ -16,8 +16,8 @@ class Coarse(Encoder):
         self.size_multiple = strides[-1]
         self.maps = nn.ModuleList(nn.Conv3d(1, c, s, s) for c, s in zip(channels, strides, strict=True))
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        return [layer(images) for layer in self.maps]
+    def levels(self, images: Tensor) -> tuple[list[Tensor], None]:
+        return [layer(images) for layer in self.maps], None
 
 
 def test_logits_have_the_size_of_the_image() -> None:

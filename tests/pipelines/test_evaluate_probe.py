@@ -9,12 +9,15 @@ import torch
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.protocols import probe
+from pipelines.embed import EmbedSettings, embed
 from pipelines.embedded import Embedded
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_probe import probe_runs
 from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
 from pipelines.probe_clouds import random_encoder
+from pointcloud.batch import CloudPlan
 from pointcloud.cloud import make_cloud
+from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, store_from_clouds
@@ -64,6 +67,49 @@ def test_probes_and_few_shot_tasks_are_scored_against_fresh_weights(store, run, 
     again = evaluate(run, data=store, out=tmp_path / "again", protocol="probe", overrides=BRIEF)
     assert again.scores == [row for row in found.scores if row.arm == "run"]
     assert "14 clouds of 2 classes to fit on, 12 to score" in capsys.readouterr().out
+
+
+def test_the_file_that_embed_writes_gives_the_probes_own_figure(store, run, tmp_path, capsys):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    found = evaluate(run, data=store, out=tmp_path / "out", against=["random"], protocol="probe",
+                     overrides=[*BRIEF, "probe.protocols=[knn]"])  # fmt: skip
+    told = "vectors are means over 3 draws of a cloud's points, by its id; over draws a cloud's vectors vary by"
+    assert told in " ".join(capsys.readouterr().out.split())
+    embed(run, data=store, out=tmp_path / "all.npz")
+    # in another order and company than the probe's, and in a batch of another size
+    embed(run, data=store, out=tmp_path / "test.npz", overrides=["splits=[test]", "batch_size=5"])
+    assert told in " ".join(capsys.readouterr().out.split())
+    label = {entry.id: entry.label for entry in CloudStore.open(store).entries}
+    with np.load(tmp_path / "all.npz") as file, np.load(tmp_path / "test.npz") as part:
+        ids, vectors, splits = file["id"], file["vectors"].astype(float), file["split"]
+        np.testing.assert_allclose(vectors[splits == "test"], part["vectors"], rtol=1e-4, atol=1e-6)
+    fit = (splits == "train") | (splits == "")
+    vectors -= vectors[fit].mean(axis=0)
+    classes = np.array([label[name] for name in ids])
+    neighbours = KNeighborsClassifier(min(20, fit.sum()), metric="cosine").fit(vectors[fit], classes[fit])
+    votes = neighbours.predict_proba(vectors[splits == "test"])
+    right = votes.argmax(axis=1) == classes[splits == "test"]
+    tied = np.abs(votes[:, 0] - 0.5) < 1e-9  # which the probe gives to the nearest
+    nearest = classes[fit][neighbours.kneighbors(vectors[splits == "test"], 1)[1][:, 0]]
+    right[tied] = (nearest == classes[splits == "test"])[tied]
+    assert found.score("run", "probe_accuracy", how="knn").interval.estimate == pytest.approx(right.mean())
+
+
+def test_features_do_not_change_with_what_lies_beside(store, run):
+    encoder, known = load_cloud_encoder(run), CloudStore.open(store)
+    names = [entry.id for entry in known.entries]
+    plan = CloudPlan(points=32)
+    whole = embed_drawn(encoder, known, plan, batch_size=8)
+    some = embed_drawn(encoder, known.subset(names[::-2]), plan, batch_size=3)
+    np.testing.assert_allclose(some.vectors, whole.vectors[::-2], rtol=1e-4, atol=1e-6)
+    assert whole.draws == 3
+    assert 0 < whole.share < 1
+    one = embed_drawn(encoder, known, plan, batch_size=8, draws=1)
+    assert (one.draws, one.share, drawing_words(one)) == (1, None, "")
+    assert not np.allclose(one.vectors, whole.vectors)
+    assert embed_drawn(encoder, known, CloudPlan(points=100), batch_size=8).draws == 1
+    assert ProbeSettings().point_draws == EmbedSettings().point_draws
 
 
 def test_a_task_that_the_classes_do_not_allow_is_named_once(store, run, tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
     assert card["data"]["scans"] == 4
     assert card["steps"] == 6
     assert any("arXiv" in paper for paper in card["citation"])
-    assert [row["step"] for row in run.metrics] == [2, 3, 4, 6]
+    assert [row["step"] for row in run.metrics] == [0, 2, 3, 4, 6]
     assert any(name.startswith("held_out/") for name in run.metrics[-1])
     assert run.encoder().channels == (4, 8)
     assert run.plot().stat().st_size > 1000
@@ -115,7 +115,7 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
     assert identical(bare.encoder(), whole.encoder())
     resumed = pretrain("masked_small", data=store, out=out, overrides=words[3:-5], resume=True)
     assert identical(resumed.encoder(), whole.encoder())
-    assert [row["step"] for row in resumed.metrics] == [2, 3, 4, 6]
+    assert [row["step"] for row in resumed.metrics] == [0, 2, 3, 4, 6]
 
 
 def test_a_stopped_run_is_closed_at_the_step_that_it_reached(store, tmp_path, capsys, monkeypatch):

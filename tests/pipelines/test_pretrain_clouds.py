@@ -76,12 +76,15 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
     assert (card["kind"], card["points"], card["data"]["clouds"]) == ("cloud", 64, 12)
     assert card["encoder"]["name"] == "point_vit"
     assert any("2203.06604" in paper for paper in card["citation"])
-    assert [row["step"] for row in run.metrics] == [2, 3, 4, 6]
+    assert [row["step"] for row in run.metrics] == [0, 2, 3, 4, 6]
     last = run.metrics[-1]
     assert {"held_out/knn_accuracy", "held_out/reconstruction", "held_out/spread", "held_out/effective_rank"} <= set(
         last
     )
     assert 0 <= last["held_out/knn_accuracy"] <= 1
+    assert 0 < last["chance/knn_accuracy"] < 1
+    assert "held_out/knn_accuracy" in run.metrics[0]
+    assert "knn accuracy" in (run.folder / "log.txt").read_text()
 
 
 def test_what_was_trained_is_loaded_and_embeds(store, tmp_path):

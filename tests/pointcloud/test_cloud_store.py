@@ -11,7 +11,7 @@ import torch
 from medssl.errors import CacheError, ConfigError, DataError
 from pointcloud.batch import CloudBatch, CloudPlan, inside
 from pointcloud.cloud import make_cloud
-from pointcloud.loading import CloudLoader, held_out_clouds
+from pointcloud.loading import CloudLoader, each_cloud, held_out_clouds
 from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, find_entry, store_from_clouds, write_cloud, write_cloud_index
 
@@ -160,6 +160,20 @@ def test_held_out_clouds_are_the_same_at_every_call(store):
     assert [len(b) for b in once] == [2, 2, 1]
     assert [i for b in once for i in b.item.tolist()] == [0, 1, 2, 3, 4]
     assert all(same(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_the_points_of_a_cloud_hang_on_its_id_and_not_on_what_lies_beside_it(store):
+    plan = CloudPlan(points=7)
+    whole = {int(b.item[r]): b.points[r] for b in held_out_clouds(store, plan, 2, seed=4) for r in range(len(b))}
+    names = [entry.id for entry in store.entries]
+    turned = held_out_clouds(store.subset(reversed(names)), plan, 3, seed=4)
+    alone = held_out_clouds(store.subset([names[3]]), plan, 1, seed=4)
+    for batch in turned:
+        for row, item in enumerate(batch.item.tolist()):
+            assert torch.equal(batch.points[row], whole[len(names) - 1 - item])
+    assert torch.equal(alone[0].points[0], whole[3])
+    other = next(each_cloud(store, plan, 5, 4, draw=1))
+    assert not torch.equal(other.points[3], whole[3])
 
 
 def test_a_batch_can_be_cut_and_moved(store):

@@ -42,7 +42,8 @@ def test_it_learns_and_leaves_a_whole_folder(tiny, train, real_pictures):
     after = weights(method)
     assert all(not torch.equal(before[n], after[n]) for n in before)  # the teacher and the counter too
     assert int(method.seen) == 40
-    rows = read_metrics(run.folder)
+    first, *rows = read_metrics(run.folder)
+    assert first["step"] == 0
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert rows[-1]["held_out/rebuilt"] < 0.5 * next(r for r in rows if "held_out/rebuilt" in r)["held_out/rebuilt"]
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["part/rebuilt"] + 0.1 * rows[-1]["part/agreed"], rel=1e-5)
@@ -79,7 +80,7 @@ def test_probes_see_the_same_views_in_evaluation_mode(tiny, train):
 
     method = Watched()
     train(method=method, held_out=[tiny.TinyLoader().batch(1000)])
-    assert len(modes) == 3  # steps 4, 8, 12
+    assert len(modes) == 4  # steps 0, 4, 8, 12
     assert len(set(modes)) == 1
     assert modes[0][:3] == (False, False, False)
     assert method.dropout.training

@@ -21,9 +21,11 @@ SETTINGS = {
 def make():
     """Return a maker of exportables: kind of encoder, segmenter or not, and changes."""
 
-    def made(name: str, *, segmenter: bool, convs: int = 2, in_channels: int = 1, **more) -> Exportable:
+    def made(
+        name: str, *, segmenter: bool, convs: int = 2, in_channels: int = 1, pool: str = "mean", **more
+    ) -> Exportable:
         torch.manual_seed(3)
-        network = encoder = build_encoder({"name": name, "in_channels": in_channels, **SETTINGS[name]})
+        network = encoder = build_encoder({"name": name, "in_channels": in_channels, "pool": pool, **SETTINGS[name]})
         if segmenter:
             network = SegmentationNetwork(encoder, UNetDecoder(encoder, 3, convs_per_stage=convs))
             more = {"classes": ("background", "liver", "spleen"), "structures": (0, 1, 2), **more}

@@ -80,8 +80,9 @@ def test_monai_writes_regions_as_we_do(make, tmp_path) -> None:
     assert np.array_equal(theirs[sure], by_hand[sure])
 
 
-def test_monai_embeds_as_we_do(make, tmp_path) -> None:
-    model = make("residual", segmenter=False)
+@pytest.mark.parametrize("pool", ["mean", "prenorm", "grid", "attention"])
+def test_monai_embeds_as_we_do(make, tmp_path, pool: str) -> None:
+    model = make("residual", segmenter=False, pool=pool)
     export_monai_bundle(model, tmp_path / "bundle")
     hounsfield = _scan(tmp_path / "scans", model)
     _run(tmp_path / "bundle", dataset_dir=str(tmp_path / "scans"), output_dir=str(tmp_path / "eval"))

@@ -10,6 +10,7 @@ import torch
 from medssl.decoder import SegmentationNetwork
 from medssl.errors import DataError
 from medssl.exporting.exportable import example_input
+from medssl.exporting.monai_network import dynunet_state
 from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model
 
 nnunetv2 = pytest.importorskip("nnunetv2")
@@ -52,6 +53,16 @@ def test_training_starts_from_the_weights(make, tmp_path, name: str, segmenter: 
             torch.testing.assert_close(ours, their, atol=5e-5, rtol=1e-4)
         assert theirs(images)[0].shape == (2, 7, *model.window)
     assert str(list(model.spacing_mm)) in (tmp_path / "README.md").read_text()
+
+
+def test_attention_over_places_stays_behind(make, tmp_path) -> None:
+    plain, pooled = make("unet", segmenter=True), make("unet", segmenter=True, pool="attention")
+    written = []
+    for model in (plain, pooled):
+        export_pretrained_weights(model, tmp_path, seed=4)
+        written.append(torch.load(tmp_path / "pretrained.pth", weights_only=True)["network_weights"].keys())
+    assert written[0] == written[1]
+    assert dynunet_state(pooled.network.state_dict()).keys() == dynunet_state(plain.network.state_dict()).keys()
 
 
 def test_the_fresh_decoder_is_a_function_of_the_seed(make, tmp_path) -> None:

@@ -30,6 +30,30 @@ def test_encoder_gives_levels_and_embedding(make, tmp_path) -> None:
     assert card["onnx"]["opset"] == report.opset
 
 
+@pytest.mark.parametrize(
+    ("name", "pool"),
+    [
+        ("unet", "grid"),
+        *(
+            pytest.param(name, pool, marks=pytest.mark.slow)
+            for name in ("unet", "residual", "vit")
+            for pool in ("prenorm", "grid", "levels", "attention")
+            if (name, pool) != ("unet", "grid")
+        ),
+    ],
+)
+def test_the_embedding_is_pooled_as_the_encoder_pools(make, tmp_path, name: str, pool: str) -> None:
+    model = make(name, segmenter=False, pool=pool)
+    report = export_onnx(model, tmp_path / "encoder.onnx", dynamic_size=name == "unet")
+    images = example_input(model, batch=3, seed=9, size=(12, 16, 28) if name == "unet" else None)
+    with torch.no_grad():
+        expected = model.encoder.embed(images).numpy()
+    found = run_onnx(report.path, images)[-1]
+    assert found.shape == (3, model.encoder.embedding_dim)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert json.loads((tmp_path / "encoder.json").read_text())["encoder"]["pool"] == pool
+
+
 def test_opset_in_the_file_is_the_one_reported(make, tmp_path) -> None:
     onnx = pytest.importorskip("onnx")
     report = export_onnx(make("unet", segmenter=False), tmp_path / "encoder.onnx")

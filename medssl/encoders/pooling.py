@@ -1,0 +1,107 @@
+"""From a feature pyramid to one vector an image: what of the features an embedding keeps.
+
+An instance norm sets each channel's mean over space, so that behind it the mean of the coarsest level is all but the
+same for every image: what it tells apart is what the activation made of the rest. The other ways keep more.
+
+============  =============================================================================  ====================
+pool          the vector                                                                     length
+============  =============================================================================  ====================
+mean          mean over space of the coarsest level, as tasks see it                         channels[-1]
+prenorm       mean over space of what enters the encoder's last normalisation                channels[-1]
+grid          means of the coarsest level in 2 x 2 x 2 cells; see ``Pooling``                up to 8 channels[-1]
+levels        means over space of all levels of the pyramid, finest first                    sum(channels)
+attention     gated attention over the places of the coarsest level, with weights to train   channels[-1]
+============  =============================================================================  ====================
+
+What enters the last normalisation: of ``unet`` and ``residual`` the last convolution of the last block (of a residual
+block that of its branch, the skip left out); of ``swin`` the second convolution of its coarsest residual block; of
+``vit`` the tokens that the last layer norm takes. A ``timm`` model does not say which of its norms is the last.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from medssl.heads import AttentionPooling
+
+__all__ = ["POOL_WORDS", "Pool", "Pooling", "finer_levels"]
+
+Pool = Literal["mean", "prenorm", "grid", "levels", "attention"]
+POOL_WORDS = (
+    "How features become one vector, for methods, probes, classifiers, embed and exports alike: 'mean' of the coarsest "
+    "level; 'prenorm', the mean before the last norm; 'grid', means in 2 x 2 x 2 cells; 'levels', the means of all "
+    "levels joined; 'attention', learnt weights of the places."
+)
+
+
+class Pooling(nn.Module):
+    """Pools a pyramid.
+
+    A grid has two cells along an axis along which the encoder strides, and one along others, so that slices have
+    2 x 2; of an odd length the middle is in both cells, as adaptive average pooling has it.
+
+    Args:
+        kind: How.
+        channels: Channels of each level, finest first.
+        strides: Cumulative stride of each level, (z, y, x).
+
+    Attributes:
+        kind: How.
+        dim: Length of the vector.
+    """
+
+    def __init__(self, kind: Pool, channels: tuple[int, ...], strides: tuple[tuple[int, int, int], ...]) -> None:
+        super().__init__()
+        self.kind: Pool = kind
+        self._halved = tuple(axis for axis, stride in enumerate(strides[-1], start=2) if stride > 1)
+        self.dim = sum(channels) if kind == "levels" else channels[-1]
+        if kind == "grid":
+            self.dim *= 2 ** len(self._halved)
+        if kind == "attention":
+            self.attention = AttentionPooling(channels[-1])
+
+    def forward(self, pyramid: list[Tensor], before_norm: Tensor | None) -> Tensor:
+        """Return the vectors, (B, dim), float32.
+
+        Args:
+            pyramid: Levels (B, channels[i], z, y, x), finest first.
+            before_norm: What enters the last normalisation, (B, channels[-1], z, y, x); for ``prenorm`` alone.
+        """
+        coarsest = pyramid[-1].float()
+        if self.kind == "prenorm":
+            assert before_norm is not None
+            return _mean(before_norm)
+        if self.kind == "levels":
+            return torch.cat([_mean(level) for level in pyramid], dim=1)
+        if self.kind == "grid":
+            cells = coarsest
+            for axis in (2, 3, 4):
+                cells = _cells(cells, axis, halved=axis in self._halved)
+            return cells.flatten(1)
+        if self.kind == "attention":
+            pooled, _ = self.attention(coarsest.flatten(2).transpose(1, 2))
+            vectors: Tensor = pooled.float()
+            return vectors
+        return _mean(coarsest)
+
+
+def finer_levels(pooling: Pooling, pyramid: list[Tensor]) -> list[Tensor]:
+    """Return the levels that whoever joins all levels adds to the embedding: none where it holds them already."""
+    return [] if pooling.kind == "levels" else pyramid[:-1]
+
+
+def _mean(level: Tensor) -> Tensor:
+    return torch.mean(level.float(), dim=(2, 3, 4))
+
+
+def _cells(values: Tensor, axis: int, *, halved: bool) -> Tensor:
+    """Return means over both halves of an axis, or over all of it; the axis stays, of length 2 or 1."""
+    if not halved:
+        return values.mean(dim=axis, keepdim=True)
+    length = values.shape[axis]
+    size = (length + 1) // 2
+    first, second = values.narrow(axis, 0, size), values.narrow(axis, length - size, size)
+    return torch.cat([first.mean(dim=axis, keepdim=True), second.mean(dim=axis, keepdim=True)], dim=axis)
