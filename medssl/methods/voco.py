@@ -49,7 +49,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.encoders.pooling import finer_levels
 from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
@@ -150,17 +149,17 @@ class _Embedder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.levels = settings.levels
-        self._joined = -2 if settings.levels == "released" else -1  # up to which level others join the embedding
-        width = encoder.embedding_dim
-        if settings.levels != "last" and encoder.pooling.kind != "levels":
-            width += sum(encoder.channels[: self._joined])
+        # How many of the finer levels join the embedding; none where the pooling has joined them.
+        finer = {"last": 0, "all": len(encoder.channels) - 1, "released": len(encoder.channels) - 2}[settings.levels]
+        self._joined = 0 if encoder.pooling.kind == "levels" else finer
+        width = encoder.embedding_dim + sum(encoder.channels[: self._joined])
         self.head = Projection(width, settings.hidden, settings.projected)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the pooled levels of the pyramid, (N, width)."""
         pyramid, pooled = self.encoder(images, pooled=True)
-        finer = [] if self.levels == "last" else finer_levels(self.encoder.pooling, pyramid)[: self._joined]
-        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in finer), pooled], dim=1)
+        finer = [level.float().mean(dim=(2, 3, 4)) for level in pyramid[: self._joined]]
+        return torch.cat([*finer, pooled], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.head(self.pooled(images))
