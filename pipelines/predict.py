@@ -154,7 +154,7 @@ def _predict_found(
             for item in found.items:
                 done, fresh = _one(item, worker, ready, journal, wanted)
                 ended[item.id], kept = done, kept + (not fresh)
-                bar.advance(note=item.id)
+                bar.advance(note=item.id, kept=not fresh)
     except KeyboardInterrupt:
         console.say(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
         raise
