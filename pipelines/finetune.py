@@ -12,7 +12,6 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from medssl.engine.card import save_encoder
-from medssl.engine.checkpoint import step_of_newest
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
@@ -36,7 +35,7 @@ from pipelines.finetune_job import Job
 from pipelines.finetune_parts import PartSegmentationJob
 from pipelines.finetune_segmentation import SegmentationJob, known_scores
 from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
-from pipelines.plan_end import lowered_words, whole_plan
+from pipelines.plan_end import left_off, lowered_words, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
@@ -158,14 +157,12 @@ def finetune(
         "train.devices": devices,
     }
     asked = resolved_settings(preset, overrides, options)
-    whole, until = whole_plan(asked, out) if resume else (asked, None)
+    whole, until = whole_plan(asked, out, resume=resume)
     resolved, job = _job(whole)
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
-        for line in [*lines, *_carried(job)]:
-            console.say(line)
-        for line in _time_lines(resolved, job, out):
+        for line in [*lines, *_carried(job), *_time_lines(resolved, job, out)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)
@@ -176,15 +173,10 @@ def finetune(
     if run.writes:
         for line in [*lines, *_carried(job)]:
             run.say(line)
-        if job.reports:
-            content = {report.part: report.as_dict() for report in job.reports}
-            run.write_text("transfer.json", json.dumps(kept_value(content, out), indent=1) + "\n")
-        if until is not None and not finish:
-            run.say(lowered_words(until, settings.train))
-        if not finish:
-            reached = step_of_newest(run.checkpoints) if resume else 0
-            for line in _time_lines(resolved, job, out, done=reached, until=until):
-                run.say(line)
+        _keep_reports(run, job)
+        reached = left_off(run.checkpoints, resume=resume, finish=finish)
+        for line in _time_lines(resolved, job, out, done=reached, until=until):
+            run.say(line)
     try:
         done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish, until=until)
     except Interrupted as stop:
@@ -254,6 +246,13 @@ def _train(
         )
 
 
+def _keep_reports(run: Run, job: Job) -> None:
+    """Write what became of the pretrained weights."""
+    if job.reports:
+        content = {report.part: report.as_dict() for report in job.reports}
+        run.write_text("transfer.json", json.dumps(kept_value(content, run.folder), indent=1) + "\n")
+
+
 def _carried(job: Job) -> list[str]:
     """Return the lines of the tables of what was carried over."""
     return [line for report in job.reports for line in report.table().splitlines()]
@@ -278,15 +277,16 @@ def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> li
 
 
 def _time_lines(
-    resolved: Resolved[FinetuneSettings], job: Job, out: Path, *, done: int = 0, until: int | None = None
+    resolved: Resolved[FinetuneSettings], job: Job, out: Path, *, done: int | None = 0, until: int | None = None
 ) -> list[str]:
-    """Return what is said of the time that training takes here."""
+    """Return what is said of the time that training takes here; nothing where no step is left to train."""
+    if done is None:
+        return []
     settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
 
     def smaller(step: StepTime) -> str:
-        name = settings.task
-        if settings.of_clouds:
-            name = "point_classification" if settings.task == "classification" else "point_parts"
+        of_clouds = "point_classification" if settings.task == "classification" else "point_parts"
+        name = of_clouds if settings.of_clouds else settings.task
         small = small_preset("finetune", name, list(resolved.origins.values()))
         if not small:
             presets = [o for o in resolved.origins.values() if o.startswith(("preset ", "file "))]
@@ -298,7 +298,8 @@ def _time_lines(
         kept = ("data.", "transfer.", "train.seed", "task", f"{settings.task}.", "cloud.")
         return _command(resolved, small, aside, only=kept, changed=seen)
 
-    return time_lines(
+    lowered = [] if until is None else [lowered_words(until, train)]
+    return lowered + time_lines(
         job.method,
         lambda: job.loader(rank=0, world_size=1, pin=False),
         train.model_copy(update={"steps": until}) if until else train,

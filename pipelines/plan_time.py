@@ -107,7 +107,7 @@ def small_preset(verb: str, name: str, taken: Sequence[str]) -> str:
 def fewer_steps(step: StepTime) -> int:
     """Return about how many steps an hour has room for, in round numbers."""
     fitting = max(1, int(_AN_HOUR_S / step.seconds))
-    unit = 10 ** max(0, len(str(fitting)) - 2)
+    unit = int("1".ljust(len(str(fitting)) - 1, "0"))
     return fitting // unit * unit
 
 

@@ -13,7 +13,6 @@ from lightning_fabric import Fabric
 
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.checkpoint import step_of_newest
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
@@ -28,7 +27,7 @@ from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved, flatten
 from pipelines import console
 from pipelines.load import load
-from pipelines.plan_end import lowered_words, whole_plan
+from pipelines.plan_end import left_off, lowered_words, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.pretrain_clouds import Clouds
 from pipelines.pretrain_kind import Chosen, Kind, choose_items
@@ -86,9 +85,8 @@ def pretrain(
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
-    resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
-    asked = resolved
-    resolved, until = whole_plan(resolved, out) if resume else (resolved, None)
+    asked = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
+    resolved, until = whole_plan(asked, out, resume=resume)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
     store = kind.open()
@@ -99,9 +97,8 @@ def pretrain(
     here = getattr(store, "channels", ())  # clouds have none
     doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
-        for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
-            console.say(line)
-        for line in _time_lines(resolved, kind, chosen, network, preset or method, out, None):
+        lines = _plan_lines(resolved, kind, chosen, network, out, world_size=None)
+        for line in [*lines, *_time_lines(resolved, kind, chosen, network, preset or method, out, None)]:
             console.say(line)
         console.done(None, "")
         return RunResult(out, read=load)
@@ -115,18 +112,11 @@ def pretrain(
             run.say(line)
         if init_from:
             run.say(f"encoder weights from {init_from}{doubt}")
-        elif not resume and not any(p.requires_grad for p in network.encoder.parameters()):
-            run.say(
-                f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
-                "pretrained one with --init-from RUN."
-            )
-        if until is not None and not finish:
-            run.say(lowered_words(until, settings.train))
-        if not finish:
-            done = step_of_newest(run.checkpoints) if resume else 0
-            named = preset or method
-            for line in _time_lines(resolved, kind, chosen, network, named, out, fabric, done=done, until=until):
-                run.say(line)
+        _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
+        reached = left_off(run.checkpoints, resume=resume, finish=finish)
+        named = preset or method
+        for line in _time_lines(resolved, kind, chosen, network, named, out, fabric, done=reached, until=until):
+            run.say(line)
     loader = kind.loader(chosen.train, network.plan, fabric)
     probes = kind.held_out(chosen.held_out, network.plan) if chosen.held_out is not None else []
     shown = console.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
@@ -161,6 +151,14 @@ def pretrain(
         _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries))
     fabric.barrier()
     return RunResult(out, read=load)
+
+
+def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fresh: bool) -> None:
+    if fresh and not any(p.requires_grad for p in network.encoder.parameters()):
+        run.say(
+            f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
+            "pretrained one with --init-from RUN."
+        )
 
 
 def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
@@ -257,10 +255,12 @@ def _time_lines(
     out: Path,
     fabric: Fabric | None,
     *,
-    done: int = 0,
+    done: int | None = 0,
     until: int | None = None,
 ) -> list[str]:
-    """Return what is said of the time that the plan takes here."""
+    """Return what is said of the time that the plan takes here; nothing where no step is left to train."""
+    if done is None:
+        return []
     train = resolved.settings.train
     aside = free_beside(out)
 
@@ -270,7 +270,8 @@ def _time_lines(
             return _command(resolved, small, aside, only=("data.", "train.seed"))
         return _command(resolved, preset, aside, changed={"train.steps": fewer_steps(step)})
 
-    return time_lines(
+    lowered = [] if until is None else [lowered_words(until, train)]
+    return lowered + time_lines(
         method,
         lambda: kind.loader(chosen.train, method.plan, fabric or launch(train)),
         train.model_copy(update={"steps": until}) if until else train,

@@ -96,7 +96,7 @@ def _step(method: Method, batch: Any, settings: TrainSettings, step: int, device
     for part in parts_of(method, batch, settings.accumulate, seed=settings.seed, step=step, device=device):
         with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
             total = part.weighed(method(part.views, step / settings.steps))
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -195,8 +195,16 @@ def test_plain_tables_line_up(capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 m 0 s"), (3600, "1 h 0 m"), (7805, "2 h 10 m"),
-     (30 * 86_400, "30 days"), (3 * 31_536_000, "3 years")]
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 m 0 s"),
+        (3600, "1 h 0 m"),
+        (7805, "2 h 10 m"),
+        (30 * 86_400, "30 days"),
+        (3 * 31_536_000, "3 years"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

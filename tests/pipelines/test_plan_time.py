@@ -176,7 +176,7 @@ def test_lowered_steps_close_a_run_and_its_plan_stays(store, tmp_path, capsys, m
     assert [row["step"] for row in read_metrics(out)][-1] == 12
     ours, theirs = load_weights(out), load_weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # the schedule was that of the plan throughout
-    with pytest.raises(ConfigError, match="train.steps: 12 -> 14"):
+    with pytest.raises(ConfigError, match=r"train\.steps: 12 -> 14"):
         medssl.pretrain(out=out, resume=True, overrides=["train.steps=14"])
 
 
@@ -185,5 +185,5 @@ def test_a_preset_with_fewer_steps_lowers_nothing(store, tmp_path):  # noqa: F81
     medssl.pretrain("masked_small", data=store.folder, out=out, overrides=[*QUICK, "train.steps=4"])
     text = (out / "run.yaml").read_text()
     (out / "run.yaml").write_text(text.replace("steps: 4", "steps: 4000"))
-    with pytest.raises(ConfigError, match="train.steps: 4000 -> 3000"):
+    with pytest.raises(ConfigError, match=r"train\.steps: 4000 -> 3000"):
         medssl.pretrain("masked_small", data=store.folder, out=out, overrides=QUICK, resume=True)
