@@ -10,10 +10,10 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import list_presets
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
+from pipelines.suited_method import suited_cloud_method
 
 __all__ = ["CloudFacts", "decide_cloud_recipe"]
 
-_LEAST_CONTRAST = 16  # clouds among which one can be told from the others
 _BATCH = {True: 32, False: 128}
 _TUNING_BATCH = {True: 16, False: 32}
 
@@ -117,11 +117,8 @@ def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
                 f"There is no method '{settings.method}' for clouds. {did_you_mean(settings.method, known)}"
             )
         return name, Decision("method", name, "as set")
-    if facts.train < _LEAST_CONTRAST:
-        return "point_mae", Decision("method", "point_mae", f"{facts.train} clouds are too few to tell from each other")
-    return "point_best", Decision(
-        "method", "point_best", "distillation with contrast and hidden patches; the best few-shot features so far"
-    )
+    name, because = suited_cloud_method(facts.train)
+    return name, Decision("method", name, because)
 
 
 def _rotate(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:

@@ -183,6 +183,7 @@ def finetune(
         if run.writes:
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
             run.say(f"go on with: {_command(asked, preset, out)} --resume")
+            run.say(f"or close it at this step with: medssl finetune --out {quoted(out)} --finish")
         raise
     written = _save(job, settings, out, done) if run.writes else []
     ended = job.finish(out, run, fabric)

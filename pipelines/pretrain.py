@@ -22,6 +22,7 @@ from medssl.engine.trial import StepTime
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
+from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved, flatten
@@ -141,6 +142,7 @@ def pretrain(
             if run.writes:
                 run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
                 run.say(f"go on with: {_command(asked, preset or method, out)} --resume")
+                run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     if run.writes:
         card = kind.card(chosen, network).model_copy(update={"steps": done})
@@ -148,7 +150,7 @@ def pretrain(
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += kind.pictures(network, probes, out)
-        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries))
+        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries, network.plan))
     fabric.barrier()
     return RunResult(out, read=load)
 
