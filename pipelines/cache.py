@@ -141,16 +141,25 @@ def cache(
     console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
         console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
-    preset = _suited(store)
     console.done(
         report.index,
-        f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
+        _following(store, folder),
         listed=report.listed,
         new=report.written,
         failed=report.failed,
         refused_labels=report.refused_labels,
     )
     return store
+
+
+def _following(store: Store, folder: Path) -> str:
+    """Return the command that pretrains on a store; "" where it holds nothing to train on, which is said."""
+    run = f"runs/{folder.resolve().name}"
+    if any(entry.split in _TRAINED for entry in store.entries):
+        return f"medssl pretrain {quoted(_suited(store))} --data {quoted(folder)} --out {quoted(run)}"
+    splits = ", ".join(sorted({entry.split for entry in store.entries}))
+    console.warn(f"nothing here is to train on: all that is stored is in the splits {splits}")
+    return ""
 
 
 def _suited(store: Store) -> str:
