@@ -100,7 +100,7 @@ def cache(
         if "volume" not in kinds:
             run = f"runs/{folder.resolve().name}"
             preset = _for_machine(*suited_cloud_method(_to_train_on(source)))
-            said = f"medssl pretrain {preset} --data {quoted(folder)} --out {quoted(run)}"
+            said = f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(run)}"
             console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
             return clouds
     with settings.limits():

@@ -94,7 +94,8 @@ def _segmented(
         return np.stack([np.isin(planes, list(members[value])) for value in values], axis=-1)
     numbers = np.zeros(int(max([0, *values, int(planes.max(initial=0))])) + 1, dtype=np.uint16)
     numbers[list(values)] = np.arange(1, len(values) + 1)
-    return numbers[planes].astype(np.uint8 if len(values) < 256 else np.uint16)
+    found: npt.NDArray[Any] = numbers[planes].astype(np.uint8 if len(values) < 256 else np.uint16)
+    return found
 
 
 def _headers(sources: list[Path]) -> list[Any]:
