@@ -46,6 +46,7 @@ def held(output: Path, doing: str) -> Iterator[None]:
         lock = FileLock(file, timeout=0)
         lock.acquire()
     except Timeout as error:
+        _try_to_write(file, output)
         raise BusyError(f"{output}: {_holder(file)} Wait until it has ended, or choose another --out.") from error
     except OSError as error:
         raise DiskError.of(output, error) from error
@@ -112,6 +113,20 @@ def _lock_file(output: Path) -> Path:
     if output.is_dir() and not os.access(output.parent, os.W_OK):
         return output / LOCK
     return output.with_name(f".{output.name}.lock")
+
+
+def _try_to_write(file: Path, output: Path) -> None:
+    """See that a lock that was not had is held by someone, and not in a place where no file can be made.
+
+    Raises:
+        DiskError: Nothing can be written there: on file systems such as /proc that looks like a lock that is held.
+    """
+    if file.exists():
+        return
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o644))
+    except OSError as error:
+        raise DiskError.of(output, error) from error
 
 
 def _holder(file: Path) -> str:

@@ -25,6 +25,7 @@ def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
     A run's name is its folder's; its weights are those of encoder and decoder.
 
     Raises:
+        CheckpointError: A run has not ended.
         DataError: A run holds no encoder.
         ConfigError: Two have one name.
     """
@@ -33,6 +34,7 @@ def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
         name = run.resolve().name
         weights = run / "encoder.safetensors"
         if not weights.is_file():
+            load_card(run)  # of a run that has not ended it says how to close it
             raise DataError(f"{run}: no pretrained encoder (encoder.safetensors). Name a finished pretraining run.")
         if name in arms:
             raise ConfigError(f"Two arms are called '{name}'. Rename a run's folder: arms are named after them.")

@@ -11,13 +11,13 @@ from medssl.presets import find_preset, list_presets
 from medssl.settings import flatten, load_yaml
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
+from pipelines.suited_method import suited_cloud_method
 from pointcloud.methods.contract import CloudMethod, CloudRoom
 from pointcloud.methods.table import CLOUD_METHODS
 
 __all__ = ["CloudFacts", "decide_cloud_recipe"]
 
 Turning = Literal["none", "z", "any"]
-_LEAST_CONTRAST = 16  # clouds among which one can be told from the others
 _TUNING_BATCH = {True: 16, False: 32}
 
 
@@ -122,11 +122,8 @@ def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
                 f"There is no method '{settings.method}' for clouds. {did_you_mean(settings.method, known)}"
             )
         return name, Decision("method", name, "as set")
-    if facts.train < _LEAST_CONTRAST:
-        return "point_mae", Decision("method", "point_mae", f"{facts.train} clouds are too few to tell from each other")
-    return "point_best", Decision(
-        "method", "point_best", "distillation with contrast and hidden patches; the best few-shot features so far"
-    )
+    name, because = suited_cloud_method(facts.train)
+    return name, Decision("method", name, because)
 
 
 def _trained(preset: str) -> str:

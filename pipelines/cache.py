@@ -19,7 +19,7 @@ from medssl.store.options import StoreSettings
 from pipelines import console
 from pipelines.file_limits import FileLimits
 from pipelines.refusals import say_refusals
-from pipelines.suited_method import suited_method
+from pipelines.suited_method import suited_cloud_method, suited_method
 from pointcloud.storing import CloudStoreSettings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["CacheSettings", "cache"]
 
 _SHOWN = 10
+_TRAINED = ("train", "")  # the splits that pretraining takes
 _MEMORY_PER_VOXEL = 24  # bytes: file, turned copy, float32 and the spline's coefficients while one scan is in hand
 
 
@@ -98,7 +99,8 @@ def cache(
         clouds = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
             run = f"runs/{folder.resolve().name}"
-            said = f"medssl pretrain point_best_small --data {quoted(folder)} --out {quoted(run)}"
+            preset = _for_machine(*suited_cloud_method(_to_train_on(source)))
+            said = f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(run)}"
             console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
             return clouds
     with settings.limits():
@@ -139,16 +141,25 @@ def cache(
     console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
         console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
-    preset = _suited(store)
     console.done(
         report.index,
-        f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(f'runs/{folder.resolve().name}')}",
+        _following(store, folder),
         listed=report.listed,
         new=report.written,
         failed=report.failed,
         refused_labels=report.refused_labels,
     )
     return store
+
+
+def _following(store: Store, folder: Path) -> str:
+    """Return the command that pretrains on a store; "" where it holds nothing to train on, which is said."""
+    run = f"runs/{folder.resolve().name}"
+    if any(entry.split in _TRAINED for entry in store.entries):
+        return f"medssl pretrain {quoted(_suited(store))} --data {quoted(folder)} --out {quoted(run)}"
+    splits = ", ".join(sorted({entry.split for entry in store.entries}))
+    console.warn(f"nothing here is to train on: all that is stored is in the splits {splits}")
+    return ""
 
 
 def _suited(store: Store) -> str:
@@ -158,11 +169,24 @@ def _suited(store: Store) -> str:
     method, because = suited_method(
         [[end - start for start, end in zip(*box, strict=True)] for box in boxes],
         [entry.spacing_mm for entry in entries],
-        patients=len({entry.patient or entry.id for entry in entries}),
+        patients=len({entry.patient or entry.id for entry in entries if entry.split in _TRAINED}),
         segmented=any(entry.label_file for entry in entries),
     )
+    return _for_machine(method, because)
+
+
+def _for_machine(method: str, because: str) -> str:
+    """Say which method suits what is stored, and return its preset for this machine."""
     console.say(f"suited to them: {method} ({because}); others: medssl list methods")
     return method if _has_gpu() else f"{method}_small"
+
+
+def _to_train_on(source: Manifest) -> int:
+    """Return how many clouds of a manifest pretraining will see."""
+    return sum(
+        row["kind"] == "cloud" and row["error"] is None and row["keep"] and (row["split"] or "") in _TRAINED
+        for row in source.rows()
+    )
 
 
 def _has_gpu() -> bool:

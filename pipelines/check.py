@@ -12,6 +12,7 @@ from pydantic import Field
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from pipelines import console
+from pipelines.check_mending import mend_of, reduce_command
 from pipelines.file_limits import FileLimits
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ class CheckSettings(FileLimits):
         description="'ids': page and JSON name scans by their ids, and no file or folder; 'paths' names those too.",
     )
     look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
-
-
-def _scans(source: Manifest) -> str:
-    """Return what was indexed, for the command that does so again; with pseudonyms its name is not said."""
-    return "SCANS" if source.pseudonymous else source.settings.get("listed") or source.root or "SCANS"
 
 
 def check(
@@ -86,11 +82,8 @@ def check(
         console.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
     counts = {severity: result.count(severity) for severity in SEVERITIES}
     console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
-    following = (
-        f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
-        if result.ok
-        else f"medssl index {quoted(_scans(source))} --out {quoted(file)}"
-    )
+    mend = mend_of(shown, source, file)
+    following = mend.command if mend else _onwards(source, file)
     if dry_run:
         console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)
         return result
@@ -106,5 +99,16 @@ def check(
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
-    console.done(written, following, ok=result.ok, counts=counts)
+    if mend and mend.first:
+        console.say(mend.first)
+    console.done(written, following, ok=result.ok, counts=counts, mend_first=mend.first if mend else "")
+    if mend and mend.otherwise:
+        console.say(mend.otherwise)
     return result
+
+
+def _onwards(source: Manifest, file: Path) -> str:
+    """Return the command that goes on where nothing is to be mended: a manifest is reduced once, then stored."""
+    if "prints" in source.settings:
+        return f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
+    return reduce_command(file)

@@ -40,6 +40,7 @@ __all__ = [
 
 _PLAIN_INTERVAL_S = 30.0
 _WORTH_A_CLOSING_LINE_S = 2.0
+_DAY_S, _YEAR_S = 86_400, 31_536_000
 
 
 @dataclass(frozen=True)
@@ -217,15 +218,27 @@ class Progress:
         self.total, self.what, self.count, self.text = total, what, 0, ""
         self._stream, self._interval_s = stream, interval_s
         self._started = self._said = time.monotonic()
+        self._first_at: float | None = None
+        self._since_first = 0
         self._lock = threading.Lock()
         self._bar: Any = None
         self._task: Any = None
 
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``)."""
+    def advance(self, steps: int = 1, note: str = "", *, kept: bool = False) -> None:
+        """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``).
+
+        Args:
+            steps: How many.
+            note: What is shown.
+            kept: An earlier call had done them: they say nothing of the pace.
+        """
         with self._lock:
             self.count += steps
             self.text = visible(note) or self.text
+            if not kept and self._first_at is None:
+                self._first_at = time.monotonic()
+            elif not kept:
+                self._since_first += steps
             self._show()
 
     def reach(self, count: int, note: str = "") -> None:
@@ -234,7 +247,8 @@ class Progress:
 
     def _show(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.count, total=self.total, note=self.text)
+            left = f"ETA {eta}" if (eta := self._eta()) else ""
+            self._bar.update(self._task, completed=self.count, total=self.total, note=self.text, left=left)
         elif time.monotonic() - self._said >= self._interval_s:
             self._said = time.monotonic()
             _line(self._sentence(), self._stream)
@@ -245,9 +259,20 @@ class Progress:
         if self.text:
             parts.append(self.text)
         parts.append(f"{duration(elapsed_s)} so far")
-        if self.total and 0 < self.count < self.total:
-            parts.append(f"ETA {duration(elapsed_s / self.count * (self.total - self.count))}")
+        if eta := self._eta():
+            parts.append(f"ETA {eta}")
         return " | ".join(parts)
+
+    def _eta(self) -> str:
+        """Return how long the rest takes at the pace since the first report; "" where that is not known yet.
+
+        What was done up to then says nothing of the pace: it holds the imports and the like of the first item, or what
+        a run had done before it was resumed.
+        """
+        if self._first_at is None or not self._since_first or not self.total or self.count >= self.total:
+            return ""
+        since_s = time.monotonic() - self._first_at
+        return duration(since_s / self._since_first * (self.total - self.count))
 
     def _close(self, whole: bool) -> None:
         elapsed_s = time.monotonic() - self._started
@@ -280,7 +305,7 @@ def progress(total: int | None, what: str) -> Iterator[Progress]:
             shown._close(whole)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
@@ -289,12 +314,11 @@ def progress(total: int | None, what: str) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     screen = Console() if manner().as_log else Console(stderr=True)  # a notebook draws what goes to standard output
     with Bars(*columns, console=screen, refresh_per_second=4) as bars:
-        shown._bar, shown._task = bars, bars.add_task(what, total=total, note="")
+        shown._bar, shown._task = bars, bars.add_task(what, total=total, note="", left="")
         yield shown
 
 
@@ -306,6 +330,10 @@ def duration(seconds: float) -> str:
         ('2 h 10 m', '42 s')
     """
     whole = round(seconds)
+    if whole >= 2 * _YEAR_S:
+        return f"{whole / _YEAR_S:,.0f} years"
+    if whole >= 2 * _DAY_S:
+        return f"{whole / _DAY_S:.0f} days"
     hours, minutes = whole // 3600, whole % 3600 // 60
     if hours:
         return f"{hours} h {minutes} m"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
@@ -16,6 +17,7 @@ from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
+from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
 from medssl.locking import holds
 from medssl.quoting import quoted
@@ -32,6 +34,8 @@ from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
 from pipelines.finetune_segmentation import known_scores
 from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
 from pipelines.normalising import input_of, recorded_input
+from pipelines.plan_end import left_off, lowered_words, whole_plan
+from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
@@ -142,11 +146,13 @@ def finetune(
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
     }
-    resolved, job = _job(resolved_settings(preset, overrides, options), out if resume else None)
+    asked = resolved_settings(preset, overrides, options)
+    whole, until = whole_plan(asked, out, resume=resume)
+    resolved, job = _job(whole, out if resume else None)
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
-        for line in [*lines, *_carried(job)]:
+        for line in [*lines, *_carried(job), *_time_lines(resolved, job, out)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)
@@ -159,15 +165,17 @@ def finetune(
             job.record(run)
         for line in [*lines, *_carried(job)]:
             run.say(line)
-        if job.reports:
-            content = {report.part: report.as_dict() for report in job.reports}
-            run.write_text("transfer.json", json.dumps(kept_value(content, out), indent=1) + "\n")
+        _keep_reports(run, job)
+        reached = left_off(run.checkpoints, resume=resume, finish=finish)
+        for line in _time_lines(resolved, job, out, done=reached, until=until):
+            run.say(line)
     try:
-        done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish)
+        done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish, until=until)
     except Interrupted as stop:
         if run.writes:
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
-            run.say(f"go on with: {_resume_command(resolved, preset, out)}")
+            run.say(f"go on with: {_command(asked, preset, out)} --resume")
+            run.say(f"or close it at this step with: medssl finetune --out {quoted(out)} --finish")
         raise
     written = _save(job, settings, out, done) if run.writes else []
     ended = job.finish(out, run, fabric)
@@ -219,10 +227,12 @@ def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, 
     return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
 
 
-def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, resume: bool, finish: bool) -> int:
+def _train(
+    job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, resume: bool, finish: bool, until: int | None
+) -> int:
     train = settings.train
     loader = job.loader(rank=fabric.global_rank, world_size=fabric.world_size, pin=fabric.device.type == "cuda")
-    with console.progress(train.steps, "step") as bar:
+    with console.progress(until or train.steps, "step") as bar:
         return fit(
             job.method,
             loader,
@@ -234,8 +244,16 @@ def _train(job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, re
             channels=getattr(job.entries[0], "channel_names", ()),  # clouds have none
             resume=resume,
             finish=finish,
+            until=until,
             on_report=lambda report: bar.reach(report.step, screen_note(report)),
         )
+
+
+def _keep_reports(run: Run, job: Job) -> None:
+    """Write what became of the pretrained weights."""
+    if job.reports:
+        content = {report.part: report.as_dict() for report in job.reports}
+        run.write_text("transfer.json", json.dumps(kept_value(content, run.folder), indent=1) + "\n")
 
 
 def _carried(job: Job) -> list[str]:
@@ -261,13 +279,61 @@ def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> li
     ]
 
 
-def _resume_command(resolved: Resolved[FinetuneSettings], preset: str | Path | None, out: Path) -> str:
-    """Return the command that goes on with this run."""
+def _time_lines(
+    resolved: Resolved[FinetuneSettings], job: Job, out: Path, *, done: int | None = 0, until: int | None = None
+) -> list[str]:
+    """Return what is said of the time that training takes here; nothing where no step is left to train."""
+    if done is None:
+        return []
+    settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
+
+    def smaller(step: StepTime) -> str:
+        of_clouds = "point_classification" if settings.task == "classification" else "point_parts"
+        name = of_clouds if settings.of_clouds else settings.task
+        small = small_preset("finetune", name, list(resolved.origins.values()))
+        if not small:
+            presets = [o for o in resolved.origins.values() if o.startswith(("preset ", "file "))]
+            named = presets[0].partition(" ")[2] if presets else None
+            return _command(resolved, named, aside, changed={"train.steps": fewer_steps(step)})
+        # What the encoder saw stays what the network sees; else a preset's own window would replace it.
+        key = "cloud.points" if settings.of_clouds else f"{settings.task}.window"
+        seen = {key: flatten(settings)[key]} if settings.transfer.run else {}
+        kept = ("data.", "transfer.", "train.seed", "task", f"{settings.task}.", "cloud.")
+        return _command(resolved, small, aside, only=kept, changed=seen)
+
+    lowered = [] if until is None else [lowered_words(until, train)]
+    return lowered + time_lines(
+        job.method,
+        lambda: job.loader(rank=0, world_size=1, pin=False),
+        train.model_copy(update={"steps": until}) if until else train,
+        done=done,
+        by_default=resolved.origins.get("train.steps") == "default",
+        smaller=smaller,
+    )
+
+
+def _command(
+    resolved: Resolved[FinetuneSettings],
+    preset: str | Path | None,
+    out: Path,
+    *,
+    only: tuple[str, ...] = ("",),
+    changed: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that makes this run, with the settings that it was given.
+
+    Args:
+        resolved: The settings.
+        preset: The preset; None for none.
+        out: The run.
+        only: Beginnings of the settings that are kept.
+        changed: Settings that are to be others.
+    """
     leaves = flatten(resolved.settings)
-    given = {key for key, origin in resolved.origins.items() if origin == "command line"}
+    given = {key for key, origin in resolved.origins.items() if origin == "command line" and key.startswith(only)}
     words = [*launcher_words(), "finetune", *([str(leaves["transfer.run"])] if leaves["transfer.run"] else [])]
     words += ["--data", str(leaves["data.store"]), "--out", str(out), *(["--preset", str(preset)] if preset else [])]
-    for key in sorted(given - {"transfer.run", "data.store"}):
-        value = leaves[key]
+    values = {key: leaves[key] for key in given - {"transfer.run", "data.store"}} | dict(changed or {})
+    for key, value in sorted(values.items()):
         words.append(f"{key}={json.dumps(list(value) if isinstance(value, tuple) else value)}")
-    return shlex.join([*words, "--resume"])
+    return shlex.join(words)

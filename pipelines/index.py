@@ -34,6 +34,12 @@ _LONGEST = 400  # characters of a path that are shown
 _DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
 _DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "unit of length", "array:")
 _FLAT = 2  # slices; a volume has more
+_NAMES = ("patient_pattern", "targets")  # may hold names of files and people
+_DECIDES = (
+    "modality", "patient_pattern", "unit", "class_folders", "depth", "val", "test", "seed", "stratify", "keep_split",
+    "label_maps", "targets", "targets_key", "targets_columns", "pictures", "picture_channel", "channels",
+    "channel_gap_mm",
+)  # fmt: skip
 
 
 class IndexSettings(FileLimits):
@@ -203,6 +209,7 @@ def index(
             "pictures and DICOM files, and for clouds and meshes (.ply, .pcd, .off, .obj, .stl, .glb, .las, .xyz, "
             ".npy, .h5, ...), in it and below." + "".join(f" Found: {note}." for note in manifest.notes)
         )
+    manifest = replace(manifest, settings={**manifest.settings, "given": _given(settings, names=not hidden)})
     names = None
     if table is not None and hidden:
         manifest, names = conceal(manifest, table)
@@ -252,6 +259,28 @@ def _targets(settings: IndexSettings) -> Targets | None:
             raise ConfigError("targets_key and targets_columns speak of a table. Name it with --targets FILE.")
         return None
     return Targets(file=Path(settings.targets), key=settings.targets_key, columns=settings.targets_columns)
+
+
+def _given(settings: IndexSettings, *, names: bool) -> list[str]:
+    """Return what was set otherwise than by default and decides the rows, for the command that indexes again.
+
+    Args:
+        settings: What was set.
+        names: Whether the manifest may hold names of files and people.
+    """
+    plain = IndexSettings()
+    said = []
+    for name in _DECIDES:
+        value = getattr(settings, name)
+        if value == getattr(plain, name) or (name in _NAMES and not names):
+            continue
+        if name == "targets_columns":
+            said += [f"{name}.{target}={column}" for target, column in value.items()]
+        elif name == "targets":
+            said.append(f"{name}={Path(value).absolute()}")
+        else:
+            said.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
+    return said
 
 
 def _root(scans: Path) -> Path:

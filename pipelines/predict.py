@@ -154,7 +154,7 @@ def _predict_found(
             for item in found.items:
                 done, fresh = _one(item, worker, ready, journal, wanted)
                 ended[item.id], kept = done, kept + (not fresh)
-                bar.advance(note=item.id)
+                bar.advance(note=item.id, kept=not fresh)
     except KeyboardInterrupt:
         console.say(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
         raise
@@ -247,7 +247,10 @@ def _claim(journal: Journal, names: Sequence[str]) -> None:
 def _write_names(path: Path, ready: Predicting) -> None:
     noun = "parts" if ready.takes.kind == "cloud" else "labels"
     names = {str(number): name for number, name in ready.names.items()}
-    content = {noun: names if noun == "parts" else {"0": "background", **names}}
+    content: dict[str, Any] = {noun: names if noun == "parts" else {"0": "background", **names}}
+    members = getattr(ready.predictor, "members", None)
+    if members is not None:  # a label map holds one value a voxel: where regions overlap, the later one's
+        content["regions"] = {ready.names[written]: list(values) for written, values in members.items()}
     with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -140,8 +140,12 @@ def find_inputs(
     if not found.items and not found.failed:
         aside = "; ".join(f"{count} x {why}" for why, count in found.skipped.most_common())
         noun = "scan" if takes.kind == "volume" else "cloud"
+        scans = (
+            " Name the scans themselves; what only looks like labels can be given as a manifest that was made with: "
+        )
+        hint = f"{scans}medssl index SCANS label_maps=scan" if "label" in aside else ""
         raise DataError(
-            f"No {noun} was found in {', '.join(map(str, paths))}." + (f" Passed over: {aside}." if aside else "")
+            f"No {noun} was found in {', '.join(map(str, paths))}." + (f" Passed over: {aside}.{hint}" if aside else "")
         )
     return found
 
@@ -263,8 +267,10 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
     if labelled and takes.kind == "volume":
         found.notes.append(f"labels beside {labelled} of the scans are not looked at")
     good = []
+    # Whoever indexed them as scans knows what they are, however their voxels look.
+    no_scan = _NO_SCAN - ({"looks-like-labels"} if "label_maps=scan" in manifest.settings.get("given", ()) else set())
     for row in rows:
-        aside = _NO_SCAN & set(row["flags"])
+        aside = no_scan & set(row["flags"])
         if aside:
             found.skipped[_why_aside(row)] += 1
         elif row["kind"] != takes.kind:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
+from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
 from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
+from medssl.engine.trial import StepTime
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
 from medssl.methods.former import former_settings
+from medssl.quoting import quoted
 from medssl.randomness import Stream, numpy_generator
 from medssl.reporting.prose import counted_of
-from medssl.settings import Resolved, load_yaml
+from medssl.settings import Resolved, flatten, load_yaml
 from pipelines import console
 from pipelines.load import load
+from pipelines.plan_end import left_off, lowered_words, whole_plan
+from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.pretrain_clouds import Clouds
 from pipelines.pretrain_kind import Chosen, Kind, choose_items
 from pipelines.pretrain_scans import Scans
@@ -82,8 +88,9 @@ def pretrain(
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
-    resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
-    resolved = _as_begun(resolved, out) if resume else resolved
+    asked = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
+    asked = _as_begun(asked, out) if resume else asked
+    resolved, until = whole_plan(asked, out, resume=resume)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
     store = kind.open()
@@ -97,7 +104,8 @@ def pretrain(
     here = getattr(store, "channels", ())  # clouds have none
     doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
-        for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
+        lines = _plan_lines(resolved, kind, chosen, network, out, world_size=None)
+        for line in [*lines, *_time_lines(resolved, kind, chosen, network, preset or method, out, None)]:
             console.say(line)
         console.say(_tried(kind, chosen, network))
         console.done(None, "")
@@ -112,14 +120,14 @@ def pretrain(
             run.say(line)
         if init_from:
             run.say(f"encoder weights from {init_from}{doubt}")
-        elif not resume and not any(p.requires_grad for p in network.encoder.parameters()):
-            run.say(
-                f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
-                "pretrained one with --init-from RUN."
-            )
+        _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
+        reached = left_off(run.checkpoints, resume=resume, finish=finish)
+        named = preset or method
+        for line in _time_lines(resolved, kind, chosen, network, named, out, fabric, done=reached, until=until):
+            run.say(line)
     loader = kind.loader(chosen.train, network.plan, fabric)
     probes = kind.held_out(chosen.held_out, network.plan) if chosen.held_out is not None else []
-    shown = console.progress(settings.train.steps, "step") if run.writes else nullcontext()
+    shown = console.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:
         try:
             done = fit(
@@ -134,12 +142,14 @@ def pretrain(
                 channels=here,
                 resume=resume,
                 finish=finish,
+                until=until,
                 on_report=lambda report: bar.reach(report.step, screen_note(report)) if bar else None,
             )
         except Interrupted as stop:
             if run.writes:
                 run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
-                run.say(f"go on with: {_resume_command(resolved, preset or method, out)}")
+                run.say(f"go on with: {_command(asked, preset or method, out)} --resume")
+                run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     if run.writes:
         card = kind.card(chosen, network).model_copy(update={"steps": done})
@@ -147,9 +157,17 @@ def pretrain(
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += kind.pictures(network, probes, out)
-        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries))
+        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries, network.plan))
     fabric.barrier()
     return RunResult(out, read=load)
+
+
+def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fresh: bool) -> None:
+    if fresh and not any(p.requires_grad for p in network.encoder.parameters()):
+        run.say(
+            f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
+            "pretrained one with --init-from RUN."
+        )
 
 
 def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
@@ -158,14 +176,7 @@ def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
         console.say(later)
 
 
-# Parameters of an encoder from which on a step on a CPU takes minutes: residual and ViT-B of the large presets have 90
-# million, and the small ones less than 3.
-_LARGE = 20_000_000
 _TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
-_SLOW = (
-    "no GPU is used, and a step of an encoder of this size takes minutes on a CPU; the presets that end in _small are "
-    "made for one: medssl list presets"
-)
 
 
 def _tried(kind: Kind, chosen: Chosen, method: Method) -> str:
@@ -287,24 +298,70 @@ def _plan_lines(
         f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
         f"{epochs:,.1f} times through the {things}; into {out}",
         *kind.doubts(chosen.train, method.plan),
-        *([_SLOW] if of_encoder > _LARGE and on_cpu(train) else []),
     ]
 
 
-def _resume_command(resolved: Resolved[PretrainSettings], preset: str | Path | None, out: Path) -> str:
-    """Return the command that goes on with this run, with the settings that it was given."""
-    import shlex
+def _time_lines(
+    resolved: Resolved[PretrainSettings],
+    kind: Kind,
+    chosen: Chosen,
+    method: Method,
+    preset: str | Path | None,
+    out: Path,
+    fabric: Fabric | None,
+    *,
+    done: int | None = 0,
+    until: int | None = None,
+) -> list[str]:
+    """Return what is said of the time that the plan takes here; nothing where no step is left to train."""
+    if done is None:
+        return []
+    train = resolved.settings.train
+    aside = free_beside(out)
 
-    from medssl.settings import flatten
+    def smaller(step: StepTime) -> str:
+        small = small_preset("pretrain", resolved.settings.method.name, list(resolved.origins.values()))
+        if small:
+            return _command(resolved, small, aside, only=("data.", "train.seed"))
+        return _command(resolved, preset, aside, changed={"train.steps": fewer_steps(step)})
 
+    lowered = [] if until is None else [lowered_words(until, train)]
+    return lowered + time_lines(
+        method,
+        lambda: kind.loader(chosen.train, method.plan, fabric or launch(train)),
+        train.model_copy(update={"steps": until}) if until else train,
+        done=done,
+        by_default=resolved.origins.get("train.steps") == "default",
+        smaller=smaller,
+    )
+
+
+def _command(
+    resolved: Resolved[PretrainSettings],
+    preset: str | Path | None,
+    out: Path,
+    *,
+    only: tuple[str, ...] = ("",),
+    changed: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the command that makes this run, with the settings that it was given.
+
+    Args:
+        resolved: The settings.
+        preset: What was named first.
+        out: The run.
+        only: Beginnings of the settings that are kept.
+        changed: Settings that are to be others.
+    """
     leaves = flatten(resolved.settings)
     named = {"data.store": "--data", "train.devices": "--devices"}
+    given = {key: leaves[key] for key, origin in resolved.origins.items() if origin == "command line"}
+    given = {key: value for key, value in given.items() if key.startswith(only) and key != "method.name"}
     words = [*launcher_words(), "pretrain", str(preset)]
-    for key, origin in resolved.origins.items():
-        if origin == "command line" and key not in named and key != "method.name":
-            value = leaves[key]
+    for key, value in {**given, **(changed or {})}.items():
+        if key not in named:
             words.append(f"{key}={'null' if value is None else list(value) if isinstance(value, tuple) else value}")
     words += ["--data", str(leaves["data.store"])]
-    if resolved.origins.get("train.devices") == "command line":
+    if "train.devices" in given:
         words += ["--devices", str(leaves["train.devices"])]
-    return shlex.join([*words, "--out", str(out), "--resume"])
+    return shlex.join([*words, "--out", str(out)])

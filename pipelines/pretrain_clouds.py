@@ -138,7 +138,7 @@ class Clouds(Kind):
         draw_attention(method.encoder, batch.network_input(), batch.count, path)
         return [path]
 
-    def next_command(self, out: str, entries: Sequence[Any]) -> tuple[str, str]:
+    def next_command(self, out: str, entries: Sequence[Any], plan: Any) -> tuple[str, str]:
         """Return the command that makes vectors of clouds."""
         store = self.settings.data.store
         return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}", ""

@@ -15,6 +15,7 @@ from torch import nn
 
 from medssl.batch import Batch
 from medssl.engine.card import Card
+from medssl.engine.launch import on_cpu
 from medssl.engine.loop import Loader
 from medssl.engine.run import Run
 from medssl.errors import CacheError, DataError
@@ -148,21 +149,30 @@ class Kind(ABC):
         """Draw what the trained encoder shows, into the run's folder; return the files."""
         return []
 
-    def next_command(self, out: str, entries: Sequence[Any]) -> tuple[str, str]:
+    def next_command(self, out: str, entries: Sequence[Any], plan: Any) -> tuple[str, str]:
         """Return the command that a user may want after pretraining; or what must be there first, and the command.
 
         Args:
             out: The run.
             entries: All that the store holds.
+            plan: What a step took: fine-tuning on a CPU keeps its window.
         """
         store = self.settings.data.store
         masks = any(entry.label_file is not None for entry in entries)
         if not masks and not any(entry.targets for entry in entries):
             later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
+            later += self._on_a_cpu("segmentation", plan)
             return "", f"once a STORE of labelled scans is there (index and cache them as these): {later}"
         task = "segmentation" if masks else "classification"
         told = f"medssl finetune {quoted(out)} --data {quoted(store)} --task {quoted(task)} "
-        return f"{told}--out {quoted(f'{out}-{task}')}", ""
+        return f"{told}--out {quoted(f'{out}-{task}')}{self._on_a_cpu(task, plan)}", ""
+
+    def _on_a_cpu(self, task: str, plan: Any) -> str:
+        """Return the words that let fine-tuning take the settings for a CPU, where there is no GPU."""
+        if not on_cpu(self.settings.train):
+            return ""
+        window = f"{task}.window=[{','.join(map(str, plan.size))}]"
+        return f" --preset {task}_small {quoted(window)}"
 
 
 def choose_items(store: Items, data: DataSettings, *, seed: int, noun: str = "scans") -> Chosen:

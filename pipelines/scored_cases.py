@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl import geometry
+from medssl.engine.card import load_card
 from medssl.errors import DataError, MedSSLError
 from medssl.evaluation.overlap import LabelMap
 from medssl.evaluation.region_scoring import score_regions
@@ -50,6 +51,8 @@ def find_predictions(run: Path) -> dict[str, Path]:
     folder = run / _PREDICTIONS if (run / _PREDICTIONS).is_dir() else run
     found = scans_in(folder) if folder.is_dir() else {}
     if not found:
+        if (run / "run.yaml").is_file():
+            load_card(run)  # of a run that has not ended it says how to close it
         raise DataError(
             f"{run}: no predictions (expected {folder / 'CASE.nii.gz'}). "
             "Make them with: medssl finetune, or name a folder that holds label maps."

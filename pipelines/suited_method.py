@@ -11,11 +11,12 @@ from statistics import median
 
 import numpy as np
 
-__all__ = ["suited_method"]
+__all__ = ["suited_cloud_method", "suited_method"]
 
 _SAME_REGION = 0.25  # spread of body sizes (deviation over mean) below which scans are taken to show the same region
 _PARTED = 8  # voxels of a body along z that can be cut into four parts
 _FEWEST = 4  # patients between whom positions can be compared
+_LEAST_CONTRAST = 16  # clouds among which one can be told from the others
 
 
 def suited_method(
@@ -26,7 +27,7 @@ def suited_method(
     Args:
         shapes: Voxels of each scan's body, (z, y, x).
         spacings_mm: Their voxel sizes, (z, y, x).
-        patients: How many patients there are.
+        patients: How many patients there are to train on.
         segmented: Whether a segmentation is to come, rather than classes of whole scans.
     """
     if patients < _FEWEST:
@@ -42,3 +43,14 @@ def suited_method(
     if segmented and median(shape[0] for shape in shapes) >= _PARTED:
         return "global_contrast", f"{alike}; with few labels, segmentation gained most from the contrast of body parts"
     return "voco_masked", f"{alike}; reconstruction joins it"
+
+
+def suited_cloud_method(clouds: int) -> tuple[str, str]:
+    """Return the method for clouds, and why.
+
+    Args:
+        clouds: How many there are to train on.
+    """
+    if clouds < _LEAST_CONTRAST:
+        return "point_mae", f"{clouds} clouds are too few to tell from each other"
+    return "point_best", "distillation with contrast and hidden patches; the best few-shot features so far"

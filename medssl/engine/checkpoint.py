@@ -21,7 +21,15 @@ from torch import Tensor
 from medssl.errors import CheckpointError
 from medssl.writing import atomic_write, disk_faults, sync
 
-__all__ = ["Checkpoint", "checkpoints_of", "load_checkpoint", "load_latest", "save_checkpoint", "save_tensors"]
+__all__ = [
+    "Checkpoint",
+    "checkpoints_of",
+    "load_checkpoint",
+    "load_latest",
+    "save_checkpoint",
+    "save_tensors",
+    "step_of_newest",
+]
 
 _NAME = re.compile(r"step-(\d{7,})")
 _FILES = ("model.safetensors", "optimizer.pt")
@@ -111,6 +119,13 @@ def checkpoints_of(folder: Path) -> list[Path]:
         return []
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def step_of_newest(folder: Path) -> int:
+    """Return the step of the newest checkpoint in ``folder``, 0 where there is none."""
+    newest = next(iter(checkpoints_of(folder)), None)
+    match = _NAME.fullmatch(newest.name) if newest is not None else None
+    return int(match[1]) if match else 0
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

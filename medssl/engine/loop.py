@@ -56,6 +56,7 @@ def fit(
     channels: Sequence[str] = (),
     resume: bool = False,
     finish: bool = False,
+    until: int | None = None,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> int:
     """Train ``method`` in place, to the last step; return the number of steps that it has trained.
@@ -79,6 +80,8 @@ def fit(
         channels: Names of the channels of images, for pictures.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.
         finish: Take what the newest whole checkpoint of ``run`` holds as the end, and train no more.
+        until: Close the run at this step, or at the one that it reached where that is later; the schedule stays that
+            of ``settings.steps``.
         on_report: Told every ``log_every`` steps, on the first rank.
 
     Raises:
@@ -96,7 +99,8 @@ def fit(
         run.say("train.compile: the first step compiles the encoder, which takes a minute or more")
     optimizer = build_optimiser(method, settings)
     start = _restore(method, optimizer, run, fabric, channels) if resume or finish else 0
-    if finish:
+    last = settings.steps if until is None else min(until, settings.steps)
+    if finish or (start >= last and last < settings.steps):
         return _closed(start, settings, run)
     module, stepper = fabric.setup(_Step(method), optimizer)
     module.train()
@@ -118,11 +122,11 @@ def fit(
     reporter.attach(optimizer)
     reporter.begin(start)
     clock.read()  # the time of that probe belongs to no step
-    batches = loader.batches(start, settings.steps)
+    batches = loader.batches(start, last)
     cuts = settings.accumulate
 
     with stop_signals() as told_to_stop:
-        for step in range(start, settings.steps):
+        for step in range(start, last):
             torch.manual_seed(int(numpy_generator(settings.seed, step, fabric.global_rank, _TORCH).integers(1 << 62)))
             progress = step / settings.steps
             rate = set_learning_rates(optimizer, rates, step)
@@ -156,14 +160,16 @@ def fit(
             clock.stepped()
 
             stopping = told_to_stop(fabric, done)
-            saves = stopping or done == settings.steps or done % settings.checkpoint_every == 0
+            saves = stopping or done == last or done % settings.checkpoint_every == 0
             if saves or done % settings.log_every == 0 or done % settings.probe_every == 0:
                 reporter.report(done, meters, clock, rate, loader)
             if saves:
                 reporter.save(done)
-            if stopping and done < settings.steps:
+            if stopping and done < last:
                 run.close()
                 raise Interrupted(done, next(iter(checkpoints_of(run.checkpoints)), None))
+    if last < settings.steps:
+        return _closed(last, settings, run)
     run.close()
     return settings.steps
 

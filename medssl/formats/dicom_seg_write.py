@@ -33,6 +33,7 @@ def write_seg(
     sources: Sequence[Path],
     affine: npt.NDArray[np.float64],
     names: Mapping[int, str],
+    members: Mapping[int, Sequence[int]] | None = None,
 ) -> None:
     """Write a label map as a binary DICOM SEG, beside its place first and then renamed.
 
@@ -42,6 +43,8 @@ def write_seg(
         sources: The files of the series: one a slice, or one multi-frame file.
         affine: 4x4, RAS+ mm from (x, y, z) indices of that grid.
         names: Label value -> name, without the background. Segments are numbered from 1 in the order of the values.
+        members: Label value -> all values that belong to its segment, where segments overlap: of regions, such as a
+            whole tumour that holds its core. None where each is its own value alone.
 
     Raises:
         ValueError: The slices of the series are not those of the grid, or the series is of a kind that has no SEG.
@@ -58,13 +61,11 @@ def write_seg(
     places = [place for header in headers for place in _places(header)]
     chosen = _planes(places, values_zyx.shape, affine)
     values = sorted(value for value in names if value > 0)
-    numbers = np.zeros(int(max([0, *values, int(values_zyx.max(initial=0))])) + 1, dtype=np.uint16)
-    numbers[values] = np.arange(1, len(values) + 1)
-    planes = numbers[values_zyx[chosen]]
+    planes = _segmented(values_zyx[chosen], values, members)
     try:
         made = Segmentation(
             source_images=headers,
-            pixel_array=planes.astype(np.uint8 if len(values) < 256 else np.uint16),
+            pixel_array=planes,
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=_segments([names[value] for value in values]),
             series_instance_uid=pydicom.uid.generate_uid(),
@@ -83,6 +84,18 @@ def write_seg(
         raise ValueError(f"the series lacks what a SEG needs ({error}).") from error
     with atomic_write(path, suffix=".dcm") as aside:
         made.save_as(aside)
+
+
+def _segmented(
+    planes: npt.NDArray[Any], values: Sequence[int], members: Mapping[int, Sequence[int]] | None
+) -> npt.NDArray[Any]:
+    """Return the numbers of segments (planes, rows, columns), or where they overlap a mask of each, on a last axis."""
+    if members is not None:
+        return np.stack([np.isin(planes, list(members[value])) for value in values], axis=-1)
+    numbers = np.zeros(int(max([0, *values, int(planes.max(initial=0))])) + 1, dtype=np.uint16)
+    numbers[list(values)] = np.arange(1, len(values) + 1)
+    found: npt.NDArray[Any] = numbers[planes].astype(np.uint8 if len(values) < 256 else np.uint16)
+    return found
 
 
 def _headers(sources: list[Path]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,11 @@ def map_suffix(path: Path, kind: str, *, labels: bool = True) -> str:
 
 
 def write_map(
-    stem: Path, values_zyx: npt.NDArray[Any], source: MapSource, names: Mapping[int, str] | None = None
+    stem: Path,
+    values_zyx: npt.NDArray[Any],
+    source: MapSource,
+    names: Mapping[int, str] | None = None,
+    members: Mapping[int, Sequence[int]] | None = None,
 ) -> tuple[Path, str]:
     """Write a map of labels, or of real numbers, beside its place first and then renamed.
 
@@ -65,6 +69,7 @@ def write_map(
         values_zyx: On the grid of the source, (z, y, x).
         source: The scan.
         names: Label value -> name; None for real numbers.
+        members: Label value -> all values that belong to that structure, where structures are regions that overlap.
 
     Returns:
         The file, and why it is NIfTI where the scan is not; "" where it is what the scan came in.
@@ -75,7 +80,7 @@ def write_map(
         if suffix == _SEG and names is not None:
             from medssl.formats.dicom_seg_write import write_seg
 
-            write_seg(path, values_zyx, source.paths, source.affine, names)
+            write_seg(path, values_zyx, source.paths, source.affine, names, members)
             return path, ""
         if suffix != _NIFTI:
             write_itk(path, values_zyx, source.affine)

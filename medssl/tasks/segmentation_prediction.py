@@ -52,6 +52,13 @@ class SegmentationPredictor:
         return self._members[0].output
 
     @property
+    def members(self) -> dict[int, tuple[int, ...]] | None:
+        """Label value -> all values that belong to that structure, where structures are regions; None elsewhere."""
+        if not isinstance(self.output, RegionOutput):
+            return None
+        return {region.written: region.values for region in self.output.regions}
+
+    @property
     def noun(self) -> str:
         """What is predicted."""
         return f"label maps of {', '.join(self.names.values())}"
@@ -79,17 +86,23 @@ class SegmentationPredictor:
     def write(self, found: Tensor, store: Store, row: int, target: Target) -> Written:
         """Write the label map on the grid of the scan's file, in its format where that can hold it.
 
-        The row holds the volume of each structure in ml.
+        The row holds the volume of each structure in ml; of a region that of all values that belong to it, also where
+        a later region was written over it.
         """
         entry = store.entries[row]
         affine = np.asarray(entry.source_affine, dtype=np.float64)
         source = MapSource(target.source, target.sources or (target.source,), target.format, affine)
         values = label_values(self.output, found, entry)
-        path, why = write_map(target.folder / target.stem, values, source, self.names)
+        members = self.members
+        path, why = write_map(target.folder / target.stem, values, source, self.names, members)
         files, notes = [path], [why] if why else []
         voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-        counts = np.bincount(values.ravel(), minlength=max(self.names) + 1)
-        volumes = {f"ml_{name}": round(float(counts[value]) * voxel_ml, 4) for value, name in self.names.items()}
+        counts = np.bincount(values.ravel())
+        voxels = {
+            name: sum(int(counts[one]) for one in (members or {}).get(value, (value,)) if one < len(counts))
+            for value, name in self.names.items()
+        }
+        volumes = {f"ml_{name}": round(count * voxel_ml, 4) for name, count in voxels.items()}
         files += self._maps(found, entry, source, target)
         return Written(files=tuple(files), rows=(volumes,), notes=tuple(notes))
 

@@ -13,6 +13,8 @@ from torch._dynamo.testing import CompileCounter
 
 from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import ENCODERS, build_encoder
+from medssl.engine.train_settings import TrainSettings
+from medssl.engine.trial import time_steps
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
@@ -137,6 +139,25 @@ def test_losses_are_finite_float32_scalars(case, store):
         assert value.ndim == 0, name
         assert torch.isfinite(value), name
         assert not value.requires_grad, name
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_trial_of_a_step_leaves_it_as_it_was(case, store):
+    method = make(case)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    loader = WindowLoader(store, method.plan, batch_size=3 * method.plan.count, seed=0, threads=0)
+    found = time_steps(method, loader, TrainSettings(steps=2, accelerator="cpu"))
+    assert (found.steps, found.seconds > 0) == (2, True)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert all(p.grad is None for p in method.parameters())
+    assert method.training
+
+
+def test_a_step_that_takes_too_long_is_given_up(store):
+    method = make("simclr")
+    loader = WindowLoader(store, method.plan, batch_size=3 * method.plan.count, seed=0, threads=0)
+    assert time_steps(method, loader, TrainSettings(steps=2, accelerator="cpu"), limit_s=0.0).steps == 0
+    method(method.views(batch_of(store, method), Stream(0, 0, slots(method))), 0.0).total.backward()  # no hook is left
 
 
 @pytest.mark.parametrize("case", sorted(CASES))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from medssl.errors import BusyError
+from medssl.errors import BusyError, DiskError
 from medssl.locking import held, holds, part_of
 from pipelines.cli import app
 
@@ -126,3 +126,10 @@ def test_a_folder_that_is_ours_in_one_that_is_not(tmp_path):
             assert (run / ".medssl.lock").exists()
     finally:
         run.parent.chmod(0o755)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_where_no_file_can_be_made_is_said_to_be_one():
+    """There a lock cannot be had either, which is no sign of another process."""
+    with pytest.raises(DiskError, match=r"/proc/nowhere: it cannot be written"), held(Path("/proc/nowhere"), "a test"):
+        pass

@@ -145,6 +145,20 @@ def test_stopped_work_says_where(clock, capsys):
     assert capsys.readouterr().err == "scans 7 | stopped after 0 s\n"
 
 
+def test_the_time_left_goes_by_the_pace_after_set_up_and_after_what_was_done_before(clock, capsys):
+    with console.progress(100, "scans") as shown:
+        shown.advance(kept=True, steps=40)  # an earlier call
+        clock.now += 60
+        shown.advance()  # with the imports of the first one
+        clock.now += 30
+        shown.advance(3)
+        clock.now += 30
+        shown.advance(3)
+    said = [line.rpartition(" | ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert said[1:3] == ["ETA 9 m 20 s", "ETA 8 m 50 s"]  # 10 s each, and 56 and 53 are left
+    assert "ETA" not in said[0]
+
+
 def test_progress_counts_right_from_many_threads():
     shown = Progress(8000, "windows", stream=io.StringIO(), interval_s=1e9)
     threads = [threading.Thread(target=lambda: [shown.advance() for _ in range(1000)]) for _ in range(8)]
@@ -181,7 +195,16 @@ def test_plain_tables_line_up(capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 m 0 s"), (3600, "1 h 0 m"), (7805, "2 h 10 m")]
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 m 0 s"),
+        (3600, "1 h 0 m"),
+        (7805, "2 h 10 m"),
+        (30 * 86_400, "30 days"),
+        (3 * 31_536_000, "3 years"),
+    ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text

@@ -12,6 +12,7 @@ from medssl.errors import DataError
 from medssl.exporting.nnunet import export_trained_model
 from medssl.exporting.runs import exportable_of
 from medssl.formats.nifti import write_nifti
+from medssl.spreadsheet import rows_of_csv
 from medssl.tasks.inference import InferenceSettings, prediction_file, probabilities_of
 from medssl.tasks.segmenter import load_segmenter
 from pipelines.evaluate import evaluate
@@ -141,3 +142,51 @@ def test_labels_that_the_store_refused_are_told_of_by_finetune(tmp_path, capsys)
     finetune(data=store.folder, out=tmp_path / "run", overrides=QUICK, dry_run=True)
     said = " ".join(capsys.readouterr().out.split())
     assert "1 labelled scans are left out, for the store refused their labels (label-stray): c1_0000" in said
+
+
+def test_regions_are_whole_in_tables_and_in_a_seg_of_new_scans(tmp_path):
+    """A region's volume and its segment hold what a later region was written over."""
+    import highdicom as hd
+    import pydicom
+
+    from medssl.formats.dicom_write import write_series
+
+    names = {
+        "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3},
+        "regions_class_order": [1, 2, 3],
+    }
+    store = tree(tmp_path / "d", names, lambda number: np.where(blocks(number) == 4, 0, blocks(number)))
+    run = finetune(data=store.folder, out=tmp_path / "run", overrides=[*QUICK, "train.steps=30"], predict=[])
+    values = np.asarray(nib.load(tmp_path / "d/imagesTs/c3_0000.nii.gz").dataobj).T
+    files = write_series(tmp_path / "series", values, AFFINE, name="s")
+    write_nifti(tmp_path / "plain.nii.gz", values, AFFINE)
+    wanted = ["modality=CT", "probabilities=true", "uncertainty=true"]
+    plain = medssl.predict(run.folder, tmp_path / "plain.nii.gz", out=tmp_path / "o1", overrides=wanted)
+    paths = plain.files["plain"]
+    assert [path.name.removeprefix("plain") for path in paths] == [
+        ".nii.gz", ".probability-1-whole.nii.gz", ".probability-2-core.nii.gz", ".probability-3-active.nii.gz",
+        ".uncertainty.nii.gz",
+    ]  # fmt: skip
+    labels, *chances, unsure = (np.asarray(nib.load(path).dataobj).T for path in paths)
+    by_hand = np.zeros(labels.shape, int)
+    for number, chance in enumerate(chances, start=1):
+        by_hand[chance > 0.5] = number
+    assert np.array_equal(labels, by_hand)
+    assert (labels > 1).any()
+    each = [-(p * np.log2(p) + (1 - p) * np.log2(1 - p)) for p in (np.clip(c, 1e-7, 1 - 1e-7) for c in chances)]
+    np.testing.assert_allclose(unsure, np.max(each, axis=0), atol=1e-4)
+
+    members = {"whole": (1, 2, 3), "core": (2, 3), "active": (3,)}
+    with (tmp_path / "o1/predictions.csv").open() as file:
+        (row,) = rows_of_csv(file)
+    for name, numbers in members.items():
+        assert float(row[f"ml_{name}"]) == pytest.approx(np.isin(labels, numbers).sum() * 3.0 / 1000, abs=1e-4)
+    assert json.loads((tmp_path / "o1/labels.json").read_text())["regions"] == {k: list(v) for k, v in members.items()}
+
+    found = medssl.predict(run.folder, tmp_path / "series", out=tmp_path / "o2", overrides=["modality=CT"])
+    seg = hd.seg.segread(found.files[found.done[0]][0])
+    uids = [pydicom.dcmread(path).SOPInstanceUID for path in files]
+    masks = seg.get_pixels_by_source_instance(uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True)
+    for number in seg.segment_numbers:
+        name = seg.get_segment_description(number).segment_label
+        assert np.array_equal(masks[..., number - 1] > 0, np.isin(labels, members[name])), name

@@ -256,3 +256,63 @@ def test_a_large_cloud_gets_a_part_at_every_point(clouds, tmp_path):
     found = medssl.load_model(clouds / "segmentation").predict(tmp_path / "big.npy")
     assert found.labels.shape == (9000,)
     np.testing.assert_array_equal(medssl.load_model(clouds / "segmentation").predict(big).labels, found.labels)
+
+
+def test_of_clouds_several_runs_are_averaged_and_chances_add_up(clouds, tmp_path):
+    from plyfile import PlyData
+
+    seeds = {"classification": "point_classification_small", "segmentation": "point_parts_small"}
+    brief = ["train.steps=3", "train.batch_size=4", "train.log_every=3", "cloud.hidden=[8]", "train.accelerator=cpu",
+             "encoder.name=pointnet", "cloud.points=64", "train.threads=1", "train.seed=7"]  # fmt: skip
+    one = next((clouds / "s").rglob("*5.npz"))
+    with np.load(one) as source:
+        points = source["points"]
+    for task, preset in seeds.items():
+        finetune(data=clouds / "store", out=tmp_path / task, task=task, preset=preset, overrides=brief)
+        runs = [clouds / task, tmp_path / task]
+        each = [medssl.load_model(run).predict(points).probabilities for run in runs]
+        mean = medssl.load_model(runs).predict(points).probabilities
+        if task == "classification":
+            for name, chance in mean.items():
+                assert chance == pytest.approx((each[0][name] + each[1][name]) / 2, abs=1e-5)
+            assert each[0] != each[1]
+            continue
+        np.testing.assert_allclose(mean, (each[0] + each[1]) / 2, atol=1e-5)
+        wanted = ["probabilities=true", "uncertainty=true", "unit=mm"]
+        found = predict(runs, one, out=tmp_path / "out", overrides=wanted)
+        vertex = PlyData.read(found.files[found.done[0]][0])["vertex"]
+        names = [name for name in vertex.data.dtype.names if name.startswith("p")]
+        chances = np.stack([vertex[name] for name in names], axis=-1).astype(np.float64)
+        np.testing.assert_allclose(chances.sum(axis=-1), 1.0, atol=1e-4)
+        numbers = sorted(int(number) for number in json.loads((tmp_path / "out/labels.json").read_text())["parts"])
+        assert len(numbers) == len(names)
+        np.testing.assert_array_equal(np.asarray(vertex["label"]), np.array(numbers)[chances.argmax(axis=-1)])
+        entropy = -(chances * np.log(np.clip(chances, 1e-12, None))).sum(axis=-1) / np.log(len(names))
+        np.testing.assert_allclose(vertex["uncertainty"], entropy, atol=1e-3)
+
+
+def test_bad_clouds_are_named_and_nothing_is_done_twice(clouds, tmp_path, monkeypatch):
+    import pipelines.predict_work
+
+    good = [path.read_bytes() for path in sorted((clouds / "s").rglob("*.npz"))[:2]]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/a.npz").write_bytes(good[0])
+    (tmp_path / "new/b.npz").write_bytes(good[1][:60])
+    np.save(tmp_path / "new/nan.npy", np.full((70, 3), np.nan))
+    (tmp_path / "new/empty.xyz").write_text("")
+    found = predict(clouds / "segmentation", tmp_path / "new", out=tmp_path / "out", overrides=["unit=mm"])
+    assert found.done == ("a",)
+    assert set(found.failed) == {"b", "nan", "empty"}
+    assert all(found.failed.values())
+    made = []
+    whole = pipelines.predict_work.Clouds.prepare
+    monkeypatch.setattr(
+        pipelines.predict_work.Clouds,
+        "prepare",
+        lambda self, item, folder: made.append(item.id) or whole(self, item, folder),
+    )
+    (tmp_path / "new/b.npz").write_bytes(good[1])
+    again = predict(clouds / "segmentation", tmp_path / "new", out=tmp_path / "out", overrides=["unit=mm"])
+    assert made == ["b"]
+    assert set(again.done) == {"a", "b"}
+    assert len(rows(tmp_path / "out")) == 4

@@ -200,12 +200,6 @@ def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
     assert identical(method.teacher.module.encoder, method.encoder)
 
 
-@pytest.mark.parametrize(("preset", "slow"), [("voco", True), ("voco_small", False)])
-def test_a_large_preset_on_a_cpu_is_said_to_be_slow(store, tmp_path, capsys, preset, slow):
-    pretrain(preset, data=store, out=tmp_path / "run", overrides=["train.accelerator=cpu"], dry_run=True)
-    assert ("minutes on a CPU; the presets that end in _small" in capsys.readouterr().out) == slow
-
-
 def test_the_silence_while_compiling_is_explained(store, tmp_path, capsys, monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))

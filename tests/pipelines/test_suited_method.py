@@ -1,8 +1,11 @@
 """One rule says which method suits a set of scans: cache names it, auto takes it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import medssl
 from medssl.store.write import Item, store_from_arrays
 from pipelines.cache import _suited
 from pipelines.pretrain import pretrain
@@ -57,3 +60,26 @@ def test_windows_that_are_mostly_padding_are_said_to_be(tmp_path, capsys):
         shown = capsys.readouterr().out
         assert ("padding" in shown) == bool(said)
         assert said in shown
+
+
+def test_only_patients_to_train_on_are_counted_as_auto_does(tmp_path, monkeypatch):
+    store = scans(tmp_path / "store", (20, 24, 24), patients=6)
+    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: False)
+    assert _suited(store) == "global_contrast_small"
+    kept = [replace(entry, split="train" if n < 3 else "test") for n, entry in enumerate(store.entries)]
+    monkeypatch.setattr(type(store), "entries", property(lambda _: kept))
+    assert _suited(store) == "masked_small"  # three of the six are trained on
+
+
+@pytest.mark.parametrize(("clouds", "gpu", "wanted"), [(15, False, "point_mae_small"), (16, False, "point_best_small"),
+                                                       (16, True, "point_best")])  # fmt: skip
+def test_cache_names_for_clouds_what_auto_takes(tmp_path, monkeypatch, capsys, clouds, gpu, wanted):
+    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: gpu)
+    draw = np.random.default_rng(0)
+    (tmp_path / "in" / "train").mkdir(parents=True)
+    for n in range(clouds):
+        np.savetxt(tmp_path / "in" / "train" / f"shape{n}.xyz", draw.normal(size=(80, 3)))
+    medssl.index(tmp_path / "in", out=tmp_path / "m.parquet", unit="mm", val=0.0, test=0.0)
+    capsys.readouterr()
+    medssl.cache(tmp_path / "m.parquet", out=tmp_path / "store")
+    assert f"next: medssl pretrain {wanted} --data" in capsys.readouterr().out

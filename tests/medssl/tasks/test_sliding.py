@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 from torch import nn
 
-from medssl.tasks.sliding import Pass, add_pass
+from medssl.tasks.sliding import Pass, _weight, _windows, add_pass
 
 
 class Odd(nn.Module):
@@ -61,3 +67,32 @@ def test_at_most_one_map_and_a_stretch_are_held(monkeypatch):
         held = sum(t.numel() for t in made) / (classes * 64 * 24 * 24)
         assert held <= (0.34 if not flip else 0.35), "beside the result: weights, or the stretch of a window's depth"
         made.clear()
+
+
+@pytest.mark.parametrize("window", [(8, 8, 8), (1, 16, 24), (5, 7, 96), (128, 4, 33)])
+def test_weights_are_monais_to_the_bit(window):
+    expected = compute_importance_map(window, mode="gaussian", sigma_scale=0.125)
+    assert torch.equal(_weight(window, torch.device("cpu")), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=3, max_size=3),
+    overlap=st.sampled_from([0.0, 0.25, 0.4, 0.5, 0.75, 0.9]),
+)
+def test_windows_are_where_monai_has_them(sizes, overlap):
+    window, size = tuple(w for w, _ in sizes), tuple(w + more for w, more in sizes)
+    steps = [w if w == n else max(1, int(w * (1 - overlap))) for w, n in zip(window, size, strict=True)]
+    expected = dense_patch_slices(size, window, steps)
+    assert _windows(size, window, overlap, first=0) == sorted(expected, key=lambda place: place[0].start)
+
+
+def test_predicting_imports_no_monai():
+    """It takes longer than most scans do."""
+    code = (
+        "import sys, torch; from medssl.tasks.sliding import Pass, add_pass; "
+        "one = Pass(network=torch.nn.Conv3d(1, 2, 1), probabilities=lambda x: x, window=(4, 4, 4), overlap=0.5, "
+        "batch_size=1); add_pass(None, torch.rand(1, 1, 6, 6, 6), one); import pipelines.predict; "
+        "assert 'monai' not in sys.modules, 'monai'"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
