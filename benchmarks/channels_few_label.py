@@ -106,10 +106,20 @@ def pretrained(out: Path, source: str, run: int, chosen: argparse.Namespace) -> 
         window = 3 * edge // 4
         views = [f"method.window=[{window},{window},{window}]", "method.patch=[4,4,4]", "train.batch_size=4"]
     medssl.pretrain(
-        f"{chosen.method}_small", data=out / source, out=folder, resume=folder.exists(),
-        overrides=[*UNET, *CPU, *views, f"train.steps={chosen.steps}", f"train.seed={run}",
-                   "data.held_out_scans=8", f"train.probe_every={chosen.steps}"],
-    )  # fmt: skip
+        f"{chosen.method}_small",
+        data=out / source,
+        out=folder,
+        resume=folder.exists(),
+        overrides=[
+            *UNET,
+            *CPU,
+            *views,
+            f"train.steps={chosen.steps}",
+            f"train.seed={run}",
+            "data.held_out_scans=8",
+            f"train.probe_every={chosen.steps}",
+        ],
+    )
     return folder
 
 
@@ -126,15 +136,32 @@ def scored(
         return content
     began, window = time.monotonic(), chosen.window or chosen.edge // 2
     medssl.finetune(
-        start, data=out / arm.store, out=folder, labels=n, draw=draw, predict=[split], overwrite=folder.exists(),
+        start,
+        data=out / arm.store,
+        out=folder,
+        labels=n,
+        draw=draw,
+        predict=[split],
+        overwrite=folder.exists(),
         overrides=[
-            *UNET[: 2 if start is None else 0], *CPU, f"segmentation.window=[{window},{window},{window}]",
-            f"segmentation.foreground_share={chosen.foreground}", f"train.steps={chosen.tuned}", "train.batch_size=2",
-            f"train.lr={rate}", "train.schedule=cosine", "train.warmup=0.05", f"train.seed={1000 * draw + run}",
-            f"train.checkpoint_every={chosen.tuned}", f"train.probe_every={chosen.tuned}", "data.held_out_scans=0",
-            f"data.draw_seed={int(split != 'test')}", f"transfer.channels={arm.policy}", "inference.overlap=0.25",
+            *UNET[: 2 if start is None else 0],
+            *CPU,
+            f"segmentation.window=[{window},{window},{window}]",
+            f"segmentation.foreground_share={chosen.foreground}",
+            f"train.steps={chosen.tuned}",
+            "train.batch_size=2",
+            f"train.lr={rate}",
+            "train.schedule=cosine",
+            "train.warmup=0.05",
+            f"train.seed={1000 * draw + run}",
+            f"train.checkpoint_every={chosen.tuned}",
+            f"train.probe_every={chosen.tuned}",
+            "data.held_out_scans=0",
+            f"data.draw_seed={int(split != 'test')}",
+            f"transfer.channels={arm.policy}",
+            "inference.overlap=0.25",
         ],
-    )  # fmt: skip
+    )
     found = medssl.evaluate(
         folder, data=out / arm.store, out=folder, overrides=["workers=1", f"split={split}", "metrics=[dice]"]
     )
@@ -234,8 +261,13 @@ def main() -> None:
     same_recipe(out, chosen)
     cohort(out, chosen)
     rates = chosen_rates(out, arms, chosen)
-    cells = [(n, draw, run, arm) for draw in range(chosen.draws) for n in chosen.sizes for run in range(chosen.runs)
-             for arm in arms]  # fmt: skip
+    cells = [
+        (n, draw, run, arm)
+        for draw in range(chosen.draws)
+        for n in chosen.sizes
+        for run in range(chosen.runs)
+        for arm in arms
+    ]
     for place, (n, draw, run, arm) in enumerate(cells):  # draws first: what was stopped early is balanced
         if place % parts == number - 1:
             scored(out, arm, n=n, draw=draw, run=run, rate=rates[arm], split="test", chosen=chosen)

@@ -48,9 +48,14 @@ def drawn_tables(
         return spread * (rng.exponential(size=size) - 1 if skewed else rng.standard_normal(size))
 
     gap = (
-        luck(run, 1) + luck(draw, 2) + luck(patient, 3, skewed=scenario.startswith("skewed")) + luck(run_draw, 1, 2)
-        + luck(run_patient, 1, 3) + luck(draw_patient, 2, 3) + luck(rest, 1, 2, 3)
-    )  # fmt: skip
+        luck(run, 1)
+        + luck(draw, 2)
+        + luck(patient, 3, skewed=scenario.startswith("skewed"))
+        + luck(run_draw, 1, 2)
+        + luck(run_patient, 1, 3)
+        + luck(draw_patient, 2, 3)
+        + luck(rest, 1, 2, 3)
+    )
     hardness = luck(2.0, 3) + luck(1.0, 2)  # of patients and draws, the same for both arms
     return gap + hardness, np.broadcast_to(hardness, (tables, 1, draws, patients))
 
@@ -87,12 +92,19 @@ def auroc_tables(
 
         def arm(count: int, body: np.ndarray = body) -> list[list[ClassPredictions]]:
             own = 0.3 * rng.standard_normal(patients)
-            return [[cases(truth, skill * truth + 0.9 * body + own + 0.57 * rng.standard_normal(patients))
-                     for _ in range(draws)] for _ in range(count)]  # fmt: skip
+            return [
+                [
+                    cases(truth, skill * truth + 0.9 * body + own + 0.57 * rng.standard_normal(patients))
+                    for _ in range(draws)
+                ]
+                for _ in range(count)
+            ]
 
         arms = [arm(runs), arm(1)]
-        scored = [[[pseudo_values(lambda w, c=c: resampled_scores(c, "auroc", w), patients) for c in line]
-                   for line in own] for own in arms]  # fmt: skip
+        scored = [
+            [[pseudo_values(lambda w, c=c: resampled_scores(c, "auroc", w), patients) for c in line] for line in own]
+            for own in arms
+        ]
         grids = [np.array([[v for _, v in line] for line in own]) for own in scored]
         means = [np.mean([[s for s, _ in line] for line in own]) for own in scored]
         single = crossed_interval(grids[0], estimate=float(means[0]), bounds=(0, 1), logit=True)
@@ -103,11 +115,15 @@ def auroc_tables(
         one = np.einsum("gdr,rg,rd->r", again[0], picks[0], picks[1])
         two = np.einsum("gdr,rd->r", again[1], picks[1])
         bounds = [np.nanquantile(v, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) for v in (one, one - two)]
-        found.append((
-            single.low <= area <= single.high if single.known else np.nan, bounds[0][0] <= area <= bounds[0][1],
-            gap.low <= 0 <= gap.high if gap.known else np.nan, bounds[1][0] <= 0 <= bounds[1][1],
-            p_of(gap) < 1 - LEVEL if gap.known else 0.0,
-        ))  # fmt: skip
+        found.append(
+            (
+                single.low <= area <= single.high if single.known else np.nan,
+                bounds[0][0] <= area <= bounds[0][1],
+                gap.low <= 0 <= gap.high if gap.known else np.nan,
+                bounds[1][0] <= 0 <= bounds[1][1],
+                p_of(gap) < 1 - LEVEL if gap.known else 0.0,
+            )
+        )
     return found
 
 
@@ -159,16 +175,41 @@ def main() -> None:
         ends = [f"{min(column):.3f} to {max(column):.3f}" for column in zip(*found, strict=True)]
         print(row([runs, *ends]))
     print("\nAUROC (true value .80, or no difference)\n")
-    print(row(["runs", "draws", "patients", "score: coverage", "old", "difference: coverage", "old", "false alarms",
-               "no interval"]) + "\n|" + "--:|" * 9)  # fmt: skip
+    print(
+        row(
+            [
+                "runs",
+                "draws",
+                "patients",
+                "score: coverage",
+                "old",
+                "difference: coverage",
+                "old",
+                "false alarms",
+                "no interval",
+            ]
+        )
+        + "\n|"
+        + "--:|" * 9
+    )
     skill = float(norm.ppf(0.8) * np.sqrt(2 * (1 + 0.5**2)))
     for runs in given.runs:
         for draws in sorted({1, given.draws[0], given.draws[-1]}):
             for patients in sorted({20, *given.patients[1:]}):
                 tables = auroc_tables(rng, max(20, given.tables // 10), runs, draws, patients, skill, given.resamples)
                 rows = np.array(tables, dtype=float)
-                print(row([runs, draws, patients, *(float(v) for v in np.nanmean(rows, axis=0)),
-                           float(np.isnan(rows[:, 2]).mean())]), flush=True)  # fmt: skip
+                print(
+                    row(
+                        [
+                            runs,
+                            draws,
+                            patients,
+                            *(float(v) for v in np.nanmean(rows, axis=0)),
+                            float(np.isnan(rows[:, 2]).mean()),
+                        ]
+                    ),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

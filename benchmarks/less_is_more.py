@@ -52,9 +52,11 @@ def prepared(data: str, out: Path) -> tuple[Path, Store]:
     manifest = out / "scans.parquet"
     if not manifest.is_file():
         medssl.index(
-            Path(os.environ["MEDSSL_DATA"]) / SOURCE[data], out=manifest, modality="CT" if data == "ct" else "MR",
+            Path(os.environ["MEDSSL_DATA"]) / SOURCE[data],
+            out=manifest,
+            modality="CT" if data == "ct" else "MR",
             overrides=["val=0", f"test={0 if data == 'ct' else 0.3}"],
-        )  # fmt: skip
+        )
     medssl.cache(manifest, out=out / "store", overrides=[f"spacing_mm={SPACING[data]}", "workers=1"])
     return manifest, Store.open(out / "store")
 
@@ -65,9 +67,14 @@ def table_of(manifest: Path, out: Path, by: str, keep: float | None, seed: int =
     table = out / f"{name}.slices.parquet"
     if not table.is_file():
         medssl.reduce(
-            manifest, out=out / f"{name}.parquet", by=by, keep=None if keep is None else f"{100 * keep:.3f}%",
-            unit="slice", index=out / "prints", overrides=[*CHOICE, f"seed={seed}"],
-        )  # fmt: skip
+            manifest,
+            out=out / f"{name}.parquet",
+            by=by,
+            keep=None if keep is None else f"{100 * keep:.3f}%",
+            unit="slice",
+            index=out / "prints",
+            overrides=[*CHOICE, f"seed={seed}"],
+        )
     return table
 
 
@@ -102,18 +109,37 @@ def pretrained(
     if (run / "card.json").is_file():
         return run, spent
     preset = store.parent / "simclr.yaml"
-    preset.write_text(json.dumps({"method": {"name": "simclr", "decoupled": "dcl", "hidden": 256, "temperature": 0.2},
-                                  "encoder": encoder_of(options), "train": {"lr": 1e-3}}))  # fmt: skip
+    preset.write_text(
+        json.dumps(
+            {
+                "method": {"name": "simclr", "decoupled": "dcl", "hidden": 256, "temperature": 0.2},
+                "encoder": encoder_of(options),
+                "train": {"lr": 1e-3},
+            }
+        )
+    )
     (y, x), began = WINDOW[data], time.process_time()
     medssl.pretrain(
-        preset, data=store, out=run, resume=run.is_dir(),
+        preset,
+        data=store,
+        out=run,
+        resume=run.is_dir(),
         overrides=[
-            f"method.window=[1,{y},{x}]", f"method.crop=[1,{y - MARGIN},{x - MARGIN}]",
-            "method.spatial.rotate_degrees=[15,0,0]", f"data.slices={table}", f"data.apart={options.apart}",
-            "data.held_out_share=0", f"train.steps={steps}", f"train.seed={seed}", f"train.batch_size={options.batch}",
-            "train.precision=32-true", "train.threads=1", "train.probe_every=100000", "train.log_every=10",
+            f"method.window=[1,{y},{x}]",
+            f"method.crop=[1,{y - MARGIN},{x - MARGIN}]",
+            "method.spatial.rotate_degrees=[15,0,0]",
+            f"data.slices={table}",
+            f"data.apart={options.apart}",
+            "data.held_out_share=0",
+            f"train.steps={steps}",
+            f"train.seed={seed}",
+            f"train.batch_size={options.batch}",
+            "train.precision=32-true",
+            "train.threads=1",
+            "train.probe_every=100000",
+            "train.log_every=10",
         ],
-    )  # fmt: skip
+    )
     spent += time.process_time() - began
     clock.write_text(f"{spent:.1f}")
     return run, spent
@@ -201,13 +227,16 @@ def probed(vectors: np.ndarray, labels: np.ndarray, unit: str, patients: np.ndar
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=3000, class_weight="balanced")),
         {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]},
-        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0), scoring="balanced_accuracy",
-    )  # fmt: skip
+        cv=StratifiedGroupKFold(5, shuffle=True, random_state=0),
+        scoring="balanced_accuracy",
+    )
     search.fit(vectors[~test], labels[~test], groups=patients[~test])
     return {
-        "labels": labels[test], "scores": search.predict_proba(vectors[test]), "patients": patients[test],
+        "labels": labels[test],
+        "scores": search.predict_proba(vectors[test]),
+        "patients": patients[test],
         "classes": search.classes_,
-    }  # fmt: skip
+    }
 
 
 def predictions(run: dict) -> ClassPredictions:
@@ -235,8 +264,9 @@ def measured(runs: list[dict], other: list[dict] | None) -> Interval:
         grids.append(np.array([[values] for _, values in found]))
         means.append(float(np.mean([score for score, _ in found])) if found else 0.0)
     second = grids[1] if other else None
-    return crossed_interval(grids[0], second, estimate=means[0] - means[1], bounds=(-1, 1) if other else (0, 1),
-                            logit=not other)  # fmt: skip
+    return crossed_interval(
+        grids[0], second, estimate=means[0] - means[1], bounds=(-1, 1) if other else (0, 1), logit=not other
+    )
 
 
 def compared(data: str, out: Path, options: argparse.Namespace) -> None:
@@ -265,11 +295,20 @@ def compared(data: str, out: Path, options: argparse.Namespace) -> None:
                 run, seconds = pretrained(out / "store", data, table, seed, steps, options)
                 costs.setdefault(arm, []).append((kept, steps, seconds, last_loss(run)))
                 vectors.setdefault(arm, []).append(features(run, store, data, options, seed=seed))
-    shown(f"{data}: what it cost, {options.seeds} seeds", ("slices", "kept", "steps", "seconds", "loss"), [
-        (arm, f"{np.mean([c[0] for c in rows]) / every:.1%}", rows[0][1], f"{np.mean([c[2] for c in rows]):.1f}",
-         f"{np.mean([c[3] for c in rows]):.3f}")
-        for arm, rows in costs.items()
-    ])  # fmt: skip
+    shown(
+        f"{data}: what it cost, {options.seeds} seeds",
+        ("slices", "kept", "steps", "seconds", "loss"),
+        [
+            (
+                arm,
+                f"{np.mean([c[0] for c in rows]) / every:.1%}",
+                rows[0][1],
+                f"{np.mean([c[2] for c in rows]):.1f}",
+                f"{np.mean([c[3] for c in rows]):.3f}",
+            )
+            for arm, rows in costs.items()
+        ],
+    )
     for task, (labels, unit) in truths(data, store).items():
         found = {arm: [probed(v, labels, unit, patients, test) for v in rows] for arm, rows in vectors.items()}
         rows = []

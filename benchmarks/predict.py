@@ -60,8 +60,15 @@ def ours(network: nn.Module, image: torch.Tensor, window: int, flips: list[tuple
     """Return probabilities (classes, z, y, x)."""
     total: torch.Tensor | None = None
     for flip in flips:
-        one = Pass(network=network, probabilities=softmax, window=(window,) * 3, overlap=OVERLAP, batch_size=2,
-                   mirrored=flip, share=1 / len(flips))  # fmt: skip
+        one = Pass(
+            network=network,
+            probabilities=softmax,
+            window=(window,) * 3,
+            overlap=OVERLAP,
+            batch_size=2,
+            mirrored=flip,
+            share=1 / len(flips),
+        )
         total = add_pass(total, image, one)
     assert total is not None
     return total

@@ -279,10 +279,8 @@ def _rotated(degrees: float) -> Callable[[Image, Generator], Image]:
     """Turn about the long axis, in plane, with linear interpolation; corners take the nearest value."""
     return lambda image, generator: _with(
         image,
-        ndimage.rotate(
-            image.values.astype(np.float32), degrees, axes=(1, 2), reshape=False, order=1, mode="nearest"
-        ),
-    )  # fmt: skip
+        ndimage.rotate(image.values.astype(np.float32), degrees, axes=(1, 2), reshape=False, order=1, mode="nearest"),
+    )
 
 
 _KEEP = (0, 1, 2)

@@ -104,9 +104,7 @@ def originals(data: Path | None, work: Path, phantoms: int) -> list[Original]:
         for modality in ("CT", "MR"):  # one anatomy, two sequences: a hard negative
             path = folder / f"phantom{subject:03d}_{modality}.nii.gz"
             if not path.exists():
-                made = phantom(
-                    subject, modality=modality, shape=(72, 88, 80), spacing_mm=(4.0, 3.5, 3.5), seed=SEED
-                )  # fmt: skip
+                made = phantom(subject, modality=modality, shape=(72, 88, 80), spacing_mm=(4.0, 3.5, 3.5), seed=SEED)
                 write_nifti(path, made.values, made.affine)
             found.append(Original(path.name[:-7], f"phantom{subject:03d}", "phantom", path))
     return found
@@ -342,8 +340,10 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
             rows[item.name, item.severity]["false"] += 1
     chosen = "chosen" if half == HALVES[0] else "not chosen"
     print(f"\n## The half on which thresholds were {chosen}: {half}\n")
-    print("| group | change | how much | files | proposed | found [95 %] | false pairs | same bytes | pHash 10 "
-          "| pHash 0 | Hash-6 |")  # fmt: skip
+    print(
+        "| group | change | how much | files | proposed | found [95 %] | false pairs | same bytes | pHash 10 "
+        "| pHash 0 | Hash-6 |"
+    )
     print("|---|---|---|--:|--:|---|--:|--:|--:|--:|--:|")
     for change in CHANGES:
         row = rows[change.name, change.severity]
@@ -352,8 +352,10 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
             continue
         low, high = wilson(row["copy"], count)
         shares = " | ".join(f"{row[way] / count:.3f}" for way in ("file", "imagededup", "cleanvision", "hash-6"))
-        print(f"| {change.group} | {change.name} | {change.severity} | {count} | {row['proposed'] / count:.3f} | "
-              f"{row['copy'] / count:.3f} [{low:.3f}, {high:.3f}] | {row['false']} | {shares} |")  # fmt: skip
+        print(
+            f"| {change.group} | {change.name} | {change.severity} | {count} | {row['proposed'] / count:.3f} | "
+            f"{row['copy'] / count:.3f} [{low:.3f}, {high:.3f}] | {row['false']} | {shares} |"
+        )
     groups: dict[str, Counter[str]] = defaultdict(Counter)
     for change in CHANGES:
         groups[change.group].update(rows[change.name, change.severity])
@@ -377,10 +379,11 @@ def _false_pairs(mine: list[Item], apart: list[Look], false: list[Look]) -> None
     altered = strangers(item for item in mine if item.change is not None)
     images, patients = {item.original.id for item in mine}, {item.original.patient for item in mine}
     mixed = pairs - originals - altered
-    print(f"\nPairs of two patients: {pairs:,}, from {len(images)} images of {len(patients)} patients: {originals:,} "
-          f"of two originals, {mixed:,} of an original and an altered copy, {altered:,} of two altered copies. Looked "
-          f"at: {len(apart):,}. The bounds hold were pairs independent; those of one pair of images are not.\n"
-    )  # fmt: skip
+    print(
+        f"\nPairs of two patients: {pairs:,}, from {len(images)} images of {len(patients)} patients: {originals:,} "
+        f"of two originals, {mixed:,} of an original and an altered copy, {altered:,} of two altered copies. Looked "
+        f"at: {len(apart):,}. The bounds hold were pairs independent; those of one pair of images are not.\n"
+    )
     print("| told as | pairs | false | rate at most, 95 % |")
     print("|---|--:|--:|--:|")
     for level in (Level.SAME_FILE, Level.SAME_ARRAY, Level.SAME_IMAGE):
@@ -425,8 +428,10 @@ def _other_false(mine: list[Item], slices: dict[str, Slices], prints: dict[str, 
     plain = [item for item in here if item.change is None]
     pairs = [(a, b) for a, b in itertools.combinations(plain, 2) if one_body(a, b) is False]
     wrong = sum(hash_6_share(slices[a.id], slices[b.id]) >= 0.5 for a, b in pairs)
-    print(f"The others, called copies: pHash 10 {counts['imagededup']:,} and pHash 0 {counts['cleanvision']:,} of "
-          f"{counts['pairs']:,}; Hash-6 {wrong:,} of {len(pairs):,} pairs of originals.")  # fmt: skip
+    print(
+        f"The others, called copies: pHash 10 {counts['imagededup']:,} and pHash 0 {counts['cleanvision']:,} of "
+        f"{counts['pairs']:,}; Hash-6 {wrong:,} of {len(pairs):,} pairs of originals."
+    )
 
 
 _HARD = {"acdc": "other phase of the heart", "phantom": "other sequence of a phantom"}
@@ -507,8 +512,10 @@ def main() -> None:
             _limits(half, looks)
             report(half, mine, looks, index)
             rest = time.process_time() - looked
-            print(f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
-                  f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s.")  # fmt: skip
+            print(
+                f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
+                f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s."
+            )
 
 
 if __name__ == "__main__":

@@ -105,8 +105,11 @@ def main() -> None:
             spent.append((count, float(row[4])))
             print(f"| {way} | {count:,} | {' | '.join((*row[3:8], row[8]))} |", flush=True)
         for (few, short), (many, long) in itertools.pairwise(spent):
-            print(f"\n{way}: processor time grows from {few:,} to {many:,} codes with the power "
-                  f"{math.log(long / short) / math.log(many / few):.2f} of their number.", end="")  # fmt: skip
+            print(
+                f"\n{way}: processor time grows from {few:,} to {many:,} codes with the power "
+                f"{math.log(long / short) / math.log(many / few):.2f} of their number.",
+                end="",
+            )
         print("\n")
 
 

@@ -72,8 +72,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slices", type=int, default=160, help="of the made-up CT (default 160)")
     chosen = parser.parse_args()
-    columns = ("scans", "files", "million voxels", "reading, ms", "whole pass, ms", "pass / reading", "SHA-256, ms",
-               "the rest, ms")  # fmt: skip
+    columns = (
+        "scans",
+        "files",
+        "million voxels",
+        "reading, ms",
+        "whole pass, ms",
+        "pass / reading",
+        "SHA-256, ms",
+        "the rest, ms",
+    )
     print("| " + " | ".join(columns) + " |")
     print("|---" + "|--:" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:

@@ -69,9 +69,19 @@ def store_of(files: list[Path], folder: Path) -> Store:
     entries = []
     for number, file in enumerate(files):
         job = Job(
-            id=f"{number:02d}", path=str(file), paths=(str(file),), modality="CT", units="HU", patient="", split="",
-            label_path=None, spacing_mm=None, key=f"{number:064d}", voxels=0, settings=StoreSettings(),
-        )  # fmt: skip
+            id=f"{number:02d}",
+            path=str(file),
+            paths=(str(file),),
+            modality="CT",
+            units="HU",
+            patient="",
+            split="",
+            label_path=None,
+            spacing_mm=None,
+            key=f"{number:064d}",
+            voxels=0,
+            settings=StoreSettings(),
+        )
         entries.append(prepare(folder, job).entry)
     write_index(folder, entries, settings={}, classes={})
     return Store.open(folder)
@@ -210,8 +220,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         made_up_ct(folder / "ct.nii.gz", chosen.edge)
-        measure(f"made-up CT, {chosen.edge}^3", [folder / "ct.nii.gz"], folder / "a", rounds=chosen.rounds,
-                seconds=chosen.seconds)  # fmt: skip
+        measure(
+            f"made-up CT, {chosen.edge}^3",
+            [folder / "ct.nii.gz"],
+            folder / "a",
+            rounds=chosen.rounds,
+            seconds=chosen.seconds,
+        )
         root = os.environ.get("MEDSSL_DATA")
         real = [f for f in sorted((Path(root) / "ct").glob("*.nii.gz")) if not f.name.startswith(".")] if root else []
         if real:

@@ -28,13 +28,22 @@ CROP = (32, 32, 32)
 VARIANTS = {
     "ours": {},
     "released v2": {
-        "teacher": "heads", "student_bases": True, "regulariser": "bases", "feature_dropout": 0.2, "anchor": "window",
+        "teacher": "heads",
+        "student_bases": True,
+        "regulariser": "bases",
+        "feature_dropout": 0.2,
+        "anchor": "window",
     },
     "released v1": {
-        "teacher": "network", "student_bases": True, "both_directions": True, "negative": "square",
-        "regulariser": "bases", "inter": "none", "anchor": "window",
+        "teacher": "network",
+        "student_bases": True,
+        "both_directions": True,
+        "negative": "square",
+        "regulariser": "bases",
+        "inter": "none",
+        "anchor": "window",
     },
-}  # fmt: skip
+}
 
 
 def windows(size: tuple[int, int, int], device: str, batch: int = 2) -> WindowBatch:

@@ -1,22 +1,64 @@
 """Self-supervised pretraining for CT, MRI and point clouds, from a folder of scans to a trusted few-label model.
 
 The verbs of the command line are functions here: ``medssl.index``, ``medssl.pretrain`` and so on. Importing this
-package imports none of them (PEP 562), so it is quick.
+package imports none of them (PEP 562), so it is quick. From Python they print nothing unless `set_verbosity` asks.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
 _VERBS = (
-    "auto", "cache", "check", "check_split", "demo", "doctor", "embed", "evaluate", "export", "fetch", "finetune",
-    "index", "load", "load_model", "predict", "pretrain", "query", "reduce", "report",
-)  # fmt: skip
-__all__ = ["__version__", *_VERBS]
+    "auto",
+    "cache",
+    "check",
+    "check_split",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "export",
+    "fetch",
+    "finetune",
+    "index",
+    "load",
+    "load_model",
+    "predict",
+    "pretrain",
+    "query",
+    "reduce",
+    "report",
+)
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+__all__ = ["__version__", "set_verbosity", *_VERBS]
+
+
+def set_verbosity(level: str) -> None:
+    """Print what the verbs say from this level on, on standard error.
+
+    Until this is called they speak to the logger ``medssl`` alone, of which Python prints warnings and errors.
+
+    Args:
+        level: "debug", "info", "warning" or "error".
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if level not in _LEVELS:
+        raise ValueError(f"There is no verbosity '{level}'. Allowed: {', '.join(_LEVELS)}.")
+    logger = logging.getLogger(__name__)
+    logger.setLevel(_LEVELS[level])
+    if not any(getattr(handler, "of_medssl", False) for handler in logger.handlers):
+        handler = logging.StreamHandler()
+        handler.of_medssl = True  # type: ignore[attr-defined]
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False  # a handler of the root's would print each line again
 
 
 def __getattr__(name: str) -> Any:

@@ -69,8 +69,10 @@ class DiskError(MedSSLError):
     @classmethod
     def of(cls, path: str | Path, error: OSError) -> DiskError:
         """Return the error for a file or folder that the system refused to write."""
-        return cls(f"{path}: {_DISK.get(error.errno or 0, f'it cannot be written ({error.strerror or error})')}. "
-                   "What was written before is whole; mend this, and run the same command again.")  # fmt: skip
+        return cls(
+            f"{path}: {_DISK.get(error.errno or 0, f'it cannot be written ({error.strerror or error})')}. "
+            "What was written before is whole; mend this, and run the same command again."
+        )
 
 
 class CheckpointError(MedSSLError):

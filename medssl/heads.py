@@ -27,6 +27,7 @@ class Projection(nn.Module):
         norm: "batch"; "batch_plain" has no affine part and no running statistics (VoCo's), so it always normalises by
             the batch at hand; "layer"; or "none".
         last_norm: Whether the result is normalised too, without ReLU.
+        bias: Whether layers without a norm have biases.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Projection(nn.Module):
         layers: int = 3,
         norm: Norm = "batch_plain",
         last_norm: bool = False,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         widths = [inputs, *([hidden] * (layers - 1)), outputs]
@@ -45,7 +47,7 @@ class Projection(nn.Module):
         for number, (before, after) in enumerate(itertools.pairwise(widths)):
             last = number == layers - 1
             normed = norm != "none" and (not last or last_norm)
-            parts.append(nn.Linear(before, after, bias=not normed))
+            parts.append(nn.Linear(before, after, bias=bias and not normed))
             if normed:
                 parts.append(_norm(norm, after))
             if not last:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from medssl.errors import ConfigError, DataError
+from medssl.normalising import input_row
 from medssl.placement import Place, Placer
 from medssl.randomness import numpy_generator
 from medssl.step_loader import StepLoader, group_numbers
@@ -175,9 +176,12 @@ def drop_channels(batch: Any, probability: float, *, seed: int, step: int) -> An
 
 
 def channel_facts(entries: Sequence[Entry]) -> tuple[Tensor, Tensor | None]:
-    """Return what a batch says of the channels of its cases: ``scale`` (B, C, 2), and ``present`` (B, C) or None."""
+    """Return what a batch says of the channels of its cases: ``scale``, and ``present`` (B, C) or None."""
     there = [entry.present for entry in entries]
-    scale = torch.tensor([[channel.scale for channel in e.channels] for e in entries], dtype=torch.float32)
+    rows = [[channel.scale for channel in e.channels] for e in entries]
+    if any(channel.numbers is not None for e in entries for channel in e.channels):
+        rows = [[input_row(channel.scale, channel.numbers) for channel in e.channels] for e in entries]  # type: ignore[misc]
+    scale = torch.tensor(rows, dtype=torch.float32)
     return scale, None if all(map(all, there)) else torch.tensor(there)
 
 

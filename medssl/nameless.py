@@ -16,8 +16,11 @@ __all__ = ["Nameless", "nameless_job", "nameless_rows", "places_as"]
 
 _FILE, _FOLDER = "(a file)", "(a folder)"
 # An absolute path in running text: POSIX with two parts or more, a drive or a share.
-_ABSOLUTE = re.compile(r"""(?<![\w.:/\\~<)-])(?:/(?!/)[^\s'"<>|,;:()\[\]{}/]+/[^\s'"<>|,;:()\[\]{}]*
-                           |[A-Za-z]:[\\/][^\s'"<>|,;()\[\]{}]*|\\\\[^\s'"<>|,;()\[\]{}]+)""", re.VERBOSE)  # fmt: skip
+_ABSOLUTE = re.compile(
+    r"""(?<![\w.:/\\~<)-])(?:/(?!/)[^\s'"<>|,;:()\[\]{}/]+/[^\s'"<>|,;:()\[\]{}]*
+                           |[A-Za-z]:[\\/][^\s'"<>|,;()\[\]{}]*|\\\\[^\s'"<>|,;()\[\]{}]+)""",
+    re.VERBOSE,
+)
 _LEAST = 4  # characters of a folder's name that is looked for by itself
 _PLAIN = {  # names that say nothing of anybody
     *("images", "image", "imagestr", "imagests", "labels", "label", "labelstr", "labelsts", "masks", "mask", "scans"),
@@ -105,8 +108,12 @@ def nameless_rows(rows: Sequence[Mapping[str, Any]], root: str = "", spoken: Ite
             of patients stay in any case.
     """
     kept = {word.casefold() for word in spoken} | _PLAIN
-    kept |= {str(row.get(name)).casefold() for row in rows for name in ("id", "patient", "case", "channel", "study")
-             if row.get(name)}  # fmt: skip
+    kept |= {
+        str(row.get(name)).casefold()
+        for row in rows
+        for name in ("id", "patient", "case", "channel", "study")
+        if row.get(name)
+    }
     places: dict[str, str] = {}
     words: dict[str, str] = {}
     root = root or _common(rows)

@@ -15,7 +15,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from medssl.errors import ConfigError, FormatError, MissingDependencyError, did_you_mean
+from medssl.errors import ConfigError, FormatError, did_you_mean
+from medssl.extras import library
 from medssl.refusing import NO_MEMORY
 from medssl.worker import in_worker, time_limit
 from medssl.workers import ONE_THREAD, Worker, give_back, take_worker
@@ -376,12 +377,7 @@ def _timed(work: Callable[..., Any], job: Job, seconds: float) -> Any:
 
 def _connected_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # hospitals' machines report to nobody unasked
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependencyError(
-            "engine=ray needs Ray, which is not installed. Install it with: pip install 'medssl[ray]'"
-        ) from error
+    ray: Any = library("ray", purpose="for engine=ray")
     if not ray.is_initialized():
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     return ray

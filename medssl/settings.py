@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medssl.errors import ConfigError
+from medssl.plain_yaml import YAMLError, read_yaml
 from medssl.presets import find_preset, preset_folder
 from medssl.setting_choices import drop_stale_keys, tags_of
 from medssl.setting_errors import describe, literal_values, models_of
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _COMMAND_LINE = "command line"
+_REFERENCE = re.compile(r"\$\{[\w.:\[\]]+\}")
 
 
 class Settings(BaseModel):
@@ -193,16 +196,14 @@ def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file, its ``${...}`` references left as they are.
+    """Return the mapping in a YAML file.
 
     Raises:
         ConfigError: The file cannot be read, or does not hold a mapping.
     """
-    from omegaconf import OmegaConf
-
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception as error:  # YAML and OmegaConf raise many kinds; each is the user's file being wrong
+        loaded = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, YAMLError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: holds a {type(loaded).__name__}; settings are a mapping of keys to values.")
@@ -211,8 +212,6 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     """Return key -> (value as YAML, value as typed), and a sentence for each override that is none."""
-    from omegaconf import OmegaConf
-
     read: dict[str, tuple[Any, str]] = {}
     faults: list[str] = []
     for override in overrides:
@@ -222,10 +221,9 @@ def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, tuple[Any, str]
             faults.append(f"{override!r}: not an override. Write key=value with a dotted key, such as train.steps=500.")
             continue
         try:
-            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-        except Exception:  # not YAML: then it is text, and the settings class says whether text will do
-            value = {"value": text}
-        read[key] = (value["value"] if isinstance(value, dict) else text, text)
+            read[key] = (read_yaml(text) if text else "", text)
+        except (ValueError, RecursionError, YAMLError):
+            read[key] = (text, text)  # not YAML: then it is text, and the settings class says whether text will do
     return read, faults
 
 
@@ -275,15 +273,12 @@ def _validated(
     faults: Sequence[str] = (),
 ) -> S:
     """Validate; an override whose YAML value fails is tried again as the text that was typed (``on`` for a string)."""
-    from omegaconf import OmegaConf
-
-    try:
-        references = OmegaConf.create(data, flags={"allow_objects": True})
-        plain = OmegaConf.to_container(references, resolve=True)
-    except Exception as error:  # a reference that leads nowhere, a circle of references
-        raise ConfigError(f"Settings of {cls.__name__}: {error}") from error
-    assert isinstance(plain, dict)
-    filled = _over_defaults(cls, {str(key): value for key, value in plain.items()})
+    referring = [key for key, value in flatten(data).items() if isinstance(value, str) and _REFERENCE.search(value)]
+    faults = [
+        *faults,
+        *(f"{key}: refers to another setting by ${{...}}, which is not read. Write the value." for key in referring),
+    ]
+    filled = _over_defaults(cls, copy.deepcopy(data))
     sentences, settings = _attempt(cls, filled, origins)
     if sentences and texts:
         for key, text in texts.items():

@@ -59,7 +59,8 @@ class WindowBatch(Batch):
         extent: int64, (B, 3), the scan's size in voxels.
         body_box: float32, (B, 2, 3), first and one-past-last voxel of the body in the scan.
         spacing_mm: float32, (B, 3).
-        scale: float32, (B, C, 2), the stored values that become 0 and 1 in the network's input.
+        scale: float32, (B, C, 2), the stored values that become 0 and 1 in the network's input; or (B, C, 5) where
+            it is normalised otherwise. See `as_input`.
         part: int64, (B,), the window's number among those of its scan, in [0, ``count``).
         item, patient, slot: See `medssl.batch.Batch`.
         labels: int16, (B, z, y, x), structure numbers; -1 where padded. None where the plan wants none.
@@ -93,6 +94,13 @@ class WindowBatch(Batch):
         """Return the windows as the network sees them: float32, as ``values``; see `as_input`."""
         return as_input(self.values, self.scale, self.present)
 
+    def unit(self, views: int = 1) -> Tensor | None:
+        """Return how much of the input of each channel of each view what becomes 0 and 1 in ``unit`` lies apart.
+
+        Float32, (B * views, C): by it changes of intensity are the same however the input is normalised. None for 1.
+        """
+        return None if self.scale.shape[-1] == 2 else self.scale[..., 4].repeat_interleave(views, dim=0)
+
     def shown(self, views: int = 1) -> Tensor | None:
         """Return the channels that each of ``views`` views of each item shows, bool, (B * views, C); None for all.
 
@@ -107,14 +115,18 @@ class WindowBatch(Batch):
 
 
 def as_input(values: Tensor, scale: Tensor, present: Tensor | None = None) -> Tensor:
-    """Return stored values as a network sees them: float32, 0 and 1 at ``scale``, clipped; 0 in lacking channels.
+    """Return stored values as a network sees them, float32; 0 in lacking channels.
 
     Args:
         values: (B, ..., C, z, y, x), in stored units.
-        scale: (B, C, 2).
+        scale: (B, C, 2), the values that become 0 and 1, clipped; or (B, C, 5), rows of `medssl.normalising.input_row`.
         present: (B, C), or None where no channel is lacking.
     """
     shape = (scale.shape[0], *(1,) * (values.ndim - 5), scale.shape[1], 1, 1, 1)
     low, high = scale[..., 0].reshape(shape), scale[..., 1].reshape(shape)
-    images = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)
+    if scale.shape[-1] == 2:
+        images = ((values.float() - low) / (high - low)).clamp_(0.0, 1.0)
+    else:
+        less, over = scale[..., 2].reshape(shape), scale[..., 3].reshape(shape)
+        images = (values.float().clamp(low, high) - less) / over
     return images if present is None else images.masked_fill_(~present.reshape(shape), 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.encoders.table import settings_of
+from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
 from medssl.settings import Resolved
@@ -49,19 +49,21 @@ def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
         windows: Whether their windows must be equal too: where each is fine-tuned at its own.
 
     Raises:
-        ConfigError: Encoders or windows differ.
+        ConfigError: Encoders, input or windows differ.
     """
     first = load_card(runs[0])
     for run in runs[1:]:
         card = load_card(run)
         compared: list[tuple[str, object, object]] = [("encoder", architecture_of(first), architecture_of(card))]
+        compared.append(("input", first.schemes, card.schemes))
         if windows:
             compared.append(("window", first.window, card.window))
         for what, ours, theirs in compared:
             if ours != theirs:
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
-                    "architecture, and their window where the settings name none; compare these in two comparisons."
+                    "architecture, the scheme that normalises their input, and their window where the settings name "
+                    "none; compare these in two comparisons."
                 )
 
 
@@ -86,7 +88,7 @@ def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tup
 
 def architecture_of(card: Card) -> dict[str, Any]:
     """Return all settings of the encoder: a card written before one of them was added means that one's default."""
-    return settings_of(card.encoder).model_dump(mode="json")
+    return ENCODERS.settings_of(card.encoder).model_dump(mode="json")
 
 
 def digest(*parts: object) -> str:

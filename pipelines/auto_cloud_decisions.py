@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from medssl.errors import ConfigError, did_you_mean
-from medssl.presets import list_presets
+from medssl.presets import find_preset, list_presets
+from medssl.settings import flatten, load_yaml
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
+from pointcloud.methods.contract import CloudMethod, CloudRoom
+from pointcloud.methods.table import CLOUD_METHODS
 
 __all__ = ["CloudFacts", "decide_cloud_recipe"]
 
+Turning = Literal["none", "z", "any"]
 _LEAST_CONTRAST = 16  # clouds among which one can be told from the others
-_BATCH = {True: 32, False: 128}
 _TUNING_BATCH = {True: 16, False: 32}
 
 
@@ -57,7 +60,8 @@ def decide_cloud_recipe(facts: CloudFacts, settings: AutoSettings, machine: Mach
     decisions.append(decided)
     steps, tuning, decided = decide_steps(settings)
     decisions.append(decided)
-    usual = _BATCH[small]
+    kind: type[CloudMethod] = CLOUD_METHODS.load(_trained(method))
+    usual = kind.items_per_step[0 if small else 1]
     batch, tuning_batch = (min(most, max(2, facts.train)) for most in (usual, _TUNING_BATCH[small]))
     why = "as the presets have it" if batch == usual else f"there are {facts.train} clouds to train on"
     decisions.append(Decision("batch", f"{batch} clouds, {tuning_batch} when fine-tuning", why))
@@ -70,7 +74,7 @@ def decide_cloud_recipe(facts: CloudFacts, settings: AutoSettings, machine: Mach
         preset=f"{method}{end}",
         pretrain={
             **shared,
-            "method.spatial.rotate": rotate,
+            **flatten({"method": kind.fit(CloudRoom(rotate))}),
             "train.steps": steps,
             "train.batch_size": batch,
             "train.checkpoint_every": every,
@@ -109,7 +113,8 @@ def _task(facts: CloudFacts) -> tuple[str, str, dict[str, Any], Decision]:
 
 
 def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
-    known = [p.name for p in list_presets("pretrain") if p.name.startswith("point_") and not p.name.endswith("_small")]
+    presets = [preset.name for preset in list_presets("pretrain") if not preset.name.endswith("_small")]
+    known = [name for name in presets if _trained(name) in CLOUD_METHODS]
     if settings.method is not None:
         name = settings.method.removesuffix("_small")
         if name not in known:
@@ -124,7 +129,12 @@ def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
     )
 
 
-def _rotate(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
+def _trained(preset: str) -> str:
+    """Return the name of the method that a preset of pretraining trains."""
+    return str(load_yaml(find_preset(preset, "pretrain"))["method"]["name"])
+
+
+def _rotate(facts: CloudFacts, settings: AutoSettings) -> tuple[Turning, Decision]:
     if settings.rotate is not None:
         return settings.rotate, Decision("turning", settings.rotate, "as set")
     if set(facts.units) == {"mm"}:

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from medssl import geometry
-from medssl.errors import ConfigError, did_you_mean
+from medssl.errors import ConfigError
+from medssl.methods.contract import Method
+from medssl.methods.fitting import Room
 from medssl.methods.table import METHODS
+from medssl.settings import flatten
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_target import Target
-from pipelines.auto_views import WINDOWS_OF_A_SCAN, views_of
 from pipelines.suited_method import suited_method
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
@@ -32,11 +34,6 @@ _SAME_SPACING = 1.1  # largest ratio between voxel sizes that are called the sam
 _ANISOTROPIC = 2.0  # a voxel this much longer along one axis is not shortened there further
 _LONGEST = {True: 96, False: 256}  # most voxels of a stored scan along an axis, for small presets and for large ones
 _WINDOW_VOXELS = {True: 32 * 48 * 32, False: 96**3}
-# Scans a step with small presets and with large ones; other methods compare scans and see more of them.
-_SCANS = {
-    "global_contrast": (4, 4),
-    **dict.fromkeys(("voco", "masked", "voco_masked", "spark", "joined"), (4, 2)),
-}
 _CHANNELS = {True: (8, 16, 32, 64), False: (32, 64, 128, 256, 320, 320)}
 
 
@@ -146,8 +143,8 @@ def decide_recipe(
     decisions.append(decided)
     steps, tuning, decided = decide_steps(settings)
     decisions.append(decided)
-    each = WINDOWS_OF_A_SCAN.get(method, 1)
-    usual = _SCANS.get(method, (8, 16))[0 if small else 1]
+    kind = _fitted(method)
+    each, usual = kind.windows_per_item, kind.items_per_step[0 if small else 1]
     scans = min(usual, max(2, patients))
     batch = scans * each
     why = f"{scans} scans a step" if scans == usual else f"there are {patients} patients to train on"
@@ -172,7 +169,7 @@ def decide_recipe(
     pretrain = {
         **shared,
         **encoder,
-        **views_of(method, window, multiple),
+        **flatten({"method": kind.fit(Room(window, multiple))}),
         "train.steps": steps,
         "train.batch_size": batch,
         "train.checkpoint_every": every,
@@ -228,8 +225,10 @@ def _window(
     if settings.window is not None:
         wrong = [n for n, m in zip(settings.window, multiple, strict=True) if n < m or n % m]
         if wrong:
-            raise ConfigError(f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
-                              "the encoder divides by.")  # fmt: skip
+            raise ConfigError(
+                f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, what "
+                "the encoder divides by."
+            )
         return settings.window, Decision("window", _whole(settings.window), "as set")
     # At least two voxels of the coarsest level along each axis: a normalisation needs more than one.
     least = [2 if m > 1 else 1 for m in multiple]
@@ -259,13 +258,28 @@ def _window(
 
 def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int, *, segmented: bool) -> tuple[str, Decision]:
     if settings.method is not None:
-        if settings.method not in METHODS:
-            raise ConfigError(f"There is no method '{settings.method}'. {did_you_mean(settings.method, METHODS)}")
+        METHODS.row(settings.method)
         return settings.method, Decision("method", settings.method, "as set")
     name, because = suited_method(
         [body.shape for body in bodies], [body.spacing_mm for body in bodies], patients=patients, segmented=segmented
     )
     return name, Decision("method", name, because)
+
+
+def _fitted(name: str) -> type[Method]:
+    """Return the class of a method whose views can be fitted to scans.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    kind: type[Method] = METHODS.load(name)
+    if kind.unfit:
+        able = ", ".join(other for other in METHODS if not METHODS.load(other).unfit)
+        raise ConfigError(
+            f"method: auto cannot fit the views of '{name}' to scans: {kind.unfit}. It can those of {able}. Run the "
+            "others by themselves: medssl pretrain METHOD --data OUT/store --out RUN."
+        )
+    return kind
 
 
 def _sizes(spacing: Any) -> str:

@@ -59,7 +59,7 @@ def check_split(
     test: str | Path | Manifest | None = None,
     out: str | Path | None = None,
     index: str | Path | None = None,
-    jobs: int | None = None,
+    workers: int | None = None,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
@@ -72,7 +72,7 @@ def check_split(
         out: The page; a .json of the same name is written beside it. By default ``check-split.html`` beside the
             manifest.
         index: Folder of fingerprints; by default NAME.prints beside the manifest, or the one that it was reduced with.
-        jobs: Processes.
+        workers: Processes.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show check-split``.
         dry_run: Say what would be read; write nothing.
@@ -94,7 +94,7 @@ def check_split(
     from medssl.writing import atomic_write
 
     settings = resolve(
-        CheckSplitSettings, preset=preset, overrides=list(overrides), command_line={"workers": jobs}
+        CheckSplitSettings, preset=preset, overrides=list(overrides), command_line={"workers": workers}
     ).settings
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
@@ -121,8 +121,10 @@ def check_split(
     doubts = tuple(patients_together([row for row in rows if row["kind"] == "volume"], source.root))
     result = SplitResult(tuple(leaks), dict(found.failures), doubts)
     if leaks:
-        told = [(*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
-                for one in leaks]  # fmt: skip
+        told = [
+            (*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
+            for one in leaks
+        ]
         console.table("On both sides", ("one side", "other side", "scan", "is in", "as", "score"), told[:_SHOWN])
         if len(leaks) > _SHOWN:
             console.say(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")

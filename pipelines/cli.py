@@ -49,12 +49,16 @@ def _root(
     """Keep the options that stand before the verb."""
 
 
-commands_chains.add_to(app)
-commands_data.add_to(app)
-commands_reduction.add_to(app)
-commands_training.add_to(app)
-commands_results.add_to(app)
-commands_looking.add_to(app)
+for module in (
+    commands_chains,
+    commands_data,
+    commands_reduction,
+    commands_training,
+    commands_results,
+    commands_looking,
+):
+    for each in module.COMMANDS:
+        each.add_to(app)
 
 
 def surface() -> str:

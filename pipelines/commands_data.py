@@ -7,35 +7,23 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import EXIT_FINDINGS, AsJson, DryRun, Out, Overrides, Preset, Quiet, Verbose, call
+from pipelines.declared import COMMON, command
+from pipelines.options import Out
 
-__all__ = ["add_to"]
+__all__ = ["COMMANDS"]
 
 _PANEL = "Bring scans in"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to ``app``."""
-    app.command("fetch", rich_help_panel=_PANEL)(_fetch)
-    app.command("index", rich_help_panel=_PANEL)(_index)
-    app.command("check", rich_help_panel=_PANEL)(_check)
-    app.command("cache", rich_help_panel=_PANEL)(_cache)
-
-
+@command("fetch", panel=_PANEL)
 def _fetch(
     name: Annotated[str, typer.Argument(help="A data card, see: medssl list data; or a card's YAML file.")],
-    overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder that the data set's folder goes into.")] = Path(
         "data"
     ),
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="The licence was read and is accepted; else it is only shown.")
     ] = False,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Bring a public data set by its card: licence shown, checksum verified, broken downloads taken up again.
 
@@ -45,15 +33,11 @@ def _fetch(
 
       medssl fetch msd-hippocampus --accept-licence --out data
     """
-    call(
-        "fetch", name, out=out, accept_licence=accept_licence, preset=preset, overrides=overrides or [],
-        dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
 
 
+@command("index", panel=_PANEL, shared=(*COMMON, "workers"))
 def _index(
     scans: Annotated[Path, typer.Argument(help="A folder of scans, one scan, or a CSV; any layout, any depth.")],
-    overrides: Overrides = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest, .parquet or .csv.")] = Path(
         "manifest.parquet"
     ),
@@ -63,11 +47,6 @@ def _index(
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash every file again, for changes that kept size and time.")
     ] = False,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Describe every scan or cloud of a folder in a manifest. Safe to run again: only what has changed is read.
 
@@ -81,24 +60,14 @@ def _index(
 
       medssl index scans/ --out lgg.parquet --targets data.csv
     """
-    given = [*(overrides or []), *([f"targets={targets}"] if targets else []), *(["verify=true"] if verify else [])]
-    call(
-        "index", scans, out=out, preset=preset, overrides=given, dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
 
 
+@command("check", panel=_PANEL, found=lambda result: not result.ok)
 def _check(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
-    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page; check.html beside the manifest if unset.")
     ] = None,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Look for damage, copies, leaks between splits, odd geometry and bad labels. Exit 1 where one is an error.
 
@@ -108,23 +77,12 @@ def _check(
 
       medssl check ct.parquet --out ct-check.html pictures=40
     """
-    result = call(
-        "check", manifest, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
-    if not result.ok:
-        raise typer.Exit(EXIT_FINDINGS)
 
 
+@command("cache", panel=_PANEL, shared=(*COMMON, "workers"))
 def _cache(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
     out: Out,
-    overrides: Overrides = None,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write the scans or clouds of a manifest as a store for training. Safe to run again: what is there is kept.
 
@@ -134,7 +92,6 @@ def _cache(
 
       medssl cache ct.parquet --out stores/ct "spacing_mm=[2,2,2]" workers=4
     """
-    call(
-        "cache", manifest, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
+
+
+COMMANDS = (_fetch, _index, _check, _cache)

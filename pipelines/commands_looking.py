@@ -7,29 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import EXIT_FINDINGS, AsJson, DryRun, Overrides, Quiet, Verbose, call
+from pipelines.completion import shown, verbs_with_settings
+from pipelines.declared import command
 
-__all__ = ["add_to"]
+__all__ = ["COMMANDS"]
 
 _PANEL = "Look and choose"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to ``app``."""
-    app.command("list", rich_help_panel=_PANEL)(_list)
-    app.command("show", rich_help_panel=_PANEL)(_show)
-    app.command("validate", rich_help_panel=_PANEL)(_validate)
-    app.command("copy", rich_help_panel=_PANEL)(_copy)
-    app.command("doctor", rich_help_panel=_PANEL)(_doctor)
-
-
+@command("list", panel=_PANEL, shared=())
 def _list(
     kind: Annotated[
         str, typer.Argument(help="presets, methods, encoders, data, formats or verbs.", metavar="KIND")
     ] = "presets",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """List what there is to choose from.
 
@@ -39,17 +29,14 @@ def _list(
 
       medssl list methods
     """
-    call("list", kind, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
+@command("show", panel=_PANEL, shared=())
 def _show(
-    name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.")],
+    name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.", autocompletion=shown)],
     every: Annotated[
         bool, typer.Option("--all", help="Of a verb: the settings of every method, encoder and task that it takes.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Show one thing, and every setting that it has.
 
@@ -59,16 +46,17 @@ def _show(
 
       medssl show pretrain
     """
-    call("show", name, every=every, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
+@command("validate", panel=_PANEL, shared=("overrides",))
 def _validate(
     preset: Annotated[str, typer.Argument(help="A YAML file or a preset's name.")],
-    overrides: Overrides = None,
-    verb: Annotated[str, typer.Option("--for", metavar="VERB", help="The verb that it is for, where unclear.")] = "",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    verb: Annotated[
+        str,
+        typer.Option(
+            "--for", metavar="VERB", help="The verb that it is for, where unclear.", autocompletion=verbs_with_settings
+        ),
+    ] = "",
 ) -> None:
     """Check a settings file: every error at once, or what it resolves to and why.
 
@@ -78,16 +66,12 @@ def _validate(
 
       medssl validate my.yaml train.steps=500 --for pretrain
     """
-    call("validate", preset, verb=verb, overrides=overrides or [], as_json=as_json, quiet=quiet, verbose=verbose)
 
 
+@command("copy", panel=_PANEL, shared=("dry_run",))
 def _copy(
     name: Annotated[str, typer.Argument(help="The preset, such as pretrain/voco.")],
     out: Annotated[Path, typer.Argument(help="The new file, or a folder for it.")],
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Copy a preset to a file of your own, to change.
 
@@ -95,16 +79,13 @@ def _copy(
 
       medssl copy pretrain/voco my.yaml
     """
-    call("copy", name, out, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
+@command("doctor", panel=_PANEL, shared=(), found=lambda findings: any(finding.fatal for finding in findings))
 def _doctor(
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where the disk's speed is measured; nothing is left there.")
     ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Check this machine: versions, GPU, disk, system libraries, reading speed. Exit 1 where medssl cannot work.
 
@@ -114,6 +95,6 @@ def _doctor(
 
       medssl doctor --out /data --json
     """
-    findings = call("doctor", folder, as_json=as_json, quiet=quiet, verbose=verbose)
-    if any(finding.fatal for finding in findings):
-        raise typer.Exit(EXIT_FINDINGS)
+
+
+COMMANDS = (_list, _show, _validate, _copy, _doctor)

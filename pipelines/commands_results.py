@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipelines.options import AsJson, DryRun, Out, Overrides, Overwrite, Preset, Quiet, Verbose, call
+from pipelines.completion import export_forms
+from pipelines.declared import Given, command
+from pipelines.options import Out
 
-__all__ = ["add_to"]
+__all__ = ["COMMANDS"]
 
 _PANEL = "Use what came out"
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to ``app``."""
-    app.command("predict", rich_help_panel=_PANEL)(_predict)
-    app.command("report", rich_help_panel=_PANEL)(_report)
-    app.command("export", rich_help_panel=_PANEL)(_export)
-    app.command("embed", rich_help_panel=_PANEL)(_embed)
+def _split(words: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return places and overrides apart."""
+    overrides = [str(word) for word in words if "=" in str(word) and not word.exists()]
+    return [word for word in words if str(word) not in overrides], overrides
 
 
+def _of_predict(given: Given) -> tuple[Sequence[Any], Given]:
+    run, inputs, more = given.pop("run"), given.pop("inputs"), given.pop("runs", [])
+    places, overrides = _split(inputs)
+    first = [Path(run)] if Path(run).exists() else [Path(word) for word in run.split(",") if word]
+    return ([*first, *more], *places), given | {"overrides": [*overrides, *given.get("overrides", [])]}
+
+
+def _of_report(given: Given) -> tuple[Sequence[Any], Given]:
+    places, overrides = _split(given.pop("runs"))
+    return places, given | {"overrides": overrides}
+
+
+@command("predict", panel=_PANEL, shared=("workers", "preset", "overwrite", "dry_run"), ready=_of_predict)
 def _predict(
     run: Annotated[str, typer.Argument(metavar="RUN[,RUN...]", help="A fine-tuned run; several give their mean.")],
     inputs: Annotated[
@@ -34,12 +48,6 @@ def _predict(
     runs: Annotated[
         list[Path] | None, typer.Option("--run", help="One more run for the mean; may be given several times.")
     ] = None,
-    preset: Preset = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Run a fine-tuned run on new scans or clouds. No labels and no store are needed; the same command goes on.
 
@@ -54,15 +62,9 @@ def _predict(
 
       medssl predict runs/fold0,runs/fold1,runs/fold2 new/ --out predictions/mean uncertainty=true
     """
-    overrides = [str(word) for word in inputs if "=" in str(word) and not word.exists()]
-    first = [Path(run)] if Path(run).exists() else [Path(word) for word in run.split(",") if word]
-    call(
-        "predict", [*first, *(runs or [])], *(word for word in inputs if str(word) not in overrides), out=out,
-        preset=preset, overrides=overrides, overwrite=overwrite, dry_run=dry_run, as_json=as_json, quiet=quiet,
-        verbose=verbose,
-    )  # fmt: skip
 
 
+@command("report", panel=_PANEL, shared=("preset", "dry_run"), ready=_of_report)
 def _report(
     runs: Annotated[
         list[Path],
@@ -71,11 +73,6 @@ def _report(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write one page on runs, stores, scores and comparisons: it needs no network and holds no path of this machine.
 
@@ -85,23 +82,16 @@ def _report(
 
       medssl report runs/ct runs/few-label ct.parquet --out ct.html title="CT, few labels"
     """
-    overrides = [str(word) for word in runs if "=" in str(word) and not word.exists()]
-    call(
-        "report", *(run for run in runs if str(run) not in overrides), out=out, preset=preset, overrides=overrides,
-        dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
 
 
+@command("export", panel=_PANEL)
 def _export(
     run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.", autocompletion=export_forms),
+    ],
     out: Out,
-    overrides: Overrides = None,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write a run's segmenter or encoder in the form of another program.
 
@@ -111,22 +101,13 @@ def _export(
 
       medssl export runs/ct --to nnunet --out nnunet/ct
     """
-    call(
-        "export", run, to=to, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
 
 
+@command("embed", panel=_PANEL)
 def _embed(
     run: Annotated[Path, typer.Argument(help="A run with an encoder.")],
     data: Annotated[Path, typer.Option("--data", help="The store that cache wrote.")],
     out: Out,
-    overrides: Overrides = None,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Write one vector for every scan of a store, as .parquet or .npz.
 
@@ -134,7 +115,6 @@ def _embed(
 
       medssl embed runs/ct --data stores/ct --out ct-features.parquet
     """
-    call(
-        "embed", run, data=data, out=out, preset=preset, overrides=overrides or [], dry_run=dry_run,
-        as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
+
+
+COMMANDS = (_predict, _report, _export, _embed)

@@ -7,21 +7,11 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import (
-    AsJson,
-    DryRun,
-    Out,
-    Overrides,
-    Overwrite,
-    Preset,
-    Quiet,
-    Resume,
-    Verbose,
-    call,
-    split_overrides,
-)
+from pipelines.completion import methods, presets_of
+from pipelines.declared import COMMON, command
+from pipelines.options import Out, with_overrides
 
-__all__ = ["add_to"]
+__all__ = ["COMMANDS"]
 
 _PANEL = "Train and judge"
 
@@ -34,30 +24,27 @@ Finish = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to ``app``."""
-    app.command("pretrain", rich_help_panel=_PANEL)(_pretrain)
-    app.command("finetune", rich_help_panel=_PANEL)(_finetune)
-    app.command("evaluate", rich_help_panel=_PANEL)(_evaluate)
-
-
+@command(
+    "pretrain",
+    panel=_PANEL,
+    shared=("overrides", "resume", "overwrite", "dry_run"),
+    ready=lambda given: ((), with_overrides(given, "preset")),
+)
 def _pretrain(
     out: Out,
     preset: Annotated[
-        str | None, typer.Argument(help="A preset, a YAML file or a method; see: medssl list presets.")
+        str | None,
+        typer.Argument(
+            help="A preset, a YAML file or a method; see: medssl list presets.", autocompletion=presets_of("pretrain")
+        ),
     ] = None,
-    overrides: Overrides = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote.")] = None,
-    method: Annotated[str | None, typer.Option("--method", help="A method, where no preset is given.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="A method, where no preset is given.", autocompletion=methods)
+    ] = None,
     devices: Devices = None,
     init_from: Annotated[Path | None, typer.Option("--init-from", help="A run whose weights to start from.")] = None,
-    resume: Resume = False,
     finish: Finish = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Pretrain an encoder on unlabelled scans. Ctrl-C leaves a checkpoint; --resume goes on from it.
 
@@ -71,22 +58,20 @@ def _pretrain(
 
       torchrun --nproc-per-node 4 -m medssl pretrain voco --data stores/ct --out runs/ct
     """
-    preset, given = split_overrides(preset, overrides)
-    call(
-        "pretrain", preset, data=data, out=out, overrides=given, method=method, devices=devices, resume=resume,
-        finish=finish, init_from=init_from, overwrite=overwrite, dry_run=dry_run, as_json=as_json, quiet=quiet,
-        verbose=verbose,
-    )  # fmt: skip
 
 
+@command(
+    "finetune",
+    panel=_PANEL,
+    shared=(*COMMON, "resume", "overwrite"),
+    ready=lambda given: ((), with_overrides(given, "encoder_run")),
+)
 def _finetune(
     out: Out,
     encoder_run: Annotated[
         str | None, typer.Argument(metavar="RUN", help="A pretraining run; without one, training is from scratch.")
     ] = None,
-    overrides: Overrides = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote, with labels.")] = None,
-    preset: Preset = None,
     task: Annotated[
         str | None, typer.Option("--task", metavar="segmentation|classification", help="What is learned.")
     ] = None,
@@ -101,13 +86,7 @@ def _finetune(
         list[str] | None, typer.Option("--predict", metavar="SPLIT", help="Splits to predict; else test.")
     ] = None,
     devices: Devices = None,
-    resume: Resume = False,
     finish: Finish = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Train a segmenter or classifier on labelled scans, pretrained or from scratch, and predict the test scans.
 
@@ -119,34 +98,12 @@ def _finetune(
 
       medssl finetune runs/mr --data stores/mr --task classification classification.target=diagnosis --out runs/mr-dx
     """
-    encoder_run, given = split_overrides(encoder_run, overrides)
-    call(
-        "finetune",
-        encoder_run,
-        data=data,
-        out=out,
-        preset=preset,
-        overrides=given,
-        task=task,
-        from_scratch=from_scratch or None,
-        labels=labels,
-        draw=draw,
-        predict=predict,
-        devices=devices,
-        resume=resume,
-        finish=finish,
-        overwrite=overwrite,
-        dry_run=dry_run,
-        as_json=as_json,
-        quiet=quiet,
-        verbose=verbose,
-    )
 
 
+@command("evaluate", panel=_PANEL, shared=(*COMMON, "workers"))
 def _evaluate(
     run: Annotated[Path, typer.Argument(help="A fine-tuning run or a folder of label maps.")],
     data: Annotated[Path, typer.Option("--data", help="The store, a manifest, or a folder of label maps: the truth.")],
-    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write; the run's own folder if unset.")
     ] = None,
@@ -160,11 +117,6 @@ def _evaluate(
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/K", help="few-label: do the I-th of K parts of the work.")
     ] = None,
-    preset: Preset = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> None:
     """Score predictions: overlap and surface distances with intervals, and a paired test against other runs.
 
@@ -178,7 +130,6 @@ def _evaluate(
 
       medssl evaluate runs/mr --data stores/mr --protocol probe probe.scans.target=diagnosis --out runs/probe
     """
-    call(
-        "evaluate", run, data=data, out=out, against=against or [], protocol=protocol, preset=preset,
-        overrides=overrides or [], shard=shard, dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose,
-    )  # fmt: skip
+
+
+COMMANDS = (_pretrain, _finetune, _evaluate)

@@ -1,8 +1,13 @@
-"""How the verbs talk: rich on a terminal, plain lines off it, one JSON object for programs."""
+"""How the verbs talk: rich on a terminal, plain lines off it, one JSON object for programs.
+
+Called from Python they print nothing: what they say goes to the logger ``medssl``, and a notebook sees a bar of
+progress. ``medssl.set_verbosity("info")`` prints it.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import threading
@@ -46,6 +51,7 @@ class Manner:
         quiet: Leave out everything but warnings, errors and what was written.
         verbose: Say details too.
         clean: What is done to every text that is said, such as names taken out of it.
+        as_log: Nothing is printed: what is said goes to the logger ``medssl``.
         within: The verb speaks as a part of a longer chain: what is next is for the chain to say.
         facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
     """
@@ -55,26 +61,31 @@ class Manner:
     verbose: bool = False
     within: bool = False
     clean: Callable[[str], str] | None = None
+    as_log: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 _MANNER: ContextVar[Manner | None] = ContextVar("manner", default=None)
+_OUTERMOST: list[Manner] = []  # threads that a verb starts do not see the variable above
+_LOGGER = logging.getLogger("medssl")
 
 
 def manner() -> Manner:
-    """Return how the verb that is running talks; outside of ``speaking``, a plain one that keeps no facts."""
-    return _MANNER.get() or Manner()
+    """Return how the verb that is running talks; outside of ``speaking``, to the log, and no facts are kept."""
+    return _MANNER.get() or (_OUTERMOST[-1] if _OUTERMOST else Manner(as_log=True))
 
 
 @contextmanager
 def speaking(chosen: Manner) -> Iterator[Manner]:
     """Let everything inside talk in the chosen manner; with ``as_json``, print the object when all is done."""
     token = _MANNER.set(chosen)
+    _OUTERMOST.append(chosen)
     try:
         yield chosen
         if chosen.as_json:
             _write_json(chosen.facts)
     finally:
+        _OUTERMOST[:] = [one for one in _OUTERMOST if one is not chosen]
         _MANNER.reset(token)
 
 
@@ -120,15 +131,16 @@ def say(text: str, *, lines: bool = False) -> None:
 
 def detail(text: str) -> None:
     """Say one thing that only ``--verbose`` asks for."""
-    if manner().verbose:
-        _line(text, _messages(), style="dim")
+    if manner().verbose or manner().as_log:
+        _line(text, _messages(), style="dim", level=logging.DEBUG)
 
 
 def warn(text: str) -> None:
     """Say that something was ignored, dropped or doubtful; on standard error, even when quiet."""
     text = _clean(text)
     manner().facts.setdefault("warnings", []).append(text)
-    _line(f"warning: {visible(text)}", sys.stderr, style="yellow")
+    said = visible(text)
+    _line(said if manner().as_log else f"warning: {said}", sys.stderr, style="yellow", level=logging.WARNING)
 
 
 def tell(**facts: Any) -> None:
@@ -150,7 +162,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     if manner().as_json:
         return
     cells = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and not manner().as_log:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -259,7 +271,7 @@ def progress(total: int | None, what: str) -> Iterator[Progress]:
         shown._interval_s = float("inf")
         yield shown
         return
-    if not sys.stderr.isatty():
+    if not (_in_notebook() if manner().as_log else sys.stderr.isatty()):
         whole = False
         try:
             yield shown
@@ -280,7 +292,8 @@ def progress(total: int | None, what: str) -> Iterator[Progress]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True), refresh_per_second=4) as bars:
+    screen = Console() if manner().as_log else Console(stderr=True)  # a notebook draws what goes to standard output
+    with Bars(*columns, console=screen, refresh_per_second=4) as bars:
         shown._bar, shown._task = bars, bars.add_task(what, total=total, note="")
         yield shown
 
@@ -308,8 +321,17 @@ def _messages() -> TextIO:
     return sys.stderr if manner().as_json else sys.stdout
 
 
-def _line(text: str, stream: TextIO, style: str = "") -> None:
+def _in_notebook() -> bool:
+    """Tell whether this process serves a notebook; nothing is imported to find out."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _line(text: str, stream: TextIO, style: str = "", level: int = logging.INFO) -> None:
     text = visible(_clean(text), lines=True)
+    if manner().as_log:
+        _LOGGER.log(level, "%s", text)
+        return
     if style and stream.isatty():
         from rich.console import Console
         from rich.text import Text

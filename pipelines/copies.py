@@ -165,9 +165,12 @@ def find_all(
     places = {row["id"]: CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0) for row in clouds}
     with settings.limits(), console.progress(len(clouds), "clouds read") as shown:
         prints, failed = cloud_prints(
-            list(places.values()), folder, workers=settings.hands, engine=settings.engine,
+            list(places.values()),
+            folder,
+            workers=settings.hands,
+            engine=settings.engine,
             progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+        )
     # As with scans, a list of more clouds than these stays as it is.
     pointer = pointer_to(manifest, folder) if manifest else ""
     held = [Target(id=row["id"], path=row["path"]) for row in clouds]
@@ -175,9 +178,13 @@ def find_all(
         write_places(rows, held, folder, CLOUD_PLACES, manifest=pointer)
     with settings.limits(), console.progress(None, "pairs of clouds looked at") as shown:
         pairs = find_cloud_copies(
-            prints, places, radius=settings.radius, worth=worth,
-            patients={row["id"]: row["patient"] for row in clouds}, progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+            prints,
+            places,
+            radius=settings.radius,
+            worth=worth,
+            patients={row["id"]: row["patient"] for row in clouds},
+            progress=lambda done, _: shown.reach(done),
+        )
     failed |= pairs.failures
     for name, reason in list(failed.items())[:_SHOWN]:
         console.warn(f"{name}: {reason}")

@@ -17,10 +17,17 @@ __all__ = ["demo_channels"]
 
 _SHAPE, _SPACING = (32, 40, 32), (5.0, 5.0, 5.0)
 _RECIPE = [
-    "encoder.name=unet", "encoder.channels=[8,16,32]", "segmentation.window=[16,16,16]", "train.batch_size=2",
-    "train.lr=0.02", "train.schedule=cosine", "train.warmup=0.05", "train.threads=1", "data.held_out_scans=0",
+    "encoder.name=unet",
+    "encoder.channels=[8,16,32]",
+    "segmentation.window=[16,16,16]",
+    "train.batch_size=2",
+    "train.lr=0.02",
+    "train.schedule=cosine",
+    "train.warmup=0.05",
+    "train.threads=1",
+    "data.held_out_scans=0",
     "inference.overlap=0.25",
-]  # fmt: skip
+]
 
 
 def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Path | None:
@@ -54,15 +61,23 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
             cache(manifest, out=store, overrides=[f"channels={channels}"])
             if overwrite or not (run / "predictions").is_dir():
                 finetune(
-                    data=store, out=run, overwrite=run.exists(),
-                    overrides=[*_RECIPE, f"train.steps={steps}", f"train.checkpoint_every={steps}",
-                               f"train.seed={seed}"],
-                )  # fmt: skip
+                    data=store,
+                    out=run,
+                    overwrite=run.exists(),
+                    overrides=[
+                        *_RECIPE,
+                        f"train.steps={steps}",
+                        f"train.checkpoint_every={steps}",
+                        f"train.seed={seed}",
+                    ],
+                )
         found = evaluate(runs["four"], data=out / "stores" / "four", against=[runs["t1"]])
-        page = report(runs["four"], runs["t1"], out=out / "report.html",
-                      overrides=["title=Made-up heads of four channels"]).path  # fmt: skip
-        facts["dice"] = {score.arm: score.interval.estimate for score in found.scores
-                         if score.metric == "dice" and not score.target}  # fmt: skip
+        page = report(
+            runs["four"], runs["t1"], out=out / "report.html", overrides=["title=Made-up heads of four channels"]
+        ).path
+        facts["dice"] = {
+            score.arm: score.interval.estimate for score in found.scores if score.metric == "dice" and not score.target
+        }
     console.say(sentences([row for row in found.comparisons if row.of.words == "Dice"])[-1])
     console.done(page, f"medssl predict {quoted(runs['four'])} {quoted(out / 'scans')} --out {quoted(out / 'again')}")
     return page

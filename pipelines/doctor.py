@@ -30,9 +30,25 @@ OPEN3D_LIBRARIES = {
     "gomp": "libgomp1",
 }
 _PACKAGES = (
-    "medssl", "torch", "torchvision", "lightning-fabric", "monai", "timm", "numpy", "polars", "pydantic", "nibabel",
-    "pydicom", "SimpleITK", "blosc2", "open3d-cpu", "open3d", "onnxruntime", "typer", "rich",
-)  # fmt: skip
+    "medssl",
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "monai",
+    "timm",
+    "numpy",
+    "polars",
+    "pydantic",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "blosc2",
+    "open3d-cpu",
+    "open3d",
+    "onnxruntime",
+    "typer",
+    "rich",
+)
 _DISK_MIB = 64
 
 
@@ -88,8 +104,8 @@ def doctor(folder: Path | None = None) -> list[Finding]:
 
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
-    supported = (3, 11) <= sys.version_info[:2] < (3, 13)
-    hint = "" if supported else "medssl supports Python 3.11 and 3.12"
+    supported = (3, 11) <= sys.version_info[:2] < (3, 14)
+    hint = "" if supported else "medssl supports Python 3.11 to 3.13"
     yield Finding("Python", f"{version}, {platform.system()} {platform.machine()}", hint, fatal=not supported)
 
 
@@ -192,7 +208,7 @@ def _open3d() -> Iterator[Finding]:
         yield Finding("Open3D (point clouds)", f"{ran.stdout.split()[-1]} imports")
         return
     reason = (ran.stderr.strip().splitlines() or ["it crashed"])[-1]
-    hint = f"apt-get install {' '.join(missing)}" if missing else "pip install open3d-cpu"
+    hint = f"apt-get install {' '.join(missing)}" if missing else "pip install 'medssl[points]'"
     yield Finding("Open3D (point clouds)", reason, f"{hint}; volumes do not need it")
 
 

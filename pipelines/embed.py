@@ -15,6 +15,7 @@ from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable, embed_store
 from medssl.settings import Resolved, Settings, resolve
+from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.writing import atomic_write
 from pipelines import console
@@ -106,7 +107,9 @@ def embed(
     encoder = load_encoder(run, pool=settings.pool).eval().to(device)
     lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
-    same_channels(load_card(run), store, run=run)
+    card = load_card(run)
+    same_channels(card, store, run=run)
+    store = normalised_as(store, card.inputs_known)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
     console.say(

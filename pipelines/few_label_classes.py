@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.settings import resolve
+from medssl.store.normalised import normalised_as
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
 from medssl.tasks.class_inference import predict_classes
@@ -128,7 +130,8 @@ def few_label_classes(
                 predict=[],
                 resume=(work / "run.yaml").exists(),
             )
-        found = _predicted(result.classifier(), samples, recipe)
+        seen = replace(samples, store=normalised_as(samples.store, load_card(work).inputs_known))
+        found = _predicted(result.classifier(), seen, recipe)
         shutil.rmtree(work, ignore_errors=True)
         return found
 

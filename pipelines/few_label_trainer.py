@@ -15,6 +15,7 @@ import yaml
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError
 from medssl.settings import flatten, resolve
+from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.tasks.inference import label_values, probabilities_of
 from pipelines import console
@@ -105,9 +106,11 @@ class CellTrainer:
         task = result.segmenter()
         network = task.network.to(self._device).eval()
         output, window = task.output, task.settings.window
+        inputs = load_card(folder).inputs_known
 
         def predict(store: Store, index: int) -> LabelMap:
             entry = store.entries[index]
+            store, index = normalised_as(store.subset([entry.id]), inputs), 0
             found = probabilities_of(network, store, index, window, self._inference, device=self._device, output=output)
             return label_values(output, found, entry)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +16,22 @@ from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
-from medssl.errors import ConfigError, did_you_mean
+from medssl.errors import ConfigError
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
 from medssl.store.index import INDEX
+from medssl.store.normalised import normalised
 from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from pipelines import console
-from pipelines.finetune_classification import ClassificationJob
-from pipelines.finetune_clouds import CloudClassificationJob
-from pipelines.finetune_job import Job
-from pipelines.finetune_parts import PartSegmentationJob
-from pipelines.finetune_segmentation import SegmentationJob, known_scores
-from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
+from pipelines.finetune_segmentation import known_scores
+from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.normalising import input_of, recorded_input
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
@@ -42,15 +41,6 @@ from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
-
-_JOBS: dict[str, Callable[[FinetuneSettings, Store], Job]] = {
-    "segmentation": SegmentationJob,
-    "classification": ClassificationJob,
-}
-_CLOUD_JOBS: dict[str, Callable[[FinetuneSettings, CloudStore], Job]] = {
-    "segmentation": PartSegmentationJob,
-    "classification": CloudClassificationJob,
-}
 
 
 @dataclass(frozen=True)
@@ -133,8 +123,8 @@ def finetune(
         TransferError: Too little of the encoder fits.
         Interrupted: The run was told to stop; it left a checkpoint and the process should exit with 130.
     """
-    if task is not None and task not in TASKS:
-        raise ConfigError(f"There is no task '{task}'. {did_you_mean(task, TASKS)}")
+    if task is not None:
+        JOBS.row(task)
     resume = resume or finish
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
@@ -152,7 +142,7 @@ def finetune(
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
     }
-    resolved, job = _job(resolved_settings(preset, overrides, options))
+    resolved, job = _job(resolved_settings(preset, overrides, options), out if resume else None)
     settings = resolved.settings
     lines = [*_plan_lines(resolved, job, out), *job.doubts()]
     if dry_run:
@@ -165,6 +155,8 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
+        if not resume:
+            job.record(run)
         for line in [*lines, *_carried(job)]:
             run.say(line)
         if job.reports:
@@ -195,12 +187,12 @@ def finetune(
     )
 
 
-def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job]:
+def _job(resolved: Resolved[FinetuneSettings], resumed: Path | None = None) -> tuple[Resolved[FinetuneSettings], Job]:
     """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
     settings = resolved.settings
     folder = settings.data.store
     if settings.of_clouds:
-        return resolved, _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
+        return resolved, CLOUD_JOBS.load(settings.task)(settings, CloudStore.open(folder))
     if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
         raise ConfigError(
             f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
@@ -208,7 +200,17 @@ def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSetting
         )
     store = Store.open(folder)
     resolved = follow_channels(resolved, store)
-    return resolved, _JOBS[settings.task](resolved.settings, store)
+    store = _as_input(resolved.settings, store, resumed)
+    return resolved, JOBS.load(settings.task)(resolved.settings, store)
+
+
+def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) -> Store:
+    """Return the store as the network's input: of the splits or scans that are trained on, or as an earlier run's."""
+    data = settings.data
+    train = [e.id for e in store.entries if (e.id in data.ids if data.ids is not None else e.split in data.splits)]
+    if resumed is not None:
+        return normalised(store, recorded_input(resumed, len(store.channels)))
+    return normalised(store, input_of(store, train, data.normalise, settings.transfer.run))
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:

@@ -24,6 +24,7 @@ from pipelines.finetune_classes import Classified, write_classes
 from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
+from pipelines.normalising import input_words, record_input, show_by
 
 __all__ = ["ClassificationJob"]
 
@@ -66,6 +67,7 @@ class ClassificationJob:
             self.method = ClassificationTask(chosen, encoder, self.classes, weights=weights)
         self.reports = carry_encoder(settings.transfer, encoder, store.channels)
         self.entries = self.scans.train.entries
+        show_by(self.method, store)
 
     @property
     def window(self) -> Triple:
@@ -107,7 +109,7 @@ class ClassificationJob:
         frozen = ", frozen" if chosen.frozen else ""
         return (
             f"store: {settings.data.store}: {len(self.entries)} scans of {patients} patients{few_words(settings)}; "
-            f"{watched}, {predicted}{left}",
+            f"{watched}, {predicted}{left}{input_words(self.entries)}",
             f"classifier of {what}, by {unit} ({counts}): {settings.encoder.name} encoder{frozen}, {count:,} "
             f"parameters, from {start}",
         )
@@ -128,6 +130,10 @@ class ClassificationJob:
     def doubts(self) -> list[str]:
         """Return how the scans differ from those of the pretraining run."""
         return scan_doubts(self.settings, self.entries)
+
+    def record(self, run: Run) -> None:
+        """Write how the input is normalised."""
+        record_input(run, self.entries)
 
     def card(self, start: str) -> Card:
         """Return the card of the network."""

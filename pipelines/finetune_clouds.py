@@ -80,6 +80,10 @@ class CloudJob:
         train = self.settings.train
         return held_out_clouds(self.clouds.held_out, self.method.plan, train.batch_size, train.seed)
 
+    def record(self, run: Run) -> None:
+        """Write nothing: clouds are normalised in one way."""
+        return
+
     def doubts(self) -> list[str]:
         """Return whether batches are as small as those of scans, and the unit another than the pretraining run's."""
         chosen, size = self.settings.transfer, self.settings.train.batch_size

@@ -1,4 +1,4 @@
-"""What a fine-tuning task adds to the flow that all tasks share."""
+"""The fine-tuning tasks by name, and what each adds to the flow that all share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,49 @@ from medssl.engine.card import Card
 from medssl.engine.loop import Loader
 from medssl.engine.run import Run
 from medssl.methods.contract import Method
+from medssl.table import Row, Table
 from medssl.tasks.transfer import TransferReport
 
-__all__ = ["Finished", "Job"]
+__all__ = ["CLOUD_JOBS", "JOBS", "Finished", "Job"]
+
+JOBS = Table(
+    "task",
+    (
+        Row(
+            name="segmentation",
+            target="pipelines.finetune_segmentation.SegmentationJob",
+            settings="medssl.tasks.segmentation.SegmentationSettings",
+            take_when="each voxel has a class",
+            needs="a store of scans with label maps",
+        ),
+        Row(
+            name="classification",
+            target="pipelines.finetune_classification.ClassificationJob",
+            settings="medssl.tasks.class_settings.ClassificationSettings",
+            take_when="each scan or patient has a class",
+            needs="a store of scans with targets (index --targets)",
+        ),
+    ),
+)
+CLOUD_JOBS = Table(
+    "task of clouds",
+    (
+        Row(
+            name="segmentation",
+            target="pipelines.finetune_parts.PartSegmentationJob",
+            settings="pointcloud.tasks.settings.CloudTaskSettings",
+            take_when="each point has a class",
+            needs="a store of clouds whose points have labels",
+        ),
+        Row(
+            name="classification",
+            target="pipelines.finetune_clouds.CloudClassificationJob",
+            settings="pointcloud.tasks.settings.CloudTaskSettings",
+            take_when="each cloud has a class",
+            needs="a store of clouds with classes",
+        ),
+    ),
+)
 
 
 class Job(Protocol):
@@ -56,6 +96,10 @@ class Job(Protocol):
 
     def doubts(self) -> list[str]:
         """Return how the data differ from what the encoder was pretrained on, where that is worth a thought."""
+        ...
+
+    def record(self, run: Run) -> None:
+        """Write into the run's folder what going on with it must know."""
         ...
 
     def card(self, start: str) -> Card:

@@ -87,6 +87,10 @@ def scan_doubts(settings: FinetuneSettings, entries: Sequence[Entry]) -> list[st
         if ratio > 1.5:
             theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))
             doubts.append(f"doubtful: the encoder was pretrained at {theirs} mm, and the store has {ours} mm")
+    schemes = {scheme for e in entries[:1] for scheme in e.schemes}
+    if not settings.transfer.from_scratch and schemes != set(card.schemes):
+        wanted, given = ", ".join(card.schemes), ", ".join(sorted(schemes))
+        doubts.append(f"doubtful: the encoder was pretrained on input of {wanted}, and data.normalise makes it {given}")
     modalities = {kind for e in entries for kind in e.modalities}
     if card.modality and not modalities & set(card.modality.split("+")):
         doubts.append(f"doubtful: the encoder was pretrained on {card.modality}, the store is {'+'.join(modalities)}")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medssl.errors import DataError
 from medssl.evaluation.draws import stratified_patients
+from medssl.normalising import FOLLOW, Normalise
 from medssl.settings import Settings
 from medssl.store.read import Store
 from pointcloud.store import CloudStore
@@ -31,6 +32,7 @@ class LabelledSettings(Settings):
     ids: tuple[str, ...] | None = Field(
         default=None, description="Scans to train on, whatever their split; None takes the splits."
     )
+    normalise: Normalise = Field(default="follow", description=FOLLOW)
     labels: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Patients whose labels are used, drawn from those splits; None uses all."
     )

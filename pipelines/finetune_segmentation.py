@@ -26,6 +26,7 @@ from pipelines.finetune_scan_card import scan_card, scan_doubts
 from pipelines.finetune_scans import choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, channel_transfer, few_words, fresh_weights
 from pipelines.finetune_unseen import refused_lines, unseen_lines, unseen_structures
+from pipelines.normalising import input_words, record_input, show_by
 
 __all__ = ["SegmentationJob", "Segmented"]
 
@@ -60,6 +61,7 @@ class SegmentationJob:
             *_carry_decoder(settings, self.method, store.channels),
         ]
         self.entries = self.scans.train.entries
+        show_by(self.method, store)
         self.unseen = unseen_structures(self.scans.train, self.method)
 
     @property
@@ -98,7 +100,7 @@ class SegmentationJob:
         left = f"; {scans.left_out} without labels left out" if scans.left_out else ""
         return (
             f"store: {settings.data.store}: {len(self.entries)} labelled scans of {patients} patients"
-            f"{few_words(settings)}; {watched}, {predicted}{left}",
+            f"{few_words(settings)}; {watched}, {predicted}{left}{input_words(self.entries)}",
             f"segmenter: {settings.encoder.name} encoder and U-Net decoder, {count:,} parameters, from {start}; "
             f"{'regions, which may overlap' if self.method.regions else 'structures'}: "
             f"{', '.join(self.method.class_names)}",
@@ -111,6 +113,10 @@ class SegmentationJob:
             *refused_lines(self._store, self.settings.data),
             *unseen_lines(self.unseen),
         ]
+
+    def record(self, run: Run) -> None:
+        """Write how the input is normalised."""
+        record_input(run, self.entries)
 
     def card(self, start: str) -> Card:
         """Return the card of the network."""

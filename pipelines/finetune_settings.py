@@ -11,8 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from medssl.encoders.table import pooled_as_then, settings_of
-from medssl.encoders.table import settings_class as encoder_settings_class
+from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
@@ -29,7 +28,6 @@ from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.settings import CloudTaskSettings
 
 __all__ = [
-    "TASKS",
     "FinetuneSettings",
     "TransferSettings",
     "carry_encoder",
@@ -39,7 +37,6 @@ __all__ = [
     "resolved_settings",
 ]
 
-TASKS = ("segmentation", "classification")
 _POOL = "encoder.pool"
 _INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
 
@@ -81,7 +78,7 @@ class FinetuneSettings(Settings):
     cloud: CloudTaskSettings = Field(
         default_factory=CloudTaskSettings, description="For either task on clouds, in place of the groups above."
     )
-    encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
+    encoder: EncoderSettings = Field(default_factory=ENCODERS.settings_class("residual"))  # type: ignore[assignment]
     transfer: TransferSettings = TransferSettings()
     train: TrainSettings = TrainSettings(steps=5000, batch_size=2, lr=1e-3, schedule="poly", warmup=0.05)
     data: LabelledSettings = LabelledSettings()
@@ -125,8 +122,7 @@ def resolved_settings(
         kept = dict(card.encoder)
         if pooled:
             kept["pool"] = getattr(resolved.settings.encoder, "pool", None)
-        of_clouds = CLOUD_ENCODERS.settings_class(str(kept.get("name"))) if card.kind == "cloud" else None
-        encoder = settings_of(kept) if of_clouds is None else of_clouds.model_validate(kept)
+        encoder = (CLOUD_ENCODERS if card.kind == "cloud" else ENCODERS).settings_of(kept)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
         origins |= {_POOL: resolved.origins[_POOL]} if pooled else {}

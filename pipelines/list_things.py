@@ -31,22 +31,22 @@ def _data() -> tuple[tuple[str, ...], Rows]:
 
 def _formats() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.formats.table")
-    return ("Name", "Suffixes"), [(row.name, " ".join(row.suffixes)) for row in table.FORMATS]
+    return ("Name", "Suffixes"), [(row.name, " ".join(row.suffixes)) for row in table.FORMATS.values()]
 
 
 def _methods() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.methods.table").METHODS
     clouds = importlib.import_module("pointcloud.methods.table").CLOUD_METHODS
     rows: Rows = [(name, "volumes", row.take_when, row.needs, row.paper) for name, row in table.items()]
-    rows += [(name, "clouds", row.when, row.needs, row.paper) for name, row in clouds.items()]
+    rows += [(name, "clouds", row.take_when, row.needs, row.paper) for name, row in clouds.items()]
     return ("Name", "For", "Take it when", "Needs", "Paper"), rows
 
 
 def _encoders() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.encoders.table").ENCODERS
     clouds = importlib.import_module("pointcloud.encoders.table").CLOUD_ENCODERS
-    rows: Rows = [(name, "volumes", row.when, row.paper) for name, row in table.items()]
-    rows += [(name, "clouds", row.when, row.paper) for name, row in clouds.items()]
+    rows: Rows = [(name, "volumes", row.take_when, row.paper) for name, row in table.items()]
+    rows += [(name, "clouds", row.take_when, row.paper) for name, row in clouds.items()]
     return ("Name", "For", "Take it when", "Paper"), rows
 
 

@@ -31,8 +31,10 @@ __all__ = [
     "Quiet",
     "Resume",
     "Verbose",
+    "Workers",
     "call",
     "split_overrides",
+    "with_overrides",
 ]
 
 EXIT_FINDINGS = 1
@@ -46,6 +48,12 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
 Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME|FILE", help="Settings: a preset or a YAML file.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-j", "--jobs", min=0, help="Processes; by the processors if unset. --jobs is its old name."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier run left in --out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
@@ -128,3 +136,10 @@ def split_overrides(positional: str | None, overrides: list[str] | None) -> tupl
     if positional is not None and "=" in positional and not Path(positional).exists():
         return None, [positional, *given]
     return positional, given
+
+
+def with_overrides(given: dict[str, Any], positional: str) -> dict[str, Any]:
+    """Return the options with an override that stands in an optional positional's place put right."""
+    kept = {name: value for name, value in given.items() if name not in (positional, "overrides")}
+    word, overrides = split_overrides(given.get(positional), given.get("overrides"))
+    return kept | {"overrides": overrides} | ({} if word is None else {positional: word})

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from medssl.engine.card import Card, load_card
+from medssl.engine.card import Card, CardInput, load_card
 from medssl.errors import CheckpointError, ConfigError
 from medssl.evaluation.calibration import Decision
 from medssl.quoting import quoted
@@ -138,6 +138,7 @@ def _same(first: Path, one: Card, run: Path, other: Card) -> None:
         "task": (one.method["name"], other.method["name"]),
         "channels": (_channel_names(one), _channel_names(other)),
         "intensity scales": ([c.scale for c in one.inputs_known], [c.scale for c in other.inputs_known]),
+        "normalised inputs": ([_input(c) for c in one.inputs_known], [_input(c) for c in other.inputs_known]),
         "store settings": (_prepared(one), _prepared(other)),
     }
     for name, (ours, theirs) in facts.items():
@@ -152,10 +153,15 @@ def _channel_names(card: Card) -> list[str]:
     return [channel.name for channel in card.inputs_known] if card.in_channels > 1 else ["one"]
 
 
+def _input(channel: CardInput) -> tuple[object, ...]:
+    return (channel.normalise, *(channel.numbers or ()))
+
+
 def _prepared(card: Card) -> dict[str, Any]:
     """Return what of a store's settings decides the voxels or points of an item."""
     said = dict(card.data.get("store_settings", {}))
-    return {k: v for k, v in said.items() if k not in ("accept", "mixed_scales", "channels", "channel_gap_mm")}
+    no_part = ("accept", "mixed_scales", "channels", "channel_gap_mm", "normalise")
+    return {k: v for k, v in said.items() if k not in no_part}
 
 
 def _predicts(run: Path, card: Card) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from medssl.engine.card import Card
 from medssl.manifest.freshness import file_hash
 from medssl.prediction import Target, Wanted, Written
 from medssl.store.alone import Recipe, job_alone, recipe_of, store_alone
+from medssl.store.normalised import normalised_as
 from medssl.store.prepare import Job
 from medssl.tasks.classification_prediction import ClassificationPredictor
 from medssl.tasks.segmentation_prediction import SegmentationPredictor
@@ -86,6 +87,7 @@ class Scans:
     def prepare(self, item: Item, folder: Path) -> Prepared:
         """Read, turn, resample and scale it as the training store did."""
         store, record = store_alone(folder, self._job(item))
+        store = normalised_as(store, self._card.inputs_known)
         differs = scan_differences(store.entries[0], self._card, self._recipe, self._seen, record.flags)
         if _names_nobody(item) and isinstance(self._predictor, SegmentationPredictor):
             differs = (*differs, "written as NIfTI: a DICOM SEG names the patient, and the manifest has pseudonyms")

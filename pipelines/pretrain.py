@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
@@ -14,13 +16,14 @@ from medssl.engine.launch import launch, launcher_words, on_cpu, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
-from medssl.engine.run import Run, differences, recorded_settings
+from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
-from medssl.randomness import numpy_generator
+from medssl.methods.former import former_settings
+from medssl.randomness import Stream, numpy_generator
 from medssl.reporting.prose import counted_of
-from medssl.settings import Resolved
+from medssl.settings import Resolved, load_yaml
 from pipelines import console
 from pipelines.load import load
 from pipelines.pretrain_clouds import Clouds
@@ -80,24 +83,29 @@ def pretrain(
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
     resolved = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
+    resolved = _as_begun(resolved, out) if resume else resolved
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
     store = kind.open()
     resolved = kind.fitted(resolved, store)
     settings = resolved.settings
     chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
-    network = build(kind, init_from=Path(init_from) if init_from else None)
+    start = Path(init_from) if init_from else None
+    chosen = kind.as_input(chosen, start=start, resumed=out if resume else None)
+    network = build(kind, init_from=start)
+    kind.shown(network, chosen.train)
     here = getattr(store, "channels", ())  # clouds have none
     doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
     if dry_run:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=None):
             console.say(line)
+        console.say(_tried(kind, chosen, network))
         console.done(None, "")
         return RunResult(out, read=load)
 
     fabric = launch(settings.train)
     check_processes(network, fabric.world_size)
-    run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
+    run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
         for line in _plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size):
@@ -153,10 +161,33 @@ def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
 # Parameters of an encoder from which on a step on a CPU takes minutes: residual and ViT-B of the large presets have 90
 # million, and the small ones less than 3.
 _LARGE = 20_000_000
+_TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
 _SLOW = (
     "no GPU is used, and a step of an encoder of this size takes minutes on a CPU; the presets that end in _small are "
     "made for one: medssl list presets"
 )
+
+
+def _tried(kind: Kind, chosen: Chosen, method: Method) -> str:
+    """Read the first batch and cut its views; where the encoder is small, take the first step on two items of it.
+
+    Raises:
+        ConfigError: The step fails.
+        CacheError: The store cannot be read.
+    """
+    seed = kind.settings.train.seed
+    batch = next(iter(kind.loader(chosen.train, method.plan, Fabric(accelerator="cpu", devices=1)).batches(0, 1)))
+    starts = [*batch.starts(), len(batch)]
+    rows = batch.rows(0, starts[min(2, len(starts) - 1)])
+    if sum(p.numel() for p in method.encoder.parameters()) > _TRIED:
+        return f"tried: the first batch, {len(batch)} rows, can be read; sizes of its views fit the encoder"
+    try:
+        with torch.no_grad():
+            losses = method(method.views(rows, Stream(seed, 0, rows.slot.tolist())), 0.0)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"The first step fails: {error}") from error
+    loss = float(losses.total)
+    return f"tried: the first batch can be read, and its first step runs (loss {loss:.3g} of {len(rows)} rows)"
 
 
 def screen_note(report: Report) -> str:
@@ -193,15 +224,33 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             except RuntimeError as error:
                 raise CheckpointError(f"{init_from}: its weights do not fit this run's encoder. {error}") from error
         try:
-            return kind.method(encoder)
+            method = kind.method(encoder)
+            method.check()
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
+        return method
 
 
-def _open_run(out: Path, resolved: Resolved[PretrainSettings], *, resume: bool, overwrite: bool) -> Run:
+def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[PretrainSettings]:
+    """Return settings with what the method did when the run was begun, where a later release does something else."""
+    recorded = load_yaml(recorded_settings(out))
+    former = former_settings(recorded.get("method") or {})
+    for key, value in former.items():
+        resolved = resolved.with_auto(f"method.{key}", value, AS_BEGUN)
+    if former:
+        said = ", ".join(f"method.{key}={json.dumps(value)}" for key, value in former.items())
+        console.say(f"an earlier release began this run: it goes on as it was begun, with {said}")
+    return resolved
+
+
+def _open_run(
+    out: Path, resolved: Resolved[PretrainSettings], kind: Kind, chosen: Chosen, *, resume: bool, overwrite: bool
+) -> Run:
     if resume:
         return Run.reopen(out, settings=resolved, say=console.say)
-    return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    kind.record(run, chosen)
+    return run
 
 
 def _plan_lines(

@@ -16,6 +16,7 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.engine.card import Card
 from medssl.engine.loop import Loader
+from medssl.engine.run import Run
 from medssl.errors import CacheError, DataError
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
@@ -91,6 +92,14 @@ class Kind(ABC):
         """Return the settings with what the store decides, and go on with them."""
         return resolved
 
+    def as_input(self, chosen: Chosen, *, start: Path | None, resumed: Path | None) -> Chosen:
+        """Return the items as the network's input, which the run it starts from or goes on with may decide."""
+        return chosen
+
+    def record(self, run: Run, chosen: Chosen) -> None:
+        """Write into the run's folder what going on with it must know."""
+        return
+
     @abstractmethod
     def encoder(self) -> nn.Module:
         """Return a fresh encoder."""
@@ -98,6 +107,10 @@ class Kind(ABC):
     @abstractmethod
     def method(self, encoder: nn.Module) -> Method:
         """Return the method around an encoder."""
+
+    def shown(self, method: Method, train: Any) -> None:
+        """Tell a method how its pictures show what is trained on."""
+        return
 
     @abstractmethod
     def loader(self, train: Any, plan: Any, fabric: Fabric) -> Loader:

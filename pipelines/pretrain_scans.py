@@ -15,13 +15,16 @@ from medssl.batch import Batch
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card
+from medssl.engine.run import Run
 from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.settings import Resolved
+from medssl.store.normalised import normalised
 from medssl.store.read import Store
 from medssl.windows import WindowPlan
+from pipelines.normalising import input_of, input_words, record_input, recorded_input, show_by
 from pipelines.pretrain_kind import Chosen, Kind, data_facts
 from pipelines.pretrain_settings import PretrainSettings
 from pipelines.store_channels import follow_channels
@@ -49,6 +52,20 @@ class Scans(Kind):
         self.settings = resolved.settings
         return resolved
 
+    def as_input(self, chosen: Chosen, *, start: Path | None, resumed: Path | None) -> Chosen:
+        """Normalise the scans: fitted on what is trained on, or as the run it starts from or goes on with."""
+        ids, asked = [entry.id for entry in chosen.train.entries], self.settings.data.normalise
+        more = [] if chosen.held_out is None else [entry.id for entry in chosen.held_out.entries]
+        both = chosen.train.with_entries([*chosen.train.entries, *(chosen.held_out.entries if chosen.held_out else ())])
+        count = len(both.channels)
+        found = recorded_input(resumed, count) if resumed else input_of(both, ids, asked, start)
+        made = normalised(both, found)
+        return Chosen(train=made.subset(ids), held_out=made.subset(more) if more else None)
+
+    def record(self, run: Run, chosen: Chosen) -> None:
+        """Write how the input is normalised."""
+        record_input(run, chosen.train.entries)
+
     def encoder(self) -> Encoder:
         """Return a fresh encoder of volumes."""
         return build_encoder(self.settings.encoder)
@@ -58,12 +75,16 @@ class Scans(Kind):
         assert isinstance(encoder, Encoder)
         method = build_method(self.settings.method, encoder)
         if self.settings.data.pair == "channels" and not method.pairs_channels:
-            able = ", ".join(name for name, row in METHODS.items() if row.pairs)
+            able = ", ".join(name for name in METHODS if METHODS.load(name).pairs_channels)
             raise ConfigError(
                 f"data.pair=channels: '{self.settings.method.name}' has no two views of which each could show a "
                 f"channel of its own. It is for methods that compare views: {able}."
             )
         return method
+
+    def shown(self, method: Method, train: Store) -> None:
+        """Let pictures span the values of the input."""
+        show_by(method, train)
 
     def loader(self, train: Store, plan: Any, fabric: Fabric) -> WindowLoader:
         """Return this process's windows; of chosen slices alone where the settings name them."""
@@ -101,7 +122,7 @@ class Scans(Kind):
         if len(train.channels) > 1:
             kinds = f"channels {', '.join(train.channels)} ({kinds}){_lacking(train)}"
         spacing = " x ".join(f"{v:.3g}" for v in np.mean([e.spacing_mm for e in train.entries], axis=0))
-        return f"{kinds}, {spacing} mm"
+        return f"{kinds}, {spacing} mm{input_words(train.entries)}"
 
     def window_words(self, plan: Any) -> str:
         """Return the size of a window."""

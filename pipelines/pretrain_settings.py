@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from medssl.encoders.table import pooled_as_then
-from medssl.encoders.table import settings_class as encoder_settings_class
-from medssl.encoders.table import settings_union as encoder_settings_union
+from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
-from medssl.methods.table import settings_class as method_settings_class
-from medssl.methods.table import settings_union as method_settings_union
+from medssl.normalising import FOLLOW, Normalise
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
 from medssl.windows import Apart
@@ -40,8 +37,8 @@ else:
     def _either(*unions: Any) -> Any:
         return Annotated[reduce(or_, (union.__origin__ for union in unions)), Field(discriminator="name")]
 
-    MethodSettings = _either(method_settings_union(), CLOUD_METHODS.settings_union())
-    EncoderSettings = _either(encoder_settings_union(), CLOUD_ENCODERS.settings_union())
+    MethodSettings = _either(METHODS.settings_union(), CLOUD_METHODS.settings_union())
+    EncoderSettings = _either(ENCODERS.settings_union(), CLOUD_ENCODERS.settings_union())
 
 __all__ = ["DataSettings", "PretrainSettings", "resolved_settings"]
 
@@ -73,6 +70,7 @@ class DataSettings(Settings):
         description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
         "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
     )
+    normalise: Normalise = Field("follow", description=FOLLOW)
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
@@ -95,8 +93,8 @@ class PretrainSettings(Settings):
         """Return what a run.yaml holds, pooled as its release pooled."""
         return pooled_as_then(layer)
 
-    method: MethodSettings = Field(default_factory=method_settings_class("voco"))  # type: ignore[assignment]
-    encoder: EncoderSettings = Field(default_factory=encoder_settings_class("residual"))  # type: ignore[assignment]
+    method: MethodSettings = Field(default_factory=METHODS.settings_class("voco"))  # type: ignore[assignment]
+    encoder: EncoderSettings = Field(default_factory=ENCODERS.settings_class("residual"))  # type: ignore[assignment]
     train: TrainSettings = TrainSettings()
     data: DataSettings = DataSettings()
 
@@ -120,6 +118,8 @@ class PretrainSettings(Settings):
             )
         if self.of_clouds and (self.data.drop_channels or self.data.pair != "views"):
             raise ValueError("data.drop_channels and data.pair are of the channels of scans; clouds have none")
+        if self.of_clouds and self.data.normalise != "follow":
+            raise ValueError("data.normalise is of the values of scans; clouds have none")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from medssl.evaluation.label_sets import LabelSets
 from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.quoting import quoted
+from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.tasks.class_features import ClassFeatures, class_features
 from medssl.tasks.class_samples import class_names, class_of_scan, samples_of
@@ -101,9 +103,10 @@ def probe_scans(
     with console.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
         for name, run, seed in sources:
             encoder = load_encoder(run) if run is not None else _random_encoder(runs[0], seed)
+            seen = load_card(run or runs[0]).inputs_known
             labelled, tested = (
-                class_features(encoder, part, looked, levels=own.levels, batch_size=own.batch_size, device=device,
-                               progress=bar.advance)
+                class_features(encoder, replace(part, store=normalised_as(part.store, seen)), looked,
+                               levels=own.levels, batch_size=own.batch_size, device=device, progress=bar.advance)
                 for part in parts
             )  # fmt: skip
             for how in own.how:

@@ -152,9 +152,14 @@ def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list
     if stored.scans is None:
         return []
     return ask(
-        stored.scans, one, isolated(read_target, target), stored.targets, radius=settings.radius,
-        turned=settings.turned, nearest=settings.nearest,
-    )  # fmt: skip
+        stored.scans,
+        one,
+        isolated(read_target, target),
+        stored.targets,
+        radius=settings.radius,
+        turned=settings.turned,
+        nearest=settings.nearest,
+    )
 
 
 def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -> list[Answer] | str:
@@ -167,9 +172,14 @@ def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -
     if isinstance(one, str):
         return one
     return ask_cloud(
-        stored.clouds, stored.cloud_targets, one, target, radius=settings.radius, turned=settings.turned,
+        stored.clouds,
+        stored.cloud_targets,
+        one,
+        target,
+        radius=settings.radius,
+        turned=settings.turned,
         nearest=settings.nearest,
-    )  # fmt: skip
+    )
 
 
 def _row(name: str, answer: Answer, places: dict[str, Any]) -> tuple[Any, ...]:

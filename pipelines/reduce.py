@@ -59,7 +59,7 @@ def reduce(
     unit: str | None = None,
     index: str | Path | None = None,
     shard: str | None = None,
-    jobs: int | None = None,
+    workers: int | None = None,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
@@ -74,7 +74,7 @@ def reduce(
         unit: "scan", or "slice" or "block" to choose among those of the scans that are kept.
         index: Folder of fingerprints; by default NAME.prints beside the manifest.
         shard: Read the i-th of n parts, such as "2/8".
-        jobs: Processes.
+        workers: Processes.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show reduce``.
         dry_run: Say what would be read; write nothing.
@@ -100,7 +100,7 @@ def reduce(
     from medssl.writing import atomic_write
     from pipelines.reduce_parts import reduce_parts
 
-    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": jobs}
+    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": workers}
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)
@@ -158,10 +158,20 @@ def reduce(
     unreadable = {row["id"]: row["error"] for row in source.rows() if row["error"] is not None}
     page = out.with_suffix(".html")
     html = reduction_page(
-        rows, marks, found, counts, name=file.name, strategy=settings.by, recall=recall, moved=moved,
-        settings=flatten(settings), unreadable=unreadable, radius=radius, pictures=settings.pictures,
+        rows,
+        marks,
+        found,
+        counts,
+        name=file.name,
+        strategy=settings.by,
+        recall=recall,
+        moved=moved,
+        settings=flatten(settings),
+        unreadable=unreadable,
+        radius=radius,
+        pictures=settings.pictures,
         clouds=copies.cloud_look(),
-    )  # fmt: skip
+    )
     with atomic_write(page) as aside:
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
@@ -207,9 +217,15 @@ def _planted(
         return {}
     with settings.limits(), console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
         recall = planted_copies(
-            chosen, count=settings.planted, radius=settings.radius, seed=settings.seed, journal=folder / JOURNAL,
-            workers=settings.hands, engine=settings.engine, progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+            chosen,
+            count=settings.planted,
+            radius=settings.radius,
+            seed=settings.seed,
+            journal=folder / JOURNAL,
+            workers=settings.hands,
+            engine=settings.engine,
+            progress=lambda done, _: shown.reach(done),
+        )
     hit, made = (sum(numbers[i] for numbers in recall.values()) for i in (0, 1))
     if made:
         missed = [f"{kind} {n} of {m}" for kind, (n, m) in recall.items() if n < m]
@@ -259,9 +275,14 @@ def _chosen(
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
-        settings.by, _things(settings, pool, prints, source, targets, folder, clouds), size=size, step=settings.step,
-        radius=near, keep=settings.prefer, seed=settings.seed,
-    )  # fmt: skip
+        settings.by,
+        _things(settings, pool, prints, source, targets, folder, clouds),
+        size=size,
+        step=settings.step,
+        radius=near,
+        keep=settings.prefer,
+        seed=settings.seed,
+    )
     console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
     return with_choice(marks, pool, choice, settings.by), choice.radius
 
@@ -279,7 +300,8 @@ def _things(
 
     from medssl.reduction.embeddings import read_vectors
     from medssl.reduction.hashes import bits
-    from medssl.reduction.strategies import STRATEGIES, Things
+    from medssl.reduction.strategies import Things
+    from medssl.reduction.table import STRATEGIES
     from pipelines.reduce_parts import described, recipe_of
 
     needs = STRATEGIES[settings.by].needs

@@ -52,7 +52,7 @@ def recipe_of(settings: ReduceSettings, unit: str | None = None) -> Recipe | Non
     from medssl.reduction.descriptors import Recipe
     from medssl.reduction.networks import check_network
     from medssl.reduction.parts import AXES
-    from medssl.reduction.strategies import STRATEGIES
+    from medssl.reduction.table import STRATEGIES
 
     needs = STRATEGIES[settings.by].needs
     if not needs:
@@ -132,9 +132,13 @@ def described(
         return {}, {}
     with settings.limits(), console.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
         return descriptors(
-            targets, recipe, folder, workers=settings.hands, engine=settings.engine,
+            targets,
+            recipe,
+            folder,
+            workers=settings.hands,
+            engine=settings.engine,
             progress=lambda done, _: shown.reach(done),
-        )  # fmt: skip
+        )
 
 
 def _parts(name: str, shape: tuple[int, int, int], made: Descriptor | None, settings: ReduceSettings) -> list[Part]:
@@ -164,7 +168,8 @@ def _chosen(
     import numpy as np
 
     from medssl.reduction.leaders import joined
-    from medssl.reduction.strategies import STRATEGIES, Things, choose, parse_keep
+    from medssl.reduction.strategies import Things, choose, parse_keep
+    from medssl.reduction.table import STRATEGIES
 
     size, share = parse_keep(settings.keep) if settings.keep else (None, None)
     needs = STRATEGIES[settings.by].needs
@@ -177,9 +182,15 @@ def _chosen(
         things = Things(ids=[one.name for one in parts], by_name=False, **table)
         wanted = None if size is None else min(size, len(parts))
         return choose(
-            settings.by, things, size=wanted, share=share, step=settings.step, radius=near, keep=settings.prefer,
+            settings.by,
+            things,
+            size=wanted,
+            share=share,
+            step=settings.step,
+            radius=near,
+            keep=settings.prefer,
             seed=settings.seed,
-        )  # fmt: skip
+        )
 
     if settings.within == "dataset" and pools:
         return select(pools)

@@ -11,9 +11,19 @@ from pipelines.copies import CopySettings
 __all__ = ["ReduceSettings"]
 
 By = Literal[
-    "copies", "all", "every", "random", "hash", "ssim", "mi", "embedding", "semdedup", "semdedup-published", "kcentre",
+    "copies",
+    "all",
+    "every",
+    "random",
+    "hash",
+    "ssim",
+    "mi",
+    "embedding",
+    "semdedup",
+    "semdedup-published",
+    "kcentre",
     "balanced",
-]  # fmt: skip
+]
 
 
 class ReduceSettings(CopySettings):

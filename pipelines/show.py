@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import pkgutil
 from dataclasses import asdict
 from typing import Any
 
-from medssl.choices import Choices
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
+from medssl.table import Table
 from pipelines import console
 from pipelines.setting_docs import setting_docs
 from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["show"]
 
-# Kind -> module and name of its table; a table of clouds knows the settings classes of its rows itself.
+# Kind -> dotted path of its table.
 _TABLES = {
-    "method": ("medssl.methods.table", "METHODS"),
-    "encoder": ("medssl.encoders.table", "ENCODERS"),
-    "cloud method": ("pointcloud.methods.table", "CLOUD_METHODS"),
-    "cloud encoder": ("pointcloud.encoders.table", "CLOUD_ENCODERS"),
+    "method": "medssl.methods.table.METHODS",
+    "encoder": "medssl.encoders.table.ENCODERS",
+    "cloud method": "pointcloud.methods.table.CLOUD_METHODS",
+    "cloud encoder": "pointcloud.encoders.table.CLOUD_ENCODERS",
 }
 
 
@@ -62,33 +62,25 @@ def show(name: str, *, every: bool = False) -> None:
         console.done(None, f"medssl copy {quoted(f'{presets[0].verb}/{presets[0].name}')} my.yaml")
 
 
-def _table(kind: str) -> Mapping[str, Any]:
-    module, name = _TABLES[kind]
-    table: Mapping[str, Any] = getattr(importlib.import_module(module), name)
+def _table(kind: str) -> Table[Any]:
+    table: Table[Any] = pkgutil.resolve_name(_TABLES[kind])
     return table
 
 
-def _settings_class(kind: str, name: str) -> Any:
-    table = _table(kind)
-    owner = table if isinstance(table, Choices) else importlib.import_module(_TABLES[kind][0])
-    return owner.settings_class(name)
-
-
 def _show_row(kind: str, name: str, row: Any) -> None:
-    facts = asdict(row)
+    facts = {key: value for key, value in asdict(row).items() if value and key != "name"}
     console.say(f"{kind.capitalize()} {name}")
     if kind.endswith("method"):
         facts["accumulate"] = _in_parts(row)
     for what, text in facts.items():
         console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
     console.tell(**{kind.replace(" ", "_"): {"name": name} | facts})
-    _show_settings(f"\nSettings of {kind} {name}", _settings_class(kind, name))
+    _show_settings(f"\nSettings of {kind} {name}", _table(kind).settings_class(name))
 
 
 def _in_parts(row: Any) -> str:
     """Return what a step over parts of a batch (train.accumulate) is with a method."""
-    module, name = (row.module, row.method) if hasattr(row, "method") else row.target.rpartition(".")[::2]
-    coupled = getattr(importlib.import_module(module), name).coupled
+    coupled = pkgutil.resolve_name(row.target).coupled
     outcome = f"not the step of the whole batch: {coupled}" if coupled else "the step of the whole batch"
     return f"{outcome}; batch norms, where there are any, normalise part by part"
 

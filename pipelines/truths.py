@@ -148,13 +148,17 @@ def read_reference(data: Path) -> Reference:
         )
         truths = [
             Truth(
-                case=entry.id, patient=entry.patient or entry.id, split=entry.split, path=label,
-                image=found_files.images[found_files.first], grid=(entry.source_shape, entry.source_affine),
+                case=entry.id,
+                patient=entry.patient or entry.id,
+                split=entry.split,
+                path=label,
+                image=found_files.images[found_files.first],
+                grid=(entry.source_shape, entry.source_affine),
                 meaning=meaning,
             )
             for entry in index.entries
             if (found_files := files.get(entry.id)) and (label := found_files.label)
-        ]  # fmt: skip
+        ]
         if len(truths) < sum(entry.label_file is not None for entry in index.entries):
             raise no_files(data, index)
         splits = {entry.id: entry.split for entry in index.entries}
@@ -173,11 +177,16 @@ def read_reference(data: Path) -> Reference:
         meaning = Meaning(classes=_named(manifest, rows), ignored=manifest.ignored, regions=manifest.regions)
         truths = [
             Truth(
-                case=r["id"], patient=r["patient"] or r["id"], split=r["split"] or "", path=Path(r["label_path"]),
-                image=Path(r["path"]), files=tuple(Path(p) for p in r["paths"] or ()), meaning=meaning,
+                case=r["id"],
+                patient=r["patient"] or r["id"],
+                split=r["split"] or "",
+                path=Path(r["label_path"]),
+                image=Path(r["path"]),
+                files=tuple(Path(p) for p in r["paths"] or ()),
+                meaning=meaning,
             )
             for r in rows
-        ]  # fmt: skip
+        ]
         order, groups = cases_of(rows, manifest.settings.get("channels", ()))
         found = Reference(
             truths=tuple(truths),
@@ -247,9 +256,11 @@ def read_truth(truth: Truth) -> tuple[LabelMap, geometry.Affine]:
         values = np.where(np.isin(values, unknown), -1, values.astype(np.int32))
     elif unknown:
         raise UnfitError(
-            path, f"The label holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Mend the label, "
-            "or make the store anew with `medssl cache`.", "label-stray",
-        )  # fmt: skip
+            path,
+            f"The label holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Mend the label, "
+            "or make the store anew with `medssl cache`.",
+            "label-stray",
+        )
     return _turned(values, label.header.affine)
 
 
@@ -279,9 +290,11 @@ def refuse_unknown(values: LabelMap, meaning: Meaning, path: Path) -> None:
     unknown = _unknown(values, meaning)
     if unknown:
         raise UnfitError(
-            path, f"The prediction holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Was the run "
-            "fitted on another store?", "class-unknown",
-        )  # fmt: skip
+            path,
+            f"The prediction holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Was the run "
+            "fitted on another store?",
+            "class-unknown",
+        )
 
 
 def _unknown(values: LabelMap, meaning: Meaning) -> list[int]:

@@ -12,9 +12,7 @@ from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
 from medssl.store.index import INDEX
-from medssl.store.read import Store
 from pipelines import console
-from pipelines.store_channels import follow_channels
 from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["validate", "verb_of"]
@@ -50,6 +48,9 @@ def _with_store(resolved: Resolved[Any]) -> Resolved[Any]:
     folder = getattr(getattr(settings, "data", None), "store", "")
     if not folder or not hasattr(settings, "encoder") or not (Path(folder) / INDEX).is_file() or settings.of_clouds:
         return resolved
+    from medssl.store.read import Store  # these need torch, and only where a store is there
+    from pipelines.store_channels import follow_channels
+
     return follow_channels(resolved, Store.open(folder))
 
 

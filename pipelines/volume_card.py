@@ -13,6 +13,7 @@ from medssl.engine.card import Card, CardInput
 from medssl.engine.train_settings import TrainSettings
 from medssl.settings import Settings
 from medssl.store.entry import Entry
+from medssl.store.normalised import channels_of
 
 __all__ = ["volume_card"]
 
@@ -47,8 +48,10 @@ def volume_card(
             modality="+".join(sorted({channel.modality for channel in same if channel.present})),
             # of the cases that have it: what stands for a lacking one is no data
             scale=Counter([c.scale for c in same if c.present] or [c.scale for c in same]).most_common(1)[0][0],
+            normalise=scheme,
+            numbers=numbers,
         )
-        for same in channels
+        for same, (scheme, numbers) in zip(channels, channels_of(entries), strict=True)
     ]
     z, y, x = np.mean([e.spacing_mm for e in entries], axis=0).tolist()
     return Card(

@@ -31,7 +31,7 @@ def claim(path: Path) -> Claim:
     Where the name alone does not say it (``.txt``, ``.npy``, ``.npz``, ``.h5``, ``.bin``), the beginning of the file
     does: columns of numbers, an array of (points, 3) or (clouds, points, 3). What cannot be opened is "damaged".
     """
-    row = table.row_of(path)
+    row = table.FORMATS.row_of(path)
     if row is None:
         return "other"
     if row.sure:

@@ -16,14 +16,39 @@ from pointcloud.scene_rules import PLAIN, bare_name
 
 __all__ = ["Companions", "companions_of"]
 
-_LABEL_FOLDERS = {"labels", "label", "points_label", "point_labels", "points_labels", "expert_verified", "seg", "segs",
-                  "segmentation", "segmentations", "gt", "ground_truth", "groundtruth", "semantic",
-                  "semantics"}  # fmt: skip
+_LABEL_FOLDERS = {
+    "labels",
+    "label",
+    "points_label",
+    "point_labels",
+    "points_labels",
+    "expert_verified",
+    "seg",
+    "segs",
+    "segmentation",
+    "segmentations",
+    "gt",
+    "ground_truth",
+    "groundtruth",
+    "semantic",
+    "semantics",
+}
 _LABEL_ENDING = re.compile(r"[-_.](?:labels?|seg|segment|segmentation|gt|semantic)$", re.I)
 _SETS = ("coord", "coords", "xyz", "points", "position", "positions")  # the array of a folder that holds the places
 _SEMANTIC = ("segment", "segment20", "semantic", "semantic_gt", "labels", "label", "segment200", "seg")
-_COLUMNS = {"color", "colors", "colour", "colours", "normal", "normals", "strength", "intensity", "instance",
-            "instances", "rgb"} | set(_SEMANTIC)  # fmt: skip
+_COLUMNS = {
+    "color",
+    "colors",
+    "colour",
+    "colours",
+    "normal",
+    "normals",
+    "strength",
+    "intensity",
+    "instance",
+    "instances",
+    "rgb",
+} | set(_SEMANTIC)
 _ENDINGS_OF_MESHES = {".labels", "_labels", ".label", "_label"}
 _LABEL_SUFFIXES = (".aggregation.json", ".segs.json", "_lidarseg.bin", ".label", ".labels", ".seg")
 _MAY_BE_LABELS = {".txt", ".npy", ".csv", ".bin", ".json", ".xml"}  # scans have label maps in such folders
@@ -222,7 +247,7 @@ def _spot(name: str) -> tuple[str, str]:
     """Return folders that mean something, and the stem: what a cloud and its label have in common."""
     path = PurePosixPath(name)
     folders = [part for part in path.parts[:-1] if part.lower() not in _LABEL_FOLDERS and part.lower() not in PLAIN]
-    known = table.row_of(Path(path.name)) is not None
+    known = table.FORMATS.row_of(Path(path.name)) is not None
     stem = table.bare_name(path.name) if known else path.stem
     return "/".join(folders), _LABEL_ENDING.sub("", stem).lower()
 
@@ -239,8 +264,9 @@ def _scannet(clouds: Sequence[str], beside: Sequence[str], root: Path | None, fo
         folder = str(PurePosixPath(name).parent)
         stem = bare_name(name)
         mine = [s for s in segments if s.startswith(f"{name.removesuffix('.ply')}.")]
-        group = next((g for g in groups if str(PurePosixPath(g).parent) == folder
-                      and stem.startswith(_scan_of(g))), None)  # fmt: skip
+        group = next(
+            (g for g in groups if str(PurePosixPath(g).parent) == folder and stem.startswith(_scan_of(g))), None
+        )
         if folder in labelled or not mine or group is None:
             continue
         pairs.append((name, mine[0], group))

@@ -202,7 +202,7 @@ def _may_be_class(folder: str, *, sequences: bool) -> bool:
 
 
 def _holds_several(name: str) -> bool:
-    row = table.row_of(Path(name))
+    row = table.FORMATS.row_of(Path(name))
     return row is not None and row.several
 
 

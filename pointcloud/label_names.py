@@ -11,22 +11,78 @@ from typing import Any
 
 from pointcloud.formats.text import text_of
 
-__all__ = ["S3DIS", "SEMANTIC_KITTI", "folder_names", "named_classes", "named_parts", "number_of_piece", "piece_class",
-           "scannet_groups"]  # fmt: skip
+__all__ = [
+    "S3DIS",
+    "SEMANTIC_KITTI",
+    "folder_names",
+    "named_classes",
+    "named_parts",
+    "number_of_piece",
+    "piece_class",
+    "scannet_groups",
+]
 
-S3DIS = {name: number for number, name in enumerate(
-    ("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase", "board",
-     "clutter"))}  # fmt: skip
+S3DIS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "ceiling",
+            "floor",
+            "wall",
+            "beam",
+            "column",
+            "window",
+            "door",
+            "table",
+            "chair",
+            "sofa",
+            "bookcase",
+            "board",
+            "clutter",
+        )
+    )
+}
 SEMANTIC_KITTI = {
-    0: "unlabeled", 1: "outlier", 10: "car", 11: "bicycle", 13: "bus", 15: "motorcycle", 16: "on-rails", 18: "truck",
-    20: "other-vehicle", 30: "person", 31: "bicyclist", 32: "motorcyclist", 40: "road", 44: "parking", 48: "sidewalk",
-    49: "other-ground", 50: "building", 51: "fence", 52: "other-structure", 60: "lane-marking", 70: "vegetation",
-    71: "trunk", 72: "terrain", 80: "pole", 81: "traffic-sign", 99: "other-object", 252: "moving-car",
-    253: "moving-bicyclist", 254: "moving-person", 255: "moving-motorcyclist", 256: "moving-on-rails",
-    257: "moving-bus", 258: "moving-truck", 259: "moving-other-vehicle",
-}  # fmt: skip
-_PARTS = re.compile(r"^(?:(?:part|point|semantic|segment|seg)s?_?(?:class|label)?_?(?:names|labels|classes)?|labels?|"
-                    r"label_names|parts)$", re.I)  # fmt: skip
+    0: "unlabeled",
+    1: "outlier",
+    10: "car",
+    11: "bicycle",
+    13: "bus",
+    15: "motorcycle",
+    16: "on-rails",
+    18: "truck",
+    20: "other-vehicle",
+    30: "person",
+    31: "bicyclist",
+    32: "motorcyclist",
+    40: "road",
+    44: "parking",
+    48: "sidewalk",
+    49: "other-ground",
+    50: "building",
+    51: "fence",
+    52: "other-structure",
+    60: "lane-marking",
+    70: "vegetation",
+    71: "trunk",
+    72: "terrain",
+    80: "pole",
+    81: "traffic-sign",
+    99: "other-object",
+    252: "moving-car",
+    253: "moving-bicyclist",
+    254: "moving-person",
+    255: "moving-motorcyclist",
+    256: "moving-on-rails",
+    257: "moving-bus",
+    258: "moving-truck",
+    259: "moving-other-vehicle",
+}
+_PARTS = re.compile(
+    r"^(?:(?:part|point|semantic|segment|seg)s?_?(?:class|label)?_?(?:names|labels|classes)?|labels?|"
+    r"label_names|parts)$",
+    re.I,
+)
 _CLASSES = re.compile(r"^(?:.*_)?(?:shape|class|category|object)_?names$|^(?:classes|categories|classnames)$", re.I)
 _MOST_BYTES = 4 << 20
 _PAIR = re.compile(r"^(\d+)\s*[:=,;\t ]\s*(\S.*)$|^(\S.*?)\s*[:=,;\t ]\s*(\d+)$")

@@ -15,14 +15,45 @@ from pointcloud.splits import SPLIT_WORDS
 __all__ = ["PLAIN", "Scenes", "bare_name", "meaningful", "scenes_of", "without_variant"]
 
 # Folders that say what kind of file lies in them, and nothing of what is shown.
-PLAIN = {"clouds", "cloud", "points", "pointclouds", "point_clouds", "pointcloud", "point_cloud", "scans", "meshes",
-         "mesh", "surfaces", "models", "data", "raw", "shapes", "objects", "velodyne", "velodyne_points", "lidar",
-         "lidar_top", "sweeps", "samples", "frames", "h5_files", "pts", "hdf5"} | {
-    suffix.lstrip(".") for row in table.FORMATS for suffix in row.suffixes
-}  # fmt: skip
+PLAIN = {
+    "clouds",
+    "cloud",
+    "points",
+    "pointclouds",
+    "point_clouds",
+    "pointcloud",
+    "point_cloud",
+    "scans",
+    "meshes",
+    "mesh",
+    "surfaces",
+    "models",
+    "data",
+    "raw",
+    "shapes",
+    "objects",
+    "velodyne",
+    "velodyne_points",
+    "lidar",
+    "lidar_top",
+    "sweeps",
+    "samples",
+    "frames",
+    "h5_files",
+    "pts",
+    "hdf5",
+} | {suffix.lstrip(".") for suffix in table.FORMATS.suffixes}
 _SWEEPERS = {"velodyne", "velodyne_points", "lidar", "lidar_top", "sweeps", "ouster", "livox", "hesai", "frames"}
-_VARIANT_FOLDERS = {"augmented", "augmentation", "augmentations", "aug", "original", "originals", "main_split",
-                    "main_split_nobg"}  # fmt: skip
+_VARIANT_FOLDERS = {
+    "augmented",
+    "augmentation",
+    "augmentations",
+    "aug",
+    "original",
+    "originals",
+    "main_split",
+    "main_split_nobg",
+}
 
 _LOG = re.compile(r"^(n\d{3}-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d[+-]\d{4})__")
 _SCANNET = re.compile(r"(?<![A-Za-z0-9])(scene\d{4})_\d\d(?!\d)")
@@ -207,7 +238,7 @@ def _scene_folder(path: PurePosixPath) -> str:
 
 def _loose(path: PurePosixPath) -> str:
     """Return the folder of a sweep whose name is a number, and the word before the number."""
-    row = table.row_of(path)
+    row = table.FORMATS.row_of(path)
     swept = row is not None and row.name in {"kitti", "nuscenes"}
     if not swept and not any(part.lower() in _SWEEPERS for part in path.parts[:-1]):
         return ""
@@ -244,20 +275,33 @@ def _object_key(path: PurePosixPath) -> str:
 
 _RULES = (
     _Rule(name="log", noun="logs", why="the log that nuScenes' file names begin with", key=_log),
-    _Rule(name="scannet", noun="rooms", why="ScanNet's number of the room; _00, _01, ... are scans of it",
-          key=_scannet),
+    _Rule(
+        name="scannet", noun="rooms", why="ScanNet's number of the room; _00, _01, ... are scans of it", key=_scannet
+    ),
     _Rule(name="drive", noun="drives", why="the drive of KITTI's folders", key=_of_part(_DRIVE)),
     _Rule(name="segment", noun="segments", why="the segment of Waymo's names", key=_of_part(_SEGMENT)),
     _Rule(name="sequence", noun="sequences", why="the folder below sequences/", key=_sequence),
     _Rule(name="area", noun="rooms", why="the room below its Area of S3DIS", key=_area),
-    _Rule(name="word", noun="scenes", why="a folder whose name says scene, room, scan or the like", key=_scene_folder,
-          guess=True),
+    _Rule(
+        name="word",
+        noun="scenes",
+        why="a folder whose name says scene, room, scan or the like",
+        key=_scene_folder,
+        guess=True,
+    ),
     _Rule(name=_LOOSE, noun="sequences", why="numbered sweeps of one folder are one sequence", key=_loose, guess=True),
-    _Rule(name="block", noun="scans", why="names that end in a block, crop or tile", key=_block, place=False,
-          guess=True),
-    _Rule(name="variant", noun="objects", key=_variant, place=False, guess=True,
-          why="names that end in an augmentation, a repeat or a variant, or lie in a folder of such"),
-)  # fmt: skip
+    _Rule(
+        name="block", noun="scans", why="names that end in a block, crop or tile", key=_block, place=False, guess=True
+    ),
+    _Rule(
+        name="variant",
+        noun="objects",
+        key=_variant,
+        place=False,
+        guess=True,
+        why="names that end in an augmentation, a repeat or a variant, or lie in a folder of such",
+    ),
+)
 
 
 def _with_originals(

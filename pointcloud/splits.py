@@ -14,9 +14,18 @@ from pointcloud.formats.text import text_of
 
 __all__ = ["SPLIT_WORDS", "Published", "published_split", "split_folder"]
 
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-               "test": "test", "testing": "test", "scans_test": "test", "trainset": "train",
-               "testset": "test"}  # fmt: skip
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "scans_test": "test",
+    "trainset": "train",
+    "testset": "test",
+}
 _LISTS = {".txt", ".json", ".csv", ".lst", ".list", ".split"}
 _MOST_LIST_BYTES = 64 << 20
 _BETWEEN = re.compile(r"[-_. ]+")
@@ -92,7 +101,7 @@ def split_folder(name: str) -> tuple[str, str]:
 
 def _split_of_file(name: str) -> str:
     """Return the split that the name of a file of many clouds says. One cloud may be called after a toy train."""
-    row = table.row_of(PurePosixPath(name))
+    row = table.FORMATS.row_of(PurePosixPath(name))
     if row is None or row.name != "h5":
         return ""
     return _one_split(PurePosixPath(name).name)
@@ -163,33 +172,56 @@ def _listed(
             missing += [] if found else [entry]
         if several:
             findings.append(
-                ("warning", "list-is-unclear", f"{len(several)} names of {file} fit clouds of several folders "
-                 f"({several[0]}, ...), so they count for none", "Write the folder before each name of the list.")
-            )  # fmt: skip
+                (
+                    "warning",
+                    "list-is-unclear",
+                    f"{len(several)} names of {file} fit clouds of several folders "
+                    f"({several[0]}, ...), so they count for none",
+                    "Write the folder before each name of the list.",
+                )
+            )
         if not hit:
-            findings.append(("info", "list-of-strangers", f"{file} names none of the clouds ({entries[0]}, ...)",
-                             "Nothing, where it lists something else."))  # fmt: skip
+            findings.append(
+                (
+                    "info",
+                    "list-of-strangers",
+                    f"{file} names none of the clouds ({entries[0]}, ...)",
+                    "Nothing, where it lists something else.",
+                )
+            )
             continue
         read.append(file)
         if missing:
             findings.append(
-                ("warning", "listed-and-gone", f"{len(missing)} of {len(entries)} names of {file} are not there "
-                 f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})",
-                 "Download the rest, or go on with what is there.")
-            )  # fmt: skip
+                (
+                    "warning",
+                    "listed-and-gone",
+                    f"{len(missing)} of {len(entries)} names of {file} are not there "
+                    f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})",
+                    "Download the rest, or go on with what is there.",
+                )
+            )
     torn = sorted(name for name, splits in given.items() if len(splits) > 1)
     if torn:
         where = Counter(" and ".join(sorted(given[name])) for name in torn).most_common(1)[0][0]
         findings.append(
-            ("error", "on-two-lists", f"{len(torn)} clouds are on lists of several splits ({where}; {torn[0]}, ...)",
-             "Take them off one list, then: medssl index. Until then they count for the last of train, val, test.")
-        )  # fmt: skip
+            (
+                "error",
+                "on-two-lists",
+                f"{len(torn)} clouds are on lists of several splits ({where}; {torn[0]}, ...)",
+                "Take them off one list, then: medssl index. Until then they count for the last of train, val, test.",
+            )
+        )
     bare = [name for name in names if name not in given]
     if read and bare:
         findings.append(
-            ("warning", "on-no-list", f"{len(bare)} of {len(names)} clouds are on none of the lists ({bare[0]}, ...)",
-             "Their split is that of their folder, or is drawn; take them out where the published split matters.")
-        )  # fmt: skip
+            (
+                "warning",
+                "on-no-list",
+                f"{len(bare)} of {len(names)} clouds are on none of the lists ({bare[0]}, ...)",
+                "Their split is that of their folder, or is drawn; take them out where the published split matters.",
+            )
+        )
     order = ("train", "val", "test")
     return {name: max(splits, key=order.index) for name, splits in given.items()}, findings, read
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def real_data() -> Path:
     if folder is None:
         pytest.skip("needs real data: set MEDSSL_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def verbs_speak(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let verbs that are called as functions talk as those of the command line do, for tests read what is said."""
+    if request.node.get_closest_marker("from_python"):
+        yield
+        return
+    from pipelines import console
+
+    with console.speaking(console.Manner()):
+        yield
 
 
 @pytest.fixture

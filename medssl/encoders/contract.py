@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medssl.encoders.blocks import check_input_size
 from medssl.encoders.pooling import POOL_WORDS, Pool, Pooling
 from medssl.settings import Settings
 
@@ -49,6 +50,20 @@ class Encoder(nn.Module, ABC):
     strides: tuple[tuple[int, int, int], ...]
     size_multiple: tuple[int, int, int]
     pooling: Pooling
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Return the settings of its smallest network, beside its name: of tests, and of a first try on a laptop."""
+        raise NotImplementedError(f"{cls.__name__} lacks its smallest settings")
+
+    def check_size(self, size: tuple[int, int, int]) -> None:
+        """Refuse a size of images, (z, y, x), that ``forward`` would refuse; it computes nothing.
+
+        Raises:
+            ConfigError: The size is no multiple of ``size_multiple``, or leaves a single voxel.
+        """
+        images = torch.empty((1, self.in_channels, *size), device="meta")
+        check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
 
     @abstractmethod
     def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -32,6 +32,11 @@ class ResidualEncoder(StagedEncoder):
         Isensee et al., "nnU-Net revisited: a call for rigorous validation in 3D medical image segmentation",
         MICCAI 2024, arXiv:2404.09556.
     """
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Three stages."""
+        return {"channels": (4, 6, 8), "blocks": 1}
 
     def __init__(self, settings: ResidualSettings) -> None:
         kernels, strides = settings.stage_kernels, settings.stage_strides

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -58,6 +58,11 @@ class SliceEncoder(Encoder):
         ConfigError: timm has no such model, or it gives no pyramid, or not the levels that are asked for.
     """
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Timm's own model of tests."""
+        return {"model": "test_resnet"}
+
     def __init__(self, settings: SliceSettings) -> None:
         super().__init__()
         import timm
@@ -83,6 +88,9 @@ class SliceEncoder(Encoder):
         self.size_multiple: Triple = self.strides[-1]
         self.kernels: tuple[Triple, ...] = ((1, 3, 3),) * len(self.channels)
         if settings.checkpointing:
+            for module in self.network.modules():  # what is computed again must find its input as it was
+                if getattr(module, "inplace", False):
+                    module.inplace = False  # type: ignore[assignment]
             self.network.set_grad_checkpointing(True)
         self.pool_by(settings.pool)
 

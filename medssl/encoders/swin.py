@@ -66,6 +66,11 @@ class SwinEncoder(Encoder):
         2022, arXiv:2201.01266; He et al., "SwinUNETR-V2", MICCAI 2023.
     """
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """One block a stage; its windows are of 64 voxels and more."""
+        return {"feature_size": 12, "depths": (1, 1, 1, 1), "heads": (1, 1, 1, 1), "window": 4}
+
     def __init__(self, settings: SwinSettings) -> None:
         # MONAI takes seconds to import, and whoever lists or validates encoders imports this module
         from monai.networks.nets.swin_unetr import SwinTransformer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -31,6 +31,11 @@ class UNetEncoder(StagedEncoder):
         Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
         Nature Methods 2021, arXiv:1904.08128.
     """
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Three stages."""
+        return {"channels": (4, 6, 8), "blocks": 1}
 
     def __init__(self, settings: UNetSettings) -> None:
         stages: list[nn.Module] = []

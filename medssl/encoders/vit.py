@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -155,6 +155,11 @@ class ViTEncoder(Encoder):
 
     compiles = False  # methods that hide tokens call its parts, never the whole; of these the blocks are compiled
     pos_embed: nn.Parameter | None
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two blocks."""
+        return {"width": 24, "depth": 2, "heads": 2, "patch": 4}
 
     def __init__(self, settings: ViTSettings) -> None:
         super().__init__()

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from medssl import __version__
 from medssl.encoders.contract import Encoder
 from medssl.encoders.pooling import Pool
-from medssl.encoders.table import build_encoder, settings_of
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.checkpoint import save_tensors
 from medssl.errors import CheckpointError, ConfigError
+from medssl.normalising import Numbers, Scheme, takes
 from medssl.quoting import quoted
 from medssl.settings import Settings, load_yaml
 from medssl.writing import atomic_write
@@ -31,12 +32,17 @@ class CardInput(Settings):
     Attributes:
         name: As the store calls it.
         modality: "CT", "MR", ... ; several are joined with "+".
-        scale: Values that become 0 and 1 in the input, in stored units (HU for CT).
+        scale: Values that become 0 and 1 in the input, in stored units (HU for CT); of ``unit`` alone.
+        normalise: How stored values become input; see `medssl.normalising`. Cards of earlier releases mean ``unit``.
+        numbers: Where the scheme takes them from the training scans, in stored units: smallest and largest value, what
+            is taken off, what it is divided by.
     """
 
     name: str
     modality: str = ""
     scale: tuple[float, float] = (0.0, 1.0)
+    normalise: Scheme = "unit"
+    numbers: Numbers | None = None
 
 
 class Card(Settings):
@@ -103,6 +109,11 @@ class Card(Settings):
             return self.inputs
         names = ["image"] if self.in_channels == 1 else [f"channel {number}" for number in range(self.in_channels)]
         return tuple(CardInput(name=name, modality=self.modality, scale=self.scale) for name in names)
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """How each channel of the input is normalised."""
+        return tuple(known.normalise for known in self.inputs_known)
 
 
 def save_encoder(
@@ -189,8 +200,9 @@ def load_encoder(folder: str | Path, *, pool: Pool | None = None) -> Encoder:
     if pool is not None and pool != encoder.pooling.kind:
         if pool == "attention":
             raise ConfigError(f"{folder}: it has no weights of attention to pool by. Take mean, prenorm, grid, levels.")
-        settings_of({**card.encoder, "pool": pool})  # refuses what the encoder does not have
+        ENCODERS.settings_of({**card.encoder, "pool": pool})  # refuses what the encoder does not have
         encoder.pool_by(pool)
+    takes(encoder, card.schemes)
     return encoder.eval()
 
 

@@ -50,7 +50,7 @@ def build_optimiser(method: nn.Module, settings: TrainSettings) -> torch.optim.O
     groups = parameter_groups(method, weight_decay=settings.weight_decay)
     if settings.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, amsgrad=settings.amsgrad)
 
 
 def set_learning_rates(optimiser: torch.optim.Optimizer, rates: LearningRates, step: int) -> dict[str, float]:

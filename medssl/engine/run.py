@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from medssl.encoders.table import pooled_as_then
 from medssl.engine.kept_paths import kept_command, kept_value, same_place
-from medssl.errors import CheckpointError, ConfigError
+from medssl.errors import CheckpointError, ConfigError, MissingDependencyError
+from medssl.extras import library
 from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
@@ -29,6 +30,7 @@ __all__ = ["Run", "describe_environment", "differences", "read_metrics", "record
 
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
+AS_BEGUN = "as the release that began the run did"  # why a setting that the record lacks is not at its default
 HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes"})
 _GONE = frozenset({"transfer.adapt_channels"})  # of an earlier release; a checkpoint has the weights that it led to
 _ABSENT = "absent"
@@ -48,6 +50,7 @@ class Run:
         self.writes = writes
         self._say = say
         self._tensorboard: SummaryWriter | None = None
+        self._draws = True  # until TensorBoard turns out to be missing
 
     @classmethod
     def create(
@@ -99,7 +102,7 @@ class Run:
         recorded = pooled_as_then(load_yaml(recorded_settings(folder)))
         now = settings.settings.model_dump(mode="json")
         # What an earlier release had no setting for, it did as the default does.
-        new = {key for key, origin in settings.origins.items() if origin == "default"}
+        new = {key for key, origin in settings.origins.items() if origin in ("default", f"auto ({AS_BEGUN})")}
         changed = [
             (key, old, value)
             for key, old, value in differences(recorded, now, ignore=HARMLESS | _GONE)
@@ -147,12 +150,23 @@ class Run:
         with disk_faults(self.folder / "metrics.jsonl"):
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
-            if self._tensorboard is None:
-                from torch.utils.tensorboard import SummaryWriter
+            if self._tensorboard is None and self._draws:
+                self._tensorboard = self._opened(step)
+            if self._tensorboard is not None:
+                for name, value in values.items():
+                    self._tensorboard.add_scalar(name, value, step)
 
-                self._tensorboard = SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
+    def _opened(self, step: int) -> SummaryWriter | None:
+        """Return TensorBoard's file; None, said once, where its library is not installed."""
+        try:
+            library("tensorboard", purpose="for the curves in tensorboard/")
+        except MissingDependencyError as error:
+            self._draws = False
+            self.say(f"{error} (metrics.jsonl holds the same numbers)")
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
 
     def rewind(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after ``step``: a resumed run makes those steps again."""

@@ -27,6 +27,7 @@ class TrainSettings(Settings):
         weight_decay: On weights of two and more dimensions; biases, norms and other vectors have none.
         final_weight_decay: Where it ends, along half a cosine over the whole run; None keeps it as it is.
         betas: AdamW's averaging factors.
+        amsgrad: AdamW divides by the largest average of squares so far, not by the last (Reddi et al. 2018).
         momentum: SGD's.
         schedule: "cosine", "poly" (power 0.9), "constant" (each after ``warmup``), or "sawtooth": the rest of the
             network warms up and trains alone, then everything warms up together and decays as "poly".
@@ -65,6 +66,7 @@ class TrainSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     final_weight_decay: Annotated[float, Field(ge=0.0)] | None = None
     betas: tuple[Share, Share] = (0.9, 0.999)
+    amsgrad: bool = False
     momentum: Share = 0.99
     schedule: Literal["cosine", "poly", "constant", "sawtooth"] = "cosine"
     warmup: Share = 0.05

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.contract import Encoder
 from medssl.errors import DataError
+from medssl.normalising import Numbers, Scheme
 from medssl.regions import Region, regions_json
 from medssl.writing import atomic_write
 
@@ -21,15 +22,42 @@ __all__ = ["ExportInput", "Exportable", "example_input", "perturbed", "write_jso
 
 Triple = tuple[int, int, int]
 _PERCENTILES = "percentiles 0.5 and 99.5 of the voxels in the body's box"
+_STORED = 16384.0  # what a store makes of the upper one
 
 
 @dataclass(frozen=True)
 class ExportInput:
-    """One channel of the input: its name, its modality, and as ``Exportable.intensity`` what becomes 0 and 1."""
+    """One channel of the input.
+
+    Attributes:
+        name: As the store calls it.
+        modality: As `Exportable` has it.
+        intensity: As `Exportable` has it, what becomes 0 and 1; of ``unit`` alone.
+        normalise: How its values become input, see `medssl.normalising`.
+        numbers: Where they were fitted to the training scans: clipped to the first two, less the third, over the
+            fourth. HU for CT; else in a unit of which 0 and 16384 are the percentiles.
+        within: HU that the training store kept; beyond, values are clipped before they are normalised. None for all.
+    """
 
     name: str
     modality: str
     intensity: tuple[float, float] | None
+    normalise: Scheme = "unit"
+    numbers: Numbers | None = None
+    within: tuple[float, float] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """Return how values become input, as JSON."""
+        if self.normalise == "unit":
+            return {"becomes_0_and_1": _PERCENTILES if self.intensity is None else list(self.intensity)}
+        if self.numbers is None:
+            clipped = {} if self.within is None else {"clipped_to": list(self.within)}
+            box = "of the voxels in the body's box"
+            return {"normalise": self.normalise, **clipped, "less": f"mean {box}", "over": f"deviation {box}"}
+        low, high, less, over = self.numbers
+        clipped = {"clipped_to": [low, high]} if self.modality == "CT" else {}
+        of = {} if self.modality == "CT" else {"of": f"values of which 0 and {_STORED:g} are {_PERCENTILES}"}
+        return {"normalise": self.normalise, **of, **clipped, "less": less, "over": over}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +131,13 @@ class Exportable:
                 "size_multiple_zyx": list(self.encoder.size_multiple),
                 "spacing_mm_zyx": list(self.spacing_mm),
                 "modality": self.modality,
-                "intensity": {
-                    "becomes_0_and_1": _PERCENTILES if self.intensity is None else list(self.intensity),
-                    "clipped": True,
-                },
+                "intensity": (
+                    {**self.channels[0].described(), "clipped": True}
+                    if self.channels[0].normalise == "unit"
+                    else self.channels[0].described()
+                ),
                 "channels": [
-                    {
-                        "name": channel.name,
-                        "modality": channel.modality,
-                        "becomes_0_and_1": _PERCENTILES if channel.intensity is None else list(channel.intensity),
-                    }
+                    {"name": channel.name, "modality": channel.modality, **channel.described()}
                     for channel in self.channels
                 ],
             },

@@ -17,6 +17,7 @@ from medssl.encoders.contract import Encoder
 from medssl.encoders.pooling import finer_levels
 from medssl.errors import MedSSLError
 from medssl.loading import channel_facts
+from medssl.normalising import check_takes
 from medssl.store.read import Store
 from medssl.windows import as_input
 
@@ -104,6 +105,7 @@ def embed_scan(
         levels: "coarsest" is the encoder's embedding; "all" joins the spatial means of all levels.
     """
     entry = store.entries[index]
+    check_takes(encoder, entry.schemes)
     device = next(encoder.parameters()).device
     scale, present = channel_facts([entry])
     scale, present = scale.to(device), None if present is None else present.to(device)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from medssl import __version__
 from medssl.errors import DataError
-from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
+from medssl.exporting.exportable import Exportable, ExportInput, example_input, write_json, write_text
 from medssl.exporting.inert import inert
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
 from medssl.writing import atomic_write
 
 __all__ = ["Bundle", "export_monai_bundle"]
 
+_STORED = 16384.0  # what a store makes of the upper percentile
 _TOLERANCE = 1e-3  # of the greatest output
 
 
@@ -132,6 +133,10 @@ def _datalist(model: Exportable) -> dict[str, Any]:
 
 def _scaling(model: Exportable) -> dict[str, Any]:
     """Return the transform that scales intensities as training did, each channel by itself."""
+    if any(channel.normalise != "unit" for channel in model.channels):
+        parts = [_normalised(channel, f"image[{n}:{n + 1}]") for n, channel in enumerate(model.channels)]
+        joined = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}])"
+        return {"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: {joined}"}
     found = {channel.intensity for channel in model.channels}
     if len(found) > 1:
         scaled = "((image - @ends(image)[:, 0]) / (@ends(image)[:, 1] - @ends(image)[:, 0])).clip(0.0, 1.0)"
@@ -142,6 +147,22 @@ def _scaling(model: Exportable) -> dict[str, Any]:
         return {"_target_": "ScaleIntensityRanged", "a_min": intensity[0], "a_max": intensity[1], **into}
     percentiles = {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0.5, "upper": 99.5, **into}
     return percentiles | ({"channel_wise": True} if len(model.channels) > 1 else {})
+
+
+def _normalised(channel: ExportInput, image: str) -> str:
+    """Return the expression that normalises one channel, the operations of `medssl.windows.as_input` in their order."""
+    between = f"*numpy.percentile(numpy.asarray({image}), [0.5, 99.5]).tolist()"
+    if channel.normalise == "unit":
+        ends = between if channel.intensity is None else f"{channel.intensity[0]}, {channel.intensity[1]}"
+        return f"(lambda c, low, high: ((c - low) / (high - low)).clip(0.0, 1.0))({image}, {ends})"
+    if channel.numbers is None:
+        kept = image if channel.within is None else f"{image}.clip({channel.within[0]}, {channel.within[1]})"
+        return f"(lambda c: (c - c.mean()) / c.std(unbiased=False))({kept})"
+    low, high, less, over = channel.numbers
+    if channel.modality == "CT":
+        return f"({image}.clip({low}, {high}) - {less}) / {over}"
+    stored = f"(lambda c, low, high: (c - low) / (high - low) * {_STORED})({image}, {between})"
+    return f"({stored} - {less}) / {over}"
 
 
 def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
@@ -281,11 +302,17 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
 
 def _readme(model: Exportable, how: str) -> str:
     makes = "label maps `eval/NAME_seg.nii.gz`" if model.is_segmenter else "`eval/embeddings.npz`, one vector a scan"
+    taken = {
+        "mean and deviation" if channel.normalise != "unit" and channel.numbers is None else "percentiles 0.5 and 99.5"
+        for channel in model.channels
+        if (channel.numbers is None and (channel.normalise != "unit" or channel.intensity is None))
+        or (channel.numbers is not None and channel.modality != "CT")
+    }
     inside_body = (
-        "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. "
-        "Crop wide margins of air first.\n"
+        f"\nTraining took its {' and '.join(sorted(taken))} inside the body; this bundle takes them over the whole "
+        "scan. Crop wide margins of air first.\n"
     )
-    scaling = inside_body if any(channel.intensity is None for channel in model.channels) else ""
+    scaling = inside_body if taken else ""
     names = [channel.name for channel in model.channels]
     read = "reads every NIfTI file in SCANS"
     if len(names) > 1:

@@ -32,7 +32,8 @@ def export_trained_model(model: Exportable, folder: Path) -> list[Path]:
     The plan reorients to RAS+, resamples to the segmenter's spacing and scales CT exactly as training did (nnU-Net's
     ``CTNormalization`` with the window's edges in place of percentiles and of mean and deviation). It resamples with
     its own splines, so that a prediction may differ at borders. For MR the nearest of its schemes is
-    ``RescaleTo01Normalization``, which scales by extremes where training scaled by percentiles.
+    ``RescaleTo01Normalization``, which scales by extremes where training scaled by percentiles. Runs on z-scores get
+    ``ZScoreNormalization``, over the box of all that is not 0 where training took the body's.
 
     Args:
         model: A segmenter with a residual or plain U-Net encoder.
@@ -161,17 +162,24 @@ def _channel_names(model: Exportable) -> dict[str, str]:
     """Return the channels as nnU-Net lists them: by name, a single one by the scheme that nnU-Net reads from it."""
     channels = model.channels
     if len(channels) == 1:
-        return {"0": channels[0].modality if channels[0].intensity is not None else "rescale_to_0_1"}
+        names = {"CTNormalization": channels[0].modality, "RescaleTo01Normalization": "rescale_to_0_1"}
+        return {"0": names.get(_scheme(channels[0]), "zscore")}
     return {str(number): channel.name for number, channel in enumerate(channels)}
 
 
 def _scheme(channel: ExportInput) -> str:
     """Return nnU-Net's normalisation that is nearest to a channel's scaling."""
+    if channel.normalise != "unit":
+        return "CTNormalization" if channel.modality == "CT" and channel.numbers else "ZScoreNormalization"
     return "RescaleTo01Normalization" if channel.intensity is None else "CTNormalization"
 
 
 def _properties(channel: ExportInput) -> dict[str, float]:
     """Return the numbers with which nnU-Net's normalisation scales a channel as training did."""
+    if channel.numbers is not None:
+        low, high, less, over = channel.numbers
+        return {"percentile_00_5": low, "percentile_99_5": high, "mean": less, "std": over, "median": less,
+                "min": low, "max": high}  # fmt: skip
     low, high = channel.intensity or (0.0, 1.0)
     ends = {"percentile_00_5": low, "percentile_99_5": high, "mean": low, "std": high - low}
     return {**ends, "median": low, "min": low, "max": high}
@@ -242,6 +250,15 @@ Tested with nnunetv2 {NNUNET_VERSION}.
 
 
 def _scheme_in_words(channel: ExportInput) -> str:
+    if channel.normalise != "unit" and not (channel.modality == "CT" and channel.numbers):
+        seen = "the mean and deviation over its scans" if channel.numbers else "mean and deviation inside the body"
+        return f'`"ZScoreNormalization"` (training took {seen})'
+    if channel.numbers is not None:
+        low, high, less, over = channel.numbers
+        return (
+            f'`"CTNormalization"`, with `percentile_00_5` {low:g}, `percentile_99_5` {high:g}, `mean` {less:g} and '
+            f"`std` {over:g} in `foreground_intensity_properties_per_channel`"
+        )
     if channel.intensity is None:
         return '`"RescaleTo01Normalization"` (training scaled percentiles 0.5 and 99.5 to 0 and 1)'
     low, high = channel.intensity

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
+from medssl.extras import EXTRAS, library
 from medssl.writing import atomic_write
 
 __all__ = ["OPSET", "OnnxReport", "export_onnx", "run_onnx"]
@@ -81,7 +82,10 @@ def export_onnx(
 
     Raises:
         DataError: The export differs from torch by more than ``tolerance``, or torch cannot express the network.
+        MissingDependencyError: A library of the extra ``onnx`` is missing.
     """
+    for name in EXTRAS["onnx"]:
+        library(name, purpose="to export ONNX")
     if dynamic_size and not isinstance(model.encoder, StagedEncoder):
         raise DataError(
             f"'{model.name}' has an encoder with attention windows or positions, which bind it to one size: ONNX with "

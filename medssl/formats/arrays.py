@@ -24,9 +24,25 @@ __all__ = ["read", "read_header", "write_npz"]
 
 _UNITS = ("HU", "arbitrary")
 # numpy reads its header with Python's own tokenizer, so a damaged one can raise what that raises.
-_BROKEN = (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, NotImplementedError, RuntimeError,
-           SyntaxError, MemoryError, OverflowError, AttributeError, UnicodeError, tokenize.TokenError,
-           zipfile.BadZipFile, zlib.error, struct.error)  # fmt: skip
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    AttributeError,
+    UnicodeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 def read_header(path: Path) -> ScanHeader:

@@ -247,9 +247,10 @@ def _volumes(group: Sequence[Slice]) -> Iterator[Series]:
     paths = {one.path for one in group}
     if len({tuple(_places(part)) for part in parts}) > 1:
         raise SetAsideError(
-            min(paths), f"This file holds {len(parts)} volumes of different places ({parts[0].name}; {parts[1].name}). "
-            "Divide it, for example with dcm2niix."
-        )  # fmt: skip
+            min(paths),
+            f"This file holds {len(parts)} volumes of different places ({parts[0].name}; {parts[1].name}). "
+            "Divide it, for example with dcm2niix.",
+        )
     named = "; ".join(part.name for part in parts[:6]) + ("; ..." if len(parts) > 6 else "")
     yield _series(
         group,

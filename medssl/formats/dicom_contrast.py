@@ -17,8 +17,14 @@ from medssl.formats.dicom_header import number
 
 __all__ = ["SAID_BY", "TOLD_BY_FACTS", "TOLD_BY_PART", "TOLD_BY_TIMES", "TOLD_BY_WORDS", "Contrast", "contrast_of"]
 
-SAID_BY = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ContrastBolusAgent",
-           "CorrectedImage")  # fmt: skip
+SAID_BY = (
+    "SeriesDescription",
+    "ProtocolName",
+    "SequenceName",
+    "PulseSequenceName",
+    "ContrastBolusAgent",
+    "CorrectedImage",
+)
 TOLD_BY_FACTS = "facts"  # the machine says it
 TOLD_BY_WORDS = "words"  # a description does: a guess
 TOLD_BY_TIMES = "times"  # echo, repetition and inversion time do: a guess
@@ -76,10 +82,30 @@ _PHASES = tuple(
         ("delayed", r"delay\w*|late|equilibrium|excretory|nephrogenic|spaet\w*"),
     )
 )
-_DIXON = {"WATER": "water", "FAT": "fat", "IN_PHASE": "inphase", "OUT_PHASE": "outphase", "OPP_PHASE": "outphase",
-          "W": "water", "F": "fat", "IP": "inphase", "OP": "outphase"}  # fmt: skip
-_DERIVED = {"ADC": "adc", "FA": "fa", "EXP": "eadc", "MTT": "mtt", "TTP": "ttp", "RCBV": "cbv", "RCBF": "cbf",
-            "SWI": "swi", "MNIP": "mip", "PHASE": "phase", "P": "phase"}  # fmt: skip
+_DIXON = {
+    "WATER": "water",
+    "FAT": "fat",
+    "IN_PHASE": "inphase",
+    "OUT_PHASE": "outphase",
+    "OPP_PHASE": "outphase",
+    "W": "water",
+    "F": "fat",
+    "IP": "inphase",
+    "OP": "outphase",
+}
+_DERIVED = {
+    "ADC": "adc",
+    "FA": "fa",
+    "EXP": "eadc",
+    "MTT": "mtt",
+    "TTP": "ttp",
+    "RCBV": "cbv",
+    "RCBF": "cbf",
+    "SWI": "swi",
+    "MNIP": "mip",
+    "PHASE": "phase",
+    "P": "phase",
+}
 _NO_AGENT = re.compile(r"\s*(|no|none|n/?a|-+|0|not given|nein|kein\w*|without)\s*", re.I)
 
 

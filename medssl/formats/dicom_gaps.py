@@ -127,5 +127,7 @@ def _sparse(slices: Sequence[Slice], usual: float) -> tuple[str, ...]:
     thickness = _one([one.thickness for one in slices])
     if not thickness or usual < _SPARSE_FROM * thickness:
         return ()
-    return (f"spaced slices: {thickness:g} mm thick and {usual:g} mm apart; nothing was imaged between them, or "
-            "slices are missing",)  # fmt: skip
+    return (
+        f"spaced slices: {thickness:g} mm thick and {usual:g} mm apart; nothing was imaged between them, or "
+        "slices are missing",
+    )

@@ -19,6 +19,7 @@ __all__ = ["PADDING_HU", "decode", "padding_in_doubt", "read_voxels", "to_invert
 
 Array = npt.NDArray[Any]
 PADDING_HU = -1024
+_UNDEFINED_LENGTH = 0xFFFFFFFF  # packed pixels end with a mark of their own
 _TISSUE_HU = (-900.0, 3071.0)  # a padding value that means one of these would take tissue with it
 
 
@@ -97,8 +98,11 @@ def decode(path: Path, index: int | None = None) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(path, force=True)
+            _refuse_cut_off(path, dataset)
             # Bits beyond BitsStored stay, for padding may be marked there; ``_within_bits`` cuts them off afterwards.
             pixels: Array = pixel_array(dataset, index=index, correct_unused_bits=False)
+    except FormatError:
+        raise
     except PermissionError:
         raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except (NotImplementedError, RuntimeError) as error:
@@ -113,6 +117,20 @@ def decode(path: Path, index: int | None = None) -> Array:
     except Exception as error:  # damaged pixel data raises whatever the decoder meets first
         raise FormatError(path, f"The pixels cannot be read ({type(error).__name__}: {error}).") from error
     return pixels
+
+
+def _refuse_cut_off(path: Path, dataset: Any) -> None:
+    """Refuse pixels of which the file holds fewer bytes than it says; pydicom takes what is there without a word."""
+    raw = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    said, value = getattr(raw, "length", None), getattr(raw, "value", None)
+    if said is None or said == _UNDEFINED_LENGTH or not isinstance(value, bytes | bytearray):
+        return
+    if said > len(value):
+        raise FormatError(
+            path,
+            f"The pixels are cut off, or their header is damaged: {said:,} bytes are announced and {len(value):,} are "
+            "there. Copy the file again.",
+        )
 
 
 def _padding_of(stored: Array, one: Slice) -> npt.NDArray[np.bool_] | None:

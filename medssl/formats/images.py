@@ -89,6 +89,7 @@ def grey_pixels(path: Path, picture: Any, *, channel: str = "") -> tuple[npt.NDA
         FormatError: It is in colour and nobody says which channel is meant, or it is damaged.
     """
     try:
+        _refuse_unnamed_colours(path, picture)
         if picture.mode in _GREY and not _bits_lost(picture):
             return _grey(picture), ()
         colours, noise = _colours(path, picture)
@@ -114,6 +115,29 @@ def grey_pixels(path: Path, picture: Any, *, channel: str = "") -> tuple[npt.NDA
         return colours[..., CHANNELS.index(channel)], tuple(said)
     mixed = sum(weight * plane for weight, plane in zip(_LUMINANCE, (red, green, blue), strict=True))
     return np.rint(mixed).astype(colours.dtype), tuple(said)
+
+
+def _refuse_unnamed_colours(path: Path, picture: Any) -> None:
+    """Refuse pixels that name a colour which the palette lacks: one library takes black, another the number."""
+    there = _palette_size(path, picture)
+    if there is None or there >= 256:
+        return
+    most = int(np.asarray(picture).max(initial=0))
+    if most >= there:
+        raise FormatError(
+            path, f"The picture is damaged: its pixels name colour {most}, and its palette has {there} (from 0)."
+        )
+
+
+def _palette_size(path: Path, picture: Any) -> int | None:
+    if picture.format == "BMP":
+        head = first_bytes(path, 64)
+        length, bits = int.from_bytes(head[14:18], "little"), int.from_bytes(head[28:30], "little")
+        if length < 40 or bits > 8:
+            return None
+        room = (int.from_bytes(head[10:14], "little") - 14 - length) // 4
+        return max(0, min(int.from_bytes(head[46:50], "little") or 1 << bits, room))
+    return len(picture.palette.palette) // 3 if picture.mode == "P" and picture.format == "PNG" else None
 
 
 def _colours(path: Path, picture: Any) -> tuple[npt.NDArray[Any], int]:
@@ -174,6 +198,13 @@ def _deep_colours(path: Path, picture: Any) -> npt.NDArray[Any]:
     if page.ndim != 3 or page.shape[-1] not in (3, 4):
         raise FormatError(path, f"The picture's colours have the shape {page.shape}. Write it anew in grey.")
     return page
+
+
+def _says_black(picture: Any) -> bool:
+    try:
+        return picture.tag_v2.get(_PHOTOMETRIC) is not None
+    except (KeyError, ValueError, TypeError):  # the tag is there, and its value is not
+        return False
 
 
 def _pages(path: Path, picture: Any) -> tuple[int, tuple[str, ...]]:
@@ -237,11 +268,14 @@ def opened(path: Path) -> Any:
         raise FormatError(path, f"The file is {what}. Write it anew as PNG, JPEG, BMP or TIFF.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(path, f"The picture cannot be opened ({error}).") from error
-    if picture.format == "TIFF" and _PHOTOMETRIC not in getattr(
-        picture, "tag_v2", ()
-    ):  # libraries guess, and not alike
+    if picture.format == "TIFF" and not _says_black(picture):  # libraries guess, and not alike
         picture.close()
         raise FormatError(path, "The TIFF does not say whether 0 is black or white (tag 262). Write it anew.")
+    if picture.format == "BMP":
+        begin, least = int.from_bytes(start[10:14], "little"), 14 + int.from_bytes(start[14:18], "little")
+        if begin < least:  # libraries look for the pixels in different places
+            picture.close()
+            raise FormatError(path, f"The BMP's pixels would begin at byte {begin}, in its header. Write it anew.")
     width, height = picture.size
     if width * height > _MOST_PIXELS:
         picture.close()

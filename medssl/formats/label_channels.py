@@ -83,9 +83,11 @@ def label_of_frames(
     else:
         found = "the channels are no masks of 0 and 1"
     raise UnfitError(
-        path, f"The label has {frames} frames, the image {image_frames}, and {found}. Write one value a voxel "
-        "(the likeliest class), in three axes.", "label-frames",
-    )  # fmt: skip
+        path,
+        f"The label has {frames} frames, the image {image_frames}, and {found}. Write one value a voxel "
+        "(the likeliest class), in three axes.",
+        "label-frames",
+    )
 
 
 def _channels(frames: int, shift: int, classes: Mapping[int, str]) -> str:

@@ -15,7 +15,7 @@ from medssl.formats.label_grid import grid_gap
 from medssl.formats.label_values import label_numbers
 from medssl.formats.reading import read, read_header
 from medssl.formats.scan import Scan, ScanHeader
-from medssl.formats.table import is_scan_name, row_of
+from medssl.formats.table import FORMATS, is_scan_name
 
 __all__ = ["folder_header", "is_mask_folder", "mask_files", "read_mask_folder", "structure_of"]
 
@@ -37,9 +37,8 @@ def structure_of(path: Path) -> str:
         >>> structure_of(Path("segmentations/kidney_left.nii.gz"))
         'kidney_left'
     """
-    row, name = row_of(path), path.name
-    endings = sorted((row.suffixes if row else ()), key=len, reverse=True)
-    return next((name[: -len(end)] for end in endings if name.lower().endswith(end)), path.stem)
+    ending = FORMATS.suffix_of(path)
+    return path.name[: -len(ending)] if ending else path.stem
 
 
 def folder_header(path: Path) -> ScanHeader:
@@ -78,9 +77,11 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
     unnumbered = [name for name in named if name not in numbers]
     if unnumbered:
         raise UnfitError(
-            path, f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
-            "cohort. Index the folder anew.", "label-unreadable",
-        )  # fmt: skip
+            path,
+            f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
+            "cohort. Index the folder anew.",
+            "label-unreadable",
+        )
     first: ScanHeader | None = None
     affine = np.eye(4)
     owner: npt.NDArray[np.int16] = np.zeros((0, 0, 0), np.int16)
@@ -99,9 +100,10 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
             gap = grid_gap(scan.header, first)
             if gap is not None:
                 raise UnfitError(
-                    path, f"The mask {file.name} lies on another grid than {files[0].name}: {gap.words}.",
+                    path,
+                    f"The mask {file.name} lies on another grid than {files[0].name}: {gap.words}.",
                     "label-shape-differs",
-                )  # fmt: skip
+                )
         number = numbers[name]
         sizes[number] = np.count_nonzero(mask)
         taken = mask & (owner > 0)

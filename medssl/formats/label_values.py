@@ -44,14 +44,17 @@ def label_numbers(
     low, high = int(found[0]), int(found[-1])
     if low < -_LARGEST - 1 or high > _LARGEST:
         raise UnfitError(
-            path, f"The label reaches from {low} to {high}; allowed are whole numbers from 0 to {_LARGEST}.",
+            path,
+            f"The label reaches from {low} to {high}; allowed are whole numbers from 0 to {_LARGEST}.",
             "label-non-integer",
-        )  # fmt: skip
+        )
     if len(found) > MAX_CLASSES:
         raise UnfitError(
-            path, f"The label holds {len(found)} different values; this looks like an image. At most {MAX_CLASSES} "
-            "classes are read.", "label-non-integer",
-        )  # fmt: skip
+            path,
+            f"The label holds {len(found)} different values; this looks like an image. At most {MAX_CLASSES} "
+            "classes are read.",
+            "label-non-integer",
+        )
     if high == _WHITE and _WHITE not in known and len(found) <= _WHITE // 2:
         if set(found.tolist()) <= {0, _WHITE}:
             notes.append("label of 0 and 255 alone: 255 is read as 1")
@@ -59,10 +62,11 @@ def label_numbers(
             return mask
         listed = ", ".join(str(v) for v in found[:6]) + (", ..." if len(found) > 6 else "")
         raise UnfitError(
-            path, f"The label holds {listed}: whether 255 is a class, grey, or 'not known' is not said. Name 255 in "
+            path,
+            f"The label holds {listed}: whether 255 is a class, grey, or 'not known' is not said. Name 255 in "
             "dataset.json (as 'ignore' where it is not known), or write the classes as 0, 1, 2, ...",
             "label-grey-levels",
-        )  # fmt: skip
+        )
     numbers: Numbers = values.astype(values.dtype if values.dtype.kind in "iu" else np.int32, copy=False)
     return numbers
 
@@ -80,16 +84,18 @@ def _rounded(path: Path, values: npt.NDArray[np.generic], notes: list[str]) -> n
     if not np.isfinite(values).all():
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise UnfitError(
-            path, f"The label holds {bad} values that are not finite. Labels are whole numbers from 0.",
+            path,
+            f"The label holds {bad} values that are not finite. Labels are whole numbers from 0.",
             "label-non-integer",
-        )  # fmt: skip
+        )
     rounded = np.rint(values)
     worst = float(np.abs(values - rounded).max())
     if worst > _ROUNDING:
         raise UnfitError(
-            path, f"The label holds no whole numbers (off by up to {worst:.3g}). Is this an image, or probabilities?",
+            path,
+            f"The label holds no whole numbers (off by up to {worst:.3g}). Is this an image, or probabilities?",
             "label-non-integer",
-        )  # fmt: skip
+        )
     if worst > 0:
         notes.append(f"label rounded to whole numbers: they were off by up to {worst:.1g}")
     if float(np.abs(rounded).max()) > 2**31 - 1:

@@ -7,16 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from medssl.errors import FormatError
-from medssl.formats.parts import data_file
+from medssl.formats.named_data import data_file
 from medssl.formats.text_header import TextHeader, numbered, numbers, promise, sizes_of, whole
 
 __all__ = ["read_metaimage_header"]
 
 _HEAD_BYTES = 1 << 20
 _TYPES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
-    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
-}  # fmt: skip
+    "MET_CHAR": 1,
+    "MET_UCHAR": 1,
+    "MET_SHORT": 2,
+    "MET_USHORT": 2,
+    "MET_INT": 4,
+    "MET_UINT": 4,
+    "MET_LONG": 4,
+    "MET_ULONG": 4,
+    "MET_LONG_LONG": 8,
+    "MET_ULONG_LONG": 8,
+    "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}
 _PLACES = ("Offset", "Origin", "Position", "CenterOfRotation")
 _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 

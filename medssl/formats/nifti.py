@@ -21,8 +21,19 @@ from medssl.writing import atomic_write
 
 __all__ = ["header_of", "read", "read_header", "read_opened", "write_nifti"]
 
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError, ValueError, OverflowError, struct.error, MemoryError,
-           KeyError, IndexError, TypeError)  # fmt: skip
+_BROKEN = (
+    EOFError,
+    zlib.error,
+    gzip.BadGzipFile,
+    OSError,
+    ValueError,
+    OverflowError,
+    struct.error,
+    MemoryError,
+    KeyError,
+    IndexError,
+    TypeError,
+)
 _BEHIND_BYTES = 16 << 20  # what a file may hold behind its voxels
 _TRUNCATED = "The file is truncated: {found} where the header promises {promised}. Copy or download it again."
 _LEAST_SLOPE = 1e-30

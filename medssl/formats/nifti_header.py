@@ -78,7 +78,7 @@ def size_notes(header: Path, shape: tuple[int, ...]) -> list[str]:
 
     Args:
         header: The file that holds the header.
-        shape: Voxels (x, y, z); the size of an axis of one voxel does not matter.
+        shape: Voxels (x, y, z); of an axis of one voxel only a size that is no number matters.
     """
     head = _head(header, 544)
     order, length = _order(head)
@@ -86,7 +86,7 @@ def size_notes(header: Path, shape: tuple[int, ...]) -> list[str]:
     if not kind:
         return []
     sizes = struct.unpack_from(order + kind, head, place)[: len(shape)]
-    found = [size for size, count in zip(sizes, shape, strict=False) if count > 1]
+    found = [size for size, count in zip(sizes, shape, strict=False) if count > 1 or not math.isfinite(size)]
     said = " x ".join(f"{size:g}" for size in sizes)
     if not all(math.isfinite(size) and size != 0 for size in found):
         return [f"no voxel size: the header's pixdim says {said} (x, y, z), and where it counts 1 was taken for it"]

@@ -9,9 +9,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from medssl.errors import FormatError
+from medssl.formats.colour_table import colour_table_of
+from medssl.formats.metaimage import read_metaimage_header
+from medssl.formats.nrrd_header import read_nrrd_header
+from medssl.formats.table import format_of
 
-__all__ = ["PAIRS", "data_file", "files_of", "label_files", "partner"]
+__all__ = ["PAIRS", "files_of", "label_files", "partner"]
 
 _HEADERS = (".mhd", ".nhdr")
 _MAY_NAME_DATA = (*_HEADERS, ".mha", ".nrrd")
@@ -30,9 +33,6 @@ def files_of(path: Path) -> tuple[Path, ...]:
     path = Path(path)
     name = path.name.lower()
     if name.endswith(_MAY_NAME_DATA) and path.is_file():
-        from medssl.formats.metaimage import read_metaimage_header
-        from medssl.formats.nrrd_header import read_nrrd_header
-
         read = read_metaimage_header if name.endswith((".mha", ".mhd")) else read_nrrd_header
         return (path, *read(path).data)
     other = partner(path)
@@ -54,12 +54,8 @@ def label_files(path: Path) -> tuple[Path, ...]:
     Raises:
         FormatError: As for `files_of`.
     """
-    from medssl.formats.table import format_of
-
     found = files_of(path)
     if any(format_of(file) == "image" for file in found):
-        from medssl.formats.colour_table import colour_table_of
-
         table = colour_table_of(path)
         if table is not None and table not in found:
             found = (*found, table)
@@ -76,37 +72,6 @@ def partner(path: Path) -> Path | None:
     other = PAIRS[suffix]
     options = [path.with_name(bare + other), path.with_name(bare + other.upper())]
     return next((option for option in (options[::-1] if found.isupper() else options) if option.exists()), options[0])
-
-
-def data_file(header: Path, name: str) -> Path:
-    """Return the file that a header names, which must lie in the header's folder or below.
-
-    Args:
-        header: The file that holds the name.
-        name: As it stands there.
-
-    Raises:
-        FormatError: It is no name, absolute, leads out of the folder (also by a link), or is not there.
-    """
-    parts = name.replace("\\", "/").split("/")
-    if not name.strip() or "\0" in name:
-        raise FormatError(header, "It names no data file. Copy or download it again.")
-    if Path(name).is_absolute() or name.startswith(("/", "\\", "~")) or (len(name) > 1 and name[1] == ":"):
-        raise FormatError(header, f"Its data file '{name}' is an absolute path. Name a file of the same folder.")
-    if ".." in parts:
-        raise FormatError(header, f"Its data file '{name}' lies outside of its folder. Name a file of the same folder.")
-    path = header.parent.joinpath(*parts)
-    try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError, ValueError):
-        raise FormatError(header, f"Its data file '{path.name}' is missing. Copy it to the same folder.") from None
-    # A header that is itself a link may stand for one beside its data.
-    folders = (header.parent.resolve(), header.resolve().parent)
-    if not any(real.is_relative_to(folder) for folder in folders):
-        raise FormatError(header, f"Its data file '{name}' is a link that leads out of the folder. Copy the file here.")
-    if not real.is_file():
-        raise FormatError(header, f"Its data file '{name}' is no file.")
-    return path
 
 
 def _below(folder: Path) -> Iterable[Path]:

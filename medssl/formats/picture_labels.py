@@ -107,9 +107,10 @@ def _page(path: Path, picture: Any, table: dict[Colour, int]) -> npt.NDArray[Any
         code, count = unknown[0]
         shown = (code >> 16, code >> 8 & 255, code & 255)
         raise FormatError(
-            path, f"The mask holds {len(unknown)} colours that the table of colours does not name, such as {shown} "
-            f"({count} pixels)."
-        )  # fmt: skip
+            path,
+            f"The mask holds {len(unknown)} colours that the table of colours does not name, such as {shown} "
+            f"({count} pixels).",
+        )
     classes: npt.NDArray[Any] = np.array([named[int(code)] for code in present], dtype=np.int16)
     mapped: npt.NDArray[Any] = classes[places].reshape(codes.shape)
     return mapped

@@ -24,9 +24,34 @@ ALLOWED = (
     "Units",  # of PET: a code, such as BQML
 )
 # Of fields that a person or a site may have typed into, known words and codes alone are kept.
-_MAKERS = ("SIEMENS", "GE", "Philips", "Canon", "TOSHIBA", "HITACHI", "FUJIFILM", "Shimadzu", "UIH", "United Imaging",
-           "Neusoft", "Hologic", "Bruker", "Elscint", "Picker", "Marconi", "Varian", "Elekta", "Accuray", "Imatron",
-           "NeuroLogica", "Carestream", "Esaote", "Mediso", "MinFound", "Agfa")  # fmt: skip
+_MAKERS = (
+    "SIEMENS",
+    "GE",
+    "Philips",
+    "Canon",
+    "TOSHIBA",
+    "HITACHI",
+    "FUJIFILM",
+    "Shimadzu",
+    "UIH",
+    "United Imaging",
+    "Neusoft",
+    "Hologic",
+    "Bruker",
+    "Elscint",
+    "Picker",
+    "Marconi",
+    "Varian",
+    "Elekta",
+    "Accuray",
+    "Imatron",
+    "NeuroLogica",
+    "Carestream",
+    "Esaote",
+    "Mediso",
+    "MinFound",
+    "Agfa",
+)
 _KERNEL_WORDS = "STANDARD|STND|SOFT|SMOOTH|SHARP|BONE|BONEPLUS|DETAIL|LUNG|EDGE|CHEST|BRAIN|HEAD|BODY|NORMAL|HIGH|LOW"
 _CODED = {
     "Manufacturer": re.compile(""),
@@ -34,9 +59,11 @@ _CODED = {
     "ConvolutionKernel": re.compile(
         rf"([A-Za-z]{{0,2}}\d{{1,3}}[a-z]{{0,2}}|[A-Z]{{1,2}}|{_KERNEL_WORDS})(/\d)?", re.ASCII
     ),
-    "Units": re.compile("CNTS|NONE|CM2|CM2ML|PCNT|CPS|BQML|MGMINML|UMOLMINML|MLMING|MLG|1CM|UMOLML|PROPCNTS|PROPCPS|"
-                        "MLMINML|MLML|GML|STDDEV"),
-}  # fmt: skip
+    "Units": re.compile(
+        "CNTS|NONE|CM2|CM2ML|PCNT|CPS|BQML|MGMINML|UMOLMINML|MLMING|MLG|1CM|UMOLML|PROPCNTS|PROPCPS|"
+        "MLMINML|MLML|GML|STDDEV"
+    ),
+}
 _IDENTIFIERS = {
     "patient": "PatientID",
     "study": "StudyInstanceUID",

@@ -11,7 +11,7 @@ from typing import TypeVar
 from medssl.errors import FormatError
 from medssl.formats.files import refuse_special
 from medssl.formats.scan import Scan, ScanHeader
-from medssl.formats.table import FORMATS, format_of, is_scan_name, row_of
+from medssl.formats.table import FORMATS, format_of, is_scan_name
 from medssl.refusing import refusing
 
 __all__ = ["read", "read_header"]
@@ -94,13 +94,14 @@ def _is_stack(path: Path, paths: Sequence[Path]) -> bool:
 def _reader(path: Path) -> ModuleType:
     if path.is_dir():
         return importlib.import_module("medssl.formats.dicom")
-    row = row_of(path)
+    row = FORMATS.row_of(path)
     if row is None:
-        allowed = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
+        allowed = ", ".join(FORMATS.suffixes)
         raise FormatError(
             path, f"No reader for the suffix '{path.suffix}'. Allowed: {allowed}, or a folder of DICOM files."
         )
-    return importlib.import_module(row.module)
+    module: ModuleType = FORMATS.load(row.name)
+    return module
 
 
 def _guarded(path: Path, work: Callable[[], T]) -> T:

@@ -1,55 +1,43 @@
-"""The one table of formats, by suffix: what a file's name promises, and which module reads it."""
+"""The table of formats of scans, by suffix: what a file's name promises, and which module reads it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FORMATS", "Format", "format_of", "is_dicom_name", "is_scan_name", "row_of"]
+from medssl.suffixes import Format, FormatTable
+
+__all__ = ["FORMATS", "ScanFormat", "format_of", "is_dicom_name", "is_scan_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
-    """One row of the table.
+class ScanFormat(Format):
+    """One format; its module's ``read`` and ``read_header`` serve it.
 
     Attributes:
-        name: What ``ScanHeader.format`` says.
-        suffixes: Endings of file names, lower case; the longest that fits decides.
-        module: Dotted path of the module whose ``read`` and ``read_header`` serve it, imported when first used.
         one_file: Whether a file is a scan by itself. DICOM is not: its files are gathered by ``find_series``.
     """
 
-    name: str
-    suffixes: tuple[str, ...]
-    module: str
     one_file: bool = True
 
 
-FORMATS = (
-    Format(name="nifti", suffixes=(".nii", ".nii.gz"), module="medssl.formats.nifti"),
-    Format(name="itk", suffixes=(".mha", ".mhd", ".nrrd", ".nhdr"), module="medssl.formats.itk"),
-    Format(name="pair", suffixes=(".hdr", ".img", ".hdr.gz", ".img.gz"), module="medssl.formats.neuro"),
-    Format(name="mgh", suffixes=(".mgh", ".mgz"), module="medssl.formats.neuro"),
-    Format(name="minc", suffixes=(".mnc",), module="medssl.formats.neuro"),
-    Format(name="npz", suffixes=(".npz", ".npy"), module="medssl.formats.arrays"),
-    Format(
-        name="image",
-        suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
-        module="medssl.formats.images",
+FORMATS = FormatTable(
+    "format",
+    (
+        ScanFormat(name="nifti", suffixes=(".nii", ".nii.gz"), target="medssl.formats.nifti"),
+        ScanFormat(name="itk", suffixes=(".mha", ".mhd", ".nrrd", ".nhdr"), target="medssl.formats.itk"),
+        ScanFormat(name="pair", suffixes=(".hdr", ".img", ".hdr.gz", ".img.gz"), target="medssl.formats.neuro"),
+        ScanFormat(name="mgh", suffixes=(".mgh", ".mgz"), target="medssl.formats.neuro"),
+        ScanFormat(name="minc", suffixes=(".mnc",), target="medssl.formats.neuro"),
+        ScanFormat(name="npz", suffixes=(".npz", ".npy"), target="medssl.formats.arrays"),
+        ScanFormat(
+            name="image",
+            suffixes=(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+            target="medssl.formats.images",
+        ),
+        ScanFormat(name="dicom", suffixes=(".dcm", ".dicom", ".ima"), target="medssl.formats.dicom", one_file=False),
     ),
-    Format(name="dicom", suffixes=(".dcm", ".dicom", ".ima"), module="medssl.formats.dicom", one_file=False),
 )
-
-
-def row_of(path: Path) -> Format | None:
-    """Return the row that the file's suffix names, or None."""
-    name = path.name.lower()
-    if name.startswith("._"):
-        return None  # what macOS leaves beside every file it copies to a foreign disk
-    for row in FORMATS:
-        if name.endswith(row.suffixes):
-            return row
-    return None
 
 
 def format_of(path: Path) -> str | None:
@@ -59,8 +47,7 @@ def format_of(path: Path) -> str | None:
         >>> format_of(Path("case_01.NII.GZ"))
         'nifti'
     """
-    row = row_of(Path(path))
-    return row.name if row else None
+    return FORMATS.format_of(Path(path))
 
 
 def is_scan_name(path: Path) -> bool:
@@ -70,7 +57,7 @@ def is_scan_name(path: Path) -> bool:
         >>> is_scan_name(Path("a.nrrd")), is_scan_name(Path("a.dcm"))
         (True, False)
     """
-    row = row_of(Path(path))
+    row = FORMATS.row_of(Path(path))
     return row is not None and row.one_file and row.name != "image"
 
 

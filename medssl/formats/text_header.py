@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import FormatError
-from medssl.formats.parts import data_file
+from medssl.formats.named_data import data_file
 
 __all__ = ["TextHeader", "numbered", "numbers", "promise", "sizes_of", "whole"]
 

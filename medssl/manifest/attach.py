@@ -17,8 +17,15 @@ from medssl.manifest.series import SET_ASIDE
 from medssl.manifest.sources import Source
 from medssl.pool import isolated
 
-__all__ = ["LABEL_MAP", "LABEL_MAP_ERROR", "LabelMaps", "find_label_maps", "known_label_maps",
-           "on_their_grid", "set_aside"]  # fmt: skip
+__all__ = [
+    "LABEL_MAP",
+    "LABEL_MAP_ERROR",
+    "LabelMaps",
+    "find_label_maps",
+    "known_label_maps",
+    "on_their_grid",
+    "set_aside",
+]
 
 LABEL_MAP = "looks-like-labels"
 LABEL_MAP_ERROR = (

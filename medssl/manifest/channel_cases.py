@@ -185,8 +185,9 @@ def case_lines(rows: Sequence[Row], order: Sequence[str]) -> list[str]:
         if lacking:
             more = f", and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
             shown = ", ".join(lacking[:_SHOWN])
-            lines.append(f"{len(lacking)} case{'s' * (len(lacking) > 1)} lack{'s' * (len(lacking) == 1)} {name}: "
-                         f"{shown}{more}")  # fmt: skip
+            lines.append(
+                f"{len(lacking)} case{'s' * (len(lacking) > 1)} lack{'s' * (len(lacking) == 1)} {name}: {shown}{more}"
+            )
     if len(lines) > 1:
         lines.append("medssl cache leaves out cases that lack a channel; missing=fill keeps them, the channel marked")
     alone = [row for row in rows if row["kind"] == "volume" and not row["case"] and row["error"] is None]
@@ -252,8 +253,10 @@ def _order(
         for name in by_hand:
             if name.casefold() not in spelled:
                 listed = ", ".join(ordered_channels(spelled.values())) or "none; names of files show none"
-                raise ConfigError(f"channels: no scan has the channel '{name}'. Channels that were found: {listed}. "
-                                  f"{did_you_mean(name, spelled.values())}".strip())  # fmt: skip
+                raise ConfigError(
+                    f"channels: no scan has the channel '{name}'. Channels that were found: {listed}. "
+                    f"{did_you_mean(name, spelled.values())}".strip()
+                )
         return tuple(by_hand), []
     listed_by_hand = {name for key, own in found.items() if key[0] == "case" for name in own}
     stated = [name for name in named if name.casefold() in spelled]
@@ -305,8 +308,11 @@ def _processing(row: Row) -> tuple[str, str]:
     path = PurePosixPath(row["path"])
     folder = "/".join(part for part in path.parts[:-1] if not channel_of(part))
     words = re.split(r"[_\-. ]+", path.name.casefold())
-    runs = [b + (a if b in ("run", "rep", "acq", "echo") else "") for b, a in zip(words, [*words[1:], ""], strict=True)
-            if re.match(r"(run|rep|acq|echo|n4|reg|bet|brain|raw|orig|pre|norm)", b)]  # fmt: skip
+    runs = [
+        b + (a if b in ("run", "rep", "acq", "echo") else "")
+        for b, a in zip(words, [*words[1:], ""], strict=True)
+        if re.match(r"(run|rep|acq|echo|n4|reg|bet|brain|raw|orig|pre|norm)", b)
+    ]
     return folder, "-".join(runs)
 
 

@@ -40,8 +40,12 @@ def channels_together(rows: Sequence[Row], order: Sequence[str]) -> Iterator[Dou
     sets = Counter(", ".join(own) for own in have.values() if own)
     if len(sets) > 1:
         said = "; ".join(f"{count} x {names}" for names, count in sets.most_common(_SHOWN))
-        yield ("info", "channel-sets", f"cases have {len(sets)} different sets of channels: {said}",
-               "Choose those that most have with channels=NAME,NAME of medssl cache.")  # fmt: skip
+        yield (
+            "info",
+            "channel-sets",
+            f"cases have {len(sets)} different sets of channels: {said}",
+            "Choose those that most have with channels=NAME,NAME of medssl cache.",
+        )
     yield from _torn(groups)
     yield from _off_grid(groups, order)
 
@@ -76,8 +80,12 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
                 break
     twice = [(group.id, name) for group in groups for name, own in group.rows.items() if sum(map(_is_good, own)) > 1]
     if twice:
-        yield ("error", "channel-twice", f"{len(twice)} channels are named by several scans of their case, such as "
-               f"{twice[0][1]} of {twice[0][0]}", "Mend the columns 'case' and 'channel' of the CSV.")  # fmt: skip
+        yield (
+            "error",
+            "channel-twice",
+            f"{len(twice)} channels are named by several scans of their case, such as {twice[0][1]} of {twice[0][0]}",
+            "Mend the columns 'case' and 'channel' of the CSV.",
+        )
 
 
 def _off_grid(groups: Sequence[CaseGroup], order: Sequence[str]) -> Iterator[Doubt]:

@@ -61,13 +61,21 @@ def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
     units = Counter(row["length_unit"] for row in rows)
     if len(units) > 1:
         listed = ", ".join(f"{count} in {unit or 'unknown'}" for unit, count in sorted(units.items()))
-        yield ("warning", "mixed-units", f"coordinates are in several units: {listed}",
-               "Say the unit of files that do not: medssl index ... unit=mm")  # fmt: skip
+        yield (
+            "warning",
+            "mixed-units",
+            f"coordinates are in several units: {listed}",
+            "Say the unit of files that do not: medssl index ... unit=mm",
+        )
     longest = np.array([max(row["extent"]) for row in rows if row["extent"]])
     small, large = (float(v) for v in np.percentile(longest, [2, 98])) if len(longest) else (1.0, 1.0)
     if small > 0 and large > _MIXED_UNITS * small:
-        yield ("warning", "sizes-differ", f"the longest sides reach from {small:.3g} to {large:.3g}",
-               "Are some files in m and others in mm? Put them into one unit.")  # fmt: skip
+        yield (
+            "warning",
+            "sizes-differ",
+            f"the longest sides reach from {small:.3g} to {large:.3g}",
+            "Are some files in m and others in mm? Put them into one unit.",
+        )
     yield from _torn(rows)
     yield from _parts_never_trained(rows)
     classes: dict[str, Counter[str]] = {}
@@ -78,11 +86,19 @@ def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
     for key, splits in sorted(classes.items()):
         target, _, name = key.partition("\0")
         if splits["test"] and not splits["train"]:
-            yield ("warning", "class-never-trained", f"no cloud of the {target} '{name}' is in the split 'train'",
-                   "More clouds of it, or another seed of the split: medssl index ... seed=1")  # fmt: skip
+            yield (
+                "warning",
+                "class-never-trained",
+                f"no cloud of the {target} '{name}' is in the split 'train'",
+                "More clouds of it, or another seed of the split: medssl index ... seed=1",
+            )
         if tested and splits["train"] and not splits["test"]:
-            yield ("info", "class-never-tested", f"no cloud of the {target} '{name}' is in the split 'test'",
-                   "More clouds of it, or a larger share: medssl index ... test=0.3")  # fmt: skip
+            yield (
+                "info",
+                "class-never-tested",
+                f"no cloud of the {target} '{name}' is in the split 'test'",
+                "More clouds of it, or a larger share: medssl index ... test=0.3",
+            )
 
 
 def _torn(rows: Sequence[Row]) -> Iterator[Doubt]:
@@ -104,9 +120,13 @@ def _torn(rows: Sequence[Row]) -> Iterator[Doubt]:
             continue  # one folder, or one stem, is the data set
         key, splits = min(torn.items())
         listed = ", ".join(f"{name} {splits[name]}" for name in ("train", "val", "test") if splits[name])
-        yield ("warning", f"{what}-in-several-splits", f"clouds of {len(torn)} {what}s lie in several splits, such as "
-               f"those of '{key.partition(chr(0))[2]}' ({listed})",
-               f"If a {what} is one scene: medssl index ... patient_pattern=REGEX")  # fmt: skip
+        yield (
+            "warning",
+            f"{what}-in-several-splits",
+            f"clouds of {len(torn)} {what}s lie in several splits, such as "
+            f"those of '{key.partition(chr(0))[2]}' ({listed})",
+            f"If a {what} is one scene: medssl index ... patient_pattern=REGEX",
+        )
 
 
 def _parts_never_trained(rows: Sequence[Row]) -> Iterator[Doubt]:
@@ -122,6 +142,10 @@ def _parts_never_trained(rows: Sequence[Row]) -> Iterator[Doubt]:
     if lost:
         shown = ", ".join(map(str, lost[:6])) + (", ..." if len(lost) > 6 else "")
         count = max(sum(where[value].values()) for value in lost)
-        yield ("warning", "part-never-trained", f"{len(lost)} classes of points ({shown}) are in no cloud of the split "
-               f"'train', only in {count} others; their points count for nothing",
-               "More clouds of them, or another seed of the split: medssl index ... seed=1")  # fmt: skip
+        yield (
+            "warning",
+            "part-never-trained",
+            f"{len(lost)} classes of points ({shown}) are in no cloud of the split "
+            f"'train', only in {count} others; their points count for nothing",
+            "More clouds of them, or another seed of the split: medssl index ... seed=1",
+        )

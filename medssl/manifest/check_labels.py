@@ -14,22 +14,37 @@ Doubt = tuple[str, str, str, str]  # severity, kind, what, what to do
 
 # Flags of the row -> (severity, what, what to do).
 LABEL_FLAGS = {
-    "several-labels": ("warning", "several files claim to be its label; {label_path} was taken",
-                       "Keep one, or say which in a CSV with the columns path and label."),
+    "several-labels": (
+        "warning",
+        "several files claim to be its label; {label_path} was taken",
+        "Keep one, or say which in a CSV with the columns path and label.",
+    ),
     "label-unreadable": ("error", "the label cannot be read", "Mend or remove {label_path}."),
-    "label-shape-differs": ("error", "the label has another shape than the image",
-                            "Resample {label_path} to the image, or: medssl cache ... accept=[label-shape-differs]"),
-    "label-affine-differs": ("error", "the label lies elsewhere than the image",
-                             "Look at both in a viewer; then copy the geometry, or resample the label; or: medssl "
-                             "cache ... accept=[label-affine-differs]"),
+    "label-shape-differs": (
+        "error",
+        "the label has another shape than the image",
+        "Resample {label_path} to the image, or: medssl cache ... accept=[label-shape-differs]",
+    ),
+    "label-affine-differs": (
+        "error",
+        "the label lies elsewhere than the image",
+        "Look at both in a viewer; then copy the geometry, or resample the label; or: medssl "
+        "cache ... accept=[label-affine-differs]",
+    ),
     "label-empty": ("warning", "the label has no foreground", "Make sure that nothing was to be marked."),
     "label-non-integer": ("error", "the label holds values that are no classes", "Write the classes as whole numbers."),
-    "label-grey-levels": ("error", "the label holds grey levels, or an unexplained 255",
-                          "Name 255 in dataset.json ('ignore' where it is not known), or write classes as 0, 1, 2."),
-    "label-frames": ("error", "the label has a fourth axis that is neither the image's nor one-hot",
-                     "Write one value a voxel, in three axes."),
+    "label-grey-levels": (
+        "error",
+        "the label holds grey levels, or an unexplained 255",
+        "Name 255 in dataset.json ('ignore' where it is not known), or write classes as 0, 1, 2.",
+    ),
+    "label-frames": (
+        "error",
+        "the label has a fourth axis that is neither the image's nor one-hot",
+        "Write one value a voxel, in three axes.",
+    ),
     "label-is-image": ("error", "the label is the image itself", "Name the right file; the pairs may be mixed up."),
-}  # fmt: skip
+}
 
 
 def label_doubts(row: Row, classes: Mapping[int, str]) -> Iterator[Doubt]:
@@ -42,9 +57,11 @@ def label_doubts(row: Row, classes: Mapping[int, str]) -> Iterator[Doubt]:
     values = row["label_values"] or ()
     if values and min(values) < 0:
         yield (
-            "error", "label-negative", f"the label holds the value {min(values)}",
+            "error",
+            "label-negative",
+            f"the label holds the value {min(values)}",
             "Classes count from 0. Mend the label, or: medssl cache ... accept=[label-negative]",
-        )  # fmt: skip
+        )
     if not any(flag.startswith("label-") and flag != "label-empty" for flag in row["flags"]):
         for note in row["notes"]:
             if note.startswith("label "):
@@ -67,25 +84,40 @@ def labels_together(
     for value, scans in strays.items():
         for scan in scans:
             what = f"the label holds the stray value {value} in {counts[scan][value]} voxels"
-            yield by_id[scan], (
-                "error", "label-stray", f"{what} ({STRAY_RULE})",
-                "Mend the label, or name the value in dataset.json; or: medssl cache ... accept=[label-stray]",
-            )  # fmt: skip
+            yield (
+                by_id[scan],
+                (
+                    "error",
+                    "label-stray",
+                    f"{what} ({STRAY_RULE})",
+                    "Mend the label, or name the value in dataset.json; or: medssl cache ... accept=[label-stray]",
+                ),
+            )
     for scan, values in counts.items():
         unknown = [v for v in values if classes and v not in classes and v >= 0 and v not in strays]
         if unknown:
-            yield by_id[scan], (
-                "warning", "class-unnamed", f"the label holds {unknown[:5]}, which dataset.json does not name",
-                "Name the classes in dataset.json, or mend the label.",
-            )  # fmt: skip
+            yield (
+                by_id[scan],
+                (
+                    "warning",
+                    "class-unnamed",
+                    f"the label holds {unknown[:5]}, which dataset.json does not name",
+                    "Name the classes in dataset.json, or mend the label.",
+                ),
+            )
     yield from _unlearnt(by_id, counts, strays, classes, ignored)
     seen = {value for values in counts.values() for value in values}
     for value, name in classes.items():
         if seen and value not in seen and value not in ignored:
-            yield None, (
-                "warning", "class-never-occurs", f"no label holds the class {value} ({name})",
-                "Make sure that the labels are complete.",
-            )  # fmt: skip
+            yield (
+                None,
+                (
+                    "warning",
+                    "class-never-occurs",
+                    f"no label holds the class {value} ({name})",
+                    "Make sure that the labels are complete.",
+                ),
+            )
 
 
 def _unlearnt(
@@ -109,8 +141,13 @@ def _unlearnt(
         sides = " and ".join(split for split in ("val", "test") if split in where)
         scan = next(where[split] for split in ("val", "test") if split in where)
         name = f"structure {value} ({classes[value]})" if value in classes else f"structure {value}"
-        yield None, (
-            "warning", "class-not-in-training", f"{name} is marked in {sides} alone, such as {scan}; nothing can be "
-            "learnt of it", "Draw the split anew: medssl index ... seed=1 fresh=true, or leave the structure out of "
-            "segmentation.structures.",
-        )  # fmt: skip
+        yield (
+            None,
+            (
+                "warning",
+                "class-not-in-training",
+                f"{name} is marked in {sides} alone, such as {scan}; nothing can be learnt of it",
+                "Draw the split anew: medssl index ... seed=1 fresh=true, or leave the structure out of "
+                "segmentation.structures.",
+            ),
+        )

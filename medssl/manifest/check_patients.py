@@ -44,9 +44,12 @@ def aside_together(rows: Sequence[Row]) -> Iterator[Doubt]:
     """
     orphans = [row for row in rows if "label-without-image" in row["flags"]]
     if orphans:
-        yield ("warning", "label-without-image",
-               f"{len(orphans)} label files have no image, such as {orphans[0]['path']}",
-               "Put the images in their places, or list scans and labels in a CSV.")  # fmt: skip
+        yield (
+            "warning",
+            "label-without-image",
+            f"{len(orphans)} label files have no image, such as {orphans[0]['path']}",
+            "Put the images in their places, or list scans and labels in a CSV.",
+        )
     maps = [row for row in rows if "looks-like-labels" in row["flags"] and "set-aside" in row["flags"]]
     if maps:
         what = f"{len(maps)} files look like label maps and were set aside, such as {maps[0]['path']}"
@@ -66,17 +69,21 @@ def _torn(rows: Sequence[Row], root: str) -> Iterator[Doubt]:
             groups[owner.rule, owner.patient].append(row)
     for kind, rules in (("folder", {"folder"}), ("stem", {"stem", "bids", "barcode"})):
         torn = [
-            (key, own) for (rule, key), own in sorted(groups.items())
+            (key, own)
+            for (rule, key), own in sorted(groups.items())
             if rule in rules and len({r["split"] for r in own}) > 1 and len({r["patient"] for r in own}) > 1
-        ]  # fmt: skip
+        ]
         if torn:
             key, own = torn[0]
             first = own[0]
             other = next(row for row in own if row["split"] != first["split"])
-            yield ("warning", f"{kind}-in-several-splits",
-                   f"{len(torn)} {kind}s lie in several splits, as scans of several patients, such as {key}: "
-                   f"{names[first['id']]} is in {first['split']}, {names[other['id']]} in {other['split']}",
-                   f"If those are scans of one person each, the split leaks. {_SAY}")  # fmt: skip
+            yield (
+                "warning",
+                f"{kind}-in-several-splits",
+                f"{len(torn)} {kind}s lie in several splits, as scans of several patients, such as {key}: "
+                f"{names[first['id']]} is in {first['split']}, {names[other['id']]} in {other['split']}",
+                f"If those are scans of one person each, the split leaks. {_SAY}",
+            )
 
 
 def _shared_labels(rows: Sequence[Row]) -> Iterator[Doubt]:

@@ -26,8 +26,15 @@ from medssl.manifest.freshness import file_hash, label_facts_of, same_bytes, siz
 from medssl.manifest.sources import Source
 
 __all__ = [
-    "CONTENT_SCHEME", "content_hash", "describe", "file_hash", "intensity_facts", "lies_on", "refresh", "size_and_time",
-]  # fmt: skip
+    "CONTENT_SCHEME",
+    "content_hash",
+    "describe",
+    "file_hash",
+    "intensity_facts",
+    "lies_on",
+    "refresh",
+    "size_and_time",
+]
 
 CONTENT_SCHEME = "2:"  # begins every content hash; those of another scheme cannot be compared
 _CHUNK = 1 << 20

@@ -10,9 +10,14 @@ __all__ = ["STRAY_RULE", "case_of", "counts_of", "shared_labels", "stray_values"
 
 Row = Mapping[str, Any]
 _REFUSED = {
-    "label-unreadable", "label-shape-differs", "label-affine-differs", "label-non-integer", "label-grey-levels",
-    "label-frames", "label-is-image",
-}  # fmt: skip
+    "label-unreadable",
+    "label-shape-differs",
+    "label-affine-differs",
+    "label-non-integer",
+    "label-grey-levels",
+    "label-frames",
+    "label-is-image",
+}
 _FEW = 0.2  # share of the labelled scans
 _MANY_LABELS, _FEW_VOXELS = 5, 100
 STRAY_RULE = (

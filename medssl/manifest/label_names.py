@@ -95,8 +95,9 @@ def _classes(pairs: list[tuple[str, tuple[int, ...]]], where: str, notes: list[s
             notes.append(f"{where} names the value {values[0]} twice; '{classes[values[0]]}' is kept, not '{name}'.")
             continue
         if name in classes.values():
-            notes.append(f"{where} gives the name '{name}' to several values; {values[0]} is called '{name} "
-                         f"{values[0]}'.")  # fmt: skip
+            notes.append(
+                f"{where} gives the name '{name}' to several values; {values[0]} is called '{name} {values[0]}'."
+            )
             name = f"{name} {values[0]}"
         classes[values[0]] = name
     return classes

@@ -28,8 +28,16 @@ _COLUMNS = {
     "case": ("case", "case_id"),
 }
 _ONE_EACH = re.compile(r"(?:image|path|scan|file)_(.+)")  # image_t1, image_t2: a channel a column
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-           "test": "test", "testing": "test", "": ""}  # fmt: skip
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "": "",
+}
 
 
 def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False) -> Found:

@@ -9,12 +9,60 @@ from pathlib import Path
 __all__ = ["SIDECARS", "PassedOver", "suffix_of"]
 
 # What lies beside scans and says something of them, or of the data set, or nothing.
-SIDECARS = {".json", ".csv", ".tsv", ".txt", ".md", ".rst", ".cfg", ".ini", ".xml", ".html", ".htm", ".pdf",
-            ".py", ".ipynb", ".sh", ".m", ".r", ".yaml", ".yml", ".toml", ".log", ".xls", ".xlsx", ".doc",
-            ".docx", ".parquet", ".bval", ".bvec", ".md5", ".sha256", ".sha512", ".css", ".js", ".bib", ".cff",
-            ".lnk", ".url"}  # fmt: skip
-_SIDECAR_NAMES = {"readme", "license", "licence", "copying", "changes", "changelog", "dicomdir", "citation", "authors",
-                  "thumbs.db", "desktop.ini", "md5sums", "sha256sums"}  # fmt: skip
+SIDECARS = {
+    ".json",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".md",
+    ".rst",
+    ".cfg",
+    ".ini",
+    ".xml",
+    ".html",
+    ".htm",
+    ".pdf",
+    ".py",
+    ".ipynb",
+    ".sh",
+    ".m",
+    ".r",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".log",
+    ".xls",
+    ".xlsx",
+    ".doc",
+    ".docx",
+    ".parquet",
+    ".bval",
+    ".bvec",
+    ".md5",
+    ".sha256",
+    ".sha512",
+    ".css",
+    ".js",
+    ".bib",
+    ".cff",
+    ".lnk",
+    ".url",
+}
+_SIDECAR_NAMES = {
+    "readme",
+    "license",
+    "licence",
+    "copying",
+    "changes",
+    "changelog",
+    "dicomdir",
+    "citation",
+    "authors",
+    "thumbs.db",
+    "desktop.ini",
+    "md5sums",
+    "sha256sums",
+}
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst")
 _TWO_PARTS = (".tar.gz", ".tar.bz2", ".tar.xz", ".nii.zst", ".nii.bz2", ".nii.xz")
 _SHOWN = 12

@@ -95,8 +95,10 @@ def read_table(path: Path) -> Table | None:
         said = json.loads(path.read_text(encoding="utf-8"))
         return Table(bytes.fromhex(said["salt"]), {str(key): str(name) for key, name in said["names"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path}: the table of pseudonyms cannot be read ({error}). Restore it, or move it away "
-                            "and index with fresh=true: pseudonyms will be others.") from error  # fmt: skip
+        raise ManifestError(
+            f"{path}: the table of pseudonyms cannot be read ({error}). Restore it, or move it away "
+            "and index with fresh=true: pseudonyms will be others."
+        ) from error
 
 
 def write_table(table: Table, path: Path) -> None:

@@ -90,8 +90,17 @@ COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
 REDUCED = ("keep", "group", "level", "reason", "distance", "score", "representative")
 SPLITS = ("train", "val", "test", "")
 _REQUIRED = ("id", "path")
-_DEFAULTS: dict[str, Any] = {"kind": "volume", "split": "", "modality": "unknown", "units": "arbitrary", "frames": 1,
-                             "keep": True, "channel": "", "case": "", "patient_rule": ""}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "kind": "volume",
+    "split": "",
+    "modality": "unknown",
+    "units": "arbitrary",
+    "frames": 1,
+    "keep": True,
+    "channel": "",
+    "case": "",
+    "patient_rule": "",
+}
 # A label of its own for a volume; the class of each point for a cloud.
 _LABELLED = pl.col("label_path").is_not_null() | ((pl.col("kind") == "cloud") & pl.col("label_values").is_not_null())
 _META_KEY = "medssl"
@@ -164,8 +173,10 @@ class Manifest:
         known = set(self.frame["id"])
         missing = [name for name in wanted if name not in known]
         if missing:
-            raise ManifestError(f"No scan has the id '{missing[0]}' ({len(missing)} missing in all). "
-                                f"{did_you_mean(missing[0], known) if len(known) < 1000 else ''}".strip())  # fmt: skip
+            raise ManifestError(
+                f"No scan has the id '{missing[0]}' ({len(missing)} missing in all). "
+                f"{did_you_mean(missing[0], known) if len(known) < 1000 else ''}".strip()
+            )
         return self.with_frame(self.frame.filter(pl.col("id").is_in(wanted)))
 
     def with_frame(self, frame: pl.DataFrame) -> Manifest:
@@ -396,8 +407,10 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the frame with every column, in order and of its type, and defaults where there was nothing."""
     absent = [None] * frame.height
     try:
-        columns = [_cast(frame[name] if name in frame.columns else pl.Series(name, absent, dtype=dtype), dtype)
-                   for name, dtype in COLUMNS.items()]  # fmt: skip
+        columns = [
+            _cast(frame[name] if name in frame.columns else pl.Series(name, absent, dtype=dtype), dtype)
+            for name, dtype in COLUMNS.items()
+        ]
     except pl.exceptions.PolarsError as error:
         raise ManifestError(f"A column of the manifest has the wrong type: {str(error).splitlines()[0]}") from error
     whole = pl.DataFrame(columns)

@@ -13,7 +13,7 @@ from medssl.regions import Region
 
 __all__ = ["Found", "Source", "modality_of_name", "stem"]
 
-_SUFFIXES = tuple(sorted((s for row in FORMATS for s in row.suffixes), key=len, reverse=True))  # the longest first
+_SUFFIXES = tuple(sorted(FORMATS.suffixes, key=len, reverse=True))  # the longest first
 _CHANNEL = re.compile(r"_\d{4}$")
 _MR_WORDS = re.compile(
     r"\b(mri?|t1w?|t1ce|t1c|t1gd|t1n|t2w?|t2f|flair|pdw?|swi|adc|dwi|dti|bold|cine|lge|mprage|tof|t2star|inplanet[12])\b",

@@ -5,12 +5,12 @@ References:
     Siamese representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
 
 Differs from the papers: AdamW in place of LARS or SGD; the predictor has the rate of everything else (SimSiam keeps it
-constant).
+constant); the norm at the end of SimSiam's projector has a weight and a bias, which theirs has not.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -96,6 +96,11 @@ class SimSiam(CropMethod):
         )
         self.network = Embedder(encoder, projector)
         self.predictor = Projection(settings.projected, settings.bottleneck, settings.projected, layers=2, norm="batch")
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, with a narrow bottleneck."""
+        return {**super().smallest(), "bottleneck": 8}
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,19 +48,55 @@ class Method(nn.Module, ABC):
         rows_per_item: Rows of the batch that the loader gives each item; 1 unless joined with a method of several.
         pools: Whether its loss is of the encoder's embedding, so that a pooling with weights is trained.
         pairs_channels: Whether it compares two views of an item, so that each may show a channel of its own.
+        black_white: Values of the input that pictures draw black and white.
+        items_per_step: Scans a step by which `auto` trains it, with small presets and with large ones.
+        windows_per_item: Windows of each of them.
+        unfit: Why `auto` cannot fit its views, a sentence without its stop; empty where it can.
+        smallest_encoder: Name of the encoder that `smallest` goes with.
     """
 
     pools: bool = False
+    items_per_step: ClassVar[tuple[int, int]] = (8, 16)
+    windows_per_item: ClassVar[int] = 1
+    unfit: ClassVar[str] = ""
+    smallest_encoder: ClassVar[str] = "unet"
+
     pairs_channels: bool = False
     encoder: nn.Module
     coupled: str = ""
     alone: str = ""
     rows_per_item: int = 1
+    black_white: tuple[float, float] = (0.0, 1.0)
 
     @property
     @abstractmethod
     def plan(self) -> Any:
         """What the method wants from the store: a ``WindowPlan`` of scans, a ``CloudPlan`` of clouds."""
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Return the settings of its smallest run, beside its name: of tests, and of a first try on a laptop.
+
+        They go with `Encoder.smallest` of ``smallest_encoder``.
+        """
+        raise NotImplementedError(f"{cls.__name__} is no pretraining method of a table, or lacks its smallest settings")
+
+    @classmethod
+    def fit(cls, room: Any) -> dict[str, Any]:
+        """Return the settings of its views, nested, that follow from the scans or clouds; see ``unfit``.
+
+        Args:
+            room: What they leave to views: a `medssl.methods.fitting.Room` of scans, a `CloudRoom` of clouds.
+        """
+        raise NotImplementedError(f"{cls.__name__}: {cls.unfit or 'nothing says how its views are fitted'}")
+
+    def check(self) -> None:
+        """Look for what would fail at the first step though the method could be built; it costs nothing.
+
+        Raises:
+            ConfigError: A view is too small for the encoder.
+            ValueError: Views and settings do not fit each other.
+        """
 
     def exported_modules(self) -> dict[str, nn.Module]:
         """What outlives pretraining, by name; each is saved as NAME.safetensors."""
@@ -96,6 +132,11 @@ class Method(nn.Module, ABC):
         a value in [0, 1] that colours each point; points that are NaN are not drawn.
         """
         return {}
+
+    def displayed(self, images: Tensor) -> Tensor:
+        """Return images of the input as pictures show them, in [0, 1]."""
+        black, white = self.black_white
+        return ((images.detach() - black) / (white - black)).clamp(0, 1)
 
     def probe(self, views: Any) -> dict[str, Tensor]:
         """Return named scalars measured on held-out items without gradients: the signals that say when to stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.randomness import Stream
 from medssl.settings import Settings
@@ -77,6 +79,22 @@ class CropMethod(Method):
                 raise ValueError(f"The window {settings.window} is smaller than {name} {size}.")
         self.crop_settings = settings
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two crops of a window that the smallest encoder halves twice."""
+        return {"window": (16, 24, 16), "crop": (12, 16, 12), "hidden": 32, "projected": 16}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take crops of 0.7 of the window."""
+        return {"window": list(room.window), "crop": room.share(0.7)}
+
+    def check(self) -> None:
+        """See that the encoder takes crops of these sizes."""
+        chosen = self.crop_settings
+        for size in (chosen.crop, *([chosen.local_crop] if chosen.local_views else [])):
+            self.encoder.check_size(size)  # type: ignore[operator]
+
     @property
     def plan(self) -> WindowPlan:
         """One window a scan, in its body."""
@@ -98,9 +116,9 @@ class CropMethod(Method):
 
     def pictures(self, views: CropViews) -> dict[str, Tensor]:
         """Return the views of the first scans."""
-        shown = {"views": views.crops[:4].flatten(0, 1).clamp(0, 1)}
+        shown = {"views": self.displayed(views.crops[:4].flatten(0, 1))}
         if views.local is not None:
-            shown["small views"] = views.local[:2].flatten(0, 1).clamp(0, 1)
+            shown["small views"] = self.displayed(views.local[:2].flatten(0, 1))
         return shown
 
     def probe(self, views: CropViews) -> dict[str, Tensor]:

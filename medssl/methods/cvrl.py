@@ -16,7 +16,7 @@ the sum over the two clips of their means, twice as much; augmentation is that o
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -66,9 +66,16 @@ class CVRL(SimCLR):
         ValueError: If a view does not fit the encoder or the window.
     """
 
+    windows_per_item = _PAIR
+
     def __init__(self, settings: CVRLSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         self.pair_settings = settings
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, along an axis in which a small scan holds two windows."""
+        return {**super().smallest(), "crop": (16, 16, 12), "gap_mm": 4.0}
 
     @property
     def plan(self) -> WindowPlan:

@@ -8,28 +8,32 @@ References:
 Differs from the papers: the centre moves after the step and only in training; masked patches are hidden in the input,
 by one learned value, so that any encoder can be trained: patches are the places of its coarsest level. For a
 convolutional encoder the features at a hidden place still see what is around it. Class and patch features share one
-head, as in iBOT. Our presets put batch norms into the head (``head_norm``; an option of the authors' code): features of
-encoders with instance norms differ by so little beside what all share that the teacher otherwise gives every item the
-same, even, probabilities within 100 steps.
+head, as in iBOT. Views keep the scan's voxel size, where the papers cut boxes of 40 to 100 % (small ones 5 to 40 %) and
+resize them: a photograph has no scale, a scan has one in mm; ``spatial.scale`` zooms a little. iBOT masks blocks, as
+published (on three axes), a share of ``mask_ratio`` +- ``mask_spread`` in half of the large views, and its loss at
+patches is a mean over all large views, masked or not. Our presets put batch norms into the head (``head_norm``; an
+option of the authors' code): features of encoders with instance norms differ by so little beside what all share that
+the teacher otherwise gives every item the same, even, probabilities within 100 steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import PrototypeHead
 from medssl.methods.contract import Losses, summed
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.fitting import Room
 from medssl.methods.prototypes import PrototypeSettings, assigned, coupling, distilled, prototype_head, teacher_of
 from medssl.objectives.prototypes import Centre, patch_distillation
 from medssl.randomness import Stream
-from medssl.views.masking import sample_patch_mask, to_voxels
+from medssl.views.masking import sample_block_mask, sample_patch_mask, to_voxels
 from medssl.windows import WindowBatch
 
 __all__ = ["DINO", "IBOT", "DINOSettings", "IBOTSettings", "MaskedCropViews"]
@@ -48,9 +52,26 @@ class IBOTSettings(DINOSettings):
     """Settings of iBOT: those of DINO, and the masks."""
 
     name: Literal["ibot"] = "ibot"  # type: ignore[assignment]
+    mask: Literal["block", "random"] = Field(
+        "block", description="What is hidden: blocks, as published, or patches one by one."
+    )
     mask_ratio: float = Field(0.3, gt=0, lt=1, description="Share of the patches that are hidden in a masked view.")
+    mask_spread: float = Field(0.2, ge=0, lt=1, description="How far a view's share may lie from it, for blocks.")
     mask_probability: float = Field(0.5, gt=0, le=1, description="Share of the large views that are masked.")
+    patch_mean: Literal["all", "masked"] = Field(
+        "all", description="Large views of the mean at patches: all, as published, or those with a masked patch."
+    )
     patch_weight: float = Field(1.0, ge=0, description="Weight of the loss at masked patches.")
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        low, high = self.mask_ratio - self.mask_spread, self.mask_ratio + self.mask_spread
+        if self.mask == "block" and not 0 <= low <= high < 1:
+            raise ValueError(
+                f"mask_spread must leave shares between 0 and 1 about mask_ratio, {self.mask_ratio}. Got "
+                f"{self.mask_spread}."
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,25 @@ class DINO(CropMethod):
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
         self.coupled = coupling(settings)
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Small crops and few prototypes beside two crops."""
+        return {
+            "window": (16, 24, 16),
+            "crop": (12, 16, 12),
+            "local_crop": (8, 8, 8),
+            "local_views": 2,
+            "hidden": 32,
+            "bottleneck": 16,
+            "prototypes": 12,
+            "freeze_prototypes": 0,
+        }
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take crops of 0.7 of the window, and small ones of 0.4."""
+        return {**super().fit(room), "local_crop": room.share(0.4)}
+
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
         """The encoder that is kept after pretraining."""
@@ -141,6 +181,11 @@ class IBOT(DINO):
         ValueError: If the encoder leaves one place only, so that there is nothing to mask.
     """
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As DINO's, and every large view is masked."""
+        return {**super().smallest(), "mask_probability": 1.0}
+
     def __init__(self, settings: IBOTSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder)
         if encoder.embedding_dim != encoder.channels[-1]:
@@ -163,12 +208,16 @@ class IBOT(DINO):
         """Cut the views and draw the masks of the large ones."""
         crops = super().views(batch, stream)
         chosen = self.mask_settings
+        low, high = chosen.mask_ratio - chosen.mask_spread, chosen.mask_ratio + chosen.mask_spread
         masks = [
-            sample_patch_mask(stream, shape=chosen.crop, patch=self.patch, ratio=chosen.mask_ratio)
+            sample_block_mask(stream, shape=chosen.crop, patch=self.patch, share=(low, high))
+            if chosen.mask == "block"
+            else sample_patch_mask(stream, shape=chosen.crop, patch=self.patch, ratio=chosen.mask_ratio)
             for _ in range(chosen.views)
         ]
         masked = stream.chance(chosen.mask_probability, chosen.views)
-        masked[:, 0] |= ~masked.any(dim=1)  # each item has a masked view, so that every step trains what hides patches
+        if chosen.patch_mean == "masked":  # each item has a masked view, or its mean would be of nothing
+            masked[:, 0] |= ~masked.any(dim=1)
         hidden = torch.stack(masks, dim=1) & masked[:, :, None, None, None]
         return MaskedCropViews(crops, hidden.to(crops.crops.device))
 
@@ -183,13 +232,15 @@ class IBOT(DINO):
         parts, signals, large = self._distil(views.crops, shown, seen, progress, places=True)
         targets = assigned(self.settings, seen["places"], self.patch_centre, progress)
         at_patches = patch_distillation(
-            large["places"], targets, hidden.flatten(1), temperature=self.settings.temperature
+            large["places"], targets, hidden.flatten(1), temperature=chosen.temperature, over=chosen.patch_mean
         )
         parts["patches"] = chosen.patch_weight * at_patches
         return summed(parts, signals)
 
     def counted(self, views: MaskedCropViews) -> dict[str, Tensor]:
-        """Return how many large views have a masked patch: the loss at patches is their mean."""
+        """Return how many large views have a masked patch, where the loss at patches is their mean."""
+        if self.mask_settings.patch_mean == "all":
+            return {}
         return {"patches": views.hidden.flatten(2).any(dim=2).sum()}
 
     def after_step(self, progress: float) -> None:
@@ -201,7 +252,7 @@ class IBOT(DINO):
         """Return the views, and the large ones as the student sees them."""
         shown = super().pictures(views.crops)
         crops, hidden = views.crops.crops[:4].flatten(0, 1), views.hidden[:4].flatten(0, 1)
-        shown["masked views"] = crops.masked_fill(to_voxels(hidden, self.patch), 0.0).clamp(0, 1)
+        shown["masked views"] = self.displayed(crops.masked_fill(to_voxels(hidden, self.patch), 0.0))
         return shown
 
     def probe(self, views: MaskedCropViews) -> dict[str, Tensor]:  # type: ignore[override]

@@ -16,7 +16,7 @@ of 192x192 with its corner in [10, 70), whose centre lies -0.37 to 0.25 of half 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -48,6 +48,7 @@ class GlobalContrastSettings(PartitionSettings):
         "aligned", description="G^R, G^D- or G^D of the paper; the last needs scans that show the same region."
     )
     hidden: int = Field(1024, ge=8, description="Width of the head.")
+    head_bias: bool = Field(False, description="Whether the head's layers have biases; not as released.")
     pool: Literal["flatten", "mean"] = Field("flatten", description="What the head takes of the coarsest features.")
     spatial: SpatialSettings = SpatialSettings(scale=(1.92, 1.92), translate=0.3)
 
@@ -74,7 +75,14 @@ class GlobalContrast(PartitionMethod):
             width = encoder.channels[-1]
             for length, stride in zip(settings.window, encoder.strides[-1], strict=True):
                 width *= length // stride
-        self.head: nn.Module = Projection(width, settings.hidden, settings.projected, layers=2, norm="none")
+        self.head: nn.Module = Projection(
+            width, settings.hidden, settings.projected, layers=2, norm="none", bias=settings.head_bias
+        )
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two thin parts."""
+        return {"window": (8, 16, 12), "partitions": 2, "hidden": 32, "projected": 16}
 
     def described(self, images: Tensor) -> Tensor:
         """Return what the head takes: flattened; the mean alone is nearly constant behind a normalisation."""
@@ -91,7 +99,7 @@ class GlobalContrast(PartitionMethod):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, count=count, spacing_mm=batch.spacing_mm)
         changed, _ = apply_spatial(images.repeat_interleave(count, dim=0), spatial)
         drawn = sample_intensity(chosen.intensity, stream, count=count, channels=batch.channels)
-        changed = apply_intensity(changed, drawn, shown=batch.shown(count))
+        changed = apply_intensity(changed, drawn, shown=batch.shown(count), unit=batch.unit(count))
         changed = changed.view(len(images), count, *images.shape[1:])
         return PartitionViews(torch.cat([images[:, None], changed], dim=1) if itself else changed, batch.part)
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -20,7 +18,8 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
-from medssl.methods.table import METHODS, build_method, settings_class
+from medssl.methods.fitting import Room
+from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
 from medssl.settings import Settings
 from medssl.windows import WindowBatch, WindowPlan
@@ -33,9 +32,7 @@ _T = TypeVar("_T")
 if TYPE_CHECKING:
     PartMethod = Settings
 else:
-    PartMethod = Annotated[
-        reduce(or_, (settings_class(name) for name in METHODS if name not in _JOINS)), Field(discriminator="name")
-    ]
+    PartMethod = METHODS.settings_union(but=_JOINS)
 
 
 class JoinedPart(Settings):
@@ -77,6 +74,8 @@ class Parts(Method):
         ValueError: If the parts want different windows, or one freezes the encoder.
     """
 
+    items_per_step = (4, 2)
+
     def __init__(self, parts: Mapping[str, Method], weights: Mapping[str, float], encoder: Encoder) -> None:
         super().__init__()
         plans = {name: part.plan for name, part in parts.items()}
@@ -108,6 +107,11 @@ class Parts(Method):
     def plan(self) -> WindowPlan:
         """The windows of the parts, as the first part wants them that asks for several of a scan, else as the first."""
         return self._plan
+
+    def check(self) -> None:
+        """Look at every part."""
+        for part in self._methods().values():
+            part.check()
 
     def exported_modules(self) -> dict[str, nn.Module]:
         """Keep what the parts keep: the encoder, and a decoder where one reconstructs."""
@@ -173,6 +177,18 @@ class Joined(Parts):
     """
 
     coupled = "what is among the items of a batch in one of its methods"
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Position contrast beside masked reconstruction."""
+        voco, spark = ({"name": name, **METHODS.load(name).smallest()} for name in ("voco", "spark"))
+        return {"parts": {"place": {"method": voco}, "drawn": {"weight": 10.0, "method": spark}}}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Fit the parts of the presets: contrast of crops, and masked reconstruction."""
+        parts = {"contrast": "simclr", "masked": "masked"}
+        return {"parts": {part: {"method": METHODS.load(name).fit(room)} for part, name in parts.items()}}
 
     def __init__(self, settings: JoinedSettings, encoder: Encoder) -> None:
         super().__init__(

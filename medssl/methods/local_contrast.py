@@ -15,7 +15,7 @@ theirs went on moving the statistics of its batch normalisation; a block of the 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -66,6 +66,7 @@ class LocalContrast(PartitionMethod):
         ValueError: If the window does not fit, the decoder has not so many blocks, or regions do not fit their map.
     """
 
+    unfit = "it starts from a finished run of global_contrast (--init-from)"
     coupled = "with loss=aligned, regions are sought in the scans of their own part alone"
 
     def __init__(self, settings: LocalContrastSettings, encoder: Encoder) -> None:
@@ -96,6 +97,11 @@ class LocalContrast(PartitionMethod):
 
     repels: Tensor
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two thin parts, one block of the decoder."""
+        return {"window": (8, 32, 24), "partitions": 2, "blocks": 1, "region": 2, "projected": 16}
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of what is trained; the encoder stays in evaluation mode."""
         super().train(mode)
@@ -110,7 +116,7 @@ class LocalContrast(PartitionMethod):
         """Return two versions of each image that differ in intensity alone."""
         images = batch.network_input().repeat_interleave(_VERSIONS, dim=0)
         drawn = sample_intensity(self.settings.intensity, stream, count=_VERSIONS, channels=batch.channels)
-        changed = apply_intensity(images, drawn, shown=batch.shown(_VERSIONS))
+        changed = apply_intensity(images, drawn, shown=batch.shown(_VERSIONS), unit=batch.unit(_VERSIONS))
         return PartitionViews(changed.view(len(batch), _VERSIONS, *changed.shape[1:]), batch.part)
 
     def forward(self, views: PartitionViews, progress: float) -> Losses:

@@ -14,7 +14,7 @@ number of visible patches is rounded, not cut. Augmentation is that of ``masked`
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -61,6 +61,14 @@ class MAE(MaskedWindow):
     Raises:
         ValueError: If the encoder is of another kind, or the window does not fit it.
     """
+
+    unfit = "it is for the plain transformer, and auto takes encoders of convolutions"
+    smallest_encoder = "vit"
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all masked reconstruction, with one block of a decoder."""
+        return {**super().smallest(), "decoder_width": 20, "decoder_depth": 1, "decoder_heads": 2}
 
     def __init__(self, settings: MAESettings, encoder: Encoder) -> None:
         if not isinstance(encoder, ViTEncoder):

@@ -13,7 +13,7 @@ decoder's weights are kept beside the encoder's, since carrying over both is wha
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -48,6 +48,11 @@ class MaskedReconstruction(MaskedWindow):
     def __init__(self, settings: MaskedReconstructionSettings, encoder: Encoder) -> None:
         super().__init__(settings, encoder, patch=settings.patch)
         self.decoder = UNetDecoder(encoder, num_classes=encoder.in_channels)
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all masked reconstruction, with patches of the smallest encoder's step."""
+        return {**super().smallest(), "patch": (4, 4, 4)}
 
     def exported_modules(self) -> dict[str, nn.Module]:
         """Keep the decoder too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank
 from medssl.objectives.reconstruction import masked_reconstruction
 from medssl.randomness import Stream
@@ -67,6 +68,7 @@ class MaskedWindow(Method):
     """
 
     error: ClassVar[Literal["squared", "absolute"]] = "squared"
+    items_per_step: ClassVar[tuple[int, int]] = (4, 2)
 
     def __init__(self, settings: MaskedWindowSettings, encoder: Encoder, *, patch: Triple) -> None:
         super().__init__()
@@ -76,6 +78,25 @@ class MaskedWindow(Method):
         self.settings = settings
         self.encoder: Encoder = encoder
         self.patch = patch
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """A window that the smallest encoder halves twice, its coarsest voxels as patches."""
+        return {"window": (16, 24, 16)}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Hide patches of the window."""
+        return {"window": list(room.window), "patch": room.patch()}
+
+    def check(self) -> None:
+        """See that the encoder takes the window, and that it has more than one patch."""
+        self.encoder.check_size(self.settings.window)
+        if self.settings.window == self.patch:
+            raise ValueError(
+                f"The window {self.settings.window} is one patch, and of patches some are hidden and some are seen. "
+                "Take a larger window or smaller patches."
+            )
 
     @abstractmethod
     def reconstruct(self, views: MaskedViews) -> Tensor:
@@ -93,7 +114,7 @@ class MaskedWindow(Method):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.window, spacing_mm=batch.spacing_mm)
         target, marked = apply_spatial(batch.network_input(), spatial, labels=inside[:, 0].to(torch.int16))
         drawn = sample_intensity(chosen.intensity, stream, channels=batch.channels)
-        target = apply_intensity(target, drawn, shown=batch.present)
+        target = apply_intensity(target, drawn, shown=batch.present, unit=batch.unit())
         hidden = sample_patch_mask(stream, shape=chosen.window, patch=self.patch, ratio=chosen.ratio)
         assert marked is not None
         counted = (marked > 0)[:, None]
@@ -127,7 +148,7 @@ class MaskedWindow(Method):
 
     def pictures(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return the windows before and after hiding."""
-        return {"window": views.target.clamp(0, 1), "shown": self.shown(views).clamp(0, 1)}
+        return {"window": self.displayed(views.target), "shown": self.displayed(self.shown(views))}
 
     def probe(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return the error on scans that are not trained on, and whether the features of whole windows collapse."""

@@ -5,15 +5,19 @@ References:
     2020, arXiv:2003.04297; Chen, Xie, He, "An empirical study of training self-supervised vision transformers" (v3),
     ICCV 2021, arXiv:2104.02057.
 
-Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue are none
-either; the queue is in the checkpoint. Keys need no shuffling, since no encoder here normalises over the batch, and a
-head that does normalises over all processes. v2 is not symmetrised, as published; v3 is, with a predictor and its
-factor 2 x temperature.
+As published the negatives of v2 are the queue's keys alone (``batch_keys`` adds the batch's own).
+
+Differs from the authors' code: keys of the query's own patient are no negatives; empty places of the queue, random
+points there, are none either, so that at the first step the batch's own keys stand in; the queue is in the checkpoint.
+Keys need no shuffling, since no encoder here normalises over the batch, and a head that does normalises over all
+processes. v3: norms of the heads have no weights; the patches of a transformer are embedded by weights that train,
+where theirs stay as they were drawn. v2 is not symmetrised, as published; v3 is, with a predictor and its factor 2 x
+temperature.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -40,6 +44,7 @@ class MoCoSettings(CropSettings):
     version: Literal["v2", "v3"] = Field("v2", description="v2: a queue of keys; v3: the batch's keys and a predictor.")
     temperature: float = Field(0.2, gt=0, description="Temperature of the contrast.")
     queue: int = Field(4096, ge=1, description="Keys in the queue (v2); 65536 in the paper, for a million images.")
+    batch_keys: bool = Field(False, description="Whether the batch's own keys are negatives beside the queue's (v2).")
     momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher; .999 in the paper, for long runs.")
     final_momentum: float = Field(0.999, ge=0, le=1, description="Momentum at the end; cosine between the two.")
     hidden: int = Field(512, ge=8, description="Width of the heads.")
@@ -81,6 +86,11 @@ class MoCo(CropMethod):
         self.queue = None if v3 else FeatureQueue(settings.queue, settings.projected)
         self._fresh: list[tuple[Tensor, Tensor, Tensor]] = []  # of each part of the batch
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, with a short queue."""
+        return {**super().smallest(), "queue": 7}
+
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
         """The encoder that is kept after pretraining."""
@@ -104,9 +114,11 @@ class MoCo(CropMethod):
             _, projected = self.student(first)
             query, kept = gathered(projected, block=block), gathered(self.teacher(second)[1], block=block)
             counted = countable(key, self.queue.keys, group, self.queue.groups)
-            # the batch's other keys count as well, so that the first steps, with an empty queue, have negatives
             negatives = torch.cat([self.queue.features.clone(), kept])
-            counted = torch.cat([counted, countable(key, key, group, group)], dim=1)
+            own = countable(key, key, group, group)
+            if not self.settings.batch_keys:  # but while the queue is empty they are all there is
+                own = own & ~(self.queue.keys >= 0).any()
+            counted = torch.cat([counted, own], dim=1)
             sets = [PairSet(query, kept[:, None], negatives, counted)]
             scale = 1.0
             if self.training:

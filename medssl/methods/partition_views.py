@@ -7,7 +7,7 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank, feature_spread
 from medssl.settings import Settings
 from medssl.views.intensity import IntensitySettings
@@ -23,6 +24,7 @@ from medssl.windows import WindowPlan
 __all__ = ["PartitionMethod", "PartitionSettings", "PartitionViews"]
 
 Triple = tuple[int, int, int]
+_PARTITIONS = 4
 
 
 class PartitionSettings(Settings):
@@ -58,12 +60,26 @@ class PartitionMethod(Method):
         ValueError: If the window does not fit.
     """
 
+    items_per_step: ClassVar[tuple[int, int]] = (4, 4)
+    windows_per_item: ClassVar[int] = _PARTITIONS
+
     def __init__(self, settings: PartitionSettings, encoder: Encoder) -> None:
         super().__init__()
         if any(w % m for w, m in zip(settings.window, encoder.size_multiple, strict=True)):
             raise ValueError(f"The window {settings.window} must be a multiple of {encoder.size_multiple}.")
         self.partition_settings = settings
         self.encoder = encoder
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Cut the window into parts along z."""
+        step = room.multiple[0]
+        z = max(room.least[0], room.window[0] // (_PARTITIONS * step) * step)
+        return {"window": [z, *room.window[1:]], "partitions": _PARTITIONS}
+
+    def check(self) -> None:
+        """See that the encoder takes images of this size."""
+        self.encoder.check_size(self.partition_settings.window)  # type: ignore[operator]
 
     @property
     def plan(self) -> WindowPlan:
@@ -82,7 +98,7 @@ class PartitionMethod(Method):
     def pictures(self, views: PartitionViews) -> dict[str, Tensor]:
         """Return the first scan's images part by part, in each version."""
         number = self.partition_settings.partitions
-        shown = views.images[:number].clamp(0, 1)
+        shown = self.displayed(views.images[:number])
         return {f"version {v}, part by part": shown[:, v] for v in range(shown.shape[1])}
 
     def probe(self, views: PartitionViews) -> dict[str, Tensor]:

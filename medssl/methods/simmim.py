@@ -58,6 +58,7 @@ class SimMIM(MaskedWindow):
         ValueError: If window, patch and encoder do not fit each other.
     """
 
+    unfit = "its presets are for transformers, and auto takes encoders of convolutions"
     error: ClassVar[Literal["squared", "absolute"]] = "absolute"
 
     def __init__(self, settings: SimMIMSettings, encoder: Encoder) -> None:

@@ -7,11 +7,15 @@ References:
     is SparK with the decoder of the U-Net (``decoder: unet``), 75 % hidden and targets that are not normalised.
 
 The encoder runs as a sparse one (``medssl/encoders/sparse.py``). Each level of its pyramid is then normalised over
-active places, filled with a learnt mask token where nothing was visible, and projected (1x1x1 at the coarsest level,
-nothing where the widths agree there, 3x3x3 elsewhere). The decoder adds the levels up from the coarsest on. The error
-is the mean square over hidden patches of targets that are normalised patch by patch, with the variance of N - 1.
+active places, filled with a learnt mask token where nothing was visible, and projected: for the light decoder 1x1x1 at
+the coarsest level, nothing where the widths agree there, and 3x3x3 elsewhere, as in SparK; for that of the U-Net 3x3x3
+everywhere but at full resolution, and its norms have no weights, as in nnssl's S3D (``projected``). The decoder adds
+the levels up from the coarsest on. The error is the mean square over hidden patches of targets that are normalised
+patch by patch, with the variance of N - 1.
 
-Differs from the published code: every level of a U-Net's pyramid is a skip, the one at full resolution included, where
+Differs from the published code: hidden voxels never reach a convolution (nnssl's S3D masks what its first convolution
+gives, which so sees one voxel beyond what is visible); at levels coarser than the patches nnssl takes every place as
+active; every level of a U-Net's pyramid is a skip, the one at full resolution included, where
 the ResNets of the paper begin at stride 4; the decoder is as wide as the encoder's coarsest level unless told
 otherwise (768 there), and halves from level to level; patches may be finer than the coarsest stride, a place then
 counts as active where anything under it is visible; padding outside the scan does not count. Augmentation is that of
@@ -53,6 +57,11 @@ class SparKSettings(MaskedWindowSettings):
         description="SparK's own light decoder, which is dropped after pretraining; or the U-Net decoder of "
         "segmentation (S3D), which is kept and carried over.",
     )
+    projected: Literal["finer", "coarser"] | None = Field(
+        None,
+        description="Levels that are projected before the decoder by 3x3x3: all 'finer' than the coarsest (SparK), all "
+        "'coarser' than the finest (S3D). None: as the decoder's paper has it.",
+    )
     width: Annotated[int, Field(ge=8)] | None = Field(
         None, description="Channels of the light decoder at the coarsest level. None: those of the encoder."
     )
@@ -87,8 +96,11 @@ class SparK(MaskedWindow):
         width = settings.width or coarsest
         light = settings.decoder == "light"
         widths = [max(8, width >> k) for k in range(len(encoder.channels))][::-1] if light else list(encoder.channels)
+        coarser = (settings.projected or ("finer" if light else "coarser")) == "coarser"
         self.densify = nn.ModuleList(
             Densify(channels, into, coarsest=level == len(widths) - 1)
+            if not coarser
+            else Densify(channels, into, kernel=3 if level or channels != into else 0, affine=False)
             for level, (channels, into) in enumerate(zip(encoder.channels, widths, strict=True))
         )
         self.decoder: LightDecoder | UNetDecoder
@@ -117,17 +129,22 @@ class Densify(nn.Module):
     Args:
         channels: Channels of the level.
         into: Channels of the result.
-        coarsest: Whether this is the coarsest level, whose projection is pointwise.
+        coarsest: Whether this is the coarsest level, whose projection is pointwise; there is none where widths agree.
+        kernel: Length of the projection's kernel, whatever the level; 0 for none.
+        affine: Whether the norm has a weight and a bias.
     """
 
-    def __init__(self, channels: int, into: int, *, coarsest: bool) -> None:
+    def __init__(
+        self, channels: int, into: int, *, coarsest: bool = False, kernel: int | None = None, affine: bool = True
+    ) -> None:
         super().__init__()
-        self.norm = InstanceNorm(channels)
+        self.norm = InstanceNorm(channels).requires_grad_(affine)
         self.token = nn.Parameter(torch.zeros(1, channels, 1, 1, 1))
         nn.init.trunc_normal_(self.token, std=0.02, a=-0.02, b=0.02)
         self.projection: nn.Module = nn.Identity()
-        if not (coarsest and channels == into):
-            kernel = 1 if coarsest else 3
+        if kernel is None:
+            kernel = 3 if not coarsest else 1 if channels != into else 0
+        if kernel:
             self.projection = nn.Conv3d(channels, into, kernel, padding=kernel // 2)
 
     def forward(self, level: Tensor, visible: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ instead of after each step; the queue counts no empty places; AdamW in place of 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
 from medssl.methods.embedder import Embedder
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.prototypes import distillation, sinkhorn
 from medssl.queue import FeatureQueue
@@ -64,6 +65,23 @@ class SwAV(CropMethod):
         lengths = [settings.queue] * settings.views if settings.queue else []
         self.queues = nn.ModuleList(FeatureQueue(length, settings.projected) for length in lengths)
         self._fresh: list[list[tuple[Tensor, Tensor, Tensor]]] = []  # of each part of the batch, of each view
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """As all methods of crops, with small crops and few prototypes."""
+        return {
+            **super().smallest(),
+            "local_crop": (8, 8, 8),
+            "local_views": 2,
+            "prototypes": 6,
+            "freeze_prototypes": 0,
+            "queue": 8,
+        }
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take crops of 0.7 of the window, and small ones of 0.4."""
+        return {**super().fit(room), "local_crop": room.share(0.4)}
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]

@@ -15,15 +15,24 @@ student sees           bases, crops    bases, crops    bases, crops    crops
 both_directions        no              yes             no              no
 positive / negative    all / -         overlap/square  overlap/log     overlap / log
 regulariser            bases, power 1  bases, power 2  bases, power 2  distant crops, 2
-inter                  none            none            teacher         teacher
+inter                  none            none            student         teacher
+by_scan                no              yes             yes             no
+levels                 last            released        released        all
 anchor                 window          window          window          body
 feature_dropout        0               0               0.2             0
 =====================  ==============  ==============  ==============  ================
 
-Differs from the released code in all four: the teacher is copied from the student at the start (v1 drew it anew) and
-follows it after the optimiser's step, not before the forward pass; the last legal crop position can be drawn; dropout
-of v2 zeroes features, not whole crops; inter-volume contrast with one scan in the batch is left out instead of being
-the scan with itself; z is drawn and labelled like the other axes wherever the grid has more than one layer.
+The released losses are of each scan, then their mean (``by_scan``); ours pools the pairs of all scans, so that each
+counts alike. Version 2 compares the student's crops with the student's base crops of the next scan; ours with the
+teacher's, since its student sees no base crops. Both heads take 1152 features of Swin at width 48, all levels but the
+second coarsest (``levels: released``); ours takes all, 1536. The presets of the paper and of both releases take AMSGrad
+and no clip, as released (clipping stands there in a branch that mixed precision never enters).
+
+Differs from the released code in all four: biases and norms do not decay; the teacher is copied from the student at the
+start (v1 drew it anew) and follows it after the optimiser's step, not before the forward pass; the last legal crop
+position can be drawn; dropout of v2 zeroes features, not whole crops; inter-volume contrast with one scan in the batch
+is left out instead of being the scan with itself; z is drawn and labelled like the other axes wherever the grid has
+more than one layer.
 
 Ours lays the base crops over the body box instead of over the window, so that a base crop has the same meaning in
 every scan of the same region, whatever air surrounds it.
@@ -32,7 +41,7 @@ every scan of the same region, whatever air surrounds it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +53,7 @@ from medssl.encoders.pooling import finer_levels
 from medssl.gathering import gathered, mean_of_all, number_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, Method
+from medssl.methods.fitting import Room
 from medssl.objectives.diagnostics import effective_rank, feature_spread, knn_prediction
 from medssl.objectives.position import base_regulariser, clamped_cosine, overlap_labels, position_loss
 from medssl.randomness import Stream
@@ -85,12 +95,16 @@ class VoCoSettings(Settings):
         "distant_crops", description="What is pushed towards being orthogonal: base crops, crops far apart, or nothing."
     )
     regulariser_power: Literal[1, 2] = Field(2, description="Power of that push: 1 as printed, 2 as released.")
-    inter: Literal["none", "teacher", "position"] = Field(
+    inter: Literal["none", "teacher", "student", "position"] = Field(
         "teacher",
-        description="Contrast with the base crops of another scan: none; the teacher's similarities as targets; or "
-        "the position label itself, which is right when every scan shows the same region (needs anchor body).",
+        description="Contrast with the base crops of another scan, the teacher's similarities being the targets: none; "
+        "with the teacher's base crops; with the student's, as released; or, with the teacher's, towards the position "
+        "label itself, which is right when every scan shows the same region (needs anchor body).",
     )
-    levels: Literal["last", "all"] = Field("all", description="Pyramid levels that are pooled and joined.")
+    by_scan: bool = Field(False, description="Losses of each scan and then their mean, as released; else of all pairs.")
+    levels: Literal["last", "all", "released"] = Field(
+        "all", description="Pyramid levels that are pooled and joined; 'released' leaves the second coarsest out."
+    )
     hidden: int = Field(512, ge=8, description="Width of the projection head.")
     projected: int = Field(256, ge=8, description="Length of the projected features.")
     feature_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the student's features.")
@@ -137,15 +151,16 @@ class _Embedder(nn.Module):
         self.encoder = encoder
         self.levels = settings.levels
         width = encoder.embedding_dim
-        if settings.levels == "all" and encoder.pooling.kind != "levels":
-            width += sum(encoder.channels[:-1])
+        if settings.levels != "last" and encoder.pooling.kind != "levels":
+            width += sum(encoder.channels[: -2 if settings.levels == "released" else -1])
         self.head = Projection(width, settings.hidden, settings.projected)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the pooled levels of the pyramid, (N, width)."""
         pyramid, pooled = self.encoder(images, pooled=True)
-        finer = finer_levels(self.encoder.pooling, pyramid) if self.levels == "all" else []
-        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in finer), pooled], dim=1)
+        finer = [] if self.levels == "last" else finer_levels(self.encoder.pooling, pyramid)
+        chosen = finer[:-1] if self.levels == "released" else finer
+        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in chosen), pooled], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.head(self.pooled(images))
@@ -164,6 +179,7 @@ class VoCo(Method):
     """
 
     pools = True
+    items_per_step = (4, 2)
     coupled = "crops meet the base crops of another scan of their part; means are over what overlaps within a part"
 
     def __init__(self, settings: VoCoSettings, encoder: Encoder) -> None:
@@ -181,6 +197,25 @@ class VoCo(Method):
                 momentum=settings.momentum,
                 final_momentum=settings.final_momentum,
             )
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Twelve base crops and four random ones, each halved twice by the smallest encoder."""
+        return {"crop": (8, 8, 8), "grid": (2, 3, 2), "random_crops": 4, "hidden": 32, "projected": 16}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Take two base crops along an axis, three along the longest; one where a crop would be a slice or two."""
+        grid = [
+            1 if n < 16 or n < 2 * m else 3 if n == max(room.window) and n >= 6 * m else 2
+            for n, m in zip(room.window, room.multiple, strict=True)
+        ]
+        crop = [n // (count * m) * m for n, m, count in zip(room.window, room.multiple, grid, strict=True)]
+        return {"window": list(room.window), "crop": crop, "grid": grid}
+
+    def check(self) -> None:
+        """See that the encoder takes crops of this size."""
+        self.encoder.check_size(self.settings.crop)
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -211,7 +246,7 @@ class VoCo(Method):
         spatial = sample_spatial(chosen.spatial, stream, shape=chosen.crop, count=number, spacing_mm=batch.spacing_mm)
         crops, _ = apply_spatial(crops, spatial)
         drawn = sample_intensity(chosen.intensity, stream, count=number, channels=batch.channels)
-        crops = apply_intensity(crops, drawn, shown=batch.shown(number))
+        crops = apply_intensity(crops, drawn, shown=batch.shown(number), unit=batch.unit(number))
         crops = crops.view(len(batch), number, *crops.shape[1:])
         return VoCoViews(
             crops=crops[:, : chosen.random_crops],
@@ -230,10 +265,12 @@ class VoCo(Method):
         similarity = clamped_cosine(crops, bases)
         if chosen.both_directions and "crops" in teacher:
             similarity = (similarity + clamped_cosine(teacher["crops"], student["bases"])) / 2
-        pos, neg = position_loss(similarity, views.labels, positive=chosen.positive, negative=chosen.negative)
+        pos, neg = position_loss(
+            similarity, views.labels, positive=chosen.positive, negative=chosen.negative, by_scan=chosen.by_scan
+        )
         parts = {"position": pos, "apart": neg}
         if chosen.inter != "none" and number_of_all(len(crops), crops.device) > 1:
-            parts["inter"] = self._inter(crops, bases, teacher, views.labels)
+            parts["inter"] = self._inter(student, teacher, views.labels)
         if chosen.regulariser != "none":
             parts["regulariser"] = self._regulariser(student, views)
         total = torch.stack(list(parts.values())).sum()
@@ -246,7 +283,7 @@ class VoCo(Method):
         """Project the crops that the settings ask for through student and teacher, each network once."""
         chosen = self.settings
         batch, crops, bases = views.crops.shape[0], views.crops.shape[1], views.bases.shape[1]
-        student_bases = chosen.student_bases or chosen.teacher != "network"
+        student_bases = chosen.student_bases or chosen.teacher != "network" or chosen.inter == "student"
         stacked = torch.cat([views.crops, views.bases], dim=1) if student_bases else views.crops
         images = stacked.flatten(0, 1)
         pooled = self.student.pooled(images)
@@ -259,7 +296,7 @@ class VoCo(Method):
         with torch.no_grad():
             if chosen.teacher == "heads":
                 return student, self._split(self.teacher(pooled.detach()), batch, crops)
-            if chosen.both_directions or chosen.inter == "teacher":
+            if chosen.both_directions or chosen.inter in ("teacher", "student"):
                 every = torch.cat([views.crops, views.bases], dim=1).flatten(0, 1)
                 return student, self._split(self.teacher(every), batch, crops)
             seen = self.teacher(views.bases.flatten(0, 1))
@@ -273,14 +310,24 @@ class VoCo(Method):
             split["bases"] = by_scan[:, crops:]
         return split
 
-    def _inter(self, crops: Tensor, bases: Tensor, teacher: dict[str, Tensor], labels: Tensor) -> Tensor:
+    def _inter(self, student: dict[str, Tensor], teacher: dict[str, Tensor], labels: Tensor) -> Tensor:
         """Contrast each scan's crops with the base crops of the next scan in the whole batch."""
-        block = self.rows_per_item
-        others = own_of(gathered(bases, block=block).roll(-1, dims=0), len(crops), block=block)
-        similarity = clamped_cosine(crops, others)
-        target = labels if self.settings.inter == "position" else clamped_cosine(teacher["crops"].detach(), others)
-        pos, neg = position_loss(similarity, target, positive="overlap", negative=self.settings.negative)
+        chosen, crops = self.settings, student["crops"]
+        others = self._of_next(teacher["bases"], len(crops))
+        compared = self._of_next(student["bases"], len(crops)) if chosen.inter == "student" else others
+        similarity = clamped_cosine(crops, compared)
+        target = labels
+        if chosen.inter != "position":
+            target = clamped_cosine(teacher["crops"], others).detach()
+        pos, neg = position_loss(
+            similarity, target, positive="overlap", negative=chosen.negative, by_scan=chosen.by_scan
+        )
         return pos + neg
+
+    def _of_next(self, bases: Tensor, rows: int) -> Tensor:
+        """Return the base crops of the next scan of the whole batch, for each of this process."""
+        block = self.rows_per_item
+        return own_of(gathered(bases, block=block).roll(-1, dims=0), rows, block=block)
 
     def _regulariser(self, student: dict[str, Tensor], views: VoCoViews) -> Tensor:
         power = self.settings.regulariser_power
@@ -299,7 +346,7 @@ class VoCo(Method):
 
     def pictures(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return the first scans' base crops and random crops."""
-        return {"base crops": views.bases[0].clamp(0, 1), "random crops": views.crops[0].clamp(0, 1)}
+        return {"base crops": self.displayed(views.bases[0]), "random crops": self.displayed(views.crops[0])}
 
     def probe(self, views: VoCoViews) -> dict[str, Tensor]:
         """Return how well position is read from features, on scans that are not trained on.

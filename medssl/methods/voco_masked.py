@@ -7,11 +7,12 @@ arXiv:2412.17041); the joined method trains for both. Every step pays for both: 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from medssl.encoders.contract import Encoder
+from medssl.methods.fitting import Room
 from medssl.methods.joined import Parts
 from medssl.methods.masked import MaskedReconstruction, MaskedReconstructionSettings
 from medssl.methods.voco import VoCo, VoCoSettings
@@ -42,6 +43,16 @@ class VoCoMasked(Parts):
     """
 
     coupled = VoCo.coupled
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Both parts as small as by themselves."""
+        return {"voco": VoCo.smallest(), "masked": MaskedReconstruction.smallest()}
+
+    @classmethod
+    def fit(cls, room: Room) -> dict[str, Any]:
+        """Fit both parts to the same window."""
+        return {"voco": VoCo.fit(room), "masked": MaskedReconstruction.fit(room)}
 
     def __init__(self, settings: VoCoMaskedSettings, encoder: Encoder) -> None:
         if settings.voco.window_size != settings.masked.window:

@@ -60,18 +60,21 @@ def position_loss(
     *,
     positive: Literal["overlap", "equal", "all"] = "overlap",
     negative: Literal["square", "log"] = "log",
+    by_scan: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the pairs that overlap and of those that do not.
 
     With d = |y - s|: L_pos = sum w * -ln(1 - d) / sum w over the pairs with y > 0, where w = y ("overlap") or 1
     ("equal"); L_neg = mean of s^2 ("square") or -ln(1 - s) ("log") over the pairs with y = 0. ``positive="all"`` is
-    the paper's equation 3: mean of -ln(1 - d) over all pairs, and L_neg is zero. All sums run over all processes.
+    the paper's equation 3: mean of -ln(1 - d) over all pairs, and L_neg is zero. All sums run over all processes; or,
+    ``by_scan``, over the pairs of one scan, and the losses are the mean over scans, as in the released code.
 
     Args:
         similarity_BRG: Similarities in [0, 1].
         label_BRG: Overlaps in [0, 1], of the same shape.
         positive: See above.
         negative: See above.
+        by_scan: See above.
 
     Returns:
         Two float32 scalars, each at least 0; 0 where similarity equals label everywhere.
@@ -83,6 +86,11 @@ def position_loss(
         return mean_of_all(negative_log_likelihood), negative_log_likelihood.new_zeros(())
     overlapping = (label > 0).float()
     weight = label if positive == "overlap" else overlapping
+    if by_scan:
+        apart, penalty = 1.0 - overlapping, similarity**2 if negative == "square" else negative_log_likelihood
+        pos_B = (weight * negative_log_likelihood).sum(dim=(1, 2)) / (weight.sum(dim=(1, 2)) + _EPS)
+        neg_B = (apart * penalty).sum(dim=(1, 2)) / (apart.sum(dim=(1, 2)) + _EPS)
+        return mean_of_all(pos_B), mean_of_all(neg_B)
     pos = ratio((weight * negative_log_likelihood).sum(), weight.sum(), least=_EPS)
     apart = 1.0 - overlapping
     penalty = similarity**2 if negative == "square" else negative_log_likelihood

@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ def distillation(
 
 
 def n_pair(
-    student_SNK: Tensor, teacher_TNK: Tensor, *, scale: float = 64.0, counted_NN: Tensor | None = None
+    student_SNK: Tensor, teacher_TNK: Tensor, *, scale: float = 640.0, counted_NN: Tensor | None = None
 ) -> Tensor:
     """Return the contrast of teacher and student: of all clouds (or images) of a batch, which is this one?
 
@@ -93,7 +94,8 @@ def n_pair(
     Args:
         student_SNK: Logits of the student, (S, N, K).
         teacher_TNK: Probabilities of the teacher, (T, N, K); detached here.
-        scale: One over the temperature; 64 in the authors' code.
+        scale: One over the temperature; 640 in the authors' code, which divides the student's logits by its temperature
+            of 0.1 and then multiplies by 64.
         counted_NN: Which items count as negatives of which, bool, (N, N); None counts all. See `infonce.countable`.
 
     Returns:
@@ -108,15 +110,21 @@ def n_pair(
 
 
 def patch_distillation(
-    student_BLK: Tensor, teacher_BLK: Tensor, masked_BL: Tensor, *, temperature: float = 0.1
+    student_BLK: Tensor,
+    teacher_BLK: Tensor,
+    masked_BL: Tensor,
+    *,
+    temperature: float = 0.1,
+    over: Literal["all", "masked"] = "all",
 ) -> Tensor:
-    """Return iBOT's cross-entropy at masked patches: mean over an image's masked patches, then all images.
+    """Return iBOT's cross-entropy at masked patches: mean over an image's masked patches, then over images.
 
     Args:
         student_BLK: Logits at all patches of the masked image, (B, L, K); flatten space first.
         teacher_BLK: Probabilities at the same patches of the whole image, (B, L, K); detached here.
         masked_BL: Which patches were masked, bool, (B, L).
         temperature: Of the student.
+        over: The images of the mean: "all", as published, where one without a masked patch counts as 0; or "masked".
 
     Returns:
         Scalar, float32; 0 where nothing was masked.
@@ -131,7 +139,7 @@ def patch_distillation(
         loss_BL = -(teacher_BLK.detach().float() * logs).sum(dim=-1)
         masked = masked_BL.float()
         by_image = (loss_BL * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1.0)
-        some = (masked.sum(dim=1) > 0).float()
+        some = torch.ones_like(by_image) if over == "all" else (masked.sum(dim=1) > 0).float()
         return ratio((by_image * some).sum(), some.sum())
 
 

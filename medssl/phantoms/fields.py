@@ -23,9 +23,7 @@ def spline_basis(length: int, nodes: int) -> Field:
     place = (np.arange(length) + 0.5) / length * (nodes - 3)
     cell = np.minimum(place.astype(int), nodes - 4)
     t = place - cell
-    weights = np.stack(
-        [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1
-    ) / 6.0  # fmt: skip
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6.0
     basis = np.zeros((length, nodes), dtype=np.float32)
     np.put_along_axis(basis, cell[:, None] + np.arange(4), weights.astype(np.float32), axis=1)
     return basis

@@ -277,9 +277,15 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
     channels = {row["id"]: row["channel"] for row in rows}
     journal = work_dir / JOURNAL
     return find_copies(
-        index, by_id, radius=radius, turned=turned, patients=patients, channels=channels, journal=journal,
+        index,
+        by_id,
+        radius=radius,
+        turned=turned,
+        patients=patients,
+        channels=channels,
+        journal=journal,
         workers=workers,
-    )  # fmt: skip
+    )
 
 
 def _write_json(result: Any, outfile: str | Path | None) -> None:

@@ -1,19 +1,18 @@
-"""The strategies by name, on anything that has names: scans, slices, parts of scans, pictures, clouds.
+"""What each strategy chooses, on anything that has names: scans, slices, parts of scans, pictures, clouds.
 
-All six of "Less is More" (all, every n-th, SSIM, mutual information, embedding similarity, hash), SemDeDup as published
-and as repaired, balanced choice, k-centre, and random at the same size, which each of the others has to beat.
+The table of them is `medssl.reduction.table`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import ConfigError, did_you_mean
+from medssl.errors import ConfigError
 from medssl.reduction.leaders import Choice, chosen_of, farthest_first, leaders, leaders_to_size
 from medssl.reduction.metrics import Bits, Cosine, Information, Metric, Structure
 from medssl.reduction.selection import (
@@ -26,50 +25,9 @@ from medssl.reduction.selection import (
     semantic_order,
     target_size,
 )
+from medssl.reduction.table import STRATEGIES
 
-__all__ = ["STRATEGIES", "Strategy", "Things", "choose", "parse_keep"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strategy:
-    """One row of the table.
-
-    Attributes:
-        name: As in ``--by``.
-        needs: What it looks at: "codes", "vectors", "pictures" or "" for names alone.
-        radius: The default radius where no size is asked for; None where a size is needed.
-        unit: What the radius counts, in words.
-        summary: What it does, in one line.
-    """
-
-    name: str
-    needs: str
-    radius: float | None
-    unit: str
-    summary: str
-
-
-_ROWS = (
-    Strategy(name="all", needs="", radius=0.0, unit="", summary="Keep everything."),
-    Strategy(name="every", needs="", radius=None, unit="", summary="Every n-th, in the order in which they lie."),
-    Strategy(name="random", needs="", radius=None, unit="", summary="At random: the baseline at the same size."),
-    Strategy(name="hash", needs="codes", radius=6.0, unit="differing bits",
-             summary="Leaders by perceptual hash; on slices, Hash-6 of 'Less is More' exactly."),
-    Strategy(name="ssim", needs="pictures", radius=0.1, unit="1 - SSIM", summary="Leaders by structural similarity."),
-    Strategy(name="mi", needs="pictures", radius=0.5, unit="1 - normalised mutual information",
-             summary="Leaders by mutual information."),
-    Strategy(name="embedding", needs="vectors", radius=0.05, unit="1 - cosine",
-             summary="Leaders by the cosine of embeddings."),
-    Strategy(name="semdedup", needs="vectors", radius=0.05, unit="1 - cosine",
-             summary="SemDeDup, repaired: what is left out has a kept one within the radius."),
-    Strategy(name="semdedup-published", needs="vectors", radius=0.05, unit="1 - cosine",
-             summary="SemDeDup as its code does it, for comparison."),
-    Strategy(name="kcentre", needs="vectors", radius=None, unit="1 - cosine",
-             summary="Always the one farthest from all chosen (coreset)."),
-    Strategy(name="balanced", needs="vectors", radius=None, unit="",
-             summary="Evenly over a tree of clusters: the rare is kept, the frequent thinned out."),
-)  # fmt: skip
-STRATEGIES: dict[str, Strategy] = {row.name: row for row in _ROWS}
+__all__ = ["Asked", "Things", "choose", "parse_keep"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +70,25 @@ class Things:
         return table
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of a strategy.
+
+    Attributes:
+        size: How many to keep; None where ``radius`` or ``step`` decides.
+        radius: How near two must be for one to stand for the other; NaN where the strategy has none.
+        step: For "every": every ``step``-th.
+        keep: For SemDeDup: which of a group is worth keeping.
+        seed: Seed of what is drawn.
+    """
+
+    size: int | None
+    radius: float
+    step: int | None
+    keep: Keep
+    seed: int
+
+
 def choose(
     name: str,
     things: Things,
@@ -138,35 +115,17 @@ def choose(
     Raises:
         ConfigError: The name is unknown, what it needs is missing, or sizes are out of range.
     """
-    if name not in STRATEGIES:
-        raise ConfigError(f"There is no strategy '{name}'. {did_you_mean(name, STRATEGIES)}")
-    row = STRATEGIES[name]
+    row = STRATEGIES.row(name)
     count = len(things)
     wanted = None if size is None and share is None else target_size(count, size=size, share=share)
     if wanted is None and step is None and radius is None and row.radius is None:
         raise ConfigError(f"The strategy '{name}' needs to know how many to keep: give --keep, such as 0.5 or 200.")
-    ordered = _Ordered(things)
-    if name == "all" or not count:
-        return chosen_of(count, np.arange(count, dtype=np.int64))
-    if name == "every":
-        kept = every_nth(count, step=step) if step is not None else every_nth(count, size=wanted)
-        return ordered.back(chosen_of(count, kept))
-    if name == "random":
-        return ordered.back(chosen_of(count, random_choice(count, size=wanted, seed=seed)))
-    if name == "balanced":
-        kept = balanced_choice(ordered.of("vectors"), size=wanted, seed=seed)
-        return ordered.back(chosen_of(count, kept))
     reach = row.radius if radius is None else radius
-    if name == "semdedup-published":
-        return ordered.back(_published(ordered, reach or 0.0, wanted, keep, seed))
-    if name == "semdedup":
-        return ordered.back(_repaired(ordered, reach or 0.0, wanted, keep, seed))
-    metric = _METRICS[name](ordered.of(row.needs))
-    if name == "kcentre":
-        middle = ordered.of("vectors")
-        first = int(np.argmin(((middle - middle.mean(axis=0)) ** 2).sum(axis=1)))
-        return ordered.back(farthest_first(metric, wanted or 0, start=(first,) if wanted else ()))
-    found = leaders(metric, reach or 0.0) if wanted is None else leaders_to_size(metric, wanted)
+    asked = Asked(size=wanted, radius=np.nan if reach is None else reach, step=step, keep=keep, seed=seed)
+    if not count:
+        return chosen_of(0, np.arange(0, dtype=np.int64))
+    ordered = _Ordered(things)
+    found: Choice = STRATEGIES.load(name)(ordered, asked)
     return ordered.back(found)
 
 
@@ -195,20 +154,14 @@ def parse_keep(text: str) -> tuple[int | None, float | None]:
     return None, share
 
 
-_METRICS: dict[str, Callable[[Any], Metric]] = {
-    "hash": Bits,
-    "ssim": Structure,
-    "mi": Information,
-    "embedding": Cosine,
-    "kcentre": Cosine,
-}
-
-
 class _Ordered:
     """Things in the order of their names, and the way back to the order in which they were listed."""
 
     def __init__(self, things: Things) -> None:
         self.things, self._order = things, things.order
+
+    def __len__(self) -> int:
+        return len(self._order)
 
     @property
     def ids(self) -> list[str]:
@@ -227,17 +180,78 @@ class _Ordered:
         return Choice(who, distance, choice.radius)
 
 
-def _published(ordered: _Ordered, eps: float, size: int | None, keep: Keep, seed: int) -> Choice:
-    vectors = ordered.of("vectors")
-    clusters = max(1, int(len(vectors) ** 0.5))
-    kept = semantic_duplicates_as_published(vectors, eps=eps, clusters=clusters, keep=keep, seed=seed, size=size)
+def everything(things: _Ordered, asked: Asked) -> Choice:
+    """Keep everything."""
+    return chosen_of(len(things), np.arange(len(things), dtype=np.int64))
+
+
+def every(things: _Ordered, asked: Asked) -> Choice:
+    """Keep every n-th."""
+    count = len(things)
+    kept = every_nth(count, size=asked.size) if asked.step is None else every_nth(count, step=asked.step)
+    return chosen_of(count, kept)
+
+
+def at_random(things: _Ordered, asked: Asked) -> Choice:
+    """Keep what is drawn."""
+    return chosen_of(len(things), random_choice(len(things), size=asked.size, seed=asked.seed))
+
+
+def by_hash(things: _Ordered, asked: Asked) -> Choice:
+    """Keep leaders by perceptual hash."""
+    return _leaders(Bits(things.of("codes")), asked)
+
+
+def by_structure(things: _Ordered, asked: Asked) -> Choice:
+    """Keep leaders by structural similarity."""
+    return _leaders(Structure(things.of("pictures")), asked)
+
+
+def by_information(things: _Ordered, asked: Asked) -> Choice:
+    """Keep leaders by mutual information."""
+    return _leaders(Information(things.of("pictures")), asked)
+
+
+def by_embedding(things: _Ordered, asked: Asked) -> Choice:
+    """Keep leaders by the cosine of embeddings."""
+    return _leaders(Cosine(things.of("vectors")), asked)
+
+
+def farthest(things: _Ordered, asked: Asked) -> Choice:
+    """Keep always the one farthest from all chosen, the first being the one nearest to the mean."""
+    vectors = things.of("vectors")
+    first = int(np.argmin(((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1)))
+    return farthest_first(Cosine(vectors), asked.size or 0, start=(first,) if asked.size else ())
+
+
+def balanced(things: _Ordered, asked: Asked) -> Choice:
+    """Keep evenly over a tree of clusters."""
+    return chosen_of(len(things), balanced_choice(things.of("vectors"), size=asked.size, seed=asked.seed))
+
+
+def semdedup_as_published(things: _Ordered, asked: Asked) -> Choice:
+    """Keep what SemDeDup's own code keeps."""
+    vectors = things.of("vectors")
+    kept = semantic_duplicates_as_published(
+        vectors,
+        eps=asked.radius,
+        clusters=max(1, int(len(vectors) ** 0.5)),
+        keep=asked.keep,
+        seed=asked.seed,
+        size=asked.size,
+    )
     return chosen_of(len(vectors), kept)
 
 
-def _repaired(ordered: _Ordered, eps: float, size: int | None, keep: Keep, seed: int) -> Choice:
-    vectors = ordered.of("vectors")
-    if size is None:
-        groups = semantic_duplicates(ordered.ids, vectors, eps=eps, keep=keep, seed=seed)
-        return Choice(groups.leader, groups.distance, eps)
-    order = semantic_order(vectors, keep=keep, seed=seed)
-    return leaders_to_size(Cosine(vectors), size, order=order)
+def semdedup(things: _Ordered, asked: Asked) -> Choice:
+    """Keep so that what is left out has a kept one within the radius."""
+    vectors = things.of("vectors")
+    if asked.size is None:
+        groups = semantic_duplicates(things.ids, vectors, eps=asked.radius, keep=asked.keep, seed=asked.seed)
+        return Choice(groups.leader, groups.distance, asked.radius)
+    order = semantic_order(vectors, keep=asked.keep, seed=asked.seed)
+    return leaders_to_size(Cosine(vectors), asked.size, order=order)
+
+
+def _leaders(metric: Metric, asked: Asked) -> Choice:
+    return leaders(metric, asked.radius) if asked.size is None else leaders_to_size(metric, asked.size)

@@ -80,9 +80,14 @@ def whole_cases(marks: Mapping[str, Mark], cases: Mapping[str, Sequence[str]]) -
             own = marks[name]
             if not own.keep and own.level != "unreadable":
                 result[name] = replace(
-                    own, keep=True, level="", representative=name, distance=0.0, score=None,
+                    own,
+                    keep=True,
+                    level="",
+                    representative=name,
+                    distance=0.0,
+                    score=None,
                     reason=f"{own.reason}; kept, for its case is no copy as a whole",
-                )  # fmt: skip
+                )
     _yield_to_cases(result, marks, [name for lead in kept for name in cases[lead]], alike, lead_of)
     return result
 
@@ -113,8 +118,11 @@ def followed(marks: Mapping[str, Mark], cases: Mapping[str, Sequence[str]]) -> d
         for name in ids[1:]:
             if marks[name].keep:
                 result[name] = replace(
-                    marks[name], keep=False, level=_OF_A_STRATEGY, reason=f"{marks[lead].reason} (with {lead})",
+                    marks[name],
+                    keep=False,
+                    level=_OF_A_STRATEGY,
+                    reason=f"{marks[lead].reason} (with {lead})",
                     representative=marks[lead].representative if marks[lead].representative != lead else name,
                     distance=marks[lead].distance,
-                )  # fmt: skip
+                )
     return result

@@ -97,6 +97,7 @@ def store_alone(folder: Path, job: Job) -> tuple[Store, Record]:
         classes={},
         failed={},
         channels=entry.channel_names,
+        statistics={entry.id: record.statistics},
     )
     return Store(folder, index), record
 

@@ -37,7 +37,7 @@ def store_of_brains(
         splits: Parts of the cohort, taken in turn.
         channels: Sequences to store, in this order.
     """
-    entries, settings = [], StoreSettings()
+    entries, settings, statistics = [], StoreSettings(), {}
     for subject in range(subjects):
         made = brain(subject, shape=shape, spacing_mm=spacing_mm, seed=seed)
         values = {name: made.values[SEQUENCES.index(name)] for name in channels}
@@ -56,5 +56,8 @@ def store_of_brains(
             split=splits[subject % len(splits)], body_box=body,
         )  # fmt: skip
         entries.append(record.entry)
-    write_index(folder, entries, settings=settings.model_dump(mode="json"), classes=BRAIN_CLASSES)
+        statistics[record.entry.id] = record.statistics
+    write_index(
+        folder, entries, settings=settings.model_dump(mode="json"), classes=BRAIN_CLASSES, statistics=statistics
+    )
     return Store.open(folder)

@@ -131,6 +131,7 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         regions=plan.regions,
         refused_labels=clean.value(refused),
         manifest=plan.pointer(folder),
+        statistics={record.entry.id: record.statistics for record in records if record.statistics},
     )
     return Report(
         listed=len(records),

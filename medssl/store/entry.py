@@ -7,7 +7,10 @@ have a single channel, a scan. The only place that says what a channel is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from medssl.normalising import Numbers, Scheme
 
 __all__ = ["ONE", "Channel", "Entry"]
 
@@ -28,6 +31,8 @@ class Channel:
         intercept: See ``slope``.
         fill: Stored value outside the scan (air for CT), and of a channel that is lacking: 0 to a network.
         source_path: The file it came from; "" unless ``privacy=paths``, see `medssl.store.sources`.
+        scheme: How its values are made a network's input; a run says it, ``store.json`` does not hold it.
+        numbers: By which numbers, see `medssl.normalising.numbers_of`; None for ``unit``, which goes by ``scale``.
     """
 
     name: str
@@ -38,6 +43,8 @@ class Channel:
     intercept: float = 0.0
     fill: int = 0
     source_path: str = ""
+    scheme: Scheme = "unit"
+    numbers: Numbers | None = None
 
     @property
     def present(self) -> bool:
@@ -74,6 +81,8 @@ class Entry:
         targets: Classes of the patient or the scan by name, as ((name, class), ...), sorted.
         channel: Name of the first channel.
         more: The channels after the first.
+        scheme: As `Channel` has it.
+        numbers: As `Channel` has it.
     """
 
     id: str
@@ -97,6 +106,8 @@ class Entry:
     targets: tuple[tuple[str, str], ...] = ()
     channel: str = ONE
     more: tuple[Channel, ...] = ()
+    scheme: Scheme = "unit"
+    numbers: Numbers | None = None
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -112,6 +123,11 @@ class Entry:
     def present(self) -> tuple[bool, ...]:
         """Which channels the case has."""
         return (bool(self.file), *(channel.present for channel in self.more))
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """How each channel is made a network's input."""
+        return (self.scheme, *(channel.scheme for channel in self.more))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -139,7 +155,15 @@ class Entry:
             intercept=self.intercept,
             fill=self.fill,
             source_path=self.source_path,
+            scheme=self.scheme,
+            numbers=self.numbers,
         )
+
+    def normalised(self, channels: Sequence[tuple[Scheme, Numbers | None]]) -> Entry:
+        """Return the case with another input, a scheme and its numbers for each channel."""
+        (scheme, numbers), *others = channels
+        more = tuple(replace(c, scheme=s, numbers=n) for c, (s, n) in zip(self.more, others, strict=True))
+        return replace(self, scheme=scheme, numbers=numbers, more=more)
 
     def target(self, name: str) -> str | None:
         """Return the class of one target; None where it is not known."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from medssl.errors import CacheError
 from medssl.listings import read_listing
+from medssl.normalising import Statistics
 from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
 from medssl.store.entry import ONE, Channel, Entry
@@ -49,6 +50,7 @@ class Record:
         class_voxels: Voxels of each structure on the store's grid; empty without labels.
         flags: What was noticed and mended (non-finite voxels, labels on another grid, ...).
         label_refused: Why the scan's label was not stored, "kind: reason"; "" where it was, or there is none.
+        statistics: Of each channel, None of one that the case lacks; empty in stores of earlier releases.
     """
 
     entry: Entry
@@ -57,6 +59,7 @@ class Record:
     class_voxels: dict[int, int] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     label_refused: str = ""
+    statistics: tuple[Statistics | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class Index:
         refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
         channels: The names that every entry has, in this order.
         manifest: Where its manifest is, as seen from the store; "" where it is not known.
+        statistics: As `Record` has them, by the scan's id; scans of earlier releases are not in it.
     """
 
     entries: tuple[Entry, ...]
@@ -84,6 +88,7 @@ class Index:
     refused_labels: dict[str, str] = field(default_factory=dict)
     channels: tuple[str, ...] = (ONE,)
     manifest: str = ""
+    statistics: dict[str, tuple[Statistics | None, ...]] = field(default_factory=dict)
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -111,6 +116,7 @@ def read_record(path: Path) -> Record:
             class_voxels={int(k): v for k, v in content["class_voxels"].items()},
             flags=tuple(content["flags"]),
             label_refused=content.get("label_refused", ""),
+            statistics=_statistics(content.get("statistics", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{path}: the record is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -127,6 +133,7 @@ def write_index(
     regions: Sequence[Region] = (),
     refused_labels: Mapping[str, str] | None = None,
     manifest: str = "",
+    statistics: Mapping[str, Sequence[Statistics | None]] | None = None,
 ) -> Path:
     """Write ``store.json``.
 
@@ -140,6 +147,7 @@ def write_index(
         regions: ...
         refused_labels: ...
         manifest: ...
+        statistics: ...
 
     Raises:
         CacheError: The entries do not all have the same channels in the same order.
@@ -156,6 +164,9 @@ def write_index(
         "refused_labels": dict(refused_labels or {}),
         **({} if channels == (ONE,) else {"channels": list(channels)}),
         **({"manifest": manifest} if manifest else {}),
+        "statistics": {
+            name: [None if one is None else asdict(one) for one in each] for name, each in (statistics or {}).items()
+        },
         "entries": [_row(entry) for entry in entries],
     }
     _write_json(path, content)
@@ -187,6 +198,7 @@ def read_index(folder: Path) -> Index:
             refused_labels=content.get("refused_labels", {}),
             channels=_agreed(folder, entries, tuple(content.get("channels", (ONE,)))),
             manifest=str(content.get("manifest", "")),
+            statistics={name: _statistics(each) for name, each in content.get("statistics", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -213,11 +225,18 @@ def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -
 def _row(entry: Entry) -> dict[str, Any]:
     """Return an entry as JSON has it; a single channel without a name leaves no trace: older versions read it too."""
     row = asdict(entry)
+    for each in (row, *row["more"]):  # what a run says of its input is none of the store's
+        del each["scheme"], each["numbers"]
     if entry.channel == ONE:
         del row["channel"]
     if not entry.more:
         del row["more"]
     return row
+
+
+def _statistics(rows: Sequence[Mapping[str, Any] | None]) -> tuple[Statistics | None, ...]:
+    kept = ({name: _tuples(value) for name, value in row.items()} if row is not None else None for row in rows)
+    return tuple(None if row is None else Statistics(**row) for row in kept)
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

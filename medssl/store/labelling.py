@@ -52,9 +52,13 @@ def labels_or_reason(
         return None, job.label_fault
     try:
         label = label_of(
-            Path(job.label_path), scan.header, classes=dict(job.classes), ignored=job.ignored, frame=frame,
+            Path(job.label_path),
+            scan.header,
+            classes=dict(job.classes),
+            ignored=job.ignored,
+            frame=frame,
             voxels=scan.values,
-        )  # fmt: skip
+        )
         labels = _without_strays(label, job.strays, accept, flags)
         return labels_on_grid(label, labels, scan.header, flags, accept=accept), ""
     except UnfitError as error:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from medssl.normalising import Scheme
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
 from medssl.store.write import CT_RANGE, CT_SCALE
@@ -14,7 +15,9 @@ __all__ = ["NOT_IN_KEYS", "StoreSettings"]
 
 
 # Settings that change no voxel of a stored scan by themselves: its key does not depend on them.
-NOT_IN_KEYS = frozenset({"spacing_mm", "accept", "mixed_scales", "channels", "missing", "channel_gap_mm", "privacy"})
+NOT_IN_KEYS = frozenset(
+    {"spacing_mm", "accept", "mixed_scales", "channels", "missing", "channel_gap_mm", "privacy", "normalise"}
+)
 
 
 class StoreSettings(Settings):
@@ -37,6 +40,12 @@ class StoreSettings(Settings):
     percentiles: tuple[float, float] = Field(
         default=(0.5, 99.5),
         description="Other modalities: percentiles inside the body box that become 0 and 1 in the network's input.",
+    )
+    normalise: Scheme = Field(
+        default="unit",
+        description="What runs on the store take for their input where they say nothing else: 'unit' (the two above "
+        "become 0 and 1), 'zscore' (of each scan), 'dataset' (z-score over the training scans), 'nnunet' (its CT "
+        "scheme, z-scores elsewhere). No stored voxel depends on it.",
     )
     crop: bool = Field(default=False, description="Store only the body box, and every labelled voxel.")
     crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")

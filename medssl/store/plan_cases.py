@@ -136,8 +136,10 @@ def _named(asked: str, order: Sequence[str]) -> tuple[str, ...]:
         )
     for name in names:
         if name.casefold() not in known:
-            raise ConfigError(f"channels: the manifest's cases have no channel '{name}'. They have: "
-                              f"{', '.join(order)}. {did_you_mean(name, order)}".strip())  # fmt: skip
+            raise ConfigError(
+                f"channels: the manifest's cases have no channel '{name}'. They have: "
+                f"{', '.join(order)}. {did_you_mean(name, order)}".strip()
+            )
     if not names or len({name.casefold() for name in names}) < len(names):
         raise ConfigError(f"channels={asked!r}: name each channel once, such as channels={','.join(order)}; or auto.")
     return tuple(known[name.casefold()] for name in names)

@@ -109,10 +109,16 @@ def prepare_case(folder: Path, job: Job) -> Record:
         flags += [flag for flag in scaled.flags if flag not in flags]
         images.append(
             ChannelImage(
-                name=source.name, values=scaled.values, modality=modality, scale=scaled.scale, slope=scaled.slope,
-                intercept=scaled.intercept, fill=scaled.fill, source_path=source.path * (settings.privacy == "paths"),
+                name=source.name,
+                values=scaled.values,
+                modality=modality,
+                scale=scaled.scale,
+                slope=scaled.slope,
+                intercept=scaled.intercept,
+                fill=scaled.fill,
+                source_path=source.path * (settings.privacy == "paths"),
             )
-        )  # fmt: skip
+        )
     return write_entry(
         folder,
         job.id,
@@ -151,8 +157,9 @@ def _on_grid(values: Array, scan: Scan, source: Source, grid: _Grid, flags: list
     result = onto_grid(turned, affine, grid.shape, grid.affine, fill=max(low, -1024.0) if source.hounsfield else low)
     if beyond > 0 and result.min() == result.max():
         what = f"The channel {source.name} and {grid.channel} lie in different places and do not overlap."
-        raise UnfitError(scan.header.path, f"{what} Check the headers, and that both are of one visit.",
-                         "channel-elsewhere")  # fmt: skip
+        raise UnfitError(
+            scan.header.path, f"{what} Check the headers, and that both are of one visit.", "channel-elsewhere"
+        )
     return result
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import DataError, did_you_mean
+from medssl.normalising import Statistics, statistics_of
 from medssl.regions import Region
 from medssl.store.blocks import open_array
 from medssl.store.entry import Entry
@@ -139,6 +140,26 @@ class Store:
     def refused_labels(self) -> dict[str, str]:
         """Scans that are stored without the label that they have, id -> "kind: reason"."""
         return self._index.refused_labels
+
+    def statistics(self, index: int) -> tuple[Statistics | None, ...]:
+        """Return what is known of the stored values of a scan's channels, None of one that it lacks.
+
+        Of stores of earlier releases, which did not keep it, the scan is read whole.
+        """
+        entry = self.entries[index]
+        kept = self._index.statistics.get(entry.id, ())
+        if len(kept) == len(entry.channels):
+            return kept
+        return tuple(
+            statistics_of(self.values(index, number), entry.body_box, hounsfield=channel.modality == "CT")
+            if channel.present
+            else None
+            for number, channel in enumerate(entry.channels)
+        )
+
+    def with_entries(self, entries: Iterable[Entry]) -> Store:
+        """Return the store with what is said of its scans changed; their files are the same."""
+        return self._with(list(entries))
 
     def structures_in(self, index: int) -> frozenset[int]:
         """Return the numbers of the structures that a scan's label holds; none without a label."""

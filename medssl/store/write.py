@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import CacheError
+from medssl.normalising import statistics_of
 from medssl.regions import Region
 from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body, joined
@@ -272,6 +273,10 @@ def write_entry(
         class_voxels=class_voxels,
         flags=tuple(flags),
         label_refused=label_refused,
+        statistics=tuple(
+            None if array is None else statistics_of(array, entry.body_box, hounsfield=image.modality == "CT")
+            for image, array in zip(images, stored, strict=True)
+        ),
     )
     write_record(folder, stem, record)
     return record
@@ -299,7 +304,7 @@ def store_from_arrays(
     """
     from medssl.store.read import Store
 
-    entries, found = [], set[int]()
+    entries, found, statistics = [], set[int](), {}
     for item in items:
         affine = np.eye(4) if item.affine is None else np.asarray(item.affine, dtype=np.float64)
         record = write_entry(
@@ -313,10 +318,14 @@ def store_from_arrays(
             targets=item.targets.items(),
         )
         entries.append(record.entry)
+        statistics[record.entry.id] = record.statistics
         found |= {number for number in record.class_voxels if number >= 0}
     named = {number: "background" if number == 0 else f"structure {number}" for number in sorted(found)}
     folder.mkdir(parents=True, exist_ok=True)
-    write_index(folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions)
+    write_index(
+        folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions,
+        statistics=statistics,
+    )  # fmt: skip
     return Store.open(folder)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from medssl.encoders.contract import Encoder
 from medssl.encoders.pooling import finer_levels
 from medssl.errors import ConfigError
+from medssl.normalising import check_takes
 from medssl.tasks.class_loading import Reader
 from medssl.tasks.class_samples import Samples
 
@@ -69,6 +70,8 @@ def class_features(
     """
     if settings.level == "set":
         raise ConfigError("A probe looks at scans (level=volume) or slices (level=slice); sets need a trained pooling.")
+    for entry in samples.store.entries[:1]:
+        check_takes(encoder, entry.schemes)
     encoder = encoder.to(device).eval()
     reader = Reader(samples, settings)
     parts = []

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from medssl.evaluation.class_logits import ClassLogits
+from medssl.normalising import check_takes
 from medssl.tasks.class_loading import Reader
 from medssl.tasks.class_samples import Samples
 from medssl.tasks.classification import ClassificationTask
@@ -42,6 +43,8 @@ def predict_classes(
     task = task.to(device)
     modes = {module: module.training for module in task.modules()}
     task.eval()
+    for entry in samples.store.entries[:1]:
+        check_takes(task.encoder, entry.schemes)
     reader = Reader(samples, task.settings)
     logits = np.zeros((len(samples), len(samples.classes)))
     attended = np.full(len(samples), -1)

@@ -144,7 +144,7 @@ class ClassificationTask(Method):
             )
             images, _ = apply_spatial(images, spatial)
             drawn = sample_intensity(self.settings.intensity, stream, count=per_item, channels=batch.channels)
-            images = apply_intensity(images, drawn, shown=batch.shown(per_item))
+            images = apply_intensity(images, drawn, shown=batch.shown(per_item), unit=batch.unit(per_item))
         return ClassViews(images.contiguous(memory_format=torch.channels_last_3d), batch.target)
 
     def forward(self, views: ClassViews, progress: float) -> Losses:
@@ -157,7 +157,7 @@ class ClassificationTask(Method):
 
     def pictures(self, views: ClassViews) -> dict[str, Tensor]:
         """Return the windows."""
-        return {"windows": views.images.detach().clamp(0.0, 1.0)}
+        return {"windows": self.displayed(views.images)}
 
     @torch.no_grad()
     def probe(self, views: ClassViews) -> dict[str, Tensor]:

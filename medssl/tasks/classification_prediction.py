@@ -85,11 +85,13 @@ class ClassificationPredictor:
         alone = store.subset([store.entries[row].id])
         found = [
             predict_classes(
-                one.task, samples_of(alone, one.task.settings, self.class_names), batch_size=self._batch_size,
+                one.task,
+                samples_of(alone, one.task.settings, self.class_names),
+                batch_size=self._batch_size,
                 device=self._device,
             )
             for one in self._members
-        ]  # fmt: skip
+        ]
         each = [probabilities(f.logits, m.decision.temperature) for f, m in zip(found, self._members, strict=True)]
         mean = each[0] if len(each) == 1 else np.mean(each, axis=0)
         return ClassFound(found[0], mean, self.decision.predicted(mean))

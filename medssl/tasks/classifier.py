@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
+from medssl.normalising import takes
 from medssl.quoting import quoted
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import ClassificationTask
@@ -40,5 +41,6 @@ def load_classifier(folder: str | Path) -> ClassificationTask:
         task.network.load_state_dict(load_weights(folder, "network"), strict=True)
     except (ValidationError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the weights are not those of the classifier on the card. {error}") from error
+    takes(task.encoder, card.schemes)
     task.eval()
     return task

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from medssl.encoders.contract import lay_channels_last
 from medssl.errors import DataError
 from medssl.loading import channel_facts
+from medssl.normalising import check_takes
 from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
@@ -126,6 +127,8 @@ def mean_probabilities(
         device: Where the networks are.
     """
     entry = store.entries[index]
+    for member in members:
+        check_takes(getattr(member.network, "encoder", member.network), entry.schemes)
     scale, present = channel_facts([entry])
     scale, present = scale.to(device), None if present is None else present.to(device)
     image = as_input(torch.from_numpy(store.windows(index, (0, 0, 0), entry.shape)).to(device)[None], scale, present)

@@ -198,7 +198,7 @@ class SegmentationTask(Method):
             images, moved = apply_spatial(images, spatial, labels=labels)
             labels = labels if moved is None else moved
             drawn = sample_intensity(self.settings.intensity, stream, channels=batch.channels)
-            images = apply_intensity(images, drawn, shown=batch.shown())
+            images = apply_intensity(images, drawn, shown=batch.shown(), unit=batch.unit())
         return SegmentationViews(images.contiguous(memory_format=torch.channels_last_3d), self.table(labels))
 
     def forward(self, views: SegmentationViews, progress: float) -> Losses:
@@ -228,7 +228,7 @@ class SegmentationTask(Method):
 
     def pictures(self, views: SegmentationViews) -> dict[str, Tensor]:
         """Return the windows, and the windows with each voxel of a structure lit up."""
-        images = views.images.detach().clamp(0.0, 1.0)
+        images = self.displayed(views.images)
         shade = views.labels.clamp(min=0)[:, None].float() / (self.table.num_classes - 1)
         return {"windows": images, "labels": torch.where(shade > 0, 0.4 + 0.6 * shade, 0.4 * images)}
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_weights
 from medssl.errors import CheckpointError
+from medssl.normalising import takes
 from medssl.quoting import quoted
 from medssl.regions import regions_from, regions_json
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
@@ -67,5 +68,6 @@ def load_segmenter(folder: str | Path) -> SegmentationTask:
         task.network.load_state_dict(load_weights(folder, "network"), strict=True)
     except (ValidationError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the weights are not those of the segmenter on the card. {error}") from error
+    takes(task.encoder, card.schemes)
     task.eval()
     return task

@@ -109,8 +109,9 @@ class _Stretch:
 
     def add(self, weighted: Tensor, weight: Tensor, place: Place) -> None:
         """Add the logits of a window, (classes, z, y, x), times its weight."""
-        moved = [slice(p.start - self._first, p.stop - self._first) if a == self._axis else p
-                 for a, p in enumerate(place)]  # fmt: skip
+        moved = [
+            slice(p.start - self._first, p.stop - self._first) if a == self._axis else p for a, p in enumerate(place)
+        ]
         self._sums[(slice(None), *moved)] += weighted.to(self._sums.device)
         self._weights[(slice(None), *moved)] += weight.to(self._weights.device)
 

@@ -123,9 +123,12 @@ def carry_over(
     total = sum(tensor.numel() for tensor in state.values())
     share = sum(state[name].numel() for name in accepted) / total if total else 1.0
     report = TransferReport(
-        part=part, source=source, rows=tuple(rows), share=share,
+        part=part,
+        source=source,
+        rows=tuple(rows),
+        share=share,
         channels=channels.line() if channels is not None and (part == "encoder" or adapted) else "",
-    )  # fmt: skip
+    )
     if share < minimum_share:
         raise TransferError(
             f"{source}: only {100 * share:.1f} % of the {part}'s weights fit the network, and at least "

@@ -6,13 +6,14 @@ and resolution: whether a change is made and how strong it is are drawn for each
 that it shares the deviation of the noise and whether a sample is changed at all; MONAI's transforms share everything
 unless ``channel_wise`` is asked for. Geometry (`medssl.views.spatial`) is shared: the channels lie on one grid.
 
-Images are expected in [0, 1]; the result is not clipped, since a network may see beyond.
+Images are in [0, 1], or [0, 1] stretched and shifted (``unit``: then brightness and noise are stretched alike); the
+result is not clipped, since a network may see beyond.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import Field
@@ -75,7 +76,9 @@ def sample_intensity(
     )
 
 
-def apply_intensity(images: Tensor, params: IntensityParams, *, shown: Tensor | None = None) -> Tensor:
+def apply_intensity(
+    images: Tensor, params: IntensityParams, *, shown: Tensor | None = None, unit: Tensor | None = None
+) -> Tensor:
     """Apply parameters to images.
 
     The order is that of nnU-Net: noise, blur, brightness, contrast, low resolution, gamma.
@@ -84,6 +87,7 @@ def apply_intensity(images: Tensor, params: IntensityParams, *, shown: Tensor | 
         images: (N, C, z, y, x), float, nominally in [0, 1].
         params: N * C rows.
         shown: Bool, (N, C), the channels that are there; the others come out 0. None where all are.
+        unit: What images in [0, 1] are multiplied by here, (N, C); None for 1. See `WindowBatch.unit`.
 
     Returns:
         Images of the same shape.
@@ -94,6 +98,9 @@ def apply_intensity(images: Tensor, params: IntensityParams, *, shown: Tensor | 
     batch, channels = images.shape[:2]
     if len(params.noise) != batch * channels:
         raise ValueError(f"{batch} images of {channels} channels need as many rows as both. Got {len(params.noise)}.")
+    if unit is not None:
+        apart = unit.flatten().to(params.noise.device)
+        params = replace(params, brightness=params.brightness * apart, noise=params.noise * apart)
     changed = _changed(images.flatten(0, 1)[:, None], params).view(batch, channels, *images.shape[2:])
     if shown is None:
         return changed

@@ -50,5 +50,5 @@ def random_crops(
     params = sample_spatial(spatial, stream, shape=size, count=count, spacing_mm=batch.spacing_mm)
     crops, _ = apply_spatial(crops, params)
     drawn = sample_intensity(intensity, stream, count=count, channels=batch.channels)
-    crops = apply_intensity(crops, drawn, shown=batch.shown(count))
+    crops = apply_intensity(crops, drawn, shown=batch.shown(count), unit=batch.unit(count))
     return crops.view(len(batch), count, *crops.shape[1:])

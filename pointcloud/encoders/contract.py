@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -54,6 +54,11 @@ class CloudEncoder(nn.Module, ABC):
     compiles: ClassVar[bool] = True
     channels: tuple[int, ...]
     embedding_dim: int
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Return the settings of its smallest network, beside its name: of tests, and of a first try on a laptop."""
+        raise NotImplementedError(f"{cls.__name__} lacks its smallest settings")
 
     @abstractmethod
     def forward(self, points: Tensor, count: Tensor) -> CloudFeatures:

@@ -6,7 +6,7 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -32,6 +32,11 @@ class DGCNNSettings(Settings):
 
 class DGCNN(CloudEncoder):
     """Levels: all edge layers side by side, and the last layer, at every point. Embedding: maximum beside mean."""
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Three narrow edge layers."""
+        return {"widths": (8, 8, 16), "embedding": 32, "neighbours": 6}
 
     def __init__(self, settings: DGCNNSettings) -> None:
         super().__init__()

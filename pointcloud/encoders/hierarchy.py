@@ -10,7 +10,7 @@ places than are taken gives the nearest of them, and not the first that are foun
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -48,6 +48,17 @@ class HierarchySettings(Settings):
 
 class PointHierarchy(CloudEncoder):
     """Levels: those of the settings, finest first. Embedding: the maximum of a last network over the coarsest."""
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two levels."""
+        return {
+            "points_per_place": (2, 6),
+            "radii": (0.4, 0.8),
+            "neighbours": (8, 8),
+            "widths": ((8, 12), (12, 16)),
+            "last": (16, 32),
+        }
 
     def __init__(self, settings: HierarchySettings) -> None:
         super().__init__()

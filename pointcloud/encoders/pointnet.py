@@ -11,7 +11,7 @@ part of the encoder.
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,11 @@ class PointNetSettings(Settings):
 
 class PointNet(CloudEncoder):
     """Levels: the features of every point after two layers, and after the last. Embedding: the maximum of the last."""
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Four narrow layers."""
+        return {"widths": (8, 8, 16, 32)}
 
     def __init__(self, settings: PointNetSettings) -> None:
         super().__init__()

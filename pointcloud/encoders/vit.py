@@ -14,7 +14,7 @@ first place is the cloud's outermost point and not its first, so the order of po
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -93,6 +93,20 @@ class PointViT(CloudEncoder):
     """Patches, tokens, blocks. Its parts are open to methods that hide tokens: ``patches``, then ``encode``."""
 
     compiles = False  # methods call its parts, never the whole; of these the transformer is compiled
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Two blocks, told at each of them where tokens lie."""
+        return {
+            "width": 24,
+            "depth": 2,
+            "heads": 2,
+            "points_per_token": 8,
+            "patch": 8,
+            "tokeniser": "pointnet",
+            "positions": "every",
+            "pool": "max_mean",
+        }
 
     def __init__(self, settings: PointViTSettings) -> None:
         super().__init__()

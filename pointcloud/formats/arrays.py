@@ -24,9 +24,21 @@ __all__ = ["BROKEN", "POINTS", "count", "has_axes", "owner", "read"]
 
 # The first that is there.
 POINTS = (
-    "points", "xyz", "pos", "positions", "coords", "coord", "vertices", "data", "pc", "pcd", "pts", "cloud",
-    "point_cloud", "arr_0",
-)  # fmt: skip
+    "points",
+    "xyz",
+    "pos",
+    "positions",
+    "coords",
+    "coord",
+    "vertices",
+    "data",
+    "pc",
+    "pcd",
+    "pts",
+    "cloud",
+    "point_cloud",
+    "arr_0",
+)
 _PARTS = {
     "normals": ("normals", "normal"),
     "colours": ("colours", "colors", "color", "rgb"),
@@ -36,15 +48,34 @@ _PARTS = {
 _OWNERS = ("patient", "patients", "subject", "subjects")
 _CLASSES = ("label", "labels", "cls", "class", "y")
 _KNOWN = {
-    *POINTS, *_OWNERS, *_CLASSES, "classes", "unit", "offset", *(name for names in _PARTS.values() for name in names),
+    *POINTS,
+    *_OWNERS,
+    *_CLASSES,
+    "classes",
+    "unit",
+    "offset",
+    *(name for names in _PARTS.values() for name in names),
     *(name for names in ALIASES.values() for name in names),
-}  # fmt: skip
+}
 _MOST = 1032  # times that deflate can shrink anything
 # numpy reads its header with Python's own tokenizer, so a damaged one can raise what that raises.
 BROKEN = (
-    OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError, MemoryError, OverflowError,
-    TypeError, IndexError, AttributeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 

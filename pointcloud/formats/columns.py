@@ -27,10 +27,22 @@ ALIASES = {
     "blue": ("blue", "b", "diffuse_blue"),
     "intensity": ("intensity", "i", "reflectance", "remission", "scalar_intensity"),
     "label": (
-        "label", "labels", "class", "classification", "scalar_label", "scalar_classification", "semantic",
-        "semantic_label", "sem_label", "sem_class", "class_id", "label_id", "segment", "seg",
+        "label",
+        "labels",
+        "class",
+        "classification",
+        "scalar_label",
+        "scalar_classification",
+        "semantic",
+        "semantic_label",
+        "sem_label",
+        "sem_class",
+        "class_id",
+        "label_id",
+        "segment",
+        "seg",
     ),
-}  # fmt: skip
+}
 _WHAT = {name: known for known, names in ALIASES.items() for name in names}
 _UNIT = re.compile(r"^(.*?)\s*(?:_|\[|\()(mm|m)[\])]?$")  # x_mm, x [mm], x(mm)
 _SHOWN = 12  # names of columns in one warning

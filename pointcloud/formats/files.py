@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 import stat
 from pathlib import Path
-from types import ModuleType
 
-from medssl.errors import FormatError, MissingDependencyError
+from medssl.errors import FormatError
 
-__all__ = ["contents", "library", "size_of", "start_of"]
-
-# The Debian and Ubuntu packages of the shared libraries that wheels leave to the system.
-_PACKAGES = {
-    "libGL.so.1": "libgl1",
-    "libEGL.so.1": "libegl1",
-    "libX11.so.6": "libx11-6",
-    "libgomp.so.1": "libgomp1",
-    "libusb-1.0.so.0": "libusb-1.0-0",
-    "libtbb.so.12": "libtbb12",
-    "libc++.so.1": "libc++1",
-}
+__all__ = ["contents", "size_of", "start_of"]
 
 
 def size_of(path: Path) -> int:
@@ -73,32 +59,3 @@ def contents(path: Path) -> bytes:
         raise FormatError(path, "Permission denied. Give the user who runs this the right to read it.") from None
     except OSError as error:
         raise FormatError(path, f"The file cannot be read: {error.strerror or error}.") from error
-
-
-def library(name: str, *, install: str, purpose: str) -> ModuleType:
-    """Import a library when it is first needed.
-
-    Args:
-        name: Its module, such as "open3d".
-        install: What pip calls it.
-        purpose: What it is needed for, as in "to read compressed PCD files".
-
-    Raises:
-        MissingDependencyError: It is not installed, or lacks a library of the system; the message names either.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != name.partition(".")[0]:
-            raise MissingDependencyError(f"{name} is needed {purpose}, and itself needs {error.name}.") from error
-        raise MissingDependencyError(f"{name} is needed {purpose}. Install it: pip install {install}") from error
-    except (ImportError, OSError) as error:
-        found = re.search(r"(lib[\w+.-]*\.so[.\d]*)", str(error))
-        if not found:
-            raise MissingDependencyError(f"{name} is needed {purpose}, but cannot be loaded: {error}") from error
-        shared = found.group(1)
-        package = _PACKAGES.get(shared)
-        way = f"On Debian or Ubuntu: apt-get install {package}" if package else "Install the package that holds it."
-        raise MissingDependencyError(
-            f"{name} is needed {purpose}, but the system has no {shared} for it. {way}"
-        ) from error

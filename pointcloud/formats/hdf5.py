@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import FormatError, MedSSLError
+from medssl.extras import library
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.colours import bytes_of_colours
 from pointcloud.formats.columns import guessed
-from pointcloud.formats.files import library, start_of
+from pointcloud.formats.files import start_of
 
 __all__ = ["class_name", "count", "read"]
 
@@ -116,7 +117,7 @@ def _fits(array: Any, data: Any, part: str) -> bool:
 def _opened(path: Path) -> Iterator[Any]:
     if start_of(path, 8) != _SIGNATURE:
         raise FormatError(path, "The file does not begin as an HDF5 file does.")
-    h5py: Any = library("h5py", install="h5py", purpose="to read .h5 files")
+    h5py: Any = library("h5py", purpose="to read .h5 files")
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import FormatError
+from medssl.extras import library
 from medssl.refusing import is_panic
 from pointcloud.cloud import Cloud, make_cloud
 from pointcloud.formats.columns import named
-from pointcloud.formats.files import library
 from pointcloud.formats.las_header import LasHeader, check_header
 
 __all__ = ["read"]
@@ -35,9 +35,9 @@ def read(path: Path, *, item: int = 0, samples: int = 0, seed: int = 0) -> Cloud
     """
     del item, samples, seed
     header = check_header(path)
-    laspy: Any = library("laspy", install="laspy[lazrs]", purpose="to read LAS files")
+    laspy: Any = library("laspy", purpose="to read LAS files")
     if header.compressed:
-        library("lazrs", install="laspy[lazrs]", purpose="to read LAZ files")
+        library("lazrs", purpose="to read LAZ files")
     try:
         columns, several = _columns(path, laspy, header)
     except (FormatError, OSError, MemoryError):

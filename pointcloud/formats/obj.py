@@ -18,10 +18,43 @@ from pointcloud.mesh import Mesh
 
 __all__ = ["read"]
 
-_PASSED = {"vn", "vt", "g", "o", "s", "mtllib", "usemtl", "usemap", "maplib", "mg", "bevel", "c_interp", "d_interp",
-           "lod", "shadow_obj", "trace_obj"}  # fmt: skip
-_SHAPES = {"l", "p", "vp", "curv", "curv2", "surf", "deg", "cstype", "bmat", "step", "parm", "trim", "hole", "scrv",
-           "sp", "end", "con"}  # fmt: skip
+_PASSED = {
+    "vn",
+    "vt",
+    "g",
+    "o",
+    "s",
+    "mtllib",
+    "usemtl",
+    "usemap",
+    "maplib",
+    "mg",
+    "bevel",
+    "c_interp",
+    "d_interp",
+    "lod",
+    "shadow_obj",
+    "trace_obj",
+}
+_SHAPES = {
+    "l",
+    "p",
+    "vp",
+    "curv",
+    "curv2",
+    "surf",
+    "deg",
+    "cstype",
+    "bmat",
+    "step",
+    "parm",
+    "trim",
+    "hole",
+    "scrv",
+    "sp",
+    "end",
+    "con",
+}
 
 
 def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cloud:

@@ -50,8 +50,11 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
             f"The header promises {vertex_count} vertices and {face_count} faces; {len(rows) + len(lines)} rows "
             "follow: the file is truncated.",
         )
-    warnings = [f"{len(lines) - face_count} lines follow the last face; they are not read."] if (
-        len(lines) > face_count) else []  # fmt: skip
+    warnings = (
+        [f"{len(lines) - face_count} lines follow the last face; they are not read."]
+        if (len(lines) > face_count)
+        else []
+    )
     vertices, colours = _vertices(path, rows, bool(four), bool(normals), bool(coloured), bool(texture), warnings)
     polygons, painted = Polygons(), 0
     for words in lines[:face_count]:

@@ -106,8 +106,9 @@ def _ascii_numbers(path: Path, rows: list[list[str]], element: Element) -> Table
         values = reals([word for words in rows for word in words]).reshape(len(rows), width)
     except ValueError:
         raise _no_row(path, element, next(words for words in rows if not are_numbers(words))) from None
-    return {name: _typed(path, values[:, k], element, name, kind) for k, (name, kind, _) in
-            enumerate(element.properties)}  # fmt: skip
+    return {
+        name: _typed(path, values[:, k], element, name, kind) for k, (name, kind, _) in enumerate(element.properties)
+    }
 
 
 def _ascii_lists(path: Path, rows: list[list[str]], element: Element) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import ModuleType
 from medssl.errors import FormatError
 from medssl.refusing import refusing
 from pointcloud.cloud import Cloud
-from pointcloud.formats.table import FORMATS, Format, row_of
+from pointcloud.formats.table import FORMATS, CloudFormat
 
 __all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
 
@@ -22,16 +21,17 @@ _UNFINISHED = "The last line has no end: if the file was cut off there, its last
 VERSION = 5  # raised where a file comes to be read otherwise: manifests and stores then read it again
 
 
-def _row(path: Path) -> Format:
-    row = row_of(path)
+def _row(path: Path) -> CloudFormat:
+    row = FORMATS.row_of(path)
     if row is None:
-        allowed = ", ".join(suffix for known in FORMATS for suffix in known.suffixes)
+        allowed = ", ".join(FORMATS.suffixes)
         raise FormatError(path, f"No reader of clouds for the suffix '{path.suffix}'. Allowed: {allowed}.")
     return row
 
 
-def _module(row: Format) -> ModuleType:
-    return importlib.import_module(row.module)
+def _module(row: CloudFormat) -> ModuleType:
+    module: ModuleType = FORMATS.load(row.name)
+    return module
 
 
 def count(path: Path) -> int:
@@ -72,7 +72,7 @@ def read(path: Path, *, item: int = 0, samples: int = SAMPLES, seed: int = 0) ->
     return cloud
 
 
-def _is_unfinished(path: Path, row: Format) -> bool:
+def _is_unfinished(path: Path, row: CloudFormat) -> bool:
     """Tell whether a file of text stops in the middle of a line: cut off there, its last number reads as another."""
     with path.open("rb") as file:
         start = file.read(4096)

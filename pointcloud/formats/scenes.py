@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import FormatError
+from medssl.extras import library
 from pointcloud.cloud import Cloud, make_cloud
-from pointcloud.formats.files import contents, library
+from pointcloud.formats.files import contents
 from pointcloud.formats.gltf import described
 from pointcloud.mesh import Mesh, cloud_of_mesh, joined
 
@@ -35,7 +36,7 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
     del item
     kind = path.suffix.lower().lstrip(".")
     found = described(path, contents(path), kind)
-    trimesh: Any = library("trimesh", install="trimesh", purpose=f"to read .{kind} files")
+    trimesh: Any = library("trimesh", purpose=f"to read .{kind} files")
     resolver = trimesh.resolvers.FilePathResolver(str(path)) if kind == "gltf" else None
     try:
         with _quiet("trimesh"):

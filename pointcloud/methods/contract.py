@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 import torch
 from torch import Tensor
 
@@ -12,7 +15,14 @@ from pointcloud.batch import CloudPlan, inside
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.vit import PointViT
 
-__all__ = ["CloudMethod", "picture_of", "with_tokens"]
+__all__ = ["CloudMethod", "CloudRoom", "picture_of", "with_tokens"]
+
+
+@dataclass(frozen=True)
+class CloudRoom:
+    """What clouds leave to views: how they may be turned, as ``rotate`` of the spatial settings says it."""
+
+    rotate: Literal["none", "z", "any"]
 
 
 class CloudMethod(Method):
@@ -24,11 +34,18 @@ class CloudMethod(Method):
     """
 
     encoder: CloudEncoder
+    items_per_step = (32, 128)
+    smallest_encoder = "point_vit"
 
     def __init__(self, encoder: CloudEncoder, points: int) -> None:
         super().__init__()
         self.encoder = encoder
         self._points = points
+
+    @classmethod
+    def fit(cls, room: CloudRoom) -> dict[str, Any]:
+        """Turn clouds as they may be turned."""
+        return {"spatial": {"rotate": room.rotate}}
 
     @property
     def plan(self) -> CloudPlan:

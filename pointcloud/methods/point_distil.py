@@ -15,13 +15,14 @@ Differs from that code: its contrastive branch cannot run (the centre is updated
 weight beside the distillation, 0.01, is taken from there; clouds of one patient are no negatives of each other; the
 teacher's buffers follow the student's; the centre moves after the step; what hides a patch and where the views come
 from is a function of the step and the slot alone; the encoder that is kept is the student's. Its loss is this one
-divided by three. See `pointcloud.views.multi_crop` for the views.
+divided by three. Its scores are divided by the student's temperature before the factor of 64, so that they are
+multiplied by 640 here. See `pointcloud.views.multi_crop` for the views.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -45,6 +46,9 @@ from pointcloud.views.multi_crop import MultiCropSettings, MultiCropViews, multi
 __all__ = ["MaskedViews", "PointDistil", "PointDistilSettings"]
 
 
+_SCALE = 64.0  # of the published contrast, on scores that were divided by the student's temperature
+
+
 class PointDistilSettings(PrototypeSettings, MultiCropSettings):
     """Settings of distillation with contrast; the defaults are those of the published code."""
 
@@ -63,12 +67,22 @@ class PointDistilSettings(PrototypeSettings, MultiCropSettings):
         description="What is compared: the teacher's probabilities with the student's scores, as published, or both "
         "heads' normalised vectors before the prototypes, by InfoNCE, which needs no prototype to be told apart yet.",
     )
-    contrast_scale: float = Field(64.0, gt=0, description="One over the temperature of the contrast.")
+    contrast_scale: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="One over the temperature of the contrast. None: 64 over the student's temperature (640) with "
+        "contrast scores, as in the published code; 64 with contrast bottleneck.",
+    )
     patch_weight: float = Field(0.0, ge=0, description="Weight of the distillation at hidden patches; 0 hides none.")
     mask_ratio: tuple[float, float] = Field((0.2, 0.4), description="Least and greatest share of hidden patches.")
     teacher_statistics: Literal["running", "batch"] = Field(
         "running", description="What the teacher's batch norms use: the student's running statistics, or its batch's."
     )
+
+    @property
+    def scale(self) -> float:
+        """One over the temperature of the contrast."""
+        published = _SCALE / self.temperature if self.contrast == "scores" else _SCALE
+        return published if self.contrast_scale is None else self.contrast_scale
 
     @model_validator(mode="after")
     def _shares_fit(self) -> PointDistilSettings:
@@ -153,6 +167,20 @@ class PointDistil(CloudMethod):
 
     coupled = "with contrast_weight, assign=sinkhorn and koleo_weight, clouds are compared with those of their own part"
 
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Few points, few prototypes, two small views."""
+        return {
+            "points": 96,
+            "prototypes": 32,
+            "hidden": 32,
+            "bottleneck": 16,
+            "momentum": 0.9,
+            "small": {"number": 2, "share": (0.2, 0.5)},
+            "freeze_prototypes": 0,
+            "contrast_weight": 0.1,
+        }
+
     def __init__(self, settings: PointDistilSettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)
         del self.encoder  # it is the student's; named once, so that it is saved once
@@ -216,14 +244,14 @@ class PointDistil(CloudMethod):
                 contrast = n_pair(
                     gathered(student_SNK, dim=1),
                     gathered(teacher_TNK, dim=1),
-                    scale=chosen.contrast_scale,
+                    scale=chosen.scale,
                     counted_NN=counted,
                 )
             else:
                 student_SND = torch.cat([each["bottleneck"] for each in students]).view(-1, batch, chosen.bottleneck)
                 teacher_TND = seen["bottleneck"].view(-1, batch, chosen.bottleneck)
                 student_SND, teacher_TND = gathered(student_SND, dim=1), gathered(teacher_TND, dim=1)
-                contrast = _cross_view(student_SND, teacher_TND, counted, temperature=1 / chosen.contrast_scale)
+                contrast = _cross_view(student_SND, teacher_TND, counted, temperature=1 / chosen.scale)
             parts["contrast"] = chosen.contrast_weight * contrast
         if hidden is not None:
             targets = assigned(chosen, seen["places"], self.patch_centre, progress)

@@ -16,7 +16,7 @@ logarithm, and not put into the unit sphere again (there 0.8 to 1.2, before that
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +106,17 @@ class PointJEPA(CloudMethod):
     """
 
     coupled = "the mean is over the foretold patches of a part"
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Few points, one block of a predictor."""
+        return {
+            "points": 96,
+            "predictor_width": 16,
+            "predictor_depth": 1,
+            "predictor_heads": 2,
+            "momentum": 0.9,
+        }
 
     def __init__(self, settings: PointJEPASettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)

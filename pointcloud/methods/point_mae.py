@@ -11,7 +11,7 @@ the outermost point; factors of size are drawn evenly in the logarithm.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -74,6 +74,11 @@ class PointMAE(CloudMethod):
     """
 
     coupled = "the mean is over the hidden patches of a part"
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Few points, one block of a decoder."""
+        return {"points": 96, "decoder_depth": 1}
 
     def __init__(self, settings: PointMAESettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)

@@ -20,7 +20,7 @@ mean, not the maximum alone. Turning and stretching the clouds is ours, and off 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -107,6 +107,18 @@ class PointOcCo(CloudMethod):
         settings: See ``PointOcCoSettings``.
         encoder: What is pretrained; any.
     """
+
+    @classmethod
+    def smallest(cls) -> dict[str, Any]:
+        """Few points are drawn of few."""
+        return {
+            "points": 96,
+            "coarse": 16,
+            "grid": 2,
+            "hidden": 32,
+            "fold_hidden": 16,
+            "fine_weight": 1.0,
+        }
 
     def __init__(self, settings: PointOcCoSettings, encoder: CloudEncoder) -> None:
         super().__init__(encoder, settings.points)

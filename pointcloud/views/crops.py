@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -43,7 +44,8 @@ class CropSettings(Settings):
 
     def length(self, points: int) -> int:
         """Return the most points that a crop of a cloud of ``points`` can have."""
-        return int(_kept(torch.tensor(self.share[1]), torch.tensor(points)))
+        share = float(np.float32(self.share[1]))  # shares are drawn in float32, and as many points are kept of each
+        return max(1, math.ceil(share * points - 1e-6))
 
 
 @dataclass(frozen=True)

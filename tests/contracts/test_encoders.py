@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +11,11 @@ from pydantic import TypeAdapter
 
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.contract import Encoder, lay_channels_last
-from medssl.encoders.table import ENCODERS, build_encoder, settings_class, settings_union
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.errors import ConfigError
 
-SMALL = {
+# Sizes that differ along the axes; a row without any is tested at its smallest.
+SMALL: dict[str, dict[str, object]] = {name: ENCODERS.load(name).smallest() for name in ENCODERS} | {
     "residual": {
         "channels": [4, 6, 8],
         "blocks": [1, 2, 1],
@@ -25,7 +25,6 @@ SMALL = {
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
     "vit": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "positions": "learned", "grid": [3, 2, 2]},
-    "timm": {"model": "test_resnet"},
 }
 NAMES = sorted(ENCODERS)
 
@@ -47,18 +46,28 @@ def images(encoder: Encoder, batch: int = 2) -> torch.Tensor:
     return torch.rand(batch, encoder.in_channels, z, y, x + encoder.size_multiple[2], generator=generator)
 
 
-def test_every_row_has_a_small_case() -> None:
-    assert sorted(SMALL) == NAMES
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_are_refused_before_anything_is_computed_as_they_are_by_the_network(name: str) -> None:
+    encoder = small(name)
+    step = encoder.size_multiple
+    for size in (step, tuple(2 * m for m in step), tuple(2 * m + (m > 1) for m in step), tuple(3 * m for m in step)):
+        answers = []
+        for call in (encoder.check_size, lambda size: encoder(torch.zeros(1, encoder.in_channels, *size))):
+            try:
+                call(size)
+                answers.append("")
+            except ConfigError as error:
+                answers.append(str(error))
+        assert answers[0] == answers[1], size
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_row_names_what_it_loads(name: str) -> None:
     row = ENCODERS[name]
-    module, _, attribute = row.encoder.rpartition(".")
-    assert issubclass(getattr(importlib.import_module(module), attribute), Encoder)
-    assert settings_class(name).model_fields["name"].default == name
+    assert issubclass(ENCODERS.load(name), Encoder)
+    assert ENCODERS.settings_class(name).model_fields["name"].default == name
     assert row.paper
-    assert row.when.endswith(".")
+    assert row.take_when.endswith(".")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,8 +221,8 @@ def test_several_channels(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_union_tells_settings_by_name(name: str) -> None:
-    parsed = TypeAdapter(settings_union()).validate_python({"name": name, **SMALL[name]})
-    assert type(parsed) is settings_class(name)
+    parsed = TypeAdapter(ENCODERS.settings_union()).validate_python({"name": name, **SMALL[name]})
+    assert type(parsed) is ENCODERS.settings_class(name)
     assert build_encoder(parsed).channels == small(name).channels
 
 

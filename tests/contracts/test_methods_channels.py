@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medssl.encoders.table import build_encoder
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
@@ -31,9 +31,9 @@ FEW = [*METHODS, "simmim, swin"]
 
 def make(case: str, **changes: Any) -> Method:
     torch.manual_seed(5)
-    plain = case == "mae" or case.endswith("vit")
-    encoder = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
-    chosen = SWIN if case.endswith("swin") else VIT if plain else encoder
+    name = METHODS.load(ALL[case]["name"]).smallest_encoder
+    usual = {"name": name, **ENCODERS.load(name).smallest()}
+    chosen = SWIN if case.endswith("swin") else VIT if case.endswith("vit") else usual
     return build_method({**ALL[case], **changes}, build_encoder({**chosen, "in_channels": 2}))
 
 
@@ -194,7 +194,7 @@ def test_channels_are_dropped_by_step_and_slot_alone_and_one_always_stays(store:
     assert held_out_batches(whole, method.plan, 4, 0)[0].present is None
 
 
-@pytest.mark.parametrize("case", [name for name, row in METHODS.items() if row.pairs])
+@pytest.mark.parametrize("case", [name for name in METHODS if METHODS.load(name).pairs_channels])
 def test_the_two_views_of_a_pair_show_a_channel_each(case: str, store: Store) -> None:
     method = make(case)
     assert method.pairs_channels
@@ -214,7 +214,7 @@ def test_the_two_views_of_a_pair_show_a_channel_each(case: str, store: Store) ->
 
 def test_the_table_says_which_methods_pair_channels() -> None:
     for case in METHODS:
-        expected = METHODS[case].pairs
+        expected = METHODS.load(case).pairs_channels
         assert make(case).pairs_channels == expected, case
 
 

@@ -195,6 +195,40 @@ def test_what_other_programs_read_otherwise_is_said(tmp_path, place, value, said
     assert said in "".join(scans.read_header(tmp_path / "a.nii").warnings)
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [
+        ("bmp", 2831, "would begin at byte 0"),
+        ("dicom", 1214, "22,367 bytes are announced and 2,052 are there"),
+        ("tiff", 193, "black or white"),
+        ("tiff", 2213, "black or white"),
+        ("nifti-float", 1542, "no voxel size"),
+    ],
+)
+def test_what_a_second_reader_once_read_otherwise_is_refused_or_said(tmp_path, name, number, said):
+    sound = seed_of(name)
+    path = tmp_path / f"mutant{sound.suffix}"
+    path.write_bytes(mutant(name, sound, 7, number)[0])
+    try:
+        found = " ".join(scans.read(path).header.warnings)
+    except FormatError as error:
+        found = error.reason
+    assert said in found
+
+
+def test_a_bmp_whose_pixels_name_colours_that_its_palette_lacks_is_refused(tmp_path):
+    raw = bytearray(seed_of("bmp").content)
+    scans.read(_written(tmp_path / "whole.bmp", raw))
+    struct.pack_into("<I", raw, 46, 128)
+    with pytest.raises(FormatError, match="its palette has 128"):
+        scans.read(_written(tmp_path / "half.bmp", raw))
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
 @pytest.mark.parametrize("name", ["xyz", "obj", "ply-ascii", "pcd-ascii"])
 def test_text_that_stops_in_a_line_is_said_to(tmp_path, name):
     sound = seed_of(name)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 import medssl.presets
 import medssl.settings
 from medssl.errors import ConfigError
+from medssl.plain_yaml import read_yaml
 from medssl.presets import find_preset, list_presets
 from medssl.settings import Auto, Resolved, Settings, dump_with_origins, flatten, resolve, save_with_origins
 
@@ -200,8 +201,9 @@ def test_a_file_is_named_as_the_origin(presets, tmp_path):
     assert resolve(Everything, preset=path).origins["train.steps"] == f"file {path}"
 
 
-def test_references_follow_overrides(presets):
-    assert resolve(Everything, preset="linked", overrides=["train.steps=40"]).settings.label == "40 steps"
+def test_references_are_refused(presets):
+    with pytest.raises(ConfigError, match=r"label: refers to another setting by \$\{\.\.\.\}, which is not read"):
+        resolve(Everything, preset="linked", overrides=["train.steps=40"])
 
 
 def test_reasons_of_automatic_values_are_kept():
@@ -362,9 +364,30 @@ def test_a_file_that_holds_no_mapping_is_named(tmp_path, text):
         resolve(Everything, preset=path)
 
 
-def test_a_reference_that_leads_nowhere_is_an_error():
-    with pytest.raises(ConfigError, match="absent"):
-        resolve(Everything, defaults={"label": "${absent.key}"})
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("-3.5E2", -350.0), (".5", 0.5), ("7", 7), ("2024-01-02", "2024-01-02"), ("[1, 2e1]", [1, 20.0]),
+     ("null", None), (".inf", float("inf")), ("1.5.2", "1.5.2"), ("1e", "1e")],
+)  # fmt: skip
+def test_yaml_reads_values_as_they_are_meant(text, value):
+    assert read_yaml(text) == value
+    assert type(read_yaml(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "'a' stands twice"),
+        ("a: &a [x, *a]\n", "stands for what holds it"),
+        ("a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{n}: &{n} [{', '.join([f'*{o}'] * 9)}]\n"
+         for o, n in zip("abcdef", "bcdefg", strict=True)), "stand for too much"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    ],
+)  # fmt: skip
+def test_yaml_refuses_what_settings_are_not(tmp_path, text, said):
+    (tmp_path / "bad.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        resolve(Everything, preset=tmp_path / "bad.yaml")
 
 
 def test_settings_are_frozen():

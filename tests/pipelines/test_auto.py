@@ -20,6 +20,7 @@ import pytest
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.score_table import ScoreTable
 from medssl.manifest.schema import manifest_of_rows
+from medssl.methods.table import METHODS
 from medssl.phantoms import write_cohort
 from medssl.settings import flatten, resolve
 from pipelines import auto_chain
@@ -31,7 +32,6 @@ from pipelines.auto_settings import AutoSettings
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import Stages, key_of
 from pipelines.auto_target import Target, decide_target, seen_classes
-from pipelines.auto_views import FITTED
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
 from pipelines.score_files import found_in, write_scores
@@ -85,6 +85,7 @@ def test_grids_are_turned_before_sizes_are_compared():
     assert grid == Grid((20, 10, 30), (2.0, 1.0, 3.0))
 
 
+FITTED = [name for name in METHODS if not METHODS.load(name).unfit]
 SHAPES = [(36, 50, 35), (48, 32, 42), (10, 200, 180), (96, 80, 90), (17, 18, 19), (3, 64, 64), (300, 20, 20)]
 SPACINGS = [(1.0, 1.0, 1.0), (8.0, 1.5, 1.5), (1.0, 1.0, 3.0)]
 

@@ -18,8 +18,10 @@ from safetensors.torch import load_file
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.onnx import run_onnx
+from medssl.loading import channel_facts
 from medssl.phantoms.brains import SEQUENCES
 from medssl.store.brains import store_of_brains
+from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import InferenceSettings, predict_store, probabilities_of
@@ -99,9 +101,9 @@ def test_the_same_steps_come_again(four: Store, run: Path, tmp_path: Path) -> No
 
 def test_label_maps_are_those_of_the_network_on_all_channels(four: Store, segmenter: Path) -> None:
     task = load_segmenter(segmenter)
-    case = four.split("test")
+    case = normalised_as(four.split("test"), load_card(segmenter).inputs_known)
     values = torch.from_numpy(np.stack([case.values(0, c) for c in range(4)]))[None]
-    scale = torch.tensor([[c.scale for c in case.entries[0].channels]])
+    scale, _ = channel_facts(case.entries)
     found = probabilities_of(task.network.eval(), case, 0, SHAPE, InferenceSettings())
     with torch.no_grad():
         ours = torch.softmax(task.network(as_input(values, scale)), dim=1)[0]
@@ -113,12 +115,12 @@ def test_label_maps_are_those_of_the_network_on_all_channels(four: Store, segmen
 def test_what_pads_a_channel_is_its_own_fill(four: Store, segmenter: Path) -> None:
     """A scan smaller than the window: each channel goes on with what it has outside the scan."""
     task = load_segmenter(segmenter)
-    case = four.split("test")
+    case = normalised_as(four.split("test"), load_card(segmenter).inputs_known)
     window = (20, 20, 20)
     found = probabilities_of(task.network.eval(), case, 0, window, InferenceSettings())
     z, y, x = ((w - s) // 2 for w, s in zip(window, SHAPE, strict=True))
     values = torch.from_numpy(case.windows(0, (-z, -y, -x), window))[None]
-    scale = torch.tensor([[c.scale for c in case.entries[0].channels]])
+    scale, _ = channel_facts(case.entries)
     with torch.no_grad():
         ours = torch.softmax(task.network(as_input(values, scale)), dim=1)[0]
     z0, y0, x0 = SHAPE
@@ -187,7 +189,8 @@ def test_a_case_that_lacks_a_channel_is_trained_on_and_segmented(tmp_path: Path,
     network = load_segmenter(segmenter).network.eval()
     values = store.windows(1, (0, 0, 0), SHAPE)
     assert (values[2] == 0).all()
-    predict_store(network, ClassOutput((0, 1, 2, 4)), store, tmp_path / "p", window=SHAPE, settings=InferenceSettings())
+    seen = normalised_as(store, load_card(segmenter).inputs_known)
+    predict_store(network, ClassOutput((0, 1, 2, 4)), seen, tmp_path / "p", window=SHAPE, settings=InferenceSettings())
 
 
 def test_what_does_not_fit_is_refused_before_a_step(four: Store, one: Store, run: Path, tmp_path: Path) -> None:

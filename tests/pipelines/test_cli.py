@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from medssl.errors import DataError
-from medssl.methods.table import METHODS, settings_class
+from medssl.methods.table import METHODS
 from pipelines import doctor, options
 from pipelines.cli import app, surface
 from pipelines.options import call, split_overrides
@@ -32,9 +32,9 @@ FULL_CALLS: dict[str, str] = {
     "report": "r few ct.parquet a=1 --out o.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
-    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --jobs 2 "
+    "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --workers 2 "
     "--preset x --dry-run",
-    "check-split": "m.parquet a=1 --test t.parquet --out c.html --index f --jobs 2 --preset x --dry-run",
+    "check-split": "m.parquet a=1 --test t.parquet --out c.html --index f --workers 2 --preset x --dry-run",
     "query": "s.nii.gz a=1 --index f --preset x",
     "cache": "ct.parquet --out stores/ct workers=2 --preset x --dry-run",
     "pretrain": "voco --data s --out r a=1 --method voco --devices 2 --init-from q --resume --overwrite --dry-run",
@@ -309,8 +309,8 @@ def test_doctor_leaves_nothing_and_finds_this_machine_fit(run, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"joined"}))  # which has parts without defaults
 def test_shown_defaults_are_those_that_hold(name):
     """A method may give a group of settings other defaults than the group's class has."""
-    made = settings_class(name)()
-    for doc in setting_docs(settings_class(name)):
+    made = METHODS.settings_class(name)()
+    for doc in setting_docs(METHODS.settings_class(name)):
         value = made
         for part in doc.key.split("."):
             value = getattr(value, part, None)
@@ -318,3 +318,36 @@ def test_shown_defaults_are_those_that_hold(name):
             assert doc.default == (str(list(value)).replace("'", "") if isinstance(value, tuple) else str(value)), (
                 doc.key
             )
+
+
+def test_options_and_defaults_are_those_of_the_verb():
+    """An option that the verb does not know, or another default than its own, is a second description of one thing."""
+    by_hand = {"workers", "as_json", "quiet", "verbose"}  # a setting, and how things are said
+    named = {"predict": {"inputs": None, "runs": None}}  # what the command line spells otherwise
+    for made in app.registered_commands:
+        known = inspect.signature(function_of(made.name)).parameters
+        options_ = any(one.kind is one.VAR_KEYWORD for one in known.values())  # settings by name
+        for name, own in inspect.signature(made.callback).parameters.items():
+            if name in by_hand or name in named.get(made.name, {}):
+                continue
+            assert name in known or options_, (made.name, name)
+            if name not in known or own.default in (None, False):
+                continue  # not given, not passed
+            wanted = known[name].default
+            assert own.default == own.empty or str(own.default) == str(wanted), (made.name, name, own.default, wanted)
+
+
+def test_workers_is_one_word_and_its_old_name_still_works(run, monkeypatch):
+    said = []
+    monkeypatch.setattr(options, "function_of", lambda name: lambda *args, **kwargs: said.append(kwargs["overrides"]))
+    for verb in (
+        "index scans",
+        "cache m --out s",
+        "reduce m",
+        "check-split m",
+        "evaluate r --data s",
+        "auto s --out o",
+    ):
+        for word in ("--workers", "-j", "--jobs"):
+            run(*verb.split(), word, "3", "a=1")
+    assert said == [["a=1", "workers=3"]] * 18

@@ -217,7 +217,37 @@ def test_the_silence_while_compiling_is_explained(store, tmp_path, capsys, monke
 def test_a_dry_run_writes_nothing(store, tmp_path, capsys):
     pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK, dry_run=True)
     assert not (tmp_path / "run").exists()
-    assert "6 steps of 2 windows of 16 x 16 x 16" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 steps of 2 windows of 16 x 16 x 16" in said
+    assert "its first step runs (loss" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("simclr", {"window": [16, 16, 16], "crop": [2, 2, 2]}, "shrinks to a single voxel"),
+        (
+            "dino",
+            {"window": [16, 16, 16], "crop": [8, 8, 8], "local_crop": [2, 2, 2], "local_views": 1},
+            "single voxel",
+        ),
+        ("voco", {"crop": [2, 2, 2]}, "shrinks to a single voxel"),
+        ("masked", {"window": [8, 8, 8], "patch": [8, 8, 8]}, "is one patch"),
+        ("global_contrast", {"window": [1, 2, 2]}, "shrinks to a single voxel"),
+        (
+            "voco_masked",
+            {"voco.crop": [2, 2, 2], "voco.window": [8, 8, 8], "masked.window": [8, 8, 8], "masked.patch": [4, 4, 4]},
+            "single",
+        ),
+        ("global_contrast", {"window": [4, 8, 8], "hidden": 16, "projected": 8}, "multiple of the 4 windows"),
+    ],
+)
+def test_a_dry_run_refuses_what_would_fail_at_the_first_step(store, tmp_path, method, settings, said):
+    words = [f"method.{key}={value}" for key, value in settings.items()]
+    small = ["encoder.name=unet", "encoder.channels=[4,8]", "encoder.blocks=1", "train.batch_size=2"]
+    with pytest.raises(ConfigError, match=said):
+        pretrain(method=method, data=store, out=tmp_path / "run", overrides=[*small, *words], dry_run=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_method_may_be_named_instead_of_a_preset(store, tmp_path):

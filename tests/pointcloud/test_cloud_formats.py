@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medssl import extras
 from medssl.errors import FormatError, MissingDependencyError
 from pointcloud.cloud import make_cloud
-from pointcloud.formats import files
 from pointcloud.formats.reading import count, read, read_many
 from pointcloud.formats.table import FORMATS, format_of, is_cloud_name
 
@@ -128,7 +128,7 @@ def written(folder: Path) -> list[Path]:
 def test_one_cloud_in_every_format_reads_back_equal(tmp_path):
     files_made = written(tmp_path)
     assert {format_of(path) for path in files_made} | {"stl", "glb", "vtk", "vtp", "other"} == {
-        row.name for row in FORMATS
+        row.name for row in FORMATS.values()
     }
     for path in files_made:
         cloud = read(path, item=count(path) - 1)
@@ -276,7 +276,7 @@ def test_a_bad_file_does_not_stop_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (ModuleNotFoundError("No module named 'open3d'", name="open3d"), "pip install open3d"),
+        (ModuleNotFoundError("No module named 'open3d'", name="open3d"), r"pip install 'medssl\[points\]'"),
         (OSError("libX11.so.6: cannot open shared object file: No such file"), "apt-get install libx11-6"),
         (ImportError("libodd.so.3: cannot open shared object file"), "no libodd.so.3"),
     ],
@@ -285,9 +285,9 @@ def test_a_missing_library_is_named(monkeypatch, error, told):
     def absent(name):
         raise error
 
-    monkeypatch.setattr(files.importlib, "import_module", absent)
+    monkeypatch.setattr(extras.importlib, "import_module", absent)
     with pytest.raises(MissingDependencyError, match=told):
-        files.library("open3d", install="open3d", purpose="to read a file")
+        extras.library("open3d", purpose="to read a file")
 
 
 def test_rows_stay_together():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from medssl.reduction.leaders import farthest_first, joined, leaders, leaders_to_size
 from medssl.reduction.metrics import Bits, Cosine
 from medssl.reduction.slices import reduce_by_hash
-from medssl.reduction.strategies import STRATEGIES, Things, choose, parse_keep
+from medssl.reduction.strategies import Things, choose, parse_keep
+from medssl.reduction.table import STRATEGIES
 
 FEW = settings(max_examples=20, deadline=None)
 CHOOSING = [name for name in STRATEGIES if name != "all"]

@@ -8,9 +8,15 @@ from collections.abc import Iterable, Sequence
 from medssl.manifest.rules.owners import Owner
 
 __all__ = [
-    "body_of", "chosen_channels", "frame_names", "is_view", "joined_names", "ordered_channels", "split_names",
+    "body_of",
+    "chosen_channels",
+    "frame_names",
+    "is_view",
+    "joined_names",
+    "ordered_channels",
+    "split_names",
     "unlike",
-]  # fmt: skip
+]
 
 # Spellings of one contrast stand at one place: sequences of the head, the prostate's, CT, its phases, PET.
 _KNOWN = (

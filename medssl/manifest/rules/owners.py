@@ -28,8 +28,11 @@ BARCODES = (
 )
 _NUMBERED = re.compile(r"(?<![A-Za-z])(?:patient|subject|subj|case|pt)[-_ ]?\d+", re.I)
 _DISTINCT = re.compile(r"(?=(?:.*\d){3})(?=(?:.*[A-Za-z]){2})")
-_COMMON = re.compile(r"(patient|subject|subj|sub|case|pt|pat|id|img|image|vol|volume|scan|label|seg|mask|[a-z]{1,2})"
-                     r"[-_ ]?\d+|\d+", re.I)  # fmt: skip
+_COMMON = re.compile(
+    r"(patient|subject|subj|sub|case|pt|pat|id|img|image|vol|volume|scan|label|seg|mask|[a-z]{1,2})"
+    r"[-_ ]?\d+|\d+",
+    re.I,
+)
 _BARE_NUMBER = re.compile(r"(img|image|vol|volume|scan|case|labels?|seg|mask|segmentation)?[-_ ]?\d+", re.I)
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d{6}(?:\d{6,9})?(?!\d)")
 _CHANNEL_NUMBER = re.compile(r"(.+)_(\d{4})")
@@ -265,9 +268,15 @@ def _not_all_in_one(owners: dict[str, Owner], words: Mapping[str, Words]) -> dic
             return owners
         key = read_words(stem(PurePosixPath(name).name), keep_visit=True).rest
         result[name] = Owner(
-            patient=key, rule="name", channel=owner.channel, part=owner.part, home=owner.home, bare=same_key(key),
-            label=owner.label, spelled=key,
-        )  # fmt: skip
+            patient=key,
+            rule="name",
+            channel=owner.channel,
+            part=owner.part,
+            home=owner.home,
+            bare=same_key(key),
+            label=owner.label,
+            spelled=key,
+        )
     return result
 
 

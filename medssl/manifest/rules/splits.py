@@ -68,9 +68,10 @@ def folder_splits(images: Iterable[str], labelled: Collection[str], *, keep: boo
         return FolderSplits(notes=tuple(notes))
     some = any(name in labelled for name in ordered)
     held = tuple(
-        split for split in ("val", "test")
+        split
+        for split in ("val", "test")
         if counts[split] and (not some or any(name in labelled for name, own in said.items() if own == split))
-    )  # fmt: skip
+    )
     drawn = [split for split in ("val", "test") if split not in held]
     more = f"; {' and '.join(drawn)} is drawn from the other patients" if len(drawn) == 1 else ""
     more = "; val and test are drawn from the other patients" if len(drawn) == 2 else more

@@ -31,8 +31,29 @@ _ALONE = re.compile(
     r"brain|n4|norm|normalized|normalised|preproc|preprocessed|processed|proc|denoised|corrected|defaced|copy|final|"
     r"orig|original|raw|ed|es|2d|3d|4d|mni|lps|ras|\d+mm|to|in|aligned|unbiased|biascorr"
 )
-_IMAGE = {"img", "imgs", "image", "images", "imaging", "vol", "volume", "volumes", "scan", "scans", "data", "nii",
-          "nifti", "niftis", "dicom", "dicoms", "dcm", "mri", "mr", "ct", "case"}  # fmt: skip
+_IMAGE = {
+    "img",
+    "imgs",
+    "image",
+    "images",
+    "imaging",
+    "vol",
+    "volume",
+    "volumes",
+    "scan",
+    "scans",
+    "data",
+    "nii",
+    "nifti",
+    "niftis",
+    "dicom",
+    "dicoms",
+    "dcm",
+    "mri",
+    "mr",
+    "ct",
+    "case",
+}
 _LABEL = re.compile(
     r"seg|segm|segs|segmentation|segmentations|mask|masks|gt|groundtruth|label|labels|labelmap|dseg|"
     r"manualsegmentation|annotation|annotations|rtstruct|contours?"
@@ -50,17 +71,76 @@ _NUMBERED_VISIT = re.compile(rf"({_VISIT})(\d{{1,8}})")
 _NUMBERED_PART = re.compile(rf"({_PART})(\d{{1,5}})")
 _BETWEEN = re.compile(r"[_\-.+ ]+")
 _SPLIT_FOLDERS = {
-    "train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
-    "validating": "val", "test": "test", "testing": "test", "testset": "test", "imagests": "test",
-    "imagestr": "train", "imagesva": "val", "labelstr": "train", "labelsts": "test", "labelsva": "val",
-}  # fmt: skip
-_PLAIN_FOLDERS = {"anat", "func", "dwi", "perf", "fmap", "files", "export", "output", "input", "source", "sourcedata",
-                  "derivatives", "rawdata", "labeled", "labelled", "unlabeled", "unlabelled", "imagestr", "imagests",
-                  "imagesva", "nii", "gz", "set", "sets", "all", "dataset", "datasets", "cases", "patients",
-                  "subjects"}  # fmt: skip
-_LABEL_FOLDERS = {"labelstr", "labelsts", "labelsva", "labels", "label", "masks", "mask", "segmentations",
-                  "segmentation", "segs", "seg", "annotations", "annotation", "gt", "groundtruth", "ground",
-                  "structures", "contours", "rois"}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "validating": "val",
+    "test": "test",
+    "testing": "test",
+    "testset": "test",
+    "imagests": "test",
+    "imagestr": "train",
+    "imagesva": "val",
+    "labelstr": "train",
+    "labelsts": "test",
+    "labelsva": "val",
+}
+_PLAIN_FOLDERS = {
+    "anat",
+    "func",
+    "dwi",
+    "perf",
+    "fmap",
+    "files",
+    "export",
+    "output",
+    "input",
+    "source",
+    "sourcedata",
+    "derivatives",
+    "rawdata",
+    "labeled",
+    "labelled",
+    "unlabeled",
+    "unlabelled",
+    "imagestr",
+    "imagests",
+    "imagesva",
+    "nii",
+    "gz",
+    "set",
+    "sets",
+    "all",
+    "dataset",
+    "datasets",
+    "cases",
+    "patients",
+    "subjects",
+}
+_LABEL_FOLDERS = {
+    "labelstr",
+    "labelsts",
+    "labelsva",
+    "labels",
+    "label",
+    "masks",
+    "mask",
+    "segmentations",
+    "segmentation",
+    "segs",
+    "seg",
+    "annotations",
+    "annotation",
+    "gt",
+    "groundtruth",
+    "ground",
+    "structures",
+    "contours",
+    "rois",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

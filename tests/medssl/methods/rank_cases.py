@@ -15,7 +15,7 @@ from medssl.batch import Batch
 from medssl.encoders.table import build_encoder
 from medssl.loading import WindowLoader
 from medssl.methods.contract import Method
-from medssl.methods.table import build_method
+from medssl.methods.table import METHODS, build_method
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_loading import ClassBatch
@@ -111,6 +111,18 @@ CLOUDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "point_occo": ({"name": "point_occo", "points": POINTS, "coarse": 8, "grid": 2, "hidden": 16, "fold_hidden": 8,
                     "fine_weight": 1.0}, POINTNET),
 }  # fmt: skip
+# A row of a table that has no case above is tried at its smallest.
+_NAMED = {settings["name"] for settings in [*SCANS.values(), *(settings for settings, _ in CLOUDS.values())]}
+SCANS |= {name: {"name": name, **METHODS.load(name).smallest()} for name in METHODS if name not in _NAMED}
+CLOUDS |= {
+    name: (
+        {"name": name, **CLOUD_METHODS.load(name).smallest()},
+        {"name": encoder, **CLOUD_ENCODERS.load(encoder).smallest()},
+    )
+    for name in CLOUD_METHODS
+    if name not in _NAMED
+    for encoder in [CLOUD_METHODS.load(name).smallest_encoder]
+}
 _SEGMENTATION = {"batch_dice": (True, False), "deep_supervision": (False, True)}
 TASKS = (
     "segmentation", "segmentation, by sample", "segmentation, deep", "classification", "classification, sets",
@@ -166,8 +178,10 @@ def make(case: str) -> Method:
         if case.startswith("classes"):
             return CloudClassificationTask(chosen, encoder, {0: "a", 1: "b"})
         return PartSegmentationTask(chosen, encoder, {0: "a", 1: "b", 2: "c"}, {0: "x", 1: "y"}, {0: [0], 1: [1, 2]})
-    plain = {"name": "vit", "width": 24, "depth": 1, "heads": 2, "patch": 4}
-    unet = build_encoder(plain if case == "mae" else {"name": "unet", "channels": [4, 6], "strides": [1, 2]})
+    if case not in SCANS or METHODS.load(SCANS[case]["name"]).smallest_encoder == "unet":
+        unet = build_encoder({"name": "unet", "channels": [4, 6], "strides": [1, 2]})
+    else:
+        unet = build_encoder({"name": "vit", "width": 24, "depth": 1, "heads": 2, "patch": 4})
     if case.startswith("segmentation"):
         deep, by_batch = "deep" in case, "sample" not in case
         return SegmentationTask(

@@ -1,0 +1,179 @@
+"""How stored values become a network's input: the schemes and their numbers, for training, prediction and exports.
+
+* ``unit``: two stored values become 0 and 1, what lies beyond is clipped: the CT window, or of other modalities the
+  percentiles inside the body box.
+* ``zscore``: less the mean of the scan's voxels in its body box, over their deviation; nothing is clipped.
+* ``dataset``: the same by the mean and deviation over the scans that were trained on, each weighing alike.
+* ``nnunet``: CT is clipped to percentiles 0.5 and 99.5 of the training scans' tissue (voxels of the body box above -500
+  HU, where nnU-Net takes labelled structures), less its mean, over its deviation; other modalities as ``zscore``.
+
+Numbers are in stored units: HU for CT; of other modalities 0 and 16384 are the percentiles of ``unit``. z-scores are
+the same whatever the unit.
+
+Reference:
+    Isensee et al., "nnU-Net", Nature Methods 2021, arXiv:1904.08128, supplementary note 2 (intensity normalisation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.errors import DataError
+
+__all__ = [
+    "FOLLOW",
+    "SCHEMES",
+    "Normalise",
+    "Numbers",
+    "Scheme",
+    "Statistics",
+    "check_takes",
+    "fitted_numbers",
+    "input_row",
+    "numbers_of",
+    "statistics_of",
+    "takes",
+]
+
+Scheme = Literal["unit", "zscore", "dataset", "nnunet"]
+Normalise = Literal["follow", "unit", "zscore", "dataset", "nnunet"]  # what a run may be told
+FOLLOW = (
+    "How stored values become the network's input: 'unit' (the CT window, or percentiles of the body, become 0 and 1), "
+    "'zscore' (of each scan), 'dataset' (z-score over the training scans), 'nnunet' (its CT scheme, z-scores "
+    "elsewhere); 'follow' takes that of the run it starts from, else the store's."
+)
+Numbers = tuple[float, float, float, float]  # smallest and largest value, what is taken off, what it is divided by
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+_TISSUE_HU = -500
+_SKETCH = 400  # quantiles of tissue that are kept of each scan
+_LEVELS = np.arange(-32768, 32768)  # what int16 holds
+_BEYOND = 32768.0  # what int16 holds: nothing is clipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What is known of one stored channel of a scan, in stored units.
+
+    Attributes:
+        mean: Of the voxels in the body box.
+        deviation: Of the same, over their number (not one less).
+        tissue: (mean, deviation) of those above -500 HU; None where the values are no HU.
+        sketch: Quantiles (i + 1/2) / n of the same, rising; empty where the values are no HU.
+    """
+
+    mean: float
+    deviation: float
+    tissue: tuple[float, float] | None = None
+    sketch: tuple[int, ...] = ()
+
+
+def statistics_of(values: npt.NDArray[np.int16], box: Sequence[Sequence[int]], *, hounsfield: bool) -> Statistics:
+    """Return the statistics of a stored channel.
+
+    Args:
+        values: As stored, axes (z, y, x).
+        box: First and one-past-last voxel of the body.
+        hounsfield: Whether they are HU.
+    """
+    (z0, y0, x0), (z1, y1, x1) = box
+    inside = values[z0:z1, y0:y1, x0:x1]
+    counts = np.zeros(len(_LEVELS), dtype=np.int64)
+    for plane in inside:  # plane by plane: a scan of a gigabyte needs no second one
+        counts += np.bincount(plane.ravel().astype(np.int64) - _LEVELS[0], minlength=len(_LEVELS))
+    mean, deviation = _moments(counts)
+    if not hounsfield:
+        return Statistics(mean=mean, deviation=deviation)
+    tissue = np.where(_LEVELS > _TISSUE_HU, counts, 0)
+    tissue = tissue if tissue.any() else counts
+    places = ((np.arange(_SKETCH) + 0.5) / _SKETCH * tissue.sum()).astype(np.int64)
+    sketch = _LEVELS[np.searchsorted(tissue.cumsum(), places, side="right")]
+    return Statistics(mean=mean, deviation=deviation, tissue=_moments(tissue), sketch=tuple(sketch.tolist()))
+
+
+def fitted_numbers(
+    scheme: Scheme, scans: Sequence[Statistics], *, hu_range: tuple[float, float] = (-32768.0, 32767.0)
+) -> Numbers | None:
+    """Return the numbers that a scheme takes from the scans that are trained on, of one channel; None where none.
+
+    Each scan weighs alike, whatever its size.
+
+    Args:
+        scheme: Which.
+        scans: The channel of each of them that has it.
+        hu_range: What the store kept of HU.
+    """
+    if not scans or scheme in ("unit", "zscore"):
+        return None
+    hounsfield = all(scan.tissue is not None for scan in scans)
+    if scheme == "dataset":
+        ends = hu_range if hounsfield else (-_BEYOND, _BEYOND)
+        return (*ends, *_pooled([(scan.mean, scan.deviation) for scan in scans]))
+    if not hounsfield:
+        return None
+    low, high = np.percentile([value for scan in scans for value in scan.sketch], (0.5, 99.5))
+    return float(low), float(high), *_pooled([scan.tissue for scan in scans if scan.tissue is not None])
+
+
+def numbers_of(
+    scheme: Scheme, scale: tuple[float, float], own: Statistics | None, fitted: Numbers | None
+) -> Numbers | None:
+    """Return how the stored values of one channel of one scan become input: clipped, less, over. None is ``unit``.
+
+    Args:
+        scheme: Which.
+        scale: Stored values that ``unit`` makes 0 and 1.
+        own: The scan's statistics; None where it lacks the channel.
+        fitted: See `fitted_numbers`.
+    """
+    if scheme == "unit":
+        return None
+    if own is None:
+        return (*scale, scale[0], scale[1] - scale[0])
+    if fitted is not None:
+        return fitted
+    return (-_BEYOND, _BEYOND, own.mean, own.deviation)
+
+
+def input_row(scale: tuple[float, float], numbers: Numbers | None) -> list[float]:
+    """Return a row of `medssl.windows.as_input`: the numbers, and how far apart in the input ``unit``'s 0 and 1 lie."""
+    low, high = scale
+    chosen = (low, high, low, high - low) if numbers is None else numbers
+    return [*chosen, (high - low) / chosen[3]]
+
+
+def takes(encoder: Any, schemes: Sequence[Scheme]) -> None:
+    """Note on a trained encoder which input it takes, so that no other is given to it."""
+    encoder.input_schemes = tuple(schemes)  # no state of the module
+
+
+def check_takes(encoder: Any, schemes: Sequence[Scheme]) -> None:
+    """Refuse input that a trained encoder was not trained on.
+
+    Raises:
+        DataError: The schemes differ. Encoders that say nothing take any.
+    """
+    wanted = getattr(encoder, "input_schemes", None)
+    if wanted is not None and len(wanted) == len(schemes) and tuple(wanted) != tuple(schemes):
+        raise DataError(
+            f"The network takes input normalised as {', '.join(wanted)}, and the scans come as {', '.join(schemes)}. "
+            "Take the store as the run's card has it: `medssl.store.normalised.normalised_as`."
+        )
+
+
+def _moments(counts: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return mean and deviation of values that are counted by `_LEVELS`; a deviation of 0 divides nothing: 1."""
+    number = int(counts.sum())
+    mean = int((counts * _LEVELS).sum()) / number
+    return mean, float(np.sqrt((counts * (_LEVELS - mean) ** 2).sum() / number)) or 1.0
+
+
+def _pooled(moments: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return mean and deviation of a mixture in which each part weighs alike."""
+    means, deviations = np.array(moments).T
+    mean = float(means.mean())
+    return mean, float(np.sqrt((deviations**2 + (means - mean) ** 2).mean())) or 1.0

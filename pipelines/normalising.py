@@ -1,0 +1,78 @@
+"""Which input a run takes of its store: as its settings say, as the run it starts from, or as the store says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from medssl.engine.card import CardInput, load_card
+from medssl.engine.run import Run
+from medssl.errors import CheckpointError
+from medssl.methods.contract import Method
+from medssl.normalising import SCHEMES, Normalise, Scheme
+from medssl.store.entry import Entry
+from medssl.store.normalised import Channels, channels_as, channels_of, fitted
+from medssl.store.read import Store
+
+__all__ = ["input_of", "input_words", "record_input", "recorded_input", "show_by"]
+
+_FILE = "input.json"
+_BLACK_WHITE = (-2.0, 3.0)  # deviations from the mean
+
+
+def input_of(store: Store, train: Sequence[str], asked: Normalise, start: str | Path | None) -> Channels:
+    """Return the scheme and the numbers of each channel of a run's input.
+
+    Args:
+        store: All its scans.
+        train: Ids of the scans that are trained on; numbers are fitted to them.
+        asked: The setting.
+        start: The run whose weights it starts from, or whose recipe it repeats.
+    """
+    if asked == "follow" and start:
+        return channels_as(store, load_card(Path(start)).inputs_known)
+    said = store.settings.get("normalise", "unit") if asked == "follow" else asked
+    scheme: Scheme = next((known for known in SCHEMES if known == said), "unit")
+    return fitted(scheme, store.subset(train))
+
+
+def recorded_input(out: Path, channels: int) -> Channels:
+    """Return the input that a run which is resumed was started with; runs of earlier releases had ``unit``.
+
+    Raises:
+        CheckpointError: The file of it is damaged.
+    """
+    path = out / _FILE
+    if not path.is_file():
+        return [("unit", None)] * channels
+    try:
+        found = [CardInput.model_validate(one) for one in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: the input of the run cannot be read ({error}).") from error
+    return [(one.normalise, one.numbers) for one in found]
+
+
+def record_input(run: Run, entries: Sequence[Entry]) -> None:
+    """Write into a run's folder what its input is, where it is not ``unit``: resumed, it goes on with the same."""
+    channels = channels_of(entries)
+    if any(scheme != "unit" for scheme, _ in channels):
+        rows = [
+            CardInput(name=name, normalise=scheme, numbers=numbers).model_dump(mode="json", exclude={"scale"})
+            for name, (scheme, numbers) in zip(entries[0].channel_names, channels, strict=True)
+        ]
+        run.write_text(_FILE, json.dumps(rows, indent=1) + "\n")
+
+
+def show_by(method: Method, store: Store) -> None:
+    """Let a method's pictures span the values that its input has."""
+    if any(scheme != "unit" for entry in store.entries[:1] for scheme in entry.schemes):
+        for module in method.modules():
+            if isinstance(module, Method):
+                module.black_white = _BLACK_WHITE
+
+
+def input_words(entries: Sequence[Entry]) -> str:
+    """Return how the input is normalised, for a line about the data; "" for ``unit``."""
+    schemes = dict.fromkeys(scheme for entry in entries[:1] for scheme in entry.schemes)
+    return "" if set(schemes) <= {"unit"} else f"; input: {', '.join(schemes)}"

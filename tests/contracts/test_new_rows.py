@@ -1,0 +1,143 @@
+"""A toy method and a toy encoder, added as CONTRIBUTING says and nowhere else, are listed, shown, fitted, and train."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOYS = Path(__file__).parent / "toys"
+COPIED = ("medssl", "pointcloud", "pipelines", "configs", "data_manifests", "tests", "pyproject.toml")
+METHOD_ROW = """        Row(
+            name="toy",
+            target="medssl.methods.toy.Toy",
+            settings="medssl.methods.toy.ToySettings",
+            paper="none",
+            take_when="a toy is wanted",
+            needs="nothing",
+        ),
+"""
+ENCODER_ROW = """        Row(
+            name="toy_net",
+            target="medssl.encoders.toy_net.ToyEncoder",
+            settings="medssl.encoders.toy_net.ToyEncoderSettings",
+            paper="none",
+            take_when="A toy is wanted.",
+        ),
+"""
+PRESET = """# Purpose:  a toy.
+# Paper:    none.
+# Hardware: any.
+# Command:  medssl pretrain toy --data STORE --out runs/toy
+# Expected: nothing.
+method:
+  name: toy
+  window: [16, 16, 16]
+encoder:
+  name: toy_net
+train:
+  steps: 2
+  batch_size: 2
+"""
+USED = """
+import sys
+from pathlib import Path
+import numpy as np
+import medssl
+from medssl.store.write import Item, store_from_arrays
+from pipelines.auto_decisions import Grid, decide_recipe
+from pipelines.auto_recipe import Machine
+from pipelines.auto_settings import AutoSettings
+from pipelines.pretrain import pretrain
+from pipelines.show import show
+
+here = Path(medssl.__file__).parents[1]
+assert here == Path(sys.argv[1]), here
+draw = np.random.default_rng(0)
+items = [Item(id=f"s{n}", values=draw.integers(0, 300, (18, 20, 18)).astype(np.int16), patient=f"p{n}") for n in "abcd"]
+store_from_arrays(here / "store", items)
+show("toy")
+show("toy_net")
+pretrain("toy", data=here / "store", out=here / "run", overrides=["train.accelerator=cpu"])
+recipe = decide_recipe([Grid((40, 40, 40), (1.0, 1.0, 1.0))] * 5, AutoSettings(method="toy"),
+                       Machine(gpu="", amx=False, cores=1), patients=5)
+assert recipe.pretrain["method.window"] == recipe.finetune["segmentation.window"]
+"""
+
+
+def said_to_touch(heading: str, name: str) -> set[str]:
+    """Return the files that a section of CONTRIBUTING names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, flags=re.M | re.S)
+    assert section, heading
+    return {found.replace("NAME", name) for found in re.findall(r"^\d\. `([^`]+)`", section.group(1), flags=re.M)}
+
+
+def with_row(table: Path, row: str) -> None:
+    text = table.read_text(encoding="utf-8")
+    head, end, tail = text.rpartition("    ),\n)\n")
+    table.write_text(head + row + end + tail, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> tuple[Path, set[str]]:
+    """A copy of the project with the toys, and the files that adding them touched."""
+    folder = tmp_path_factory.mktemp("house")
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    shutil.copy(TOYS / "toy_method.txt", folder / "medssl/methods/toy.py")
+    shutil.copy(TOYS / "toy_encoder.txt", folder / "medssl/encoders/toy_net.py")
+    with_row(folder / "medssl/methods/table.py", METHOD_ROW)
+    with_row(folder / "medssl/encoders/table.py", ENCODER_ROW)
+    (folder / "configs/pretrain/toy.yaml").write_text(PRESET, encoding="utf-8")
+    (folder / "tests/oracles/test_toy.py").write_text("def test_oracle():\n    assert (1 + 2) / 2 == 1.5\n")
+    (folder / "tests/oracles/test_toy_net.py").write_text("def test_oracle():\n    assert 2 * 2 == 4\n")
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    touched = {path.relative_to(folder).as_posix() for path in after if after[path] != before.get(path)}
+    return folder, touched
+
+
+def ran(house: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(house), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=house,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def test_what_is_touched_is_what_is_said(house):
+    assert house[1] == said_to_touch("A new method", "toy") | said_to_touch("A new encoder", "toy_net")
+
+
+def test_toys_are_shown_fitted_and_train(house):
+    folder, _ = house
+    done = ran(folder, "-c", USED, str(folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Method toy" in done.stdout
+    assert "Encoder toy_net" in done.stdout
+    assert (folder / "run" / "encoder.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_contract_tests_take_them_up_by_themselves(house):
+    folder, _ = house
+    files = ("test_methods.py", "test_encoders.py", "test_methods_channels.py", "test_two_channels.py")
+    done = ran(
+        folder, "-m", "pytest", "-q", "-m", "", "-k", "toy", *(f"tests/contracts/{name}" for name in files),
+        "tests/architecture/test_presets.py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r"(\d+) passed", done.stdout).group(1)) > 20

@@ -1,0 +1,176 @@
+"""How stored values become input: against numpy and nnU-Net's formula, and one input for all that see a scan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medssl.errors import DataError
+from medssl.loading import WindowLoader, channel_facts
+from medssl.normalising import Statistics, check_takes, fitted_numbers, statistics_of, takes
+from medssl.randomness import Stream
+from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
+from medssl.store.read import Store
+from medssl.store.write import Item, store_from_arrays
+from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.windows import WindowPlan, as_input
+
+BOX = ((2, 2, 2), (14, 18, 12))
+
+
+def ct(number: int) -> np.ndarray:
+    values = np.full((16, 20, 14), -1000, dtype=np.int16)
+    draw = np.random.default_rng(number)
+    (z0, y0, x0), (z1, y1, x1) = BOX
+    values[z0:z1, y0:y1, x0:x1] = draw.normal(40 + 20 * number, 90, (z1 - z0, y1 - y0, x1 - x0)).round()
+    return values
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    items = [Item(id=f"s{n}", values=ct(n), patient=f"p{n}", split="train" if n < 3 else "test") for n in range(4)]
+    return store_from_arrays(tmp_path / "store", items)
+
+
+def inputs(store: Store, index: int) -> torch.Tensor:
+    scale, present = channel_facts([store.entries[index]])
+    return as_input(torch.from_numpy(store.values(index))[None, None], scale, present)
+
+
+def boxed(store: Store, index: int) -> np.ndarray:
+    (z0, y0, x0), (z1, y1, x1) = store.entries[index].body_box
+    return store.values(index)[z0:z1, y0:y1, x0:x1]
+
+
+def test_unit_is_what_it_was(store: Store) -> None:
+    scale, _ = channel_facts([store.entries[0]])
+    assert scale.shape == (1, 1, 2)
+    wanted = np.clip((ct(0).astype(np.float32) + 1000) / 2000, 0, 1)
+    assert torch.equal(inputs(normalised(store, [("unit", None)]), 0)[0, 0], torch.from_numpy(wanted))
+    # and the general form gives the same bits, where only some channels are otherwise
+    row = torch.tensor([[[-1000.0, 1000.0, -1000.0, 2000.0, 1.0]]])
+    assert torch.equal(as_input(torch.from_numpy(ct(0))[None, None], row), inputs(store, 0))
+
+
+def test_zscore_is_that_of_the_body(store: Store) -> None:
+    made = normalised(store, fitted("zscore", store.split("train")))
+    for index in range(len(store)):
+        body = boxed(store, index).astype(np.float64)
+        wanted = (ct(index).astype(np.float64) - body.mean()) / body.std()
+        np.testing.assert_allclose(inputs(made, index)[0, 0].numpy(), wanted, atol=1e-5)
+    assert made.entries[0].scheme == "zscore"
+    assert store.entries[0].scheme == "unit"  # the store itself is as it was
+
+
+def test_dataset_is_of_the_training_scans_alone(store: Store) -> None:
+    chosen = fitted("dataset", store.split("train"))
+    bodies = [boxed(store, index).astype(np.float64) for index in range(3)]
+    mean = np.mean([body.mean() for body in bodies])
+    deviation = np.sqrt(np.mean([((body - mean) ** 2).mean() for body in bodies]))
+    made = normalised(store, chosen)
+    wanted = (np.clip(ct(3), -1024, 3071) - mean) / deviation
+    np.testing.assert_allclose(inputs(made, 3)[0, 0].numpy(), wanted, atol=1e-5)
+
+
+def test_nnunets_scheme_is_its_formula(store: Store) -> None:
+    ((_, numbers),) = fitted("nnunet", store.split("train"))
+    assert numbers is not None
+    tissue = np.concatenate([body[body > -500] for body in (boxed(store, n).ravel() for n in range(3))])
+    low, high = np.percentile(tissue, (0.5, 99.5))
+    assert numbers[0] == pytest.approx(low, abs=6)  # of sketches of 400 quantiles a scan
+    assert numbers[1] == pytest.approx(high, abs=6)
+    image = np.clip(ct(3).astype(np.float32), *numbers[:2])  # as its CTNormalization computes, in float32
+    image -= np.float32(numbers[2])
+    image /= max(np.float32(numbers[3]), 1e-8)
+    assert np.array_equal(inputs(normalised(store, [("nnunet", numbers)]), 3)[0, 0].numpy(), image)
+
+
+def test_other_modalities_have_no_scheme_of_ct(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 16384, (8, 8, 8)).astype(np.int16)
+    made = store_from_arrays(tmp_path / "mr", [Item(id="a", values=values, modality="MR")])
+    assert fitted("nnunet", made) == [("nnunet", None)]
+    seen = inputs(normalised(made, fitted("nnunet", made)), 0)
+    assert abs(float(seen.mean())) < 1e-4
+    assert channels_of(normalised(made, fitted("nnunet", made)).entries) == [("nnunet", None)]  # no number of all scans
+
+
+def test_a_store_of_an_earlier_release_is_read_for_it(store: Store) -> None:
+    kept = [store.statistics(index) for index in range(len(store))]
+    path = store.folder / "store.json"
+    content = json.loads(path.read_text())
+    assert "scheme" not in content["entries"][0]
+    assert "numbers" not in content["entries"][0]
+    del content["statistics"]
+    path.write_text(json.dumps(content))
+    old = Store.open(store.folder)
+    assert [old.statistics(index) for index in range(len(old))] == kept
+    assert old.entries == store.entries
+
+
+def test_a_lacking_channel_stays_zero(tmp_path: Path) -> None:
+    values = np.stack([ct(0), ct(1)])
+    items = [
+        Item(id="a", values=values, channels=("one", "two")),
+        Item(id="b", values=values, channels=("one", "two"), lacks=("two",)),
+    ]
+    made = store_from_arrays(tmp_path / "two", items)
+    made = normalised(made, fitted("zscore", made))
+    batch = WindowLoader(made, WindowPlan(size=(8, 8, 8)), batch_size=2, seed=0, threads=0).batch(0)
+    seen = batch.network_input()
+    lacking = (~batch.present).nonzero()
+    assert len(lacking)
+    assert all(not seen[item, channel].any() for item, channel in lacking.tolist())
+
+
+def test_training_and_whole_scans_see_the_same(store: Store) -> None:
+    for scheme in ("unit", "zscore", "dataset", "nnunet"):
+        made = normalised(store, fitted(scheme, store.split("train")))
+        batch = WindowLoader(made, WindowPlan(size=(8, 8, 8)), batch_size=4, seed=0, threads=0).batch(0)
+        for row, item in enumerate(batch.item.tolist()):
+            z, y, x = batch.origin[row].tolist()
+            whole = inputs(made, item)[0, 0, z : z + 8, y : y + 8, x : x + 8]
+            assert torch.equal(batch.network_input()[row, 0], whole), scheme
+
+
+def test_a_card_gives_the_input_of_training(store: Store) -> None:
+    from medssl.engine.card import CardInput
+
+    train = normalised(store, fitted("dataset", store.split("train")))
+    ((scheme, numbers),) = channels_of(train.entries)
+    said = CardInput.model_validate_json(CardInput(name="ct", normalise=scheme, numbers=numbers).model_dump_json())
+    assert torch.equal(inputs(normalised_as(store, [said]), 3), inputs(train, 3))
+    assert torch.equal(inputs(normalised_as(train, [CardInput(name="ct")]), 3), inputs(store, 3))  # an older card
+
+
+def test_augmentation_is_the_same_whatever_the_input() -> None:
+    """Changes of z-scores are those of [0, 1], stretched and shifted."""
+    settings = IntensitySettings(
+        contrast=(0.7, 1.4), brightness=0.2, gamma=(0.7, 1.5), noise=0.1, blur_voxels=1.0, low_resolution=1.5
+    )
+    images = torch.rand(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    drawn = sample_intensity(settings, Stream(0, 0, [0, 1]))
+    plain = apply_intensity(images, drawn)
+    stretched = apply_intensity(images * 7.0 - 3.0, drawn, unit=torch.full((2, 1), 7.0))
+    torch.testing.assert_close(stretched, plain * 7.0 - 3.0, atol=2e-4, rtol=1e-4)
+
+
+def test_an_encoder_takes_the_input_it_was_trained_on(store: Store) -> None:
+    encoder = torch.nn.Identity()
+    check_takes(encoder, store.entries[0].schemes)  # a fresh one takes any
+    takes(encoder, ("zscore",))
+    with pytest.raises(DataError, match="input normalised as zscore, and the scans come as unit"):
+        check_takes(encoder, store.entries[0].schemes)
+
+
+def test_scans_weigh_alike_whatever_their_size() -> None:
+    small = statistics_of(np.full((2, 2, 2), 100, np.int16), ((0, 0, 0), (2, 2, 2)), hounsfield=True)
+    large = statistics_of(np.full((8, 8, 8), 300, np.int16), ((0, 0, 0), (8, 8, 8)), hounsfield=True)
+    assert small == Statistics(mean=100.0, deviation=1.0, tissue=(100.0, 1.0), sketch=(100,) * 400)
+    numbers = fitted_numbers("dataset", [replace(small, deviation=0.0), replace(large, deviation=0.0)])
+    assert numbers is not None
+    assert numbers[2:] == (200.0, 100.0)
