@@ -197,12 +197,12 @@ def load_encoder(folder: str | Path, *, pool: Pool | None = None) -> Encoder:
         raise CheckpointError(f"{folder}: its encoder is one of {card.kind}s, and scans need one of volumes.")
     encoder = build_encoder(card.encoder)
     fill_encoder(encoder, folder)
+    takes(encoder, card.schemes)
     if pool is not None and pool != encoder.pooling.kind:
         if pool == "attention":
             raise ConfigError(f"{folder}: it has no weights of attention to pool by. Take mean, prenorm, grid, levels.")
         ENCODERS.settings_of({**card.encoder, "pool": pool})  # refuses what the encoder does not have
         encoder.pool_by(pool)
-    takes(encoder, card.schemes)
     return encoder.eval()
 
 

@@ -55,12 +55,12 @@ class Method(nn.Module, ABC):
         smallest_encoder: Name of the encoder that `smallest` goes with.
     """
 
-    pools: bool = False
     items_per_step: ClassVar[tuple[int, int]] = (8, 16)
     windows_per_item: ClassVar[int] = 1
     unfit: ClassVar[str] = ""
     smallest_encoder: ClassVar[str] = "unet"
 
+    pools: bool = False
     pairs_channels: bool = False
     encoder: nn.Module
     coupled: str = ""

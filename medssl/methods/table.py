@@ -186,8 +186,8 @@ def build_method(settings: Settings | Mapping[str, Any], encoder: Encoder, *, al
         alone: Whether nothing else trains the encoder; False for a part of several.
 
     Raises:
-        ConfigError: The name is unknown, a setting is unknown or out of range, or the encoder pools by weights that the
-            method would not train.
+        ConfigError: The name is unknown, a setting is unknown or out of range, or the encoder pools by weights that
+            the method would not train.
     """
     method: Method = METHODS.build(settings, encoder)
     if alone and encoder.pooling.kind == "attention" and not method.pools:
