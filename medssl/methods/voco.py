@@ -150,17 +150,17 @@ class _Embedder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.levels = settings.levels
-        self._joined = -2 if settings.levels == "released" else -1  # up to which level others join the embedding
         width = encoder.embedding_dim
         if settings.levels != "last" and encoder.pooling.kind != "levels":
-            width += sum(encoder.channels[: self._joined])
+            width += sum(encoder.channels[: -2 if settings.levels == "released" else -1])
         self.head = Projection(width, settings.hidden, settings.projected)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Return the pooled levels of the pyramid, (N, width)."""
         pyramid, pooled = self.encoder(images, pooled=True)
-        finer = [] if self.levels == "last" else finer_levels(self.encoder.pooling, pyramid)[: self._joined]
-        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in finer), pooled], dim=1)
+        finer = [] if self.levels == "last" else finer_levels(self.encoder.pooling, pyramid)
+        chosen = finer[:-1] if self.levels == "released" else finer
+        return torch.cat([*(level.float().mean(dim=(2, 3, 4)) for level in chosen), pooled], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         projected: Tensor = self.head(self.pooled(images))
