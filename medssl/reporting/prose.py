@@ -54,6 +54,7 @@ SIGNALS: dict[str, Signal] = {
     "loss": Signal("loss", False),
     "spread": Signal("spread of what is compared", None),
     "effective_rank": Signal("effective rank of the features", None),
+    "information": Signal("what the teacher tells of an item, in nats,", None),
 }
 
 
@@ -157,7 +158,11 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
 
 def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) -> str:
     """Say whether what the method compares had collapsed at the last probe or report; "" where nothing measures it."""
-    limits = {"spread": settings.get("train.collapse_spread"), "effective_rank": settings.get("train.collapse_rank")}
+    limits = {
+        "spread": settings.get("train.collapse_spread"),
+        "effective_rank": settings.get("train.collapse_rank"),
+        "information": settings.get("train.collapse_information"),
+    }
     if int(settings.get("train.batch_size") or 0) < _ROOM_FOR_RANK * float(limits["effective_rank"] or 0):
         del limits["effective_rank"]  # the rank of so few windows is small whatever the features are
     known = {n: (values[n], float(limit)) for n, limit in limits.items() if n in values and limit is not None}

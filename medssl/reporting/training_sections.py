@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -301,6 +302,9 @@ def _last_of(run: RunRecord) -> dict[str, float]:
             points = _points(run, key)
             if points:
                 found[name] = points[-1][1]
+    entropy, used = _points(run, "signal/teacher_entropy"), _points(run, "signal/prototypes_used")
+    if entropy and used:  # what a teacher over prototypes tells of an item; see `medssl.engine.guards`
+        found["information"] = math.log(max(used[-1][1], 1.0)) - entropy[-1][1]
     return found
 
 

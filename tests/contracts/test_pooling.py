@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from medssl.encoders.contract import Encoder
 from medssl.encoders.pooling import Pool
 from medssl.encoders.sparse import sparse_pyramid
-from medssl.encoders.table import ENCODERS, build_encoder, settings_union
+from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader
@@ -329,5 +329,5 @@ def test_a_classifier_takes_the_vector(pool: str) -> None:
 
 
 def test_settings_tell_the_pool_apart_from_unknown_ones() -> None:
-    parsed = TypeAdapter(settings_union()).validate_python({"name": "vit", "pool": "grid"})
+    parsed = TypeAdapter(ENCODERS.settings_union()).validate_python({"name": "vit", "pool": "grid"})
     assert build_encoder(parsed).embedding_dim == 8 * 384

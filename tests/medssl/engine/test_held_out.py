@@ -13,7 +13,8 @@ from medssl.engine.loop import fit
 from medssl.engine.run import Run, read_metrics
 from medssl.objectives.diagnostics import effective_rank
 from medssl.reporting.material import RunRecord
-from medssl.reporting.training_sections import _beside_no_training
+from medssl.reporting.prose import collapse_sentence
+from medssl.reporting.training_sections import _beside_no_training, _last_of
 
 
 @pytest.fixture
@@ -87,6 +88,15 @@ def test_the_report_shows_all_three(tmp_path):
     found = _beside_no_training(record(tmp_path, rows))
     assert found[0].rows == [("share of views whose other view is the nearest", "0.2", "0.7", "0.125")]
     assert _beside_no_training(record(tmp_path, [{"step": 9, "loss": 1.0, "held_out/retrieval": 0.7}])) == []
+
+
+@pytest.mark.parametrize(("entropy", "verdict"), [(6.2, "It looks collapsed"), (4.5, "No collapse")])
+def test_the_report_knows_a_teacher_that_tells_nothing(tmp_path, entropy, verdict):
+    rows = [{"step": 9, "signal/spread": 0.3, "signal/teacher_entropy": entropy, "signal/prototypes_used": 505.0}]
+    found = _last_of(record(tmp_path, rows))
+    assert found["information"] == pytest.approx(np.log(505) - entropy)
+    limits = {"train.collapse_spread": 0.05, "train.collapse_information": 0.05, "train.batch_size": 8}
+    assert collapse_sentence(found, limits).startswith(verdict)
 
 
 def record(folder, rows) -> RunRecord:
