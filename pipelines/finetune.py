@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
+from medssl.domains.domain import domain_named, domains
 from medssl.engine.card import save_encoder
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
@@ -20,7 +22,6 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
-from medssl.store.index import INDEX
 from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
@@ -36,20 +37,16 @@ from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSetting
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
-from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
 
-_JOBS: dict[str, Callable[[FinetuneSettings, Store], Job]] = {
-    "segmentation": SegmentationJob,
-    "classification": ClassificationJob,
-}
-_CLOUD_JOBS: dict[str, Callable[[FinetuneSettings, CloudStore], Job]] = {
-    "segmentation": PartSegmentationJob,
-    "classification": CloudClassificationJob,
+# What trains each task of each domain.
+_JOBS: dict[str, dict[str, Callable[[FinetuneSettings, Any], Job]]] = {
+    "volumes": {"segmentation": SegmentationJob, "classification": ClassificationJob},
+    "points": {"segmentation": PartSegmentationJob, "classification": CloudClassificationJob},
 }
 
 
@@ -182,33 +179,32 @@ def finetune(
     if run.writes:
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
-        named = "dice" if settings.task == "segmentation" and not settings.of_clouds else "scores"
-        console.done(
-            [*written, *shown], then, on_new=predict_command(out), run=str(out), **{named: known_scores(ended.scores)}
-        )
+        told = {ended.named: known_scores(ended.scores)}
+        console.done([*written, *shown], then, on_new=predict_command(out), run=str(out), **told)
     fabric.barrier()
     return FinetuneResult(
         out,
         predictions=ended.predictions,
-        dice=ended.scores if settings.task == "segmentation" and not settings.of_clouds else None,
+        dice=ended.scores if ended.named == "dice" else None,
         scores=ended.scores,
     )
 
 
 def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job]:
     """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
-    settings = resolved.settings
-    folder = settings.data.store
-    if settings.of_clouds:
-        return resolved, _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
-    if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
+    settings, folder = resolved.settings, Path(resolved.settings.data.store)
+    domain = domain_named("points" if settings.of_clouds else "volumes")
+    held = next((other for other in domains() if other.claims(folder)), domain)
+    if held is not domain and not domain.claims(folder):
+        presets = " or ".join(sorted(found for found in held.recipes.values() if found))
         raise ConfigError(
-            f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
-            "clouds, or --preset point_classification or point_parts to train from scratch."
+            f"{folder} holds {held.noun}s, and the encoder '{settings.encoder.name}' is for {domain.noun}s. Give a "
+            f"pretraining run on {held.noun}s{f', or --preset {presets} to train from scratch' if presets else ''}."
         )
-    store = Store.open(folder)
-    resolved = follow_channels(resolved, store)
-    return resolved, _JOBS[settings.task](resolved.settings, store)
+    store = domain.open(folder)
+    if isinstance(store, Store):
+        resolved = follow_channels(resolved, store)
+    return resolved, _JOBS[domain.name][settings.task](resolved.settings, store)
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:

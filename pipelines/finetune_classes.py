@@ -26,6 +26,7 @@ class Classified:
     predictions: tuple[Path, ...]
     shown: Path | None
     scores: dict[str, float] | None
+    named: str = "scores"
 
 
 def write_classes(

@@ -39,6 +39,7 @@ class Segmented:
     predictions: tuple[Path, ...]
     shown: Path | None
     scores: dict[str, float] | None
+    named: str = "dice"
 
 
 class SegmentationJob:

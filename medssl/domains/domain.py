@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from medssl.domains.task import Task
     from medssl.engine.card import Card
 
-__all__ = ["DOMAINS", "Domain", "Features", "Items", "Probed", "Samples", "domain_of", "domain_of_card", "domains"]
+__all__ = [
+    "DOMAINS",
+    "Domain",
+    "Features",
+    "Items",
+    "Probed",
+    "Samples",
+    "domain_named",
+    "domain_of",
+    "domain_of_card",
+    "domains",
+]
 
 # Rows hold dotted paths: this package knows nothing of clouds, and asking for one domain loads no other.
 DOMAINS: dict[str, str] = {"volumes": "medssl.volumes.VOLUMES", "points": "pointcloud.domain.POINTS"}
