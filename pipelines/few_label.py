@@ -137,7 +137,8 @@ def few_label(
                     raise
                 shutil.rmtree(work)  # begun by an earlier release, with other settings
                 tuned(resume=False)
-        found = task.score(work, test)
+        with settings.limits():
+            found = task.score(work, test)
         if found.failed:
             case, why = next(iter(found.failed.items()))
             raise DataError(f"{len(found.failed)} test cases have no score, such as {case}: {why}")

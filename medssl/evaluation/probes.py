@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,25 +103,29 @@ def class_probe(
         raise ConfigError(f"There is no probe '{how}'. {did_you_mean(how, PROBES)}")
     _check(train_ND, train_N, patients, test_MD)
     present, own = np.unique(train_N, return_inverse=True)
-    probability = np.zeros((len(test_MD), classes))
-    if len(present) == 1:
-        probability[:, present[0]] = 1.0
-        return ProbeFit(probability, np.full(len(test_MD), present[0]), float("nan"), 0)
     grid, fit, by_hits = _RULES[how]
-    value, folds = grid[0], 0
-    if len(grid) > 1:
+    value, folds, chosen = grid[0], 0, float("nan")
+    if len(grid) > 1 and len(present) > 1:
         choose = _most_right if by_hits else _likeliest
-        value, folds = choose(train_ND, own.astype(np.int64), patients, grid, fit, seed)
-    probability[:, present] = fit(train_ND, own.astype(np.int64), test_MD, value, len(present))
+        value, folds = choose(train_ND, own, patients, grid, fit, seed)
+        chosen = float(value)
+    probability = _fitted(fit, train_ND, train_N, test_MD, value, classes)
     # of two classes the second from one half on, as decisions are made elsewhere
     called = probability[:, 1] >= 0.5 if classes == 2 else probability.argmax(axis=1)
     if how == "knn-20":
-        called = present[_votes(train_ND, own.astype(np.int64), test_MD)[1]]
-    chosen = float(value) if len(grid) > 1 else float("nan")
+        called = present[_votes(train_ND, own, test_MD)[1]]
     return ProbeFit(probability, np.asarray(called, dtype=np.int64), chosen, folds)
 
 
-_Fit = Callable[[Embeddings, Whole, Embeddings, float, int], Values]
+_Fit = Callable[[Embeddings, Whole, Embeddings, float], Values]  # of classes that all occur: their probabilities
+
+
+def _fitted(fit: _Fit, train: Embeddings, truth: Whole, test: Embeddings, value: float, classes: int) -> Values:
+    """Return probabilities of all classes, 0 of those that do not occur; a single one is certain."""
+    present, own = np.unique(truth, return_inverse=True)
+    result = np.zeros((len(test), classes))
+    result[:, present] = fit(train, own, test, value) if len(present) > 1 else 1.0
+    return result
 
 
 def _likeliest(
@@ -138,9 +143,8 @@ def _likeliest(
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     for own, held_out in splitter.split(train, truth, groups=list(patients)):
         for row, value in enumerate(grid):
-            found = fit(train[own], truth[own], train[held_out], value, classes)[
-                np.arange(len(held_out)), truth[held_out]
-            ]
+            said = _fitted(fit, train[own], truth[own], train[held_out], value, classes)
+            found = said[np.arange(len(held_out)), truth[held_out]]
             negative_log_likelihood[row, held_out] = -np.log(np.maximum(found, _FLOOR))
     of_class = np.stack([negative_log_likelihood[:, truth == c].mean(axis=1) for c in range(classes)])
     return grid[int(of_class.mean(axis=0).argmin())], folds
@@ -162,7 +166,7 @@ def _most_right(
         if len(set(truth[own].tolist())) < 2:
             continue
         for value in grid:
-            found = fit(train[own], truth[own], train[held_out], value, classes).argmax(axis=1)
+            found = _fitted(fit, train[own], truth[own], train[held_out], value, classes).argmax(axis=1)
             hits[value] += int((found == truth[held_out]).sum())
     return min(value for value in grid if hits[value] == max(hits.values())), folds
 
@@ -173,43 +177,34 @@ def _standardised(train: Embeddings, test: Embeddings, width: float = 1.0) -> tu
     return (train - mean) / spread, (test - mean) / spread
 
 
-def _of_present(scores: Values, present: Whole, classes: int) -> Values:
-    """Return the softmax of scores of the classes that were fitted; margins of two are one column."""
-    both = np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores
-    result = np.zeros((len(scores), classes))
-    result[:, present] = probabilities(both)
-    return result
+def _softmax(scores: Values) -> Values:
+    """Return the softmax of scores; margins of two classes are one column."""
+    return probabilities(np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores)
 
 
-def _linear(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int) -> Values:
-    return _logistic(train, truth, test, c, classes, weighted=True)
+def _linear(train: Embeddings, truth: Whole, test: Embeddings, c: float) -> Values:
+    return _logistic(train, truth, test, c, max_iter=1000, class_weight="balanced")
 
 
-def _linear_c1(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int) -> Values:
-    return _logistic(train, truth, test, c, classes, weighted=False)
+def _linear_c1(train: Embeddings, truth: Whole, test: Embeddings, c: float) -> Values:
+    return _logistic(train, truth, test, c, max_iter=2000)
 
 
-def _logistic(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int, *, weighted: bool) -> Values:
+def _logistic(train: Embeddings, truth: Whole, test: Embeddings, c: float, **how: Any) -> Values:
     from sklearn.linear_model import LogisticRegression
 
-    result = np.zeros((len(test), classes))
-    present = np.unique(truth)
-    if len(present) == 1:
-        result[:, present[0]] = 1.0
-        return result
     here, there = _standardised(train, test)
-    model = LogisticRegression(C=c, max_iter=1000 if weighted else 2000, class_weight="balanced" if weighted else None)
-    result[:, present] = model.fit(here, truth).predict_proba(there)
-    return result
+    found: Values = LogisticRegression(C=c, **how).fit(here, truth).predict_proba(there)
+    return found
 
 
-def _neighbours(train: Embeddings, truth: Whole, test: Embeddings, k: float, classes: int) -> Values:
+def _neighbours(train: Embeddings, truth: Whole, test: Embeddings, k: float) -> Values:
     train, test = directions(train, test)
     similarity = test @ train.T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(int(k), len(train))]
     near = np.take_along_axis(similarity, nearest, axis=1)
     weight = np.exp((near - near[:, :1]) / TEMPERATURE)
-    votes = (weight[..., None] * np.eye(classes)[truth[nearest]]).sum(axis=1)
+    votes = (weight[..., None] * np.eye(int(truth.max()) + 1)[truth[nearest]]).sum(axis=1)
     result: Values = votes / votes.sum(axis=1, keepdims=True)
     return result
 
@@ -224,39 +219,32 @@ def _votes(train: Embeddings, truth: Whole, test: Embeddings) -> tuple[Values, W
     return shares, np.take_along_axis(voted, most.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
-def _neighbours_20(train: Embeddings, truth: Whole, test: Embeddings, _: float, classes: int) -> Values:
+def _neighbours_20(train: Embeddings, truth: Whole, test: Embeddings, _: float) -> Values:
     return _votes(train, truth, test)[0]
 
 
-def _svm(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int) -> Values:
-    here, there = _standardised(train, test, float(np.sqrt(train.shape[1])))  # rows of length about 1
-    return _svm_fit(here, truth, there, c, classes)
+def _svm(train: Embeddings, truth: Whole, test: Embeddings, c: float) -> Values:
+    return _margins(*_standardised(train, test, float(np.sqrt(train.shape[1]))), truth, c)  # rows of length about 1
 
 
-def _svm_c1(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int) -> Values:
+def _svm_c1(train: Embeddings, truth: Whole, test: Embeddings, c: float) -> Values:
     here, there = directions(train, test)
-    return _svm_fit(here, truth, there, c, classes)
+    return _margins(here, there, truth, c)
 
 
-def _svm_fit(train: Embeddings, truth: Whole, test: Embeddings, c: float, classes: int) -> Values:
+def _margins(train: Embeddings, test: Embeddings, truth: Whole, c: float) -> Values:
     from sklearn.svm import LinearSVC
 
     # random_state: only where the dual is solved are coordinates visited in a random order
-    model = LinearSVC(C=c, random_state=0, max_iter=5000).fit(train, truth)
-    return _of_present(model.decision_function(test), model.classes_, classes)
+    return _softmax(LinearSVC(C=c, random_state=0, max_iter=5000).fit(train, truth).decision_function(test))
 
 
-def _ridge(train: Embeddings, truth: Whole, test: Embeddings, penalty: float, classes: int) -> Values:
+def _ridge(train: Embeddings, truth: Whole, test: Embeddings, penalty: float) -> Values:
     from sklearn.linear_model import RidgeClassifier
 
-    present = np.unique(truth)
-    if len(present) == 1:
-        result = np.zeros((len(test), classes))
-        result[:, present[0]] = 1.0
-        return result
     here, there = _standardised(train, test)
     model = RidgeClassifier(alpha=penalty * train.shape[1], class_weight="balanced").fit(here, truth)
-    return _of_present(model.decision_function(there), present, classes)
+    return _softmax(model.decision_function(there))
 
 
 # What is chosen from (the first where there is nothing to choose), how it is fitted, and whether by hits alone.

@@ -197,6 +197,23 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     assert sum(",scratch," in line for line in lines) == 6
 
 
+def test_a_run_that_was_begun_with_other_settings_is_begun_anew(house):
+    class Strict(Pretended):
+        def __call__(self, run, *, resume, **arguments):
+            if resume:
+                raise ConfigError("a resumed run must have the settings it was started with")
+            return super().__call__(run, **arguments)
+
+    begun = house / "few/work/scratch/n1-draw0-seed0"
+    begun.mkdir(parents=True)
+    (begun / "run.yaml").write_text("task: segmentation\n")
+    trainer = Strict()
+    outcome = run(house, trainer)
+    assert not outcome.failed
+    assert len(trainer.calls) == 24
+    assert not begun.exists()
+
+
 def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
     class Stopped(Pretended):
         def __call__(self, run, **arguments):
