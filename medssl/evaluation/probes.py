@@ -29,6 +29,7 @@ RIDGE_GRID = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 _FOLDS = 3
+_TIE = 1e-6  # settles equal votes
 _FLOOR = 1e-3  # a probability of 0 must not outweigh everything else in a mean of logarithms
 _BY_FOLDS = f"by {_FOLDS}-fold cross-validation on the labelled training patients"
 _SCORES = "probabilities are the softmax of its scores, not calibrated"
@@ -112,8 +113,6 @@ def class_probe(
     probability = _fitted(fit, train_ND, train_N, test_MD, value, classes)
     # of two classes the second from one half on, as decisions are made elsewhere
     called = probability[:, 1] >= 0.5 if classes == 2 else probability.argmax(axis=1)
-    if how == "knn-20":
-        called = present[_votes(train_ND, own, test_MD)[1]]
     return ProbeFit(probability, np.asarray(called, dtype=np.int64), chosen, folds)
 
 
@@ -209,18 +208,16 @@ def _neighbours(train: Embeddings, truth: Whole, test: Embeddings, k: float) -> 
     return result
 
 
-def _votes(train: Embeddings, truth: Whole, test: Embeddings) -> tuple[Values, Whole]:
-    """Return the share of each class among the neighbours, and the first of those with most votes by nearness."""
+def _neighbours_20(train: Embeddings, truth: Whole, test: Embeddings, _: float) -> Values:
+    """Return the share of each class among the neighbours; of classes with most votes the nearest's is above."""
     train, test = directions(train, test)
     nearest = np.argsort(-(test @ train.T), axis=1, kind="stable")[:, : min(NEIGHBOURS, len(train))]
     voted = truth[nearest]
     shares: Values = np.eye(int(truth.max()) + 1)[voted].mean(axis=1)
     most = np.take_along_axis(shares, voted, axis=1) == shares.max(axis=1, keepdims=True)
-    return shares, np.take_along_axis(voted, most.argmax(axis=1)[:, None], axis=1)[:, 0]
-
-
-def _neighbours_20(train: Embeddings, truth: Whole, test: Embeddings, _: float) -> Values:
-    return _votes(train, truth, test)[0]
+    first = np.take_along_axis(voted, most.argmax(axis=1)[:, None], axis=1)
+    np.put_along_axis(shares, first, np.take_along_axis(shares, first, axis=1) + _TIE, axis=1)
+    return shares / (1 + _TIE)
 
 
 def _svm(train: Embeddings, truth: Whole, test: Embeddings, c: float) -> Values:

@@ -120,7 +120,7 @@ def test_knn_20_against_scikit_learn():
     test, *_ = blobs(patients=30, classes=3, apart=0.4, seed=1)
     model = KNeighborsClassifier(NEIGHBOURS, metric="cosine").fit(unit(train, train), truth)
     fit = class_probe(train, truth, patients, test, how="knn-20", classes=3)
-    np.testing.assert_allclose(fit.probability, model.predict_proba(unit(train, test)))
+    np.testing.assert_allclose(fit.probability, model.predict_proba(unit(train, test)), atol=2e-6)
     assert (fit.predicted == model.predict(unit(train, test))).mean() > 0.95  # they break ties otherwise
 
 
@@ -149,3 +149,11 @@ def test_embeddings_of_noise_are_at_chance(how):
     train, truth = rng.normal(size=(200, 8)), rng.integers(0, 4, 200)
     fit = class_probe(train, truth, [f"p{row}" for row in range(200)], rng.normal(size=(400, 8)), how=how, classes=4)
     assert abs((fit.predicted == rng.integers(0, 4, 400)).mean() - 0.25) < 0.1
+
+
+def test_equal_votes_go_to_the_nearest():
+    train = np.array([[3.0, 1.0], [2.0, 2.0], [-1.0, 3.0], [-2.0, 0.0]])
+    truth = np.array([0, 0, 1, 1])
+    fit = class_probe(train, truth, list("abcd"), train, how="knn-20", classes=2)
+    np.testing.assert_allclose(fit.probability, 0.5, atol=2e-6)
+    assert fit.predicted.tolist() == (fit.probability[:, 1] >= 0.5).tolist() == [0, 0, 1, 1]
