@@ -68,7 +68,7 @@ protocol() { # kind, name, store, runs, settings...
 }
 probe() { # name, store, settings...
   [ -f "probe/$1/probe.json" ] && return
-  protocol probe "$1" "$2" "$(runs_of "$2" "$methods")" probe.scans.shares="$shares" probe.scans.draws="$draws" "${@:3}"
+  protocol probe "$1" "$2" "$(runs_of "$2" "$methods")" probe.shares="$shares" probe.draws="$draws" "${@:3}"
 }
 probe diagnosis acdc probe.scans.target=diagnosis
 probe grade lgg probe.scans.target=grade

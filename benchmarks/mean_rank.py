@@ -41,7 +41,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("tables", nargs="+", type=Path, metavar="CSV")
     words.add_argument("--how", default="linear", help="Which probe of a table of probes.")
-    words.add_argument("--leave-out", nargs="*", default=[], help="Methods that are not ranked.")
+    words.add_argument("--leave-out", nargs="*", default=["majority"], help="Methods that are not ranked.")
     given = words.parse_args()
     rows = pl.concat([read(path, given.how) for path in given.tables]).filter(~pl.col("method").is_in(given.leave_out))
     number = rows["task"].n_unique()

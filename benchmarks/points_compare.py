@@ -29,11 +29,11 @@ import numpy as np
 import polars as pl
 
 import medssl
+from medssl.domains.class_task import read_predictions
 from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.crossed import crossed_interval
 from medssl.evaluation.statistics.wording import interval_text
 from pipelines import console
-from pipelines.evaluate_classes import read_predictions
 from pointcloud.cloud import make_cloud
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store import CloudStore
@@ -66,7 +66,7 @@ ENCODER = [
 # Labelled objects (of shapes) or patients (of organs, each with all its organs); None takes all.
 LABELS: dict[str, tuple[int | None, ...]] = {"shapes": (20, 40, 80, None), "organs": (1, 2, 5, None)}
 TESTED = 20  # shapes of each class
-PROBES = ("svm-cv", "knn", "linear")
+PROBES = ("svm", "knn-20", "linear-c1")
 TASKS = ((5, 10), (10, 10))
 
 
@@ -128,13 +128,14 @@ def probed(run: Path, store: Path, seed: int, *, fresh: bool) -> Mapping[str, An
     out = run / "probe"
     if not (out / "probe.json").is_file():
         medssl.evaluate(
-            run, data=store, out=out, protocol="probe", against=[f"random-{seed}"] if fresh else [],
+            run, data=store, out=out, protocol="probe",
             overrides=[
-                f"probe.protocols={list(PROBES)}", f"probe.few_shot={[list(task) for task in TASKS]}", "level=0.95",
+                f"probe.how={list(PROBES)}", f"probe.few_shot={[list(task) for task in TASKS]}", "probe.shares=[1]",
+                f"probe.random={seed + 1}", "probe.metric=accuracy",
             ],
         )  # fmt: skip
-    found: Mapping[str, Any] = json.loads((out / "probe.json").read_text())["encoders"]
-    return found
+    found: Mapping[str, Any] = json.loads((out / "probe.json").read_text())["few_shot"]
+    return {run.name: found[run.name], **({"random": found[f"random-seed{seed}"]} if fresh else {})}
 
 
 def tuned_in(run: Path, labels: int | None, seed: int, options: argparse.Namespace, *, scratch: bool) -> Path:
@@ -185,6 +186,15 @@ def by_patient(patients: Sequence[str], right: Sequence[float]) -> dict[str, flo
     return {patient: float(np.mean(own)) for patient, own in found.items()}
 
 
+def right_by_patient(rows: pl.DataFrame) -> dict[str, float]:
+    """Return each patient's share of items that were told right, of rows of truth and prediction by class."""
+    wide = rows.filter(pl.col("metric") != "probability").pivot(
+        "metric", index=["item", "patient", "target"], values="value"
+    )
+    known = wide.filter(pl.col("truth") == 1)
+    return by_patient(known["patient"].to_list(), known["predicted"].to_list())
+
+
 def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
     """Return what was found as Markdown."""
     heads = [head for head in dict.fromkeys(h for arm in found.values() for h in arm) if head != "seconds"]
@@ -231,12 +241,11 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                 if stage == "probe" and not (options.table and not (run / "probe/probe.json").is_file()):
                     probes = probed(run, store, seed, fresh=number == 0)
                     table = ScoreTable.read(run / "probe" / SCORES).frame
-                    for name, said in probes.items():
-                        of = "fresh weights" if name.startswith("random") else arm
-                        for row in said["probes"]:
-                            own = table.filter((pl.col("run") == name) & (pl.col("how") == row["protocol"]))
-                            add(of, row["protocol"], by_patient(own["patient"].to_list(), own["value"].to_list()))
-                        for task in said["few_shot"]:
+                    for name, tasks in probes.items():
+                        of, own = ("fresh weights", f"random-seed{seed}") if name == "random" else (arm, name)
+                        for how in PROBES:
+                            add(of, how, right_by_patient(table.filter(run=own, how=how)))
+                        for task in tasks:
                             add(of, f"{task['ways']}-way {task['shots']}-shot", float(np.mean(task["accuracies"])))
                 for labels in (options.labels or LABELS[data]) if stage == "finetune" else ():
                     head = f"fine-tuned, {labels or 'all'} labelled"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.evaluation.curve import draw_arms
+from medssl.evaluation.few_label import Cell
 from medssl.evaluation.metrics import UNITS, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
@@ -24,7 +25,9 @@ from pipelines.score_files import (
     write_scores,
 )
 
-__all__ = ["write_arms"]
+__all__ = ["MAJORITY", "write_arms"]
+
+MAJORITY = "majority"  # the arm that knows nothing: shown beside the others, compared with none
 
 
 def write_arms(
@@ -42,6 +45,8 @@ def write_arms(
     overlap: Mapping[int, float],
     content: Mapping[str, Any],
     then: str,
+    missing: Sequence[Cell] = (),
+    failed: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Scored:
     """Show a comparison and write it as scores.parquet, NAME.json, NAME.csv (a line a run, draw and seed) and NAME.png.
 
@@ -49,7 +54,7 @@ def write_arms(
         table: The scores; METHOD-seed0, METHOD-seed1, ... are pretraining runs of one method.
         out: The folder.
         name: Name of the files: "few_label" or "probe".
-        kind: What was learned: "segmentation" or "classification".
+        kind: What was learned: "segmentation", "classification" or "parts".
         baseline: The arm that all others are compared with.
         against: What it is, in words.
         metric: The metric that is compared.
@@ -59,21 +64,25 @@ def write_arms(
         overlap: For each number of labels the share that two draws have in common.
         content: What the JSON says beside scores and comparisons.
         then: The command to go on with.
+        missing: Cells that are not done.
+        failed: Cells that failed, and why.
     """
-    arms = {method_of(run) for run in table.runs} - {baseline}
+    arms = [arm for arm in dict.fromkeys(map(method_of, table.runs)) if arm not in (baseline, MAJORITY)]
 
     def change(arm: str, _: str) -> str:
         return "pretraining" if len(arms) == 1 else f"pretraining ({arm})"
 
     found = found_in(
-        table, baseline, metrics=[metric], compared=[metric], level=level, unit=unit, overlap=overlap, change=change
-    )
+        table, [(arm, baseline) for arm in arms], metrics=[metric], compared=[metric], level=level, unit=unit,
+        overlap=overlap, change=change,
+    )  # fmt: skip
+    found = replace(found, missing=missing, failed=failed or {})
     patients = max(score.interval.patients for score in found.scores)
     show_scores(found, title=f"{metric_of(metric).words}, {patients} test {unit}s", unit=unit, baseline=baseline)
     show_comparisons(found, unit=unit, against=against)
     for said in overlap_words(overlap, unit):
         console.say(said)
-    show_notes(found, [metric])
+    show_notes(replace(found, scores=[s for s in found.scores if s.arm != MAJORITY]), [metric])
     console.say(f"unit: {UNITS[unit]}")
     full = {"protocol": name, "metric": metric, "baseline": baseline, "overlap": overlap, **content}
     full["definitions"] = {"unit": UNITS[unit], **content.get("definitions", {})}

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.encoders.table import ENCODERS
+from medssl.domains.domain import domain_of_card
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
+from medssl.quoting import quoted
 from medssl.settings import Resolved
 
-__all__ = ["architecture_of", "arms_of", "check_same", "digest", "shared_window"]
+__all__ = ["architecture_of", "arms_of", "check_same", "digest", "same_command", "shared_window"]
 
 # What finetune carries over: runs that share a frozen encoder differ in their decoder alone.
 _CARRIED = ("encoder.safetensors", "decoder.safetensors", "network.safetensors")
@@ -59,7 +60,7 @@ def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
         compared: list[tuple[str, object, object]] = [("encoder", architecture_of(first), architecture_of(card))]
         compared.append(("input", first.schemes, card.schemes))
         if windows:
-            compared.append(("window", first.window, card.window))
+            compared += [("window", first.window, card.window), ("number of points", first.points, card.points)]
         for what, ours, theirs in compared:
             if ours != theirs:
                 raise ConfigError(
@@ -90,7 +91,15 @@ def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tup
 
 def architecture_of(card: Card) -> dict[str, Any]:
     """Return all settings of the encoder: a card written before one of them was added means that one's default."""
-    return ENCODERS.settings_of(card.encoder).model_dump(mode="json")
+    return domain_of_card(card).architecture(card.encoder)
+
+
+def same_command(runs: Sequence[Path], data: Path, out: Path, protocol: str = "") -> str:
+    """Return the command of ``evaluate`` that was tried, without its settings: the last line of a dry run."""
+    against = "".join(f" --against {quoted(run)}" for run in runs[1:])
+    named = f" --protocol {quoted(protocol)}" if protocol else ""
+    told = f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --out {quoted(out)}"
+    return f"{told}{against}{named}"
 
 
 def digest(*parts: object) -> str:

@@ -57,9 +57,12 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
                     f"train.probe_every={max(1, steps // 4)}", "data.held_out_share=0.15",
                 ],
             )  # fmt: skip
-        found = evaluate(run, data=store, protocol="probe", against=["random"],
-                         overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}"])  # fmt: skip
-        page = report(run, out=out / "report.html", overrides=["title=Made-up shapes as point clouds"]).path
+        found = evaluate(
+            run, data=store, out=out / "probe", protocol="probe",
+            overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}", "probe.shares=[1]", "probe.metric=accuracy"],
+        )  # fmt: skip
+        title = "title=Made-up shapes as point clouds"
+        page = report(run, out / "probe", out=out / "report.html", overrides=[title]).path
         facts["probe"] = {
             arm: {score.how: score.interval.estimate for score in found.scores if score.arm == arm}
             for arm in dict.fromkeys(score.arm for score in found.scores)
@@ -67,8 +70,7 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
     console.say(_sentence(found))
     console.done(
         page,
-        f"medssl evaluate {quoted(run)} --data {quoted(store)} --protocol probe --against random "
-        f"--out {quoted(out / 'again')}",
+        f"medssl evaluate {quoted(run)} --data {quoted(store)} --protocol probe --out {quoted(out / 'again')}",
     )
     return page
 

@@ -1,58 +1,48 @@
-"""The few-label protocol of ``medssl evaluate``: fine-tune every arm at n labels, draw by draw, and compare."""
+"""The few-label protocol of ``medssl evaluate``: fine-tune every arm at n labels, draw by draw, and compare.
+
+A cell is a run of ``medssl finetune`` that is scored as ``medssl evaluate`` scores it, whatever the task and the data.
+"""
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
+import yaml
+
+from medssl.domains.domain import Domain, domain_of
+from medssl.domains.task import Draws, Task
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.few_label import SCRATCH, Cell, CellResult, FewLabelPlan, read_cells
-from medssl.evaluation.label_sets import LabelSets
-from medssl.evaluation.metrics import EMPTY_MASKS, SEGMENTATION_METRICS
+from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells, run_cells
+from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.score_table import ScoreTable
-from medssl.evaluation.scoring import StructureScore
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
-from medssl.store.index import INDEX
+from medssl.settings import Resolved, flatten, resolve
 from medssl.store.plan import shard_of
-from medssl.store.read import Store
 from pipelines import console
 from pipelines.arm_tables import write_arms
-from pipelines.arms import arms_of, digest
-from pipelines.evaluate_settings import EvaluateSettings, chosen_structures, of_classes, tolerances_of
-from pipelines.few_label_cells import SEEDING, FewLabelOutcome, run_told, say_cells, training_seed
-from pipelines.finetune_unseen import unshown_lines
-from pipelines.labelled import check_apart, label_sets_of, patient_of
-from pipelines.scored_cases import Reference, Truth, read_reference, score_map
-from pointcloud.store import CloudStore
+from pipelines.arms import arms_of, digest, same_command, shared_window
+from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings
+from pipelines.finetune_settings import FinetuneSettings
+from pipelines.labelled import label_sets_of, patient_of, train_and_test
+from pipelines.score_files import Scored
+from pipelines.verbs import function_of
 
-if TYPE_CHECKING:
-    from medssl.evaluation.overlap import LabelMap
+__all__ = ["few_label", "overrides_of"]
 
-__all__ = ["FewLabelOutcome", "Trainer", "few_label"]
+Train = Callable[..., Any]  # takes what `finetune` takes, and leaves a run's folder with predictions
 
-_WORK = "work"
-
-
-class Trainer(Protocol):
-    """Fine-tunes one cell.
-
-    Attributes:
-        recipe: What scores depend on beside cell, weights and data; cells of another recipe are refused.
-    """
-
-    recipe: Mapping[str, Any]
-
-    def __call__(
-        self, *, train: Store, start: Path | None, seed: int, folder: Path
-    ) -> tuple[Callable[[Store, int], LabelMap], Callable[[], None]]:
-        """Return a function that predicts scan ``index`` of a store, and one to call when all is scored.
-
-        Predictions are label values on the grid of the scan's source, (z, y, x).
-        """
-        ...
+# Set by the protocol, so that every arm has them alike.
+_RESERVED = ("transfer.run", "transfer.from_scratch", "train.seed", "data.")
+# What the scores of a cell do not hang on, or what the protocol sets.
+_NO_PART_OF_IT: Any = {"data": True, "transfer": {"run", "from_scratch"}, "task": True}
+_LEARNERS = {"patients": "segmenters", "classes": "classifiers", "parts": "segmenters of points"}
 
 
 def few_label(
@@ -63,133 +53,103 @@ def few_label(
     settings: EvaluateSettings,
     shard: str | None = None,
     dry_run: bool = False,
-    trainer: Trainer | None = None,
-) -> FewLabelOutcome:
+    train: Train | None = None,
+) -> Scored:
     """Compare pretrained encoders with scratch at few labels; cells that are done already are kept.
 
+    Every arm has the same patients, seeds and steps and is scored with its last weights: no validation items are
+    spent, so probabilities of classes are not calibrated and the likeliest class is predicted.
+
     Args:
-        runs: Pretraining runs, one an arm; scratch is always an arm, with the same architecture.
-        data: A store with labels, or of clouds with classes, and a split into train and test.
-        out: Folder of the comparison.
+        runs: Pretraining runs, one an arm; METHOD-seed0, METHOD-seed1, ... are taken together in the table. Scratch
+            is always an arm, with the same architecture.
+        data: A store with labels and a split into train and test.
+        out: Folder of the comparison: cells, few_label.json, few_label.csv, few_label.png.
         settings: Settings of the verb.
         shard: "i/k": run the i-th of k parts of the cells.
         dry_run: Say what would be done; write nothing.
-        trainer: Fine-tunes a cell; by default as ``medssl finetune`` does, with the settings in ``few_label``.
+        train: In place of ``medssl finetune``.
 
     Raises:
-        ConfigError: If a setting is wrong, or ``out`` holds cells of another recipe, other weights or other data.
-        DataError: If the store lacks labels, a test split or enough patients; or if every cell failed.
+        ConfigError: A setting is wrong, or ``out`` holds cells of another recipe, other weights or other data.
+        DataError: The store lacks labels, a test split or enough patients; or every cell failed.
     """
-    few = settings.few_label
-    if CloudStore.is_cloud_store(data) and (not (data / INDEX).is_file() or load_card(runs[0]).kind == "cloud"):
-        from pipelines.few_label_clouds import few_label_clouds
-
-        clouds = CloudStore.open(data)
-        return few_label_clouds(runs, store=clouds, out=out, settings=settings, shard=shard, dry_run=dry_run)
-    store = Store.open(data)
-    if of_classes(few):
-        from pipelines.few_label_classes import few_label_classes
-
-        return few_label_classes(runs, store=store, out=out, settings=settings, shard=shard, dry_run=dry_run)
-    if few.metric is not None and few.metric not in SEGMENTATION_METRICS:
-        raise ConfigError(
-            f"few_label.metric: {few.metric} is a metric of classifiers. "
-            f"Of segmenters: {', '.join(SEGMENTATION_METRICS)}."
-        )
-    reference = read_reference(data)
-    train, test = _train_and_test(store, reference, settings)
-    sets = label_sets_of(
-        train.entries, lambda _: "", sizes=few.sizes, shares=few.shares, subsets=few.subsets, draws=few.draws,
-        seed=few.draw_seed,
-    )  # fmt: skip
-    structures = chosen_structures(reference, settings)
-    for line in unshown_lines(train, reference, structures):
+    few, split = settings.few_label, settings.split or "test"
+    card = load_card(runs[0])
+    domain = domain_of(data, card)
+    for run in runs:
+        domain.check_kind(load_card(run), data, run)
+    store = domain.open(data)
+    resolved, preset = _recipe(domain, store, few)
+    task = domain.tasks[resolved.settings.task]
+    metric = _metric(few, task)
+    window = shared_window(runs, resolved, task.name)
+    labels = task.labels(store, resolved.settings, group="few_label.finetune.")
+    # a test set first: it says what is wrong with the truth before anything is drawn
+    test = task.test_set(data, settings.model_copy(update={"split": split}))
+    drawn, tested = train_and_test(store, labels.class_of, split=split, protocol="few-label", wanted=task.wanted)
+    sets = label_sets_of(drawn.entries, labels.class_of, few)
+    for line in task.doubts(test, drawn):
         console.warn(line)
-    tolerance = tolerances_of(structures, settings)
-    fine_tune = trainer or _default_trainer(store, runs, settings)
+    key = task.key(
+        recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT), card=card, window=window,
+        entries=[*drawn.entries, *tested.entries], labels=labels, test=test,
+        draws=Draws(seed=few.draw_seed, sets=sets.sets, named=bool(few.subsets)),
+    )  # fmt: skip
     plan = FewLabelPlan(
-        arms=arms_of(runs, SCRATCH),
-        sizes=sets.sizes,
-        draws=sets.draws,
-        seeds=few.seeds,
-        # the names of a store's files hold a hash of source and settings, and are the same on every machine
-        key=digest(
-            fine_tune.recipe,
-            few.draw_seed,
-            SEEDING,
-            [(e.id, e.patient, *e.files, e.label_file) for e in [*train.entries, *store.subset(list(test)).entries]],
-            sorted(structures.items()),
-            tolerance,
-            *([sorted(sets.sets.items())] if few.subsets else []),
-        ),
+        arms=arms_of(runs, SCRATCH), sizes=sets.sizes, draws=sets.draws, seeds=few.seeds, key=digest(*key)
     )
     part = shard_of(shard) if shard else (0, 1)
-    labelled = len({patient_of(entry) for entry in train.entries})
-    todo = say_cells(plan, out, shard=part, shown="", labelled=labelled, tested=f"{len(test)} test cases")
-    console.say("every run has the same steps and is scored with its last weights; no validation scans are spent")
+    shown = "".join(f"{word}; " for word in (labels.asked, f"recipe {preset}" if preset else "") if word)
+    counts = [len({patient_of(entry) for entry in items.entries}) for items in (drawn, tested)]
+    todo = _say_cells(plan, out, part, shown=shown, counts=counts, owner=domain.owner)
     if dry_run:
-        console.done(
-            None, f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --protocol few-label --out {quoted(out)}"
-        )
-        return FewLabelOutcome(failed={}, missing=todo, folder=out)
+        console.done(None, same_command(runs, data, out, "few-label"))
+        return Scored(missing=todo)
 
-    starts = {SCRATCH: None, **dict(zip(list(plan.arms)[1:], runs, strict=True))}
+    starts: Mapping[str, Path | None] = dict(zip(plan.arms, [None, *runs], strict=True))
+    overrides = [*overrides_of(few.finetune), f"task={task.name}", "data.held_out_scans=0"]
+    asked = [entry.id for entry in tested.entries]
 
-    def run_cell(cell: Cell) -> list[StructureScore]:
+    def run_cell(cell: Cell) -> ScoreTable:
         chosen = set(sets.patients(cell.n, cell.draw))
-        labelled = train.subset([e.id for e in train.entries if patient_of(e) in chosen])
-        work = out / _WORK / cell.arm / cell.file.stem
-        predict, finish = fine_tune(train=labelled, start=starts[cell.arm], seed=training_seed(cell), folder=work)
-        rows = _score(predict, store.subset(list(test)), test, structures, tolerance)
-        finish()
-        return rows
+        work, start = out / "work" / cell.arm / cell.file.stem, starts[cell.arm]
 
-    failed = run_told(plan, run_cell, out, shard=part)
+        def tuned(*, resume: bool) -> None:
+            (train or function_of("finetune"))(
+                start or runs[0],
+                data=data,
+                out=work,
+                preset=preset,
+                overrides=[*overrides, f"train.seed={cell.training_seed}"],
+                from_scratch=start is None,
+                ids=[entry.id for entry in drawn.entries if patient_of(entry) in chosen],
+                predict=asked,
+                resume=resume,
+            )
+
+        # finetune speaks to its user at length; here hundreds of runs stand behind one progress bar
+        with console.speaking(console.Manner(quiet=True)), redirect_stdout(io.StringIO()):
+            try:
+                tuned(resume=(work / "run.yaml").exists())
+            except ConfigError:
+                if not (work / "run.yaml").exists():
+                    raise
+                shutil.rmtree(work)  # begun by an earlier release, with other settings
+                tuned(resume=False)
+        with settings.limits():
+            found = task.score(work, test)
+        if found.failed:
+            case, why = next(iter(found.failed.items()))
+            raise DataError(f"{len(found.failed)} test cases have no score, such as {case}: {why}")
+        shutil.rmtree(work, ignore_errors=True)
+        return found.table
+
+    failed = _run_told(plan, run_cell, out, shard=part)
     done, missing = read_cells(plan, out)
     if not done:
         raise DataError(f"{out}: every run failed. The first: {next(iter(failed.values()), 'none was run')}")
-    return _report(done, missing, failed, out, runs=runs, settings=settings, sets=sets)
-
-
-def _default_trainer(store: Store, runs: Sequence[Path], settings: EvaluateSettings) -> Trainer:
-    from pipelines.few_label_trainer import CellTrainer  # torch and the engine, which a dry test of the rest spares
-
-    return CellTrainer(store, runs, preset=settings.few_label.recipe, settings=settings.few_label.finetune)
-
-
-def _score(
-    predict: Callable[[Store, int], LabelMap],
-    scans: Store,
-    truths: Mapping[str, Truth],
-    structures: Mapping[int, str],
-    tolerance_mm: Mapping[str, float],
-) -> list[StructureScore]:
-    import numpy as np
-
-    rows = []
-    for index, entry in enumerate(scans.entries):
-        rows += score_map(
-            truths[entry.id],
-            predict(scans, index),
-            np.array(entry.source_affine),
-            structures=structures,
-            tolerance_mm=tolerance_mm,
-            name=f"the prediction of {entry.id}",
-        )
-    return rows
-
-
-def _report(
-    done: Sequence[CellResult],
-    missing: Sequence[Cell],
-    failed: Mapping[Cell, str],
-    out: Path,
-    *,
-    runs: Sequence[Path],
-    settings: EvaluateSettings,
-    sets: LabelSets,
-) -> FewLabelOutcome:
-    everyone = {frozenset(score.case for score in result.scores) for result in done}
+    everyone = {frozenset(result.table.frame["item"]) for result in done}
     if len(everyone) > 1:
         odd = frozenset.union(*everyone) - frozenset.intersection(*everyone)
         raise DataError(
@@ -198,35 +158,96 @@ def _report(
         )
     if missing:
         console.warn(f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again.")
-    table = ScoreTable.joined(
-        ScoreTable.of_structures(r.scores, run=r.cell.arm, how="", seed=r.cell.seed, draw=r.cell.draw, labels=r.cell.n)
-        for r in done
-    )
-    found = write_arms(
-        table, out, name="few_label", kind="segmentation", baseline=SCRATCH, against=SCRATCH,
-        metric=settings.few_label.metric or "dice", metrics=SEGMENTATION_METRICS, level=settings.level, unit="patient",
-        overlap=sets.overlap(),
+    return write_arms(
+        ScoreTable.joined(result.table for result in done), out, name="few_label", kind=task.kind, baseline=SCRATCH,
+        against=SCRATCH, metric=metric, metrics=task.metrics, level=settings.level, unit=domain.owner,
+        overlap=sets.overlap(), missing=missing,
+        failed={cell.file.as_posix(): {"": reason} for cell, reason in failed.items()},
         content={
-            "definitions": {"empty": EMPTY_MASKS},
-            "settings": settings.model_dump(mode="json"),
+            **labels.facts,
+            "definitions": {k: v for k, v in task.definitions(domain.owner).items() if k not in ("unit", "threshold")},
+            "split": split,
+            "settings": settings.model_dump(mode="json", exclude={"probe"}),
             "missing": [cell.file.name for cell in missing],
             "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
         },
         then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
-    return FewLabelOutcome(failed=failed, missing=missing, folder=out, found=found)
 
 
-def _train_and_test(store: Store, reference: Reference, settings: EvaluateSettings) -> tuple[Store, dict[str, Truth]]:
-    """Return the labelled scans that may be drawn, and the label maps of the fixed test cases."""
-    split = settings.split or "test"
-    test = {truth.case: truth for truth in reference.truths if truth.split == split}
-    train = [e for e in store.entries if e.label_file is not None and e.split in ("train", "")]
-    tested = {truth.patient for truth in test.values()}
-    if not test or not train:
-        raise DataError(
-            f"{store.folder}: the few-label protocol needs labelled scans in the splits 'train' and '{split}'. "
-            f"Found {len(train)} and {len(test)}. Give the manifest a split: medssl index ... split by patient."
+def _recipe(domain: Domain, store: Any, few: FewLabelSettings) -> tuple[Resolved[FinetuneSettings], str | None]:
+    """Return the settings of ``finetune`` that every arm has, and the preset that they are of."""
+    overrides = overrides_of(few.finetune)
+    resolved = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides)
+    by_hand = resolved.origins["task"] != "default"
+    asked = resolved.settings.task if by_hand else domain.usual_task(store)
+    preset = few.recipe or domain.recipes[asked]
+    return resolve(FinetuneSettings, preset=preset, overrides=[*overrides, f"task={asked}"]), preset
+
+
+def _metric(few: FewLabelSettings, task: Task) -> str:
+    """Return the metric that is compared."""
+    metric = few.metric or task.metric
+    if metric not in task.metrics:
+        of, own = (_LEARNERS[METRICS[name].over] for name in (metric, task.metric))
+        raise ConfigError(f"few_label.metric: {metric} is a metric of {of}. Of {own}: {', '.join(task.metrics)}.")
+    return metric
+
+
+def _say_cells(
+    plan: FewLabelPlan, out: Path, shard: tuple[int, int], *, shown: str, counts: Sequence[int], owner: str
+) -> list[Cell]:
+    """Say which runs a shard takes, and return those that are not done yet."""
+    cells = plan.cells()[shard[0] :: shard[1]]
+    todo = [cell for cell in cells if not (out / cell.file).exists()]
+    part = f" in shard {shard[0] + 1}/{shard[1]}" if shard[1] > 1 else ""
+    console.say(
+        f"{shown}arms {', '.join(plan.arms)}; n = {', '.join(map(str, plan.sizes))} of {counts[0]} labelled {owner}s; "
+        f"{plan.draws} draws, {plan.seeds} seeds: {len(cells)} runs{part}, {len(cells) - len(todo)} done already; "
+        f"{counts[1]} test {owner}s"
+    )
+    console.say("every run has the same steps and is scored with its last weights; nothing is spent on validation")
+    return todo
+
+
+def _run_told(
+    plan: FewLabelPlan, run_cell: Callable[[Cell], ScoreTable], out: Path, *, shard: tuple[int, int]
+) -> dict[Cell, str]:
+    """Run the cells of a shard and show how far they are; return those that failed, with the reason."""
+    with console.progress(len(plan.cells()[shard[0] :: shard[1]]), "fine-tuning runs") as bar:
+
+        def on_cell(cell: Cell, outcome: str) -> None:
+            if outcome not in ("done", "ran"):
+                console.warn(f"{cell.file} failed: {outcome}")
+            bar.advance(note=f"{cell.arm} n={cell.n} draw {cell.draw}")
+
+        try:
+            return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
+        except (KeyboardInterrupt, SystemExit):
+            console.say("the runs that are done are kept; the same command goes on from here")
+            raise
+
+
+def overrides_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings of finetune as ``key=value``.
+
+    Raises:
+        ConfigError: If one is set that the protocol sets.
+
+    Example:
+        >>> overrides_of({"train": {"steps": 600}})
+        ['train.steps=600']
+    """
+    flat = flatten(settings)
+    wrong = [key for key in flat if key.startswith(_RESERVED)]
+    if wrong:
+        raise ConfigError(
+            f"few_label.finetune.{wrong[0]}: the protocol sets this itself, the same for every arm. "
+            "Draws, seeds and scans are settings of few_label and of the store."
         )
-    check_apart(store, train, tested, split)
-    return store.subset([entry.id for entry in train]), test
+    return [f"{key}={_as_yaml(value)}" for key, value in flat.items()]
+
+
+def _as_yaml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, width=10**9)).removesuffix("...\n").strip()

@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from medssl.domains.domain import domain_named, domains
 from medssl.engine.card import save_encoder
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
@@ -22,7 +23,6 @@ from medssl.errors import ConfigError
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
-from medssl.store.index import INDEX
 from medssl.store.normalised import normalised
 from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
@@ -39,12 +39,14 @@ from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lin
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
-from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
+
+# What trains each task of each domain.
+_JOBS = {"volumes": JOBS, "points": CLOUD_JOBS}
 
 
 @dataclass(frozen=True)
@@ -182,34 +184,33 @@ def finetune(
     if run.writes:
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
-        named = "dice" if settings.task == "segmentation" and not settings.of_clouds else "scores"
-        console.done(
-            [*written, *shown], then, on_new=predict_command(out), run=str(out), **{named: known_scores(ended.scores)}
-        )
+        told = {ended.named: known_scores(ended.scores)}
+        console.done([*written, *shown], then, on_new=predict_command(out), run=str(out), **told)
     fabric.barrier()
     return FinetuneResult(
         out,
         predictions=ended.predictions,
-        dice=ended.scores if settings.task == "segmentation" and not settings.of_clouds else None,
+        dice=ended.scores if ended.named == "dice" else None,
         scores=ended.scores,
     )
 
 
 def _job(resolved: Resolved[FinetuneSettings], resumed: Path | None = None) -> tuple[Resolved[FinetuneSettings], Job]:
     """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
-    settings = resolved.settings
-    folder = settings.data.store
-    if settings.of_clouds:
-        return resolved, CLOUD_JOBS.load(settings.task)(settings, CloudStore.open(folder))
-    if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
+    settings, folder = resolved.settings, Path(resolved.settings.data.store)
+    domain = domain_named("points" if settings.of_clouds else "volumes")
+    held = next((other for other in domains() if other.claims(folder)), domain)
+    if held is not domain and not domain.claims(folder):
+        presets = " or ".join(sorted(found for found in held.recipes.values() if found))
         raise ConfigError(
-            f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
-            "clouds, or --preset point_classification or point_parts to train from scratch."
+            f"{folder} holds {held.noun}s, and the encoder '{settings.encoder.name}' is for {domain.noun}s. Give a "
+            f"pretraining run on {held.noun}s{f', or --preset {presets} to train from scratch' if presets else ''}."
         )
-    store = Store.open(folder)
-    resolved = follow_channels(resolved, store)
-    store = _as_input(resolved.settings, store, resumed)
-    return resolved, JOBS.load(settings.task)(resolved.settings, store)
+    store = domain.open(folder)
+    if isinstance(store, Store):
+        resolved = follow_channels(resolved, store)
+        store = _as_input(resolved.settings, store, resumed)
+    return resolved, _JOBS[domain.name].load(settings.task)(resolved.settings, store)
 
 
 def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) -> Store:

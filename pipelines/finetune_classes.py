@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from medssl.domains.class_task import DECISION, PREDICTIONS
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
@@ -15,9 +16,7 @@ from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.spreadsheet import csv_text
 from pipelines import console
 
-__all__ = ["PREDICTIONS", "Classified", "prediction_table", "write_classes"]
-
-PREDICTIONS = "predictions.csv"
+__all__ = ["Classified", "prediction_table", "write_classes"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class Classified:
     predictions: tuple[Path, ...]
     shown: Path | None
     scores: dict[str, float] | None
+    named: str = "scores"
 
 
 def write_classes(
@@ -57,7 +57,7 @@ def write_classes(
         why = decision.why or f"no held-out {noun.removesuffix('s')}"
         run.say(f"{why}: probabilities are not calibrated, and the likeliest class is predicted")
     scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun)
-    run.write_text("decision.json", json.dumps(asdict(decision), indent=1) + "\n")
+    run.write_text(DECISION, json.dumps(asdict(decision), indent=1) + "\n")
     parts = [part for part in (held_out, asked) if part is not None]
     if not parts:
         return Classified((), None, scores)

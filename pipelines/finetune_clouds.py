@@ -11,7 +11,7 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.engine.card import Card, load_card
 from medssl.engine.run import Run
-from medssl.errors import ConfigError, DataError
+from medssl.errors import DataError
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.reporting.prose import counted_of
 from medssl.tasks.transfer import TransferReport
@@ -25,6 +25,7 @@ from pointcloud.loading import CloudLoader, held_out_clouds
 from pointcloud.store import CloudEntry, CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.inference import predict_cloud_classes
+from pointcloud.tasks.scores import classes_asked
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["CloudClassificationJob", "CloudJob"]
@@ -156,7 +157,7 @@ class CloudClassificationJob(CloudJob):
     method: CloudClassificationTask
 
     def __init__(self, settings: FinetuneSettings, store: CloudStore) -> None:
-        classes = _classes(store, settings.classification.classes)
+        classes = classes_asked(store, settings.classification.classes)
         super().__init__(
             settings, store, lambda e: None if e.label not in classes else classes[int(e.label)], "classes"
         )
@@ -195,18 +196,3 @@ class CloudClassificationJob(CloudJob):
             return None
         with console.progress(len(store), f"{what} clouds classified") as bar, fabric.autocast():
             return predict_cloud_classes(self.method, store, device=fabric.device, progress=bar.advance)
-
-
-def _classes(store: CloudStore, wanted: Sequence[str] | None) -> dict[int, str]:
-    """Return the names of the classes to tell apart, by number, in the order that was asked for."""
-    there = sorted({int(e.label) for e in store.entries if e.label is not None})
-    names = {number: store.classes.get(number, str(number)) for number in there}
-    if wanted is None:
-        return names
-    numbers = {name: number for number, name in names.items()}
-    unknown = [name for name in wanted if name not in numbers]
-    if unknown:
-        raise ConfigError(
-            f"classification.classes: the store has no {', '.join(unknown)}; it has {', '.join(numbers)}."
-        )
-    return {numbers[name]: name for name in wanted}

@@ -129,6 +129,11 @@ class Finished(Protocol):
         ...
 
     @property
+    def named(self) -> str:
+        """What the scores are called in the JSON object of the verb."""
+        ...
+
+    @property
     def scores(self) -> dict[str, float] | None:
         """Scores on the held-out scans."""
         ...

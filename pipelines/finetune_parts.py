@@ -18,13 +18,12 @@ from pipelines import console
 from pipelines.finetune_classes import Classified
 from pipelines.finetune_clouds import CloudJob
 from pipelines.finetune_settings import FinetuneSettings
-from pointcloud.store import CloudEntry, CloudStore
+from pointcloud.store import CloudStore
 from pointcloud.tasks.inference import predict_parts
+from pointcloud.tasks.scores import PARTS, PartScoring, class_named
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
-__all__ = ["PARTS", "PartSegmentationJob"]
-
-PARTS = "parts.csv"  # which file holds the predicted parts of which cloud
+__all__ = ["PartSegmentationJob"]
 
 
 class PartSegmentationJob(CloudJob):
@@ -37,7 +36,7 @@ class PartSegmentationJob(CloudJob):
     method: PartSegmentationTask
 
     def __init__(self, settings: FinetuneSettings, store: CloudStore) -> None:
-        super().__init__(settings, store, lambda e: _with_parts(store, e), "labels of points")
+        super().__init__(settings, store, PartScoring().labels(store, settings).class_of, "labels of points")
         found = {row: np.unique(self.clouds.train.labels(row)) for row in range(len(self.entries))}
         parts = sorted({int(v) for values in found.values() for v in values if v >= 0})
         if len(parts) < 2:
@@ -79,7 +78,8 @@ class PartSegmentationJob(CloudJob):
             path = folder / f"{stem_of(entry.id, entry.key)}.npy"
             with atomic_write(path) as aside, aside.open("wb") as file:
                 np.save(file, parts, allow_pickle=False)
-            rows.append([entry.id, entry.patient, entry.split, _name(self._store, entry), f"predictions/{path.name}"])
+            kind = class_named(self._store, entry)
+            rows.append([entry.id, entry.patient, entry.split, kind, f"predictions/{path.name}"])
             written.append(path)
         run.write_text(PARTS, csv_text(["id", "patient", "split", "class", "file"], rows))
         return Classified(tuple(written), folder, scores)
@@ -99,7 +99,7 @@ class PartSegmentationJob(CloudJob):
         if store is None:
             return None
         truths = [np.asarray(store.labels(row)) for row in range(len(store))]
-        names = [_name(self._store, e) for e in store.entries]
+        names = [class_named(self._store, e) for e in store.entries]
         every = tuple(self.method.parts)
         parts_of = {
             name: self.method.parts_of.get(-1 if e.label is None else e.label, every)
@@ -114,11 +114,3 @@ class PartSegmentationJob(CloudJob):
             key="held_out",
         )  # fmt: skip
         return scores
-
-
-def _with_parts(store: CloudStore, entry: CloudEntry) -> str | None:
-    return None if entry.label_file is None else _name(store, entry)
-
-
-def _name(store: CloudStore, entry: CloudEntry) -> str:
-    return "" if entry.label is None else store.classes.get(entry.label, str(entry.label))

@@ -50,7 +50,7 @@ class LabelledSettings(Settings):
         default=8, description="Most scans that are scored meanwhile; a classifier takes all of them, or none with 0."
     )
     predict: tuple[str, ...] = Field(
-        default=("test",), description="Splits to predict (label maps, or classes); [] predicts none."
+        default=("test",), description="Splits, or ids, to predict (label maps, or classes); [] predicts none."
     )
 
 
@@ -121,7 +121,7 @@ def choose_scans(
     ]
     if not every_held_out or not settings.held_out_scans:
         held_out = held_out[: settings.held_out_scans]
-    predict = [e for e in store.entries if e.split in settings.predict]
+    predict = [e for e in store.entries if e.split in settings.predict or e.id in settings.predict]
     return LabelledScans(
         train=store.subset([e.id for e in train]),
         held_out=store.subset([e.id for e in held_out]) if held_out else None,

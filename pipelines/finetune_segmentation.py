@@ -40,6 +40,7 @@ class Segmented:
     predictions: tuple[Path, ...]
     shown: Path | None
     scores: dict[str, float] | None
+    named: str = "dice"
 
 
 class SegmentationJob:

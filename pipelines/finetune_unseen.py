@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from medssl.store.accepting import by_kind
 from medssl.store.read import Store
 from medssl.tasks.segmentation import SegmentationTask
 from pipelines.finetune_scans import LabelledSettings
-from pipelines.refusals import by_kind
-from pipelines.truths import Reference
 
-__all__ = ["refused_lines", "unseen_lines", "unseen_structures", "unshown_lines"]
+__all__ = ["refused_lines", "unseen_lines", "unseen_structures"]
 
 _NAMED = 5
 
 
 def unseen_structures(train: Store, task: SegmentationTask) -> tuple[str, ...]:
     """Return the structures or regions of a task that no scan to train on shows, by name."""
-    seen = _seen(train)
+    seen = frozenset[int]().union(*(train.structures_in(index) for index in range(len(train))))
     if task.regions:
         return tuple(region.name for region in task.regions if not seen & set(region.values))
     numbers = task.output.numbers[1:]
     return tuple(name for number, name in zip(numbers, task.class_names, strict=True) if number not in seen)
-
-
-def unshown_lines(train: Store, reference: Reference, structures: Mapping[int, str]) -> list[str]:
-    """Return what is said of structures that are scored and that no labelled scan which may be drawn shows.
-
-    Args:
-        train: The scans that may be drawn.
-        reference: What is scored.
-        structures: Value -> name of what is scored; of a region the value that it writes.
-    """
-    seen = _seen(train)
-    values = {region.name: region.values for region in reference.regions}
-    lacking = [name for value, name in structures.items() if not seen & set(values.get(name, (value,)))]
-    if not lacking:
-        return []
-    return [f"no labelled scan to train on shows {', '.join(lacking)}: no arm can learn it, and means hold its scores"]
-
-
-def _seen(train: Store) -> frozenset[int]:
-    return frozenset[int]().union(*(train.structures_in(index) for index in range(len(train))))
 
 
 def unseen_lines(unseen: Sequence[str]) -> list[str]:

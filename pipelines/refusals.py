@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from medssl.store.accepting import ACCEPTED, how_to_accept
+from medssl.store.accepting import ACCEPTED, by_kind, how_to_accept, kind_of
 from pipelines import console
 
-__all__ = ["by_kind", "say_refusals"]
+__all__ = ["say_refusals"]
 
 _SHOWN = 10
 _NAMED = 5
@@ -20,7 +20,7 @@ def say_refusals(failed: Mapping[str, str], refused_labels: Mapping[str, str]) -
         failed: Scan -> why it could not be stored.
         refused_labels: Scan -> "kind: reason" why its label was not.
     """
-    plain = {scan: reason for scan, reason in failed.items() if _kind(reason) not in ACCEPTED}
+    plain = {scan: reason for scan, reason in failed.items() if kind_of(reason) not in ACCEPTED}
     for scan, reason in list(plain.items())[:_SHOWN]:
         console.warn(f"{scan} was left out: {reason}")
     if len(plain) > _SHOWN:
@@ -31,18 +31,6 @@ def say_refusals(failed: Mapping[str, str], refused_labels: Mapping[str, str]) -
     for kind, scans in by_kind(refused_labels).items():
         said = how_to_accept(kind) or f"The first: {refused_labels[scans[0]].partition(': ')[2]}"
         console.warn(f"{len(scans)} scans are stored without their label ({kind}): {_names(scans)}. {said}")
-
-
-def by_kind(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the scans by the kind of fault that their reason starts with, the most frequent kind first."""
-    found: dict[str, list[str]] = {}
-    for scan, reason in reasons.items():
-        found.setdefault(_kind(reason), []).append(scan)
-    return dict(sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0])))
-
-
-def _kind(reason: str) -> str:
-    return reason.partition(": ")[0]
 
 
 def _names(scans: list[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medssl.evaluation.few_label import Cell
 from medssl.evaluation.metrics import METRICS, definitions_of, metric_of
 from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.comparison import Comparison, Score, compare, scores_of
@@ -42,7 +43,8 @@ class Scored:
         scores: Every arm's scores.
         comparisons: Arms against each other, each with its verdict.
         table: The rows that both were computed from; None for a dry run.
-        failed: Cases without a score and the reason, for each run.
+        failed: Cases without a score and the reason, for each run; a few-label run that failed has the case "".
+        missing: Of a few-label comparison, the cells that are not done: failed, or left to other shards.
         files: What was written: scores.parquet, the summary as JSON, pictures; empty for a dry run.
     """
 
@@ -50,6 +52,7 @@ class Scored:
     comparisons: Sequence[Comparison] = ()
     table: ScoreTable | None = None
     failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: Sequence[Cell] = ()
     files: Sequence[Path] = ()
 
     def score(self, arm: str, metric: str, *, target: str = "", how: str = "", labels: int | None = None) -> Score:

@@ -11,6 +11,7 @@ from medssl.errors import ConfigError
 from medssl.settings import Resolved, Settings
 from medssl.store.entry import ONE
 from medssl.store.read import Store
+from medssl.volumes import same_channels
 
 __all__ = ["S", "follow_channels", "same_channels", "start_channels"]
 
@@ -72,19 +73,3 @@ def start_channels(card: Card, here: Sequence[str], *, run: str | Path) -> str:
             f"{', '.join(here)}. Take a store in that order: medssl cache ... channels={','.join(there)}."
         )
     return f"; doubtful: they saw {', '.join(there)}, and go by their places to {', '.join(here)}"
-
-
-def same_channels(card: Card, store: Store, *, run: str | Path) -> None:
-    """Refuse a store whose channels are not those that a trained network takes.
-
-    Raises:
-        ConfigError: They differ in number, in name or in order. The name of a single channel is no matter.
-    """
-    wanted = tuple(given.name for given in card.inputs_known)
-    if len(wanted) == len(store.channels) == 1 or wanted == store.channels:
-        return
-    raise ConfigError(
-        f"{run}: its network takes the channels {', '.join(wanted)}, and the cases of {store.folder} have "
-        f"{', '.join(store.channels)}. Take a store of the same channels in the same order; to train on others, start "
-        "from the run with medssl finetune, which adapts the weights."
-    )

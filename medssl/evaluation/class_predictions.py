@@ -42,11 +42,6 @@ class ClassPredictions:
         """Return the number of cases."""
         return len(self.keys)
 
-    @property
-    def one_a_patient(self) -> bool:
-        """Whether every patient has one case."""
-        return len(set(self.patients)) == len(self)
-
     def by_patient(self, decision: Decision) -> ClassPredictions:
         """Return one case a patient, their probabilities averaged; all cases where a patient has two classes."""
         owners = np.array(self.patients)
@@ -64,20 +59,9 @@ class ClassPredictions:
             self.classes,
         )
 
-    def row(self) -> dict[str, Any]:
-        """Return what JSON can hold of the predictions."""
-        return {
-            "classes": list(self.classes),
-            "keys": list(self.keys),
-            "patients": list(self.patients),
-            "truth": self.truth.tolist(),
-            "predicted": self.predicted.tolist(),
-            "probability": [[round(float(v), 6) for v in own] for own in self.probability],
-        }
-
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> ClassPredictions:
-        """Return the predictions of what ``row`` gave.
+        """Return the predictions of what a few-label cell of an earlier release holds.
 
         Raises:
             KeyError, ValueError: It is damaged.

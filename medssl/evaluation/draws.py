@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from medssl.errors import DataError
 from medssl.randomness import numpy_generator
 
-__all__ = ["labelled_patients", "nested_subsets", "stratified_patients"]
+__all__ = ["labelled_patients", "stratified_patients"]
 
 
 def _stream(name: str) -> int:
@@ -46,21 +46,6 @@ def labelled_patients(patients: Iterable[str], n: int, *, draw: int, seed: int =
         raise DataError(f"Draws are numbered from 0. Got {draw}.")
     order = numpy_generator(seed, _stream("labelled patients"), draw).permutation(len(different))
     return tuple(different[i] for i in order[:n])
-
-
-def nested_subsets(
-    patients: Iterable[str], sizes: Sequence[int], *, draw: int, seed: int = 0
-) -> dict[int, tuple[str, ...]]:
-    """Return the patients of one draw for each of several sizes; each smaller subset is the start of the larger ones.
-
-    Args:
-        patients: See `labelled_patients`.
-        sizes: The numbers of labelled patients, in any order.
-        draw: Number of the draw, from 0.
-        seed: Seed of the whole comparison.
-    """
-    different = sorted(set(patients))
-    return {n: labelled_patients(different, n, draw=draw, seed=seed) for n in sizes}
 
 
 def stratified_patients(classes: Mapping[str, str], n: int, *, draw: int, seed: int = 0) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The few-label protocol: arms compared at n labelled patients, over draws and seeds, cell by cell and resumable.
 
 An arm is a way to start: from scratch, or from one pretrained run. A cell is one fine-tuning run of one arm on the
-``n`` patients of one draw with one seed; its scores (or predicted classes) of the fixed test cases are one file. Every
+``n`` patients of one draw with one seed; its scores of the fixed test cases are one file, whatever the task. Every
 arm gets the same draws, seeds, recipe and budget, so cells pair up; subsets are nested in a draw (see `draws`).
 """
 
@@ -10,19 +10,25 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import StructureScore
 from medssl.writing import atomic_write
 
-__all__ = ["SCRATCH", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
+__all__ = ["FINE_TUNED", "SCRATCH", "SEEDING", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
 
 SCRATCH = "scratch"
+FINE_TUNED = "fine-tuned"
+SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
+_SEEDS_A_DRAW = 1000
+_FIGURES = ("item", "patient", "target", "metric", "value", "note")
+_DIGITS = 6  # of probabilities, the others are kept as they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,19 @@ class Cell:
         """The cell's file, relative to the folder of the comparison."""
         return Path("cells") / self.arm / f"n{self.n}-draw{self.draw}-seed{self.seed}.json"
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of the fine-tuning run: the same for every arm, another for every draw.
+
+        Fresh weights shared by all draws would be lucky or unlucky as a whole, and no interval over draws would show
+        it.
+        """
+        return self.draw * _SEEDS_A_DRAW + self.seed
+
+    def table(self, scores: ScoreTable) -> ScoreTable:
+        """Return scores as those of this cell."""
+        return scores.as_run(self.arm, how=FINE_TUNED, seed=self.seed, draw=self.draw, labels=self.n)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
@@ -54,16 +73,14 @@ class CellResult:
     Attributes:
         cell: Which cell.
         key: Fingerprint of everything that the scores depend on beside the cell (recipe, weights, data).
-        scores: Of a segmenter, scores of every test case and structure; empty of a classifier.
+        table: Scores of every test case, as rows of this cell.
         seconds: Wall-clock time of the run.
-        predictions: Of a classifier, its predictions of the test cases.
     """
 
     cell: Cell
     key: str
-    scores: tuple[StructureScore, ...]
+    table: ScoreTable
     seconds: float
-    predictions: ClassPredictions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +132,7 @@ class FewLabelPlan:
 
 def run_cells(
     plan: FewLabelPlan,
-    run_cell: Callable[[Cell], Iterable[StructureScore] | ClassPredictions],
+    run_cell: Callable[[Cell], ScoreTable],
     folder: Path,
     *,
     shard: tuple[int, int] = (0, 1),
@@ -148,24 +165,14 @@ def run_cells(
         else:
             started = time.monotonic()
             try:
-                found = run_cell(cell)
-                classes = found if isinstance(found, ClassPredictions) else None
-                scores = () if isinstance(found, ClassPredictions) else tuple(found)
-                if not scores and not classes:
+                table = cell.table(run_cell(cell))
+                if not len(table):
                     raise DataError("No test case was scored.")
             except Exception as error:  # one cell that fails must not stop the night's run
                 outcome = failed[cell] = f"{type(error).__name__}: {error}"
             else:
-                _write_cell(
-                    path,
-                    CellResult(
-                        cell=cell,
-                        key=plan.key_of(cell),
-                        scores=scores,
-                        seconds=round(time.monotonic() - started, 2),
-                        predictions=classes,
-                    ),
-                )
+                seconds = round(time.monotonic() - started, 2)
+                _write_cell(path, CellResult(cell=cell, key=plan.key_of(cell), table=table, seconds=seconds))
                 outcome = "ran"
         if on_cell is not None:
             on_cell(cell, outcome)
@@ -190,29 +197,23 @@ def read_cells(plan: FewLabelPlan, folder: Path) -> tuple[list[CellResult], list
 
 
 def _write_cell(path: Path, result: CellResult) -> None:
-    content = {
-        **asdict(result.cell),
-        "key": result.key,
-        "seconds": result.seconds,
-        "scores": [_finite(score.row()) for score in result.scores],
-    }
-    if result.predictions is not None:
-        content["predictions"] = result.predictions.row()
+    rows: dict[str, list[Any]] = {name: result.table.frame[name].to_list() for name in _FIGURES}
+    rows["value"] = [
+        round(value, _DIGITS) if metric == "probability" and value is not None else value
+        for metric, value in zip(rows["metric"], rows["value"], strict=True)
+    ]
+    content = {**asdict(result.cell), "key": result.key, "seconds": result.seconds, "rows": rows}
     with atomic_write(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+        aside.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 def _read_cell(path: Path, *, expected_key: str) -> CellResult:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        result = CellResult(
-            cell=Cell(**{name: content[name] for name in ("arm", "n", "draw", "seed")}),
-            key=content["key"],
-            scores=_scores(content["scores"]),
-            seconds=content["seconds"],
-            predictions=ClassPredictions.of_row(content["predictions"]) if "predictions" in content else None,
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        cell = Cell(**{name: content[name] for name in ("arm", "n", "draw", "seed")})
+        table = cell.table(_table_of(content))
+        result = CellResult(cell=cell, key=content["key"], table=table, seconds=content["seconds"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a cell of a few-label comparison ({error}). Move it away to run it anew."
         ) from error
@@ -224,12 +225,13 @@ def _read_cell(path: Path, *, expected_key: str) -> CellResult:
     return result
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON has no word for, by None."""
-    return {name: None if isinstance(v, float) and v != v else v for name, v in row.items()}
-
-
-def _scores(rows: Sequence[dict[str, Any]]) -> tuple[StructureScore, ...]:
+def _table_of(content: Mapping[str, Any]) -> ScoreTable:
+    """Return the rows of a cell, in this form or in those of earlier releases, which knew each its own task."""
+    if "rows" in content:
+        columns = [content["rows"][name] for name in _FIGURES]
+        return ScoreTable.of_rows(("", "", 0, 0, None, *figures) for figures in zip(*columns, strict=True))
+    if "predictions" in content:
+        return ScoreTable.of_classes(ClassPredictions.of_row(content["predictions"]), run="")
     nan = float("nan")
-    filled: list[dict[str, Any]] = [{name: nan if v is None else v for name, v in row.items()} for row in rows]
-    return tuple(StructureScore(**row) for row in filled)
+    filled: list[dict[str, Any]] = [{k: nan if v is None else v for k, v in row.items()} for row in content["scores"]]
+    return ScoreTable.of_structures((StructureScore(**row) for row in filled), run="")

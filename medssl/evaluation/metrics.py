@@ -136,12 +136,12 @@ _ROWS = (
         definition="share of the labelled points of all shapes whose part is right.",
     ),
     Metric(
-        name="probe_accuracy", words="accuracy", better="higher", function="medssl.evaluation.protocols.probe",
+        name="probe_accuracy", words="accuracy", better="higher", function="medssl.evaluation.probes.class_probe",
         definition="mean over patients of the share of their items that a probe names right.",
     ),
     Metric(
         name="few_shot_accuracy", words="few-shot accuracy", better="higher",
-        function="medssl.evaluation.protocols.few_shot",
+        function="medssl.evaluation.few_shot.few_shot",
         definition="share of the asked items that a linear SVM of few labelled items names right.",
     ),
 )  # fmt: skip

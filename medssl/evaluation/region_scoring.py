@@ -31,7 +31,6 @@ def score_regions(
     regions: Sequence[Region],
     spacing_mm: Sequence[float],
     tolerance_mm: float | Mapping[str, float],
-    surfaces: bool = True,
 ) -> list[StructureScore]:
     """Score every region of one case; the arguments are those of `scoring.score_case`.
 
@@ -48,7 +47,6 @@ def score_regions(
             structures={1: region.name},
             spacing_mm=spacing_mm,
             tolerance_mm=tolerance,
-            surfaces=surfaces,
         )
         scores.append(replace(score, label=region.written))
     return scores

@@ -112,6 +112,15 @@ class ScoreTable:
         rows = zip(values, items, patients, named, strict=True)
         return cls.of_rows((run, how, seed, draw, labels, i, p, t, metric, float(v), "") for v, i, p, t in rows)
 
+    def as_run(self, run: str, *, how: str = "", seed: int = 0, draw: int = 0, labels: int | None = None) -> ScoreTable:
+        """Return the same figures as those of one run."""
+        import polars as pl
+
+        said = {"run": run, "how": how, "seed": seed, "draw": draw, "labels": labels}
+        return ScoreTable(
+            self.frame.with_columns(pl.lit(v, dtype=self.frame.schema[name]).alias(name) for name, v in said.items())
+        )
+
     def write(self, path: Path) -> None:
         """Write the table aside and rename it."""
         with atomic_write(path) as aside:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from medssl.evaluation.overlap import LabelMap, Overlap, check_label_maps, overlap
-from medssl.evaluation.surface import SurfaceScore, image_diagonal_mm, surface_score
+from medssl.evaluation.overlap import LabelMap, check_label_maps, overlap
+from medssl.evaluation.surface import image_diagonal_mm, surface_score
 
 __all__ = ["EmptyCounts", "StructureScore", "count_rows", "empty_counts", "score_case"]
 
@@ -106,7 +106,6 @@ def score_case(
     structures: Mapping[int, str],
     spacing_mm: Sequence[float],
     tolerance_mm: float | Mapping[str, float],
-    surfaces: bool = True,
 ) -> list[StructureScore]:
     """Score every structure of one case.
 
@@ -118,7 +117,6 @@ def score_case(
         structures: Name of each label value to score, without the background.
         spacing_mm: Voxel size in mm, (z, y, x).
         tolerance_mm: Tolerance of the surface Dice: one for all, or one for each structure's name.
-        surfaces: Whether to measure surfaces; where not, their scores are NaN (a few-label sweep needs Dice alone).
 
     Raises:
         DataError: If the maps do not lie on the same grid or do not hold whole numbers.
@@ -127,24 +125,18 @@ def score_case(
     if truth.dtype.kind == "i" and truth.min(initial=0) < 0:
         prediction = np.where(truth < 0, 0, prediction)
     overlaps = overlap(truth, prediction, list(structures), spacing_mm=spacing_mm)
-    boxes = _boxes(truth, prediction, structures) if surfaces else {}
+    boxes = _boxes(truth, prediction, structures)
     diagonal = image_diagonal_mm(truth.shape, spacing_mm)
     scores = []
     for label, name in structures.items():
         tolerance = float(tolerance_mm if isinstance(tolerance_mm, int | float) else tolerance_mm[name])
-        if surfaces:
-            box = boxes[label]
-            surface = surface_score(
-                truth[box] == label,
-                prediction[box] == label,
-                spacing_mm=spacing_mm,
-                tolerance_mm=tolerance,
-                diagonal_mm=diagonal,
-            )
-        else:
-            nan = float("nan")
-            surface = SurfaceScore(hd95_mm=nan, assd_mm=nan, nsd=nan, tolerance_mm=tolerance)
-        scores.append(_row(case, patient, label, name, overlaps[label], surface))
+        box = boxes[label]
+        surface = surface_score(
+            truth[box] == label, prediction[box] == label, spacing_mm=spacing_mm, tolerance_mm=tolerance,
+            diagonal_mm=diagonal,
+        )  # fmt: skip
+        scores.append(StructureScore(case=case, patient=patient, label=label, structure=name,
+                                     **asdict(overlaps[label]), **asdict(surface)))  # fmt: skip
     return scores
 
 
@@ -164,7 +156,3 @@ def _boxes(truth: LabelMap, prediction: LabelMap, structures: Mapping[int, str])
             for a in range(truth.ndim)
         )
     return boxes
-
-
-def _row(case: str, patient: str, label: int, name: str, over: Overlap, surface: SurfaceScore) -> StructureScore:
-    return StructureScore(case=case, patient=patient, label=label, structure=name, **asdict(over), **asdict(surface))

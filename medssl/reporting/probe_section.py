@@ -1,15 +1,15 @@
-"""Frozen encoders: probes by fixed protocols and few-shot tasks, with intervals, against each other."""
+"""Probes of clouds as earlier releases wrote them: fixed protocols and few-shot tasks, against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medssl.reporting.blocks import Block, Details, Listing, Section, Table, Text
 from medssl.reporting.material import Material
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.score_blocks import comparison_blocks, read_found, score_blocks
+from medssl.reporting.score_blocks import comparison_blocks, mean_and_spread, read_found, score_blocks
 
 __all__ = ["probe_section"]
 
@@ -36,16 +36,10 @@ def _probes(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     tasks = next(iter(encoders.values()))["few_shot"]
     if tasks:
         heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))
-        lines = [[clean.text(name), *(_few(task["accuracies"]) for task in found["few_shot"])]
+        lines = [[clean.text(name), *(mean_and_spread(task["accuracies"]) for task in found["few_shot"])]
                  for name, found in encoders.items()]  # fmt: skip
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
         blocks.append(Table(heads, lines, caption=told))
     blocks += comparison_blocks(compared, content)
     blocks.append(Details("What each probe is", (Listing(list(protocols.items())),)))
     return blocks
-
-
-def _few(accuracies: Sequence[float]) -> str:
-    mean = sum(accuracies) / len(accuracies)
-    spread = (sum((a - mean) ** 2 for a in accuracies) / max(1, len(accuracies) - 1)) ** 0.5
-    return f"{mean:.3f} ({spread:.3f})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from medssl.reporting.charts import Marks, interval_chart
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.prose import counted
 
-__all__ = ["arm_blocks", "comparison_blocks", "definition_block", "read_found", "score_blocks"]
+__all__ = ["arm_blocks", "comparison_blocks", "definition_block", "mean_and_spread", "read_found", "score_blocks"]
 
 
 def read_found(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> tuple[list[Score], list[Comparison]]:
@@ -88,6 +88,13 @@ def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
     title = f"{content['target']}: {metric}" if content.get("target") else metric
     blocks += [Charts(charts), *score_blocks(scores, compared, content, title=title)]
     blocks += comparison_blocks(compared, content)
+    tasks = next(iter((content.get("few_shot") or {"": []}).values()))
+    if tasks:
+        heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))
+        told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
+        rows = [[clean.text(arm), *(mean_and_spread(task["accuracies"]) for task in own)]
+                for arm, own in content["few_shot"].items()]  # fmt: skip
+        blocks.append(Table(heads, rows, caption=told))
     failed = content.get("failed") or {}
     if failed:
         lines = [(cell, clean.text(str(why))) for cell, why in failed.items()]
@@ -103,6 +110,13 @@ def definition_block(content: Mapping[str, Any], more: Mapping[str, str] | None 
     ]
     pairs += [(name, str(text)) for name, text in (content.get("probes") or {}).items()]
     return Details("What the measures mean here", (Listing([*pairs, *(more or {}).items()]),))
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return a mean with the standard deviation of a sample in brackets."""
+    mean = sum(values) / len(values)
+    spread = (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
+    return f"{mean:.3f} ({spread:.3f})"
 
 
 def _mark(row: Score | Comparison) -> tuple[str, float, float, float, tuple[float, ...]]:

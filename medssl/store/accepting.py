@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["ACCEPTED", "Accepted", "how_to_accept"]
+__all__ = ["ACCEPTED", "Accepted", "by_kind", "how_to_accept", "kind_of"]
 
 Accepted = Literal[
     "nonfinite",
@@ -30,3 +31,16 @@ ACCEPTED: dict[str, str] = {
 def how_to_accept(kind: str) -> str:
     """Return what a kind of refusal needs to be accepted, as a sentence; "" where it cannot be."""
     return f"accept=[{kind}] {ACCEPTED[kind]}." if kind in ACCEPTED else ""
+
+
+def by_kind(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the scans by the kind of fault that their reason starts with, the most frequent kind first."""
+    found: dict[str, list[str]] = {}
+    for scan, reason in reasons.items():
+        found.setdefault(kind_of(reason), []).append(scan)
+    return dict(sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0])))
+
+
+def kind_of(reason: str) -> str:
+    """Return the kind of fault that a reason starts with."""
+    return reason.partition(": ")[0]

@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The same table as docs/architecture.md, as a test below checks.
 LAYERS: dict[int, set[str]] = {
-    6: {"reporting", "exporting"},
+    6: {"reporting", "exporting", "volumes"},
     5: {"tasks", "loading", "placement", "store", "reduction"},
-    4: {"engine", "manifest"},
+    4: {"engine", "manifest", "domains"},
     3: {"methods", "formats", "phantoms", "evaluation"},
     2: {"objectives", "views", "encoders", "decoder", "heads", "teacher", "queue"},
     1: {
@@ -61,6 +61,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("tasks", "loading"),
     ("tasks", "placement"),
     ("exporting", "reporting"),
+    ("domains", "engine"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
     ("encoders", "heads"),
@@ -98,7 +99,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("locking", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
-NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder"}
+NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder", "volumes"}
 PACKAGES = ("medssl", "pointcloud", "pipelines")
 # The facade offers the verbs as functions, lazily; it alone looks up.
 FACADE = "medssl/__init__.py"

@@ -170,10 +170,10 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_probe_of_classes(store: Store, pretrained: Path, tmp_path: Path) -> None:
     outcome = evaluate(
         pretrained, data=store.folder, out=tmp_path / "probe", protocol="probe",
-        overrides=["probe.scans.target=kind", "probe.scans.shares=[1.0]", "probe.scans.draws=1",
-                   "probe.scans.random=1"],
+        overrides=["probe.scans.target=kind", "probe.shares=[1.0]", "probe.draws=1",
+                   "probe.random=1"],
     )  # fmt: skip
-    assert {row.arm for row in outcome.scores} == {"masked", "random"}
+    assert {row.arm for row in outcome.scores} == {"masked", "random", "majority"}
     turned = store_from_arrays(
         tmp_path / "turned", [turned_item(n) for n in range(12)], classes={1: "x"}
     )  # fmt: skip

@@ -14,9 +14,9 @@ from medssl.errors import CacheError, ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
+from medssl.tasks.truths import grid_difference
 from pipelines import console
 from pipelines.evaluate import evaluate
-from pipelines.scored_cases import grid_difference
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 4.0, 5], [0, 0, 0, 1]])
 CASES = [f"case{i}" for i in range(8)]

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from medssl.domains.class_task import read_predictions
 from medssl.errors import ConfigError, DataError
 from pipelines.evaluate import evaluate
-from pipelines.evaluate_classes import read_predictions
 
 
 def run(folder, noise, *, slices=1):

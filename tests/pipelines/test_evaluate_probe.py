@@ -1,20 +1,18 @@
-"""The probe protocol: frozen encoders by fixed rules, the last checkpoint, nothing chosen on what is scored."""
+"""The probe protocol on clouds: the way, the probes and the measures are those of scans."""
 
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from medssl.domains.domain import DOMAINS, domain_of
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.protocols import probe
 from pipelines.embed import EmbedSettings, embed
-from pipelines.embedded import Embedded
 from pipelines.evaluate import evaluate
-from pipelines.evaluate_probe import probe_runs
-from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
-from pipelines.probe_clouds import random_encoder
+from pipelines.evaluate_settings import ProbeSettings
 from pointcloud.batch import CloudPlan
 from pointcloud.cloud import make_cloud
 from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
@@ -23,7 +21,7 @@ from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, store_from_clouds
 
 ENCODER = {"name": "pointnet", "widths": [8, 16]}
-BRIEF = ["probe.few_shot=[[2,3]]", "probe.draws=4", "probe.batch_size=7"]
+BRIEF = ["probe.few_shot=[[2,3]]", "probe.tasks=4", "probe.batch_size=7", "probe.shares=[0.5,1]", "probe.draws=2"]
 
 
 @pytest.fixture
@@ -50,30 +48,36 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
-def test_probes_and_few_shot_tasks_are_scored_against_fresh_weights(store, run, tmp_path, capsys):
-    found = evaluate(run, data=store, out=tmp_path / "out", against=["random", "random-7"], protocol="probe",
-                     overrides=BRIEF)  # fmt: skip
-    assert list(dict.fromkeys(row.arm for row in found.scores)) == ["run", "random", "random-7"]
-    assert [row.how for row in found.scores if row.arm == "run"] == ["svm-c1", "svm-cv", "knn", "linear"]
+def test_the_probes_of_scans_read_clouds_against_random_encoders_and_the_majority(store, run, tmp_path, capsys):
+    found = evaluate(run, data=store, out=tmp_path / "out", against=["random"], protocol="probe", overrides=BRIEF)
+    assert {row.arm for row in found.scores} == {"run", "random", "majority"}
+    assert {row.how for row in found.scores} == {"linear", "knn", "svm", "ridge"}
+    assert {row.labels for row in found.scores} == {4, 7}
     assert all(row.interval.patients == 6 for row in found.scores)
-    assert found.score("run", "probe_accuracy", how="linear").interval.estimate > 0.9
-    assert {c.baseline for c in found.comparisons} == {"random", "random-7"}
+    assert found.score("run", "auroc", how="linear", labels=7).interval.estimate > 0.9
+    assert found.score("majority", "auroc", how="linear", labels=7).interval.estimate == 0.5
+    assert {(row.arm, row.baseline, row.change) for row in found.comparisons} == {("run", "random", "pretraining")}
     written = json.loads((tmp_path / "out" / "probe.json").read_text())
-    assert written["encoders"]["random"]["probes"][0]["protocol"] == "svm-c1"
-    assert all(row["chance"] == 0.5 for row in written["encoders"]["run"]["probes"])
-    (task,) = written["encoders"]["run"]["few_shot"]
+    assert (written["kind"], written["target"], written["classes"]) == ("classification", "class", ["needle", "ball"])
+    assert list(written["few_shot"]) == ["run", "random-seed0", "random-seed1"]
+    (task,) = written["few_shot"]["run"]
     assert (task["ways"], task["shots"], len(task["accuracies"])) == (2, 3, 4)
-    assert {row["change"] for row in written["comparisons"]} == {"pretraining"}
+    columns = pl.read_csv(tmp_path / "out/probe.csv").columns
+    assert columns[5:] == ["auroc", "auprc", "balanced_accuracy", "f1", "accuracy", "ece", "brier"]
     again = evaluate(run, data=store, out=tmp_path / "again", protocol="probe", overrides=BRIEF)
-    assert again.scores == [row for row in found.scores if row.arm == "run"]
-    assert "14 clouds of 2 classes to fit on, 12 to score" in capsys.readouterr().out
+    assert again.scores == found.scores
+    told = capsys.readouterr().out
+    assert (
+        "class (needle, ball) off the frozen encoders of run and 2 random ones; n = 4, 7 of 7 labelled patients" in told
+    )
+    assert "12 test cases of 6 patients" in told
+    assert "2-way 3-shot" in told
 
 
 def test_the_file_that_embed_writes_gives_the_probes_own_figure(store, run, tmp_path, capsys):
     from sklearn.neighbors import KNeighborsClassifier
 
-    found = evaluate(run, data=store, out=tmp_path / "out", against=["random"], protocol="probe",
-                     overrides=[*BRIEF, "probe.protocols=[knn]"])  # fmt: skip
+    found = evaluate(run, data=store, out=tmp_path / "out", protocol="probe", overrides=[*BRIEF, "probe.how=[knn-20]"])
     told = "vectors are means over 3 draws of a cloud's points, by its id; over draws a cloud's vectors vary by"
     assert told in " ".join(capsys.readouterr().out.split())
     embed(run, data=store, out=tmp_path / "all.npz")
@@ -93,7 +97,7 @@ def test_the_file_that_embed_writes_gives_the_probes_own_figure(store, run, tmp_
     tied = np.abs(votes[:, 0] - 0.5) < 1e-9  # which the probe gives to the nearest
     nearest = classes[fit][neighbours.kneighbors(vectors[splits == "test"], 1)[1][:, 0]]
     right[tied] = (nearest == classes[splits == "test"])[tied]
-    assert found.score("run", "probe_accuracy", how="knn").interval.estimate == pytest.approx(right.mean())
+    assert found.score("run", "accuracy", how="knn-20", labels=7).interval.estimate == pytest.approx(right.mean())
 
 
 def test_features_do_not_change_with_what_lies_beside(store, run):
@@ -113,51 +117,51 @@ def test_features_do_not_change_with_what_lies_beside(store, run):
 
 
 def test_a_task_that_the_classes_do_not_allow_is_named_once(store, run, tmp_path, capsys):
-    evaluate(run, data=store, out=tmp_path / "out", against=["random", "random-7"], protocol="probe",
-             overrides=[*BRIEF, "probe.few_shot=[[2,3],[5,10]]"])  # fmt: skip
-    told = capsys.readouterr()
-    assert (told.out + told.err).count("5-way 10-shot is left out") == 1
+    evaluate(run, data=store, out=tmp_path / "out", protocol="probe",
+             overrides=[*BRIEF, "probe.few_shot=[[2,3],[5,10]]", "probe.how=[knn]"])  # fmt: skip
+    assert capsys.readouterr().err.count("5-way 10-shot is left out") == 1
 
 
-def test_fresh_weights_are_a_function_of_the_seed(run):
-    one, same, other = (random_encoder(run, seed=seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+def test_classes_that_a_draw_lacks_are_said(tmp_path, run, capsys):
+    """A patient has organs of several classes, so that a draw of few patients need not hold all."""
+    draw = np.random.default_rng(0)
+    items = [
+        CloudItem(id=f"c{n}", cloud=make_cloud(draw.normal(size=(40, 3)), label=label), patient=patient, split=split)
+        for n, (patient, label, split) in enumerate(
+            [("a", 0, "train"), ("a", 1, "train"), ("b", 0, "train"), ("b", 2, "train"),
+             *((f"t{k}", k % 3, "test") for k in range(6))]
+        )
+    ]  # fmt: skip
+    folder = store_from_clouds(tmp_path / "store", items, classes={0: "x", 1: "y", 2: "z"}).folder
+    evaluate(run, data=folder, out=tmp_path / "out", protocol="probe",
+             overrides=["probe.sizes=[1,2]", "probe.how=[knn]", "probe.random=1", "probe.draws=2"])  # fmt: skip
+    assert "with 1 labelled objects draws lack classes" in capsys.readouterr().err
 
 
-def test_a_patient_with_several_items_counts_once(tmp_path):
-    draw = np.random.default_rng(1)
-    fit, score = draw.normal(size=(20, 4)).astype(np.float32), draw.normal(size=(9, 4)).astype(np.float32)
-    classes, asked = tuple("ab" * 10), tuple("aabbaabba")
-    owners = ("x",) * 5 + ("y", "z", "u", "v")
-    found = Embedded(fit=fit, score=score, fit_classes=classes, score_classes=asked,
-                     fit_patients=tuple(map(str, range(20))), score_patients=owners)  # fmt: skip
-    settings = EvaluateSettings(probe=ProbeSettings(protocols=("knn",), few_shot=()))
-    (row,) = probe_runs({"one": found}, tmp_path, settings).scores
-    right = probe(fit, classes, score, asked, protocol="knn").right
-    wanted = (right[:5].mean() + right[5:].sum()) / 5
-    assert row.interval.estimate == pytest.approx(wanted)
-    assert row.interval.patients == 5
-
-
-def test_a_cloud_of_a_scored_patient_is_not_fitted_on(tmp_path, run):
+def test_a_patient_on_both_sides_is_refused(tmp_path, run):
     draw = np.random.default_rng(0)
     items = [
         CloudItem(id=f"c{n}", cloud=make_cloud(draw.normal(size=(40, 3)), label=n % 2), patient=patient, split=split)
         for n, (patient, split) in enumerate([("a", "train"), ("b", "train"), ("b", "test"), ("c", "train")])
     ]
     folder = store_from_clouds(tmp_path / "leaky", items, classes={0: "x", 1: "y"}).folder
-    from pipelines.probe_clouds import CloudProbe
-
-    probe_of = CloudProbe(folder, EvaluateSettings())
-    assert probe_of.embedded(run, like=run).fit_patients == ("a", "c")
+    with pytest.raises(DataError, match="1 patients are both in 'train' and in 'test'"):
+        evaluate(run, data=folder, out=tmp_path / "out", protocol="probe")
 
 
 def test_what_cannot_be_probed_says_why(store, run, tmp_path):
-    with pytest.raises(DataError, match=r"Clouds with a class by split: \{'test': 12, 'train': 14, 'val': 4\}"):
-        evaluate(run, data=store, protocol="probe", overrides=["split=nowhere"])
+    with pytest.raises(DataError, match=r"by split: \{'test': 12, 'train': 14, 'val': 4\}"):
+        evaluate(run, data=store, protocol="probe", out=tmp_path / "o", overrides=["split=nowhere"])
     with pytest.raises(ConfigError, match="takes a store of clouds"):
-        evaluate(run, data=tmp_path, protocol="probe")
+        evaluate(run, data=tmp_path, protocol="probe", out=tmp_path / "o")
     with pytest.raises(ConfigError, match="few-label"):
-        evaluate(run, data=store, protocol="probe", shard="1/2")
+        evaluate(run, data=store, protocol="probe", out=tmp_path / "o", shard="1/2")
+    with pytest.raises(ConfigError, match="needs a pretraining run"):
+        evaluate("random", data=store, protocol="probe", out=tmp_path / "o")
     assert len(CloudStore.open(store)) == 30
+
+
+def test_a_store_says_its_domain(store, tmp_path):
+    assert list(DOMAINS) == ["volumes", "points"]
+    assert domain_of(store).name == "points"
+    assert domain_of(tmp_path).name == "volumes"

@@ -13,17 +13,15 @@ import pytest
 
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, save_encoder
-from medssl.errors import ConfigError, DataError
+from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.evaluation.draws import labelled_patients
-from medssl.evaluation.few_label import Cell
 from medssl.formats.nifti import write_nifti
 from medssl.settings import resolve
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.few_label import few_label
-from pipelines.few_label_trainer import CellTrainer, overrides_of
+from pipelines.few_label import few_label, overrides_of
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 2.0, 5], [0, 0, 0, 1]])
 ENCODER = {"name": "unet", "channels": [4, 8]}
@@ -77,21 +75,19 @@ def house(tmp_path):
 
 
 class Pretended:
-    """Knows the truth and shifts it: by a voxel for scratch at n = 1, else not at all."""
+    """In place of ``finetune``: knows the truth and shifts it, by a voxel for scratch at n = 1, else not at all."""
 
-    def __init__(self, recipe=1):
-        self.recipe = {"version": recipe}
+    def __init__(self):
         self.calls = []
 
-    def __call__(self, *, train, start, seed, folder):
-        folder.mkdir(parents=True)
-        self.calls.append((start, seed, [entry.patient for entry in train.entries]))
-        shift = 1 if start is None and len(train) == 1 else 0
-
-        def predict(store, index):
-            return np.roll(store.labels(index), shift, axis=2)
-
-        return predict, folder.rmdir
+    def __call__(self, run, *, data, out, overrides, from_scratch, ids, predict, **_):
+        seed = int(next(word for word in overrides if word.startswith("train.seed=")).partition("=")[2])
+        start = None if from_scratch else run
+        self.calls.append((start, seed, [f"patient{one.removeprefix('case')}" for one in ids]))
+        shift = 1 if start is None and len(ids) == 1 else 0
+        for one in predict:
+            _, labels = scan_of(int(one.removeprefix("case")))
+            write_nifti(out / "predictions" / f"{one}.nii.gz", np.roll(labels, shift, axis=2), AFFINE)
 
 
 def settings_of(*overrides):
@@ -104,7 +100,7 @@ FEW = ("few_label.sizes=[1,2]", "few_label.draws=3", "few_label.seeds=2")
 def run(house, trainer, *overrides, **arguments):
     return few_label(
         [house / "runs/voco"], data=house / "store", out=house / "few", settings=settings_of(*FEW, *overrides),
-        trainer=trainer, **arguments,
+        train=trainer, **arguments,
     )  # fmt: skip
 
 
@@ -124,20 +120,20 @@ def test_every_arm_gets_the_same_patients_and_seeds(house):
 
 def test_tables_curve_and_listing(house, capsys):
     outcome = run(house, Pretended())
-    gains = {row.labels: row for row in outcome.found.comparisons}
+    gains = {row.labels: row for row in outcome.comparisons}
     assert gains[1].difference.estimate > 0.1
     assert gains[1].above == 4
     assert gains[2].difference.estimate == 0.0
     assert gains[2].verdict == "inconclusive"
     assert "both score the same" in gains[2].reason
-    assert sorted(p.name for p in outcome.folder.iterdir()) == [
+    assert sorted(p.name for p in (house / "few").iterdir()) == [
         "cells", "few_label.csv", "few_label.json", "few_label.png", "scores.parquet", "work",
     ]  # fmt: skip
-    assert [p for p in (outcome.folder / "work").rglob("*") if not p.is_dir()] == []
-    content = json.loads((outcome.folder / "few_label.json").read_text())
+    assert [p for p in (house / "few/work").rglob("*") if not p.is_dir()] == []
+    content = json.loads((house / "few/few_label.json").read_text())
     assert content["comparisons"][0]["arm"] == "voco"
     assert content["missing"] == []
-    lines = (outcome.folder / "few_label.csv").read_text().splitlines()
+    lines = (house / "few/few_label.csv").read_text().splitlines()
     assert lines[0].startswith("how,n,arm,draw,seed,dice")
     assert len(lines) == 25
     printed = capsys.readouterr()
@@ -163,7 +159,7 @@ def test_done_cells_are_kept_and_shards_add_up(house, capsys):
 def test_another_recipe_weights_or_data_are_refused(house):
     run(house, Pretended())
     with pytest.raises(ConfigError, match="another recipe"):
-        run(house, Pretended(recipe=2))
+        run(house, Pretended(), "few_label.finetune.train.lr=0.5")
     with pytest.raises(ConfigError, match="another recipe"):
         run(house, Pretended(), "tolerance_mm=3")
     (house / "runs/voco/encoder.safetensors").write_bytes(b"other weights")
@@ -177,35 +173,53 @@ def test_more_draws_and_arms_may_be_added(house):
     trainer = Pretended()
     outcome = few_label(
         [house / "runs/voco", house / "runs/mae"], data=house / "store", out=house / "few",
-        settings=settings_of(*FEW, "few_label.draws=4"), trainer=trainer,
+        settings=settings_of(*FEW, "few_label.draws=4"), train=trainer,
     )  # fmt: skip
     assert len(trainer.calls) == 2 * 2 * 3 + 12  # draw 3 for three arms, draws 0-2 for the new one
-    assert {row.arm for row in outcome.found.comparisons} == {"voco", "mae"}
+    assert {row.arm for row in outcome.comparisons} == {"voco", "mae"}
 
 
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     class Fails(Pretended):
-        def __call__(self, **arguments):
-            if arguments["seed"] % 1000 == 1 and arguments["start"] is None:
+        def __call__(self, run, **arguments):
+            seed = next(int(word[11:]) for word in arguments["overrides"] if word.startswith("train.seed="))
+            if seed % 1000 == 1 and arguments["from_scratch"]:
                 raise RuntimeError("out of memory")
-            return super().__call__(**arguments)
+            return super().__call__(run, **arguments)
 
     outcome = run(house, Fails())
     assert len(outcome.failed) == 6
-    assert Cell(arm="scratch", n=1, draw=0, seed=1) in outcome.failed
+    assert "out of memory" in outcome.failed["cells/scratch/n1-draw0-seed1.json"][""]
     assert "out of memory" in capsys.readouterr().err
     # pairs that lack a partner are left out of the comparison, not of the means
-    lines = (outcome.folder / "few_label.csv").read_text().splitlines()
+    lines = (house / "few/few_label.csv").read_text().splitlines()
     assert sum(",voco," in line for line in lines) == 12
     assert sum(",scratch," in line for line in lines) == 6
 
 
+def test_a_run_that_was_begun_with_other_settings_is_begun_anew(house):
+    class Strict(Pretended):
+        def __call__(self, run, *, resume, **arguments):
+            if resume:
+                raise ConfigError("a resumed run must have the settings it was started with")
+            return super().__call__(run, **arguments)
+
+    begun = house / "few/work/scratch/n1-draw0-seed0"
+    begun.mkdir(parents=True)
+    (begun / "run.yaml").write_text("task: segmentation\n")
+    trainer = Strict()
+    outcome = run(house, trainer)
+    assert not outcome.failed
+    assert len(trainer.calls) == 24
+    assert not begun.exists()
+
+
 def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
     class Stopped(Pretended):
-        def __call__(self, **arguments):
+        def __call__(self, run, **arguments):
             if self.calls:
                 raise SystemExit(130)  # a training run that was told to stop
-            return super().__call__(**arguments)
+            return super().__call__(run, **arguments)
 
     with pytest.raises(SystemExit):
         run(house, Stopped())
@@ -215,7 +229,7 @@ def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
 
 def test_all_cells_failing_is_an_error(house):
     class Fails(Pretended):
-        def __call__(self, **arguments):
+        def __call__(self, run, **arguments):
             raise RuntimeError("no such device")
 
     with pytest.raises(DataError, match="no such device"):
@@ -236,11 +250,11 @@ def test_impossible_comparisons(house, tmp_path):
         run(house, Pretended(), "few_label.metric=accuracy")
     with pytest.raises(DataError, match="'val'"):
         run(house, Pretended(), "split=val")
-    with pytest.raises(DataError, match=r"encoder\.safetensors"):
-        few_label([house], data=house / "store", out=house / "few", settings=settings_of(*FEW), trainer=Pretended())
+    with pytest.raises(CheckpointError, match="no finished encoder"):
+        few_label([house], data=house / "store", out=house / "few", settings=settings_of(*FEW), train=Pretended())
     with pytest.raises(ConfigError, match="Two arms"):
         few_label([house / "runs/voco"] * 2, data=house / "store", out=house / "few", settings=settings_of(*FEW),
-                  trainer=Pretended())  # fmt: skip
+                  train=Pretended())  # fmt: skip
     leaky = tmp_path / "leaky"
     make_store(leaky)
     content = json.loads((leaky / "store/store.json").read_text())
@@ -248,7 +262,7 @@ def test_impossible_comparisons(house, tmp_path):
     (leaky / "store/store.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="1 patients are both"):
         few_label([house / "runs/voco"], data=leaky / "store", out=house / "few", settings=settings_of(*FEW),
-                  trainer=Pretended())  # fmt: skip
+                  train=Pretended())  # fmt: skip
 
 
 def test_settings_that_the_protocol_sets_are_refused(house):
@@ -258,14 +272,12 @@ def test_settings_that_the_protocol_sets_are_refused(house):
     for key in ("train.seed", "data.labels", "transfer.run", "transfer.from_scratch"):
         with pytest.raises(ConfigError, match=key):
             overrides_of({key: 1})
-    from medssl.store.read import Store
-
-    store = Store.open(house / "store")
     with pytest.raises(ConfigError, match="steps"):
-        CellTrainer(store, [house / "runs/voco"], settings={"train": {"step": 7}})
+        run(house, Pretended(), "few_label.finetune.train.step=7")
     make_run(house / "runs/wide", encoder={"name": "unet", "channels": [8, 16]})
     with pytest.raises(ConfigError, match="two comparisons"):
-        CellTrainer(store, [house / "runs/voco", house / "runs/wide"])
+        few_label([house / "runs/voco", house / "runs/wide"], data=house / "store", out=house / "few",
+                  settings=settings_of(*FEW), train=Pretended())  # fmt: skip
 
 
 REAL = ["few_label.sizes=[1]", "few_label.draws=2", "few_label.finetune.train.steps=30",
@@ -277,15 +289,15 @@ def test_real_fine_tuning_from_the_command_of_the_verb(house, capsys):
     outcome = evaluate(house / "runs/voco", data=house / "store", out=house / "few", protocol="few-label",
                        overrides=REAL)  # fmt: skip
     assert not outcome.failed
-    assert {row.arm for row in outcome.found.scores} == {"scratch", "voco"}
-    assert all(0.1 < row.interval.estimate <= 1 for row in outcome.found.scores)
+    assert {row.arm for row in outcome.scores} == {"scratch", "voco"}
+    assert all(0.1 < row.interval.estimate <= 1 for row in outcome.scores)
     assert not list((house / "few/work").rglob("*.safetensors"))
     printed = capsys.readouterr().out
     assert printed.count("wrote") == 4  # one line a file of the comparison, none for each run
     # the same again is bit for bit the same
     again = evaluate(house / "runs/voco", data=house / "store", out=house / "again", protocol="few-label",
                      overrides=REAL)  # fmt: skip
-    assert again.found.scores == outcome.found.scores
+    assert again.scores == outcome.scores
 
 
 @pytest.mark.slow
@@ -296,11 +308,11 @@ def test_killed_and_started_again(house):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     began = time.monotonic()
-    while not list((house / "few/cells").rglob("*.json")) and time.monotonic() - began < 120:
+    while not list((house / "few/cells").rglob("n*.json")) and time.monotonic() - began < 120:
         time.sleep(0.02)
     process.kill()
     process.wait()
-    done = {p: p.read_bytes() for p in (house / "few/cells").rglob("*.json") if not p.name.startswith(".")}
+    done = {p: p.read_bytes() for p in (house / "few/cells").rglob("n*.json")}
     assert done
     outcome = evaluate(house / "runs/voco", data=house / "store", out=house / "few", protocol="few-label",
                        overrides=REAL)  # fmt: skip

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from medssl.errors import ConfigError
+from medssl.errors import ConfigError, DataError
 from pipelines.evaluate import evaluate
+from pipelines.finetune import finetune
 from pipelines.pretrain import pretrain
 from pipelines.report import report
-from pointcloud.shapes import CLASSES, shape
+from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.pipelines.test_finetune_clouds import BRIEF
 from tests.pipelines.test_pretrain_clouds import QUICK
@@ -55,15 +56,13 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
     assert "6 test objects [95 % t interval over draws and objects; one run: its luck" in said
     assert "patient" not in said
     assert not outcome.failed
-    assert {(row.arm, row.labels) for row in outcome.found.scores} == {
-        (a, n) for a in ("scratch", "run") for n in (2, 4)
-    }
-    assert {row.interval.patients for row in outcome.found.scores} == {6}
+    assert {(row.arm, row.labels) for row in outcome.scores} == {(a, n) for a in ("scratch", "run") for n in (2, 4)}
+    assert {row.interval.patients for row in outcome.scores} == {6}
     written = json.loads((tmp_path / "few" / "few_label.json").read_text())
     assert (written["unit"], written["classes"]) == ("object", sorted(CLASSES[:2]))
     again = compare()
     assert "8 runs, 8 done already" in capsys.readouterr().out
-    assert again.found.scores == outcome.found.scores
+    assert again.scores == outcome.scores
     report(tmp_path / "few", out=tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "labelled objects" in page
@@ -71,9 +70,64 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
 
 
 def test_what_does_not_fit_says_why(house, tmp_path):
-    with pytest.raises(ConfigError, match="compares their classes"):
+    with pytest.raises(DataError, match="needs clouds with labels of points"):
         evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",
                  overrides=[*FEW, "few_label.recipe=point_parts_small"])  # fmt: skip
     with pytest.raises(ConfigError, match="metric of segmenters"):
         evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",
                  overrides=[*FEW, "few_label.metric=dice"])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts(house):
+    """Write clouds of two classes whose points have labels."""
+    names = [name for name in CLASSES if parts_of(name)][:2]
+    items = [
+        CloudItem(id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=64, parts=True), patient=f"{name}-{n}",
+                  split="test" if n > 3 else "train")
+        for name in names for n in range(7)
+    ]  # fmt: skip
+    return store_from_clouds(
+        house / "parts", items, classes=dict(enumerate(CLASSES)), parts=dict(enumerate(PART_NAMES))
+    ).folder
+
+
+def test_parts_of_points_are_compared_at_few_labels_as_anything_else(house, parts, tmp_path, capsys):
+    def compare(*words, **told):
+        return evaluate(house / "run", data=parts, out=tmp_path / "few", protocol="few-label",
+                        overrides=[*FEW, "few_label.finetune.task=segmentation", *words], **told)  # fmt: skip
+
+    assert len(compare(shard="1/2").missing) == 4
+    outcome = compare()
+    said = capsys.readouterr().out
+    assert "recipe point_parts_small; arms scratch, run; n = 2, 4 of 8 labelled objects" in said
+    assert not outcome.failed
+    assert not outcome.missing
+    assert {(row.arm, row.labels, row.metric) for row in outcome.scores} == {
+        (arm, n, "instance_miou") for arm in ("scratch", "run") for n in (2, 4)
+    }
+    assert {row.interval.patients for row in outcome.scores} == {6}
+    assert {(row.arm, row.baseline, row.change) for row in outcome.comparisons} == {("run", "scratch", "pretraining")}
+    written = json.loads((tmp_path / "few" / "few_label.json").read_text())
+    assert (written["kind"], written["metric"], written["unit"]) == ("parts", "instance_miou", "object")
+    assert (tmp_path / "few/few_label.csv").read_text().startswith("how,n,arm,draw,seed,instance_miou,class_miou")
+    # another metric of the same cells; each is one figure of each cloud, of which both are made
+    by_class = compare("few_label.metric=class_miou")
+    assert "8 runs, 8 done already" in capsys.readouterr().out
+    assert {row.metric for row in by_class.scores} == {"class_miou"}
+    report(tmp_path / "few", out=tmp_path / "report.html")
+    assert "mean IoU of shapes" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ConfigError, match="auroc is a metric of classifiers"):
+        compare("few_label.metric=auroc")
+
+
+def test_a_cell_scores_what_evaluate_scores_of_the_same_run(house, parts, tmp_path):
+    words = ["few_label.sizes=[8]", "few_label.draws=1", "few_label.finetune.task=segmentation", *FEW[2:]]
+    few = evaluate(house / "run", data=parts, out=tmp_path / "few", protocol="few-label", overrides=words)
+    brief = [word.removeprefix("few_label.finetune.") for word in FEW[2:]]
+    finetune(house / "run", data=parts, out=tmp_path / "tuned", preset="point_parts_small", task="segmentation",
+             overrides=[*brief, "train.seed=0", "data.held_out_scans=0"])  # fmt: skip
+    alone = evaluate(tmp_path / "tuned", data=parts)
+    figures = ["item", "patient", "target", "metric", "value"]
+    cell = few.table.frame.filter(run="run").select(figures).sort(figures[:4])
+    assert cell.equals(alone.table.frame.select(figures).sort(figures[:4]))

@@ -154,7 +154,7 @@ def test_what_does_not_fit_says_why(house, tmp_path):
         finetune(house / "run", data=bare, out=tmp_path / "x", task="classification")
     with pytest.raises(DataError, match="no labelled cloud is in the splits"):
         finetune(house / "run", data=bare, out=tmp_path / "x", task="segmentation")
-    with pytest.raises(DataError, match="no classes or parts of clouds were predicted here"):
+    with pytest.raises(DataError, match="no segmenter of points or classifier predicted anything of clouds here"):
         evaluate(house / "run", data=house / "store")
     assert not (tmp_path / "x").exists()
 

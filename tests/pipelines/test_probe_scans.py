@@ -9,13 +9,12 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
 from pipelines.evaluate import evaluate
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
-ASKED = ["probe.scans.target=diagnosis", "probe.scans.shares=[0.4,1.0]", "probe.scans.draws=3"]
+ASKED = ["probe.scans.target=diagnosis", "probe.shares=[0.4,1.0]", "probe.draws=3", "probe.how=[linear,knn]"]
 
 
 def scan(number):
@@ -58,16 +57,18 @@ def test_a_class_that_shows_is_read_off_by_both_probes(store, runs, tmp_path):
     outcome = evaluate(runs[0], against=runs[1:], data=store, out=tmp_path / "probe", protocol="probe", overrides=ASKED)
     content = json.loads((tmp_path / "probe/probe.json").read_text())
     rows = {(r["how"], r["labels"], r["arm"]): r for r in content["scores"]}
-    assert set(rows) == {(how, n, arm) for how in ("linear", "knn") for n in (4, 10) for arm in ("voco", "random")}
-    assert all(len(row["run_means"]) == 2 for row in rows.values())
+    assert set(rows) == {(how, n, arm) for how in ("linear", "knn") for n in (4, 10)
+                         for arm in ("voco", "random", "majority")}  # fmt: skip
+    assert all(len(row["run_means"]) == 2 for (*_, arm), row in rows.items() if arm != "majority")
+    assert {rows[how, 10, "majority"]["interval"]["estimate"] for how in ("linear", "knn")} == {0.5}
+    assert not any("majority" in (row["arm"], row["baseline"]) for row in content["comparisons"])
     assert rows["linear", 10, "voco"]["interval"]["estimate"] > 0.9
     assert {row.interval.patients for row in outcome.scores} == {8}
     assert len(content["comparisons"]) == 4
     assert {c["folds"] for c in content["chosen"]} == {2, 3}
     lines = (tmp_path / "probe/probe.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * 4 * (
-        2 + 1
-    )  # probes, encoders, of three draws of 4 patients two differ, and one is of all
+    # probes, encoders and the majority; of three draws of 4 patients two differ, and one is of all
+    assert len(lines) == 1 + 2 * 5 * (2 + 1)
     assert (tmp_path / "probe/probe.png").stat().st_size > 10_000
 
 
@@ -75,8 +76,8 @@ def test_slices_are_asked_whether_they_show_a_structure(store, runs, tmp_path):
     outcome = evaluate(
         runs[0], data=store, out=tmp_path / "probe", protocol="probe",
         overrides=["probe.scans.shows=1", "probe.scans.level=slice", "probe.scans.window=[2,16,16]",
-                   "probe.scans.sizes=[6]",                    "probe.scans.how=[linear]",
-                   "probe.scans.metric=balanced_accuracy"],
+                   "probe.sizes=[6]",                    "probe.how=[linear]",
+                   "probe.metric=balanced_accuracy"],
     )  # fmt: skip
     assert {(row.metric, row.labels) for row in outcome.scores} == {("balanced_accuracy", 6)}
     assert next(row for row in outcome.scores if row.arm == "voco").interval.estimate > 0.8
@@ -87,7 +88,7 @@ def test_named_patients_take_the_place_of_draws(store, runs, tmp_path):
     path.write_text("2: [[s00, s02]]\n")
     outcome = evaluate(
         runs[0], data=store, out=tmp_path / "probe", protocol="probe",
-        overrides=["probe.scans.target=diagnosis", f"probe.scans.subsets={path}", "probe.scans.how=[knn]"],
+        overrides=["probe.scans.target=diagnosis", f"probe.subsets={path}", "probe.how=[knn]"],
     )  # fmt: skip
     assert outcome.table is not None
     assert set(outcome.table.frame.select("labels", "draw").rows()) == {(2, 0)}
@@ -140,14 +141,13 @@ def test_arms_are_fine_tuned_at_shares_and_done_cells_are_kept(store, runs, tmp_
     assert len(content["comparisons"]) == 1
     cells = sorted((out / "cells").rglob("*.json"))
     assert len(cells) == 3 * 2
-    kept = ClassPredictions.of_row(json.loads(cells[0].read_text())["predictions"])
-    assert kept.one_a_patient
-    assert len(kept) == 8
+    kept = json.loads(cells[0].read_text())["rows"]
+    assert len(set(kept["patient"])) == len(set(kept["item"])) == 8
     assert len((out / "few_label.csv").read_text().splitlines()) == 1 + 6
     before = [path.stat().st_mtime_ns for path in cells]
     again = evaluate(runs[0], against=runs[1:], data=store, out=out, protocol="few-label", overrides=FINE_TUNED)
     assert [path.stat().st_mtime_ns for path in cells] == before
-    assert again.found.scores == first.found.scores
+    assert again.scores == first.scores
     with pytest.raises(ConfigError, match="another recipe"):
         evaluate(
             runs[0], data=store, out=out, protocol="few-label",

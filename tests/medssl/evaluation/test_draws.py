@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from medssl.errors import DataError
-from medssl.evaluation.draws import labelled_patients, nested_subsets
+from medssl.evaluation.draws import labelled_patients
 
 PATIENTS = [f"patient{i:02d}" for i in range(20)]
 
 
 def test_subsets_of_one_draw_are_nested():
-    subsets = nested_subsets(PATIENTS, (8, 1, 4, 2, 20), draw=3, seed=11)
+    subsets = {n: labelled_patients(PATIENTS, n, draw=3, seed=11) for n in (8, 1, 4, 2, 20)}
     for small, large in ((1, 2), (2, 4), (4, 8), (8, 20)):
         assert subsets[large][:small] == subsets[small]
     assert sorted(subsets[20]) == PATIENTS

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from medssl.errors import ConfigError, DataError
+from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells, run_cells
+from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import StructureScore
 
 ARMS = {SCRATCH: "", "voco": "abc"}
@@ -30,7 +32,7 @@ def trainer(cell):
     noise = np.random.default_rng([len(cell.arm), cell.n, cell.draw, cell.seed]).normal(0, 0.005, 24)
     gain = GAIN[cell.n] if cell.arm != SCRATCH else 0.0
     values = 0.6 + 0.04 * np.log2(cell.n) + luck + hard + noise + gain
-    return [score(f"case{i}", float(v)) for i, v in enumerate(values)]
+    return ScoreTable.of_structures([score(f"case{i}", float(v)) for i, v in enumerate(values)], run="")
 
 
 def plan(**changes):
@@ -47,7 +49,10 @@ def test_cells_are_run_once_and_read_back(tmp_path):
     assert set(outcomes) == {"done"}
     done, missing = read_cells(plan(), tmp_path)
     assert not missing
-    assert {result.cell: list(result.scores) for result in done} == {cell: trainer(cell) for cell in runs}
+    for result in done:
+        assert result.table.frame.equals(result.cell.table(trainer(result.cell)).frame)
+    assert {result.cell for result in done} == set(runs)
+    assert set(done[-1].table.frame.select("run", "labels", "draw", "seed").rows()) == {("voco", 8, 3, 1)}
     assert (tmp_path / "cells/voco/n8-draw3-seed1.json").exists()
 
 
@@ -117,10 +122,35 @@ def test_damaged_cell_is_named(tmp_path):
 
 
 def test_nan_survives_the_file(tmp_path):
-    run_cells(plan(sizes=(1,), draws=1, seeds=1), lambda _: [score("a", float("nan")), score("b", 0.5)], tmp_path)
-    done, _ = read_cells(plan(sizes=(1,), draws=1, seeds=1), tmp_path)
-    assert np.isnan(done[0].scores[0].dice)
-    assert done[0].scores[1].dice == 0.5
+    one = plan(sizes=(1,), draws=1, seeds=1)
+    both = ScoreTable.of_structures([score("a", float("nan")), score("b", 0.5)], run="")
+    run_cells(one, lambda _: both, tmp_path)
+    frame = read_cells(one, tmp_path)[0][0].table.frame
+    assert frame.filter(metric="dice")["value"].to_list() == [None, 0.5]
+    assert frame.filter(metric="dice")["note"].to_list() == ["both", ""]
+
+
+@pytest.mark.parametrize("kind", ["scores", "predictions"])
+def test_cells_of_earlier_releases_are_read(tmp_path, kind):
+    """They held scores of structures, or predicted classes; each becomes the rows that it would be written as today."""
+    one = plan(arms={SCRATCH: ""}, sizes=(1,), draws=1, seeds=1)
+    (cell,) = one.cells()
+    if kind == "scores":
+        rows = [score("a", float("nan")), score("b", 0.5)]
+        held = [{k: None if v != v else v for k, v in row.row().items()} for row in rows]
+        wanted = ScoreTable.of_structures(rows, run="")
+    else:
+        held = {"classes": ["no", "yes"], "keys": ["a:", "b:"], "patients": ["a", "b"], "truth": [0, 1],
+                "predicted": [0, 0], "probability": [[0.75, 0.25], [0.5, 0.5]]}  # fmt: skip
+        cases = ClassPredictions(("a:", "b:"), ("a", "b"), np.array([0, 1]), np.array(held["probability"]),
+                                 np.array([0, 0]), ("no", "yes"))  # fmt: skip
+        wanted = ScoreTable.of_classes(cases, run="")
+    content = {"arm": "scratch", "n": 1, "draw": 0, "seed": 0, "key": "recipe", "seconds": 1.0, kind: held}
+    (tmp_path / cell.file).parent.mkdir(parents=True)
+    (tmp_path / cell.file).write_text(json.dumps(content))
+    done, missing = read_cells(one, tmp_path)
+    assert not missing
+    assert done[0].table.frame.equals(cell.table(wanted).frame)
 
 
 @pytest.mark.parametrize(

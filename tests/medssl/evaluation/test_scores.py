@@ -78,12 +78,6 @@ def test_tolerance_includes_distances_that_equal_it():
     assert surface_score(truth, prediction, spacing_mm=(1, 1, 0.1), tolerance_mm=0.3).nsd == 1.0  # 3 * 0.1 > 0.3
 
 
-def test_overlap_alone():
-    row = scored(*maps(), surfaces=False)["liver"]
-    assert row.dice == 1.0
-    assert math.isnan(row.hd95_mm)
-
-
 def test_grids_must_agree():
     truth, prediction = maps()
     with pytest.raises(DataError, match="same grid"):

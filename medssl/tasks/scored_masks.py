@@ -15,29 +15,11 @@ from medssl.errors import DataError, MedSSLError
 from medssl.evaluation.overlap import LabelMap
 from medssl.evaluation.region_scoring import score_regions
 from medssl.evaluation.scoring import StructureScore, score_case
-from pipelines.truths import (
-    Reference,
-    Truth,
-    grid_difference,
-    read_labels,
-    read_reference,
-    read_truth,
-    refuse_unknown,
-    scans_in,
-)
+from medssl.tasks.truths import Reference, Truth, grid_difference, read_labels, read_truth, refuse_unknown, scans_in
 
-__all__ = [
-    "Reference",
-    "Truth",
-    "find_predictions",
-    "grid_difference",
-    "read_labels",
-    "read_reference",
-    "score_map",
-    "score_predictions",
-]
+__all__ = ["PREDICTED", "find_predictions", "score_map", "score_predictions"]
 
-_PREDICTIONS = "predictions"
+PREDICTED = "predictions"
 
 
 def find_predictions(run: Path) -> dict[str, Path]:
@@ -48,7 +30,7 @@ def find_predictions(run: Path) -> dict[str, Path]:
     """
     if not run.exists():
         raise DataError(f"{run}: no such folder. Name a fine-tuning run, or a folder of label maps.")
-    folder = run / _PREDICTIONS if (run / _PREDICTIONS).is_dir() else run
+    folder = run / PREDICTED if (run / PREDICTED).is_dir() else run
     found = scans_in(folder) if folder.is_dir() else {}
     if not found:
         if (run / "run.yaml").is_file():

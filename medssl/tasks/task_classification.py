@@ -1,0 +1,41 @@
+"""The task of classifying scans: by a target, or by whether a structure is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from medssl.domains.class_task import ClassTask
+from medssl.domains.task import Draws, Labels
+from medssl.engine.card import Card
+from medssl.evaluation.few_label import SEEDING
+from medssl.store.read import Store
+from medssl.tasks.class_samples import class_names, class_of_scan
+
+__all__ = ["ScanClassification"]
+
+
+class ScanClassification(ClassTask):
+    """Scans, slices or sets of slices with classes."""
+
+    noun = "case"
+    wanted = "scans of known class"
+
+    def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:
+        """Return the scans whose target is known, or of which it is known whether they show a structure."""
+        asked = recipe.classification
+        classes = class_names(store, asked, group=f"{group}classification")
+        return Labels(
+            class_of=lambda entry: class_of_scan(entry, asked),
+            asked=f"{asked.target or f'structure {asked.shows}'} ({', '.join(classes)})",
+            facts={"target": asked.target or f"whether structure {asked.shows} is shown", "classes": classes},
+        )
+
+    def key(
+        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
+        labels: Labels, draws: Draws, test: str,
+    ) -> list[Any]:  # fmt: skip
+        """Return recipe, encoder, window, scans and draws."""
+        own = {name: value for name, value in recipe.items() if name not in ("segmentation", "inference")}
+        listed = [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in entries]
+        return [own, card.encoder, window, SEEDING, listed, sorted(draws.sets.items())]

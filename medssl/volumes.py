@@ -1,0 +1,165 @@
+"""The domain of scans: volumes of one channel or several, on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from medssl.domains.domain import Domain, Features
+from medssl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medssl.domains.task import Task
+    from medssl.engine.card import Card
+    from medssl.store.entry import Entry
+    from medssl.store.read import Store
+    from medssl.tasks.class_samples import Samples
+    from medssl.tasks.class_settings import ClassificationSettings
+
+_BATCH = 8
+__all__ = ["VOLUMES", "ScanProbe", "Volumes", "same_channels"]
+
+
+class Volumes(Domain):
+    """Scans."""
+
+    name = "volumes"
+    noun = "scan"
+    owner = "patient"
+    kind = "volume"
+    listing = "store.json"
+    recipes: ClassVar[Mapping[str, str | None]] = {"segmentation": None, "classification": None}
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The table of tasks."""
+        from medssl.tasks.task_classification import ScanClassification
+        from medssl.tasks.task_segmentation import SegmentationScores
+
+        return {"classification": ScanClassification(), "segmentation": SegmentationScores()}
+
+    @property
+    def fallback(self) -> Task | None:
+        """Segmentation: a folder of label maps says nothing more of itself."""
+        return self.tasks["segmentation"]
+
+    def open(self, folder: str | Path) -> Store:
+        """Open a store of scans."""
+        from medssl.store.read import Store
+
+        return Store.open(folder)
+
+    def usual_task(self, store: Store) -> str:
+        """Return segmentation: classes must be asked for."""
+        return "segmentation"
+
+    def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all settings of the encoder."""
+        from medssl.encoders.table import ENCODERS
+
+        return ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
+
+    def check_inputs(self, card: Card, store: Store, run: Path) -> None:
+        """Refuse an encoder of other channels."""
+        same_channels(card, store, run=run)
+
+    def encoder(self, run: Path) -> nn.Module:
+        """Return a run's encoder."""
+        from medssl.engine.card import load_encoder
+
+        return load_encoder(run)
+
+    def fresh_encoder(self, card: Card) -> nn.Module:
+        """Return an encoder with fresh weights."""
+        from medssl.encoders.table import build_encoder
+
+        return build_encoder(card.encoder)
+
+    def probed(self, store: Store, settings: Any, card: Card) -> ScanProbe:
+        """Return the classes of a target, or whether a structure is shown."""
+        from medssl.tasks.class_samples import class_names
+        from medssl.tasks.class_settings import ClassificationSettings
+
+        own = settings.scans
+        window = own.window or card.window
+        if window is None:
+            raise ConfigError("The card of the run names no window. Set one with probe.scans.window=[z,y,x].")
+        looked = ClassificationSettings(
+            target=own.target, shows=own.shows, classes=own.classes, level=own.level, window=window, fit=own.fit
+        )
+        what = own.target or f"whether a {'slice' if own.level == 'slice' else 'scan'} shows structure {own.shows}"
+        classes = class_names(store, looked, group="probe.scans")
+        return ScanProbe(what, classes, looked, own.levels, settings.batch_size or _BATCH)
+
+
+@dataclass(frozen=True)
+class ScanProbe:
+    """What encoders of scans are asked. See `medssl.domains.domain.Probed`.
+
+    Attributes:
+        asked: In words.
+        classes: The classes.
+        looked: How a classifier would look at the scans.
+        levels: "coarsest", or "all" of the pyramid.
+        batch_size: Windows that go through an encoder at once.
+    """
+
+    asked: str
+    classes: tuple[str, ...]
+    looked: ClassificationSettings
+    levels: Any
+    batch_size: int
+
+    def class_of(self, entry: Entry) -> str | None:
+        """Return the class of a scan."""
+        from medssl.tasks.class_samples import class_of_scan
+
+        return class_of_scan(entry, self.looked)
+
+    def samples(self, store: Store) -> Samples:
+        """Return the scans or slices of known class."""
+        from medssl.tasks.class_samples import samples_of
+
+        return samples_of(store, self.looked, self.classes).known()
+
+    def features(self, encoder: nn.Module, card: Card, samples: Samples, progress: Callable[[int], None]) -> Features:
+        """Return one vector a scan, or a slice."""
+        import torch
+
+        from medssl.encoders.contract import Encoder
+        from medssl.store.normalised import normalised_as
+        from medssl.tasks.class_features import class_features
+
+        assert isinstance(encoder, Encoder)
+        seen = replace(samples, store=normalised_as(samples.store, card.inputs_known))
+        found = class_features(
+            encoder, seen, self.looked, levels=self.levels, batch_size=self.batch_size,
+            device="cuda" if torch.cuda.is_available() else "cpu", progress=progress,
+        )  # fmt: skip
+        return Features(found.keys, found.patients, found.truth, np.asarray(found.vectors))
+
+
+def same_channels(card: Card, store: Store, *, run: str | Path) -> None:
+    """Refuse a store whose channels are not those that a trained network takes.
+
+    Raises:
+        ConfigError: They differ in number, in name or in order. The name of a single channel is no matter.
+    """
+    wanted = tuple(given.name for given in card.inputs_known)
+    if len(wanted) == len(store.channels) == 1 or wanted == store.channels:
+        return
+    raise ConfigError(
+        f"{run}: its network takes the channels {', '.join(wanted)}, and the cases of {store.folder} have "
+        f"{', '.join(store.channels)}. Take a store of the same channels in the same order; to train on others, start "
+        "from the run with medssl finetune, which adapts the weights."
+    )
+
+
+VOLUMES = Volumes()

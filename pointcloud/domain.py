@@ -1,0 +1,155 @@
+"""The domain of points: clouds of the surfaces of shapes, organs and scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from medssl.domains.domain import Domain, Features
+from medssl.errors import DataError
+from pointcloud.batch import CloudPlan
+from pointcloud.store import INDEX, CloudEntry, CloudStore
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medssl.domains.task import Task
+    from medssl.engine.card import Card
+
+_BATCH = 32
+__all__ = ["POINTS", "CloudProbe", "Points"]
+
+
+class Points(Domain):
+    """Clouds."""
+
+    name = "points"
+    noun = "cloud"
+    owner = "object"
+    kind = "cloud"
+    listing = INDEX
+    recipes: ClassVar[Mapping[str, str | None]] = {
+        "classification": "point_classification_small",
+        "segmentation": "point_parts_small",
+    }
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The table of tasks."""
+        from pointcloud.tasks.scores import CloudClassification, PartScoring
+
+        return {"segmentation": PartScoring(), "classification": CloudClassification()}
+
+    def open(self, folder: str | Path) -> CloudStore:
+        """Open a store of clouds."""
+        return CloudStore.open(folder)
+
+    def usual_task(self, store: CloudStore) -> str:
+        """Return classification where clouds have classes, else their parts."""
+        whole = any(entry.label is not None for entry in store.entries)
+        return "classification" if whole or all(e.label_file is None for e in store.entries) else "segmentation"
+
+    def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all settings of the encoder."""
+        from pointcloud.encoders.table import CLOUD_ENCODERS
+
+        return CLOUD_ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
+
+    def encoder(self, run: Path) -> nn.Module:
+        """Return a run's encoder."""
+        from pointcloud.embedding import load_cloud_encoder
+
+        return load_cloud_encoder(run)
+
+    def fresh_encoder(self, card: Card) -> nn.Module:
+        """Return an encoder with fresh weights."""
+        from pointcloud.encoders.table import CLOUD_ENCODERS
+
+        encoder: nn.Module = CLOUD_ENCODERS.build(card.encoder)
+        return encoder
+
+    def probed(self, store: CloudStore, settings: Any, card: Card) -> CloudProbe:
+        """Return the classes of clouds."""
+        numbers = sorted({int(entry.label) for entry in store.entries if entry.label is not None})
+        if len(numbers) < 2:
+            raise DataError(f"{store.folder}: a probe needs clouds of two classes or more, and it has {len(numbers)}.")
+        plan = CloudPlan(points=settings.points or card.points)
+        names = {number: store.classes.get(number, str(number)) for number in numbers}
+        size = settings.batch_size or _BATCH
+        return CloudProbe("class", tuple(names.values()), names, plan, settings.point_draws, size, settings.seed)
+
+
+@dataclass(frozen=True)
+class _CloudSamples:
+    store: CloudStore
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def patients(self) -> list[str]:
+        return [entry.patient or entry.id for entry in self.store.entries]
+
+
+@dataclass(frozen=True)
+class CloudProbe:
+    """What encoders of clouds are asked. See `medssl.domains.domain.Probed`.
+
+    Attributes:
+        asked: In words.
+        classes: The classes.
+        names: The same by their numbers in the store.
+        plan: Points taken of each cloud.
+        draws: Of its points, where it has more.
+        batch_size: Clouds that go through an encoder at once.
+        seed: Of the points.
+    """
+
+    asked: str
+    classes: tuple[str, ...]
+    names: Mapping[int, str]
+    plan: CloudPlan
+    draws: int
+    batch_size: int
+    seed: int
+
+    def class_of(self, entry: CloudEntry) -> str | None:
+        """Return the class of a cloud."""
+        return None if entry.label is None else self.names.get(entry.label)
+
+    def samples(self, store: CloudStore) -> _CloudSamples:
+        """Return the clouds."""
+        return _CloudSamples(store)
+
+    def features(
+        self, encoder: nn.Module, card: Card, samples: _CloudSamples, progress: Callable[[int], None]
+    ) -> Features:
+        """Return one vector a cloud, the mean over draws of its points."""
+        from pointcloud.embedding import drawing_words, embed_drawn
+        from pointcloud.encoders.contract import CloudEncoder
+
+        assert isinstance(encoder, CloudEncoder)
+        entries, places = samples.store.entries, list(self.names)
+        drawn = embed_drawn(
+            encoder.eval(),
+            samples.store,
+            self.plan,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            draws=self.draws,
+            progress=progress,
+        )
+        return Features(
+            keys=tuple(f"{entry.id}:" for entry in entries),
+            patients=tuple(samples.patients()),
+            truth=np.array([places.index(int(entry.label or 0)) for entry in entries], dtype=np.int64),
+            vectors=drawn.vectors,
+            note=drawing_words(drawn),
+        )
+
+
+POINTS = Points()
