@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.export_targets import EXPORTS
 from pipelines.options import EXIT_FINDINGS, AsJson, DryRun, Out, Overrides, Overwrite, Preset, Quiet, Verbose, call
 
 __all__ = ["add_to"]
@@ -65,7 +66,7 @@ def _auto(
         int | None, typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients; all if unset.")
     ] = None,
     export: Annotated[
-        list[str] | None, typer.Option("--export", metavar="FORM", help="onnx, monai, nnunet or safetensors; repeats.")
+        list[str] | None, typer.Option("--export", metavar="FORM", help=f"As --to of export: {', '.join(EXPORTS)}; repeats.")
     ] = None,
     preset: Preset = None,
     overwrite: Overwrite = False,

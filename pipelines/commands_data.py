@@ -92,7 +92,7 @@ def _check(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; check.html beside the manifest if unset.")
+        Path | None, typer.Option("--out", "-o", help="The page; NAME-check.html beside the manifest if unset.")
     ] = None,
     preset: Preset = None,
     dry_run: DryRun = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.export_targets import EXPORTS
 from pipelines.options import AsJson, DryRun, Out, Overrides, Overwrite, Preset, Quiet, Verbose, call
 
 __all__ = ["add_to"]
@@ -67,7 +68,7 @@ def _report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Runs, stores, manifests, check.json, few-label folders; and KEY=VALUE settings."
+            metavar="RUN...", help="Runs, stores, manifests, NAME-check.json, few-label folders; and KEY=VALUE settings."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
@@ -94,7 +95,7 @@ def _report(
 
 def _export(
     run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help=f"One of: {', '.join(EXPORTS)}.")],
     out: Out,
     overrides: Overrides = None,
     preset: Preset = None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medssl.engine.card import Card, save_encoder
-from medssl.errors import ConfigError
 from medssl.exporting.exportable import write_text
+from pipelines.export_targets import check_export
 from pipelines.load import load
 from pointcloud.embedding import load_cloud_encoder
 
@@ -34,14 +34,10 @@ def export_clouds(run: Path, card: Card, to: str, out: Path, *, encoder_only: bo
         encoder_only: Whether the encoder of a fine-tuned network goes alone.
 
     Raises:
-        ConfigError: Something else than safetensors was asked for.
+        ConfigError: A form was asked for that networks on clouds do not have.
         CheckpointError: The weights do not fit the card.
     """
-    if to != "safetensors":
-        raise ConfigError(
-            f"{run} was trained on clouds, and '{to}' is for networks on scans. Clouds have --to safetensors, which "
-            "medssl.load reads."
-        )
+    check_export(to, what=str(run), clouds=True)
     encoder = load_cloud_encoder(run)
     out.mkdir(parents=True, exist_ok=True)
     if "network.safetensors" in card.weights and not encoder_only:

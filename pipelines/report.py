@@ -57,7 +57,7 @@ def report(
 
     Args:
         runs: Any of: pretraining and fine-tuning runs, folders with scores.json or few_label.json, stores, manifests,
-            check.json, embeddings.
+            NAME-check.json, scores.parquet, embeddings.
         out: The page, .html; in a folder it is called report.html.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show report``.

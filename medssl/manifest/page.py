@@ -24,7 +24,7 @@ from medssl.quoting import visible
 
 __all__ = ["check_page"]
 
-_EXAMPLES = 40  # findings of one kind that are listed; check.json has all
+_EXAMPLES = 40  # findings of one kind that are listed; the JSON beside the page has all
 _BINS = 12
 _PICTURE_VOXELS = 1 << 28
 
@@ -78,7 +78,7 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 <td>{{ f.what }}{% if f.path %}
 <br><span class="soft">{{ f.path }}</span>{% endif %}
 </td><td>{{ f.todo }}</td></tr>{% endfor %}</table>
-{% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; check.json lists all</p>
+{% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; {{ beside }} lists all</p>
 {% endif %}</div></details>
 {% else %}<p class="card">Nothing was found.</p>{% endfor %}
 {% if charts %}<h2>What they are like</h2><div class="charts">{% for title, svg in charts %}
@@ -95,6 +95,7 @@ def check_page(
     result: CheckResult,
     *,
     name: str,
+    beside: str = "the JSON file",
     pictures: int = 0,
     draw_cloud: Callable[[Path, int], npt.NDArray[np.uint8]] | None = None,
     root: str = "",
@@ -105,6 +106,7 @@ def check_page(
         manifest: What was checked.
         result: What was found.
         name: What to call the manifest.
+        beside: What the JSON file is called that lists every finding.
         pictures: How many scans to show, spread evenly over the manifest.
         root: The folder that was indexed, where it is to be shown.
         draw_cloud: (file, which of its clouds) -> uint8 (height, width, 3); clouds are not shown without it.
@@ -125,7 +127,7 @@ def check_page(
     seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     page = template.render(
-        name=name, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
+        name=name, beside=beside, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
         pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
     )  # fmt: skip
     return visible(page, lines=True)

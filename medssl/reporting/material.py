@@ -79,7 +79,7 @@ class Material:
 
     Attributes:
         manifests: Manifests by file name.
-        checks: Contents of check.json by file name.
+        checks: Contents of NAME-check.json by file name.
         stores: Stores by folder.
         cloud_stores: clouds.json of each store of clouds, by folder.
         runs: Runs, in the order given.
@@ -169,7 +169,7 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
     """Read what the paths hold.
 
     Args:
-        paths: Manifests, check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
+        paths: Manifests, their NAME-check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
         follow: Take the store and the pretraining run that a run names too, and the runs that it was compared with,
             where they are still there.
 
@@ -248,7 +248,7 @@ def kind_of(path: Path) -> list[Kind]:
         missing = "is not there" if not path.exists() else "is none of these"
         raise DataError(
             f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
-            f"check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
+            f"NAME-check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
             f"class_scores.json, part_scores.json and embeddings. This {missing}."
         )
     return found
@@ -257,11 +257,11 @@ def kind_of(path: Path) -> list[Kind]:
 def _read_manifest(path: Path, material: Material) -> None:
     from medssl.manifest.schema import read_manifest
 
-    material.manifests[path.name] = read_manifest(path)
+    material.manifests[_own_name(path, material.manifests)] = read_manifest(path)
 
 
 def _read_check(path: Path, material: Material) -> None:
-    material.checks[path.name] = _json(path)
+    material.checks[_own_name(path, material.checks)] = _json(path)
 
 
 def _read_store(path: Path, material: Material) -> None:

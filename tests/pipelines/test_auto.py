@@ -292,14 +292,14 @@ def whole(tmp_path_factory):
 def test_the_chain_leaves_everything(whole):
     _, out, result = whole
     assert result.ok, result.failed
-    assert {"manifest.parquet", "check.html", "decisions.json", "stages.json", "report.html"} <= {
+    assert {"manifest.parquet", "manifest-check.html", "decisions.json", "stages.json", "report.html"} <= {
         path.name for path in out.iterdir()
     }
     assert (out / "runs/encoder/encoder.safetensors").exists()
     assert result.comparison["patients"] == 2
     assert 0 <= result.comparison["dice"]["scratch"][0] <= 1
     assert len(list((out / "runs/scratch/predictions").glob("*.nii.gz"))) == 2
-    check = json.loads((out / "check.json").read_text())
+    check = json.loads((out / "manifest-check.json").read_text())
     assert any("broken" in finding["scan"] for finding in check["findings"])
 
 
