@@ -66,7 +66,8 @@ def _auto(
         int | None, typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients; all if unset.")
     ] = None,
     export: Annotated[
-        list[str] | None, typer.Option("--export", metavar="FORM", help=f"As --to of export: {', '.join(EXPORTS)}; repeats.")
+        list[str] | None,
+        typer.Option("--export", metavar="FORM", help=f"Repeats; {', '.join(EXPORTS)}."),
     ] = None,
     preset: Preset = None,
     overwrite: Overwrite = False,

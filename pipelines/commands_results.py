@@ -68,7 +68,8 @@ def _report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Runs, stores, manifests, NAME-check.json, few-label folders; and KEY=VALUE settings."
+            metavar="RUN...",
+            help="Runs, scores, stores, manifests, NAME-check.json, vectors; and KEY=VALUE settings.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medssl.errors import DataError
-from medssl.evaluation.calibration import Decision
+from medssl.evaluation.calibration import DECISION, Decision
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.classes import confusion, reliability, roc_curve
 from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS, THRESHOLD, UNITS
@@ -27,7 +27,6 @@ from pipelines.score_files import Scored, found_in, show_comparisons, show_notes
 __all__ = ["evaluate_classes", "is_classification", "read_predictions"]
 
 PREDICTIONS = "predictions.csv"
-DECISION = "decision.json"
 _COMPARED = ("auroc", "balanced_accuracy", "brier")
 _SHOWN = 3  # examples right, and as many wrong
 

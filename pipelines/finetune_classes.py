@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medssl.engine.run import Run
-from medssl.evaluation.calibration import Decision, decide, probabilities
+from medssl.evaluation.calibration import DECISION, Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.evaluation.classes import class_scores
 from medssl.evaluation.metrics import CLASS_METRICS
@@ -57,7 +57,7 @@ def write_classes(
         why = decision.why or f"no held-out {noun.removesuffix('s')}"
         run.say(f"{why}: probabilities are not calibrated, and the likeliest class is predicted")
     scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun)
-    run.write_text("decision.json", json.dumps(asdict(decision), indent=1) + "\n")
+    run.write_text(DECISION, json.dumps(asdict(decision), indent=1) + "\n")
     parts = [part for part in (held_out, asked) if part is not None]
     if not parts:
         return Classified((), None, scores)

@@ -169,7 +169,8 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
     """Read what the paths hold.
 
     Args:
-        paths: Manifests, their NAME-check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
+        paths: Manifests, their NAME-check.json, stores, runs, few-label comparisons, folders with scores, files of
+            scores, embeddings.
         follow: Take the store and the pretraining run that a run names too, and the runs that it was compared with,
             where they are still there.
 
@@ -355,6 +356,13 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "clouds": _read_clouds,
     "embeddings": _read_embeddings,
 }
+
+
+def _own_name(path: Path, taken: Mapping[str, Any]) -> str:
+    """Return a file's name, with its folders in front where another file is called that: none is lost."""
+    parts = path.resolve().parts
+    names = ("/".join(parts[-count:]) for count in range(1, len(parts)))
+    return next(name for name in names if name not in taken)
 
 
 def _json(path: Path) -> dict[str, Any]:
