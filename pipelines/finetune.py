@@ -33,6 +33,7 @@ from pipelines.finetune_job import Job
 from pipelines.finetune_parts import PartSegmentationJob
 from pipelines.finetune_segmentation import SegmentationJob, known_scores
 from pipelines.finetune_settings import TASKS, FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.finetune_task import check_task, labels_in
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
 from pipelines.store_channels import follow_channels
@@ -109,7 +110,8 @@ def finetune(
         out: The run's folder.
         preset: A preset's name or a YAML file; the defaults when None.
         overrides: ``key=value`` settings, such as ``train.steps=500``.
-        task: "segmentation" or "classification"; what the preset says when None, else segmentation.
+        task: "segmentation" or "classification"; when None what the preset says, else what the store's labels are for:
+            segmentation where there are label maps or labels of points, classification where there are classes alone.
         from_scratch: Take the encoder's architecture from ``encoder_run`` but fresh weights: the same recipe and
             budget, for comparison.
         labels: Patients whose labels are used; None uses all.
@@ -152,9 +154,9 @@ def finetune(
         "data.predict": None if predict is None else tuple(predict),
         "train.devices": devices,
     }
-    resolved, job = _job(resolved_settings(preset, overrides, options))
+    resolved, job, more = _job(resolved_settings(preset, overrides, options))
     settings = resolved.settings
-    lines = [*_plan_lines(resolved, job, out), *job.doubts()]
+    lines = [*_plan_lines(resolved, job, out), *more, *job.doubts()]
     if dry_run:
         for line in [*lines, *_carried(job)]:
             console.say(line)
@@ -195,20 +197,24 @@ def finetune(
     )
 
 
-def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job]:
-    """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
+def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSettings], Job, list[str]]:
+    """Return settings and task on a store's scans, or with an encoder of clouds on its clouds; and what to say."""
     settings = resolved.settings
     folder = settings.data.store
+    labels = labels_in(Path(folder))
     if settings.of_clouds:
-        return resolved, _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
+        said = check_task(settings, labels) if labels is not None and labels.noun == "cloud" else ""
+        job = _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
+        return resolved, job, [said] if said else []
     if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
         raise ConfigError(
             f"{folder} holds clouds, and the encoder '{settings.encoder.name}' is for scans. Give a pretraining run on "
             "clouds, or --preset point_classification or point_parts to train from scratch."
         )
     store = Store.open(folder)
+    said = check_task(settings, labels) if labels is not None else ""
     resolved = follow_channels(resolved, store)
-    return resolved, _JOBS[settings.task](resolved.settings, store)
+    return resolved, _JOBS[settings.task](resolved.settings, store), [said] if said else []
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
@@ -250,10 +256,11 @@ def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Pa
 
 def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> list[str]:
     """Return what the user wants to know before a long run starts."""
-    train = resolved.settings.train
+    train, chosen = resolved.settings.train, resolved.origins["task"]
     presets = sorted({o for o in resolved.origins.values() if o.startswith(("preset ", "file "))})
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
+        *([f"task: {resolved.settings.task}, {chosen}"] if chosen.startswith("auto") else []),
         *job.lines(),
         f"plan: {train.steps:,} steps of {train.batch_size} {job.seen}, schedule {train.schedule}; into {out}",
     ]

@@ -22,6 +22,7 @@ from medssl.evaluation.statistics.wording import (
 )
 from medssl.spreadsheet import csv_text
 from pipelines import console
+from pipelines.earlier_scores import keep_earlier
 
 __all__ = [
     "Scored",
@@ -132,6 +133,8 @@ def write_scores(
 ) -> list[Path]:
     """Write scores.parquet, and NAME with the scores and comparisons that are computed from it.
 
+    Scores of another evaluation that lie there are moved aside first.
+
     Args:
         found: What was found.
         out: The folder.
@@ -143,6 +146,7 @@ def write_scores(
     """
     table, summary = out / SCORES, out / name
     assert found.table is not None
+    keep_earlier(out, found.table, name)
     found.table.write(table)
     full = {
         "kind": kind,

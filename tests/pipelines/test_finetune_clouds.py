@@ -57,6 +57,27 @@ def _no_pictures(monkeypatch):
         monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
 
 
+def test_the_task_follows_from_the_labels_or_its_flag_is_named(house, tmp_path, capsys):
+    items = [
+        CloudItem(id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=90), patient=f"{name}-{n}",
+                  split=("train", "train", "val", "test")[n])
+        for name in NAMES for n in range(4)
+    ]  # fmt: skip
+    store_from_clouds(tmp_path / "classes", items, classes=dict(enumerate(CLASSES)))
+    run = finetune(house / "run", data=tmp_path / "classes", out=tmp_path / "tuned", overrides=BRIEF)
+    assert "task: classification, auto (the store's clouds have classes and no labels of points)" in (
+        capsys.readouterr().out
+    )
+    assert (run.folder / "predictions.csv").is_file()
+    with pytest.raises(ConfigError, match="Take --task classification"):
+        finetune(house / "run", data=tmp_path / "classes", out=tmp_path / "o", task="segmentation", overrides=BRIEF)
+    # labels of points are segmented by; that there are classes too is said
+    finetune(house / "run", data=house / "store", out=tmp_path / "p", overrides=BRIEF, dry_run=True)
+    said = capsys.readouterr().out
+    assert "segmenter of" in said
+    assert f"which --task classification learns: class ({NAMES[0]}, {NAMES[1]})" in said
+
+
 def test_classes_are_learned_predicted_and_scored(house, tmp_path, capsys):
     run = finetune(house / "run", data=house / "store", out=tmp_path / "class", task="classification", overrides=BRIEF)
     said = capsys.readouterr().out
