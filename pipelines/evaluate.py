@@ -11,6 +11,7 @@ from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.metrics import EMPTY_MASKS, SEGMENTATION_METRICS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import EmptyCounts, StructureScore, count_rows, empty_counts
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
@@ -237,6 +238,6 @@ def _show(found: Scored, counts: Mapping[str, Mapping[str, EmptyCounts]], unseen
         ]
         show_scores(replace(found, scores=rows), title=f"{name}: mean over patients", unit="patient", key=name)
         console.table(f"{name}: cases", *count_rows(own), key=f"cases_{name}")
-    show_comparisons(found, unit="patient")
+    show_comparisons(found, unit="patient", of=of_what({"kind": "segmentation"}, found.table))
     show_notes(found, SEGMENTATION_METRICS)
     console.say(f"empty: {EMPTY_MASKS}")

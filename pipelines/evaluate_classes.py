@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from medssl.errors import DataError
-from medssl.evaluation.calibration import DECISION, Decision
+from medssl.evaluation.calibration import DECISION, Decision, decision_words
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.classes import confusion, reliability, roc_curve
 from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS, THRESHOLD, UNITS
 from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
 from medssl.reporting.prose import counted, owner_of
 from medssl.spreadsheet import rows_of_csv
 from pipelines import console
 from pipelines.predict_command import predict_command
-from pipelines.run_classes import change_between, labelled_patients_of
+from pipelines.run_classes import change_between, labelled_patients_of, target_of
 from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 
 __all__ = ["evaluate_classes", "is_classification", "read_predictions"]
@@ -81,9 +82,10 @@ def evaluate_classes(
     """
     cases: dict[str, ClassPredictions] = {}
     raw: dict[str, ClassPredictions] = {}
+    decisions: dict[str, Decision] = {}
     for name, folder in runs.items():
-        raw[name], decision = read_predictions(folder, split)
-        cases[name] = raw[name].by_patient(decision)
+        raw[name], decisions[name] = read_predictions(folder, split)
+        cases[name] = raw[name].by_patient(decisions[name])
     first = next(iter(cases))
     patients = len(set(cases[first].patients))
     owner = owner_of(len(raw[first]), noun, patients)
@@ -114,7 +116,11 @@ def evaluate_classes(
             f"{', '.join(lacking)}: not defined, for all cases of the split '{split}' are of one class "
             f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share for it."
         )
-    show_comparisons(found, unit=owner)
+    classes = list(cases[first].classes)
+    what = {"kind": "classification", "target": target_of(runs[first]), "classes": classes}
+    show_comparisons(found, unit=owner, of=of_what(what, found.table))
+    for name, decision in decisions.items():
+        console.say(f"{name}: {decision_words(decision, cases[name].classes)}")
     show_notes(found, CLASS_METRICS)
     averaged = {"probabilities": AVERAGED} if owner == "patient" else {}
     definitions = {"unit": UNITS[owner], **averaged, "threshold": THRESHOLD}
@@ -122,10 +128,13 @@ def evaluate_classes(
         console.say(f"{name}: {text}")
     content = {
         "split": split,
+        "target": what["target"],
+        "classes": classes,
         "definitions": definitions,
         "runs": {
             name: {
                 "classes": own.classes,
+                "decision": decisions[name],
                 "majority": _majority(own),
                 "confusion": confusion(own.truth, own.predicted, len(own.classes)).tolist(),
                 "reliability": _reliability(own),

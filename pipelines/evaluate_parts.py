@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import DataError
-from medssl.evaluation.metrics import PART_METRICS
+from medssl.evaluation.metrics import PART_METRICS, metric_of
 from medssl.evaluation.parts import PartScores, part_scores
 from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
 from medssl.reporting.prose import counted_of, owner_of
@@ -25,7 +26,7 @@ from pipelines.finetune_parts import PARTS
 from pipelines.predict_command import predict_command
 from pipelines.run_classes import change_between, labelled_patients_of
 from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
-from pointcloud.part_examples import PartExample, draw_part_examples
+from pointcloud.part_examples import PartExample, draw_part_examples, part_colours
 from pointcloud.store import CloudStore
 
 __all__ = ["evaluate_parts", "is_part_segmentation"]
@@ -86,12 +87,20 @@ def evaluate_parts(
         level=level, unit=owner, pooled=False, change=change_between(runs),
     )  # fmt: skip
     show_scores(found, title=counted_of(*counts), unit=owner)
-    show_comparisons(found, unit=owner)
+    show_comparisons(found, unit=owner, of=of_what({"kind": "parts"}, found.table))
     show_notes(found, PART_METRICS)
     for name, text in _DEFINITIONS.items():
         console.say(f"{name}: {text}")
+    examples = _examples(scored, runs, store)
+    told = dict(part_colours(examples, store.parts).values())
+    majority = _majority(scored[first], store, parts_of)
+    if majority:
+        shown = ", ".join(f"{metric_of(name).words} {value:.3f}" for name, value in majority.items())
+        console.say(f"always naming the part that is most frequent in its class: {shown}")
     content: dict[str, Any] = {
         "split": split,
+        "majority": majority,
+        "colours": told,
         "definitions": _DEFINITIONS,
         "clouds": dict(sorted(Counter(scored[first].classes).items())),
         "parts": {str(part): store.parts.get(part, str(part)) for part in sorted({*chain(*parts_of.values())})},
@@ -103,7 +112,7 @@ def evaluate_parts(
         found, out, "part_scores.json", kind="parts", unit=owner, metrics=PART_METRICS, content=content
     )
     picture = out / "part_examples.png"
-    draw_part_examples(_examples(scored, runs, store), picture)
+    draw_part_examples(examples, picture, store.parts)
     console.done(
         [*files, picture],
         f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
@@ -156,6 +165,31 @@ def _score(run: Path, store: CloudStore, parts_of: Mapping[str, Sequence[int]], 
         files={row["id"]: row["file"] for row in listed},
         points=np.array(counts),
     )
+
+
+def _majority(found: _Parts, store: CloudStore, parts_of: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return what is scored by giving every point the part that most points of its class have, where not tested on."""
+    tested = set(found.ids)
+    counts: dict[str, Counter[int]] = {}
+    truths: dict[str, npt.NDArray[np.int64]] = {}
+    for row, entry in enumerate(store.entries):
+        if entry.label_file is None:
+            continue
+        truth = np.asarray(store.labels(row), dtype=np.int64)
+        if entry.id in tested:
+            truths[entry.id] = truth
+        else:
+            name = "" if entry.label is None else store.classes.get(entry.label, str(entry.label))
+            values, numbers = np.unique(truth[truth >= 0], return_counts=True)
+            counts.setdefault(name, Counter()).update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    if any(name not in counts for name in found.classes):
+        return {}
+    most = {name: own.most_common(1)[0][0] for name, own in counts.items()}
+    own = [truths[one] for one in found.ids]
+    guessed = [np.full_like(truth, most[name]) for truth, name in zip(own, found.classes, strict=True)]
+    scores = part_scores(own, guessed, found.classes, parts_of)
+    values = (scores.instance_miou, scores.class_miou, scores.accuracy)
+    return dict(zip(PART_METRICS, values, strict=True))
 
 
 def _examples(scored: Mapping[str, _Parts], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:

@@ -14,6 +14,7 @@ from medssl.errors import DataError
 from medssl.evaluation.protocols import PROBES, FewShot, ProbeResult, few_shot, probe
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.quoting import quoted
 from medssl.reporting.prose import owner_of
@@ -174,7 +175,7 @@ def _show(
             [[name, *(f"{t.mean:.3f} ({t.spread:.3f})" for t in own)] for name, own in few_shots.items()],
             key="few_shot",
         )
-    show_comparisons(found, unit=owner)
+    show_comparisons(found, unit=owner, of=of_what({"kind": "probe"}, found.table))
     show_notes(found, [_METRIC])
     for name in next(iter(rows.values())):
         console.say(f"{name}: {PROBES[name]}")

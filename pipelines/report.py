@@ -80,8 +80,10 @@ def report(
     page = build_page(material, title=settings.title, pictures=settings.pictures, cases=settings.cases)
     for note in material.notes:
         console.warn(note)
-    for _, sentence in page.headline.sentences:
+    for _, sentence, arms in page.headline.told():
         console.say(sentence)
+        if arms:
+            console.say(f"  {arms}")
     for sentence in page.headline.beware:
         console.warn(sentence)
     sections = tuple(section.key for section in page.sections)

@@ -10,7 +10,7 @@ from medssl.engine.card import load_card
 from medssl.errors import MedSSLError
 from medssl.settings import flatten, load_yaml
 
-__all__ = ["change_between", "labelled_patients_of", "unseen_of"]
+__all__ = ["change_between", "labelled_patients_of", "target_of", "unseen_of"]
 
 
 def change_between(runs: Mapping[str, Path]) -> Callable[[str, str], str]:
@@ -56,3 +56,18 @@ def unseen_of(run: Path) -> tuple[str, ...]:
     except MedSSLError:
         return ()  # a folder of predictions of another tool
     return tuple(str(name) for name in said)
+
+
+def target_of(run: Path) -> str:
+    """Return what a classifier's run tells apart: its target, or what a scan shows; "" where nothing says so."""
+    try:
+        card = load_card(run)
+    except MedSSLError:
+        return ""  # a folder of predictions of another tool
+    if card.kind == "cloud":
+        return "the class of a cloud"
+    settings = card.method.get("settings") or {}
+    if settings.get("shows") is not None:
+        seen = "slice" if settings.get("level") == "slice" else "scan"
+        return f"whether a {seen} shows structure {settings['shows']}"
+    return str(settings.get("target") or "")

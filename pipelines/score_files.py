@@ -101,13 +101,14 @@ def found_in(
     )  # fmt: skip
 
 
-def show_comparisons(found: Scored, *, unit: str, against: str = "") -> None:
+def show_comparisons(found: Scored, *, unit: str, against: str = "", of: str = "") -> None:
     """Show the table of comparisons, and what each arm's first metric says in words.
 
     Args:
         found: The comparisons.
         unit: What the patients' axis counts.
         against: What the baseline is, in words.
+        of: What the metric is of, in words.
     """
     if not found.comparisons:
         return
@@ -117,7 +118,7 @@ def show_comparisons(found: Scored, *, unit: str, against: str = "") -> None:
     )
     console.table(told, *comparison_rows(found.comparisons), key="comparisons")
     for rows in told_together(found.comparisons):
-        console.say(sentences(rows)[1])
+        console.say(sentences(rows, of=of)[1])
 
 
 def show_notes(found: Scored, metrics: Sequence[str]) -> None:

@@ -37,13 +37,14 @@ class Tiles(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table; on a phone each row becomes a card."""
+    """A table; on a phone each row becomes a card, of a ``matrix`` it stays a table: rows and columns mean the same."""
 
     kind: ClassVar[str] = "table"
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     note: str = ""
+    matrix: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Charts(Block):
 
 @dataclass(frozen=True)
 class Picture(Block):
-    """A picture with its alternative text and caption."""
+    """A picture with its alternative text, caption, and the names of its colours: (name, "#rrggbb")."""
 
     kind: ClassVar[str] = "picture"
     source: str
@@ -64,6 +65,7 @@ class Picture(Block):
     height: int
     alt: str
     caption: str = ""
+    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

@@ -236,10 +236,13 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Return a short number: 0.05, 1500, 20k, 1e-05."""
+    """Return a short number: 0.05, 1500, 20k, 7.5e-4."""
     if abs(value) >= 10_000 and value % 1000 == 0:
         return f"{value / 1000:g}k"
-    return f"{value:.4g}".replace("e-0", "e-")
+    if 0 < abs(value) < 1e-3:
+        mantissa, power = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(power)}"
+    return f"{value:.4g}"
 
 
 def _svg(parts: Sequence[str], told: str) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medssl.engine.run import read_metrics
 from medssl.errors import ConfigError, DataError, MedSSLError
+from medssl.evaluation.score_table import COLUMNS, SCORES, ScoreTable
 from medssl.nameless import Nameless, nameless_job
+from medssl.reporting.scored import summary_of_table
 from medssl.settings import flatten, load_yaml
 
 if TYPE_CHECKING:
@@ -32,8 +34,10 @@ Kind = Literal[
     "class-scores",
     "probe",
     "part-scores",
+    "score-table",
     "embeddings",
 ]
+_EVALUATED: tuple[Kind, ...] = ("few-label", "scores", "class-scores", "probe", "part-scores")
 EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
 _ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
 
@@ -135,6 +139,20 @@ class Material:
                 found.append(nameless_job(case, [str(path) for path in paths if path]))
         return found
 
+    def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Return folder and summary of everything that was scored, comparisons over numbers of labels first."""
+        return [*self.few_label, *self.class_arms, *self.scores, *self.class_scores, *self.part_scores, *self.probes]
+
+    def drop_repeats(self) -> None:
+        """Leave out evaluations of which another holds every row: nothing is told twice."""
+        for kind in (self.few_label, self.class_arms, self.scores, self.class_scores, self.part_scores, self.probes):
+            tables = [_rows_of(folder) for folder, _ in kind]
+            kept = [place for place, one in enumerate(tables) if one is None or not any(
+                other is not None and one <= other and (one < other or before < place)
+                for before, other in enumerate(tables) if before != place
+            )]  # fmt: skip
+            kind[:] = [kind[place] for place in kept]
+
     @property
     def pretrained(self) -> list[RunRecord]:
         """The pretraining runs."""
@@ -188,8 +206,9 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
             _READERS[kind](path, material)
         seen.add(path.resolve())
     waiting = list(material.runs) if follow else []
-    for folder, content in (*material.scores, *material.part_scores) if follow else ():
-        for beside in (_beside(name, folder) for name in content.get("runs", {})):
+    material.drop_repeats()
+    for folder, content in material.evaluations() if follow else ():
+        for beside in (_beside(name, folder) for name in _named_runs(folder, content)):
             if beside is not None and beside.resolve() not in seen:
                 seen.add(beside.resolve())
                 _read_run(beside, material)
@@ -226,6 +245,8 @@ def kind_of(path: Path) -> list[Kind]:
             ("part_scores.json", "part-scores"),
         )  # fmt: skip
         found = [kind for name, kind in names if (path / name).is_file()]
+        if (path / SCORES).is_file() and not set(found) & set(_EVALUATED):
+            found.append("score-table")
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
             found.append("embeddings")
     elif path.is_file():
@@ -244,13 +265,16 @@ def kind_of(path: Path) -> list[Kind]:
         elif path.suffix == ".parquet":
             import polars
 
-            found = ["embeddings" if "vector" in polars.read_parquet_schema(path) else "manifest"]
+            columns = polars.read_parquet_schema(path)
+            found = [
+                "score-table" if tuple(columns) == COLUMNS else "embeddings" if "vector" in columns else "manifest"
+            ]
     if not found:
         missing = "is not there" if not path.exists() else "is none of these"
         raise DataError(
             f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
             f"NAME-check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
-            f"class_scores.json, part_scores.json and embeddings. This {missing}."
+            f"class_scores.json, part_scores.json, {SCORES} and embeddings. This {missing}."
         )
     return found
 
@@ -302,6 +326,27 @@ def _read_scores(path: Path, material: Material) -> None:
     material.scores.append((file.parent, _json(file)))
 
 
+def _read_table(path: Path, material: Material) -> None:
+    """Read scores.parquet: by the summary that lies beside it, else by what its rows say."""
+    folder = path if path.is_dir() else path.parent
+    beside = [kind for kind in kind_of(folder) if kind in _EVALUATED] if path.name == SCORES else []
+    for kind in beside:
+        _READERS[kind](folder, material)
+    if beside:
+        return
+    file = folder / SCORES if path.is_dir() else path
+    content = summary_of_table(file)
+    if file.name != SCORES:
+        material.notes.append(f"{file.name}: rows of scores without their summary; what was asked is read off the rows")
+    several = len({(row["labels"], len(row["draw_means"])) for row in content["scores"]} | {(None, 1)}) > 2
+    kinds: dict[tuple[str, bool], list[tuple[Path, dict[str, Any]]]] = {
+        ("segmentation", True): material.few_label, ("segmentation", False): material.scores,
+        ("classification", True): material.class_arms, ("classification", False): material.class_scores,
+        ("parts", False): material.part_scores, ("probe", False): material.probes,
+    }  # fmt: skip
+    kinds.get((content["kind"], several), kinds[content["kind"], False]).append((folder, content))
+
+
 def _read_clouds(path: Path, material: Material) -> None:
     material.cloud_stores[path] = _json(path / "clouds.json")
 
@@ -335,7 +380,7 @@ def _read_probe(path: Path, material: Material) -> None:
 
 def _read_embeddings(path: Path, material: Material) -> None:
     if path.is_file():
-        material.embeddings[path.name] = path
+        material.embeddings[_own_name(path, material.embeddings)] = path
         return
     for name in EMBEDDINGS:
         if (path / name).is_file():
@@ -353,9 +398,26 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "class-scores": _read_class_scores,
     "probe": _read_probe,
     "part-scores": _read_part_scores,
+    "score-table": _read_table,
     "clouds": _read_clouds,
     "embeddings": _read_embeddings,
 }
+
+
+def _rows_of(folder: Path) -> frozenset[tuple[Any, ...]] | None:
+    """Return the rows of scores.parquet, None where there is none that can be read."""
+    try:
+        return frozenset(ScoreTable.read(folder / SCORES).frame.rows())
+    except DataError:
+        return None
+
+
+def _named_runs(folder: Path, content: Mapping[str, Any]) -> list[str]:
+    """Return the names of the runs that were scored."""
+    try:
+        return ScoreTable.read(folder / SCORES).runs
+    except DataError:
+        return [*content.get("runs", {}), *content.get("encoders", {})]
 
 
 def _own_name(path: Path, taken: Mapping[str, Any]) -> str:
@@ -413,7 +475,8 @@ def _found(named: str, beside: Path) -> Path | None:
 
 def _beside(name: str, scored: Path) -> Path | None:
     """Return the run that an evaluation in the folder ``scored`` calls ``name``."""
-    folders = [parent / name for parent in (scored.resolve(), *scored.resolve().parents[:3])]
+    around = (scored.resolve(), *list(scored.resolve().parents)[:3])
+    folders = [folder for parent in around for folder in (parent / name, parent / "runs" / name)]
     return next((folder for folder in folders if (folder / "run.yaml").is_file()), None)
 
 

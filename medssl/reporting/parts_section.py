@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from medssl.reporting.score_blocks import comparison_blocks, definition_block, r
 
 __all__ = ["parts_section"]
 
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
+
 
 def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
     """Return the section; None where no parts were scored."""
@@ -24,10 +27,11 @@ def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
 
 
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
-    runs: Mapping[str, Any] = content["runs"]
+    runs: Mapping[str, Any] = content.get("runs", {})
     scores, compared = read_found(folder, content, clean)
-    blocks = score_blocks(scores, compared, content, title=f"Clouds of the split '{content['split']}'")
-    blocks += comparison_blocks(compared, content)
+    title = f"Clouds of the split '{content['split']}'" if content.get("split") else "Clouds"
+    blocks = comparison_blocks(compared, content)
+    blocks += score_blocks(scores, compared, content, title=title, folder=folder)
     heads = [clean.text(name) for name in runs]
     classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
     if len(classes) > 1:
@@ -45,7 +49,7 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     ]
     if lines:
         blocks.append(Table(("part", *heads), lines, caption="IoU by part, mean over the clouds whose class has it"))
-    blocks += _examples(folder)
+    blocks += _examples(folder, content, clean)
     blocks.append(definition_block(content))
     return blocks
 
@@ -54,11 +58,16 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _examples(folder: Path) -> list[Block]:
+def _examples(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     path = folder / "part_examples.png"
     try:
         source, width, height = picture_of_file(path)
     except OSError:
         return []
-    told = "True parts above, what was predicted below: of the first run the best, the middle and the worst cloud."
-    return [Picture(source, width, height, "clouds with true and predicted parts", told)]
+    legend = [(clean.text(str(name)), str(colour)) for name, colour in (content.get("colours") or {}).items()]
+    legend = [(name, colour) for name, colour in legend if _COLOUR.fullmatch(colour)]
+    runs = " and ".join(clean.text(name) for name in content.get("runs", {}))
+    told = "Rows from above: the true parts, then what each run predicted. Columns: of the first run the best, the "
+    told += "middle and the worst cloud."
+    alt = f"clouds with their true parts and those of {runs}" if runs else "clouds with true and predicted parts"
+    return [Picture(source, width, height, alt, told, legend)]
