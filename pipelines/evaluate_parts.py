@@ -188,8 +188,7 @@ def _majority(found: _Parts, store: CloudStore, parts_of: Mapping[str, Sequence[
     own = [truths[one] for one in found.ids]
     guessed = [np.full_like(truth, most[name]) for truth, name in zip(own, found.classes, strict=True)]
     scores = part_scores(own, guessed, found.classes, parts_of)
-    values = (scores.instance_miou, scores.class_miou, scores.accuracy)
-    return dict(zip(PART_METRICS, values, strict=True))
+    return dict(zip(PART_METRICS, (scores.instance_miou, scores.class_miou, scores.accuracy), strict=True))
 
 
 def _examples(scored: Mapping[str, _Parts], runs: Mapping[str, Path], store: CloudStore) -> list[PartExample]:

@@ -12,7 +12,7 @@ from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.statistics.comparison import Comparison, first_metric
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.naming import named_few, of_what
-from medssl.evaluation.statistics.wording import header, interval_text, sentences, told_together
+from medssl.evaluation.statistics.wording import across, header, interval_text, sentences, told_together
 from medssl.reporting.chance import chance_of
 from medssl.reporting.material import Material
 from medssl.reporting.privacy import short_name
@@ -56,53 +56,75 @@ def answers_of(folder: Path, content: Mapping[str, Any], material: Material) -> 
     """
     found = found_of(folder, content)
     of = of_what(content, found.table)
-    answers = []
+    where = _Runs(folder, found, material)
+    answers: list[Answer] = []
     told: set[str] = set()
     if found.comparisons:
         metric = first_metric(found.comparisons)
-        for group in told_together([row for row in found.comparisons if row.metric == metric]):
-            verdict, text = sentences(group, of=of)
-            answers.append(Answer(verdict, text, _arms(group, found, content, material)))
-            told |= {group[0].arm, group[0].baseline}
-    answers += _alone(found, content, of, told, material)
+        rows = [row for row in found.comparisons if row.metric == metric]
+        for pair in dict.fromkeys((row.arm, row.baseline) for row in rows):
+            own = told_together([row for row in rows if (row.arm, row.baseline) == pair])
+            told |= set(pair)
+            if len({row.labels for group in own for row in group}) == 1:
+                groups = [[row for group in own for row in group]]  # told apart by how they were fitted alone
+                said = [across(groups[0], of=of)]
+            else:
+                groups, said = own, [sentences(group, of=of) for group in own]
+            answers += [
+                Answer(verdict, text, _arms(group, found, content, where))
+                for group, (verdict, text) in zip(groups, said, strict=True)
+            ]
+    answers += _alone(found, content, of, told, where)
     once = {(row.arm, row.baseline): row for row in found.comparisons}
     return answers, list(once.values())
 
 
-def _arms(group: Sequence[Comparison], found: Found, content: Mapping[str, Any], material: Material) -> str:
+def _arms(group: Sequence[Comparison], found: Found, content: Mapping[str, Any], where: _Runs) -> str:
     """Return what the two arms of a comparison are and what each scored."""
     first = group[0]
     parts = []
     for arm in (first.arm, first.baseline):
-        own = [s for s in found.scores if (s.arm, s.how, s.metric, s.target) == (arm, first.how, first.metric, "")]
-        own = [s for s in own if any(s.labels == row.labels for row in group)]
+        own = [
+            score for row in group for score in found.scores
+            if (score.arm, score.how, score.labels, score.metric, score.target)
+            == (arm, row.how, row.labels, row.metric, "")
+        ]  # fmt: skip
         if len(own) == 1:
             scored = interval_text(own[0].interval, digits=first.of.digits)
         else:
-            scored = ", ".join(f"{s.interval.estimate:.{first.of.digits}f} with {s.labels}" for s in own)
-        parts.append(f"{_described(arm, found, content, material)}: {scored}" if scored else "")
+            by = [s.how if len({row.how for row in group}) > 1 else f"with {s.labels}" for s in own]
+            scored = ", ".join(f"{s.interval.estimate:.{first.of.digits}f} {by}" for s, by in zip(own, by, strict=True))
+        parts.append(f"{where.described(arm)}: {scored}")
     chance = chance_of(first.metric, content, found.table)
-    parts.append(f"{chance.words}: {chance.value:.3f}" if chance is not None else "")
-    told = "; ".join(part for part in parts if part)
-    return f"{told[:1].upper()}{told[1:]}." if told else ""
+    against = f"; {chance.words}: {chance.value:.3f}" if chance is not None else ""
+    return f"{'; '.join(parts)}{against}."
 
 
-def _described(arm: str, found: Found, content: Mapping[str, Any], material: Material) -> str:
-    """Return an arm's name and what it began with, as far as is known."""
-    run = material.run_of(arm)
-    if run is not None and run.verb == "finetune":
-        return f"{arm}, from the encoder of {short_name(run.start)}" if run.start else f"{arm}, from fresh weights"
-    if run is not None:
-        return f"{arm}, pretrained by {run.settings.get('method.name', '')}"
-    if arm == SCRATCH:
-        return f"{arm}, from fresh weights"
-    if arm.startswith("random"):
-        return f"{arm}, an encoder of the same shape that was never trained"
-    runs = [name for name in (found.table.runs if found.table is not None else ()) if method_of(name) == arm]
-    return f"{arm}, pretrained ({named_few(runs, 'runs')})" if len(runs) > 1 else arm
+@dataclass(frozen=True)
+class _Runs:
+    """Says what the arms of one evaluation are."""
+
+    folder: Path
+    found: Found
+    material: Material
+
+    def described(self, arm: str) -> str:
+        """Return an arm's name and what it began with, as far as is known."""
+        run = self.material.run_of(arm, near=self.folder)
+        if run is not None and run.verb == "finetune":
+            return f"{arm}, from the encoder of {short_name(run.start)}" if run.start else f"{arm}, from fresh weights"
+        if run is not None:
+            return f"{arm}, pretrained by {run.settings.get('method.name', '')}"
+        if arm == SCRATCH:
+            return f"{arm}, from fresh weights"
+        if arm.startswith("random"):
+            return f"{arm}, an encoder of the same shape that was never trained"
+        table = self.found.table
+        runs = [name for name in (table.runs if table is not None else ()) if method_of(name) == arm]
+        return f"{arm}, pretrained ({named_few(runs, 'runs')})" if len(runs) > 1 else arm
 
 
-def _alone(found: Found, content: Mapping[str, Any], of: str, told: set[str], material: Material) -> list[Answer]:
+def _alone(found: Found, content: Mapping[str, Any], of: str, told: set[str], where: _Runs) -> list[Answer]:
     """Return what each arm scored that was compared with none."""
     kind = str(content.get("kind", ""))
     wanted = _LEADS.get(kind, ())
@@ -112,19 +134,23 @@ def _alone(found: Found, content: Mapping[str, Any], of: str, told: set[str], ma
     answers = []
     for arm in dict.fromkeys(row.arm for row in rows):
         own = [row for row in rows if row.arm == arm]
-        parts = []
+        sizes = {row.labels for row in own}
+        (size,) = sizes if len(sizes) == 1 else (None,)
+        parts: list[str] = []
         for row in own:
             metric = METRICS[row.metric]
-            where = [row.how] if row.how else []
-            where += [f"{counted(row.labels, f'labelled {unit}')}"] if row.labels is not None and len(own) > 1 else []
-            named = f"{metric.words} ({', '.join(where)})" if where else metric.words
+            ways = [row.how] if row.how else []
+            ways += [counted(row.labels, f"labelled {unit}")] if row.labels is not None and len(sizes) > 1 else []
+            named = f"{metric.words} ({', '.join(ways)})" if ways else metric.words
+            named += f" {of}" if of and not parts else ""
             chance = chance_of(row.metric, content, found.table)
-            against = f", {chance.words} {chance.value:.3f}" if chance is not None else ""
+            against = f" ({chance.words} {chance.value:.3f})" if chance is not None else ""
             parts.append(f"{named} {interval_text(row.interval, digits=metric.digits)}{against}")
         over = header([row.interval for row in own], unit=unit)
         n = counted(max(row.interval.patients for row in own), f"test {unit}")
+        start = f"With {counted(size, f'labelled {unit}')}, " if size is not None else ""
         scale = " 0 is no overlap with the truth, 1 all of it." if wanted == ("dice",) else ""
-        text = f"{arm} reaches {'; '.join(parts)}{' ' if of else ''}{of} on {n} ({over}).{scale} {_ALONE}"
-        described = _described(arm, found, content, material)
+        text = f"{start}{arm} reaches {', '.join(parts)} on {n} ({over}).{scale} {_ALONE}"
+        described = where.described(arm)
         answers.append(Answer("", text, f"{described}." if described != arm else ""))
     return answers

@@ -45,14 +45,16 @@ def headline(material: Material) -> Headline:
     """Return what the report says first, computed from the numbers alone: comparisons, else scores, else training."""
     found: list[Answer] = []
     beware: list[str] = []
-    for folder, content in material.evaluations():
+    scored = material.evaluations()
+    given = [one for one in scored if one[0] not in material.followed] or scored
+    for folder, content in given:
         answers, rows = answers_of(folder, content, material)
         found += answers
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({_words(content)}) are not done.")  # fmt: skip
         for row in rows if content.get("runs") else ():
-            beware += _beware(row, material)
+            beware += _beware(row, folder, material)
         for name, run in content.get("runs", {}).items():
             if run.get("failed"):
                 beware.append(f"{counted(len(run['failed']), 'case')} of {name} could not be scored.")
@@ -63,9 +65,9 @@ def headline(material: Material) -> Headline:
     return Headline([(a.verdict, a.text) for a in found], list(dict.fromkeys(beware)), [a.arms for a in found])
 
 
-def _beware(row: Comparison, material: Material) -> list[str]:
+def _beware(row: Comparison, folder: Path, material: Material) -> list[str]:
     """Return what to know before believing a comparison of two fine-tuning runs."""
-    runs = {name: material.run_of(name) for name in (row.arm, row.baseline)}
+    runs = {name: material.run_of(name, near=folder) for name in (row.arm, row.baseline)}
     unknown = [name for name, run in runs.items() if run is None]
     told = []
     if unknown and not row.change:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,6 +96,7 @@ class Material:
         part_scores: (folder, part_scores.json) of each evaluation of parts of clouds.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
+        followed: Folders of evaluations that were not given, but lie in a run that something given names.
     """
 
     manifests: dict[str, Manifest] = field(default_factory=dict)
@@ -110,6 +112,7 @@ class Material:
     part_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    followed: set[Path] = field(default_factory=set)
     _files: dict[Path, dict[str, CaseFiles]] = field(default_factory=dict)
 
     def files_of(self, case: str) -> CaseFiles | None:
@@ -140,8 +143,9 @@ class Material:
         return found
 
     def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Return folder and summary of everything that was scored, comparisons over numbers of labels first."""
-        return [*self.few_label, *self.class_arms, *self.scores, *self.class_scores, *self.part_scores, *self.probes]
+        """Return folder and summary of everything that was scored: what was given first, then what was found beside."""
+        found = [*self.few_label, *self.class_arms, *self.scores, *self.class_scores, *self.part_scores, *self.probes]
+        return sorted(found, key=lambda one: one[0] in self.followed)
 
     def drop_repeats(self) -> None:
         """Leave out evaluations of which another holds every row: nothing is told twice."""
@@ -163,9 +167,16 @@ class Material:
         """The fine-tuning runs."""
         return [run for run in self.runs if run.verb == "finetune"]
 
-    def run_of(self, name: str) -> RunRecord | None:
-        """Return the run that an evaluation calls ``name``: the last parts of its path."""
+    def run_of(self, name: str, *, near: Path | None = None) -> RunRecord | None:
+        """Return the run that an evaluation calls ``name``: the last parts of its path.
+
+        Args:
+            name: The run's name there.
+            near: Where the scores lie: of several runs that are called so, the one that lies nearest.
+        """
         found = [run for run in self.runs if _ends_with(run.folder, name)]
+        if len(found) > 1 and near is not None:
+            found.sort(key=lambda run: -_shared_parts(run.folder, near))
         return found[0] if found else None
 
     def places(self) -> list[str]:
@@ -220,12 +231,13 @@ def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
             if beside is None or beside.resolve() in seen:
                 continue
             seen.add(beside.resolve())
-            before = len(material.runs)
+            before, scored = len(material.runs), {folder for folder, _ in material.evaluations()}
             try:
                 for kind in kind_of(beside):
                     _READERS[kind](beside, material)
             except MedSSLError as error:
                 material.notes.append(f"{run.name} names {beside.name}, which could not be read: {error}")
+            material.followed |= {folder for folder, _ in material.evaluations()} - scored
             waiting += material.runs[before:]
     material.runs.sort(key=lambda run: run.verb != "pretrain")
     return material
@@ -478,6 +490,12 @@ def _beside(name: str, scored: Path) -> Path | None:
     around = (scored.resolve(), *list(scored.resolve().parents)[:3])
     folders = [folder for parent in around for folder in (parent / name, parent / "runs" / name)]
     return next((folder for folder in folders if (folder / "run.yaml").is_file()), None)
+
+
+def _shared_parts(one: Path, other: Path) -> int:
+    """Return how many folders two paths begin with alike."""
+    pairs = zip(one.resolve().parts, other.resolve().parts, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _ends_with(folder: Path, name: str) -> bool:

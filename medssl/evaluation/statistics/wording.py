@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medssl.evaluation.few_label import SCRATCH
 from medssl.evaluation.metrics import metric_of
@@ -13,6 +14,7 @@ from medssl.evaluation.statistics.crossed import Interval
 __all__ = [
     "LUCK",
     "Table",
+    "across",
     "comparison_rows",
     "header",
     "interval_text",
@@ -187,11 +189,44 @@ def sentences(rows: Sequence[Comparison], *, of: str = "") -> tuple[str, str]:
     groups = {kind: [str(row.labels) for row in ordered if row.verdict == kind] for kind in kinds}
     held = {kind: members for kind, members in groups.items() if members}
     if len(held) == 1:
-        said += f"{kinds[next(iter(held))]} at each."
+        said += f"{kinds[next(iter(held))]} at each"
     else:
-        said += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items()) + "."
+        said += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items())
+    corrected = [p_text(row.p_holm) for row in ordered if not math.isnan(row.p_holm)]
+    over = f" for {first.questions} questions" if first.questions > 1 else ""
+    said += f" (p {_listed(corrected)} after Holm's correction{over})." if len(corrected) == len(ordered) else "."
     clear = [kind for kind in ("better", "worse") if groups[kind]]
     return clear[0] if len(clear) == 1 else "inconclusive", said
+
+
+def across(rows: Sequence[Comparison], *, of: str = "") -> tuple[str, str]:
+    """Say in one breath what the same comparison found in several ways of fitting, each at one number of labels.
+
+    Args:
+        rows: The comparisons, each with its ``how``; of one arm, baseline and metric.
+        of: As for `sentence`.
+
+    Returns:
+        As `sentences`.
+    """
+    first = rows[0]
+    if len(rows) == 1:
+        return first.verdict, sentence(first, of=of)
+    start = f"With {_counted(first.labels, f'labelled {first.unit}')}, " if first.labels is not None else ""
+    told = ", ".join(f"{_difference(row)} ({row.how})" for row in rows)
+    said = f"{start}{_changed(replace(first, how=''), of)} by {told}{_where(first)}: "
+    kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
+    held = {kind: [row for row in rows if row.verdict == kind] for kind in kinds}
+    groups = [
+        f"{kinds[kind]} by {_listed([row.how for row in own]) if len(own) < len(rows) else 'each'} "
+        f"(p {_listed([p_text(row.p_holm) for row in own])} after Holm's correction for {first.questions} questions)"
+        for kind, own in held.items()
+        if own
+    ]
+    said += f"{'; '.join(groups)}."
+    clear = [kind for kind in ("better", "worse") if held[kind]]
+    verdict = clear[0] if len(clear) == 1 else "inconclusive"
+    return verdict, said if start or not first.change else _capital(said)
 
 
 def told_together(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
@@ -234,7 +269,7 @@ def _where(row: Comparison) -> str:
 
 def _judgement(row: Comparison) -> str:
     over = f" for {row.questions} questions" if row.questions > 1 and "questions" not in row.reason else ""
-    p = "" if math.isnan(row.p_holm) else f" (p after Holm's correction{over} {p_text(row.p_holm)})"
+    p = "" if math.isnan(row.p_holm) else f" (p {p_text(row.p_holm)} after Holm's correction{over})"
     return f"{row.reason}{p}" if row.verdict != "inconclusive" else f"inconclusive, since {row.reason}{p}"
 
 
