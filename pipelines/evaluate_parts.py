@@ -92,7 +92,7 @@ def evaluate_parts(
     for name, text in _DEFINITIONS.items():
         console.say(f"{name}: {text}")
     examples = _examples(scored, runs, store)
-    told = dict(part_colours(examples, store.parts).values())
+    shown_parts = [name for name, _ in part_colours(examples, store.parts).values()]
     majority = _majority(scored[first], store, parts_of)
     if majority:
         shown = ", ".join(f"{metric_of(name).words} {value:.3f}" for name, value in majority.items())
@@ -100,7 +100,7 @@ def evaluate_parts(
     content: dict[str, Any] = {
         "split": split,
         "majority": majority,
-        "colours": told,
+        "parts_shown": shown_parts,
         "definitions": _DEFINITIONS,
         "clouds": dict(sorted(Counter(scored[first].classes).items())),
         "parts": {str(part): store.parts.get(part, str(part)) for part in sorted({*chain(*parts_of.values())})},

@@ -203,7 +203,7 @@ def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSetting
     folder = settings.data.store
     labels = labels_in(Path(folder))
     if settings.of_clouds:
-        said = check_task(settings, labels) if labels is not None and labels.noun == "cloud" else ""
+        said = check_task(settings.task, labels) if labels is not None and labels.noun == "cloud" else ""
         job = _CLOUD_JOBS[settings.task](settings, CloudStore.open(folder))
         return resolved, job, [said] if said else []
     if CloudStore.is_cloud_store(folder) and not (Path(folder) / INDEX).is_file():
@@ -212,7 +212,8 @@ def _job(resolved: Resolved[FinetuneSettings]) -> tuple[Resolved[FinetuneSetting
             "clouds, or --preset point_classification or point_parts to train from scratch."
         )
     store = Store.open(folder)
-    said = check_task(settings, labels) if labels is not None else ""
+    shows = settings.classification.shows is not None
+    said = check_task(settings.task, labels, shows=shows) if labels is not None else ""
     resolved = follow_channels(resolved, store)
     return resolved, _JOBS[settings.task](resolved.settings, store), [said] if said else []
 

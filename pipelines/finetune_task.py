@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medssl.errors import ConfigError
 from medssl.settings import Auto
 from medssl.store.index import INDEX
 from medssl.store.read import Store
 from pointcloud.store import CloudStore
-
-if TYPE_CHECKING:
-    from pipelines.finetune_settings import FinetuneSettings
 
 __all__ = ["StoreLabels", "check_task", "labels_in", "suited_task"]
 
@@ -85,8 +81,13 @@ def suited_task(labels: StoreLabels) -> dict[str, Auto]:
     return found
 
 
-def check_task(settings: FinetuneSettings, labels: StoreLabels) -> str:
+def check_task(task: str, labels: StoreLabels, *, shows: bool = False) -> str:
     """See that a store has labels for the task, and say what else it has.
+
+    Args:
+        task: "segmentation" or "classification".
+        labels: What the store knows.
+        shows: Whether the classes are whether a structure shows.
 
     Returns:
         A line for the user, "" where there is nothing to say.
@@ -95,18 +96,17 @@ def check_task(settings: FinetuneSettings, labels: StoreLabels) -> str:
         ConfigError: It has none for this task and some for the other.
     """
     other = ", ".join(f"{name or 'class'} ({', '.join(found[:6])})" for name, found in labels.told_apart.items())
-    if settings.task == "segmentation" and not labels.drawn and labels.told_apart:
+    if task == "segmentation" and not labels.drawn and labels.told_apart:
         raise ConfigError(
             f"{labels.folder}: its {labels.noun}s have no {labels.maps} to segment by. They have classes: {other}. "
             "Take --task classification."
         )
-    shows = settings.classification.shows is not None
-    if settings.task == "classification" and labels.drawn and not labels.told_apart and not shows:
+    if task == "classification" and labels.drawn and not labels.told_apart and not shows:
         more = ", or classification.shows=NUMBER for whether a scan shows a structure" if labels.noun == "scan" else ""
         raise ConfigError(
             f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to tell apart. Take --task "
             f"segmentation{more}."
         )
-    if settings.task == "segmentation" and other:
+    if task == "segmentation" and other:
         return f"the store has classes too, which --task classification learns: {other}"
     return ""

@@ -67,8 +67,8 @@ def draw_part_examples(examples: Sequence[PartExample], path: Path, names: Mappi
     colours = part_colours(examples, names)
     order = np.array(list(colours), dtype=np.int64)
     rows = ["truth", *examples[0].predicted]
-    lines = -(-len(colours) // 3)
-    figure = Figure(figsize=(1.9 * len(examples) + 0.5, 2.0 * len(rows) + 0.3 + 0.22 * lines), layout="constrained")
+    lines = -(-len(colours) // 2)
+    figure = Figure(figsize=(1.9 * len(examples) + 0.5, 2.0 * len(rows) + 0.3 + 0.32 * lines), layout="constrained")
     axes = figure.subplots(len(rows), len(examples), squeeze=False)
     for column, one in enumerate(examples):
         known = np.flatnonzero(one.truth >= 0)
@@ -77,11 +77,11 @@ def draw_part_examples(examples: Sequence[PartExample], path: Path, names: Mappi
             axis.set_axis_off()
             axis.imshow(cloud_picture(one.points[known], labels=np.searchsorted(order, parts[known])))
             if not row:
-                axis.set_title(one.title, fontsize=11)
+                axis.set_title(one.title, fontsize=13)
     for row, name in enumerate(rows):
-        axes[row][0].text(-0.04, 0.5, name, transform=axes[row][0].transAxes, rotation=90, fontsize=11,
+        axes[row][0].text(-0.04, 0.5, name, transform=axes[row][0].transAxes, rotation=90, fontsize=13,
                           va="center", ha="right")  # fmt: skip
     figure.legend(handles=[Patch(color=colour, label=name) for name, colour in colours.values()],
-                  loc="outside lower center", ncols=min(3, len(colours)), frameon=False, fontsize=11)  # fmt: skip
+                  loc="outside lower center", ncols=min(2, len(colours)), frameon=False, fontsize=15)  # fmt: skip
     with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=120)

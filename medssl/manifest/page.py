@@ -30,6 +30,8 @@ _PICTURE_VOXELS = 1 << 28
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>Check of {{ name }}</title>
 <style>
 :root { --ink:#1c2430; --soft:#5d6b7c; --line:#dfe4ea; --ground:#f6f8fa; --card:#fff; --blue:#2b6cb0;
@@ -84,7 +86,7 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 {% if charts %}<h2>What they are like</h2><div class="charts">{% for title, svg in charts %}
 <div class="card"><h3>{{ title }}</h3>{{ svg|safe }}</div>{% endfor %}</div>{% endif %}
 {% if pictures %}<h2>Some of them</h2><p class="soft">{{ seen }}</p>
-<div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ scan }}"
+<div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ look }} of {{ scan }}"
 src="data:image/png;base64,{{ source }}"><figcaption>{{ scan }}</figcaption></figure>{% endfor %}</div>{% endif %}
 </main></body></html>
 """
@@ -129,6 +131,7 @@ def check_page(
     page = template.render(
         name=name, beside=beside, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
         pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
+        look="middle slice" if volumes else "view from the front",
     )  # fmt: skip
     return visible(page, lines=True)
 
@@ -201,7 +204,8 @@ def _bars(pairs: Sequence[tuple[str, int]]) -> str:
             parts.append(f'<text x="{middle:.1f}" y="{height - 4}" text-anchor="middle">{label}</text>')
             if n:
                 parts.append(f'<text x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{n}</text>')
-    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
+    told = "; ".join(f"{label}: {n}" for label, n in pairs if n)
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
 
 
 def _pictures(

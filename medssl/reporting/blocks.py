@@ -57,7 +57,7 @@ class Charts(Block):
 
 @dataclass(frozen=True)
 class Picture(Block):
-    """A picture with its alternative text, caption, and the names of its colours: (name, "#rrggbb")."""
+    """A picture with its alternative text and caption."""
 
     kind: ClassVar[str] = "picture"
     source: str
@@ -65,7 +65,6 @@ class Picture(Block):
     height: int
     alt: str
     caption: str = ""
-    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

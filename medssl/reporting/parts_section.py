@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medssl.evaluation.statistics.naming import named_few
 from medssl.reporting.blocks import Block, Picture, Section, Table
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import picture_of_file
@@ -14,8 +14,6 @@ from medssl.reporting.privacy import Cleaner
 from medssl.reporting.score_blocks import comparison_blocks, definition_block, read_found, score_blocks
 
 __all__ = ["parts_section"]
-
-_COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 
 def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
@@ -40,7 +38,7 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
              *(_number(found["by_class"].get(name)) for found in runs.values())]
             for name in classes
         ]  # fmt: skip
-        blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class"))
+        blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class", matrix=True))
     of_part = [found.get("by_part", {}) for found in runs.values()]  # scores of earlier releases have none
     lines = [
         [clean.text(name), *(_number(found.get(part)) for found in of_part)]
@@ -48,7 +46,8 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
         if any(part in found for found in of_part)
     ]
     if lines:
-        blocks.append(Table(("part", *heads), lines, caption="IoU by part, mean over the clouds whose class has it"))
+        told = "IoU by part, mean over the clouds whose class has it"
+        blocks.append(Table(("part", *heads), lines, caption=told, matrix=True))
     blocks += _examples(folder, content, clean)
     blocks.append(definition_block(content))
     return blocks
@@ -64,10 +63,9 @@ def _examples(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[
         source, width, height = picture_of_file(path)
     except OSError:
         return []
-    legend = [(clean.text(str(name)), str(colour)) for name, colour in (content.get("colours") or {}).items()]
-    legend = [(name, colour) for name, colour in legend if _COLOUR.fullmatch(colour)]
+    names = named_few([clean.text(str(name)) for name in content.get("parts_shown", ())], "parts")
     runs = " and ".join(clean.text(name) for name in content.get("runs", {}))
     told = "Rows from above: the true parts, then what each run predicted. Columns: of the first run the best, the "
     told += "middle and the worst cloud."
     alt = f"clouds with their true parts and those of {runs}" if runs else "clouds with true and predicted parts"
-    return [Picture(source, width, height, alt, told, legend)]
+    return [Picture(source, width, height, f"{alt}: {names}" if names else alt, told)]

@@ -35,6 +35,7 @@ def score_blocks(
     *,
     title: str,
     folder: Path | None = None,
+    named: bool = True,
 ) -> list[Block]:
     """Return the table of scores with a row of what no learning scores, and why some have no interval.
 
@@ -44,12 +45,16 @@ def score_blocks(
         content: The summary.
         title: The table's.
         folder: Where the rows of the scores lie; without, no row of chance is made.
+        named: Whether arm and number of labels have columns; else the title says them.
     """
     unit = str(content.get("unit", "patient"))
     over = header([score.interval for score in scores], unit=unit)
     heads, rows = score_rows(scores, baseline=str(content.get("baseline", "")))
     if folder is not None and scores:
         rows = [*rows, *_chance_row(heads, scores, content, folder)]
+    if not named:
+        kept = [place for place, head in enumerate(heads) if head not in ("n", "arm")]
+        heads, rows = [heads[place] for place in kept], [[row[place] for place in kept] for row in rows]
     blocks: list[Block] = [Table(heads, rows, caption=f"{title} [{over}]")]
     notes = notes_of(scores, compared)
     return [*blocks, *([Text(" ".join(notes), "soft")] if notes else [])]

@@ -165,7 +165,9 @@ def _pictures(run: RunRecord) -> list[Block]:
     for name, what, caption in kinds:
         if (run.folder / name).is_file():
             with suppress(OSError):
-                blocks.append(Picture(*picture_of_file(run.folder / name), what, caption))
+                picture = Picture(*picture_of_file(run.folder / name), what, caption)
+                tall = name == "attention.png"  # a row a head
+                blocks.append(Details("Where the encoder looks", (picture,)) if tall else picture)
     return blocks
 
 

@@ -30,8 +30,9 @@ def of_what(content: Mapping[str, Any], table: ScoreTable | None) -> str:
         target = str(content.get("target") or "")
         if not names:
             return f"of {target}" if target else ""
-        told = named_few(names, "classes", joined=", ")
-        return f"of {target} ({told})" if target else f"of {told}" if len(names) > _FEW else f"of {told} as classes"
+        if target:
+            return f"of {target} ({named_few(names, 'classes', joined=', ')})"
+        return f"of the classes {named_few(names, '')}" if len(names) <= _FEW else f"of {len(names)} classes"
     if not names or names == [""]:
         return ""
     if kind == "parts":
