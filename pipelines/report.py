@@ -70,8 +70,8 @@ def report(
         ConfigError: A setting is wrong, or ``out`` would replace a file that is no page.
         DataError: A path is not there, or is nothing that a report is made of.
     """
-    from medssl.reporting.material import gather
     from medssl.reporting.page import build_page
+    from medssl.reporting.reading import gather
     from medssl.writing import atomic_write
 
     settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings

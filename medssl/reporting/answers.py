@@ -14,7 +14,7 @@ from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.naming import named_few, of_what
 from medssl.evaluation.statistics.wording import across, header, interval_text, sentences, told_together
 from medssl.reporting.chance import chance_of
-from medssl.reporting.material import Material
+from medssl.reporting.material import Material, of_encoders
 from medssl.reporting.privacy import short_name
 from medssl.reporting.prose import counted
 from medssl.reporting.scored import Found, found_of
@@ -56,7 +56,7 @@ def answers_of(folder: Path, content: Mapping[str, Any], material: Material) -> 
     """
     found = found_of(folder, content)
     of = of_what(content, found.table)
-    where = _Runs(folder, found, material)
+    where = _Runs(folder, found, material, encoders=of_encoders(content))
     answers: list[Answer] = []
     told: set[str] = set()
     if found.comparisons:
@@ -107,10 +107,11 @@ class _Runs:
     folder: Path
     found: Found
     material: Material
+    encoders: bool
 
     def described(self, arm: str) -> str:
         """Return an arm's name and what it began with, as far as is known."""
-        run = self.material.run_of(arm, near=self.folder)
+        run = self.material.run_of(arm, near=self.folder, verb="pretrain" if self.encoders else None)
         if run is not None and run.verb == "finetune":
             return f"{arm}, from the encoder of {short_name(run.start)}" if run.start else f"{arm}, from fresh weights"
         if run is not None:

@@ -9,9 +9,9 @@ from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.score_table import ScoreTable
 from medssl.reporting.class_section import class_section
 from medssl.reporting.findings import headline
-from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.reading import gather
 from medssl.store.write import Item, store_from_arrays
 from pipelines.arm_tables import write_arms
 from pipelines.evaluate import evaluate
@@ -113,9 +113,8 @@ def test_a_comparison_at_few_labels_is_told_and_drawn(tmp_path, gain, said):
     ((verdict, sentence),) = headline(material).sentences
     assert verdict == ("better" if gain else "inconclusive")
     assert said in sentence
-    assert sentence.startswith(
-        "With 5 labelled patients, pretraining changed accuracy (linear) of diagnosis (well, ill) by"
-    )
+    start = "With 5 labelled patients, pretraining changed accuracy (linear) of diagnosis (well, ill) by"
+    assert sentence.startswith(start)
     html = build_page(material).html
     assert "Probes of frozen encoders" in html
     assert "linear: gain over random" in html

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
+from medssl.reporting.reading import gather
 
 
 @pytest.fixture
