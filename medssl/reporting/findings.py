@@ -13,6 +13,7 @@ from medssl.reporting.answers import Answer, answers_of
 from medssl.reporting.embeddings import read_embeddings
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.prose import counted, stopping_sentence
+from medssl.reporting.scored import found_of
 
 __all__ = ["Headline", "differing_settings", "headline"]
 
@@ -50,6 +51,8 @@ def headline(material: Material) -> Headline:
     for folder, content in given:
         answers, rows = answers_of(folder, content, material)
         found += answers
+        if note := found_of(folder, content).note:
+            beware.append(f"{note}.")
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({_words(content)}) are not done.")  # fmt: skip

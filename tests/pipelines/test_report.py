@@ -239,7 +239,10 @@ def test_the_headline_is_that_of_the_scores(cohort):
 def test_the_headline_of_a_few_label_comparison(cohort):
     found = few_label(cohort / "few")
     result = report(cohort / "few", out=cohort / "few.html")
-    assert result.sections == ("evaluation", "record")
+    assert result.sections == ("evaluation", "pretraining", "data", "record")  # the run that is compared lies beside
+    page = (cohort / "few.html").read_text()
+    assert "masked, pretrained by masked: " in page
+    assert "scratch, from fresh weights: " in page
     (sentence,) = result.headline
     assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice of head and tail by ")
     for comparison in found.comparisons:
