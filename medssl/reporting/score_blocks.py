@@ -19,6 +19,8 @@ from medssl.reporting.scored import found_of
 
 __all__ = ["arm_blocks", "comparison_blocks", "definition_block", "read_found", "score_blocks"]
 
+_PLAIN = {"n": "labelled", "p Holm": "p corrected (Holm)"}  # heads of the terminal's tables, in plain words
+
 
 def read_found(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> tuple[list[Score], list[Comparison]]:
     """Return the scores and comparisons of an evaluation, names of arms free of paths."""
@@ -55,6 +57,7 @@ def score_blocks(
     if not named:
         kept = [place for place, head in enumerate(heads) if head not in ("n", "arm")]
         heads, rows = [heads[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    heads = [_PLAIN.get(head, head) for head in heads]
     blocks: list[Block] = [Table(heads, rows, caption=f"{title} [{over}]")]
     notes = notes_of(scores, compared)
     return [*blocks, *([Text(" ".join(notes), "soft")] if notes else [])]
@@ -85,6 +88,7 @@ def comparison_blocks(compared: list[Comparison], content: Mapping[str, Any]) ->
     lower = sorted({row.of.words for row in compared if row.of.better == "lower"})
     note = f"A negative difference is good for {' and '.join(lower)}." if lower else ""
     heads, rows = comparison_rows(compared)
+    heads = [_PLAIN.get(head, head) for head in heads]
     return [Table(heads, rows, caption=told, note=note)]
 
 

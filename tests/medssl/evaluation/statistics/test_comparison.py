@@ -216,7 +216,8 @@ def test_several_sizes_in_one_sentence():
     assert verdict == "better"
     assert said.startswith("With 1 and 4 labelled patients, pretraining changed Dice by +0.047 [+0.040, +0.054], ")
     assert "(95 % CI over 3 pretraining runs, 4 draws and 12 test patients)" in said
-    assert said.endswith("an improvement with 1; inconclusive with 4.")
+    assert "an improvement with 1; inconclusive with 4 (p < 0.0001 and " in said
+    assert said.endswith(" after Holm's correction for 2 questions).")
     assert sentences([better, replace(better, labels=2)])[1].endswith("an improvement at each.")
     assert sentences([better, replace(better, labels=2, verdict="worse")])[0] == "inconclusive"
     assert len(told_together(rows)) == 1
