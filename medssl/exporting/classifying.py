@@ -70,7 +70,7 @@ def fitting_transforms(model: Exportable) -> list[dict[str, Any]]:
 
 
 def bundle_of_classes(model: Exportable, *, several: bool) -> dict[str, Any]:
-    """Return a bundle's entries for a classifier: one line a scan in ``eval/classes.csv``.
+    """Return a bundle's entries for a classifier: the class of each scan in ``eval/classes.json``.
 
     Args:
         model: The classifier.
@@ -82,8 +82,9 @@ def bundle_of_classes(model: Exportable, *, several: bool) -> dict[str, Any]:
         chosen = f"$[int(p[1] >= {cut!r}) for p in @probabilities]"
     else:
         chosen = "$[int(p.argmax()) for p in @probabilities]"
-    lines = "[[f, @classes[c], *(format(v, '.6g') for v in p)] for f, c, p in zip(@files, @chosen, @probabilities)]"
-    path = "os.path.join(@output_dir, 'classes.csv')"
+    row = "{'file': f, 'predicted': @classes[c], 'probability': dict(zip(@classes, map(float, p)))}"
+    rows = f"[{row} for f, c, p in zip(@files, @chosen, @probabilities)]"
+    path = "os.path.join(@output_dir, 'classes.json')"
     return {
         "classes": inert(list(model.classes)),
         "inferer": {"_target_": "SimpleInferer"},
@@ -91,9 +92,8 @@ def bundle_of_classes(model: Exportable, *, several: bool) -> dict[str, Any]:
         "probabilities": "$[item['pred'].double().cpu().numpy() for item in map(@pipeline, @datalist)]",
         "chosen": chosen,
         "files": f"$[os.path.basename(item['image']{'[0]' if several else ''}) for item in @datalist]",
-        "heads": "$['file', 'predicted', *('p_' + c for c in @classes)]",
         "run": [
             "$os.makedirs(@output_dir, exist_ok=True)",
-            f"$csv.writer(open({path}, 'w', newline='', encoding='utf-8')).writerows([@heads, *{lines}])",
+            f"$json.dump({rows}, open({path}, 'w', encoding='utf-8'), ensure_ascii=False, indent=1)",
         ],
     }

@@ -45,7 +45,7 @@ class Bundle:
 def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
     """Write a bundle, load its network back through MONAI's own parser and compare the outputs.
 
-    A classifier's writes ``eval/classes.csv``: calibrated probabilities, and the class by the run's threshold. A
+    A classifier's writes ``eval/classes.json``: calibrated probabilities, and the class by the run's threshold. A
     segmenter's ``configs/inference.json`` reorients, resamples and scales each scan of ``dataset_dir``, segments it
     by sliding windows and writes a label map on the scan's own grid. An encoder's writes one vector a scan, of the
     window at its centre. Neither needs pytorch-ignite.
@@ -115,7 +115,7 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
     config["predicting"] = {"_target_": "Compose", "transforms": ask}
     several = len(model.channels) > 1
     if model.is_classifier:
-        config["imports"] += ["$import csv", "$import monai"]
+        config["imports"] += ["$import json", "$import monai"]
         return config | bundle_of_classes(model, several=several)
     return config | (_segmenting(model) if model.is_segmenter else _embedding(several=several))
 
@@ -302,7 +302,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
 def _readme(model: Exportable, how: str) -> str:
     makes = {
         "segmenter": "label maps `eval/NAME_seg.nii.gz`",
-        "classifier": "`eval/classes.csv`, the class of each scan and the probability of every class",
+        "classifier": "`eval/classes.json`, the class of each scan and the probability of every class",
     }.get(model.kind, "`eval/embeddings.npz`, one vector a scan")
     inside_body = (
         "\nTraining took its percentiles 0.5 and 99.5 inside the body; this bundle takes them over the whole scan. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 
 import numpy as np
@@ -80,15 +79,14 @@ def test_a_monai_bundle_says_what_the_model_says(tmp_path, fit):
     parser.update({"bundle_root": str(tmp_path / "bundle"), "device": "$torch.device('cpu')",
                    "dataset_dir": str(tmp_path / "scans")})  # fmt: skip
     parser.get_parsed_content("run")
-    with (tmp_path / "bundle/eval/classes.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = json.loads((tmp_path / "bundle/eval/classes.json").read_text())
     model = medssl.load_model(run, device="cpu")
     assert [row["file"] for row in rows] == ["s0.nii.gz", "s1.nii.gz", "s2.nii.gz"]
     for row in rows:
         ours = model.predict(tmp_path / "scans" / row["file"], modality="CT")
-        assert float(row["p_ill"]) == pytest.approx(ours.probabilities["ill"], abs=2e-3), row["file"]
+        assert row["probability"]["ill"] == pytest.approx(ours.probabilities["ill"], abs=2e-3), row["file"]
         assert row["predicted"] == ours.predicted
-        assert row["predicted"] == CLASSES[float(row["p_ill"]) >= 0.31]
+        assert row["predicted"] == CLASSES[row["probability"]["ill"] >= 0.31]
     assert "ill is predicted from 0.31 on" in (tmp_path / "bundle/docs/README.md").read_text()
 
 
