@@ -1,6 +1,7 @@
 """``medssl check`` from outside: a page, its JSON, and whether there are errors."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,6 +34,15 @@ def test_a_good_cohort_passes(manifest, tmp_path, capsys):
     assert (
         f"next: medssl reduce {manifest} --out {tmp_path / f'{manifest.stem}-kept.parquet'}" in capsys.readouterr().out
     )
+
+
+def test_pictures_and_charts_of_the_page_speak_and_nothing_is_fetched(manifest, tmp_path):
+    medssl.check(manifest)
+    html = (tmp_path / "m-check.html").read_text()
+    assert html.count('<img alt="middle slice of patient') == html.count("<img") == 5
+    assert html.count("<svg") == len(re.findall(r'<svg [^>]*role="img" aria-label="[^"]+"', html)) > 0
+    assert "default-src 'none'" in html
+    assert "prefers-color-scheme: dark" in html
 
 
 def test_errors_are_listed_and_written(manifest, tmp_path, capsys):

@@ -129,6 +129,15 @@ def test_parts_are_learned_predicted_and_scored(house, tmp_path, capsys):
     assert both.comparisons[0].difference.patients == 4
     written = json.loads((tmp_path / "part_scores.json").read_text())
     assert written["kind"] == "parts"
+    # always the part that most points of the class have, of the clouds that are not tested on
+    right = points = 0
+    for name in NAMES:
+        own = [row for row, e in enumerate(store.entries) if store.classes[e.label] == name]
+        seen = np.concatenate([store.labels(row) for row in own if row not in rows])
+        tested = np.concatenate([store.labels(row) for row in own if row in rows])
+        right, points = right + int((tested == np.bincount(seen).argmax()).sum()), points + len(tested)
+    assert written["majority"]["point_accuracy"] == pytest.approx(right / points)
+    assert set(written["parts_shown"]) <= set(PART_NAMES)
     assert written["clouds"] == dict.fromkeys(sorted(NAMES), 2)
     assert written["runs"][both.comparisons[0].arm]["by_part"] == {
         str(part): pytest.approx(value) for part, value in wanted.by_part.items()
