@@ -122,7 +122,9 @@ class _Runs:
             return f"{arm}, an encoder of the same shape that was never trained"
         table = self.found.table
         runs = [name for name in (table.runs if table is not None else ()) if method_of(name) == arm]
-        return f"{arm}, pretrained ({named_few(runs, 'runs')})" if len(runs) > 1 else arm
+        if not self.encoders:
+            return arm
+        return f"{arm}, pretrained ({named_few(runs, 'runs')})" if runs not in ([], [arm]) else f"{arm}, pretrained"
 
 
 def _alone(found: Found, content: Mapping[str, Any], of: str, told: set[str], where: _Runs) -> list[Answer]:

@@ -256,6 +256,7 @@ def test_several_pretraining_runs_are_told_as_one(cohort):
     (sentence,) = result.headline
     assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice of head and tail by +")
     assert "over 2 pretraining runs, 2 draws" in sentence
+    assert "masked, pretrained (masked-seed0 and masked-seed1): " in (cohort / "few.html").read_text()
     assert "t interval over runs, draws and patients" in (cohort / "few.html").read_text()
 
 
