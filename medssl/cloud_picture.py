@@ -11,9 +11,11 @@ _MOST_POINTS = 20_000
 _TURN, _TILT = np.deg2rad(35.0), np.deg2rad(25.0)
 _NEAR = np.array([0.98, 0.93, 0.80])
 _FAR = np.array([0.16, 0.28, 0.48])
-# Told apart by people who see colours differently (Okabe and Ito 2008), then repeated.
+# The first seven are told apart by people who see colours differently (Okabe and Ito 2008); after the last, repeated.
 PALETTE = np.array(
-    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]]
+    [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167],
+     [255, 255, 255], [150, 150, 150], [160, 140, 255], [120, 230, 180], [255, 160, 160], [170, 110, 60],
+     [190, 220, 120]]
 ) / 255.0  # fmt: skip
 
 

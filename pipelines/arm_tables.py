@@ -12,6 +12,7 @@ from medssl.evaluation.few_label import Cell
 from medssl.evaluation.metrics import UNITS, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.writing import atomic_write
 from pipelines import console
@@ -79,7 +80,7 @@ def write_arms(
     found = replace(found, missing=missing, failed=failed or {})
     patients = max(score.interval.patients for score in found.scores)
     show_scores(found, title=f"{metric_of(metric).words}, {patients} test {unit}s", unit=unit, baseline=baseline)
-    show_comparisons(found, unit=unit, against=against)
+    show_comparisons(found, unit=unit, against=against, of=of_what({"kind": kind, **content}, table))
     for said in overlap_words(overlap, unit):
         console.say(said)
     show_notes(replace(found, scores=[s for s in found.scores if s.arm != MAJORITY]), [metric])

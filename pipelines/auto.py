@@ -51,7 +51,7 @@ def auto(
         budget: "minutes", "small", "medium" or "large": how much is trained.
         method: Pretraining method; decided from the data when None.
         labels: Patients whose labels fine-tuning uses; all training patients when None.
-        export: Forms that the segmenter is exported to at the end, such as "onnx" and "monai".
+        export: Forms that the network is exported to at the end, such as "onnx" and "monai"; as ``to`` of ``export``.
         preset: Settings by name or file.
         overrides: ``key=value``; see ``medssl show auto``.
         overwrite: Train anew; earlier runs are moved aside, nothing is deleted.

@@ -7,6 +7,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from pipelines import console
 from pipelines.auto_recipe import Decision, Machine, Recipe
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_stages import StageRunner, key_of
+from pipelines.export_targets import check_export
 from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ class Chain(ABC, Generic[S]):
             raise ConfigError(
                 f"{scans} holds {self.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
             )
+        for form in resolved.settings.export:
+            check_export(form, what=str(scans), clouds=self.noun == "cloud")
         self.scans, self.out, self.settings, self.hand = scans, out, resolved.settings, hand
         settings = resolved.settings
         self.machine = Machine.here()
@@ -190,8 +194,7 @@ class Chain(ABC, Generic[S]):
                 "no labelled patient is left to test on, so nothing is compared; two labelled patients would do"
             )
         report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
-        for form in self.settings.export:
-            self._export(form)
+        self._export(self.pretrained, "network")
         self._close(report, comparison, self.following())
         return AutoResult(
             folder=self.out,
@@ -218,7 +221,7 @@ class Chain(ABC, Generic[S]):
             "check",
             "look for damage, copies, leaks and odd labels",
             key=_manifest_key(manifest),
-            output=self.out / "check.html",
+            output=self.out / "manifest-check.html",
             command=["check", self.manifest_file],
             work=work,
         )
@@ -349,7 +352,7 @@ class Chain(ABC, Generic[S]):
 
     def _report(self, *material: Path) -> Path | None:
         page = self.out / "report.html"
-        there = [path for path in (*material, self.out / "check.json") if path.exists()]
+        there = [path for path in (*material, self.out / "manifest-check.json") if path.exists()]
         self.hand.late(
             "report",
             "one page with pictures, curves and scores",
@@ -360,16 +363,18 @@ class Chain(ABC, Generic[S]):
         )
         return None if "report" in self.hand.failed else page
 
-    def _export(self, form: str) -> None:
-        target = self.out / "export" / ("segmenter.onnx" if form == "onnx" else form)
-        self.hand.late(
-            f"export-{form}",
-            "the network for other programs",
-            key=self.hand.stages.key_after("pretrained"),
-            output=target,
-            command=["export", self.pretrained, "--to", form, "--out", target],
-            work=lambda: function_of("export")(self.pretrained, to=form, out=target),
-        )
+    def _export(self, run: Path, name: str) -> None:
+        """Write a run's network in every form that was asked for."""
+        for form in self.settings.export:
+            target = self.out / "export" / (f"{name}.onnx" if form == "onnx" else form)
+            self.hand.late(
+                f"export-{form}",
+                "the network for other programs",
+                key=self.hand.stages.key_after("pretrain" if run == self.encoder else "pretrained"),
+                output=target,
+                command=["export", run, "--to", form, "--out", target],
+                work=partial(function_of("export"), run, to=form, out=target),
+            )
 
     def _without_labels(self) -> AutoResult:
         """Close a chain on scans of which none has labels to train on."""
@@ -377,6 +382,7 @@ class Chain(ABC, Generic[S]):
         report = self._report(self.encoder, vectors)
         console.say("")
         console.say(self.unlabelled)
+        self._export(self.encoder, "encoder")
         self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
         return AutoResult(folder=self.out, decisions=tuple(self.decisions), encoder=self.encoder, report=report,
                           failed=self.hand.failed)  # fmt: skip

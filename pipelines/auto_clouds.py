@@ -27,7 +27,7 @@ class CloudChain(Chain["CloudStore"]):
     """The chain on clouds: points in the unit sphere, and a classifier or a segmenter of parts against scratch."""
 
     noun = "cloud"
-    foreign = ("accept", "channels", "missing", "spacing_mm", "window", "modality", "export", "target")
+    foreign = ("accept", "channels", "missing", "spacing_mm", "window", "modality", "target")
     listing = "clouds.json"
     unlabelled = (
         "No two classes are known among the clouds to train on, so the chain ends with the encoder. To go on, put the "

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.comparison import first_metric
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
 from medssl.evaluation.statistics.wording import interval_text, sentence
 
@@ -50,6 +52,8 @@ def outcome_of(scores: Path, *, arm: str, baseline: str) -> Outcome:
     content = json.loads(scores.read_text(encoding="utf-8"))
     rows = [row for row in comparisons_in(content, scores) if (row.arm, row.baseline) == (arm, baseline)]
     row = next(row for row in rows if row.metric == first_metric(rows))
+    beside = scores.parent / SCORES
+    table = ScoreTable.read(beside) if beside.is_file() else None
     own = {
         score.arm: score.interval
         for score in scores_in(content, scores)
@@ -66,5 +70,6 @@ def outcome_of(scores: Path, *, arm: str, baseline: str) -> Outcome:
         "verdict": row.verdict,
     }
     told = ", ".join(f"{name} {interval_text(own[name], digits=row.of.digits)}" for name in (arm, baseline))
-    said = f"{row.of.words}: {told}.\n{sentence(row)}\n{_ADVICE[row.verdict].format(unit=row.unit)}"
+    answer = sentence(row, of=of_what(content, table))
+    said = f"{row.of.words}: {told}.\n{answer}\n{_ADVICE[row.verdict].format(unit=row.unit)}"
     return Outcome(facts, said)

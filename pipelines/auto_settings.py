@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from medssl.errors import did_you_mean
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
+from pipelines.export_targets import EXPORTS
 
 __all__ = ["BUDGETS", "AutoSettings", "Budget"]
 
 Triple = tuple[int, int, int]
-ExportForm = Literal["onnx", "monai", "nnunet", "safetensors"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,10 @@ class AutoSettings(Settings):
     pretrain_steps: int | None = Field(default=None, ge=1, description="Steps of pretraining; None takes the budget's.")
     finetune_steps: int | None = Field(default=None, ge=1, description="Steps of fine-tuning; None takes the budget's.")
     workers: int = Field(default=0, ge=0, description="Processes that read and store scans; 0 decides.")
-    export: tuple[ExportForm, ...] = Field(
-        default=(), description="Forms that the fine-tuned segmenter is exported to at the end."
+    export: tuple[str, ...] = Field(
+        default=(),
+        description="Forms that the fine-tuned network (without labels the encoder) is exported to at the end, as --to "
+        f"of medssl export: {', '.join(EXPORTS)}.",
     )
     pretrain: dict[str, Any] = Field(
         default_factory=dict, description="More settings of pretrain, such as pretrain.train.lr=1e-3."
@@ -104,3 +107,11 @@ class AutoSettings(Settings):
     finetune: dict[str, Any] = Field(
         default_factory=dict, description="More settings of finetune, such as finetune.train.lr=1e-3."
     )
+
+    @field_validator("export")
+    @classmethod
+    def _known(cls, forms: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [form for form in forms if form not in EXPORTS]
+        if unknown:
+            raise ValueError(f"There is no export to '{unknown[0]}'. {did_you_mean(unknown[0], EXPORTS)}")
+        return forms

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult
     from medssl.manifest.schema import Manifest
 
-__all__ = ["CheckSettings", "check"]
+__all__ = ["CheckSettings", "check", "check_name"]
 
 
 class CheckSettings(FileLimits):
@@ -35,6 +35,16 @@ class CheckSettings(FileLimits):
     look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
 
 
+def check_name(manifest: Path) -> str:
+    """Return what the page of a manifest is called: manifests of one folder have pages of their own.
+
+    Example:
+        >>> check_name(Path("ct.parquet")), check_name(Path("ct.csv"))
+        ('ct-check.html', 'ct.csv-check.html')
+    """
+    return f"{manifest.stem if manifest.suffix == '.parquet' else manifest.name}-check.html"
+
+
 def check(
     manifest: str | Path | Manifest,
     *,
@@ -48,7 +58,8 @@ def check(
 
     Args:
         manifest: A manifest, or its file.
-        out: The page; a .json of the same name is written beside it. By default ``check.html`` beside the manifest.
+        out: The page; a .json of the same name is written beside it. By default the manifest's name with ``-check``
+            behind it, beside the manifest: ``ct-check.html`` of ``ct.parquet``. A folder gets that name too.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show check``.
         dry_run: Check and say what was found, but write nothing.
@@ -87,13 +98,13 @@ def check(
     if dry_run:
         console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)
         return result
-    page = Path(out) if out is not None else file.with_name("check.html")
+    page = Path(out) if out is not None else file.with_name(check_name(file))
     if page.suffix.lower() not in {".html", ".htm"}:
-        page = page / "check.html"
+        page = page / check_name(file)
     with settings.limits():
         html = check_page(
-            source, kept, name=file.name, pictures=settings.pictures, draw_cloud=draw_cloud,
-            root=source.root if settings.privacy == "paths" else "",
+            source, kept, name=file.name, beside=page.with_suffix(".json").name, pictures=settings.pictures,
+            draw_cloud=draw_cloud, root=source.root if settings.privacy == "paths" else "",
         )  # fmt: skip
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):

@@ -9,6 +9,7 @@ import typer
 
 from pipelines.completion import methods
 from pipelines.declared import COMMON, command
+from pipelines.export_targets import EXPORTS
 from pipelines.options import Out
 
 __all__ = ["COMMANDS"]
@@ -51,7 +52,8 @@ def _auto(
         int | None, typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients; all if unset.")
     ] = None,
     export: Annotated[
-        list[str] | None, typer.Option("--export", metavar="FORM", help="onnx, monai, nnunet or safetensors; repeats.")
+        list[str] | None,
+        typer.Option("--export", metavar="FORM", help=f"Repeats; {', '.join(EXPORTS)}."),
     ] = None,
 ) -> None:
     """Take a folder of scans or clouds the whole way, and explain each choice. Run it again to go on where it stopped.

@@ -66,7 +66,7 @@ def _index(
 def _check(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; check.html beside the manifest if unset.")
+        Path | None, typer.Option("--out", "-o", help="The page; NAME-check.html beside the manifest if unset.")
     ] = None,
 ) -> None:
     """Look for damage, copies, leaks between splits, odd geometry and bad labels. Exit 1 where one is an error.

@@ -10,6 +10,7 @@ import typer
 
 from pipelines.completion import export_forms
 from pipelines.declared import Given, command
+from pipelines.export_targets import EXPORTS
 from pipelines.options import Out
 
 __all__ = ["COMMANDS"]
@@ -69,7 +70,8 @@ def _report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Runs, stores, manifests, check.json, few-label folders; and KEY=VALUE settings."
+            metavar="RUN...",
+            help="Runs, scores, stores, manifests, NAME-check.json, vectors; and KEY=VALUE settings.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
@@ -89,7 +91,7 @@ def _export(
     run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="FORM", help="onnx, monai, nnunet or safetensors.", autocompletion=export_forms),
+        typer.Option("--to", metavar="FORM", help=f"One of: {', '.join(EXPORTS)}.", autocompletion=export_forms),
     ],
     out: Out,
 ) -> None:

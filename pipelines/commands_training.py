@@ -73,7 +73,8 @@ def _finetune(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote, with labels.")] = None,
     task: Annotated[
-        str | None, typer.Option("--task", metavar="segmentation|classification", help="What is learned.")
+        str | None,
+        typer.Option("--task", metavar="segmentation|classification", help="As the labels are if unset."),
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="RUN's architecture and recipe with fresh weights, to compare with.")

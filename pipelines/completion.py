@@ -14,14 +14,13 @@ import click
 from medssl.encoders.table import ENCODERS
 from medssl.methods.table import METHODS
 from medssl.presets import list_presets
+from pipelines.export_targets import EXPORTS
 from pipelines.verbs import VERBS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 
 __all__ = ["export_forms", "methods", "presets_of", "shown", "verbs_with_settings"]
 
-_FORMS = ("onnx", "monai", "nnunet", "safetensors")
-_FORMS_OF_CLOUDS = ("safetensors",)
 _IN_NNUNET = ("residual", "unet")  # encoders that nnU-Net has
 
 
@@ -54,15 +53,15 @@ def verbs_with_settings(incomplete: str) -> list[str]:
 
 def export_forms(ctx: click.Context, incomplete: str) -> list[str]:
     """Return the forms that the run on the line can be exported to; all of them where it says nothing of itself."""
-    forms: Iterable[str] = _FORMS
+    forms: Iterable[str] = EXPORTS
     run = ctx.params.get("run") or next(iter(ctx.args), "")  # behind an option without its value, words are unread
     try:
         card = json.loads((Path(str(run)) / "card.json").read_text(encoding="utf-8"))
         encoder = card.get("encoder", {}).get("name")
         if card.get("kind") == "cloud":
-            forms = _FORMS_OF_CLOUDS
+            forms = [form for form, row in EXPORTS.items() if row.clouds]
         elif encoder not in _IN_NNUNET:
-            forms = [form for form in _FORMS if form != "nnunet"]
+            forms = [form for form in EXPORTS if form != "nnunet"]
     except (OSError, ValueError, AttributeError):
         pass
     return _fitting(forms, incomplete)

@@ -13,7 +13,8 @@ from medssl.encoders.contract import lay_channels_last
 from medssl.encoders.pooling import Pool
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
-from medssl.exporting.features import FeatureTable, embed_store
+from medssl.exporting.features import CLASS, FeatureTable, embed_store
+from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, resolve
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
@@ -39,9 +40,10 @@ class EmbedSettings(Settings):
 
     verb: ClassVar[str] = "embed"
 
-    coverage: Literal["windows", "whole"] = Field(
-        default="windows",
-        description="'windows': the mean over windows that cover the body; 'whole': the body in one pass.",
+    coverage: Literal["fitted", "windows", "whole"] = Field(
+        default="fitted",
+        description="'fitted': one look a scan, its body scaled to the window, as the probe and classifiers look; "
+        "'windows': the mean over windows that cover the body, many times slower; 'whole': the body in one pass.",
     )
     window: Triple | None = Field(default=None, description="Voxels of a window, (z, y, x). None: as in training.")
     overlap: float = Field(default=0.25, ge=0, lt=1, description="Least share of a window that its neighbour covers.")
@@ -73,13 +75,13 @@ def embed(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> FeatureTable:
-    """Write one vector for every scan or cloud of a store, with its id, patient and split.
+    """Write one vector for every scan or cloud of a store, with its id, patient, split and classes.
 
     Args:
         run: A run with an encoder.
         data: The store.
-        out: ``.parquet`` (a row a scan: id, patient, split, modality, windows, vector) or ``.npz`` (the same as
-            arrays, ``vectors`` float32 (scans, dim)).
+        out: ``.parquet`` (a row a scan: id, patient, split, modality, windows, its classes, the run's name, vector) or
+            ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)).
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
         dry_run: Say what would be done; write nothing, and return an empty table.
@@ -103,7 +105,7 @@ def embed(
     if of_clouds:
         clouds = _scans(CloudStore.open(data), settings)
         table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
-        return _finished(table, out, dry_run=dry_run)
+        return _finished(table, out, run, dry_run=dry_run)
     encoder = load_encoder(run, pool=settings.pool).eval().to(device)
     lay_channels_last(encoder)
     store = _scans(Store.open(data), settings)
@@ -111,18 +113,21 @@ def embed(
     same_channels(card, store, run=run)
     store = normalised_as(store, card.inputs_known)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
-    said = "each in one pass" if window is None else f"by windows of {' x '.join(map(str, window))}"
+    fitted = settings.coverage == "fitted"
+    size = "" if window is None else " x ".join(map(str, window))
+    said = "each in one pass" if window is None else f"each fitted to {size}" if fitted else f"by windows of {size}"
     console.say(
         f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"
     )
     if dry_run:
-        return _finished(_EMPTY, out, dry_run=True)
+        return _finished(_EMPTY, out, run, dry_run=True)
     with console.progress(len(store), "scans embedded") as bar:
         table = embed_store(
             encoder,
             store,
             progress=lambda _: bar.advance(),
             window=window,
+            fitted=fitted,
             overlap=settings.overlap,
             batch_size=settings.batch_size,
             levels=settings.levels,
@@ -131,16 +136,22 @@ def embed(
         console.warn(f"{scan_id}: {reason}")
     if not len(table):
         raise DataError(f"{data}: none of its {len(store)} scans could be embedded; the reasons are above.")
-    return _finished(table, out, dry_run=False)
+    return _finished(table, out, run, dry_run=False)
 
 
-def _finished(table: FeatureTable, out: Path, *, dry_run: bool) -> FeatureTable:
+def _finished(table: FeatureTable, out: Path, run: Path, *, dry_run: bool) -> FeatureTable:
     """Write a table and say so; or neither."""
     if dry_run:
         console.done(None)
         return table
-    _write(table, out)
-    console.done(out, scans=len(table), dimensions=int(table.vectors.shape[1]), failed=table.failed)
+    _write(table, out, run.resolve().name)
+    console.done(
+        out,
+        f"medssl report {quoted(run, out)}",
+        scans=len(table),
+        dimensions=int(table.vectors.shape[1]),
+        failed=table.failed,
+    )
     return table
 
 
@@ -181,6 +192,7 @@ def _embed_clouds(
         modalities=("",) * len(entries),
         windows=(1,) * len(entries),
         vectors=drawn.vectors,
+        targets=tuple({} if e.label is None else {CLASS: store.classes.get(e.label, str(e.label))} for e in entries),
     )
 
 
@@ -209,21 +221,20 @@ def _window(settings: EmbedSettings, run: Path, multiple: Triple) -> Triple:
     return z, y, x
 
 
-def _write(table: FeatureTable, path: Path) -> None:
-    """Write the table aside and rename it."""
-    columns = {
-        "id": list(table.ids),
-        "patient": list(table.patients),
-        "split": list(table.splits),
-        "modality": list(table.modalities),
-        "windows": list(table.windows),
-    }
+def _write(table: FeatureTable, path: Path, run: str) -> None:
+    """Write the table, and the name of the run whose encoder it is of, aside and rename it."""
+    columns = {**table.columns(), "run": [run] * len(table)}
     with atomic_write(path) as aside:
         if path.suffix == ".npz":
-            arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
+            arrays: dict[str, Any] = {name: np.array(_told(values)) for name, values in columns.items()}
             np.savez(aside, vectors=table.vectors, **arrays)
         else:
             import polars
 
             series = polars.Series("vector", table.vectors.tolist(), dtype=polars.List(polars.Float32))
             polars.DataFrame(columns).with_columns(series).write_parquet(aside)
+
+
+def _told(values: Sequence[Any]) -> list[Any]:
+    """Return values for an array of text: what is not known is ""."""
+    return ["" if value is None else value for value in values]

@@ -14,6 +14,7 @@ from medssl.domains.domain import domain_of, domains
 from medssl.domains.task import RunScores, Task
 from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.score_table import ScoreTable
+from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
@@ -147,7 +148,8 @@ def _evaluate(
         show_scores(found, title=counted_of(items, task.noun, patients), unit=unit)
     for line, warned in task.lines(test, scored):
         (console.warn if warned else console.say)(line)
-    show_comparisons(found, unit=unit)
+    what = {**task.content(test, scored), **task.target(first)}
+    show_comparisons(found, unit=unit, of=of_what({"kind": task.kind, **what}, found.table))
     show_notes(found, task.metrics)
     definitions = task.definitions(unit)
     for name, text in definitions.items():
@@ -156,7 +158,7 @@ def _evaluate(
         "split": settings.split,
         "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
         "definitions": definitions,
-        **task.content(test, scored),
+        **what,
         "runs": {
             name: {**own.facts, **({"untrained": unseen[name]} if name in unseen else {})}
             for name, own in scored.items()

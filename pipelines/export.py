@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
 from medssl.engine.card import load_card, save_encoder
-from medssl.errors import ConfigError, did_you_mean
-from medssl.exporting.exportable import Exportable, write_text
+from medssl.errors import ConfigError
+from medssl.evaluation.calibration import DECISION, decision_words
+from medssl.exporting.exportable import Exportable, write_json, write_text
 from medssl.exporting.runs import exportable_of
 from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from pipelines import console
 from pipelines.export_clouds import export_clouds
+from pipelines.export_targets import EXPORTS, check_export
 
-__all__ = ["TARGETS", "ExportResult", "ExportSettings", "export"]
-
-TARGETS = {
-    "onnx": "an .onnx file for onnxruntime and others",
-    "monai": "a MONAI bundle",
-    "nnunet": "a trained nnU-Net model, or starting weights for one",
-    "safetensors": "weights and card, for medssl.load",
-}
+__all__ = ["ExportResult", "ExportSettings", "export"]
 
 
 class ExportSettings(Settings):
@@ -33,7 +28,7 @@ class ExportSettings(Settings):
 
     verb: ClassVar[str] = "export"
 
-    encoder_only: bool = Field(default=False, description="Whether to export just the encoder of a segmenter.")
+    encoder_only: bool = Field(default=False, description="Whether to export just the encoder of a fine-tuned network.")
     dynamic_size: bool = Field(
         default=False, description="ONNX: whether z, y, x may be any multiple of the encoder's, instead of the window."
     )
@@ -69,7 +64,9 @@ def export(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> ExportResult:
-    """Write a run's segmenter or encoder in the form of another program.
+    """Write a run's segmenter, classifier or encoder in the form of another program.
+
+    A classifier takes along the temperature and threshold that its run chose.
 
     Args:
         run: A pretraining or fine-tuning run that has ended.
@@ -87,21 +84,21 @@ def export(
         CheckpointError: The run has no finished network.
         DataError: The network cannot be expressed there, or differs from torch when run.
     """
-    if to not in TARGETS:
-        raise ConfigError(f"There is no export to '{to}'. {did_you_mean(to, TARGETS)}")
+    check_export(to)
     run, out = Path(run), Path(out)
     if out.resolve() == run.resolve():
         raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
     settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
     card = load_card(run)
     if card.kind == "cloud":
-        console.say(f"{run}: a run on clouds; to {TARGETS.get(to, to)}")
+        console.say(f"{run}: a run on clouds; to {EXPORTS[to].words}")
         files = () if dry_run else export_clouds(run, card, to, out, encoder_only=settings.encoder_only)
         console.done(list(files))
         return ExportResult(files)
     model = exportable_of(run, encoder_only=settings.encoder_only)
-    kind = "segmenter" if model.is_segmenter else "encoder"
-    console.say(f"{run}: {kind}, window {' x '.join(map(str, model.window))}; to {TARGETS[to]}")
+    console.say(f"{run}: {model.kind}, window {' x '.join(map(str, model.window))}; to {EXPORTS[to].words}")
+    if model.decision is not None:
+        console.say(decision_words(model.decision, model.classes))
     if dry_run:
         console.done(None)
         return ExportResult(())
@@ -147,19 +144,27 @@ def _to_nnunet(model: Exportable, out: Path, settings: ExportSettings) -> Export
     if model.is_segmenter:
         written = export_trained_model(model, out)
     else:
+        if model.is_classifier:
+            console.warn("nnU-Net has no classifiers: the encoder goes alone, as starting weights")
+            model = replace(model, network=model.encoder, classes=(), decision=None, looks=None)
         written = export_pretrained_weights(model, out, num_classes=settings.num_classes, seed=settings.seed)
     console.say(f"tested with nnunetv2 {NNUNET_VERSION}")
     return ExportResult(tuple(written))
 
 
+_LOADERS = {
+    "segmenter": "from medssl.tasks.segmenter import load_segmenter\n\nsegmenter = load_segmenter(FOLDER)",
+    "classifier": "import medssl\n\nmodel = medssl.load_model(FOLDER)\nmodel.predict(SCAN).predicted",
+    "encoder": "from medssl.engine.card import load_encoder\n\nencoder = load_encoder(FOLDER)",
+}
+
+
 def _to_safetensors(run: Path, model: Exportable, out: Path) -> ExportResult:
     out.mkdir(parents=True, exist_ok=True)
-    others = {"network": model.network} if model.is_segmenter else {}
-    written = save_encoder(model.encoder, load_card(run), out, others=others)
-    loader = (
-        "from medssl.tasks.segmenter import load_segmenter\n\nsegmenter = load_segmenter(FOLDER)"
-        if model.is_segmenter
-        else "from medssl.engine.card import load_encoder\n\nencoder = load_encoder(FOLDER)"
-    )
-    about = f"# {model.name}\n\n`card.json` says how the input is made.\n\n```python\n{loader}\n```\n"
+    others = {} if model.kind == "encoder" else {"network": model.network}
+    written = [*save_encoder(model.encoder, load_card(run), out, others=others)]
+    about = f"# {model.name}\n\n`card.json` says how the input is made.\n\n```python\n{_LOADERS[model.kind]}\n```\n"
+    if model.decision is not None:
+        written.append(write_json(out / DECISION, asdict(model.decision)))
+        about += f"\n{decision_words(model.decision, model.classes)}\n"
     return ExportResult((*written, write_text(out / "README.md", about)))

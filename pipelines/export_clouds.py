@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from medssl.engine.card import Card, save_encoder
-from medssl.errors import ConfigError
-from medssl.exporting.exportable import write_text
+from medssl.evaluation.calibration import DECISION, decision_words, read_decision
+from medssl.exporting.exportable import write_json, write_text
+from pipelines.export_targets import check_export
 from pipelines.load import load
 from pointcloud.embedding import load_cloud_encoder
 
@@ -34,14 +36,10 @@ def export_clouds(run: Path, card: Card, to: str, out: Path, *, encoder_only: bo
         encoder_only: Whether the encoder of a fine-tuned network goes alone.
 
     Raises:
-        ConfigError: Something else than safetensors was asked for.
+        ConfigError: A form was asked for that networks on clouds do not have.
         CheckpointError: The weights do not fit the card.
     """
-    if to != "safetensors":
-        raise ConfigError(
-            f"{run} was trained on clouds, and '{to}' is for networks on scans. Clouds have --to safetensors, which "
-            "medssl.load reads."
-        )
+    check_export(to, what=str(run), clouds=True)
     encoder = load_cloud_encoder(run)
     out.mkdir(parents=True, exist_ok=True)
     if "network.safetensors" in card.weights and not encoder_only:
@@ -49,5 +47,11 @@ def export_clouds(run: Path, card: Card, to: str, out: Path, *, encoder_only: bo
     else:
         others = {}
         loader = "from pointcloud.embedding import load_cloud_encoder\n\nencoder = load_cloud_encoder(FOLDER)"
-    written = save_encoder(encoder, card, out, others=others)
-    return (*written, write_text(out / "README.md", _ABOUT.format(name=run.resolve().name, loader=loader)))
+    written = [*save_encoder(encoder, card, out, others=others)]
+    about = _ABOUT.format(name=run.resolve().name, loader=loader)
+    if others and card.method.get("name") == "classification":
+        classes = list(card.method["classes"].values())
+        decision = read_decision(run, classes)
+        written.append(write_json(out / DECISION, asdict(decision)))
+        about += f"\n{decision_words(decision, classes)}\n"
+    return (*written, write_text(out / "README.md", about))

@@ -33,6 +33,7 @@ from pipelines import console
 from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
 from pipelines.finetune_segmentation import known_scores
 from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
+from pipelines.finetune_task import check_task, labels_in
 from pipelines.normalising import input_of, recorded_input
 from pipelines.plan_end import left_off, lowered_words, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
@@ -105,7 +106,8 @@ def finetune(
         out: The run's folder.
         preset: A preset's name or a YAML file; the defaults when None.
         overrides: ``key=value`` settings, such as ``train.steps=500``.
-        task: "segmentation" or "classification"; what the preset says when None, else segmentation.
+        task: "segmentation" or "classification"; when None what the preset says, else what the store's labels are for:
+            segmentation where there are label maps or labels of points, classification where there are classes alone.
         from_scratch: Take the encoder's architecture from ``encoder_run`` but fresh weights: the same recipe and
             budget, for comparison.
         labels: Patients whose labels are used; None uses all.
@@ -150,9 +152,9 @@ def finetune(
     }
     asked = resolved_settings(preset, overrides, options)
     whole, until = whole_plan(asked, out, resume=resume)
-    resolved, job = _job(whole, out if resume else None)
+    resolved, job, more = _job(whole, out if resume else None)
     settings = resolved.settings
-    lines = [*_plan_lines(resolved, job, out), *job.doubts()]
+    lines = [*_plan_lines(resolved, job, out), *more, *job.doubts()]
     if dry_run:
         for line in [*lines, *_carried(job), *_time_lines(resolved, job, out)]:
             console.say(line)
@@ -195,8 +197,10 @@ def finetune(
     )
 
 
-def _job(resolved: Resolved[FinetuneSettings], resumed: Path | None = None) -> tuple[Resolved[FinetuneSettings], Job]:
-    """Return the task on the store's scans, or with an encoder of clouds on its clouds; and the settings for it."""
+def _job(
+    resolved: Resolved[FinetuneSettings], resumed: Path | None = None
+) -> tuple[Resolved[FinetuneSettings], Job, list[str]]:
+    """Return settings and task on a store's scans, or with an encoder of clouds on its clouds; and what to say."""
     settings, folder = resolved.settings, Path(resolved.settings.data.store)
     domain = domain_named("points" if settings.of_clouds else "volumes")
     held = next((other for other in domains() if other.claims(folder)), domain)
@@ -206,11 +210,16 @@ def _job(resolved: Resolved[FinetuneSettings], resumed: Path | None = None) -> t
             f"{folder} holds {held.noun}s, and the encoder '{settings.encoder.name}' is for {domain.noun}s. Give a "
             f"pretraining run on {held.noun}s{f', or --preset {presets} to train from scratch' if presets else ''}."
         )
+    labels = labels_in(folder)
+    shows = settings.classification.shows is not None
+    fits = labels is not None and labels.noun == domain.noun
+    said = check_task(settings.task, labels, shows=shows) if labels is not None and fits else ""
     store = domain.open(folder)
     if isinstance(store, Store):
         resolved = follow_channels(resolved, store)
         store = _as_input(resolved.settings, store, resumed)
-    return resolved, _JOBS[domain.name].load(settings.task)(resolved.settings, store)
+    job = _JOBS[domain.name].load(settings.task)(resolved.settings, store)
+    return resolved, job, [said] if said else []
 
 
 def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) -> Store:
@@ -271,10 +280,11 @@ def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Pa
 
 def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> list[str]:
     """Return what the user wants to know before a long run starts."""
-    train = resolved.settings.train
+    train, chosen = resolved.settings.train, resolved.origins["task"]
     presets = sorted({o for o in resolved.origins.values() if o.startswith(("preset ", "file "))})
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
+        *([f"task: {resolved.settings.task}, {chosen}"] if chosen.startswith("auto") else []),
         *job.lines(),
         f"plan: {train.steps:,} steps of {train.batch_size} {job.seen}, schedule {train.schedule}; into {out}",
     ]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medssl.domains.class_task import DECISION, PREDICTIONS
+from medssl.domains.class_task import PREDICTIONS
 from medssl.engine.run import Run
-from medssl.evaluation.calibration import Decision, decide, probabilities
+from medssl.evaluation.calibration import DECISION, Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.evaluation.classes import class_scores
 from medssl.evaluation.metrics import CLASS_METRICS

@@ -23,6 +23,7 @@ from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
 from medssl.tasks.transfer import TransferReport, carry_over
 from pipelines.finetune_scans import LabelledSettings
+from pipelines.finetune_task import labels_in, suited_task
 from pipelines.pretrain_settings import EncoderSettings
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.settings import CloudTaskSettings
@@ -99,13 +100,24 @@ class FinetuneSettings(Settings):
 def resolved_settings(
     preset: str | Path | None, overrides: Sequence[str], options: Mapping[str, object]
 ) -> Resolved[FinetuneSettings]:
-    """Return the settings; with a pretraining run its encoder's settings, and its window where nothing else says."""
+    """Return the settings; where nothing else says, the task suits the store, and the window is the pretraining run's.
+
+    With a pretraining run its encoder's settings are taken.
+    """
     resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides, command_line=options)
+    suited: dict[str, Auto] = {}
+    if resolved.origins["task"] == "default" and (folder := resolved.settings.data.store):
+        labels = labels_in(Path(folder))
+        suited = suited_task(labels) if labels is not None else {}
+        if suited:
+            resolved = resolve(
+                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=suited
+            )
     source = resolved.settings.transfer.run
     if source:
         card = load_card(Path(source))
         seen = {f"{resolved.settings.task}.window": card.window, "cloud.points": card.points}
-        defaults = {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
+        defaults = suited | {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
         if defaults:
             resolved = resolve(
                 FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=defaults

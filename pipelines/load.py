@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl.engine.card import load_card, load_encoder
+from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
 from pointcloud.embedding import load_cloud_encoder
 from pointcloud.tasks.loading import load_cloud_task
@@ -25,9 +26,10 @@ def load(run: str | Path) -> nn.Module:
     Returns:
         The encoder of a pretraining run: images (B, C, z, y, x), scaled to [0, 1], to a pyramid of features; its
         ``embed`` gives one vector an image. The network of a fine-tuning run: the same images to logits (B, classes,
-        z, y, x). The encoder or network of a run on clouds: points (B, N, 3), about each cloud's mean and in its unit
-        sphere, with ``count`` (B,), how many rows of each are points. ``card.json`` in the folder says at which voxel
-        size and intensity scale.
+        z, y, x), of a classifier (B, classes), of which ``decision.json`` makes probabilities and a class,
+        as ``medssl.load_model`` does. The encoder or network of a run on clouds: points (B, N, 3), about each cloud's
+        mean and in its unit sphere, with ``count`` (B,), how many rows of each are points. ``card.json`` in the folder
+        says at which voxel size and intensity scale.
 
     Raises:
         CheckpointError: Card or weights are missing or damaged, or do not fit each other.
@@ -43,4 +45,6 @@ def load(run: str | Path) -> nn.Module:
         return load_cloud_task(run).network.eval() if tuned else load_cloud_encoder(run)
     if card.method.get("name") == "segmentation":
         return load_segmenter(run).network.eval()
+    if card.method.get("name") == "classification":
+        return load_classifier(run).network.eval()
     return load_encoder(run)

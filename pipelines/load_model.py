@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from medssl.errors import ConfigError, DataError, FormatError
+from medssl.evaluation.calibration import Decision
 from medssl.formats.arrays import write_npz
 from medssl.manifest.describe import describe
 from medssl.manifest.schema import manifest_of_rows
@@ -74,13 +75,18 @@ class Model:
         return dict(self._ready.names)
 
     @property
+    def decision(self) -> Decision | None:
+        """Of a classifier how probabilities become a class: the threshold, and the temperature that is in them."""
+        return self._ready.decision
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """The channels of a scan, in their order."""
         return self._ready.takes.names
 
     def __repr__(self) -> str:
-        """Say what is predicted."""
-        return f"Model of {self._ready.takes.run}: {self._ready.predictor.noun}"
+        """Say what is predicted, and of classes how they are decided."""
+        return f"Model of {self._ready.takes.run}: {self._ready.said()}"
 
     def predict(
         self,

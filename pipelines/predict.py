@@ -212,7 +212,7 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
 
 def _introduce(ready: Predicting, runs: Sequence[Path], device: str) -> None:
     mean = f"the mean of {len(runs)} runs, " if len(runs) > 1 else ""
-    console.say(f"{mean}{', '.join(map(str, runs))}: {ready.predictor.noun}; on {device}")
+    console.say(f"{mean}{', '.join(map(str, runs))}: {ready.said()}; on {device}")
     if len(ready.takes.names) > 1:
         console.say(f"channels, in this order: {', '.join(ready.takes.names)}")
     for note in ready.notes:

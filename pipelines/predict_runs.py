@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from medssl.engine.card import Card, CardInput, load_card
 from medssl.errors import CheckpointError, ConfigError
-from medssl.evaluation.calibration import Decision
+from medssl.evaluation.calibration import Decision, decision_words, read_decision
 from medssl.quoting import quoted
 from medssl.settings import load_yaml
 from medssl.tasks.classification_prediction import ClassificationPredictor, Classifying
@@ -58,6 +57,17 @@ class Predicting:
     seen: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
 
+    @property
+    def decision(self) -> Decision | None:
+        """Of classifiers, how probabilities become a class."""
+        return getattr(self.predictor, "decision", None)
+
+    def said(self) -> str:
+        """What is predicted, and of classes how they are decided."""
+        if self.decision is None or isinstance(self.predictor, SegmentationPredictor | PartPredictor):
+            return self.predictor.noun
+        return f"{self.predictor.noun}. {decision_words(self.decision, self.predictor.class_names)}"
+
 
 def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.device) -> Predicting:
     """Load fine-tuning runs.
@@ -96,7 +106,7 @@ def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.dev
         if isinstance(tasks[0], CloudClassificationTask):
             of_classes = [task for task in tasks if isinstance(task, CloudClassificationTask)]
             members = [
-                CloudClassifying(t, _decision(run, t.class_names)) for run, t in zip(runs, of_classes, strict=True)
+                CloudClassifying(t, read_decision(run, t.class_names)) for run, t in zip(runs, of_classes, strict=True)
             ]
             predictor = CloudClassPredictor(members, device)
         else:
@@ -112,7 +122,7 @@ def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.dev
     else:
         classifiers = [load_classifier(run) for run in runs]
         predictor = ClassificationPredictor(
-            [Classifying(t, _decision(run, t.class_names)) for run, t in zip(runs, classifiers, strict=True)],
+            [Classifying(t, read_decision(run, t.class_names)) for run, t in zip(runs, classifiers, strict=True)],
             batch,
             device,
         )
@@ -195,14 +205,3 @@ def _segmenting(run: Path, task: SegmentationTask, said: Mapping[str, Any], sett
 def _names(task: SegmentationTask) -> dict[int, str]:
     """Return label value -> name of what a segmenter writes."""
     return dict(zip(task.output.numbers[1:], task.class_names, strict=True))
-
-
-def _decision(run: Path, classes: Sequence[str]) -> Decision:
-    """Return the temperature and threshold that a classifier's run chose."""
-    path = run / "decision.json"
-    if not path.is_file():
-        return Decision(threshold=0.5 if len(classes) == 2 else None, why="the run chose none")
-    try:
-        return Decision(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: temperature and threshold cannot be read ({error}).") from error

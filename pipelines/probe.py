@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medssl.domains.domain import Features, domain_of
-from medssl.engine.card import load_card
+from medssl.domains.domain import Domain, Features, Probed, domain_of
+from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
@@ -94,10 +95,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
     with console.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
         for name, folder, seed in sources:
-            with fresh_weights(seed):
-                encoder = domain.encoder(folder) if folder is not None else domain.fresh_encoder(card)
-            own_card = load_card(folder) if folder is not None else card
-            labelled, tested = (asked.features(encoder, own_card, part, bar.advance) for part in parts)
+            labelled, tested = _embedded(domain, asked, parts, card, folder, seed, bar)
             if labelled.note:
                 console.say(f"{name}: {labelled.note}")
             for how in own.how:
@@ -129,6 +127,17 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
                  "settings": own.model_dump(mode="json"), "chosen": chosen},
         then=f"medssl report {quoted(*runs, out)}",
     )  # fmt: skip
+
+
+def _embedded(
+    domain: Domain, asked: Probed, parts: Sequence[Any], card: Card, run: Path | None, seed: int, bar: console.Progress
+) -> tuple[Features, Features]:
+    """Return what the encoder of a run, or a random one of the card's shape, makes of the labelled and test samples."""
+    with fresh_weights(seed):
+        encoder = domain.encoder(run) if run is not None else domain.fresh_encoder(card)
+    own = load_card(run) if run is not None else card
+    labelled, tested = (asked.features(encoder, own, part, bar.advance) for part in parts)
+    return labelled, tested
 
 
 def _drawn(labelled: Features, sets: LabelSets) -> list[tuple[int, int, np.ndarray]]:

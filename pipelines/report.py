@@ -57,7 +57,7 @@ def report(
 
     Args:
         runs: Any of: pretraining and fine-tuning runs, folders with scores.json or few_label.json, stores, manifests,
-            check.json, embeddings.
+            NAME-check.json, scores.parquet, embeddings.
         out: The page, .html; in a folder it is called report.html.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show report``.
@@ -70,8 +70,8 @@ def report(
         ConfigError: A setting is wrong, or ``out`` would replace a file that is no page.
         DataError: A path is not there, or is nothing that a report is made of.
     """
-    from medssl.reporting.material import gather
     from medssl.reporting.page import build_page
+    from medssl.reporting.reading import gather
     from medssl.writing import atomic_write
 
     settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings
@@ -80,8 +80,10 @@ def report(
     page = build_page(material, title=settings.title, pictures=settings.pictures, cases=settings.cases)
     for note in material.notes:
         console.warn(note)
-    for _, sentence in page.headline.sentences:
+    for _, sentence, arms in page.headline.told():
         console.say(sentence)
+        if arms:
+            console.say(f"  {arms}")
     for sentence in page.headline.beware:
         console.warn(sentence)
     sections = tuple(section.key for section in page.sections)

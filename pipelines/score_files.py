@@ -23,6 +23,7 @@ from medssl.evaluation.statistics.wording import (
 )
 from medssl.spreadsheet import csv_text
 from pipelines import console
+from pipelines.earlier_scores import keep_earlier
 
 __all__ = [
     "Scored",
@@ -103,13 +104,14 @@ def found_in(
     )  # fmt: skip
 
 
-def show_comparisons(found: Scored, *, unit: str, against: str = "") -> None:
+def show_comparisons(found: Scored, *, unit: str, against: str = "", of: str = "") -> None:
     """Show the table of comparisons, and what each arm's first metric says in words.
 
     Args:
         found: The comparisons.
         unit: What the patients' axis counts.
         against: What the baseline is, in words.
+        of: What the metric is of, in words.
     """
     if not found.comparisons:
         return
@@ -119,7 +121,7 @@ def show_comparisons(found: Scored, *, unit: str, against: str = "") -> None:
     )
     console.table(told, *comparison_rows(found.comparisons), key="comparisons")
     for rows in told_together(found.comparisons):
-        console.say(sentences(rows)[1])
+        console.say(sentences(rows, of=of)[1])
 
 
 def show_notes(found: Scored, metrics: Sequence[str]) -> None:
@@ -135,6 +137,8 @@ def write_scores(
 ) -> list[Path]:
     """Write scores.parquet, and NAME with the scores and comparisons that are computed from it.
 
+    Scores of another evaluation that lie there are moved aside first.
+
     Args:
         found: What was found.
         out: The folder.
@@ -146,6 +150,7 @@ def write_scores(
     """
     table, summary = out / SCORES, out / name
     assert found.table is not None
+    keep_earlier(out, found.table, name)
     found.table.write(table)
     full = {
         "kind": kind,

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medssl.domains.task import RunScores, Task, silent
-from medssl.errors import DataError
-from medssl.evaluation.calibration import Decision
+from medssl.engine.card import load_card
+from medssl.errors import DataError, MedSSLError
+from medssl.evaluation.calibration import DECISION, Decision, decision_words
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.classes import confusion, reliability, roc_curve
 from medssl.evaluation.metrics import AVERAGED, CLASS_METRICS, THRESHOLD, UNITS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.spreadsheet import rows_of_csv
 
-__all__ = ["DECISION", "PREDICTIONS", "ClassTask", "read_predictions"]
+__all__ = ["PREDICTIONS", "ClassTask", "read_predictions"]
 
 PREDICTIONS = "predictions.csv"
-DECISION = "decision.json"
 _SHOWN = 3  # examples right, and as many wrong
 
 
@@ -87,13 +88,14 @@ class ClassTask(Task):
             items=len(every),
             facts={
                 "classes": cases.classes,
+                "decision": asdict(decision),
                 "majority": _majority(cases),
                 "confusion": confusion(cases.truth, cases.predicted, len(cases.classes)).tolist(),
                 "reliability": _reliability(cases),
                 "roc": _roc(cases),
                 "examples": _examples(every),
             },
-            kept=cases,
+            kept=(cases, decision),
         )
 
     def compared(self, settings: Any) -> tuple[str, ...]:
@@ -102,7 +104,7 @@ class ClassTask(Task):
 
     def lines(self, test: str, scored: Mapping[str, RunScores]) -> list[tuple[str, bool]]:
         """Return what naming the most frequent class would score, and what one class alone cannot give."""
-        cases: ClassPredictions = next(iter(scored.values())).kept
+        cases: ClassPredictions = next(iter(scored.values())).kept[0]
         known = [cases.classes[number] for number in np.unique(cases.truth)]
         several = len(known) > 1
         told = [(f"always naming the most frequent class would be right in {_majority(cases):.3f} of cases"
@@ -110,12 +112,33 @@ class ClassTask(Task):
         if several and len(known) < len(cases.classes):
             told.append((f"scores are over {len(known)} of {len(cases.classes)} classes: the split '{test}' shows no "
                          f"other than {', '.join(known)}", False))  # fmt: skip
-        lacking = sorted({name for own in scored.values() for name, v in own.kept.scores().items() if np.isnan(v)})
+        lacking = sorted({name for own in scored.values() for name, v in own.kept[0].scores().items() if np.isnan(v)})
         if lacking:
             told.append((f"{', '.join(lacking)}: not defined, for all cases of the split '{test}' are of one class "
                          f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share "
                          "for it.", True))  # fmt: skip
+        told += [(f"{name}: {decision_words(own.kept[1], cases.classes)}", False) for name, own in scored.items()]
         return told
+
+    def target(self, run: Path) -> dict[str, Any]:
+        """Return what a classifier tells apart: its target, or what a scan shows."""
+        try:
+            card = load_card(run)
+        except MedSSLError:
+            return {}  # a folder of predictions of another tool
+        settings = card.method.get("settings") or {}
+        seen = "slice" if settings.get("level") == "slice" else "scan"
+        if card.kind == "cloud":
+            found = "the class of a cloud"
+        elif settings.get("shows") is not None:
+            found = f"whether a {seen} shows structure {settings['shows']}"
+        else:
+            found = str(settings.get("target") or "")
+        return {"target": found}
+
+    def content(self, test: str, scored: Mapping[str, RunScores]) -> dict[str, Any]:
+        """Return the classes."""
+        return {"classes": list(next(iter(scored.values())).kept[0].classes)}
 
     def definitions(self, unit: str) -> dict[str, str]:
         """Return what is averaged, and where the threshold comes from."""

@@ -163,6 +163,10 @@ class Task(ABC):
         """Return what words beside the metrics mean, where ``unit`` is what intervals are over."""
         return {}
 
+    def target(self, run: Path) -> dict[str, Any]:
+        """Return what a run learned to tell, for a summary file; nothing where the rows' targets say it."""
+        return {}
+
     def content(self, test: Any, scored: Mapping[str, RunScores]) -> dict[str, Any]:
         """Return what a summary file says that is of no single run."""
         return {}

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import DataError
+from medssl.errors import CheckpointError, DataError
 
-__all__ = ["Decision", "best_threshold", "decide", "fitted_temperature", "mean_decision", "probabilities"]
+__all__ = [
+    "DECISION",
+    "Decision",
+    "best_threshold",
+    "decide",
+    "decision_words",
+    "fitted_temperature",
+    "mean_decision",
+    "probabilities",
+    "read_decision",
+]
+
+DECISION = "decision.json"  # lies beside the weights of a classifier, and goes wherever they go
 
 Values = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -28,18 +42,57 @@ class Decision:
             likeliest is.
         cases: Validation cases that both were chosen on; 0 where nothing was chosen.
         why: Why nothing was chosen; empty where something was.
+        members: Classifiers whose calibrated probabilities are averaged; each has its own temperature.
     """
 
     temperature: float = 1.0
     threshold: float | None = None
     cases: int = 0
     why: str = ""
+    members: int = 1
 
     def predicted(self, probability_NC: Values) -> Whole:
         """Return the predicted classes, (N,)."""
         if self.threshold is not None and probability_NC.shape[1] == 2:
             return np.asarray(probability_NC[:, 1] >= self.threshold, dtype=np.int64)
         return np.asarray(probability_NC.argmax(axis=1), dtype=np.int64)
+
+
+def read_decision(folder: Path, classes: Sequence[str]) -> Decision:
+    """Return the temperature and threshold that a classifier's run chose; none chosen where it kept none.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
+    path = folder / DECISION
+    if not path.is_file():
+        return Decision(threshold=0.5 if len(classes) == 2 else None, why="the run chose none")
+    try:
+        return Decision(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: temperature and threshold cannot be read ({error}).") from error
+
+
+def decision_words(decision: Decision, classes: Sequence[str]) -> str:
+    """Say how logits become a class, in one sentence.
+
+    Example:
+        >>> decision_words(Decision(temperature=1.5, threshold=0.3, cases=8), ["well", "ill"])
+        'Probabilities are softmax(logits / 1.5); ill is predicted from 0.3 on. Both were chosen on 8 validation cases.'
+    """
+    if decision.threshold is not None and len(classes) == 2:
+        called = f"{classes[1]} is predicted from {decision.threshold:.4g} on"
+    else:
+        called = "the likeliest class is predicted"
+    how = f"softmax(logits / {decision.temperature:.4g})"
+    if decision.members > 1:
+        how = f"the mean over {decision.members} runs, each at its own temperature"
+    if not decision.cases:
+        origin = f"Nothing was chosen on validation cases{f' ({decision.why})' if decision.why else ''}."
+    else:
+        first = "Both were" if decision.threshold is not None else "The temperature was"
+        origin = f"{first} chosen on {decision.cases} validation cases{' or more' if decision.members > 1 else ''}."
+    return f"Probabilities are {how}; {called}. {origin}"
 
 
 def mean_decision(decisions: Sequence[Decision]) -> Decision:
@@ -57,6 +110,7 @@ def mean_decision(decisions: Sequence[Decision]) -> Decision:
     return Decision(
         threshold=float(np.mean(thresholds)) if len(thresholds) == len(decisions) else None,
         cases=min(one.cases for one in decisions),
+        members=len(decisions),
     )
 
 

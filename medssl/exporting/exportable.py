@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,26 @@ from torch import Tensor, nn
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.contract import Encoder
 from medssl.errors import DataError
+from medssl.evaluation.calibration import Decision, decision_words
 from medssl.normalising import Numbers, Scheme
 from medssl.regions import Region, regions_json
+from medssl.tasks.class_settings import ClassificationSettings
+from medssl.tasks.classification import Classifier
 from medssl.writing import atomic_write
 
 __all__ = ["ExportInput", "Exportable", "example_input", "perturbed", "write_json", "write_text"]
 
 Triple = tuple[int, int, int]
+_LEVELS = {
+    "volume": "one window a scan",
+    "slice": "one window a slice; where the class is the scan's, the mean of its slices' logits decides",
+    "set": "all windows of a batch are slices of one scan, which get one answer",
+}
+_FITS = {
+    "resize": "the body's box is scaled to the window: along z by itself, along y and x together, averaged where it "
+    "shrinks and linear where it grows; what the window is wider is 0",
+    "crop": "the window is cut at the middle of the body's box",
+}
 _PERCENTILES = "percentiles 0.5 and 99.5 of the voxels in the body's box"
 _STORED = 16384.0  # what a store makes of the upper one
 
@@ -66,17 +79,19 @@ class Exportable:
 
     Attributes:
         name: Name of the run.
-        network: An ``Encoder`` or a ``SegmentationNetwork``.
+        network: An ``Encoder``, a ``SegmentationNetwork`` or a ``Classifier``.
         window: Voxels of an input window, (z, y, x).
         spacing_mm: Voxel size of the input, (z, y, x).
         modality: "CT", "MR" or another DICOM modality.
         intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of the body.
         inputs: The channels of the input, where they have names; else all are of ``modality`` and ``intensity``.
         classes: Name of each channel of a segmenter's logits, background first; of regions, which may overlap, there
-            is no background. Empty for an encoder.
+            is no background. Of a classifier its classes. Empty for an encoder.
         structures: Structure number of each channel, as ``classes``.
         regions: Where channels are regions: each with the values it holds and the value that it writes, in that order.
         notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
+        decision: Of a classifier, how its logits become probabilities and a class.
+        looks: Of a classifier, at what it looks: level, and how a scan is fitted to the window.
     """
 
     name: str
@@ -90,6 +105,8 @@ class Exportable:
     regions: tuple[Region, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[ExportInput, ...] = ()
+    decision: Decision | None = None
+    looks: ClassificationSettings | None = None
 
     @property
     def channels(self) -> tuple[ExportInput, ...]:
@@ -102,14 +119,17 @@ class Exportable:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder, alone or inside the segmenter.
+        """The encoder, alone or inside the segmenter or classifier.
 
         Raises:
             DataError: The network is neither.
         """
-        found = self.network.encoder if isinstance(self.network, SegmentationNetwork) else self.network
+        tuned = isinstance(self.network, SegmentationNetwork | Classifier)
+        found = self.network.encoder if tuned else self.network
         if not isinstance(found, Encoder):
-            raise DataError(f"Only encoders and segmenters can be exported. '{self.name}' is a {type(found).__name__}.")
+            raise DataError(
+                f"Encoders, segmenters and classifiers can be exported. '{self.name}' is a {type(found).__name__}."
+            )
         return found
 
     @property
@@ -117,12 +137,22 @@ class Exportable:
         """Whether the network gives logits of every voxel, rather than features."""
         return isinstance(self.network, SegmentationNetwork)
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the network gives logits of classes of a scan or slice."""
+        return isinstance(self.network, Classifier)
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a word."""
+        return "segmenter" if self.is_segmenter else "classifier" if self.is_classifier else "encoder"
+
     def description(self) -> dict[str, Any]:
         """Return what a user of the exported file must know, as JSON."""
         settings = getattr(self.encoder, "settings", None)
         return {
             "name": self.name,
-            "kind": "segmenter" if self.is_segmenter else "encoder",
+            "kind": self.kind,
             "encoder": None if settings is None else settings.model_dump(mode="json"),
             "input": {
                 "axes": ["batch", "channel", "z", "y", "x"],
@@ -148,7 +178,13 @@ class Exportable:
         }
 
     def _decision(self) -> dict[str, Any]:
-        """Return how logits become a label map, where channels are regions."""
+        """Return how logits become a class, or where channels are regions a label map."""
+        if self.looks is not None and self.decision is not None:
+            level, fit = self.looks.level, self.looks.fit
+            return {
+                "looks_at": {"level": level, "how": _LEVELS[level], "fit": fit, "fitted": _FITS[fit]},
+                "decision": {**asdict(self.decision), "how": decision_words(self.decision, self.classes)},
+            }
         if not self.regions:
             return {}
         how = "sigmoid of each channel; 0, then each region's 'written' in this order where its probability is over 0.5"

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from medssl import __version__
 from medssl.errors import DataError
+from medssl.evaluation.calibration import decision_words
+from medssl.exporting.classifying import bundle_of_classes, fitting_transforms
 from medssl.exporting.exportable import Exportable, ExportInput, example_input, write_json, write_text
 from medssl.exporting.inert import inert
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
@@ -44,16 +46,17 @@ class Bundle:
 def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
     """Write a bundle, load its network back through MONAI's own parser and compare the outputs.
 
-    A segmenter's ``configs/inference.json`` reorients, resamples and scales each scan of ``dataset_dir``, segments it
+    A classifier's writes ``eval/classes.json``: calibrated probabilities, and the class by the run's threshold. A
+    segmenter's ``configs/inference.json`` reorients, resamples and scales each scan of ``dataset_dir``, segments it
     by sliding windows and writes a label map on the scan's own grid. An encoder's writes one vector a scan, of the
     window at its centre. Neither needs pytorch-ignite.
 
     Args:
-        model: An encoder or a segmenter.
+        model: An encoder, a segmenter, or a classifier of whole scans.
         folder: Where the bundle goes.
 
     Raises:
-        DataError: The loaded network differs from torch.
+        DataError: The loaded network differs from torch, or is a classifier of slices.
     """
     device = next(model.network.parameters()).device
     model.network.eval().to("cpu")
@@ -111,7 +114,11 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
         {"_target_": "Lambdad", "keys": "pred", "func": "$lambda batch: batch[0]"},
     ]
     config["predicting"] = {"_target_": "Compose", "transforms": ask}
-    return config | (_segmenting(model) if model.is_segmenter else _embedding(several=len(model.channels) > 1))
+    several = len(model.channels) > 1
+    if model.is_classifier:
+        config["imports"] += ["$import json", "$import monai"]
+        return config | bundle_of_classes(model, several=several)
+    return config | (_segmenting(model) if model.is_segmenter else _embedding(several=several))
 
 
 def _datalist(model: Exportable) -> dict[str, Any]:
@@ -173,7 +180,9 @@ def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(model.spacing_mm[::-1]), "mode": "bilinear"},
         _scaling(model),
     ]
-    if not model.is_segmenter:
+    if model.is_classifier:
+        transforms += fitting_transforms(model)
+    elif not model.is_segmenter:
         size = list(model.window[::-1])
         transforms.append({"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_size": size})
     return [*transforms, {"_target_": "EnsureTyped", "keys": "image"}]
@@ -273,6 +282,17 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
             "is_patch_data": True,
             "channel_def": {str(channel): name for channel, name in enumerate(model.classes)},
         }
+    elif model.is_classifier:
+        output = {
+            "type": "probabilities",
+            "format": "classes",
+            "num_channels": len(model.classes),
+            "spatial_shape": [],
+            "dtype": "float32",
+            "value_range": [0, 1],
+            "is_patch_data": False,
+            "channel_def": {str(channel): name for channel, name in enumerate(model.classes)},
+        }
     else:
         output = {
             "type": "feature",
@@ -291,7 +311,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
         "required_packages_version": {"nibabel": "5.2.0"},
-        "task": "segmentation" if model.is_segmenter else "embedding",
+        "task": {"segmenter": "segmentation", "classifier": "classification"}.get(model.kind, "embedding"),
         "description": f"{model.name}; the network is {how}.",
         "authors": "see notes",
         "copyright": "see notes",
@@ -301,7 +321,10 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
 
 
 def _readme(model: Exportable, how: str) -> str:
-    makes = "label maps `eval/NAME_seg.nii.gz`" if model.is_segmenter else "`eval/embeddings.npz`, one vector a scan"
+    makes = {
+        "segmenter": "label maps `eval/NAME_seg.nii.gz`",
+        "classifier": "`eval/classes.json`, the class of each scan and the probability of every class",
+    }.get(model.kind, "`eval/embeddings.npz`, one vector a scan")
     taken = {
         "mean and deviation" if channel.normalise != "unit" and channel.numbers is None else "percentiles 0.5 and 99.5"
         for channel in model.channels
@@ -313,6 +336,11 @@ def _readme(model: Exportable, how: str) -> str:
         "scan. Crop wide margins of air first.\n"
     )
     scaling = inside_body if taken else ""
+    if model.decision is not None:
+        scaling += (
+            f"\n{decision_words(model.decision, model.classes)}\n\nTraining looked for the body and fitted its box "
+        )
+        scaling += "to the window; this bundle fits the whole scan. Crop wide margins of air first.\n"
     names = [channel.name for channel in model.channels]
     read = "reads every NIfTI file in SCANS"
     if len(names) > 1:

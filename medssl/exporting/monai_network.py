@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from medssl.decoder import SegmentationNetwork
 from medssl.encoders.unet import UNetEncoder
+from medssl.exporting.classifying import CalibratedClassifier
 from medssl.exporting.exportable import Exportable, example_input
 from medssl.writing import atomic_write
 
@@ -26,7 +27,7 @@ __all__ = ["FromPatientAxes", "dynunet_arguments", "dynunet_state", "write_torch
 
 
 class FromPatientAxes(nn.Module):
-    """A network over (batch, channel, x, y, z): logits in the same axes, or the embedding of an encoder.
+    """A network over (batch, channel, x, y, z): logits in the same axes, probabilities of classes, or an embedding.
 
     Args:
         model: The network over (batch, channel, z, y, x).
@@ -34,12 +35,15 @@ class FromPatientAxes(nn.Module):
 
     def __init__(self, model: Exportable) -> None:
         super().__init__()
-        self.network = model.network
-        self.encoder = None if model.is_segmenter else model.encoder
+        self.network = CalibratedClassifier(model) if model.is_classifier else model.network
+        self.encoder = model.encoder if model.kind == "encoder" else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, classes, x, y, z) or the embedding (B, dim) of images (B, C, x, y, z)."""
+        """Return logits (B, classes, x, y, z), probabilities or the embedding (B, dim) of images (B, C, x, y, z)."""
         turned = images.permute(0, 1, 4, 3, 2)
+        if isinstance(self.network, CalibratedClassifier):
+            probability: Tensor = self.network(turned)[1]
+            return probability
         if self.encoder is not None:
             return self.encoder.embed(turned)
         logits: Tensor = self.network(turned)

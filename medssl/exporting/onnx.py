@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
+from medssl.exporting.classifying import CalibratedClassifier
 from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
 from medssl.extras import EXTRAS, library
 from medssl.writing import atomic_write
@@ -48,19 +49,21 @@ class OnnxReport:
 
 
 class _Outputs(nn.Module):
-    """A network with named outputs: logits of a segmenter, the levels and the embedding of an encoder."""
+    """A network with named outputs: of a segmenter logits, of a classifier probabilities too, levels of an encoder."""
 
     def __init__(self, model: Exportable) -> None:
         super().__init__()
-        self.network = model.network
-        self.encoder = None if model.is_segmenter else model.encoder
+        self.network = CalibratedClassifier(model) if model.is_classifier else model.network
+        self.encoder = model.encoder if model.kind == "encoder" else None
         levels = [] if self.encoder is None else [f"level_{i}" for i in range(len(self.encoder.channels))]
         self.names = [*levels, "embedding"] if levels else ["logits"]
+        self.names += ["probability"] if model.is_classifier else []
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs in the order of ``names``."""
         if self.encoder is None:
-            return (self.network(images),)
+            found = self.network(images)
+            return found if isinstance(found, tuple) else (found,)
         pyramid, embedding = self.encoder(images, pooled=True)
         return (*pyramid, embedding)
 
@@ -70,8 +73,9 @@ def export_onnx(
 ) -> OnnxReport:
     """Write the network as ``path`` (ONNX) and what its input must be as ``path`` with ``.json``; compare with torch.
 
-    A segmenter's output is ``logits`` (B, classes, z, y, x); an encoder's are ``level_0`` ... and ``embedding``. The
-    batch may have any length.
+    A segmenter's output is ``logits`` (B, classes, z, y, x); an encoder's are ``level_0`` ... and ``embedding``; a
+    classifier's ``logits`` (B, classes) and ``probability``, calibrated by the temperature that its run chose; its
+    threshold stands in the JSON. The batch may have any length.
 
     Args:
         model: The network.

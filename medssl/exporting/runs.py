@@ -6,7 +6,9 @@ from pathlib import Path
 
 from medssl.engine.card import Card, load_card, load_encoder
 from medssl.errors import DataError
+from medssl.evaluation.calibration import read_decision
 from medssl.exporting.exportable import Exportable, ExportInput
+from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
 
 __all__ = ["exportable_of"]
@@ -15,11 +17,11 @@ _SMALLEST = 64  # voxels along an axis of the window that is assumed where the c
 
 
 def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
-    """Load a run's segmenter, or its encoder where it is a pretraining run or ``encoder_only`` is set.
+    """Load a run's segmenter or classifier, or its encoder where it is a pretraining run or ``encoder_only`` is set.
 
     Args:
         run: The folder of a run that has ended.
-        encoder_only: Take the encoder out of a segmenter.
+        encoder_only: Take the encoder out of a segmenter or classifier.
 
     Raises:
         CheckpointError: Card or weights are missing or damaged.
@@ -44,6 +46,21 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         "citation": card.citation,
         "medssl": card.medssl,
     }
+    if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":
+        classifier = load_classifier(run)
+        return Exportable(
+            name=run.resolve().name,
+            network=classifier.network.eval(),
+            window=classifier.settings.window,
+            spacing_mm=card.spacing_mm,
+            modality=card.modality,
+            intensity=intensity,
+            classes=classifier.class_names,
+            notes=notes,
+            inputs=inputs,
+            decision=read_decision(run, classifier.class_names),
+            looks=classifier.settings,
+        )
     if "network.safetensors" in card.weights and not encoder_only:
         task = load_segmenter(run)
         return Exportable(

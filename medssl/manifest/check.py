@@ -135,7 +135,7 @@ class CheckResult:
         return [(severity, kind, groups[severity, kind]) for severity, kind in order]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``check.json`` holds."""
+        """Return what the JSON beside the page holds."""
         return {
             "ok": self.ok,
             "counts": {severity: self.count(severity) for severity in SEVERITIES},

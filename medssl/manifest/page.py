@@ -24,12 +24,14 @@ from medssl.quoting import visible
 
 __all__ = ["check_page"]
 
-_EXAMPLES = 40  # findings of one kind that are listed; check.json has all
+_EXAMPLES = 40  # findings of one kind that are listed; the JSON beside the page has all
 _BINS = 12
 _PICTURE_VOXELS = 1 << 28
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>Check of {{ name }}</title>
 <style>
 :root { --ink:#1c2430; --soft:#5d6b7c; --line:#dfe4ea; --ground:#f6f8fa; --card:#fff; --blue:#2b6cb0;
@@ -78,13 +80,13 @@ warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info"
 <td>{{ f.what }}{% if f.path %}
 <br><span class="soft">{{ f.path }}</span>{% endif %}
 </td><td>{{ f.todo }}</td></tr>{% endfor %}</table>
-{% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; check.json lists all</p>
+{% if findings|length > examples %}<p class="soft">and {{ findings|length - examples }} more; {{ beside }} lists all</p>
 {% endif %}</div></details>
 {% else %}<p class="card">Nothing was found.</p>{% endfor %}
 {% if charts %}<h2>What they are like</h2><div class="charts">{% for title, svg in charts %}
 <div class="card"><h3>{{ title }}</h3>{{ svg|safe }}</div>{% endfor %}</div>{% endif %}
 {% if pictures %}<h2>Some of them</h2><p class="soft">{{ seen }}</p>
-<div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ scan }}"
+<div class="pictures">{% for scan, source in pictures %}<figure><img alt="{{ look }} of {{ scan }}"
 src="data:image/png;base64,{{ source }}"><figcaption>{{ scan }}</figcaption></figure>{% endfor %}</div>{% endif %}
 </main></body></html>
 """
@@ -95,6 +97,7 @@ def check_page(
     result: CheckResult,
     *,
     name: str,
+    beside: str = "the JSON file",
     pictures: int = 0,
     draw_cloud: Callable[[Path, int], npt.NDArray[np.uint8]] | None = None,
     root: str = "",
@@ -105,6 +108,7 @@ def check_page(
         manifest: What was checked.
         result: What was found.
         name: What to call the manifest.
+        beside: What the JSON file is called that lists every finding.
         pictures: How many scans to show, spread evenly over the manifest.
         root: The folder that was indexed, where it is to be shown.
         draw_cloud: (file, which of its clouds) -> uint8 (height, width, 3); clouds are not shown without it.
@@ -125,8 +129,9 @@ def check_page(
     seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     page = template.render(
-        name=name, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
+        name=name, beside=beside, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
         pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
+        look="middle slice" if volumes else "view from the front",
     )  # fmt: skip
     return visible(page, lines=True)
 
@@ -199,7 +204,8 @@ def _bars(pairs: Sequence[tuple[str, int]]) -> str:
             parts.append(f'<text x="{middle:.1f}" y="{height - 4}" text-anchor="middle">{label}</text>')
             if n:
                 parts.append(f'<text x="{middle:.1f}" y="{top - 3:.1f}" text-anchor="middle">{n}</text>')
-    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(parts)}</svg>'
+    told = "; ".join(f"{label}: {n}" for label, n in pairs if n)
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
 
 
 def _pictures(

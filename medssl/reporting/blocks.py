@@ -37,13 +37,14 @@ class Tiles(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """A table; on a phone each row becomes a card."""
+    """A table; on a phone each row becomes a card, of a ``matrix`` it stays a table: rows and columns mean the same."""
 
     kind: ClassVar[str] = "table"
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     note: str = ""
+    matrix: bool = False
 
 
 @dataclass(frozen=True)

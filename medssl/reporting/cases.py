@@ -98,7 +98,7 @@ def draw_case(
     if sources is None:
         return [], "no store or manifest says where the scan and its label are"
     images, label_path = sources
-    guess_path = _prediction(case.id, run, folder, material)
+    guess_path = _prediction(case.id, run, folder, folder, material)
     if guess_path is None:
         return [], f"its prediction is not in {run}"
     try:
@@ -108,7 +108,7 @@ def draw_case(
     except (MedSSLError, OSError, ValueError) as error:
         return [], str(error)
     masks = [truth, guess[0]]
-    other_path = _prediction(case.id, compared, None, material) if compared else None
+    other_path = _prediction(case.id, compared, None, folder, material) if compared else None
     if other_path is not None:
         try:
             masks.append(_on_grid(_canonical(other_path), guess))
@@ -192,8 +192,8 @@ def _entry(case: str, material: Material) -> tuple[Entry, Any, int] | None:
     return None
 
 
-def _prediction(case: str, run: str | None, folder: Path | None, material: Material) -> Path | None:
-    record = material.run_of(run) if run else None
+def _prediction(case: str, run: str | None, folder: Path | None, near: Path, material: Material) -> Path | None:
+    record = material.run_of(run, near=near) if run else None
     places = [record.folder] if record is not None else [folder] if folder is not None else []
     names = (prediction_file(case), f"{case}.nii.gz", f"{case}.nii")
     for place in places:

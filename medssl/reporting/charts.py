@@ -10,7 +10,7 @@ from html import escape
 __all__ = ["Marks", "Series", "histogram_chart", "interval_chart", "line_chart", "scatter_chart"]
 
 _WIDTH, _HEIGHT = 360.0, 210.0
-_LEFT, _RIGHT, _TOP, _FOOT = 46.0, 10.0, 10.0, 34.0
+_LEFT, _RIGHT, _TOP, _FOOT = 46.0, 18.0, 10.0, 34.0
 _COLOURS = 8  # classes c0 .. c7 of the page's style
 
 
@@ -189,16 +189,14 @@ def histogram_chart(
                 parts.append(f'<rect class="dot c{i % _COLOURS}" x="{left:.1f}" y="{top:.1f}" '
                              f'width="{thick - 0.8:.1f}" height="{under - top:.1f}">{title}</rect>')  # fmt: skip
                 foot += row[place]
-    for number, (value, name) in enumerate(marks):
-        at = frame.x(value)
-        before = at > _WIDTH * 0.45
-        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP + 12 * number}" '
-                     f'y2="{_HEIGHT - _FOOT}"/>')  # fmt: skip
-        parts.append(f'<text x="{at + (-4 if before else 4):.1f}" y="{_TOP + 9 + 12 * number}" '
-                     f'text-anchor="{"end" if before else "start"}">{escape(name)} {_number(value)}</text>'
-                     )  # fmt: skip
+    for value, name in marks:
+        at, title = frame.x(value), f"<title>{escape(name)} {_number(value)}</title>"
+        span = f'y1="{_TOP}" y2="{_HEIGHT - _FOOT}"'
+        parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" {span}>{title}</line>')
     told = ", ".join(f"{len(values)} {name}" for name, values in known)
-    return _svg(parts, f"{what}: {told}") + _legend([name for name, _ in known])
+    lines = "; ".join(f"{name} {_number(value)}" for value, name in sorted(marks))
+    note = f'<p class="soft small">Dashed lines, from the left: {escape(lines)}.</p>' if lines else ""
+    return _svg(parts, f"{what}: {told}{'; ' if lines else ''}{lines}") + _legend([name for name, _ in known]) + note
 
 
 def _frame(low_x: float, high_x: float, low_y: float, high_y: float, *, exact_x: bool = False) -> _Frame:
@@ -236,10 +234,13 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Return a short number: 0.05, 1500, 20k, 1e-05."""
+    """Return a short number: 0.05, 1500, 20k, 7.5e-4."""
     if abs(value) >= 10_000 and value % 1000 == 0:
         return f"{value / 1000:g}k"
-    return f"{value:.4g}".replace("e-0", "e-")
+    if 0 < abs(value) < 1e-3:
+        mantissa, power = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(power)}"
+    return f"{value:.4g}"
 
 
 def _svg(parts: Sequence[str], told: str) -> str:

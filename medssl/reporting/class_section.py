@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from medssl.errors import MedSSLError
+from medssl.evaluation.calibration import Decision, decision_words
+from medssl.evaluation.statistics.naming import of_what
 from medssl.reporting.blocks import Block, Charts, Overlays, Section, Table, Text
 from medssl.reporting.charts import Series, line_chart
 from medssl.reporting.material import Material
@@ -16,6 +18,7 @@ from medssl.reporting.pictures import Plane, Volume, cut_planes, grey_levels, na
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.prose import counted
 from medssl.reporting.score_blocks import arm_blocks, comparison_blocks, definition_block, read_found, score_blocks
+from medssl.reporting.scored import found_of
 
 __all__ = ["class_section"]
 
@@ -47,11 +50,11 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     scores, compared = read_found(folder, content, clean)
     owner = content.get("unit", "patient")
     patients = max((score.interval.patients for score in scores), default=0)
-    title = f"{counted(patients, owner)} of the split '{content.get('split', '')}'"
-    blocks = score_blocks(scores, compared, content, title=title)
-    shares = {run["majority"] for run in content.get("runs", {}).values() if "majority" in run}
-    blocks += [Text(f"Always naming the most frequent class is right in {share:.3f}.", "soft") for share in shares]
-    return [*blocks, *comparison_blocks(compared, content)]
+    split = f" of the split '{content['split']}'" if content.get("split") else ""
+    of = of_what(content, found_of(folder, content).table).removeprefix("of ")
+    title = f"{of[:1].upper()}{of[1:]}{': ' if of else ''}{counted(patients, owner)}{split}"
+    blocks = comparison_blocks(compared, content)
+    return [*blocks, *score_blocks(scores, compared, content, title=title, folder=folder)]
 
 
 def _one_run(name: str, run: Mapping[str, Any]) -> list[Block]:
@@ -82,8 +85,14 @@ def _one_run(name: str, run: Mapping[str, Any]) -> list[Block]:
         [truth, *(str(n) for n in own), f"{own[i] / sum(own):.2f}" if sum(own) else "-"]
         for i, (truth, own) in enumerate(zip(classes, counts, strict=True))
     ]
-    table = Table(["truth", *(f"called {c}" for c in classes), "found"], rows, caption=f"{name}: what was called what")
-    return [*([Charts(charts)] if charts else []), table]
+    table = Table(
+        ["truth", *(f"called {c}" for c in classes), "found"],
+        rows,
+        caption=f"{name}: what was called what",
+        matrix=True,
+    )
+    said = [Text(f"{name}: {decision_words(Decision(**run['decision']), classes)}")] if run.get("decision") else []
+    return [*([Charts(charts)] if charts else []), table, *said]
 
 
 def _examples(name: str, run: Mapping[str, Any], material: Material, owner: str) -> list[Block]:

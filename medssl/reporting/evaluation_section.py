@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medssl.evaluation.scoring import EmptyCounts, count_rows
-from medssl.reporting.blocks import Block, Overlays, Section, Table, Text
+from medssl.evaluation.statistics.wording import header, interval_text
+from medssl.reporting.blocks import Block, Details, Overlays, Section, Table, Text
 from medssl.reporting.cases import Case, chosen_cases, draw_case
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import Plane
@@ -41,22 +42,37 @@ def evaluation_section(material: Material, *, cases: bool, clean: Cleaner) -> Se
 
 
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    """Return the comparison, Dice of every structure by run, what has no score, and every measure behind a click."""
     scores, compared = read_found(folder, content, clean)
-    blocks: list[Block] = []
+    blocks = comparison_blocks(compared, content)
+    arms = list(dict.fromkeys(row.arm for row in scores))
+    dice = {(row.arm, row.target or "mean"): row for row in scores if row.metric == "dice"}
+    targets = list(dict.fromkeys(target for _, target in dice))
+    if targets:
+        over = header([row.interval for row in dice.values()], unit=str(content.get("unit", "patient")))
+        lines = [
+            [target, *(interval_text(dice[arm, target].interval) if (arm, target) in dice else "" for arm in arms)]
+            for target in sorted(targets, key=lambda target: target != "mean")
+        ]
+        blocks.append(
+            Table(("Dice", *arms), lines, caption=f"Dice by structure, mean over patients [{over}]", matrix=True)
+        )
     for name, run in content.get("runs", {}).items():
-        shown = clean.text(name)
-        own = [replace(row, target=row.target or "mean") for row in scores if row.arm == shown]
-        blocks += score_blocks(own, [], content, title=f"{shown}: mean over patients")
-        heads, rows = count_rows({key: EmptyCounts(**counts) for key, counts in run.get("counts", {}).items()})
+        if run.get("failed"):
+            lost = [(case, clean.text(str(reason))) for case, reason in run["failed"].items()]
+            told = f"{counted(len(lost), 'case')} of {clean.text(name)} left without a score, and out of every mean."
+            blocks += [Text(told, "bad"), Table(("case", "why"), lost)]
+    for arm in arms:
+        own = [replace(row, target=row.target or "mean") for row in scores if row.arm == arm]
+        inside = score_blocks(own, [], content, title=f"{arm}: mean over patients", named=False)
+        counts: Mapping[str, Any] = next((run.get("counts", {}) for name, run in content.get("runs", {}).items()
+                       if clean.text(name) == arm), {})  # fmt: skip
+        heads, rows = count_rows({key: EmptyCounts(**found) for key, found in counts.items()})
         if rows:
             note = "Absent: neither truth nor prediction shows it, left out of means; missed and invented score 0."
-            blocks.append(Table(heads, rows, caption=f"{shown}: cases", note=note))
-        if run.get("failed"):
-            lines = [(case, clean.text(str(reason))) for case, reason in run["failed"].items()]
-            told = f"{counted(len(lines), 'case')} of {name} left without a score, and out of every mean."
-            blocks += [Text(told, "bad"),
-                       Table(("case", "why"), lines)]  # fmt: skip
-    return [*blocks, *comparison_blocks(compared, content)]
+            inside.append(Table(heads, rows, caption=f"{arm}: cases", note=note, matrix=True))
+        blocks.append(Details(f"Every measure of {arm}", tuple(inside)))
+    return blocks
 
 
 def _tolerances(content: Mapping[str, Any]) -> dict[str, str]:

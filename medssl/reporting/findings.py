@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from medssl.evaluation.metrics import METRICS
-from medssl.evaluation.statistics.comparison import Comparison, first_metric
-from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
-from medssl.evaluation.statistics.wording import header, interval_text, sentences, told_together
+from medssl.evaluation.statistics.comparison import Comparison
+from medssl.reporting.answers import Answer, answers_of
+from medssl.reporting.embeddings import read_embeddings
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.prose import counted, stopping_sentence
+from medssl.reporting.scored import found_of
 
 __all__ = ["Headline", "differing_settings", "headline"]
 
@@ -29,54 +30,47 @@ class Headline:
     Attributes:
         sentences: (verdict, sentence) each; the verdict is "better", "worse", "inconclusive" or "" for none.
         beware: What a reader should know before believing them.
+        arms: For each sentence which arm is which and what it scored, "" for none; none at all on pages without arms.
     """
 
     sentences: Sequence[tuple[str, str]]
     beware: Sequence[str] = ()
+    arms: Sequence[str] = ()
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return verdict, sentence and arms of each."""
+        return [(v, t, a) for (v, t), a in zip(self.sentences, [*self.arms, *[""] * len(self.sentences)], strict=False)]
 
 
 def headline(material: Material) -> Headline:
     """Return what the report says first, computed from the numbers alone: comparisons, else scores, else training."""
-    found: list[tuple[str, str]] = []
+    found: list[Answer] = []
     beware: list[str] = []
-    for folder, content in (*material.few_label, *material.class_arms):
-        found += _compared(comparisons_in(content, folder))
+    scored = material.evaluations()
+    given = [one for one in scored if one[0] not in material.followed] or scored
+    for folder, content in given:
+        answers, rows = answers_of(folder, content, material)
+        found += answers
+        if note := found_of(folder, content).note:
+            beware.append(f"{note}.")
         if content.get("missing"):
             beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
                           f"{folder.resolve().name} ({_words(content)}) are not done.")  # fmt: skip
-    for folder, content in (*material.scores, *material.class_scores, *material.part_scores):
-        rows = comparisons_in(content, folder)
-        found += _compared(rows)
-        if not rows:
-            found += [("", text) for text in _scores_alone(folder, content)]
-        for row in told_once(rows):
-            beware += _beware(row, material)
+        for row in rows if content.get("runs") else ():
+            beware += _beware(row, folder, material)
         for name, run in content.get("runs", {}).items():
             if run.get("failed"):
                 beware.append(f"{counted(len(run['failed']), 'case')} of {name} could not be scored.")
-    for folder, content in material.probes:
-        found += _compared(comparisons_in(content, folder))
+    compared = [answer for answer in found if answer.verdict]
+    found = list(dict.fromkeys([*compared, *(answer for answer in found if not answer.verdict)]))
     if not found:
-        found = [("", text) for text in _without_scores(material)]
-    return Headline(found, list(dict.fromkeys(beware)))
+        found = [Answer("", text) for text in _without_scores(material)]
+    return Headline([(a.verdict, a.text) for a in found], list(dict.fromkeys(beware)), [a.arms for a in found])
 
 
-def _compared(rows: Sequence[Comparison]) -> list[tuple[str, str]]:
-    """Return verdict and sentence of each pair of arms, of the metric that a headline speaks of."""
-    if not rows:
-        return []
-    metric = first_metric(rows)
-    return [sentences(own) for own in told_together([row for row in rows if row.metric == metric])]
-
-
-def told_once(rows: Sequence[Comparison]) -> list[Comparison]:
-    """Return one comparison of each pair of arms."""
-    return list({(row.arm, row.baseline): row for row in rows}.values())
-
-
-def _beware(row: Comparison, material: Material) -> list[str]:
+def _beware(row: Comparison, folder: Path, material: Material) -> list[str]:
     """Return what to know before believing a comparison of two fine-tuning runs."""
-    runs = {name: material.run_of(name) for name in (row.arm, row.baseline)}
+    runs = {name: material.run_of(name, near=folder) for name in (row.arm, row.baseline)}
     unknown = [name for name, run in runs.items() if run is None]
     told = []
     if unknown and not row.change:
@@ -105,24 +99,6 @@ def differing_settings(one: RunRecord, other: RunRecord) -> list[str]:
     ]
 
 
-def _scores_alone(folder: Path, content: Mapping[str, Any]) -> list[str]:
-    """Return what each run scored, where nothing was compared."""
-    told = []
-    wanted = {"classification": ("auroc", "balanced_accuracy"), "parts": ("instance_miou",)}
-    metrics = wanted.get(content.get("kind", ""), ("dice",))
-    rows = [row for row in scores_in(content, folder) if row.metric in metrics and not row.target]
-    unit = str(content.get("unit", "patient"))
-    for arm in dict.fromkeys(row.arm for row in rows):
-        own = [row for row in rows if row.arm == arm]
-        parts = [f"{METRICS[row.metric].words} {interval_text(row.interval)}" for row in own]
-        told.append(
-            f"{arm} reaches {', '.join(parts)} ({header([own[0].interval], unit=unit)}) on "
-            f"{counted(own[0].interval.patients, f'test {unit}')}. Nothing was compared with it, so this says nothing "
-            "of pretraining."
-        )
-    return told
-
-
 def _without_scores(material: Material) -> list[str]:
     told = []
     for run in material.finetuned:
@@ -145,6 +121,14 @@ def _without_scores(material: Material) -> list[str]:
         scans = scans or sum(len(store) for store in material.stores.values())
         clouds = clouds or sum(len(content["entries"]) for content in material.cloud_stores.values())
         parts = [counted(n, noun) for n, noun in ((scans, "scan"), (clouds, "cloud")) if n]
-        told.append(f"{' and '.join(parts)}; nothing has been trained on them yet." if parts else
-                    "Vectors of scans; no run was given.")  # fmt: skip
-    return told
+        if parts:
+            told.append(f"{' and '.join(parts)}; nothing has been trained on them yet.")
+    return told or [_of_vectors(name, path) for name, path in material.embeddings.items()]
+
+
+def _of_vectors(name: str, path: Path) -> str:
+    """Say whose vectors a file holds, where no run was given."""
+    found = read_embeddings(path)
+    noun = "scan" if any(found.modalities) else "cloud"  # clouds have no modality
+    of = f" of the encoder of {found.run}" if found.run else ", of which run it does not say"
+    return f"{name}: {counted(len(found.ids), 'vector')} of {noun}s{of}. Nothing was scored."

@@ -1,41 +1,23 @@
-"""What a report is made of: which kind each given path is, and what it holds, read once."""
+"""What a report is made of: runs, stores, manifests, scores and vectors, as they were read."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medssl.engine.run import read_metrics
-from medssl.errors import ConfigError, DataError, MedSSLError
+from medssl.errors import DataError
+from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.nameless import Nameless, nameless_job
-from medssl.settings import flatten, load_yaml
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.store.read import Store
     from medssl.store.sources import CaseFiles
 
-__all__ = ["EMBEDDINGS", "Material", "RunRecord", "gather", "kind_of"]
-
-Kind = Literal[
-    "manifest",
-    "check",
-    "store",
-    "clouds",
-    "run",
-    "few-label",
-    "scores",
-    "class-scores",
-    "probe",
-    "part-scores",
-    "embeddings",
-]
-EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
-_ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
+__all__ = ["Material", "RunRecord", "of_encoders"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +61,7 @@ class Material:
 
     Attributes:
         manifests: Manifests by file name.
-        checks: Contents of check.json by file name.
+        checks: Contents of NAME-check.json by file name.
         stores: Stores by folder.
         cloud_stores: clouds.json of each store of clouds, by folder.
         runs: Runs, in the order given.
@@ -91,6 +73,7 @@ class Material:
         part_scores: (folder, part_scores.json) of each evaluation of parts of clouds.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
+        followed: Folders of evaluations that were not given, but lie in a run that something given names.
     """
 
     manifests: dict[str, Manifest] = field(default_factory=dict)
@@ -106,6 +89,7 @@ class Material:
     part_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    followed: set[Path] = field(default_factory=set)
     _files: dict[Path, dict[str, CaseFiles]] = field(default_factory=dict)
 
     def files_of(self, case: str) -> CaseFiles | None:
@@ -135,6 +119,21 @@ class Material:
                 found.append(nameless_job(case, [str(path) for path in paths if path]))
         return found
 
+    def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
+        """Return folder and summary of everything that was scored: what was given first, then what was found beside."""
+        found = [*self.few_label, *self.class_arms, *self.scores, *self.class_scores, *self.part_scores, *self.probes]
+        return sorted(found, key=lambda one: one[0] in self.followed)
+
+    def drop_repeats(self) -> None:
+        """Leave out evaluations of which another holds every row: nothing is told twice."""
+        for kind in (self.few_label, self.class_arms, self.scores, self.class_scores, self.part_scores, self.probes):
+            tables = [_rows_of(folder) for folder, _ in kind]
+            kept = [place for place, one in enumerate(tables) if one is None or not any(
+                other is not None and one <= other and (one < other or before < place)
+                for before, other in enumerate(tables) if before != place
+            )]  # fmt: skip
+            kind[:] = [kind[place] for place in kept]
+
     @property
     def pretrained(self) -> list[RunRecord]:
         """The pretraining runs."""
@@ -145,9 +144,19 @@ class Material:
         """The fine-tuning runs."""
         return [run for run in self.runs if run.verb == "finetune"]
 
-    def run_of(self, name: str) -> RunRecord | None:
-        """Return the run that an evaluation calls ``name``: the last parts of its path."""
-        found = [run for run in self.runs if _ends_with(run.folder, name)]
+    def run_of(
+        self, name: str, *, near: Path | None = None, verb: Literal["pretrain", "finetune"] | None = None
+    ) -> RunRecord | None:
+        """Return the run that an evaluation calls ``name``: the last parts of its path.
+
+        Args:
+            name: The run's name there.
+            near: Where the scores lie: of several runs that are called so, the one that lies nearest.
+            verb: Take runs of this verb alone; None takes all.
+        """
+        found = [run for run in self.runs if _ends_with(run.folder, name) and verb in (None, run.verb)]
+        if len(found) > 1 and near is not None:
+            found.sort(key=lambda run: -_shared_parts(run.folder, near))
         return found[0] if found else None
 
     def places(self) -> list[str]:
@@ -165,248 +174,23 @@ class Material:
         return [place for place in found if place]
 
 
-def gather(paths: Iterable[str | Path], *, follow: bool = True) -> Material:
-    """Read what the paths hold.
-
-    Args:
-        paths: Manifests, check.json, stores, runs, few-label comparisons, folders with scores.json, embeddings.
-        follow: Take the store and the pretraining run that a run names too, and the runs that it was compared with,
-            where they are still there.
-
-    Raises:
-        DataError: A path is not there, or is none of these; or no path was given.
-        ManifestError, CacheError, ConfigError: A given thing is damaged.
-    """
-    given = [Path(path) for path in paths]
-    if not given:
-        raise DataError("Nothing to report on. Name a run, a store, a manifest or a few-label comparison.")
-    material = Material()
-    seen: set[Path] = set()
-    for path in given:
-        for kind in kind_of(path):
-            _READERS[kind](path, material)
-        seen.add(path.resolve())
-    waiting = list(material.runs) if follow else []
-    for folder, content in (*material.scores, *material.part_scores) if follow else ():
-        for beside in (_beside(name, folder) for name in content.get("runs", {})):
-            if beside is not None and beside.resolve() not in seen:
-                seen.add(beside.resolve())
-                _read_run(beside, material)
-    while waiting:
-        run = waiting.pop(0)
-        for key in ("transfer.run", "data.store"):
-            named = str(run.settings.get(key) or "")
-            beside = _found(named, run.folder)
-            if beside is None or beside.resolve() in seen:
-                continue
-            seen.add(beside.resolve())
-            before = len(material.runs)
-            try:
-                for kind in kind_of(beside):
-                    _READERS[kind](beside, material)
-            except MedSSLError as error:
-                material.notes.append(f"{run.name} names {beside.name}, which could not be read: {error}")
-            waiting += material.runs[before:]
-    material.runs.sort(key=lambda run: run.verb != "pretrain")
-    return material
+def of_encoders(content: Mapping[str, Any]) -> bool:
+    """Return whether the arms of an evaluation are encoders, as in a protocol, rather than runs of fine-tuning."""
+    return bool(content.get("protocol") or content.get("encoders"))
 
 
-def kind_of(path: Path) -> list[Kind]:
-    """Return what a path is; a run with scores is both.
-
-    Raises:
-        DataError: It is not there, or nothing that a report knows.
-    """
-    found: list[Kind] = []
-    if path.is_dir():
-        names: tuple[tuple[str, Kind], ...] = (
-            ("store.json", "store"), ("clouds.json", "clouds"), ("run.yaml", "run"), ("few_label.json", "few-label"),
-            ("scores.json", "scores"), ("class_scores.json", "class-scores"), ("probe.json", "probe"),
-            ("part_scores.json", "part-scores"),
-        )  # fmt: skip
-        found = [kind for name, kind in names if (path / name).is_file()]
-        if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
-            found.append("embeddings")
-    elif path.is_file():
-        by_name: dict[str, Kind] = {
-            "scores.json": "scores", "few_label.json": "few-label", "store.json": "store",
-            "class_scores.json": "class-scores", "probe.json": "probe", "part_scores.json": "part-scores",
-        }  # fmt: skip
-        if path.name in by_name:
-            found = [by_name[path.name]]
-        elif path.suffix == ".json" and {"summary", "findings"} <= _json(path).keys():
-            found = ["check"]
-        elif path.suffix == ".npz":
-            found = ["embeddings"]
-        elif path.suffix == ".csv":
-            found = ["manifest"]
-        elif path.suffix == ".parquet":
-            import polars
-
-            found = ["embeddings" if "vector" in polars.read_parquet_schema(path) else "manifest"]
-    if not found:
-        missing = "is not there" if not path.exists() else "is none of these"
-        raise DataError(
-            f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
-            f"check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
-            f"class_scores.json, part_scores.json and embeddings. This {missing}."
-        )
-    return found
-
-
-def _read_manifest(path: Path, material: Material) -> None:
-    from medssl.manifest.schema import read_manifest
-
-    material.manifests[path.name] = read_manifest(path)
-
-
-def _read_check(path: Path, material: Material) -> None:
-    material.checks[path.name] = _json(path)
-
-
-def _read_store(path: Path, material: Material) -> None:
-    from medssl.store.read import Store
-
-    folder = path if path.is_dir() else path.parent
-    material.stores[folder] = Store.open(folder)
-
-
-def _read_run(path: Path, material: Material) -> None:
-    settings = flatten(load_yaml(path / "run.yaml"))
-    if "transfer.run" in settings:
-        verb: Literal["pretrain", "finetune"] = "finetune"
-    elif "method.name" in settings:
-        verb = "pretrain"
-    else:
-        raise ConfigError(f"{path / 'run.yaml'}: neither the settings of pretrain nor those of finetune.")
-    run = RunRecord(
-        name=path.resolve().name,
-        folder=path,
-        verb=verb,
-        settings=settings,
-        origins=_origins(path / "run.yaml"),
-        environment=_json(path / "environment.json"),
-        card=_json(path / "card.json"),
-        rows=read_metrics(path),
-        transfer=_json(path / "transfer.json"),
-        validation=_json(path / "validation.json"),
-    )
-    if all(run.folder.resolve() != other.folder.resolve() for other in material.runs):
-        material.runs.append(run)
-        _read_embeddings(path, material)
-
-
-def _read_scores(path: Path, material: Material) -> None:
-    file = path / "scores.json" if path.is_dir() else path
-    material.scores.append((file.parent, _json(file)))
-
-
-def _read_clouds(path: Path, material: Material) -> None:
-    material.cloud_stores[path] = _json(path / "clouds.json")
-
-
-def _read_few_label(path: Path, material: Material) -> None:
-    file = path / "few_label.json" if path.is_dir() else path
-    content = _json(file)
-    (material.class_arms if content.get("kind") == "classification" else material.few_label).append(
-        (file.parent, content)
-    )
-
-
-def _read_class_scores(path: Path, material: Material) -> None:
-    file = path / "class_scores.json" if path.is_dir() else path
-    material.class_scores.append((file.parent, _json(file)))
-
-
-def _read_part_scores(path: Path, material: Material) -> None:
-    file = path / "part_scores.json" if path.is_dir() else path
-    material.part_scores.append((file.parent, _json(file)))
-
-
-def _read_probe(path: Path, material: Material) -> None:
-    file = path / "probe.json" if path.is_dir() else path
-    content = _json(file)
-    if content.get("kind") == "classification":
-        material.class_arms.append((file.parent, content))
-    else:
-        material.probes.append((file.parent, content))
-
-
-def _read_embeddings(path: Path, material: Material) -> None:
-    if path.is_file():
-        material.embeddings[path.name] = path
-        return
-    for name in EMBEDDINGS:
-        if (path / name).is_file():
-            material.embeddings[path.resolve().name] = path / name
-            return
-
-
-_READERS: dict[Kind, Callable[[Path, Material], None]] = {
-    "manifest": _read_manifest,
-    "check": _read_check,
-    "store": _read_store,
-    "run": _read_run,
-    "scores": _read_scores,
-    "few-label": _read_few_label,
-    "class-scores": _read_class_scores,
-    "probe": _read_probe,
-    "part-scores": _read_part_scores,
-    "clouds": _read_clouds,
-    "embeddings": _read_embeddings,
-}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, empty where there is no file.
-
-    Raises:
-        DataError: It is damaged.
-    """
-    if not path.is_file():
-        return {}
+def _rows_of(folder: Path) -> frozenset[tuple[Any, ...]] | None:
+    """Return the rows of scores.parquet, None where there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not readable as JSON ({error}). Run the verb that wrote it again.") from error
-    return content if isinstance(content, dict) else {}
-
-
-def _origins(path: Path) -> dict[str, str]:
-    """Return the comment at the end of each line of run.yaml, by dotted key."""
-    found: dict[str, str] = {}
-    parents: list[tuple[int, str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        match = _ORIGIN.match(line)
-        if match is None:
-            continue
-        depth = len(match["indent"])
-        parents = [parent for parent in parents if parent[0] < depth]
-        key = ".".join([name for _, name in parents] + [match["key"]])
-        if match["value"].strip() or match["origin"]:
-            found[key] = match["origin"] or ""
-        else:
-            parents.append((depth, match["key"]))
-    return found
-
-
-def _found(named: str, beside: Path) -> Path | None:
-    """Return a folder that a run names, as it is seen from here or from the folder of runs."""
-    if not named:
+        return frozenset(ScoreTable.read(folder / SCORES).frame.rows())
+    except DataError:
         return None
-    if Path(named).is_absolute():
-        return Path(named) if Path(named).is_dir() else None
-    own = beside.resolve() / named  # as runs keep absolute paths
-    candidates = [own, Path(named)] if named.startswith("..") else [Path(named), own]
-    if not named.startswith(".."):
-        candidates += [parent / named for parent in list(beside.resolve().parents)[:3]]
-    return next((path for path in candidates if path.is_dir()), None)
 
 
-def _beside(name: str, scored: Path) -> Path | None:
-    """Return the run that an evaluation in the folder ``scored`` calls ``name``."""
-    folders = [parent / name for parent in (scored.resolve(), *scored.resolve().parents[:3])]
-    return next((folder for folder in folders if (folder / "run.yaml").is_file()), None)
+def _shared_parts(one: Path, other: Path) -> int:
+    """Return how many folders two paths begin with alike."""
+    pairs = zip(one.resolve().parts, other.resolve().parts, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _ends_with(folder: Path, name: str) -> bool:

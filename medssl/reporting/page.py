@@ -54,15 +54,19 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
     """
     clean = Cleaner(material.places(), material.nameless())
     found = headline(material)
-    found = Headline([(v, clean.text(t)) for v, t in found.sentences], [clean.text(t) for t in found.beware])
-    candidates = (
-        data_section(material, pictures=pictures, clean=clean),
-        pretraining_section(material, clean=clean),
-        finetuning_section(material, clean=clean),
+    found = Headline(
+        [(v, clean.text(t)) for v, t in found.sentences],
+        [clean.text(t) for t in found.beware],
+        [clean.text(t) for t in found.arms],
+    )
+    candidates = (  # what was found first, then how it came about
         evaluation_section(material, cases=cases, clean=clean),
         class_section(material, cases=cases, clean=clean),
         parts_section(material, clean=clean),
         probe_section(material, clean=clean),
+        finetuning_section(material, clean=clean),
+        pretraining_section(material, clean=clean),
+        data_section(material, pictures=pictures, clean=clean),
         record_section(material, clean=clean),
     )
     sections = [section for section in candidates if section is not None]
@@ -103,7 +107,8 @@ def _title(material: Material) -> str:
     names = [folder.resolve().name for folder, _ in (*material.few_label, *material.class_arms)] or [
         run.name for run in material.finetuned
     ]
-    names = names or [run.name for run in material.pretrained] or [f.resolve().name for f in material.stores]
+    names = names or [run.name for run in material.pretrained] or [f.resolve().name for f, _ in material.evaluations()]
+    names = names or [f.resolve().name for f in material.stores]
     names = names or [*material.manifests, *material.checks, *material.embeddings]
     names = names or [folder.resolve().name for folder, _ in material.scores]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medssl.evaluation.statistics.naming import named_few
 from medssl.reporting.blocks import Block, Picture, Section, Table
 from medssl.reporting.material import Material
 from medssl.reporting.pictures import picture_of_file
@@ -24,10 +25,11 @@ def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
 
 
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
-    runs: Mapping[str, Any] = content["runs"]
+    runs: Mapping[str, Any] = content.get("runs", {})
     scores, compared = read_found(folder, content, clean)
-    blocks = score_blocks(scores, compared, content, title=f"Clouds of the split '{content['split']}'")
-    blocks += comparison_blocks(compared, content)
+    title = f"Clouds of the split '{content['split']}'" if content.get("split") else "Clouds"
+    blocks = comparison_blocks(compared, content)
+    blocks += score_blocks(scores, compared, content, title=title, folder=folder)
     heads = [clean.text(name) for name in runs]
     classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
     if len(classes) > 1:
@@ -36,7 +38,7 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
              *(_number(found["by_class"].get(name)) for found in runs.values())]
             for name in classes
         ]  # fmt: skip
-        blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class"))
+        blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class", matrix=True))
     of_part = [found.get("by_part", {}) for found in runs.values()]  # scores of earlier releases have none
     lines = [
         [clean.text(name), *(_number(found.get(part)) for found in of_part)]
@@ -44,8 +46,9 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
         if any(part in found for found in of_part)
     ]
     if lines:
-        blocks.append(Table(("part", *heads), lines, caption="IoU by part, mean over the clouds whose class has it"))
-    blocks += _examples(folder)
+        told = "IoU by part, mean over the clouds whose class has it"
+        blocks.append(Table(("part", *heads), lines, caption=told, matrix=True))
+    blocks += _examples(folder, content, clean)
     blocks.append(definition_block(content))
     return blocks
 
@@ -54,11 +57,15 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _examples(folder: Path) -> list[Block]:
+def _examples(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     path = folder / "part_examples.png"
     try:
         source, width, height = picture_of_file(path)
     except OSError:
         return []
-    told = "True parts above, what was predicted below: of the first run the best, the middle and the worst cloud."
-    return [Picture(source, width, height, "clouds with true and predicted parts", told)]
+    names = named_few([clean.text(str(name)) for name in content.get("parts_shown", ())], "parts")
+    runs = " and ".join(clean.text(name) for name in content.get("runs", {}))
+    told = "Rows from above: the true parts, then what each run predicted. Columns: of the first run the best, the "
+    told += "middle and the worst cloud."
+    alt = f"clouds with their true parts and those of {runs}" if runs else "clouds with true and predicted parts"
+    return [Picture(source, width, height, f"{alt}: {names}" if names else alt, told)]

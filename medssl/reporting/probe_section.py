@@ -23,23 +23,22 @@ def probe_section(material: Material, *, clean: Cleaner) -> Section | None:
 
 
 def _probes(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
-    encoders: Mapping[str, Any] = content["encoders"]
-    protocols: Mapping[str, str] = content["protocols"]
+    encoders: Mapping[str, Any] = content.get("encoders", {})
+    protocols: Mapping[str, str] = content.get("protocols", {})
     scores, compared = read_found(folder, content, clean)
-    chance = next(iter(encoders.values()))["probes"][0]["chance"]
     blocks: list[Block] = [
         Text("The encoders as their runs left them; a simple classifier of their features is fitted on the training "
              "part and scored on the other. Nothing is chosen on what is scored."),
-        *score_blocks(scores, compared, content, title="Probes"),
-        Text(f"Always naming the most frequent class scores {chance:.3f}.", "soft"),
+        *comparison_blocks(compared, content),
+        *score_blocks(scores, compared, content, title="Probes", folder=folder),
     ]  # fmt: skip
-    tasks = next(iter(encoders.values()))["few_shot"]
+    tasks = next((found["few_shot"] for found in encoders.values()), ())
     if tasks:
         heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))
         lines = [[clean.text(name), *(mean_and_spread(task["accuracies"]) for task in found["few_shot"])]
                  for name, found in encoders.items()]  # fmt: skip
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
         blocks.append(Table(heads, lines, caption=told))
-    blocks += comparison_blocks(compared, content)
-    blocks.append(Details("What each probe is", (Listing(list(protocols.items())),)))
+    if protocols:
+        blocks.append(Details("What each probe is", (Listing(list(protocols.items())),)))
     return blocks

@@ -23,7 +23,7 @@ def record_section(material: Material, *, clean: Cleaner) -> Section | None:
     for folder, store in material.stores.items():
         told = f"Settings of the store {short_name(folder.resolve())}"
         blocks.append(Details(told, (Table(("setting", "value"), _leaves(store.settings, clean)),)))
-    for folder, content in [*material.scores, *material.few_label]:
+    for folder, content in material.evaluations():
         if content.get("settings"):
             rows = _leaves(content["settings"], clean)
             told = f"Settings of the evaluation in {folder.resolve().name}"

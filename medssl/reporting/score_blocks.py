@@ -9,36 +9,73 @@ from typing import Any
 
 from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.statistics.comparison import Comparison, Score
-from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
 from medssl.evaluation.statistics.wording import comparison_rows, header, notes_of, score_rows
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Table, Text
+from medssl.reporting.chance import chance_of
 from medssl.reporting.charts import Marks, interval_chart
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.prose import counted
+from medssl.reporting.scored import found_of
 
 __all__ = ["arm_blocks", "comparison_blocks", "definition_block", "mean_and_spread", "read_found", "score_blocks"]
 
+_PLAIN = {"n": "labelled", "p Holm": "p corrected (Holm)"}  # heads of the terminal's tables, in plain words
+
 
 def read_found(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> tuple[list[Score], list[Comparison]]:
-    """Return the scores and comparisons of a summary, names of arms free of paths."""
-    scores = [replace(row, arm=clean.text(row.arm)) for row in scores_in(content, folder)]
-    found = [
-        replace(row, arm=clean.text(row.arm), baseline=clean.text(row.baseline))
-        for row in comparisons_in(content, folder)
-    ]
+    """Return the scores and comparisons of an evaluation, names of arms free of paths."""
+    own = found_of(folder, content)
+    scores = [replace(row, arm=clean.text(row.arm)) for row in own.scores]
+    found = [replace(row, arm=clean.text(row.arm), baseline=clean.text(row.baseline)) for row in own.comparisons]
     return scores, found
 
 
 def score_blocks(
-    scores: list[Score], compared: list[Comparison], content: Mapping[str, Any], *, title: str
+    scores: list[Score],
+    compared: list[Comparison],
+    content: Mapping[str, Any],
+    *,
+    title: str,
+    folder: Path | None = None,
+    named: bool = True,
 ) -> list[Block]:
-    """Return the table of scores, and why some have no interval."""
+    """Return the table of scores with a row of what no learning scores, and why some have no interval.
+
+    Args:
+        scores: The scores.
+        compared: Comparisons, for what they leave out.
+        content: The summary.
+        title: The table's.
+        folder: Where the rows of the scores lie; without, no row of chance is made.
+        named: Whether arm and number of labels have columns; else the title says them.
+    """
     unit = str(content.get("unit", "patient"))
     over = header([score.interval for score in scores], unit=unit)
     heads, rows = score_rows(scores, baseline=str(content.get("baseline", "")))
+    if folder is not None and scores:
+        rows = [*rows, *_chance_row(heads, scores, content, folder)]
+    if not named:
+        kept = [place for place, head in enumerate(heads) if head not in ("n", "arm")]
+        heads, rows = [heads[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    heads = [_PLAIN.get(head, head) for head in heads]
     blocks: list[Block] = [Table(heads, rows, caption=f"{title} [{over}]")]
     notes = notes_of(scores, compared)
     return [*blocks, *([Text(" ".join(notes), "soft")] if notes else [])]
+
+
+def _chance_row(heads: list[str], scores: list[Score], content: Mapping[str, Any], folder: Path) -> list[list[str]]:
+    """Return the row of what is scored without learning; none where nothing says it."""
+    table = found_of(folder, content).table
+    row = dict.fromkeys(heads, "")
+    for name in dict.fromkeys(score.metric for score in scores):
+        chance = chance_of(name, content, table)
+        head = f"{METRICS[name].words}, {METRICS[name].unit}" if METRICS[name].unit else METRICS[name].words
+        if chance is not None and head in row:
+            row[head] = f"{chance.value:.{METRICS[name].digits}f}"
+    if not any(row.values()):
+        return []
+    row["arm"] = "without learning"
+    return [list(row.values())]
 
 
 def comparison_blocks(compared: list[Comparison], content: Mapping[str, Any]) -> list[Block]:
@@ -51,6 +88,7 @@ def comparison_blocks(compared: list[Comparison], content: Mapping[str, Any]) ->
     lower = sorted({row.of.words for row in compared if row.of.better == "lower"})
     note = f"A negative difference is good for {' and '.join(lower)}." if lower else ""
     heads, rows = comparison_rows(compared)
+    heads = [_PLAIN.get(head, head) for head in heads]
     return [Table(heads, rows, caption=told, note=note)]
 
 
@@ -86,8 +124,8 @@ def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
             ]
             charts.append((told, interval_chart(marks, what=told, x_name=f"labelled {unit}s", baseline=0.0), ""))
     title = f"{content['target']}: {metric}" if content.get("target") else metric
-    blocks += [Charts(charts), *score_blocks(scores, compared, content, title=title)]
-    blocks += comparison_blocks(compared, content)
+    blocks += [Charts(charts), *comparison_blocks(compared, content)]
+    blocks += score_blocks(scores, compared, content, title=title, folder=folder)
     tasks = next(iter((content.get("few_shot") or {"": []}).values()))
     if tasks:
         heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from medssl.errors import DataError
 from medssl.reporting.blocks import Block, Charts, Details, Listing, Picture, Section, Table, Text
-from medssl.reporting.charts import Series, line_chart, scatter_chart
+from medssl.reporting.charts import Series, line_chart
+from medssl.reporting.embeddings import embedding_map
 from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner, short_name
 from medssl.reporting.prose import SIGNALS, collapse_sentence, counted, counted_of, signal_of, stopping_sentence
 
-__all__ = ["citations_of", "finetuning_section", "pretraining_section", "read_embeddings"]
+__all__ = ["citations_of", "finetuning_section", "pretraining_section"]
 
 _FATES = {
     "matched": "carried over",
@@ -38,7 +34,7 @@ def pretraining_section(material: Material, *, clean: Cleaner) -> Section | None
     for run in material.pretrained:
         blocks += _pretrained(run, clean)
     for name, path in material.embeddings.items():
-        blocks += _embedding_map(name, path)
+        blocks += embedding_map(name, path)
     return Section("pretraining", "Pretraining", blocks) if blocks else None
 
 
@@ -59,31 +55,6 @@ def citations_of(run: RunRecord) -> list[str]:
         return list(dict.fromkeys(part for paper in run.card["citation"] if paper for part in str(paper).split("; ")))
     found = [METHODS.get(str(run.settings.get("method.name"))), ENCODERS.get(str(run.settings.get("encoder.name")))]
     return [row.paper for row in found if row is not None]
-
-
-def read_embeddings(path: Path) -> tuple[npt.NDArray[np.float64], list[str], list[str]]:
-    """Read what ``embed`` wrote: vectors (n, dim), ids, and a group of each (its split, or else its modality).
-
-    Raises:
-        DataError: It is no such file.
-    """
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                columns = {name: arrays[name].tolist() for name in arrays.files if name != "vectors"}
-                vectors = np.asarray(arrays["vectors"], dtype=np.float64)
-        else:
-            import polars
-
-            frame = polars.read_parquet(path)
-            columns = {name: frame[name].to_list() for name in frame.columns if name != "vector"}
-            vectors = np.array(frame["vector"].to_list(), dtype=np.float64)
-        ids = [str(i) for i in columns["id"]]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: no embeddings as `medssl embed` writes them ({error}).") from error
-    modalities, splits = columns.get("modality", [""] * len(ids)), columns.get("split", [""] * len(ids))
-    groups = modalities if len(set(modalities)) > 1 else splits
-    return vectors, ids, [str(group) or "no split" for group in groups]
 
 
 def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
@@ -196,7 +167,9 @@ def _pictures(run: RunRecord) -> list[Block]:
     for name, what, caption in kinds:
         if (run.folder / name).is_file():
             with suppress(OSError):
-                blocks.append(Picture(*picture_of_file(run.folder / name), what, caption))
+                picture = Picture(*picture_of_file(run.folder / name), what, caption)
+                tall = name == "attention.png"  # a row a head
+                blocks.append(Details("Where the encoder looks", (picture,)) if tall else picture)
     return blocks
 
 
@@ -233,7 +206,21 @@ def _curves(run: RunRecord) -> list[Block]:
     rates = [Series(_plain(key), _points(run, key)) for key in ("lr", "lr_encoder") if _points(run, key)]
     panels.append(("Learning rate", line_chart(rates, what=f"learning rate of {run.name}", zero=True)))
     drawn = [(title, svg, "") for title, svg in panels if svg]
-    return [Charts(drawn)] if drawn else []
+    return [Charts(drawn)] if drawn else [Text(_no_curve(run), "soft")]
+
+
+def _no_curve(run: RunRecord) -> str:
+    """Say why there is no curve: a line needs two places."""
+    steps, every = int(run.settings["train.steps"]), run.settings.get("train.log_every")
+    done = int(run.rows[-1]["step"]) if run.rows else 0
+    if not run.rows:
+        why = "nothing was reported yet" if not run.card else "metrics.jsonl is not there or empty"
+    else:
+        why = f"its {len(run.rows)} report{' is' if len(run.rows) == 1 else 's are'} of step {done:,} alone"
+    if every is not None and 2 * int(every) > steps:
+        why += f": it was to train for {counted(steps, 'step')}, and reports every {int(every):,} (train.log_every)"
+        return f"No curve of {run.name}: {why}. A shorter run shows one with train.log_every={max(1, steps // 10)}."
+    return f"No curve of {run.name}: {why}."
 
 
 def _beside_no_training(run: RunRecord) -> list[Block]:
@@ -254,28 +241,6 @@ def _beside_no_training(run: RunRecord) -> list[Block]:
         "What training gave is the difference from step 0."
     )
     return [Table(heads, lines, caption=told)]
-
-
-def _embedding_map(name: str, path: Path) -> list[Block]:
-    vectors, ids, groups = read_embeddings(path)
-    known = np.isfinite(vectors).all(axis=1) if vectors.ndim == 2 else np.zeros(0, bool)
-    if known.sum() < 3:
-        return []
-    kept = vectors[known]
-    centred = kept - kept.mean(axis=0)
-    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
-    shares = strength**2 / max(float((strength**2).sum()), 1e-30)
-    places = left[:, :2] * strength[:2]
-    if places.shape[1] < 2:
-        return []
-    marked = [(float(x), float(y), groups[i], ids[i])
-              for (x, y), i in zip(places, np.flatnonzero(known).tolist(), strict=True)]  # fmt: skip
-    title = f"Scans by their embedding, {name}"
-    svg = scatter_chart(marked, what=title, x_name=f"first component ({shares[0]:.0%})",
-                        y_name=f"second ({shares[1]:.0%})")  # fmt: skip
-    of = f"{counted(len(marked), 'vector')} of {vectors.shape[1]} numbers"
-    note = f"Principal components of {of}; the two shown hold {shares[0] + shares[1]:.0%} of the variance."
-    return [Charts([(title, svg, note)])]
 
 
 def _held_out(run: RunRecord) -> dict[str, list[tuple[float, float]]]:

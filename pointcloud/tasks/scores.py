@@ -17,11 +17,11 @@ from medssl.domains.task import Draws, Labels, RunScores, Task, silent
 from medssl.engine.card import Card
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.few_label import SEEDING
-from medssl.evaluation.metrics import PART_METRICS
+from medssl.evaluation.metrics import PART_METRICS, metric_of
 from medssl.evaluation.parts import PartScores, part_scores
 from medssl.evaluation.score_table import ScoreTable
 from medssl.spreadsheet import rows_of_csv
-from pointcloud.part_examples import PartExample, draw_part_examples
+from pointcloud.part_examples import PartExample, draw_part_examples, part_colours
 from pointcloud.store import CloudEntry, CloudStore
 
 __all__ = ["PARTS", "CloudClassification", "PartScoring", "class_named", "classes_asked"]
@@ -183,36 +183,30 @@ class PartScoring(Task):
             "points": "points without a label are left out.",
         }
 
+    def lines(self, test: PartTest, scored: Mapping[str, RunScores]) -> list[tuple[str, bool]]:
+        """Return what naming the most frequent part of a class would score."""
+        found = _majority(next(iter(scored.values())).kept, test)
+        shown = ", ".join(f"{metric_of(name).words} {value:.3f}" for name, value in found.items())
+        return [(f"always naming the part that is most frequent in its class: {shown}", False)] if found else []
+
     def content(self, test: PartTest, scored: Mapping[str, RunScores]) -> dict[str, Any]:
-        """Return how many clouds there are of each class, and the names of the parts."""
+        """Return how many clouds there are of each class, the names of the parts, and what no learning scores."""
         first: _Parts = next(iter(scored.values())).kept
         numbers = sorted({*chain(*test.parts_of.values())})
+        shown = part_colours(_examples(test, scored), test.store.parts)
         return {
             "clouds": dict(sorted(Counter(first.classes).items())),
             "parts": {str(part): test.store.parts.get(part, str(part)) for part in numbers},
+            "majority": _majority(first, test),
+            "parts_shown": [name for name, _ in shown.values()],
         }
 
     def pictures(
         self, test: PartTest, scored: Mapping[str, RunScores], runs: Mapping[str, Path], out: Path
     ) -> list[Path]:
         """Draw the first run's best, middle and worst cloud of those that all have, and what each run says of them."""
-        kept: dict[str, _Parts] = {name: own.kept for name, own in scored.items()}
-        first = next(iter(kept.values()))
-        shared = [place for place, one in enumerate(first.ids) if all(one in own.files for own in kept.values())]
-        order = sorted(shared, key=lambda place: -first.scores.shapes[place])
-        rows = {entry.id: row for row, entry in enumerate(test.store.entries)}
-        examples = [
-            PartExample(
-                title=f"{first.classes[place] or 'cloud'}, IoU {first.scores.shapes[place]:.2f}",
-                points=test.store.points(rows[first.ids[place]]),
-                truth=np.asarray(test.store.labels(rows[first.ids[place]])),
-                predicted={name: np.load(own.files[first.ids[place]], allow_pickle=False)
-                           for name, own in kept.items()},
-            )
-            for place in dict.fromkeys(order[place] for place in (0, len(order) // 2, -1))
-        ]  # fmt: skip
         path = out / "part_examples.png"
-        draw_part_examples(examples, path)
+        draw_part_examples(_examples(test, scored), path, test.store.parts)
         return [path]
 
     def key(
@@ -222,6 +216,47 @@ class PartScoring(Task):
         """Return recipe, encoder, clouds with their labels, draws, and which parts a class may have."""
         files = [e.label_file for e in entries]
         return [*_key(recipe, card, entries, labels, draws), files, sorted(test.parts_of.items())]
+
+
+def _examples(test: PartTest, scored: Mapping[str, RunScores]) -> list[PartExample]:
+    kept: dict[str, _Parts] = {name: own.kept for name, own in scored.items()}
+    first = next(iter(kept.values()))
+    shared = [place for place, one in enumerate(first.ids) if all(one in own.files for own in kept.values())]
+    order = sorted(shared, key=lambda place: -first.scores.shapes[place])
+    rows = {entry.id: row for row, entry in enumerate(test.store.entries)}
+    return [
+        PartExample(
+            title=f"{first.classes[place] or 'cloud'}, IoU {first.scores.shapes[place]:.2f}",
+            points=test.store.points(rows[first.ids[place]]),
+            truth=np.asarray(test.store.labels(rows[first.ids[place]])),
+            predicted={name: np.load(own.files[first.ids[place]], allow_pickle=False) for name, own in kept.items()},
+        )
+        for place in dict.fromkeys(order[place] for place in (0, len(order) // 2, -1))
+    ]
+
+
+def _majority(found: _Parts, test: PartTest) -> dict[str, float]:
+    """Return what is scored by giving every point the part that most points of its class have, where not tested on."""
+    tested, store = set(found.ids), test.store
+    counts: dict[str, Counter[int]] = {}
+    truths: dict[str, npt.NDArray[np.int64]] = {}
+    for row, entry in enumerate(store.entries):
+        if entry.label_file is None:
+            continue
+        truth = np.asarray(store.labels(row), dtype=np.int64)
+        if entry.id in tested:
+            truths[entry.id] = truth
+        else:
+            values, numbers = np.unique(truth[truth >= 0], return_counts=True)
+            own = counts.setdefault(class_named(store, entry), Counter())
+            own.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    if any(name not in counts for name in found.classes):
+        return {}
+    most = {name: own.most_common(1)[0][0] for name, own in counts.items()}
+    wanted = [truths[one] for one in found.ids]
+    guessed = [np.full_like(truth, most[name]) for truth, name in zip(wanted, found.classes, strict=True)]
+    scores = part_scores(wanted, guessed, found.classes, test.parts_of)
+    return dict(zip(PART_METRICS, (scores.instance_miou, scores.class_miou, scores.accuracy), strict=True))
 
 
 def _listed(run: Path, test: PartTest) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import medssl
 from medssl.manifest.check import check_manifest
 from medssl.manifest.schema import read_manifest
 from medssl.reporting.cases import Case, draw_case
-from medssl.reporting.material import gather
+from medssl.reporting.reading import gather
 from medssl.store.read import Store
 from tests.layouts.dicom_tree import series
 from tests.layouts.dicom_tree import voxels as numbers

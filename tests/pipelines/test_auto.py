@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.score_table import ScoreTable
@@ -32,6 +33,8 @@ from pipelines.auto_settings import AutoSettings
 from pipelines.auto_split import settle_split
 from pipelines.auto_stages import Stages, key_of
 from pipelines.auto_target import Target, decide_target, seen_classes
+from pipelines.cli import app
+from pipelines.export_targets import EXPORTS
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
 from pipelines.score_files import found_in, write_scores
@@ -293,14 +296,14 @@ def whole(tmp_path_factory):
 def test_the_chain_leaves_everything(whole):
     _, out, result = whole
     assert result.ok, result.failed
-    assert {"manifest.parquet", "check.html", "decisions.json", "stages.json", "report.html"} <= {
+    assert {"manifest.parquet", "manifest-check.html", "decisions.json", "stages.json", "report.html"} <= {
         path.name for path in out.iterdir()
     }
     assert (out / "runs/encoder/encoder.safetensors").exists()
     assert result.comparison["patients"] == 2
     assert 0 <= result.comparison["dice"]["scratch"][0] <= 1
     assert len(list((out / "runs/scratch/predictions").glob("*.nii.gz"))) == 2
-    check = json.loads((out / "check.json").read_text())
+    check = json.loads((out / "manifest-check.json").read_text())
     assert any("broken" in finding["scan"] for finding in check["findings"])
 
 
@@ -363,8 +366,18 @@ def test_new_scans_move_old_runs_aside(tmp_path):
     assert weights(out / "runs/encoder") != old
 
 
+def test_auto_exports_what_export_exports():
+    assert AutoSettings(export=tuple(EXPORTS)).export == tuple(EXPORTS)
+    with pytest.raises(ConfigError, match=r"no export to 'onx'. Did you mean 'onnx'"):
+        resolve(AutoSettings, overrides=["export=[onx]"])
+    for verb in ("auto", "export"):
+        said = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"}).output
+        assert all(name in said for name in EXPORTS), verb
+
+
 def test_without_labels_it_ends_with_the_encoder_and_says_what_to_do(tmp_path, capsys):
-    result = tiny(cohort(tmp_path / "scans", subjects=4, unlabelled=4), tmp_path / "out")
+    result = tiny(cohort(tmp_path / "scans", subjects=4, unlabelled=4), tmp_path / "out", export=["safetensors"])
+    assert (tmp_path / "out/export/safetensors/encoder.safetensors").is_file()
     assert result.pretrained is None
     assert result.comparison == {}
     assert (tmp_path / "out/vectors.parquet").exists()

@@ -211,7 +211,7 @@ def test_the_leak_of_a_shuffled_copy_is_found(tmp_path):
     assert runner.invoke(app, ["index", str(tmp_path / "s"), "--out", str(tmp_path / "m.parquet")]).exit_code == 0
     outcome = runner.invoke(app, ["check", str(tmp_path / "m.parquet")])
     assert outcome.exit_code == 1
-    findings = json.loads((tmp_path / "check.json").read_text(encoding="utf-8"))["findings"]
+    findings = json.loads((tmp_path / "m-check.json").read_text(encoding="utf-8"))["findings"]
     assert [f["what"] for f in findings if f["kind"] == "leak"] == [
         "the same points are in the splits test and train: torus-test, torus-train"
     ]

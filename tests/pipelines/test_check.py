@@ -1,6 +1,7 @@
 """``medssl check`` from outside: a page, its JSON, and whether there are errors."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 
@@ -30,15 +31,24 @@ def manifest(tmp_path):
 def test_a_good_cohort_passes(manifest, tmp_path, capsys):
     result = medssl.check(manifest)
     assert result.ok
-    said = json.loads((tmp_path / "check.json").read_text())
+    said = json.loads((tmp_path / "m-check.json").read_text())
     assert said["ok"] is True
     assert said["counts"]["error"] == 0
-    html = (tmp_path / "check.html").read_text()
+    html = (tmp_path / "m-check.html").read_text()
     assert "No errors" in html
     assert html.count("data:image/png;base64,") == 5
     assert (
         f"next: medssl reduce {manifest} --out {tmp_path / f'{manifest.stem}-kept.parquet'}" in capsys.readouterr().out
     )
+
+
+def test_pictures_and_charts_of_the_page_speak_and_nothing_is_fetched(manifest, tmp_path):
+    medssl.check(manifest)
+    html = (tmp_path / "m-check.html").read_text()
+    assert html.count('<img alt="middle slice of patient') == html.count("<img") == 5
+    assert html.count("<svg") == len(re.findall(r'<svg [^>]*role="img" aria-label="[^"]+"', html)) > 0
+    assert "default-src 'none'" in html
+    assert "prefers-color-scheme: dark" in html
 
 
 def test_errors_are_listed_and_written(manifest, tmp_path, capsys):
@@ -57,12 +67,31 @@ def test_a_manifest_in_memory_and_a_folder_as_out(manifest, tmp_path):
     from medssl.manifest.schema import read_manifest
 
     assert medssl.check(read_manifest(manifest), out=tmp_path / "there", overrides=["pictures=0"]).ok
-    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["check.html", "check.json"]
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["manifest-check.html", "manifest-check.json"]
+
+
+def test_manifests_of_one_folder_keep_pages_of_their_own(manifest, tmp_path):
+    (tmp_path / "other.parquet").write_bytes(manifest.read_bytes())
+    medssl.index(tmp_path / "scans", out=tmp_path / "m.csv", modality="MR")
+    files = [manifest, tmp_path / "other.parquet", tmp_path / "m.csv"]
+    for file in files:
+        medssl.check(file, pictures=0)
+    names = ("m-check", "other-check", "m.csv-check")
+    for file, name in zip(files, names, strict=True):
+        assert f"Check of {file.name}" in (tmp_path / f"{name}.html").read_text()
+        assert (tmp_path / f"{name}.json").is_file()
+    # and a report that is given all of them, and one of the same name from elsewhere, loses none
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "m-check.json").write_bytes((tmp_path / "m-check.json").read_bytes())
+    page = medssl.report(*(tmp_path / f"{name}.json" for name in names), tmp_path / "there" / "m-check.json",
+                         out=tmp_path / "r.html").path.read_text()  # fmt: skip
+    for name in (*(f"{name}.json" for name in names), "there/m-check.json"):
+        assert f"Check: {name}" in page
 
 
 def test_a_dry_run_writes_nothing(manifest, tmp_path):
     assert medssl.check(manifest, dry_run=True).ok
-    assert not (tmp_path / "check.html").exists()
+    assert not list(tmp_path.glob("*check*"))
 
 
 def test_mistakes_are_named(manifest, tmp_path):

@@ -122,7 +122,9 @@ def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
     said = outcome.output
     for stage in ("index", "check", "cache", "pretrain", "pretrained", "scratch", "evaluate", "report"):
         assert f"== {stage}: " in said
-    assert re.search(r"Dice: pretrained 0\.\d+ .*scratch 0\.\d+ [\s\S]*pretraining changed Dice by", said)
+    assert re.search(
+        r"Dice: pretrained 0\.\d+ .*scratch 0\.\d+ [\s\S]*pretraining changed Dice of 9 structures by", said
+    )
     assert f"wrote {tmp_path / 'd/report.html'}" in said
     page = (tmp_path / "d/report.html").read_text(encoding="utf-8")
     assert "scratch" in page

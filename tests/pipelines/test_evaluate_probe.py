@@ -77,7 +77,13 @@ def test_the_probes_of_scans_read_clouds_against_random_encoders_and_the_majorit
 def test_the_file_that_embed_writes_gives_the_probes_own_figure(store, run, tmp_path, capsys):
     from sklearn.neighbors import KNeighborsClassifier
 
-    found = evaluate(run, data=store, out=tmp_path / "out", protocol="probe", overrides=[*BRIEF, "probe.how=[knn-20]"])
+    found = evaluate(
+        run,
+        data=store,
+        out=tmp_path / "out",
+        protocol="probe",
+        overrides=[*BRIEF, "probe.how=[knn-20]", "probe.metric=accuracy"],
+    )
     told = "vectors are means over 3 draws of a cloud's points, by its id; over draws a cloud's vectors vary by"
     assert told in " ".join(capsys.readouterr().out.split())
     embed(run, data=store, out=tmp_path / "all.npz")

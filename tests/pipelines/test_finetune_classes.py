@@ -66,6 +66,26 @@ def table(folder):
         return list(csv.DictReader(file))
 
 
+def test_the_only_target_of_a_store_without_label_maps_is_learned(pretrained, tmp_path, capsys):
+    items = [Item(id=f"s{n}", values=np.zeros((10, 18, 17), np.int16) + n, patient=f"p{n}", split="train",
+                  targets={"grade": "high" if n % 2 else "low"}) for n in range(6)]  # fmt: skip
+    store = store_from_arrays(tmp_path / "store", items)
+    finetune(pretrained, data=store.folder, out=tmp_path / "a", overrides=QUICK, dry_run=True)
+    said = capsys.readouterr().out
+    assert "task: classification, auto (the store's scans have classes and no label maps)" in said
+    assert "classifier of grade, by scans (high 3, low 3)" in said
+    with pytest.raises(ConfigError, match=r"They have classes: grade \(high, low\). Take --task classification"):
+        finetune(pretrained, data=store.folder, out=tmp_path / "a", task="segmentation", dry_run=True)
+
+
+def test_label_maps_alone_name_segmentation_and_what_a_scan_shows(pretrained, tmp_path):
+    items = [Item(id=f"s{n}", values=np.zeros((10, 18, 17), np.int16), labels=np.ones((10, 18, 17), np.int16),
+                  patient=f"p{n}", split="train") for n in range(4)]  # fmt: skip
+    store = store_from_arrays(tmp_path / "store", items, classes={1: "tumour"})
+    with pytest.raises(ConfigError, match=r"Take --task segmentation, or classification.shows=NUMBER"):
+        finetune(pretrained, data=store.folder, out=tmp_path / "a", task="classification", overrides=QUICK)
+
+
 def test_a_classifier_of_scans_leaves_a_table_a_card_and_a_decision(store, pretrained, tmp_path):
     out = tmp_path / "a"
     run = finetune(pretrained, data=store.folder, out=out, task="classification", overrides=[*QUICK, DIAGNOSIS])

@@ -57,6 +57,27 @@ def _no_pictures(monkeypatch):
         monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
 
 
+def test_the_task_follows_from_the_labels_or_its_flag_is_named(house, tmp_path, capsys):
+    items = [
+        CloudItem(id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=90), patient=f"{name}-{n}",
+                  split=("train", "train", "val", "test")[n])
+        for name in NAMES for n in range(4)
+    ]  # fmt: skip
+    store_from_clouds(tmp_path / "classes", items, classes=dict(enumerate(CLASSES)))
+    run = finetune(house / "run", data=tmp_path / "classes", out=tmp_path / "tuned", overrides=BRIEF)
+    assert "task: classification, auto (the store's clouds have classes and no labels of points)" in (
+        capsys.readouterr().out
+    )
+    assert (run.folder / "predictions.csv").is_file()
+    with pytest.raises(ConfigError, match="Take --task classification"):
+        finetune(house / "run", data=tmp_path / "classes", out=tmp_path / "o", task="segmentation", overrides=BRIEF)
+    # labels of points are segmented by; that there are classes too is said
+    finetune(house / "run", data=house / "store", out=tmp_path / "p", overrides=BRIEF, dry_run=True)
+    said = capsys.readouterr().out
+    assert "segmenter of" in said
+    assert f"which --task classification learns: class ({NAMES[0]}, {NAMES[1]})" in said
+
+
 def test_classes_are_learned_predicted_and_scored(house, tmp_path, capsys):
     run = finetune(house / "run", data=house / "store", out=tmp_path / "class", task="classification", overrides=BRIEF)
     said = capsys.readouterr().out
@@ -108,6 +129,15 @@ def test_parts_are_learned_predicted_and_scored(house, tmp_path, capsys):
     assert both.comparisons[0].difference.patients == 4
     written = json.loads((tmp_path / "part_scores.json").read_text())
     assert written["kind"] == "parts"
+    # always the part that most points of the class have, of the clouds that are not tested on
+    right = points = 0
+    for name in NAMES:
+        own = [row for row, e in enumerate(store.entries) if store.classes[e.label] == name]
+        seen = np.concatenate([store.labels(row) for row in own if row not in rows])
+        tested = np.concatenate([store.labels(row) for row in own if row in rows])
+        right, points = right + int((tested == np.bincount(seen).argmax()).sum()), points + len(tested)
+    assert written["majority"]["point_accuracy"] == pytest.approx(right / points)
+    assert set(written["parts_shown"]) <= set(PART_NAMES)
     assert written["clouds"] == dict.fromkeys(sorted(NAMES), 2)
     assert written["runs"][both.comparisons[0].arm]["by_part"] == {
         str(part): pytest.approx(value) for part, value in wanted.by_part.items()
@@ -182,7 +212,7 @@ def test_runs_on_clouds_are_reported_and_exported_as_such(house, tmp_path):
         export(run, to="safetensors", out=tmp_path / name)
         again, before = medssl.load(tmp_path / name).state_dict(), medssl.load(run).state_dict()
         assert all(torch.equal(again[key], before[key]) for key in before)
-        with pytest.raises(ConfigError, match="trained on clouds"):
+        with pytest.raises(ConfigError, match="is of clouds"):
             export(run, to="onnx", out=tmp_path / "x.onnx")
 
 

@@ -52,7 +52,7 @@ def test_index_check_cache_and_report_of_hostile_names(tmp_path: Path, capsys: p
     for sign in BAD:
         assert sign not in said, repr(sign)
     assert not any(line.startswith(("error:", "<b>")) for line in said.splitlines())
-    for page in (tmp_path / "check.html", tmp_path / "report.html"):
+    for page in (tmp_path / "found-check.html", tmp_path / "report.html"):
         text = page.read_text(encoding="utf-8")
         for sign in (*BAD, "<script>x", "<b>?"):
             assert sign not in text, (page.name, repr(sign))

@@ -185,7 +185,7 @@ def read_page(path):
 def test_the_whole_page(cohort):
     few_label(cohort / "few")
     result = report(cohort / "runs/pre", cohort / "runs/scratch", cohort / "few", out=cohort / "r.html")
-    assert result.sections == ("data", "pretraining", "finetuning", "evaluation", "record")
+    assert result.sections == ("evaluation", "finetuning", "pretraining", "data", "record")
     reader = read_page(result.path)
     source = result.path.read_text(encoding="utf-8")
     # nothing is fetched from anywhere
@@ -226,7 +226,9 @@ def test_the_headline_is_that_of_the_scores(cohort):
     mean = found["difference"]
     numbers = (f"by {mean['estimate']:+.3f} [{mean['low']:+.3f}, {mean['high']:+.3f}] (95 % CI over 8 test patients; "
                "one run: its luck is not included)")  # fmt: skip
-    assert alone.headline[0].startswith(f"With 4 labelled patients, pretraining changed Dice {numbers}: an improvement")
+    assert alone.headline[0].startswith(
+        f"With 4 labelled patients, pretraining changed Dice of head and tail {numbers}: an improvement"
+    )
     both = report(cohort / "runs/pre", out=cohort / "r.html")  # the one that it was compared with is found beside it
     assert both.headline[0] == alone.headline[0]
     assert f"{found['p_holm']:.4f}" in both.headline[0] or "< 0.0001" in both.headline[0]
@@ -237,9 +239,12 @@ def test_the_headline_is_that_of_the_scores(cohort):
 def test_the_headline_of_a_few_label_comparison(cohort):
     found = few_label(cohort / "few")
     result = report(cohort / "few", out=cohort / "few.html")
-    assert result.sections == ("evaluation", "record")
+    assert result.sections == ("evaluation", "pretraining", "data", "record")  # the run that is compared lies beside
+    page = (cohort / "few.html").read_text()
+    assert "masked, pretrained by masked: " in page
+    assert "scratch, from fresh weights: " in page
     (sentence,) = result.headline
-    assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice by ")
+    assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice of head and tail by ")
     for comparison in found.comparisons:
         mean = comparison.difference
         assert f"{mean.estimate:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]" in sentence
@@ -249,8 +254,9 @@ def test_several_pretraining_runs_are_told_as_one(cohort):
     few_label(cohort / "few", arms=(("scratch", 2), ("masked-seed0", 1), ("masked-seed1", 1)))
     result = report(cohort / "few", out=cohort / "few.html")
     (sentence,) = result.headline
-    assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice by +")
+    assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice of head and tail by +")
     assert "over 2 pretraining runs, 2 draws" in sentence
+    assert "masked, pretrained (masked-seed0 and masked-seed1): " in (cohort / "few.html").read_text()
     assert "t interval over runs, draws and patients" in (cohort / "few.html").read_text()
 
 
@@ -267,7 +273,7 @@ def test_other_differences_of_the_runs_are_said(cohort, capsys):
     [
         (["store"], ("data", "record")),
         (["runs/masked"], ("pretraining", "record")),
-        (["runs/pre"], ("finetuning", "evaluation", "record")),
+        (["runs/pre"], ("evaluation", "finetuning", "record")),
         (["runs/pre/scores.json"], ("evaluation", "record")),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medssl.evaluation.few_label import SCRATCH
 from medssl.evaluation.metrics import metric_of
@@ -13,6 +14,7 @@ from medssl.evaluation.statistics.crossed import Interval
 __all__ = [
     "LUCK",
     "Table",
+    "across",
     "comparison_rows",
     "header",
     "interval_text",
@@ -149,22 +151,28 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> Table:
     return _filled(heads, rows)
 
 
-def sentence(row: Comparison) -> str:
-    """Say what a comparison found, its verdict included."""
+def sentence(row: Comparison, *, of: str = "") -> str:
+    """Say what a comparison found, its verdict included.
+
+    Args:
+        row: The comparison.
+        of: What the metric is of, such as "of diagnosis (well, ill)"; "" where that is not known.
+    """
     start = f"With {_counted(row.labels, f'labelled {row.unit}')}, " if row.labels is not None else ""
     if math.isnan(row.difference.estimate):
         about = f"{row.change} on {row.of.words}" if row.change else f"{row.arm} and {row.baseline} in {row.of.words}"
-        told = f"{start}nothing can be said of {about}{_where(row)}: {_judgement(row)}."
+        told = f"{start}nothing can be said of {about}{' ' if of else ''}{of}{_where(row)}: {_judgement(row)}."
         return told if start else _capital(told)
-    told = f"{start}{_changed(row)} by {_difference(row)}{_where(row)}: {_judgement(row)}."
+    told = f"{start}{_changed(row, of)} by {_difference(row)}{_where(row)}: {_judgement(row)}."
     return told if start or not row.change else _capital(told)
 
 
-def sentences(rows: Sequence[Comparison]) -> tuple[str, str]:
+def sentences(rows: Sequence[Comparison], *, of: str = "") -> tuple[str, str]:
     """Say in one breath what the same comparison found at several numbers of labelled patients.
 
     Args:
         rows: The comparisons, each with its ``labels``; at least one.
+        of: As for `sentence`.
 
     Returns:
         The verdict: "better" or "worse" where some are and none says the contrary, else "inconclusive"; and a sentence
@@ -172,20 +180,53 @@ def sentences(rows: Sequence[Comparison]) -> tuple[str, str]:
     """
     ordered = sorted(rows, key=lambda row: row.labels or 0)
     if len(ordered) == 1:
-        return ordered[0].verdict, sentence(ordered[0])
+        return ordered[0].verdict, sentence(ordered[0], of=of)
     first = ordered[0]
     sizes = _listed([str(row.labels) for row in ordered])
     told = ", ".join(_difference(row) for row in ordered)
-    said = f"With {sizes} labelled {first.unit}s, {_changed(first)} by {told}{_where(first)}: "
+    said = f"With {sizes} labelled {first.unit}s, {_changed(first, of)} by {told}{_where(first)}: "
     kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
     groups = {kind: [str(row.labels) for row in ordered if row.verdict == kind] for kind in kinds}
     held = {kind: members for kind, members in groups.items() if members}
     if len(held) == 1:
-        said += f"{kinds[next(iter(held))]} at each."
+        said += f"{kinds[next(iter(held))]} at each"
     else:
-        said += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items()) + "."
+        said += "; ".join(f"{kinds[kind]} with {_listed(members)}" for kind, members in held.items())
+    corrected = [p_text(row.p_holm) for row in ordered if not math.isnan(row.p_holm)]
+    over = f" for {first.questions} questions" if first.questions > 1 else ""
+    said += f" (p {_listed(corrected)} after Holm's correction{over})." if len(corrected) == len(ordered) else "."
     clear = [kind for kind in ("better", "worse") if groups[kind]]
     return clear[0] if len(clear) == 1 else "inconclusive", said
+
+
+def across(rows: Sequence[Comparison], *, of: str = "") -> tuple[str, str]:
+    """Say in one breath what the same comparison found in several ways of fitting, each at one number of labels.
+
+    Args:
+        rows: The comparisons, each with its ``how``; of one arm, baseline and metric.
+        of: As for `sentence`.
+
+    Returns:
+        As `sentences`.
+    """
+    first = rows[0]
+    if len(rows) == 1:
+        return first.verdict, sentence(first, of=of)
+    start = f"With {_counted(first.labels, f'labelled {first.unit}')}, " if first.labels is not None else ""
+    told = ", ".join(f"{_difference(row)} ({row.how})" for row in rows)
+    said = f"{start}{_changed(replace(first, how=''), of)} by {told}{_where(first)}: "
+    kinds = {"better": "an improvement", "worse": "a loss", "inconclusive": "inconclusive"}
+    held = {kind: [row for row in rows if row.verdict == kind] for kind in kinds}
+    groups = [
+        f"{kinds[kind]} by {_listed([row.how for row in own]) if len(own) < len(rows) else 'each'} "
+        f"(p {_listed([p_text(row.p_holm) for row in own])} after Holm's correction for {first.questions} questions)"
+        for kind, own in held.items()
+        if own
+    ]
+    said += f"{'; '.join(groups)}."
+    clear = [kind for kind in ("better", "worse") if held[kind]]
+    verdict = clear[0] if len(clear) == 1 else "inconclusive"
+    return verdict, said if start or not first.change else _capital(said)
 
 
 def told_together(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
@@ -196,8 +237,9 @@ def told_together(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     return list(groups.values())
 
 
-def _changed(row: Comparison) -> str:
+def _changed(row: Comparison, of: str) -> str:
     metric = f"{row.of.words} ({row.how})" if row.how else row.of.words
+    metric += f" {of}" if of else ""
     return f"{row.change} changed {metric}" if row.change else f"{row.arm} differs from {row.baseline} in {metric}"
 
 
@@ -226,7 +268,8 @@ def _where(row: Comparison) -> str:
 
 
 def _judgement(row: Comparison) -> str:
-    p = "" if math.isnan(row.p_holm) else f" (p after Holm's correction {p_text(row.p_holm)})"
+    over = f" for {row.questions} questions" if row.questions > 1 and "questions" not in row.reason else ""
+    p = "" if math.isnan(row.p_holm) else f" (p {p_text(row.p_holm)} after Holm's correction{over})"
     return f"{row.reason}{p}" if row.verdict != "inconclusive" else f"inconclusive, since {row.reason}{p}"
 
 

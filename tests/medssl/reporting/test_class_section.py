@@ -9,9 +9,9 @@ from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.score_table import ScoreTable
 from medssl.reporting.class_section import class_section
 from medssl.reporting.findings import headline
-from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
 from medssl.reporting.privacy import Cleaner
+from medssl.reporting.reading import gather
 from medssl.store.write import Item, store_from_arrays
 from pipelines.arm_tables import write_arms
 from pipelines.evaluate import evaluate
@@ -67,7 +67,7 @@ def test_scores_are_on_the_page_with_reliability_confusion_and_cases(scored):
     assert [row[1:3] for row in table.rows] == [[str(n) for n in own] for own in confusion]
     for word in ("Reliability", "ROC curve", "AUROC", "cases right and wrong", "p of the same t", "wrong: "):
         assert word in page.html, word
-    assert page.headline.sentences[0][1].startswith("good differs from poor in AUROC by +")
+    assert page.headline.sentences[0][1].startswith("good differs from poor in AUROC of the classes well and ill by +")
 
 
 def test_examples_are_the_surest_one_a_patient_and_right_ones_come_first(scored):
@@ -113,7 +113,8 @@ def test_a_comparison_at_few_labels_is_told_and_drawn(tmp_path, gain, said):
     ((verdict, sentence),) = headline(material).sentences
     assert verdict == ("better" if gain else "inconclusive")
     assert said in sentence
-    assert sentence.startswith("With 5 labelled patients, pretraining changed accuracy (linear) by")
+    start = "With 5 labelled patients, pretraining changed accuracy (linear) of diagnosis (well, ill) by"
+    assert sentence.startswith(start)
     html = build_page(material).html
     assert "Probes of frozen encoders" in html
     assert "linear: gain over random" in html

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from medssl.errors import DataError
-from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
-from pointcloud.part_examples import PartExample, draw_part_examples
+from medssl.reporting.reading import gather
+from pointcloud.part_examples import PartExample, draw_part_examples, part_colours
 
 
 @pytest.fixture
@@ -52,6 +52,24 @@ def test_the_picture_is_shown_where_there_is_one(folder):
     points = np.random.default_rng(0).normal(size=(60, 3))
     truth = np.arange(60) % 3 + 10
     one = PartExample(title="cup, IoU 0.50", points=points, truth=truth, predicted={"mine": np.full(60, 11)})
-    draw_part_examples([one, one], folder / "part_examples.png")
+    names = {10: "rim", 11: "handle", 12: "<base>"}
+    draw_part_examples([one, one], folder / "part_examples.png", names)
+    colours = part_colours([one], names)
+    assert [name for name, _ in colours.values()] == ["rim", "handle", "<base>"]
+    assert len({colour for _, colour in colours.values()}) == 3
+    content = json.loads((folder / "part_scores.json").read_text())
+    shown = {"parts_shown": [name for name, _ in colours.values()]}
+    (folder / "part_scores.json").write_text(json.dumps(content | shown))
     page = build_page(gather([folder / "part_scores.json"])).html
-    assert "clouds with true and predicted parts" in page
+    assert "clouds with their true parts and those of mine and scratch: rim, handle and &lt;base&gt;" in page
+
+
+def test_the_pictures_colours_are_those_of_the_legend(folder):
+    """A part has one colour in every cloud of the picture, whatever other parts the cloud has."""
+    first = PartExample(title="a", points=np.random.default_rng(0).normal(size=(60, 3)), truth=np.arange(60) % 2,
+                        predicted={"mine": np.full(60, 1)})  # fmt: skip
+    second = PartExample(title="b", points=first.points, truth=np.full(60, 1), predicted={"mine": np.full(60, 2)})
+    colours = part_colours([first, second], {0: "x", 1: "y", 2: "z"})
+    assert list(colours) == [0, 1, 2]
+    assert [name for name, _ in colours.values()] == ["x", "y", "z"]
+    assert part_colours([second], {})[1][0] == "1"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from medssl.reporting.material import gather
 from medssl.reporting.page import build_page
+from medssl.reporting.reading import gather
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path, found):
 def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Frozen encoders", "0.731 [0.610, 0.840]", "0.500 (no interval)", "+0.231 [+0.100, +0.350]", "0.0400",
-                 "0.600 (0.141)", "scores 0.250", "t interval over clouds", "Paired, by cloud",
+                 "0.600 (0.141)", "always the most frequent class: 0.250", "t interval over clouds", "Paired, by cloud",
                  "accuracy of random: too few", "20 nearest neighbours"):  # fmt: skip
         assert text in page, text
     assert str(folder) not in page

@@ -20,6 +20,7 @@ from medssl.evaluation.score_table import COLUMNS, ScoreTable
 from medssl.evaluation.statistics.comparison import compare, holm, scores_of
 from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in, write_summary
 from medssl.evaluation.statistics.wording import (
+    across,
     comparison_rows,
     header,
     notes_of,
@@ -209,6 +210,19 @@ def test_intervals_see_the_luck_of_a_run_and_of_overlapping_draws():
     assert overlapped.difference.error > alike.error
 
 
+def test_several_ways_of_fitting_in_one_sentence():
+    row = next(row for row in compare(cohort(), "scratch", metrics=["dice"]) if row.labels == 4)
+    rows = [replace(row, how=how, change="pretraining") for how in ("knn", "linear")]
+    rows[1] = replace(rows[1], verdict="inconclusive", p_holm=0.3)
+    verdict, said = across(rows, of="of the liver")
+    assert verdict == "better"
+    assert said.startswith("With 4 labelled patients, pretraining changed Dice of the liver by ")
+    assert " (knn), " in said
+    assert "an improvement by knn (p " in said
+    assert said.endswith("; inconclusive by linear (p 0.3000 after Holm's correction for 2 questions).")
+    assert across(rows[:1])[1] == sentences(rows[:1])[1]
+
+
 def test_several_sizes_in_one_sentence():
     rows = [replace(row, change="pretraining") for row in compare(cohort(), "scratch", metrics=["dice"])]
     better, other = rows[0], replace(rows[1], verdict="inconclusive")
@@ -216,8 +230,9 @@ def test_several_sizes_in_one_sentence():
     assert verdict == "better"
     assert said.startswith("With 1 and 4 labelled patients, pretraining changed Dice by +0.047 [+0.040, +0.054], ")
     assert "(95 % CI over 3 pretraining runs, 4 draws and 12 test patients)" in said
-    assert said.endswith("an improvement with 1; inconclusive with 4.")
-    assert sentences([better, replace(better, labels=2)])[1].endswith("an improvement at each.")
+    assert "an improvement with 1; inconclusive with 4 (p < 0.0001 and " in said
+    assert said.endswith(" after Holm's correction for 2 questions).")
+    assert "an improvement at each (p < 0.0001 and < 0.0001 " in sentences([better, replace(better, labels=2)])[1]
     assert sentences([better, replace(better, labels=2, verdict="worse")])[0] == "inconclusive"
     assert len(told_together(rows)) == 1
 
