@@ -95,9 +95,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
     with console.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
         for name, folder, seed in sources:
-            labelled, tested = _embedded(domain, asked, parts, card, folder, seed, bar)
-            if labelled.note:
-                console.say(f"{name}: {labelled.note}")
+            labelled, tested = _embedded(domain, asked, parts, card, name, folder, seed, bar)
             for how in own.how:
                 for n, draw, rows in _drawn(labelled, sets):
                     truth = labelled.truth[rows]
@@ -130,13 +128,22 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
 
 
 def _embedded(
-    domain: Domain, asked: Probed, parts: Sequence[Any], card: Card, run: Path | None, seed: int, bar: console.Progress
+    domain: Domain,
+    asked: Probed,
+    parts: Sequence[Any],
+    card: Card,
+    name: str,
+    run: Path | None,
+    seed: int,
+    bar: console.Progress,
 ) -> tuple[Features, Features]:
     """Return what the encoder of a run, or a random one of the card's shape, makes of the labelled and test samples."""
     with fresh_weights(seed):
         encoder = domain.encoder(run) if run is not None else domain.fresh_encoder(card)
     own = load_card(run) if run is not None else card
     labelled, tested = (asked.features(encoder, own, part, bar.advance) for part in parts)
+    if labelled.note:
+        console.say(f"{name}: {labelled.note}")
     return labelled, tested
 
 
