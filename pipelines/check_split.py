@@ -60,6 +60,7 @@ def check_split(
     out: str | Path | None = None,
     index: str | Path | None = None,
     workers: int | None = None,
+    jobs: int | None = None,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
@@ -73,6 +74,7 @@ def check_split(
             manifest.
         index: Folder of fingerprints; by default NAME.prints beside the manifest, or the one that it was reduced with.
         workers: Processes.
+        jobs: The old name of ``workers``.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show check-split``.
         dry_run: Say what would be read; write nothing.
@@ -94,7 +96,10 @@ def check_split(
     from medssl.writing import atomic_write
 
     settings = resolve(
-        CheckSplitSettings, preset=preset, overrides=list(overrides), command_line={"workers": workers}
+        CheckSplitSettings,
+        preset=preset,
+        overrides=list(overrides),
+        command_line={"workers": jobs if workers is None else workers},
     ).settings
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)

@@ -35,7 +35,11 @@ def _list(
 def _show(
     name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.", autocompletion=shown)],
     every: Annotated[
-        bool, typer.Option("--all", help="Of a verb: the settings of every method, encoder and task that it takes.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Of a verb: the settings of every method, encoder and task; of a method: what train.accumulate is.",
+        ),
     ] = False,
 ) -> None:
     """Show one thing, and every setting that it has.

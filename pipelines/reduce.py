@@ -60,6 +60,7 @@ def reduce(
     index: str | Path | None = None,
     shard: str | None = None,
     workers: int | None = None,
+    jobs: int | None = None,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
@@ -75,6 +76,7 @@ def reduce(
         index: Folder of fingerprints; by default NAME.prints beside the manifest.
         shard: Read the i-th of n parts, such as "2/8".
         workers: Processes.
+        jobs: The old name of ``workers``.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show reduce``.
         dry_run: Say what would be read; write nothing.
@@ -100,7 +102,13 @@ def reduce(
     from medssl.writing import atomic_write
     from pipelines.reduce_parts import reduce_parts
 
-    given = {"by": by, "unit": unit, "keep": None if keep is None else str(keep), "shard": shard, "workers": workers}
+    given = {
+        "by": by,
+        "unit": unit,
+        "keep": None if keep is None else str(keep),
+        "shard": shard,
+        "workers": jobs if workers is None else workers,
+    }
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)

@@ -33,7 +33,7 @@ def show(name: str, *, every: bool = False) -> None:
         name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder, a data card or a verb. A name of
             several kinds shows them all.
         every: Show a verb's settings with those of all methods, encoders and tasks that it may be given, not of the
-            default ones alone.
+            default ones alone; of a method also what a step over parts of a batch is.
 
     Raises:
         ConfigError: Nothing has that name.
@@ -48,7 +48,7 @@ def show(name: str, *, every: bool = False) -> None:
         known |= set(VERBS) | set(cards)
         raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
     for kind, row in rows.items():
-        _show_row(kind, name, row)
+        _show_row(kind, name, row, every)
     if name in VERBS:
         _show_verb(name, every)
     if name in cards:
@@ -67,10 +67,10 @@ def _table(kind: str) -> Table[Any]:
     return table
 
 
-def _show_row(kind: str, name: str, row: Any) -> None:
+def _show_row(kind: str, name: str, row: Any, every: bool) -> None:
     facts = {key: value for key, value in asdict(row).items() if value and key != "name"}
     console.say(f"{kind.capitalize()} {name}")
-    if kind.endswith("method"):
+    if kind.endswith("method") and every:  # its class says it, which needs torch
         facts["accumulate"] = _in_parts(row)
     for what, text in facts.items():
         console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from medssl.errors import FormatError
 from medssl.formats.named_data import data_file
-from medssl.formats.text_header import TextHeader, numbered, numbers, promise, sizes_of, whole
+from medssl.formats.text_header import TextHeader, numbered, numbers, promise, require, sizes_of, whole
 
 __all__ = ["read_metaimage_header"]
 
@@ -43,9 +43,7 @@ def read_metaimage_header(path: Path) -> TextHeader:
     fields, rest, end = _fields(path)
     if fields.get("ObjectType", "Image").lower() != "image":
         raise FormatError(path, f"It holds a '{fields['ObjectType'][:40]}', not an image.")
-    for name in ("NDims", "DimSize", "ElementType"):
-        if name not in fields:
-            raise FormatError(path, f"The header has no '{name}', so it is no readable MetaImage.")
+    require(path, fields, ("NDims", "DimSize", "ElementType"), kind="MetaImage")
     axes = whole(path, "NDims", fields["NDims"], 2, 4)
     size = sizes_of(path, "DimSize", fields["DimSize"].split(), axes)
     channels = whole(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1, 2**20)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medssl.errors import FormatError
 from medssl.formats.named_data import data_file
-from medssl.formats.text_header import TextHeader, numbered, numbers, promise, sizes_of, whole
+from medssl.formats.text_header import TextHeader, numbered, numbers, promise, require, sizes_of, whole
 
 __all__ = ["read_nrrd_header"]
 
@@ -70,9 +70,7 @@ def read_nrrd_header(path: Path) -> TextHeader:
         FormatError: It is no header of a scan of real numbers, or names data outside of its folder.
     """
     fields, rest, end = _fields(path)
-    for name in ("dimension", "sizes", "type", "encoding"):
-        if name not in fields:
-            raise FormatError(path, f"The header has no '{name}', so it is no readable NRRD.")
+    require(path, fields, ("dimension", "sizes", "type", "encoding"), kind="NRRD")
     axes = whole(path, "dimension", fields["dimension"], 1, 16)
     size = sizes_of(path, "sizes", fields["sizes"].split(), axes)
     _components(path, fields, size)

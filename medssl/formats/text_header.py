@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import FormatError
 from medssl.formats.named_data import data_file
 
-__all__ = ["TextHeader", "numbered", "numbers", "promise", "sizes_of", "whole"]
+__all__ = ["TextHeader", "numbered", "numbers", "promise", "require", "sizes_of", "whole"]
 
 _MOST_MM = 1e7  # ten kilometres from the origin, or along a voxel
 _MOST_FILES = 100_000
@@ -75,6 +75,17 @@ def sizes_of(path: Path, name: str, texts: Sequence[str], count: int) -> tuple[i
     if len(texts) != count:
         raise FormatError(path, f"The header says '{name}: {' '.join(texts)[:80]}' and {count} axes.")
     return tuple(whole(path, name, text, 1, 2**31 - 1) for text in texts)
+
+
+def require(path: Path, fields: Mapping[str, str], names: Sequence[str], *, kind: str) -> None:
+    """Refuse a header that lacks one of its fields.
+
+    Raises:
+        FormatError: It does.
+    """
+    for name in names:
+        if name not in fields:
+            raise FormatError(path, f"The header has no '{name}', so it is no readable {kind}.")
 
 
 def numbered(header: Path, words: Sequence[str]) -> tuple[Path, ...]:
