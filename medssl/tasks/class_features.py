@@ -82,7 +82,7 @@ def class_features(
         vectors = [pooled.double()]
         if levels == "all":
             finer = finer_levels(encoder.pooling, pyramid)
-            vectors += [functional.adaptive_avg_pool3d(level.double(), 1).flatten(1) for level in finer]
+            vectors = [*(functional.adaptive_avg_pool3d(level.double(), 1).flatten(1) for level in finer), *vectors]
         parts.append(torch.cat(vectors, dim=1).cpu().numpy())
         progress(len(rows))
     found = np.concatenate(parts) if parts else np.zeros((0, encoder.embedding_dim))

@@ -38,7 +38,7 @@ def test_names(name: str, format_: str | None, is_scan: bool) -> None:
 
 
 def test_every_row_has_its_reader() -> None:
-    for row in table.FORMATS:
+    for row in table.FORMATS.values():
         module = reading._reader(Path("scan" + row.suffixes[0]))
         assert callable(module.read)
         assert callable(module.read_header)
