@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -127,6 +129,27 @@ def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
         embed_scan(encoder, store, 0, window=None)
 
 
+def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, capsys) -> None:
+    """Whatever the store's is; what trains on goes by the store's, and says that it is another."""
+    shutil.copytree(home / "store", tmp_path / "soft")
+    listing = tmp_path / "soft/store.json"
+    text, count = re.subn(r'"scale": ?\[\s*-1000.0,\s*1000.0\s*\]', '"scale": [-160.0, 240.0]', listing.read_text())
+    assert count == 4
+    listing.write_text(text)
+    assert Store.open(tmp_path / "soft").entries[0].scale == (-160.0, 240.0)
+    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz")
+    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz")
+    np.testing.assert_array_equal(ours.vectors, theirs.vectors)
+    capsys.readouterr()
+    soft = {"data": tmp_path / "soft", "out": tmp_path / "run", "dry_run": True}
+    finetune(home / "unit", overrides=TUNED, **soft)
+    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
+    pretrain(preset="masked_small", init_from=home / "unit", overrides=MASKED, **soft)
+    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
+    finetune(home / "zscore", overrides=TUNED, **soft)  # z-scores hang on no scale
+    assert "HU and the store" not in capsys.readouterr().out
+
+
 def test_a_run_goes_on_with_the_input_it_began_with(home: Path, tmp_path: Path) -> None:
     """Although the run that gave it is gone, and the store says something else by now."""
     begun = {"data": home / "store", "out": tmp_path / "run"}
@@ -243,14 +266,14 @@ def test_an_older_run_goes_on_as_it_was_begun(home: Path, tmp_path: Path, capsys
 
 def test_what_methods_did_before_is_found_in_parts_too() -> None:
     from medssl.methods.former import FORMER, former_settings
-    from medssl.methods.table import settings_class
+    from medssl.methods.table import METHODS
 
     assert former_settings({"name": "ibot", "mask": "block"}) == {"patch_mean": "masked"}
     assert former_settings({"name": "simclr"}) == {}
     parts = {"a": {"weight": 1.0, "method": {"name": "moco"}}, "b": {"method": {"name": "masked"}}}
     assert former_settings({"name": "joined", "parts": parts}) == {"parts.a.method.batch_keys": True}
     for name, settings in FORMER.items():
-        fields = settings_class(name).model_fields
+        fields = METHODS.settings_class(name).model_fields
         assert all(fields[key].default != value for key, value in settings.items()), name
 
 
