@@ -294,3 +294,23 @@ def test_a_classifier_takes_the_input_too(home: Path, tmp_path: Path) -> None:
     assert len(found.predicted or ()) == len(wanted.logits)
     with pytest.raises(DataError, match="input normalised as zscore"):
         predict_classes(task, samples_of(store, task.settings, names), batch_size=4, device="cpu")
+
+
+def test_exports_name_the_stores_own_percentiles(home: Path, tmp_path: Path) -> None:
+    """Of other modalities than CT 0 and 1 are what ``percentiles`` of the store says, not always 0.5 and 99.5."""
+    run = tmp_path / "mr"
+    shutil.copytree(home / "tuned", run)
+    card = json.loads((run / "card.json").read_text())
+    card["modality"], card["data"]["store_settings"]["percentiles"] = "MR", [5, 90]
+    card["inputs"][0] |= {"modality": "MR", "normalise": "unit", "numbers": None, "scale": [0, 16384]}
+    (run / "card.json").write_text(json.dumps(card))
+    export(run, to="monai", out=tmp_path / "bundle")
+    steps = json.loads((tmp_path / "bundle/configs/inference.json").read_text())["preprocessing"]["transforms"]
+    (scaling,) = (step for step in steps if step["_target_"] == "ScaleIntensityRangePercentilesd")
+    assert (scaling["lower"], scaling["upper"]) == (5, 90)
+    assert "percentiles 5 and 90" in (tmp_path / "bundle/docs/README.md").read_text()
+    for given, ends in (("mr", [0, 1]), ("tuned", [])):
+        out = tmp_path / f"range-{given}"
+        export(run if given == "mr" else home / given, to="monai", out=out)
+        told = json.loads((out / "configs/metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+        assert told["value_range"] == ends  # z-scores have no ends
