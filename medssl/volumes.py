@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medssl.tasks.class_settings import ClassificationSettings
 
 _BATCH = 8
-__all__ = ["VOLUMES", "ScanProbe", "Volumes", "same_channels"]
+__all__ = ["VOLUMES", "ScanProbe", "Volumes", "same_channels", "start_doubts"]
 
 
 class Volumes(Domain):
@@ -69,6 +69,10 @@ class Volumes(Domain):
     def check_inputs(self, card: Card, store: Store, run: Path) -> None:
         """Refuse an encoder of other channels."""
         same_channels(card, store, run=run)
+
+    def doubts(self, card: Card, entries: Sequence[Any]) -> list[str]:
+        """Return how scans differ from what an encoder was pretrained on."""
+        return start_doubts(card, entries)
 
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder."""
@@ -160,6 +164,38 @@ def same_channels(card: Card, store: Store, *, run: str | Path) -> None:
         f"{', '.join(store.channels)}. Take a store of the same channels in the same order; to train on others, start "
         "from the run with medssl finetune, which adapts the weights."
     )
+
+
+def start_doubts(card: Card, entries: Sequence[Entry]) -> list[str]:
+    """Return how scans, made input as they shall be, differ from what an encoder was pretrained on.
+
+    Args:
+        card: The encoder's.
+        entries: The scans that are trained on.
+    """
+    from medssl.store.normalised import scale_doubts
+
+    doubts = []
+    here = np.mean([e.spacing_mm for e in entries], axis=0)
+    if card.spacing_mm is not None:
+        ratio = np.maximum(here / np.array(card.spacing_mm), np.array(card.spacing_mm) / here).max()
+        if ratio > 1.5:
+            theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))
+            doubts.append(f"doubtful: the encoder was pretrained at {theirs} mm, and the store has {ours} mm")
+    schemes = {scheme for e in entries[:1] for scheme in e.schemes}
+    if schemes != set(card.schemes):
+        wanted, given = ", ".join(card.schemes), ", ".join(sorted(schemes))
+        doubts.append(f"doubtful: the encoder was pretrained on input of {wanted}, and data.normalise makes it {given}")
+    else:
+        doubts += [
+            f"doubtful: in the input that the encoder was pretrained on, 0 and 1 are {said}; medssl cache ... "
+            f"'ct_scale=[{card.scale[0]:g},{card.scale[1]:g}]' makes them the same"
+            for said in scale_doubts(entries, card.inputs_known)
+        ]
+    modalities = {kind for e in entries for kind in e.modalities}
+    if card.modality and not modalities & set(card.modality.split("+")):
+        doubts.append(f"doubtful: the encoder was pretrained on {card.modality}, the store is {'+'.join(modalities)}")
+    return doubts
 
 
 VOLUMES = Volumes()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.evaluation.curve import draw_arms
-from medssl.evaluation.few_label import Cell
+from medssl.evaluation.few_label import MAJORITY, Cell
 from medssl.evaluation.metrics import UNITS, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
@@ -26,9 +26,7 @@ from pipelines.score_files import (
     write_scores,
 )
 
-__all__ = ["MAJORITY", "write_arms"]
-
-MAJORITY = "majority"  # the arm that knows nothing: shown beside the others, compared with none
+__all__ = ["write_arms"]
 
 
 def write_arms(

@@ -21,6 +21,7 @@ from pipelines.auto_recipe import Decision, Machine, Recipe
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_stages import StageRunner, key_of
 from pipelines.export_targets import check_export
+from pipelines.predict_command import predict_command
 from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
@@ -394,7 +395,9 @@ class Chain(ABC, Generic[S]):
         for name, reason in self.hand.failed.items():
             console.warn(f"the stage '{name}' failed, and everything before it is there: {reason}")
         console.tell(failed=self.hand.failed)
-        console.done([path for path in (self.encoder, report) if path is not None], shlex.join(following))
+        on_new = predict_command(self.pretrained) if comparison else ""
+        written = [path for path in (self.encoder, report) if path is not None]
+        console.done(written, shlex.join(following), on_new=on_new)
 
     def _show_decisions(self, title: str) -> None:
         console.say("")

@@ -139,9 +139,11 @@ class ScanChain(Chain["Store"]):
         return outcome_of(scores, arm="pretrained", baseline="scratch")
 
     def following(self) -> list[str]:
-        """Export the segmenter; of a classifier the encoder can be looked at."""
+        """Export the segmenter, where that is not done; of a classifier the encoder can be looked at."""
         if self._target:
             return [*self.probe_command(), f"probe.scans.target={self._target}"]
+        if "onnx" in self.settings.export:
+            return []
         segmenter = str(self.out / "segmenter.onnx")
         return ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", segmenter]
 

@@ -24,7 +24,9 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten, resolve
+from medssl.store.normalised import channels_as, normalised
 from medssl.store.plan import shard_of
+from medssl.store.read import Store
 from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, digest, same_command, shared_window
@@ -89,7 +91,7 @@ def few_label(
     test = task.test_set(data, settings.model_copy(update={"split": split}))
     drawn, tested = train_and_test(store, labels.class_of, split=split, protocol="few-label", wanted=task.wanted)
     sets = label_sets_of(drawn.entries, labels.class_of, few)
-    for line in task.doubts(test, drawn):
+    for line in [*task.doubts(test, drawn), *_start_doubts(domain, drawn, runs)]:
         console.warn(line)
     key = task.key(
         recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT), card=card, window=window,
@@ -183,6 +185,15 @@ def _recipe(domain: Domain, store: Any, few: FewLabelSettings) -> tuple[Resolved
     asked = resolved.settings.task if by_hand else domain.usual_task(store)
     preset = few.recipe or domain.recipes[asked]
     return resolve(FinetuneSettings, preset=preset, overrides=[*overrides, f"task={asked}"]), preset
+
+
+def _start_doubts(domain: Domain, drawn: Any, runs: Sequence[Path]) -> list[str]:
+    """Return how the labelled items differ from what runs were pretrained on: each fine-tuning says it to nobody."""
+    found: dict[str, None] = {}
+    for card in map(load_card, runs):
+        seen = normalised(drawn, channels_as(drawn, card.inputs_known)) if isinstance(drawn, Store) else drawn
+        found |= dict.fromkeys(domain.doubts(card, seen.entries))
+    return list(found)
 
 
 def _metric(few: FewLabelSettings, task: Task) -> str:

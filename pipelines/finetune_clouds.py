@@ -19,6 +19,7 @@ from pipelines import console
 from pipelines.finetune_classes import Classified, write_classes
 from pipelines.finetune_scans import LabelledScans, choose_scans
 from pipelines.finetune_settings import FinetuneSettings, carry_encoder, few_words, fresh_weights
+from pointcloud.domain import POINTS
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.loading import CloudLoader, held_out_clouds
@@ -96,13 +97,7 @@ class CloudJob:
             )
         if not chosen.run or chosen.from_scratch:
             return doubts
-        theirs, ours = load_card(Path(chosen.run)).unit, {e.unit for e in self.entries}
-        if not theirs or "unknown" in theirs or "unknown" in ours or ours & set(theirs.split("+")):
-            return doubts
-        return [
-            *doubts,
-            f"doubtful: the encoder was pretrained on clouds in {theirs}, the store's are in {'+'.join(sorted(ours))}",
-        ]
+        return [*doubts, *POINTS.doubts(load_card(Path(chosen.run)), self.entries)]
 
     def card(self, start: str) -> Card:
         """Return the card of the network."""

@@ -14,6 +14,7 @@ from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card, load_card
 from medssl.store.entry import Entry
 from medssl.store.read import Store
+from medssl.volumes import start_doubts
 from pipelines.finetune_settings import FinetuneSettings
 from pipelines.volume_card import volume_card
 
@@ -79,19 +80,4 @@ def scan_doubts(settings: FinetuneSettings, entries: Sequence[Entry]) -> list[st
     """Return how the data differ from what the encoder was pretrained on, where that is worth a thought."""
     if not settings.transfer.run or settings.transfer.from_scratch:
         return []
-    card = load_card(Path(settings.transfer.run))
-    doubts = []
-    here = np.mean([e.spacing_mm for e in entries], axis=0)
-    if card.spacing_mm is not None:
-        ratio = np.maximum(here / np.array(card.spacing_mm), np.array(card.spacing_mm) / here).max()
-        if ratio > 1.5:
-            theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))
-            doubts.append(f"doubtful: the encoder was pretrained at {theirs} mm, and the store has {ours} mm")
-    schemes = {scheme for e in entries[:1] for scheme in e.schemes}
-    if not settings.transfer.from_scratch and schemes != set(card.schemes):
-        wanted, given = ", ".join(card.schemes), ", ".join(sorted(schemes))
-        doubts.append(f"doubtful: the encoder was pretrained on input of {wanted}, and data.normalise makes it {given}")
-    modalities = {kind for e in entries for kind in e.modalities}
-    if card.modality and not modalities & set(card.modality.split("+")):
-        doubts.append(f"doubtful: the encoder was pretrained on {card.modality}, the store is {'+'.join(modalities)}")
-    return doubts
+    return start_doubts(load_card(Path(settings.transfer.run)), entries)

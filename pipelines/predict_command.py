@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medssl.engine.card import load_card
+from medssl.errors import CheckpointError
 from medssl.quoting import quoted
 
 __all__ = ["predict_command"]
 
 
 def predict_command(run: str | Path) -> str:
-    """Return the command with SCANS for what the user has; "" where ``run`` is no run but a folder of predictions.
+    """Return the command with SCANS or CLOUDS for what the user has; "" where ``run`` is but a folder of predictions.
 
     Example:
         >>> predict_command("no-run")
@@ -19,4 +21,8 @@ def predict_command(run: str | Path) -> str:
     folder = Path(run)
     if not (folder / "card.json").is_file():
         return ""
-    return f"medssl predict {quoted(folder)} SCANS --out {quoted(Path('predictions') / folder.resolve().name)}"
+    try:
+        new = "CLOUDS" if load_card(folder).kind == "cloud" else "SCANS"
+    except CheckpointError:
+        return ""  # nothing that predict would take
+    return f"medssl predict {quoted(folder)} {new} --out {quoted(Path('predictions') / folder.resolve().name)}"

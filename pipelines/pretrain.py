@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from medssl.domains.domain import domain_of_card
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, launcher_words, on_first_rank
@@ -102,10 +103,10 @@ def pretrain(
     network = build(kind, init_from=start)
     kind.shown(network, chosen.train)
     here = getattr(store, "channels", ())  # clouds have none
-    doubt = start_channels(load_card(Path(init_from)), here, run=init_from) if init_from and here else ""
+    started = [] if start is None else _start_lines(start, here, chosen)
     if dry_run:
         lines = _plan_lines(resolved, kind, chosen, network, out, world_size=None)
-        for line in [*lines, *_time_lines(resolved, kind, chosen, network, preset or method, out, None)]:
+        for line in [*lines, *started, *_time_lines(resolved, kind, chosen, network, preset or method, out, None)]:
             console.say(line)
         console.say(_tried(kind, chosen, network))
         console.done(None, "")
@@ -116,10 +117,8 @@ def pretrain(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        for line in _plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size):
+        for line in [*_plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size), *started]:
             run.say(line)
-        if init_from:
-            run.say(f"encoder weights from {init_from}{doubt}")
         _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
         reached = left_off(run.checkpoints, resume=resume, finish=finish)
         named = preset or method
@@ -210,6 +209,19 @@ def screen_note(report: Report) -> str:
     if report.memory_gib:
         parts.append(f"{report.memory_gib:.1f} GiB")
     return " | ".join(parts)
+
+
+def _start_lines(start: Path, here: Sequence[str], chosen: Chosen) -> list[str]:
+    """Return which weights the run starts from, and how its data differ from what those were trained on.
+
+    Args:
+        start: The run whose weights are taken.
+        here: Channels of the store; none of clouds.
+        chosen: What is trained on, as the network's input.
+    """
+    card = load_card(start)
+    doubt = start_channels(card, here, run=start) if here else ""
+    return [f"encoder weights from {start}{doubt}", *domain_of_card(card).doubts(card, chosen.train.entries)]
 
 
 def build(kind: Kind, *, init_from: Path | None) -> Method:

@@ -18,6 +18,7 @@ from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.few_label import MAJORITY
 from medssl.evaluation.few_shot import FewShot, few_shot, tasks_of
 from medssl.evaluation.label_sets import LabelSets
 from medssl.evaluation.metrics import CLASS_METRICS
@@ -25,7 +26,7 @@ from medssl.evaluation.probes import PROBES, class_probe
 from medssl.evaluation.score_table import ScoreTable
 from medssl.quoting import quoted
 from pipelines import console
-from pipelines.arm_tables import MAJORITY, write_arms
+from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, check_same, same_command
 from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
 from pipelines.finetune_settings import fresh_weights

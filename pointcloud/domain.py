@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,15 @@ class Points(Domain):
         from pointcloud.encoders.table import CLOUD_ENCODERS
 
         return CLOUD_ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
+
+    def doubts(self, card: Card, entries: Sequence[CloudEntry]) -> list[str]:
+        """Return whether the clouds are in another unit of length."""
+        theirs, ours = card.unit, {entry.unit for entry in entries}
+        if not theirs or "unknown" in theirs or "unknown" in ours or ours & set(theirs.split("+")):
+            return []
+        return [
+            f"doubtful: the encoder was pretrained on clouds in {theirs}, the store's are in {'+'.join(sorted(ours))}"
+        ]
 
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder."""

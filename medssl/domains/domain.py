@@ -179,6 +179,10 @@ class Domain(ABC):
         """
         return None
 
+    def doubts(self, card: Card, entries: Sequence[Any]) -> list[str]:
+        """Return how items to train on differ from what an encoder was pretrained on, where that is worth a thought."""
+        return []
+
     @abstractmethod
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder in evaluation mode."""

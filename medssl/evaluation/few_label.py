@@ -21,9 +21,20 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import StructureScore
 from medssl.writing import atomic_write
 
-__all__ = ["FINE_TUNED", "SCRATCH", "SEEDING", "Cell", "CellResult", "FewLabelPlan", "read_cells", "run_cells"]
+__all__ = [
+    "FINE_TUNED",
+    "MAJORITY",
+    "SCRATCH",
+    "SEEDING",
+    "Cell",
+    "CellResult",
+    "FewLabelPlan",
+    "read_cells",
+    "run_cells",
+]
 
 SCRATCH = "scratch"
+MAJORITY = "majority"  # the arm that always names the most frequent class: shown beside others, compared with none
 FINE_TUNED = "fine-tuned"
 SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
 _SEEDS_A_DRAW = 1000

@@ -34,7 +34,6 @@ _FITS = {
     "shrinks and linear where it grows; what the window is wider is 0",
     "crop": "the window is cut at the middle of the body's box",
 }
-_PERCENTILES = "percentiles 0.5 and 99.5 of the voxels in the body's box"
 _STORED = 16384.0  # what a store makes of the upper one
 
 
@@ -50,6 +49,7 @@ class ExportInput:
         numbers: Where they were fitted to the training scans: clipped to the first two, less the third, over the
             fourth. HU for CT; else in a unit of which 0 and 16384 are the percentiles.
         within: HU that the training store kept; beyond, values are clipped before they are normalised. None for all.
+        percentiles: Of the body, those that the training store made 0 and 1 where there is no ``intensity``.
     """
 
     name: str
@@ -58,18 +58,25 @@ class ExportInput:
     normalise: Scheme = "unit"
     numbers: Numbers | None = None
     within: tuple[float, float] | None = None
+    percentiles: tuple[float, float] = (0.5, 99.5)
+
+    @property
+    def ends(self) -> str:
+        """What becomes 0 and 1 where no numbers do, in words: "percentiles 0.5 and 99.5"."""
+        return "percentiles {:g} and {:g}".format(*self.percentiles)
 
     def described(self) -> dict[str, Any]:
         """Return how values become input, as JSON."""
+        percentiles = f"{self.ends} of the voxels in the body's box"
         if self.normalise == "unit":
-            return {"becomes_0_and_1": _PERCENTILES if self.intensity is None else list(self.intensity)}
+            return {"becomes_0_and_1": percentiles if self.intensity is None else list(self.intensity)}
         if self.numbers is None:
             clipped = {} if self.within is None else {"clipped_to": list(self.within)}
             box = "of the voxels in the body's box"
             return {"normalise": self.normalise, **clipped, "less": f"mean {box}", "over": f"deviation {box}"}
         low, high, less, over = self.numbers
         clipped = {"clipped_to": [low, high]} if self.modality == "CT" else {}
-        of = {} if self.modality == "CT" else {"of": f"values of which 0 and {_STORED:g} are {_PERCENTILES}"}
+        of = {} if self.modality == "CT" else {"of": f"values of which 0 and {_STORED:g} are {percentiles}"}
         return {"normalise": self.normalise, **of, **clipped, "less": less, "over": over}
 
 

@@ -133,7 +133,8 @@ def _datalist(model: Exportable) -> dict[str, Any]:
         "cases": "$sorted(glob.glob(os.path.join(@dataset_dir, '*' + @first + '*')))",
         "datalist": "$[{'image': [('_' + c + '.nii').join(p.rsplit(@first, 1)) for c in @channels]} for p in @cases]",
         "intensities": [channel.intensity for channel in model.channels],
-        "ends": "$lambda image: torch.as_tensor([numpy.percentile(c, [0.5, 99.5]).tolist() if given is None else given"
+        "percentiles": list(model.channels[0].percentiles),
+        "ends": "$lambda image: torch.as_tensor([numpy.percentile(c, @percentiles).tolist() if given is None else given"
         " for c, given in zip(numpy.asarray(image), @intensities)], dtype=torch.float32)[:, :, None, None, None]",
     }
 
@@ -152,13 +153,14 @@ def _scaling(model: Exportable) -> dict[str, Any]:
     (intensity,) = found
     if intensity is not None:
         return {"_target_": "ScaleIntensityRanged", "a_min": intensity[0], "a_max": intensity[1], **into}
-    percentiles = {"_target_": "ScaleIntensityRangePercentilesd", "lower": 0.5, "upper": 99.5, **into}
+    low, high = model.channels[0].percentiles
+    percentiles = {"_target_": "ScaleIntensityRangePercentilesd", "lower": low, "upper": high, **into}
     return percentiles | ({"channel_wise": True} if len(model.channels) > 1 else {})
 
 
 def _normalised(channel: ExportInput, image: str) -> str:
     """Return the expression that normalises one channel, the operations of `medssl.windows.as_input` in their order."""
-    between = f"*numpy.percentile(numpy.asarray({image}), [0.5, 99.5]).tolist()"
+    between = f"*numpy.percentile(numpy.asarray({image}), {list(channel.percentiles)}).tolist()"
     if channel.normalise == "unit":
         ends = between if channel.intensity is None else f"{channel.intensity[0]}, {channel.intensity[1]}"
         return f"(lambda c, low, high: ((c - low) / (high - low)).clip(0.0, 1.0))({image}, {ends})"
@@ -267,7 +269,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
         "num_channels": channels,
         "spatial_shape": window,
         "dtype": "float32",
-        "value_range": [0, 1],
+        "value_range": [0, 1] if all(channel.normalise == "unit" for channel in model.channels) else [],
         "is_patch_data": model.is_segmenter,
         "channel_def": {str(number): channel.name for number, channel in enumerate(model.channels)},
     }
@@ -326,7 +328,7 @@ def _readme(model: Exportable, how: str) -> str:
         "classifier": "`eval/classes.json`, the class of each scan and the probability of every class",
     }.get(model.kind, "`eval/embeddings.npz`, one vector a scan")
     taken = {
-        "mean and deviation" if channel.normalise != "unit" and channel.numbers is None else "percentiles 0.5 and 99.5"
+        "mean and deviation" if channel.normalise != "unit" and channel.numbers is None else channel.ends
         for channel in model.channels
         if (channel.numbers is None and (channel.normalise != "unit" or channel.intensity is None))
         or (channel.numbers is not None and channel.modality != "CT")

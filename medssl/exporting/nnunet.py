@@ -260,7 +260,7 @@ def _scheme_in_words(channel: ExportInput) -> str:
             f"`std` {over:g} in `foreground_intensity_properties_per_channel`"
         )
     if channel.intensity is None:
-        return '`"RescaleTo01Normalization"` (training scaled percentiles 0.5 and 99.5 to 0 and 1)'
+        return f'`"RescaleTo01Normalization"` (training scaled {channel.ends} to 0 and 1)'
     low, high = channel.intensity
     return (
         f'`"CTNormalization"`, with `percentile_00_5` and `mean` {low:g}, `percentile_99_5` {high:g} and `std` '

@@ -31,11 +31,13 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     if card.spacing_mm is None:
         raise DataError(f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input.")
     intensity = card.scale if card.modality == "CT" else None
-    kept = dict(card.data.get("store_settings", {})).get("hu_range")
+    stored = dict(card.data.get("store_settings", {}))
+    kept, (low, high) = stored.get("hu_range"), stored.get("percentiles") or (0.5, 99.5)
     inputs = tuple(
         ExportInput(
             c.name, c.modality, c.scale if c.modality == "CT" else None, c.normalise, c.numbers,
             None if kept is None or c.modality != "CT" else (float(kept[0]), float(kept[1])),
+            (float(low), float(high)),
         )
         for c in card.inputs
     )  # fmt: skip

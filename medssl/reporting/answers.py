@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssl.evaluation.few_label import SCRATCH
+from medssl.evaluation.few_label import MAJORITY, SCRATCH
 from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.statistics.comparison import Comparison, first_metric
 from medssl.evaluation.statistics.grid import method_of
@@ -131,6 +131,7 @@ def _alone(found: Found, content: Mapping[str, Any], of: str, told: set[str], wh
     """Return what each arm scored that was compared with none."""
     kind = str(content.get("kind", ""))
     wanted = _LEADS.get(kind, ())
+    told = told | ({MAJORITY} if where.encoders else set())  # what it scores is chance, which the others stand beside
     rows = [row for row in found.scores if not row.target and row.arm not in told]
     rows = [row for row in rows if row.metric in wanted] or [row for row in rows if row.metric == rows[0].metric]
     unit = str(content.get("unit", "patient"))

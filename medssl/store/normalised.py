@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from medssl.normalising import Numbers, Scheme, fitted_numbers, numbers_of
-from medssl.store.entry import Entry
+from medssl.store.entry import Channel, Entry
 from medssl.store.read import Store
-from medssl.store.write import CT_RANGE
+from medssl.store.write import CT_RANGE, MR_SCALE
 
-__all__ = ["Channels", "Known", "channels_as", "channels_of", "fitted", "normalised", "normalised_as"]
+__all__ = ["Channels", "Known", "channels_as", "channels_of", "fitted", "normalised", "normalised_as", "scale_doubts"]
 
 Channels = Sequence[tuple[Scheme, Numbers | None]]
 
@@ -31,6 +32,16 @@ class Known(Protocol):
     @property
     def numbers(self) -> Numbers | None:
         """What it was fitted to."""
+        ...
+
+    @property
+    def modality(self) -> str:
+        """Such as "CT"; of several joined with "+"."""
+        ...
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Stored values that ``unit`` makes 0 and 1."""
         ...
 
 
@@ -88,11 +99,48 @@ def channels_as(store: Store, inputs: Sequence[Known]) -> list[tuple[Scheme, Num
         inputs: What the network's card says of its channels. Where the store has others, a channel goes by its name,
             else by its place, in turn.
     """
-    by_name = {known.name: known for known in inputs}
-    chosen = [by_name.get(name, inputs[place % len(inputs)]) for place, name in enumerate(store.channels)]
-    return [(known.normalise, known.numbers) for known in chosen]
+    return [(known.normalise, known.numbers) for known in _known(store.channels, inputs)]
 
 
 def normalised_as(store: Store, inputs: Sequence[Known]) -> Store:
-    """Return the store as the input of a trained network; see `channels_as`."""
-    return normalised(store, channels_as(store, inputs))
+    """Return the store as the input of a trained network; see `channels_as`.
+
+    CT that the store keeps in HU goes by the network's own ``ct_scale``, whatever the store's is.
+    """
+    theirs = _known(store.channels, inputs)
+
+    def scaled(entry: Entry) -> Entry:
+        pairs = list(zip(entry.channels, theirs, strict=True))
+        if not any(_rescaled(channel, known) for channel, known in pairs):
+            return entry
+        own, *more = [replace(c, scale=known.scale) if _rescaled(c, known) else c for c, known in pairs]
+        return replace(entry, scale=own.scale, more=tuple(more))
+
+    return normalised(store.with_entries(scaled(entry) for entry in store.entries), channels_as(store, inputs))
+
+
+def scale_doubts(entries: Sequence[Entry], inputs: Sequence[Known]) -> list[str]:
+    """Return how the HU of 0 and 1 differ from those that a network was trained with, in words."""
+    said = dict.fromkeys(
+        f"{known.scale[0]:g} to {known.scale[1]:g} HU and the store has {channel.scale[0]:g} to {channel.scale[1]:g}"
+        for entry in entries
+        for channel, known in zip(entry.channels, _known(entry.channel_names, inputs), strict=True)
+        if channel.scheme == "unit" and _rescaled(channel, known)
+    )
+    return list(said)
+
+
+def _known(names: Sequence[str], inputs: Sequence[Known]) -> list[Known]:
+    by_name = {known.name: known for known in inputs}
+    return [by_name.get(name, inputs[place % len(inputs)]) for place, name in enumerate(names)]
+
+
+def _rescaled(channel: Channel, known: Known) -> bool:
+    """Tell a channel in HU whose 0 and 1 are others than those of a network of CT in HU.
+
+    CT that is no HU (``mixed_scales``) has the scale of other modalities, in a unit of its own; and a card that names
+    no scale has 0 and 1.
+    """
+    own, theirs = tuple(channel.scale), tuple(known.scale)
+    in_hu = channel.present and channel.modality == "CT" and own != MR_SCALE
+    return in_hu and known.modality == "CT" and theirs not in (MR_SCALE, (0.0, 1.0), own)

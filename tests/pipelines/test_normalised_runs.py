@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -125,6 +127,27 @@ def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.vectors[0], embed_scan(encoder, made, 0, window=None)[0])
     with pytest.raises(DataError, match="input normalised as zscore"):  # the plain store is refused, never taken
         embed_scan(encoder, store, 0, window=None)
+
+
+def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, capsys) -> None:
+    """Whatever the store's is; what trains on goes by the store's, and says that it is another."""
+    shutil.copytree(home / "store", tmp_path / "soft")
+    listing = tmp_path / "soft/store.json"
+    text, count = re.subn(r'"scale": ?\[\s*-1000.0,\s*1000.0\s*\]', '"scale": [-160.0, 240.0]', listing.read_text())
+    assert count == 4
+    listing.write_text(text)
+    assert Store.open(tmp_path / "soft").entries[0].scale == (-160.0, 240.0)
+    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz")
+    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz")
+    np.testing.assert_array_equal(ours.vectors, theirs.vectors)
+    capsys.readouterr()
+    soft = {"data": tmp_path / "soft", "out": tmp_path / "run", "dry_run": True}
+    finetune(home / "unit", overrides=TUNED, **soft)
+    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
+    pretrain(preset="masked_small", init_from=home / "unit", overrides=MASKED, **soft)
+    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
+    finetune(home / "zscore", overrides=TUNED, **soft)  # z-scores hang on no scale
+    assert "HU and the store" not in capsys.readouterr().out
 
 
 def test_a_run_goes_on_with_the_input_it_began_with(home: Path, tmp_path: Path) -> None:
@@ -271,3 +294,23 @@ def test_a_classifier_takes_the_input_too(home: Path, tmp_path: Path) -> None:
     assert len(found.predicted or ()) == len(wanted.logits)
     with pytest.raises(DataError, match="input normalised as zscore"):
         predict_classes(task, samples_of(store, task.settings, names), batch_size=4, device="cpu")
+
+
+def test_exports_name_the_stores_own_percentiles(home: Path, tmp_path: Path) -> None:
+    """Of other modalities than CT 0 and 1 are what ``percentiles`` of the store says, not always 0.5 and 99.5."""
+    run = tmp_path / "mr"
+    shutil.copytree(home / "tuned", run)
+    card = json.loads((run / "card.json").read_text())
+    card["modality"], card["data"]["store_settings"]["percentiles"] = "MR", [5, 90]
+    card["inputs"][0] |= {"modality": "MR", "normalise": "unit", "numbers": None, "scale": [0, 16384]}
+    (run / "card.json").write_text(json.dumps(card))
+    export(run, to="monai", out=tmp_path / "bundle")
+    steps = json.loads((tmp_path / "bundle/configs/inference.json").read_text())["preprocessing"]["transforms"]
+    (scaling,) = (step for step in steps if step["_target_"] == "ScaleIntensityRangePercentilesd")
+    assert (scaling["lower"], scaling["upper"]) == (5, 90)
+    assert "percentiles 5 and 90" in (tmp_path / "bundle/docs/README.md").read_text()
+    for given, ends in (("mr", [0, 1]), ("tuned", [])):
+        out = tmp_path / f"range-{given}"
+        export(run if given == "mr" else home / given, to="monai", out=out)
+        told = json.loads((out / "configs/metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+        assert told["value_range"] == ends  # z-scores have no ends

@@ -152,9 +152,10 @@ def crossed_interval(
     finite = np.isfinite(own).all() and (other is None or bool(np.isfinite(other).all()))
     variance, freedom = crossed_variance(own, other, overlap=overlap) if finite else (np.array(_NAN),) * 2
     error, scale = math.sqrt(variance), max(1e-12, float(np.abs(own).max(initial=0.0)))
+    few = "1 patient is" if patients == 1 else f"{patients} patients are"
     note = (
         "not defined" if not math.isfinite(middle)
-        else f"{patients} patients are too few for an interval" if patients < FEWEST_PATIENTS
+        else f"{few} too few for an interval" if patients < FEWEST_PATIENTS
         else "not defined without one of the patients" if not finite
         else "every patient gives the same value, so there is no spread to make an interval of" if error <= 1e-9 * scale
         else ""

@@ -200,3 +200,24 @@ def test_on_a_phone_a_matrix_stays_a_table_and_pictures_keep_to_the_page():
     assert not re.search(r"[{ ;]tr \{ display:block", small.replace("table:not(.matrix) tr { display:block", ""))
     assert "max-width:min(100%,1400px)" in page
     assert "min-width:34rem" not in page
+
+
+def test_the_most_frequent_class_is_no_pretrained_arm(tmp_path):
+    """A probe shows it beside the others and compares it with none: it is chance, and no answer of its own."""
+    out = classified(tmp_path / "probe", "cl", "random", protocol="probe")
+    table = ScoreTable.joined(
+        ScoreTable.of_classes(cases(n, gain), run=run, labels=8)
+        for n, (run, gain) in enumerate({"cl": 1.5, "random": 0.5, "majority": 0.0}.items())
+    )
+    found = found_in(
+        table, [("cl", "random")], metrics=CLASS_METRICS, compared=["auroc"], level=0.95, pooled=False,
+        change=lambda *_: "pretraining",
+    )  # fmt: skip
+    said = {"target": "diagnosis", "classes": CLASSES, "split": "test", "protocol": "probe"}
+    write_scores(found, out, "class_scores.json", kind="classification", unit="patient", metrics=CLASS_METRICS,
+                 content=said)  # fmt: skip
+    told = headline(gather([out]))
+    assert len(told.sentences) == 1
+    (arms,) = told.arms
+    assert arms.startswith("cl, pretrained: ")
+    assert "majority" not in str((told.sentences, told.arms))
