@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from medssl.engine.card import load_card, load_encoder
-from medssl.errors import ConfigError, DataError
+from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.features import embed_scan
 from medssl.exporting.runs import exportable_of
 from medssl.formats.nifti import write_nifti
@@ -140,6 +141,30 @@ def test_a_run_goes_on_with_the_input_it_began_with(home: Path, tmp_path: Path) 
     assert load_card(tmp_path / "run").inputs == load_card(home / "dataset").inputs
 
 
+def test_a_run_that_stopped_before_it_wrote_of_its_input_is_given_it(home: Path, tmp_path: Path) -> None:
+    """Stopped between run.yaml and input.json, it had gone on with values of another scheme, and said nothing."""
+    out = tmp_path / "run"
+    begun = {"data": home / "store", "out": out, "overrides": [*MASKED, "data.normalise=dataset"]}
+    pretrain(preset="masked_small", **begun)
+    wanted = (out / "input.json").read_text()
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.name == "run.yaml" or path.unlink()
+    pretrain(preset="masked_small", resume=True, **begun)
+    assert (out / "input.json").read_text() == wanted
+    assert load_card(out).schemes == ("dataset",)
+
+
+def test_a_run_whose_numbers_are_gone_does_not_go_on_with_others(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    begun = {"data": home / "store", "out": out}
+    settings = [key for key in MASKED if "steps" not in key]
+    pretrain(preset="masked_small", overrides=[*settings, "train.steps=2", "data.normalise=dataset"], **begun)
+    for path in ("card.json", "encoder.safetensors", "input.json"):
+        (out / path).unlink()
+    with pytest.raises(CheckpointError, match=r"input\.json is not there.*data\.normalise=dataset"):
+        pretrain(out=out, finish=True)
+
+
 def test_the_store_may_say_it(tmp_path: Path) -> None:
     write_nifti(tmp_path / "scans/a.nii.gz", scan(0), np.eye(4))
     write_nifti(tmp_path / "scans/b.nii.gz", scan(1), np.eye(4))
@@ -243,14 +268,14 @@ def test_an_older_run_goes_on_as_it_was_begun(home: Path, tmp_path: Path, capsys
 
 def test_what_methods_did_before_is_found_in_parts_too() -> None:
     from medssl.methods.former import FORMER, former_settings
-    from medssl.methods.table import settings_class
+    from medssl.methods.table import METHODS
 
     assert former_settings({"name": "ibot", "mask": "block"}) == {"patch_mean": "masked"}
     assert former_settings({"name": "simclr"}) == {}
     parts = {"a": {"weight": 1.0, "method": {"name": "moco"}}, "b": {"method": {"name": "masked"}}}
     assert former_settings({"name": "joined", "parts": parts}) == {"parts.a.method.batch_keys": True}
     for name, settings in FORMER.items():
-        fields = settings_class(name).model_fields
+        fields = METHODS.settings_class(name).model_fields
         assert all(fields[key].default != value for key, value in settings.items()), name
 
 
