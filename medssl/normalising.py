@@ -2,7 +2,9 @@
 
 * ``unit``: two stored values become 0 and 1, what lies beyond is clipped: the CT window, or of other modalities the
   percentiles inside the body box.
-* ``zscore``: less the mean of the scan's voxels in its body box, over their deviation; nothing is clipped.
+* ``zscore``: less the mean of the scan's voxels in its body box, over their deviation; nothing is clipped. Of a scan of
+  (nearly) one value the deviation is taken as 1 % of what ``unit`` spans: else its rounding would fill the input, and
+  changes of intensity, which are as large as ``unit``'s, would be as large as 1 over the deviation.
 * ``dataset``: the same by the mean and deviation over the scans that were trained on, each weighing alike.
 * ``nnunet``: CT is clipped to percentiles 0.5 and 99.5 of the training scans' tissue (voxels of the body box above -500
   HU, where nnU-Net takes labelled structures), less its mean, over its deviation; other modalities as ``zscore``.
@@ -53,6 +55,7 @@ _TISSUE_HU = -500
 _SKETCH = 400  # quantiles of tissue that are kept of each scan
 _LEVELS = np.arange(-32768, 32768)  # what int16 holds
 _BEYOND = 32768.0  # what int16 holds: nothing is clipped
+_LEAST = 0.01  # of what `unit` makes 0 to 1; a body of air and tissue has ten times that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +109,19 @@ def fitted_numbers(
         scheme: Which.
         scans: The channel of each of them that has it.
         hu_range: What the store kept of HU.
+
+    Raises:
+        DataError: Some of them are in HU and some are not: one mean of both, or one clip, would mean nothing.
     """
     if not scans or scheme in ("unit", "zscore"):
         return None
     hounsfield = all(scan.tissue is not None for scan in scans)
+    if not hounsfield and any(scan.tissue is not None for scan in scans):
+        of_ct = sum(scan.tissue is not None for scan in scans)
+        raise DataError(
+            f"normalise={scheme}: of {len(scans)} scans to train on {of_ct} are CT in HU, the others are not, so one "
+            "mean of all means nothing. Take normalise=zscore or normalise=unit, or train on a store of each."
+        )
     if scheme == "dataset":
         ends = hu_range if hounsfield else (-_BEYOND, _BEYOND)
         return (*ends, *_pooled([(scan.mean, scan.deviation) for scan in scans]))
@@ -136,7 +148,7 @@ def numbers_of(
         return (*scale, scale[0], scale[1] - scale[0])
     if fitted is not None:
         return fitted
-    return (-_BEYOND, _BEYOND, own.mean, own.deviation)
+    return (-_BEYOND, _BEYOND, own.mean, max(own.deviation, _LEAST * (scale[1] - scale[0])))
 
 
 def input_row(scale: tuple[float, float], numbers: Numbers | None) -> list[float]:

@@ -24,6 +24,7 @@ from medssl.quoting import visible
 __all__ = [
     "Manner",
     "Progress",
+    "aside",
     "cleaned",
     "detail",
     "done",
@@ -53,6 +54,7 @@ class Manner:
         verbose: Say details too.
         clean: What is done to every text that is said, such as names taken out of it.
         as_log: Nothing is printed: what is said goes to the logger ``medssl``.
+        silent: Leave out all but warnings and errors.
         within: The verb speaks as a part of a longer chain: what is next is for the chain to say.
         facts: What the JSON object will hold; filled by ``tell``, ``table`` and ``done``.
     """
@@ -61,6 +63,7 @@ class Manner:
     quiet: bool = False
     verbose: bool = False
     within: bool = False
+    silent: bool = False
     clean: Callable[[str], str] | None = None
     as_log: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +109,20 @@ def part(name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
     finally:
         _MANNER.reset(token)
         outer.facts.setdefault("parts", {})[name] = inner.facts
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Let a verb that is one of hundreds say warnings alone, in the manner of whoever called the outer one."""
+    outer = manner()
+    warnings = outer.facts.setdefault("warnings", [])
+    token = _MANNER.set(replace(outer, quiet=True, within=True, silent=True, facts={"warnings": warnings}))
+    try:
+        yield
+    finally:
+        _MANNER.reset(token)
+        if not warnings:
+            outer.facts.pop("warnings", None)
 
 
 @contextmanager
@@ -206,7 +223,7 @@ def fail(kind: str, message: str) -> None:
     """Print an error on standard error, and as the JSON object where one is wanted."""
     # Settings and weights are told in several lines; names of files, which stand in all other errors, cannot begin one.
     shown = visible(message, lines=kind in {"ConfigError", "TransferError"})
-    _line(f"error: {shown}", sys.stderr, style="red")
+    _line(f"error: {shown}", sys.stderr, style="red", level=logging.ERROR)
     if manner().as_json:
         _write_json(manner().facts | {"error": {"kind": kind, "message": message}})
 
@@ -356,6 +373,8 @@ def _in_notebook() -> bool:
 
 
 def _line(text: str, stream: TextIO, style: str = "", level: int = logging.INFO) -> None:
+    if manner().silent and level < logging.WARNING:
+        return
     text = visible(_clean(text), lines=True)
     if manner().as_log:
         _LOGGER.log(level, "%s", text)

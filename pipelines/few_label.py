@@ -131,7 +131,7 @@ def few_label(
             )
 
         # finetune speaks to its user at length; here hundreds of runs stand behind one progress bar
-        with console.speaking(console.Manner(quiet=True)), redirect_stdout(io.StringIO()):
+        with console.aside(), redirect_stdout(io.StringIO()):
             try:
                 tuned(resume=(work / "run.yaml").exists())
             except ConfigError:

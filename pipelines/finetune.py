@@ -165,8 +165,7 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        if not resume:
-            job.record(run)
+        job.record(run)  # again where it is resumed: it may have stopped before
         for line in [*lines, *_carried(job)]:
             run.say(line)
         _keep_reports(run, job)
@@ -226,9 +225,8 @@ def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) ->
     """Return the store as the network's input: of the splits or scans that are trained on, or as an earlier run's."""
     data = settings.data
     train = [e.id for e in store.entries if (e.id in data.ids if data.ids is not None else e.split in data.splits)]
-    if resumed is not None:
-        return normalised(store, recorded_input(resumed, len(store.channels)))
-    return normalised(store, input_of(store, train, data.normalise, settings.transfer.run))
+    known = recorded_input(resumed, len(store.channels)) if resumed is not None else None
+    return normalised(store, known or input_of(store, train, data.normalise, settings.transfer.run))
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:

@@ -34,7 +34,7 @@ _LONGEST = 400  # characters of a path that are shown
 _DOUBTFUL = ("missing points", "strays", "no faces", "unsure columns")  # beginnings of notes on clouds
 _DOUBTFUL_SCANS = ("no voxel size", "missing slices", "intensity function", "unit of length", "array:")
 _FLAT = 2  # slices; a volume has more
-_NAMES = ("patient_pattern", "targets")  # may hold names of files and people
+_NAMES = {"patient_pattern": "REGEX", "targets": "TABLE"}  # may hold names of files and people: said as these
 _DECIDES = (
     "modality", "patient_pattern", "unit", "class_folders", "depth", "val", "test", "seed", "stratify", "keep_split",
     "label_maps", "targets", "targets_key", "targets_columns", "pictures", "picture_channel", "channels",
@@ -272,9 +272,11 @@ def _given(settings: IndexSettings, *, names: bool) -> list[str]:
     said = []
     for name in _DECIDES:
         value = getattr(settings, name)
-        if value == getattr(plain, name) or (name in _NAMES and not names):
+        if value == getattr(plain, name):
             continue
-        if name == "targets_columns":
+        if name in _NAMES and not names:
+            said.append(f"{name}={_NAMES[name]}")  # that it was given, and not what: without it patients are guessed
+        elif name == "targets_columns":
             said += [f"{name}.{target}={column}" for target, column in value.items()]
         elif name == "targets":
             said.append(f"{name}={Path(value).absolute()}")

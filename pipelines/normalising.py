@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medssl.engine.card import CardInput, load_card
-from medssl.engine.run import Run
+from medssl.engine.checkpoint import checkpoints_of
+from medssl.engine.run import Run, recorded_settings
 from medssl.errors import CheckpointError
 from medssl.methods.contract import Method
 from medssl.normalising import SCHEMES, Normalise, Scheme
+from medssl.settings import load_yaml
 from medssl.store.entry import Entry
 from medssl.store.normalised import Channels, channels_as, channels_of, fitted
 from medssl.store.read import Store
@@ -37,14 +39,24 @@ def input_of(store: Store, train: Sequence[str], asked: Normalise, start: str | 
     return fitted(scheme, store.subset(train))
 
 
-def recorded_input(out: Path, channels: int) -> Channels:
+def recorded_input(out: Path, channels: int) -> Channels | None:
     """Return the input that a run which is resumed was started with; runs of earlier releases had ``unit``.
 
+    None for a run that stopped before it wrote of its input: it has trained on none yet.
+
     Raises:
-        CheckpointError: The file of it is damaged.
+        CheckpointError: The file of it is damaged, or it is gone and the run was told to have another than ``unit``.
     """
     path = out / _FILE
     if not path.is_file():
+        if not checkpoints_of(Run(out, writes=False).checkpoints):
+            return None
+        asked = (load_yaml(recorded_settings(out)).get("data") or {}).get("normalise", "unit")
+        if asked not in ("unit", "follow"):
+            raise CheckpointError(
+                f"{path} is not there, and the run was begun with data.normalise={asked}: the numbers of its input are "
+                f"in it. Put the file back, or begin anew without --resume."
+            )
         return [("unit", None)] * channels
     try:
         found = [CardInput.model_validate(one) for one in json.loads(path.read_text(encoding="utf-8"))]

@@ -270,9 +270,10 @@ def _open_run(
     out: Path, resolved: Resolved[PretrainSettings], kind: Kind, chosen: Chosen, *, resume: bool, overwrite: bool
 ) -> Run:
     if resume:
-        return Run.reopen(out, settings=resolved, say=console.say)
-    run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
-    kind.record(run, chosen)
+        run = Run.reopen(out, settings=resolved, say=console.say)
+    else:
+        run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+    kind.record(run, chosen)  # again where it is resumed: it may have stopped before
     return run
 
 

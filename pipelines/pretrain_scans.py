@@ -58,7 +58,7 @@ class Scans(Kind):
         more = [] if chosen.held_out is None else [entry.id for entry in chosen.held_out.entries]
         both = chosen.train.with_entries([*chosen.train.entries, *(chosen.held_out.entries if chosen.held_out else ())])
         count = len(both.channels)
-        found = recorded_input(resumed, count) if resumed else input_of(both, ids, asked, start)
+        found = (recorded_input(resumed, count) if resumed else None) or input_of(both, ids, asked, start)
         made = normalised(both, found)
         return Chosen(train=made.subset(ids), held_out=made.subset(more) if more else None)
 

@@ -12,7 +12,7 @@ import torch
 
 from medssl.errors import DataError
 from medssl.loading import WindowLoader, channel_facts
-from medssl.normalising import Statistics, check_takes, fitted_numbers, statistics_of, takes
+from medssl.normalising import Scheme, Statistics, check_takes, fitted_numbers, statistics_of, takes
 from medssl.randomness import Stream
 from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
 from medssl.store.read import Store
@@ -97,6 +97,27 @@ def test_other_modalities_have_no_scheme_of_ct(tmp_path: Path) -> None:
     seen = inputs(normalised(made, fitted("nnunet", made)), 0)
     assert abs(float(seen.mean())) < 1e-4
     assert channels_of(normalised(made, fitted("nnunet", made)).entries) == [("nnunet", None)]  # no number of all scans
+
+
+@pytest.mark.parametrize("scheme", ["dataset", "nnunet"])
+def test_one_mean_of_hu_and_of_other_units_is_refused(tmp_path: Path, scheme: Scheme) -> None:
+    items = [Item(id="a", values=ct(0)), Item(id="b", values=np.abs(ct(1)) * 9, modality="MR")]
+    made = store_from_arrays(tmp_path / "both", items)
+    with pytest.raises(DataError, match=r"of 2 scans to train on 1 are CT in HU.*normalise=zscore"):
+        fitted(scheme, made)
+    assert fitted(scheme, made.subset(["a"]))[0][1] is not None
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_rounding_of_a_scan_of_one_value_does_not_fill_the_input(tmp_path: Path, modality: str, odd: int) -> None:
+    values = np.full((16, 16, 16), 40, dtype=np.int16)
+    values[8, 8, 8] += odd
+    made = store_from_arrays(tmp_path / "flat", [Item(id="a", values=values, modality=modality)])
+    made = normalised(made, fitted("zscore", made))
+    assert float(inputs(made, 0).abs().max()) < 0.1
+    scale, _ = channel_facts(made.entries)
+    assert float(scale[..., 4].max()) <= 100  # how large `unit`'s changes of intensity are here
 
 
 def test_a_store_of_an_earlier_release_is_read_for_it(store: Store) -> None:

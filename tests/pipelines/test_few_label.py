@@ -19,6 +19,7 @@ from medssl.formats.nifti import write_nifti
 from medssl.settings import resolve
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
+from pipelines import console
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.few_label import few_label, overrides_of
@@ -195,6 +196,35 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(house, capsys):
     lines = (house / "few/few_label.csv").read_text().splitlines()
     assert sum(",voco," in line for line in lines) == 12
     assert sum(",scratch," in line for line in lines) == 6
+
+
+class Warns(Pretended):
+    """Says what `finetune` says: much, and one thing that matters."""
+
+    def __call__(self, run, **arguments):
+        console.say("42 scans")
+        console.warn("the labels are odd")
+        console.done(arguments["out"] / "card.json", "medssl evaluate RUN")
+        return super().__call__(run, **arguments)
+
+
+@pytest.mark.from_python
+def test_from_python_what_cells_warn_of_goes_to_the_log(house, capfd, caplog):
+    with caplog.at_level("INFO", logger="medssl"):
+        run(house, Warns(), "few_label.draws=1", "few_label.seeds=1", "few_label.sizes=[1]")
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+    assert [one.levelname for one in caplog.records if one.message == "the labels are odd"] == ["WARNING"] * 2
+    assert not any("42 scans" in one.message or "card.json" in one.message for one in caplog.records)
+
+
+def test_on_the_command_line_cells_warn_and_programs_read_it(house, capsys):
+    with console.speaking(console.Manner(as_json=True)):
+        run(house, Warns(), "few_label.draws=1", "few_label.seeds=1", "few_label.sizes=[1]")
+    said = capsys.readouterr()
+    assert "the labels are odd" in json.loads(said.out)["warnings"]
+    assert "warning: the labels are odd" in said.err
+    assert "42 scans" not in said.err
 
 
 def test_a_run_that_was_begun_with_other_settings_is_begun_anew(house):

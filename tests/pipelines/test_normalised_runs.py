@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medssl.engine.card import load_card, load_encoder
-from medssl.errors import ConfigError, DataError
+from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.features import embed_scan
 from medssl.exporting.runs import exportable_of
 from medssl.formats.nifti import write_nifti
@@ -161,6 +161,30 @@ def test_a_run_goes_on_with_the_input_it_began_with(home: Path, tmp_path: Path) 
         (tmp_path / "run" / path).unlink()
     pretrain(out=tmp_path / "run", finish=True)
     assert load_card(tmp_path / "run").inputs == load_card(home / "dataset").inputs
+
+
+def test_a_run_that_stopped_before_it_wrote_of_its_input_is_given_it(home: Path, tmp_path: Path) -> None:
+    """Stopped between run.yaml and input.json, it had gone on with values of another scheme, and said nothing."""
+    out = tmp_path / "run"
+    begun = {"data": home / "store", "out": out, "overrides": [*MASKED, "data.normalise=dataset"]}
+    pretrain(preset="masked_small", **begun)
+    wanted = (out / "input.json").read_text()
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.name == "run.yaml" or path.unlink()
+    pretrain(preset="masked_small", resume=True, **begun)
+    assert (out / "input.json").read_text() == wanted
+    assert load_card(out).schemes == ("dataset",)
+
+
+def test_a_run_whose_numbers_are_gone_does_not_go_on_with_others(home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    begun = {"data": home / "store", "out": out}
+    settings = [key for key in MASKED if "steps" not in key]
+    pretrain(preset="masked_small", overrides=[*settings, "train.steps=2", "data.normalise=dataset"], **begun)
+    for path in ("card.json", "encoder.safetensors", "input.json"):
+        (out / path).unlink()
+    with pytest.raises(CheckpointError, match=r"input\.json is not there.*data\.normalise=dataset"):
+        pretrain(out=out, finish=True)
 
 
 def test_the_store_may_say_it(tmp_path: Path) -> None:
