@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pipelines import completion
-from pipelines.export import TARGETS
+from pipelines.export_targets import EXPORTS
 
 
 def offered(*words: str, cwd=None) -> list[str]:
@@ -49,7 +49,7 @@ def test_only_forms_that_the_run_can_have_are_offered(card, forms, tmp_path):
 
     assert completion.export_forms(Line(), "") == forms
     assert completion.export_forms(Line(), "sa") == ["safetensors"]
-    assert set(forms) <= set(TARGETS)
+    assert set(forms) <= set(EXPORTS)
 
 
 def test_forms_follow_the_run_on_the_line(tmp_path):

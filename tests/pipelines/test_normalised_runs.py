@@ -243,14 +243,14 @@ def test_an_older_run_goes_on_as_it_was_begun(home: Path, tmp_path: Path, capsys
 
 def test_what_methods_did_before_is_found_in_parts_too() -> None:
     from medssl.methods.former import FORMER, former_settings
-    from medssl.methods.table import settings_class
+    from medssl.methods.table import METHODS
 
     assert former_settings({"name": "ibot", "mask": "block"}) == {"patch_mean": "masked"}
     assert former_settings({"name": "simclr"}) == {}
     parts = {"a": {"weight": 1.0, "method": {"name": "moco"}}, "b": {"method": {"name": "masked"}}}
     assert former_settings({"name": "joined", "parts": parts}) == {"parts.a.method.batch_keys": True}
     for name, settings in FORMER.items():
-        fields = settings_class(name).model_fields
+        fields = METHODS.settings_class(name).model_fields
         assert all(fields[key].default != value for key, value in settings.items()), name
 
 

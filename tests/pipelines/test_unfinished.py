@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 import medssl
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError
+from medssl.tasks.scored_masks import find_predictions
 from pipelines.arms import arms_of
 from pipelines.cli import app
-from pipelines.scored_cases import find_predictions
 from tests.pipelines.test_finetune import SCRATCH, store  # noqa: F401 - a fixture
 from tests.pipelines.test_plan_time import QUICK, _no_pictures  # noqa: F401 - a fixture
 
