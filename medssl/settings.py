@@ -17,7 +17,6 @@ from medssl.plain_yaml import YAMLError, read_yaml
 from medssl.presets import find_preset, preset_folder
 from medssl.setting_choices import drop_stale_keys, tags_of
 from medssl.setting_errors import describe, literal_values, models_of
-from medssl.writing import atomic_write
 
 __all__ = [
     "Auto",
@@ -28,7 +27,6 @@ __all__ = [
     "found_places",
     "load_yaml",
     "resolve",
-    "save_with_origins",
 ]
 
 _COMMAND_LINE = "command line"
@@ -187,12 +185,6 @@ def dump_with_origins(resolved: Resolved[Any], kept: Callable[[Any], Any] = lamb
     """
     values = kept(resolved.settings.model_dump(mode="json"))
     return "\n".join(_yaml_lines(values, resolved.origins, "", 0, resolved.dropped)) + "\n"
-
-
-def save_with_origins(resolved: Resolved[Any], path: Path) -> None:
-    """Write ``dump_with_origins`` to ``path``, aside first and then renamed."""
-    with atomic_write(path) as aside:
-        aside.write_text(dump_with_origins(resolved), encoding="utf-8")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

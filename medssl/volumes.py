@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from medssl.domains.domain import Domain, Features
+from medssl.domains.labels import StoreLabels
 from medssl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,9 +57,15 @@ class Volumes(Domain):
 
         return Store.open(folder)
 
-    def usual_task(self, store: Store) -> str:
-        """Return segmentation: classes must be asked for."""
-        return "segmentation"
+    def labels_of(self, store: Store) -> StoreLabels:
+        """Return how many scans have label maps, and the targets."""
+        found: dict[str, set[str]] = {}
+        for entry in store.entries:
+            for name, label in entry.targets:
+                found.setdefault(name, set()).add(label)
+        classes = {name: tuple(sorted(labels)) for name, labels in sorted(found.items())}
+        drawn = sum(entry.label_file is not None for entry in store.entries)
+        return StoreLabels(store.folder, self.noun, drawn, classes)
 
     def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of the encoder."""

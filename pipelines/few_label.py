@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from medssl.domains.domain import Domain, domain_of
+from medssl.domains.labels import check_task, suited_task
 from medssl.domains.task import Draws, Task
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
@@ -82,7 +83,7 @@ def few_label(
     for run in runs:
         domain.check_kind(load_card(run), data, run)
     store = domain.open(data)
-    resolved, preset = _recipe(domain, store, few)
+    resolved, preset, recipe = _recipe(domain, store, few)
     task = domain.tasks[resolved.settings.task]
     metric = _metric(few, task)
     window = shared_window(runs, resolved, task.name)
@@ -110,7 +111,7 @@ def few_label(
         return Scored(missing=todo)
 
     starts: Mapping[str, Path | None] = dict(zip(plan.arms, [None, *runs], strict=True))
-    overrides = [*overrides_of(few.finetune), f"task={task.name}", "data.held_out_scans=0"]
+    overrides = [*recipe, "data.held_out_scans=0"]
     asked = [entry.id for entry in tested.entries]
 
     def run_cell(cell: Cell) -> ScoreTable:
@@ -177,14 +178,23 @@ def few_label(
     )  # fmt: skip
 
 
-def _recipe(domain: Domain, store: Any, few: FewLabelSettings) -> tuple[Resolved[FinetuneSettings], str | None]:
-    """Return the settings of ``finetune`` that every arm has, and the preset that they are of."""
+def _recipe(
+    domain: Domain, store: Any, few: FewLabelSettings
+) -> tuple[Resolved[FinetuneSettings], str | None, list[str]]:
+    """Return the settings of ``finetune`` that every arm has, the preset that they are of, and what it is told."""
     overrides = overrides_of(few.finetune)
     resolved = resolve(FinetuneSettings, preset=few.recipe, overrides=overrides)
     by_hand = resolved.origins["task"] != "default"
-    asked = resolved.settings.task if by_hand else domain.usual_task(store)
-    preset = few.recipe or domain.recipes[asked]
-    return resolve(FinetuneSettings, preset=preset, overrides=[*overrides, f"task={asked}"]), preset
+    labels = domain.labels_of(store)
+    suited = {} if by_hand else {key: auto.value for key, auto in suited_task(labels).items()}
+    told = {"task": resolved.settings.task} | suited
+    overrides += [f"{key}={_as_yaml(value)}" for key, value in told.items() if resolved.origins[key] == "default"]
+    preset = few.recipe or domain.recipes[told["task"]]
+    resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides)
+    shows = resolved.settings.classification.shows is not None
+    if said := check_task(told["task"], labels, shows=shows, group="few_label.finetune."):
+        console.say(said)
+    return resolved, preset, overrides
 
 
 def _start_doubts(domain: Domain, drawn: Any, runs: Sequence[Path]) -> list[str]:

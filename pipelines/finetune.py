@@ -12,6 +12,7 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from medssl.domains.domain import domain_named, domains
+from medssl.domains.labels import check_task
 from medssl.engine.card import save_encoder
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
@@ -33,9 +34,8 @@ from pipelines import console
 from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
 from pipelines.finetune_segmentation import known_scores
 from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
-from pipelines.finetune_task import check_task, labels_in
 from pipelines.normalising import input_of, recorded_input
-from pipelines.plan_end import left_off, lowered_words, whole_plan
+from pipelines.plan_end import left_off, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
@@ -209,11 +209,8 @@ def _job(
             f"{folder} holds {held.noun}s, and the encoder '{settings.encoder.name}' is for {domain.noun}s. Give a "
             f"pretraining run on {held.noun}s{f', or --preset {presets} to train from scratch' if presets else ''}."
         )
-    labels = labels_in(folder)
-    shows = settings.classification.shows is not None
-    fits = labels is not None and labels.noun == domain.noun
-    said = check_task(settings.task, labels, shows=shows) if labels is not None and fits else ""
     store = domain.open(folder)
+    said = check_task(settings.task, domain.labels_of(store), shows=settings.classification.shows is not None)
     if isinstance(store, Store):
         resolved = follow_channels(resolved, store)
         store = _as_input(resolved.settings, store, resumed)
@@ -292,8 +289,6 @@ def _time_lines(
     resolved: Resolved[FinetuneSettings], job: Job, out: Path, *, done: int | None = 0, until: int | None = None
 ) -> list[str]:
     """Return what is said of the time that training takes here; nothing where no step is left to train."""
-    if done is None:
-        return []
     settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
 
     def smaller(step: StepTime) -> str:
@@ -310,12 +305,12 @@ def _time_lines(
         kept = ("data.", "transfer.", "train.seed", "task", f"{settings.task}.", "cloud.")
         return _command(resolved, small, aside, only=kept, changed=seen)
 
-    lowered = [] if until is None else [lowered_words(until, train)]
-    return lowered + time_lines(
+    return time_lines(
         job.method,
         lambda: job.loader(rank=0, world_size=1, pin=False),
-        train.model_copy(update={"steps": until}) if until else train,
+        train,
         done=done,
+        until=until,
         by_default=resolved.origins.get("train.steps") == "default",
         smaller=smaller,
     )

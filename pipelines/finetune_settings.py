@@ -11,6 +11,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from medssl.domains.domain import domain_of
+from medssl.domains.labels import suited_task
 from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.card import load_card, load_weights
 from medssl.engine.train_settings import TrainSettings
@@ -23,7 +25,6 @@ from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
 from medssl.tasks.transfer import TransferReport, carry_over
 from pipelines.finetune_scans import LabelledSettings
-from pipelines.finetune_task import labels_in, suited_task
 from pipelines.pretrain_settings import EncoderSettings
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.settings import CloudTaskSettings
@@ -107,8 +108,9 @@ def resolved_settings(
     resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides, command_line=options)
     suited: dict[str, Auto] = {}
     if resolved.origins["task"] == "default" and (folder := resolved.settings.data.store):
-        labels = labels_in(Path(folder))
-        suited = suited_task(labels) if labels is not None else {}
+        place = Path(folder)
+        domain = domain_of(place)
+        suited = suited_task(domain.labels_of(domain.open(place))) if domain.claims(place) else {}
         if suited:
             resolved = resolve(
                 FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=suited

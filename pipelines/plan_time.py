@@ -17,6 +17,7 @@ from medssl.methods.contract import Method
 from medssl.presets import list_presets
 from pipelines import console
 from pipelines.console import duration
+from pipelines.plan_end import lowered_words
 
 __all__ = ["LONG_S", "fewer_steps", "free_beside", "plan_words", "seconds_of", "small_preset", "time_lines"]
 
@@ -30,7 +31,8 @@ def time_lines(
     loader: Callable[[], Loader],
     train: TrainSettings,
     *,
-    done: int = 0,
+    done: int | None = 0,
+    until: int | None = None,
     by_default: bool,
     smaller: Callable[[StepTime], str],
 ) -> list[str]:
@@ -40,10 +42,17 @@ def time_lines(
         method: What will be trained.
         loader: Makes its batches.
         train: How.
-        done: Steps that a run which is resumed has done.
+        done: Steps that a run which is resumed has done; None where it has none left, and nothing is said.
+        until: The step at which it shall end where that is before its plan does, which is said first.
         by_default: Whether nobody chose the number of steps.
         smaller: Returns the command of a smaller plan for what a step takes, "" where there is none.
     """
+    if done is None:
+        return []
+    if until is not None:
+        ended = train.model_copy(update={"steps": until})
+        told = time_lines(method, loader, ended, done=done, by_default=by_default, smaller=smaller)
+        return [lowered_words(until, train), *told]
     left = train.steps - done
     if not on_cpu(train) or left <= _SHORT:
         return []

@@ -31,7 +31,7 @@ from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved, flatten, load_yaml
 from pipelines import console
 from pipelines.load import load
-from pipelines.plan_end import left_off, lowered_words, whole_plan
+from pipelines.plan_end import left_off, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.pretrain_clouds import Clouds
 from pipelines.pretrain_kind import Chosen, Kind, choose_items
@@ -327,8 +327,6 @@ def _time_lines(
     until: int | None = None,
 ) -> list[str]:
     """Return what is said of the time that the plan takes here; nothing where no step is left to train."""
-    if done is None:
-        return []
     train = resolved.settings.train
     aside = free_beside(out)
 
@@ -338,12 +336,12 @@ def _time_lines(
             return _command(resolved, small, aside, only=("data.", "train.seed"))
         return _command(resolved, preset, aside, changed={"train.steps": fewer_steps(step)})
 
-    lowered = [] if until is None else [lowered_words(until, train)]
-    return lowered + time_lines(
+    return time_lines(
         method,
         lambda: kind.loader(chosen.train, method.plan, fabric or launch(train)),
-        train.model_copy(update={"steps": until}) if until else train,
+        train,
         done=done,
+        until=until,
         by_default=resolved.origins.get("train.steps") == "default",
         smaller=smaller,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from medssl.domains.domain import Domain, Features
+from medssl.domains.labels import StoreLabels
 from medssl.errors import DataError
 from pointcloud.batch import CloudPlan
 from pointcloud.store import INDEX, CloudEntry, CloudStore
@@ -49,10 +50,12 @@ class Points(Domain):
         """Open a store of clouds."""
         return CloudStore.open(folder)
 
-    def usual_task(self, store: CloudStore) -> str:
-        """Return classification where clouds have classes, else their parts."""
-        whole = any(entry.label is not None for entry in store.entries)
-        return "classification" if whole or all(e.label_file is None for e in store.entries) else "segmentation"
+    def labels_of(self, store: CloudStore) -> StoreLabels:
+        """Return how many clouds have labels of their points, and the classes of clouds."""
+        numbers = sorted({entry.label for entry in store.entries if entry.label is not None})
+        names = tuple(store.classes.get(number, str(number)) for number in numbers)
+        drawn = sum(entry.label_file is not None for entry in store.entries)
+        return StoreLabels(store.folder, self.noun, drawn, {"": names} if names else {})
 
     def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of the encoder."""

@@ -18,6 +18,7 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.labels import StoreLabels
     from medssl.domains.task import Task
     from medssl.engine.card import Card
 
@@ -152,8 +153,8 @@ class Domain(ABC):
         """
 
     @abstractmethod
-    def usual_task(self, store: Any) -> str:
-        """Return what is learned of a store where nothing says so."""
+    def labels_of(self, store: Any) -> StoreLabels:
+        """Return which labels a store has; `suited_task` says what is learned where nothing else does."""
 
     @abstractmethod
     def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:

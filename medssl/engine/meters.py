@@ -35,11 +35,6 @@ class Report:
     seconds_per_step: float = 0.0
     memory_gib: float = 0.0
 
-    @property
-    def remaining_s(self) -> float:
-        """Seconds left at the present pace."""
-        return (self.steps - self.step) * self.seconds_per_step
-
 
 class Meters:
     """Running means on the device, and the first step whose loss or gradient was not finite.

@@ -31,6 +31,7 @@ __all__ = [
     "FewLabelPlan",
     "read_cells",
     "run_cells",
+    "without_later",
 ]
 
 SCRATCH = "scratch"
@@ -38,8 +39,26 @@ MAJORITY = "majority"  # the arm that always names the most frequent class: show
 FINE_TUNED = "fine-tuned"
 SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
 _SEEDS_A_DRAW = 1000
+# Settings of scans' runs that came later, at the value that does what was done before.
+_LATER: Mapping[str, object] = {"pool": "mean", "amsgrad": False, "collapse_information": 0.05}
 _FIGURES = ("item", "patient", "target", "metric", "value", "note")
 _DIGITS = 6  # of probabilities, the others are kept as they are
+
+
+def without_later(settings: Any) -> Any:
+    """Return settings for a key without those that change nothing: finished cells of earlier releases are kept.
+
+    Args:
+        settings: As JSON has them, nested.
+
+    Example:
+        >>> without_later({"train": {"steps": 5, "amsgrad": False}, "encoder": {"pool": "grid"}})
+        {'train': {'steps': 5}, 'encoder': {'pool': 'grid'}}
+    """
+    if not isinstance(settings, Mapping):
+        return settings
+    kept = {name: value for name, value in settings.items() if name not in _LATER or value != _LATER[name]}
+    return {name: without_later(value) for name, value in kept.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ def cloud_pairs(
     Returns:
         A source and its facts for every cloud, and how many of them were kept.
     """
-    from medssl.manifest.schema import COLUMNS  # a table library, which processes that read do without
+    from medssl.manifest.columns import COLUMNS  # a table library, which processes that read do without
 
     by_file: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in old:

@@ -19,7 +19,8 @@ from typing import Any
 import polars as pl
 
 from medssl.errors import ManifestError
-from medssl.manifest.schema import COLUMNS, Manifest
+from medssl.manifest.columns import COLUMNS
+from medssl.manifest.schema import Manifest
 from medssl.nameless import Nameless
 from medssl.writing import atomic_write
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from medssl.formats.picture_stack import STACK
 from medssl.manifest.attach import LABEL_MAP
+from medssl.manifest.columns import COLUMNS, REDUCED
 from medssl.manifest.describe import CONTENT_SCHEME
 from medssl.manifest.freshness import state_of
-from medssl.manifest.schema import COLUMNS, REDUCED
 from medssl.manifest.sources import Source
 
 __all__ = ["difference", "reusable"]

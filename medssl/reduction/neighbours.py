@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medssl.errors import ConfigError
 
-__all__ = ["Pairs", "cosine_pairs", "hamming_pairs", "multi_index_pairs", "nearest_codes", "planted_recall"]
+__all__ = ["Pairs", "cosine_pairs", "hamming_pairs", "multi_index_pairs", "planted_recall"]
 
 Codes = npt.NDArray[np.uint64]
 Vectors = npt.NDArray[np.floating]
@@ -123,19 +123,6 @@ def unit_vectors(vectors: Vectors) -> npt.NDArray[np.float32]:
     length = np.linalg.norm(table, axis=1, keepdims=True)
     result: npt.NDArray[np.float32] = (table / np.where(length > 0, length, 1.0)).astype(np.float32)
     return result
-
-
-def nearest_codes(codes: Codes, query: Codes, *, count: int = 5) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return places and distances of the codes nearest to one code, nearest first, the smaller place first in a tie.
-
-    Args:
-        codes: uint64 (n, words).
-        query: uint64 (words,).
-        count: How many.
-    """
-    apart = np.bitwise_count(_checked(codes) ^ query[None]).sum(axis=1, dtype=np.int64)
-    places = np.argsort(apart, kind="stable")[:count]
-    return places.astype(np.int64), apart[places]
 
 
 def multi_index_pairs(

@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from medssl.manifest.schema import COLUMNS, Manifest
+from medssl.manifest.columns import COLUMNS
+from medssl.manifest.schema import Manifest
 from medssl.reduction.leaders import Choice
 from medssl.reduction.marks import Mark
 

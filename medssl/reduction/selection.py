@@ -21,7 +21,6 @@ from medssl.reduction.neighbours import Pairs, cosine_pairs, unit_vectors
 __all__ = [
     "balanced_choice",
     "every_nth",
-    "k_centres",
     "random_choice",
     "semantic_duplicates",
     "semantic_duplicates_as_published",
@@ -79,41 +78,6 @@ def every_nth(count: int, *, step: int | None = None, size: int | None = None, s
         return np.arange(0, count, step, dtype=np.int64)
     wanted = target_size(count, size=size, share=share)
     return (np.arange(wanted, dtype=np.int64) * count) // max(1, wanted)
-
-
-def k_centres(
-    vectors: Vectors, *, size: int | None = None, share: float | None = None, first: int | None = None
-) -> Places:
-    """Choose so that the farthest of the others from its nearest chosen one is near: greedy k-centre.
-
-    The radius it reaches is at most twice the best one possible. It starts with the vector nearest to the mean, and
-    takes the smaller place in a tie, so there is no chance in it.
-
-    Source: T. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38
-    (1985); as a coreset for learning: O. Sener, S. Savarese, ICLR 2018.
-
-    Args:
-        vectors: (n, d); distances are Euclidean, as they are given.
-        size: How many.
-        share: Which share.
-        first: The place to start with.
-
-    Raises:
-        ConfigError: Size or share are out of range.
-    """
-    table = np.asarray(vectors, dtype=np.float64)
-    wanted = target_size(len(table), size=size, share=share)
-    if wanted == 0:
-        return np.zeros(0, dtype=np.int64)
-    place = int(np.argmin(((table - table.mean(axis=0)) ** 2).sum(axis=1))) if first is None else first
-    chosen = np.zeros(len(table), dtype=bool)
-    nearest = np.full(len(table), np.inf)
-    for _ in range(wanted):
-        chosen[place] = True
-        nearest = np.minimum(nearest, ((table - table[place]) ** 2).sum(axis=1))
-        nearest[chosen] = -1.0
-        place = int(np.argmax(nearest))
-    return np.flatnonzero(chosen).astype(np.int64)
 
 
 def spherical_k_means(

@@ -8,7 +8,7 @@ from typing import Any
 from medssl.domains.class_task import ClassTask
 from medssl.domains.task import Draws, Labels
 from medssl.engine.card import Card
-from medssl.evaluation.few_label import SEEDING
+from medssl.evaluation.few_label import SEEDING, without_later
 from medssl.store.read import Store
 from medssl.tasks.class_samples import class_names, class_of_scan
 
@@ -38,4 +38,4 @@ class ScanClassification(ClassTask):
         """Return recipe, encoder, window, scans and draws."""
         own = {name: value for name, value in recipe.items() if name not in ("segmentation", "inference")}
         listed = [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in entries]
-        return [own, card.encoder, window, SEEDING, listed, sorted(draws.sets.items())]
+        return [without_later(own), without_later(card.encoder), window, SEEDING, listed, sorted(draws.sets.items())]

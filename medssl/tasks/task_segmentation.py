@@ -13,7 +13,7 @@ from medssl.domains.task import Draws, Labels, RunScores, Task, silent
 from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
-from medssl.evaluation.few_label import SEEDING
+from medssl.evaluation.few_label import SEEDING, without_later
 from medssl.evaluation.metrics import EMPTY_MASKS, SEGMENTATION_METRICS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import count_rows, empty_counts
@@ -136,7 +136,9 @@ class SegmentationScores(Task):
         """Return recipe, encoder, scans, structures and tolerances."""
         own = {name: value for name, value in recipe.items() if name != "classification"}
         return [
-            {**own, "encoder": ENCODERS.settings_of(card.encoder).model_dump(mode="json"), "card_window": window},
+            without_later(
+                {**own, "encoder": ENCODERS.settings_of(card.encoder).model_dump(mode="json"), "card_window": window}
+            ),
             draws.seed,
             SEEDING,
             # the names of a store's files hold a hash of source and settings, and are the same on every machine

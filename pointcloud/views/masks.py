@@ -8,7 +8,7 @@ from torch import Tensor
 from pointcloud.batch import inside
 from pointcloud.encoders.patches import rows_at
 
-__all__ = ["Chosen", "block_mask", "random_mask"]
+__all__ = ["Chosen", "random_mask"]
 
 
 def random_mask(keys: Tensor, count: Tensor, ratio: Tensor | float) -> Tensor:
@@ -24,23 +24,6 @@ def random_mask(keys: Tensor, count: Tensor, ratio: Tensor | float) -> Tensor:
         bool, (B, T), true where hidden; never where padded.
     """
     return _smallest(keys[:, : int(count.max())].to(count.device), count, _hidden(count, ratio))
-
-
-def block_mask(places: Tensor, seeds: Tensor, count: Tensor, ratio: Tensor | float) -> Tensor:
-    """Hide one block of each cloud: the tokens nearest to one of them.
-
-    Args:
-        places: float32, (B, T, 3).
-        seeds: Random numbers in [0, 1), (B,); each names the token in the middle.
-        count: int64, (B,), tokens of each cloud.
-        ratio: As in ``random_mask``.
-
-    Returns:
-        bool, (B, T), true where hidden.
-    """
-    row = (seeds.to(count.device) * count).long().clamp_max(count - 1)
-    middle = places.gather(1, row[:, None, None].expand(-1, 1, 3))
-    return _smallest((places - middle).square().sum(dim=-1), count, _hidden(count, ratio))
 
 
 class Chosen:

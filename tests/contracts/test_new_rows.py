@@ -13,7 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOYS = Path(__file__).parent / "toys"
-COPIED = ("medssl", "pointcloud", "pipelines", "configs", "data_manifests", "tests", "pyproject.toml")
+COPIED = (
+    "medssl",
+    "pointcloud",
+    "pipelines",
+    "configs",
+    "data_manifests",
+    "tests",
+    "docs",
+    "benchmarks",
+    "pyproject.toml",
+)
 METHOD_ROW = """        Row(
             name="toy",
             target="medssl.methods.toy.Toy",
@@ -45,6 +55,7 @@ train:
   steps: 2
   batch_size: 2
 """
+SIGNAL = "| `toy_small` | none |\n"
 USED = """
 import sys
 from pathlib import Path
@@ -62,6 +73,7 @@ assert here == Path(sys.argv[1]), here
 draw = np.random.default_rng(0)
 items = [Item(id=f"s{n}", values=draw.integers(0, 300, (18, 20, 18)).astype(np.int16), patient=f"p{n}") for n in "abcd"]
 store_from_arrays(here / "store", items)
+medssl.set_verbosity("info")
 show("toy")
 show("toy_net")
 pretrain("toy", data=here / "store", out=here / "run", overrides=["train.accelerator=cpu"])
@@ -76,7 +88,8 @@ def said_to_touch(heading: str, name: str) -> set[str]:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, flags=re.M | re.S)
     assert section, heading
-    return {found.replace("NAME", name) for found in re.findall(r"^\d\. `([^`]+)`", section.group(1), flags=re.M)}
+    lines = re.findall(r"^\d\. (.*)", section.group(1), flags=re.M)
+    return {found.replace("NAME", name) for line in lines for found in re.findall(r"`([\w/]+\.\w+)`", line)}
 
 
 def with_row(table: Path, row: str) -> None:
@@ -97,6 +110,14 @@ def house(tmp_path_factory) -> tuple[Path, set[str]]:
     shutil.copy(TOYS / "toy_encoder.txt", folder / "medssl/encoders/toy_net.py")
     with_row(folder / "medssl/methods/table.py", METHOD_ROW)
     with_row(folder / "medssl/encoders/table.py", ENCODER_ROW)
+    page, signals = folder / "docs/methods.md", folder / "benchmarks/method_signals.py"
+    text = page.read_text(encoding="utf-8")
+    shown = "| `toy` | none | none | nothing | `tests/oracles/test_toy.py::test_oracle` |\n"
+    at = text.index("| `voco` |")
+    page.write_text(f"{text[:at]}{shown}{text[at:]}\n{SIGNAL}", encoding="utf-8")
+    known = signals.read_text(encoding="utf-8")
+    row = '    "byol_small":'
+    signals.write_text(known.replace(row, f'    "toy_small": (("retrieval", True),),\n{row}'), encoding="utf-8")
     (folder / "configs/pretrain/toy.yaml").write_text(PRESET, encoding="utf-8")
     (folder / "tests/oracles/test_toy.py").write_text("def test_oracle():\n    assert (1 + 2) / 2 == 1.5\n")
     (folder / "tests/oracles/test_toy_net.py").write_text("def test_oracle():\n    assert 2 * 2 == 4\n")
@@ -126,8 +147,8 @@ def test_toys_are_shown_fitted_and_train(house):
     folder, _ = house
     done = ran(folder, "-c", USED, str(folder))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Method toy" in done.stdout
-    assert "Encoder toy_net" in done.stdout
+    assert "Method toy" in done.stderr
+    assert "Encoder toy_net" in done.stderr
     assert (folder / "run" / "encoder.safetensors").is_file()
 
 

@@ -16,7 +16,7 @@ import medssl.settings
 from medssl.errors import ConfigError
 from medssl.plain_yaml import read_yaml
 from medssl.presets import find_preset, list_presets
-from medssl.settings import Auto, Resolved, Settings, dump_with_origins, flatten, resolve, save_with_origins
+from medssl.settings import Auto, Resolved, Settings, dump_with_origins, flatten, resolve
 
 
 class Contrast(Settings):
@@ -314,7 +314,7 @@ def test_dump_loads_again_and_names_origins(presets, tmp_path):
     assert all(" # " in line for line in values)
     assert next(line for line in values if "steps" in line).endswith("# preset large")
     assert Everything.model_validate(yaml.safe_load(text)) == resolved.settings
-    save_with_origins(resolved, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(dump_with_origins(resolved))
     assert resolve(Everything, preset=tmp_path / "run.yaml").settings == resolved.settings
     assert [path.name for path in tmp_path.iterdir() if "run" in path.name] == ["run.yaml"]
 

@@ -18,14 +18,16 @@ from medssl.evaluation.draws import labelled_patients
 from medssl.formats.nifti import write_nifti
 from medssl.settings import resolve
 from medssl.store.index import write_index
-from medssl.store.write import write_entry
+from medssl.store.write import Item, store_from_arrays, write_entry
 from pipelines import console
+from pipelines.arms import digest
 from pipelines.evaluate import evaluate
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.few_label import few_label, overrides_of
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 2.0, 5], [0, 0, 0, 1]])
 ENCODER = {"name": "unet", "channels": [4, 8]}
+FORMER_KEYS = {"segmentation": "a41da704ef3de249", "classification": "898caab408b22584"}
 
 
 def scan_of(index):
@@ -73,6 +75,37 @@ def house(tmp_path):
     make_store(tmp_path)
     make_run(tmp_path / "runs/voco")
     return tmp_path
+
+
+def test_scans_that_have_classes_alone_are_classified_as_finetune_would(tmp_path, capsys):
+    items = [
+        Item(id=f"s{n}", values=np.full((16, 16, 16), n, np.int16), patient=f"p{n}",
+             targets={"grade": ("high", "low")[n % 2]}, split="train" if n < 8 else "test")
+        for n in range(12)
+    ]  # fmt: skip
+    store_from_arrays(tmp_path / "store", items, classes={})
+    told = {"data": tmp_path / "store", "out": tmp_path / "few", "protocol": "few-label", "dry_run": True}
+    words = ["few_label.sizes=[2]", "few_label.draws=1"]
+    evaluate(make_run(tmp_path / "voco"), overrides=words, **told)
+    assert "grade (high, low); arms scratch, voco; n = 2 of 8 labelled patients" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"no label maps to segment by.*Take few_label.finetune.task=classification"):
+        evaluate(tmp_path / "voco", overrides=[*words, "few_label.finetune.task=segmentation"], **told)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_cells_of_earlier_releases_are_kept(house, monkeypatch, task):
+    """The keys are those of the release before encoders pooled and optimisers had AMSGrad."""
+    from pipelines import few_label as module
+
+    made = []
+    monkeypatch.setattr(module, "digest", lambda *parts: made.append(digest(*parts)) or made[-1])
+    words = ["few_label.sizes=[1,2]", "few_label.draws=2", f"few_label.finetune.task={task}"]
+    shows = ["few_label.finetune.classification.shows=2"] if task == "classification" else []
+    told = {"data": house / "store", "out": house / "few", "protocol": "few-label", "dry_run": True}
+    evaluate(house / "runs/voco", overrides=[*words, *shows], **told)
+    evaluate(house / "runs/voco", overrides=[*words, *shows, "few_label.finetune.train.amsgrad=true"], **told)
+    assert made[0] == FORMER_KEYS[task]
+    assert made[1] != made[0]
 
 
 class Pretended:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medssl.errors import ConfigError, DataError
+from medssl.errors import ConfigError
 from pipelines.evaluate import evaluate
 from pipelines.finetune import finetune
 from pipelines.pretrain import pretrain
@@ -70,7 +70,7 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
 
 
 def test_what_does_not_fit_says_why(house, tmp_path):
-    with pytest.raises(DataError, match="needs clouds with labels of points"):
+    with pytest.raises(ConfigError, match=r"no labels of points to segment by.*few_label.finetune.task=classification"):
         evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",
                  overrides=[*FEW, "few_label.recipe=point_parts_small"])  # fmt: skip
     with pytest.raises(ConfigError, match="metric of segmenters"):
@@ -90,6 +90,18 @@ def parts(house):
     return store_from_clouds(
         house / "parts", items, classes=dict(enumerate(CLASSES)), parts=dict(enumerate(PART_NAMES))
     ).folder
+
+
+def test_the_task_is_the_one_that_finetune_takes(house, parts, tmp_path, capsys):
+    told = {"out": tmp_path / "out", "dry_run": True}
+    for store, recipe in ((parts, "point_parts_small"), (house / "store", "point_classification_small")):
+        finetune(house / "run", data=store, preset=None, **told)
+        chosen = "segmentation" if "which --task classification learns" in capsys.readouterr().out else "classification"
+        evaluate(house / "run", data=store, protocol="few-label", overrides=FEW, **told)
+        said = capsys.readouterr().out
+        assert f"recipe {recipe}" in said
+        assert ("which few_label.finetune.task=classification learns" in said) == (chosen == "segmentation")
+        assert (chosen == "segmentation") == (store == parts)
 
 
 def test_parts_of_points_are_compared_at_few_labels_as_anything_else(house, parts, tmp_path, capsys):

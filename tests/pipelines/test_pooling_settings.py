@@ -10,7 +10,7 @@ from medssl.encoders.table import build_encoder, pooled_as_then
 from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.exportable import perturbed
-from medssl.settings import save_with_origins
+from medssl.settings import dump_with_origins
 from medssl.store.write import Item, store_from_arrays
 from pipelines.embed import embed
 from pipelines.finetune_settings import resolved_settings
@@ -54,7 +54,7 @@ def test_fine_tuning_pools_as_the_card_or_as_it_is_told(run, tmp_path):
     assert told.settings.encoder.pool == "grid"
     assert told.settings.encoder.channels == (4, 8)
     assert told.origins["encoder.pool"] == "command line"
-    save_with_origins(told, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(dump_with_origins(told))
     resumed = resolved_settings(tmp_path / "run.yaml", [], {"data.store": "store"})
     assert resumed.settings.encoder.pool == "grid"
     with pytest.raises(ConfigError, match=r"encoder\.channels would change it"):

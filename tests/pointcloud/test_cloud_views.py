@@ -15,7 +15,7 @@ from pointcloud.views.crops import (
     fill_by_interpolation,
     sample_crops,
 )
-from pointcloud.views.masks import Chosen, block_mask, random_mask
+from pointcloud.views.masks import Chosen, random_mask
 from pointcloud.views.multi_crop import MultiCropSettings, multi_crop
 from pointcloud.views.spatial import SpatialParams, SpatialSettings, apply_spatial, random_rotation, sample_spatial
 
@@ -89,11 +89,6 @@ def test_masks_hide_the_smallest_keys_of_the_tokens_that_are_there():
     assert hidden.tolist() == [[False, True, False, True, False], [True, False, False, False, False]]
     assert not random_mask(keys[:1], torch.tensor([1]), 0.9).any()  # a single token is shown
     assert random_mask(keys[:1], torch.tensor([5]), 0.999).sum() == 4  # one stays
-
-
-def test_a_block_is_what_lies_around_its_middle():
-    hidden = block_mask(LINE, torch.tensor([0.5]), torch.tensor([8]), 3 / 8)  # about the point at 4
-    assert hidden[0].tolist() == [False, False, False, True, True, True, False, False]
 
 
 def test_chosen_tokens_keep_their_order():

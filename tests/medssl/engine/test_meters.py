@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from medssl.engine.meters import Clock, Meters, Report
+from medssl.engine.meters import Clock, Meters
 
 
 @pytest.fixture
@@ -54,7 +54,3 @@ def test_the_clock_counts_what_was_waited():
     assert 0.4 < share < 0.9
     assert each >= 0.04
     assert clock.read()[0] == 0.0
-
-
-def test_remaining_time():
-    assert Report(step=25, steps=100, seconds_per_step=2.0).remaining_s == 150.0

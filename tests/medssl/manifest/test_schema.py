@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from medssl.errors import ManifestError
-from medssl.manifest.schema import COLUMNS, Manifest, manifest_of_rows, read_manifest, write_manifest
+from medssl.manifest.columns import COLUMNS
+from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest, write_manifest
 
 
 def row(name: str, **more):

@@ -12,7 +12,6 @@ from medssl.reduction.neighbours import (
     cosine_pairs,
     hamming_pairs,
     multi_index_pairs,
-    nearest_codes,
     planted_recall,
 )
 
@@ -59,14 +58,6 @@ def test_equal_vectors_are_at_no_distance_and_zeros_are_near_nothing():
     assert found.distance.tolist() == [0.0]
     crossed = cosine_pairs(vectors[:1], 0.5, others=vectors)
     assert crossed.as_set() == {(0, 0), (0, 1)}
-
-
-def test_the_nearest_come_first():
-    some = codes(20)
-    places, apart = nearest_codes(some, some[7], count=3)
-    assert places[0] == 7
-    assert apart[0] == 0
-    assert (np.diff(apart) >= 0).all()
 
 
 def test_chains_are_not_joined():

@@ -9,7 +9,6 @@ from medssl.errors import ConfigError
 from medssl.reduction.selection import (
     balanced_choice,
     every_nth,
-    k_centres,
     random_choice,
     semantic_duplicates,
     semantic_duplicates_as_published,
@@ -35,12 +34,11 @@ def chosen_by(strategy, vectors, size, seed=0):
     return {
         "random": lambda: random_choice(len(vectors), size=size, seed=seed),
         "every": lambda: every_nth(len(vectors), size=size),
-        "centres": lambda: k_centres(vectors, size=size),
         "balanced": lambda: balanced_choice(vectors, size=size, levels=[12, 3], seed=seed),
     }[strategy]()
 
 
-@pytest.mark.parametrize("strategy", ["random", "every", "centres", "balanced"])
+@pytest.mark.parametrize("strategy", ["random", "every", "balanced"])
 @pytest.mark.parametrize("size", [0, 1, 7, 40, 110])
 def test_a_size_is_met_exactly_with_rising_places(strategy, size, clumps):
     places = chosen_by(strategy, clumps, size, seed=3)
@@ -59,14 +57,6 @@ def test_every_nth():
     assert every_nth(10, step=3).tolist() == [0, 3, 6, 9]
     assert every_nth(10, share=0.5).tolist() == [0, 2, 4, 6, 8]
     assert every_nth(7, size=3).tolist() == [0, 2, 4]
-
-
-def test_centres_are_within_twice_the_best_radius():
-    line = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0], [30.0]])
-    places = k_centres(line, size=3)
-    radius = np.abs(line - line[places, 0]).min(axis=1).max()
-    assert radius <= 2 * 1.0  # the best three centres are 1, 11 and 30
-    assert 6 in places
 
 
 def test_balance_keeps_what_is_rare(clumps):

@@ -1,4 +1,7 @@
-"""Which task a store's labels are for, where nobody said it; and which flag is meant where it was said wrong."""
+"""Which task a store's labels are for, where nobody said it; and which flag is meant where it was said wrong.
+
+``finetune`` and the few-label protocol ask here alike.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,8 @@ from pathlib import Path
 
 from medssl.errors import ConfigError
 from medssl.settings import Auto
-from medssl.store.index import INDEX
-from medssl.store.read import Store
-from pointcloud.store import CloudStore
 
-__all__ = ["StoreLabels", "check_task", "labels_in", "suited_task"]
+__all__ = ["StoreLabels", "check_task", "suited_task"]
 
 
 @dataclass(frozen=True)
@@ -42,29 +42,6 @@ class StoreLabels:
         return {name: found for name, found in self.classes.items() if len(found) > 1}
 
 
-def labels_in(folder: Path) -> StoreLabels | None:
-    """Return what a store knows, None where there is no store that can be read so far.
-
-    Raises:
-        CacheError: The store is damaged.
-    """
-    if (folder / INDEX).is_file():
-        entries = Store.open(folder).entries
-        found: dict[str, set[str]] = {}
-        for entry in entries:
-            for name, label in entry.targets:
-                found.setdefault(name, set()).add(label)
-        classes = {name: tuple(sorted(labels)) for name, labels in sorted(found.items())}
-        return StoreLabels(folder, "scan", sum(e.label_file is not None for e in entries), classes)
-    if CloudStore.is_cloud_store(folder):
-        store = CloudStore.open(folder)
-        numbers = sorted({e.label for e in store.entries if e.label is not None})
-        names = tuple(store.classes.get(number, str(number)) for number in numbers)
-        drawn = sum(e.label_file is not None for e in store.entries)
-        return StoreLabels(folder, "cloud", drawn, {"": names} if names else {})
-    return None
-
-
 def suited_task(labels: StoreLabels) -> dict[str, Auto]:
     """Return the settings that a store's labels ask for where nobody chose a task: none where it is segmentation.
 
@@ -81,13 +58,14 @@ def suited_task(labels: StoreLabels) -> dict[str, Auto]:
     return found
 
 
-def check_task(task: str, labels: StoreLabels, *, shows: bool = False) -> str:
+def check_task(task: str, labels: StoreLabels, *, shows: bool = False, group: str = "") -> str:
     """See that a store has labels for the task, and say what else it has.
 
     Args:
         task: "segmentation" or "classification".
         labels: What the store knows.
         shows: Whether the classes are whether a structure shows.
+        group: What stands before the settings of ``finetune`` where another verb takes them.
 
     Returns:
         A line for the user, "" where there is nothing to say.
@@ -95,18 +73,19 @@ def check_task(task: str, labels: StoreLabels, *, shows: bool = False) -> str:
     Raises:
         ConfigError: It has none for this task and some for the other.
     """
+    flag = f"{group}task=" if group else "--task "
     other = ", ".join(f"{name or 'class'} ({', '.join(found[:6])})" for name, found in labels.told_apart.items())
     if task == "segmentation" and not labels.drawn and labels.told_apart:
         raise ConfigError(
             f"{labels.folder}: its {labels.noun}s have no {labels.maps} to segment by. They have classes: {other}. "
-            "Take --task classification."
+            f"Take {flag}classification."
         )
     if task == "classification" and labels.drawn and not labels.told_apart and not shows:
-        more = ", or classification.shows=NUMBER for whether a scan shows a structure" if labels.noun == "scan" else ""
+        more = f", or {group}classification.shows=NUMBER for whether a scan shows a structure"
         raise ConfigError(
-            f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to tell apart. Take --task "
-            f"segmentation{more}."
+            f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to tell apart. Take "
+            f"{flag}segmentation{more if labels.noun == 'scan' else ''}."
         )
     if task == "segmentation" and other:
-        return f"the store has classes too, which --task classification learns: {other}"
+        return f"the store has classes too, which {flag}classification learns: {other}"
     return ""
