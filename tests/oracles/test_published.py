@@ -199,7 +199,8 @@ def test_point_mae_scores_hidden_patches_by_chamfer_of_squares() -> None:
     method = PointMAE(PointMAESettings(points=64, decoder_depth=1), CLOUD_ENCODERS.build(vit)).eval()
     points = torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(0))
     views = PointMAEViews(points, torch.full((2,), 64), torch.rand(2, 8, generator=torch.Generator().manual_seed(1)))
-    found, errors = method._draw(views), []
+    with torch.no_grad():
+        found, errors = method._draw(views), []
     assert int(found.hidden.sum()) == 2 * 4  # int(.6 * 8) of each, as there
     for drawn, target in zip(found.drawn, found.target, strict=True):
         ahead = [min(float(((p - q) ** 2).sum()) for q in target) for p in drawn]
