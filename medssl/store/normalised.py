@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from medssl.errors import DataError
 from medssl.normalising import Numbers, Scheme, fitted_numbers, numbers_of
 from medssl.store.entry import Entry
 from medssl.store.read import Store
@@ -55,16 +56,23 @@ def fitted(scheme: Scheme, train: Store) -> list[tuple[Scheme, Numbers | None]]:
 
 
 def normalised(store: Store, channels: Channels) -> Store:
-    """Return the store with its scans made input by the scheme and the numbers of each channel."""
+    """Return the store with its scans made input by the scheme and the numbers of each channel.
+
+    Raises:
+        DataError: Numbers were fitted to HU and a scan's values are none, or the other way round.
+    """
     if all(scheme == "unit" for scheme, _ in channels):
         return store.with_entries(entry.normalised([("unit", None)] * len(channels)) for entry in store.entries)
     entries = []
     for index, entry in enumerate(store.entries):
         own = store.statistics(index)
-        numbers = [
-            (scheme, numbers_of(scheme, channel.scale, of, found))
-            for (scheme, found), channel, of in zip(channels, entry.channels, own, strict=True)
-        ]
+        try:
+            numbers = [
+                (scheme, numbers_of(scheme, channel.scale, of, found))
+                for (scheme, found), channel, of in zip(channels, entry.channels, own, strict=True)
+            ]
+        except DataError as error:
+            raise DataError(f"{entry.id}: {error}") from error
         entries.append(entry.normalised(numbers))
     return store.with_entries(entries)
 

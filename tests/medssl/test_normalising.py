@@ -99,6 +99,29 @@ def test_other_modalities_have_no_scheme_of_ct(tmp_path: Path) -> None:
     assert channels_of(normalised(made, fitted("nnunet", made)).entries) == [("nnunet", None)]  # no number of all scans
 
 
+@pytest.fixture
+def mixed(tmp_path: Path) -> Store:
+    magnitudes = np.random.default_rng(0).integers(0, 16384, ct(0).shape).astype(np.int16)
+    items = [Item(id="ct", values=ct(0)), Item(id="mr", values=magnitudes, modality="MR")]
+    return store_from_arrays(tmp_path / "mixed", items)
+
+
+@pytest.mark.parametrize(("scheme", "trained", "other"), [("dataset", "ct", "mr"), ("dataset", "mr", "ct"),
+                                                          ("nnunet", "ct", "mr")])  # fmt: skip
+def test_numbers_of_one_unit_are_not_given_to_another(mixed: Store, scheme: str, trained: str, other: str) -> None:
+    numbers = fitted(scheme, mixed.subset([trained]))
+    normalised(mixed.subset([trained]), numbers)
+    with pytest.raises(DataError, match=rf"{other}: its values are .*HU.*zscore"):
+        normalised(mixed, numbers)
+
+
+def test_a_channel_of_both_units_has_no_numbers_of_all(mixed: Store) -> None:
+    with pytest.raises(DataError, match="some of the training scans"):
+        fitted("dataset", mixed)
+    assert fitted("nnunet", mixed) == [("nnunet", None)]
+    assert abs(float(inputs(normalised(mixed, fitted("nnunet", mixed)), 1).mean())) < 1e-4
+
+
 def test_a_store_of_an_earlier_release_is_read_for_it(store: Store) -> None:
     kept = [store.statistics(index) for index in range(len(store))]
     path = store.folder / "store.json"
