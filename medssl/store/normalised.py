@@ -83,7 +83,7 @@ def channels_of(entries: Sequence[Entry]) -> list[tuple[Scheme, Numbers | None]]
     for same in zip(*(entry.channels for entry in entries), strict=True):
         there = [channel for channel in same if channel.present]
         scheme = same[0].scheme
-        of_all = scheme == "dataset" or (scheme == "nnunet" and all(channel.modality == "CT" for channel in there))
+        of_all = scheme == "dataset" or (scheme == "nnunet" and all(channel.hounsfield for channel in there))
         found.append((scheme, there[0].numbers if of_all and there else None))
     return found
 

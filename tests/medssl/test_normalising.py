@@ -16,7 +16,7 @@ from medssl.normalising import Statistics, check_takes, fitted_numbers, statisti
 from medssl.randomness import Stream
 from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.write import Item, store_from_arrays, write_entry
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.windows import WindowPlan, as_input
 
@@ -113,6 +113,16 @@ def test_numbers_of_one_unit_are_not_given_to_another(mixed: Store, scheme: str,
     normalised(mixed.subset([trained]), numbers)
     with pytest.raises(DataError, match=rf"{other}: its values are .*HU.*zscore"):
         normalised(mixed, numbers)
+
+
+def test_a_ct_whose_values_are_no_hu_is_not_taken_for_one(tmp_path: Path) -> None:
+    """A store scales it by its percentiles, as other modalities, though its modality is CT."""
+    values = np.random.default_rng(0).integers(0, 16384, (8, 8, 8)).astype(np.int16)
+    record = write_entry(tmp_path, "a", values, np.eye(4), scale=(0.0, 16384.0), slope=0.0156, patient="a")
+    (known,) = record.statistics
+    assert known is not None
+    assert known.tissue is None
+    assert fitted_numbers("nnunet", [known]) is None
 
 
 def test_a_channel_of_both_units_has_no_numbers_of_all(mixed: Store) -> None:
