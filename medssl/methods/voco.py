@@ -103,8 +103,8 @@ class VoCoSettings(Settings):
     by_scan: bool = Field(False, description="Losses of each scan and then their mean, as released; else of all pairs.")
     levels: Literal["last", "all", "released"] = Field(
         "all",
-        description="Levels that are joined: 'last' is the encoder's embedding, as encoder.pool makes it; 'all' adds the "
-        "means of the finer levels that it lacks; 'released' leaves the second coarsest of them out.",
+        description="Levels that are joined: 'last' is the encoder's embedding, as encoder.pool makes it; 'all' adds "
+        "the means of the finer levels that it lacks; 'released' leaves the second coarsest of them out.",
     )
     hidden: int = Field(512, ge=8, description="Width of the projection head.")
     projected: int = Field(256, ge=8, description="Length of the projected features.")
