@@ -7,10 +7,12 @@
   changes of intensity, which are as large as ``unit``'s, would be as large as 1 over the deviation.
 * ``dataset``: the same by the mean and deviation over the scans that were trained on, each weighing alike.
 * ``nnunet``: CT is clipped to percentiles 0.5 and 99.5 of the training scans' tissue (voxels of the body box above -500
-  HU, where nnU-Net takes labelled structures), less its mean, over its deviation; other modalities as ``zscore``.
+  HU, where nnU-Net takes labelled structures), less its mean, over its deviation; others as ``zscore``, and so is
+  a channel that is CT in some of the training scans and something else in others.
 
 Numbers are in stored units: HU for CT; of other modalities 0 and 16384 are the percentiles of ``unit``. z-scores are
-the same whatever the unit.
+the same whatever the unit. Numbers that were fitted to HU say nothing of other values, nor those of others of HU: a
+scan of the other kind is refused, and so is ``dataset`` over both kinds.
 
 Reference:
     Isensee et al., "nnU-Net", Nature Methods 2021, arXiv:1904.08128, supplementary note 2 (intensity normalisation).
@@ -111,18 +113,18 @@ def fitted_numbers(
         hu_range: What the store kept of HU.
 
     Raises:
-        DataError: Some of them are in HU and some are not: one mean of both, or one clip, would mean nothing.
+        DataError: ``dataset``, and some scans are in HU and others are not.
     """
     if not scans or scheme in ("unit", "zscore"):
         return None
     hounsfield = all(scan.tissue is not None for scan in scans)
-    if not hounsfield and any(scan.tissue is not None for scan in scans):
-        of_ct = sum(scan.tissue is not None for scan in scans)
-        raise DataError(
-            f"normalise={scheme}: of {len(scans)} scans to train on {of_ct} are CT in HU, the others are not, so one "
-            "mean of all means nothing. Take normalise=zscore or normalise=unit, or train on a store of each."
-        )
     if scheme == "dataset":
+        of_ct = sum(scan.tissue is not None for scan in scans)
+        if 0 < of_ct < len(scans):
+            raise DataError(
+                f"normalise=dataset: of {len(scans)} scans to train on {of_ct} are CT in HU, the others are not, so "
+                "one mean of all means nothing. Take normalise=zscore or normalise=unit, or train on a store of each."
+            )
         ends = hu_range if hounsfield else (-_BEYOND, _BEYOND)
         return (*ends, *_pooled([(scan.mean, scan.deviation) for scan in scans]))
     if not hounsfield:
@@ -141,12 +143,22 @@ def numbers_of(
         scale: Stored values that ``unit`` makes 0 and 1.
         own: The scan's statistics; None where it lacks the channel.
         fitted: See `fitted_numbers`.
+
+    Raises:
+        DataError: The numbers were fitted to HU and the scan's values are none, or the other way round.
     """
     if scheme == "unit":
         return None
     if own is None:
         return (*scale, scale[0], scale[1] - scale[0])
     if fitted is not None:
+        to_hounsfield = fitted[:2] != (-_BEYOND, _BEYOND)
+        if to_hounsfield != (own.tissue is not None):
+            theirs, ours = ("HU", "no HU") if to_hounsfield else ("no HU", "HU")
+            raise DataError(
+                f"its values are {ours}, and the input's numbers ({scheme}) were fitted to values that are {theirs}. "
+                "Leave it out, or train with data.normalise=zscore, which takes each scan's own."
+            )
         return fitted
     return (-_BEYOND, _BEYOND, own.mean, max(own.deviation, _LEAST * (scale[1] - scale[0])))
 

@@ -112,7 +112,8 @@ class Run:
             listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
             raise ConfigError(
                 f"{folder}: a resumed run must have the settings it was started with, and these differ:\n{listed}\n"
-                "Give the old values, or start anew from its weights with --init-from."
+                "Give the old values, or no settings at all: with --out and --resume alone a run goes on with those "
+                "that it recorded. Or start anew from its weights with --init-from."
             )
         return cls(folder, say=say)
 

@@ -102,7 +102,9 @@ class VoCoSettings(Settings):
     )
     by_scan: bool = Field(False, description="Losses of each scan and then their mean, as released; else of all pairs.")
     levels: Literal["last", "all", "released"] = Field(
-        "all", description="Pyramid levels that are pooled and joined; 'released' leaves the second coarsest out."
+        "all",
+        description="Levels that are joined: 'last' is the encoder's embedding, as encoder.pool makes it; 'all' adds "
+        "the means of the finer levels that it lacks; 'released' leaves the second coarsest of them out.",
     )
     hidden: int = Field(512, ge=8, description="Width of the projection head.")
     projected: int = Field(256, ge=8, description="Length of the projected features.")
@@ -149,6 +151,11 @@ class _Embedder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.levels = settings.levels
+        if settings.levels == "released" and encoder.pooling.kind == "levels":
+            raise ValueError(
+                "levels=released leaves the second coarsest level out, and encoder.pool=levels joins it all the same. "
+                "Set method.levels to all, or encoder.pool to mean."
+            )
         # How many of the finer levels join the embedding; none where the pooling has joined them.
         finer = {"last": 0, "all": len(encoder.channels) - 1, "released": len(encoder.channels) - 2}[settings.levels]
         self._joined = 0 if encoder.pooling.kind == "levels" else finer
@@ -174,7 +181,8 @@ class VoCo(Method):
         encoder: What is pretrained; crops must fit its ``size_multiple``.
 
     Raises:
-        ValueError: If the crop does not fit the encoder or the window does not hold a crop.
+        ValueError: If the crop does not fit the encoder, the window does not hold a crop, or the encoder's embedding
+            has the level that ``levels`` leaves out.
     """
 
     items_per_step = (4, 2)

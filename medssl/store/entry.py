@@ -51,6 +51,11 @@ class Channel:
         """Whether the case has it."""
         return bool(self.file)
 
+    @property
+    def hounsfield(self) -> bool:
+        """Whether stored values are HU; those of a CT that had other values are scaled by its percentiles."""
+        return self.modality == "CT" and self.slope == 1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from medssl.errors import DataError
 from medssl.normalising import Numbers, Scheme, fitted_numbers, numbers_of
 from medssl.store.entry import Channel, Entry
 from medssl.store.read import Store
@@ -66,16 +67,23 @@ def fitted(scheme: Scheme, train: Store) -> list[tuple[Scheme, Numbers | None]]:
 
 
 def normalised(store: Store, channels: Channels) -> Store:
-    """Return the store with its scans made input by the scheme and the numbers of each channel."""
+    """Return the store with its scans made input by the scheme and the numbers of each channel.
+
+    Raises:
+        DataError: Numbers were fitted to HU and a scan's values are none, or the other way round.
+    """
     if all(scheme == "unit" for scheme, _ in channels):
         return store.with_entries(entry.normalised([("unit", None)] * len(channels)) for entry in store.entries)
     entries = []
     for index, entry in enumerate(store.entries):
         own = store.statistics(index)
-        numbers = [
-            (scheme, numbers_of(scheme, channel.scale, of, found))
-            for (scheme, found), channel, of in zip(channels, entry.channels, own, strict=True)
-        ]
+        try:
+            numbers = [
+                (scheme, numbers_of(scheme, channel.scale, of, found))
+                for (scheme, found), channel, of in zip(channels, entry.channels, own, strict=True)
+            ]
+        except DataError as error:
+            raise DataError(f"{entry.id}: {error}") from error
         entries.append(entry.normalised(numbers))
     return store.with_entries(entries)
 
@@ -86,7 +94,7 @@ def channels_of(entries: Sequence[Entry]) -> list[tuple[Scheme, Numbers | None]]
     for same in zip(*(entry.channels for entry in entries), strict=True):
         there = [channel for channel in same if channel.present]
         scheme = same[0].scheme
-        of_all = scheme == "dataset" or (scheme == "nnunet" and all(channel.modality == "CT" for channel in there))
+        of_all = scheme == "dataset" or (scheme == "nnunet" and all(channel.hounsfield for channel in there))
         found.append((scheme, there[0].numbers if of_all and there else None))
     return found
 

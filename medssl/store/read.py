@@ -151,7 +151,7 @@ class Store:
         if len(kept) == len(entry.channels):
             return kept
         return tuple(
-            statistics_of(self.values(index, number), entry.body_box, hounsfield=channel.modality == "CT")
+            statistics_of(self.values(index, number), entry.body_box, hounsfield=channel.hounsfield)
             if channel.present
             else None
             for number, channel in enumerate(entry.channels)

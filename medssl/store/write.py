@@ -274,8 +274,8 @@ def write_entry(
         flags=tuple(flags),
         label_refused=label_refused,
         statistics=tuple(
-            None if array is None else statistics_of(array, entry.body_box, hounsfield=image.modality == "CT")
-            for image, array in zip(images, stored, strict=True)
+            None if array is None else statistics_of(array, entry.body_box, hounsfield=channel.hounsfield)
+            for channel, array in zip(entry.channels, stored, strict=True)
         ),
     )
     write_record(folder, stem, record)

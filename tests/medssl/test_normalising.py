@@ -12,11 +12,11 @@ import torch
 
 from medssl.errors import DataError
 from medssl.loading import WindowLoader, channel_facts
-from medssl.normalising import Scheme, Statistics, check_takes, fitted_numbers, statistics_of, takes
+from medssl.normalising import Statistics, check_takes, fitted_numbers, statistics_of, takes
 from medssl.randomness import Stream
 from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.write import Item, store_from_arrays, write_entry
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.windows import WindowPlan, as_input
 
@@ -99,13 +99,12 @@ def test_other_modalities_have_no_scheme_of_ct(tmp_path: Path) -> None:
     assert channels_of(normalised(made, fitted("nnunet", made)).entries) == [("nnunet", None)]  # no number of all scans
 
 
-@pytest.mark.parametrize("scheme", ["dataset", "nnunet"])
-def test_one_mean_of_hu_and_of_other_units_is_refused(tmp_path: Path, scheme: Scheme) -> None:
+def test_one_mean_of_hu_and_of_other_units_is_refused(tmp_path: Path) -> None:
     items = [Item(id="a", values=ct(0)), Item(id="b", values=np.abs(ct(1)) * 9, modality="MR")]
     made = store_from_arrays(tmp_path / "both", items)
     with pytest.raises(DataError, match=r"of 2 scans to train on 1 are CT in HU.*normalise=zscore"):
-        fitted(scheme, made)
-    assert fitted(scheme, made.subset(["a"]))[0][1] is not None
+        fitted("dataset", made)
+    assert fitted("dataset", made.subset(["a"]))[0][1] is not None
 
 
 @pytest.mark.parametrize("odd", [0, 1])
@@ -118,6 +117,39 @@ def test_rounding_of_a_scan_of_one_value_does_not_fill_the_input(tmp_path: Path,
     assert float(inputs(made, 0).abs().max()) < 0.1
     scale, _ = channel_facts(made.entries)
     assert float(scale[..., 4].max()) <= 100  # how large `unit`'s changes of intensity are here
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Store:
+    magnitudes = np.random.default_rng(0).integers(0, 16384, ct(0).shape).astype(np.int16)
+    items = [Item(id="ct", values=ct(0)), Item(id="mr", values=magnitudes, modality="MR")]
+    return store_from_arrays(tmp_path / "mixed", items)
+
+
+@pytest.mark.parametrize(("scheme", "trained", "other"), [("dataset", "ct", "mr"), ("dataset", "mr", "ct"),
+                                                          ("nnunet", "ct", "mr")])  # fmt: skip
+def test_numbers_of_one_unit_are_not_given_to_another(mixed: Store, scheme: str, trained: str, other: str) -> None:
+    numbers = fitted(scheme, mixed.subset([trained]))
+    normalised(mixed.subset([trained]), numbers)
+    with pytest.raises(DataError, match=rf"{other}: its values are .*HU.*zscore"):
+        normalised(mixed, numbers)
+
+
+def test_a_ct_whose_values_are_no_hu_is_not_taken_for_one(tmp_path: Path) -> None:
+    """A store scales it by its percentiles, as other modalities, though its modality is CT."""
+    values = np.random.default_rng(0).integers(0, 16384, (8, 8, 8)).astype(np.int16)
+    record = write_entry(tmp_path, "a", values, np.eye(4), scale=(0.0, 16384.0), slope=0.0156, patient="a")
+    (known,) = record.statistics
+    assert known is not None
+    assert known.tissue is None
+    assert fitted_numbers("nnunet", [known]) is None
+
+
+def test_a_channel_of_both_units_has_no_numbers_of_all(mixed: Store) -> None:
+    with pytest.raises(DataError, match="are CT in HU"):
+        fitted("dataset", mixed)
+    assert fitted("nnunet", mixed) == [("nnunet", None)]
+    assert abs(float(inputs(normalised(mixed, fitted("nnunet", mixed)), 1).mean())) < 1e-4
 
 
 def test_a_store_of_an_earlier_release_is_read_for_it(store: Store) -> None:

@@ -75,6 +75,23 @@ def test_the_released_heads_of_voco_take_24_widths() -> None:
     assert method.student.pooled(torch.rand(1, 1, 64, 64, 64)).shape == (1, 32 * 12)
 
 
+@pytest.mark.parametrize("pool", ["mean", "prenorm", "grid", "levels", "attention"])
+def test_voco_joins_the_levels_that_it_says_to_any_embedding(pool: str) -> None:
+    encoder = build_encoder({"name": "unet", "channels": [4, 8, 16], "pool": pool}).eval()
+    images = torch.rand(2, 1, 16, 16, 16)
+    means = [level.mean(dim=(2, 3, 4)) for level in encoder(images)]
+    settings = {"crop": (16, 16, 16), "grid": (1, 2, 2), "hidden": 8, "projected": 8}
+    for levels, finer in (("last", 0), ("all", 2), ("released", 1)):
+        if pool == "levels" and levels == "released":  # it would join what it is told to leave out
+            with pytest.raises(ValueError, match=r"encoder\.pool"):
+                VoCo(VoCoSettings(**settings, levels=levels), encoder)
+            continue
+        method = VoCo(VoCoSettings(**settings, levels=levels), encoder)
+        wanted = torch.cat([*([] if pool == "levels" else means[:finer]), encoder.embed(images)], dim=1)
+        assert torch.equal(method.student.pooled(images), wanted)
+        assert method.student.head.layers[0].in_features == wanted.shape[1]
+
+
 @pytest.mark.parametrize("preset", ["voco_v1", "voco_v2", "voco_paper"])
 def test_the_published_vocos_take_amsgrad_and_clip_nothing(preset: str) -> None:
     train = resolve(PretrainSettings, preset=preset).settings.train
