@@ -152,6 +152,18 @@ def test_every_arm_gets_the_same_patients_and_seeds(house):
         assert set(chosen) in drawn
 
 
+def test_a_run_has_its_labelled_patients_alone_and_keeps_none_back(house):
+    asked = []
+
+    class Asked(Pretended):
+        def __call__(self, run, **arguments):
+            asked.append((len(arguments["ids"]), "data.held_out_scans=0" in arguments["overrides"]))
+            return super().__call__(run, **arguments)
+
+    run(house, Asked(), "few_label.draws=1", "few_label.seeds=1")
+    assert sorted(asked) == [(1, True), (1, True), (2, True), (2, True)]
+
+
 def test_tables_curve_and_listing(house, capsys):
     outcome = run(house, Pretended())
     gains = {row.labels: row for row in outcome.comparisons}
