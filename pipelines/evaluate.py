@@ -156,7 +156,7 @@ def _evaluate(
         console.say(f"{name}: {text}")
     content = {
         "split": settings.split,
-        "settings": settings.model_dump(mode="json", exclude={"few_label", "probe"}),
+        "settings": settings.model_dump(mode="json", include=set(task.reads)),
         "definitions": definitions,
         **what,
         "runs": {

@@ -87,6 +87,7 @@ class Task(ABC):
         metrics: Names of rows of `METRICS`.
         metric: The one that is compared where one is.
         by_target: Whether each structure gets scores of its own.
+        reads: Settings of ``evaluate`` that its scores depend on.
     """
 
     name: ClassVar[str]
@@ -98,6 +99,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     metric: ClassVar[str]
     by_target: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("split", "level")
 
     @abstractmethod
     def labels(self, store: Any, recipe: Any, *, group: str = "") -> Labels:

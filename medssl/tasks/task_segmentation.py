@@ -54,6 +54,7 @@ class SegmentationScores(Task):
     metrics = SEGMENTATION_METRICS
     metric = "dice"
     by_target = True
+    reads = ("tolerance_mm", "tolerances_mm", "structures", "split", "metrics", "level")
 
     def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:
         """Return the scans with a label map."""
