@@ -101,10 +101,10 @@ def same_command(
     usual = flatten(type(settings)())
     given = {key: value for key, value in flatten(settings).items() if key not in usual or usual[key] != value}
     words = [f"{key}={json.dumps(list(value) if isinstance(value, tuple) else value)}" for key, value in given.items()]
-    told = "".join(f" {quoted(word)}" for word in words) + (f" --shard {shard}" if shard else "")
-    against = "".join(f" --against {quoted(run)}" for run in runs[1:])
-    named = f" --protocol {quoted(protocol)}" if protocol else ""
-    return f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --out {quoted(out)}{against}{named}{told}"
+    more: list[object] = [word for run in runs[1:] for word in ("--against", run)]
+    more += ["--protocol", protocol] if protocol else []
+    more += [*words, "--shard", shard] if shard else words
+    return f"medssl evaluate {quoted(runs[0], '--data', data, '--out', out, *more)}"
 
 
 def digest(*parts: object) -> str:
