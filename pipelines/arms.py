@@ -12,7 +12,7 @@ from medssl.domains.domain import domain_of_card
 from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError, DataError
 from medssl.quoting import quoted
-from medssl.settings import Resolved
+from medssl.settings import Resolved, Settings, flatten
 
 __all__ = ["architecture_of", "arms_of", "check_same", "digest", "same_command", "shared_window"]
 
@@ -94,12 +94,17 @@ def architecture_of(card: Card) -> dict[str, Any]:
     return domain_of_card(card).architecture(card.encoder)
 
 
-def same_command(runs: Sequence[Path], data: Path, out: Path, protocol: str = "") -> str:
-    """Return the command of ``evaluate`` that was tried, without its settings: the last line of a dry run."""
-    against = "".join(f" --against {quoted(run)}" for run in runs[1:])
-    named = f" --protocol {quoted(protocol)}" if protocol else ""
-    told = f"medssl evaluate {quoted(runs[0])} --data {quoted(data)} --out {quoted(out)}"
-    return f"{told}{against}{named}"
+def same_command(
+    runs: Sequence[Path], data: Path, out: Path, settings: Settings, protocol: str = "", shard: str | None = None
+) -> str:
+    """Return the command of ``evaluate`` that was tried, with the settings that are not its defaults."""
+    usual = flatten(type(settings)())
+    given = {key: value for key, value in flatten(settings).items() if key not in usual or usual[key] != value}
+    words = [f"{key}={json.dumps(list(value) if isinstance(value, tuple) else value)}" for key, value in given.items()]
+    more: list[object] = [word for run in runs[1:] for word in ("--against", run)]
+    more += ["--protocol", protocol] if protocol else []
+    more += [*words, "--shard", shard] if shard else words
+    return f"medssl evaluate {quoted(runs[0], '--data', data, '--out', out, *more)}"
 
 
 def digest(*parts: object) -> str:

@@ -116,7 +116,7 @@ def _evaluate(
     said = task.described(test, first)
     console.say(f"{said}; {len(runs)} run{'s'[: len(runs) != 1]}: {', '.join(runs)}")
     if dry_run:
-        console.done(None, same_command(list(runs.values()), data, out))
+        console.done(None, same_command(list(runs.values()), data, out, settings))
         return Scored()
     for line in task.doubts(test):
         console.warn(line)

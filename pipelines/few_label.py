@@ -107,7 +107,7 @@ def few_label(
     counts = [len({patient_of(entry) for entry in items.entries}) for items in (drawn, tested)]
     todo = _say_cells(plan, out, part, shown=shown, counts=counts, owner=domain.owner)
     if dry_run:
-        console.done(None, same_command(runs, data, out, "few-label"))
+        console.done(None, same_command(runs, data, out, settings, "few-label", shard))
         return Scored(missing=todo)
 
     starts: Mapping[str, Path | None] = dict(zip(plan.arms, [None, *runs], strict=True))

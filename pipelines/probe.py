@@ -85,7 +85,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
         f"{len(parts[1])} test cases of {patients[1]} {owner}s"
     )
     if dry_run:
-        console.done(None, same_command(runs, data, out, "probe"))
+        console.done(None, same_command(runs, data, out, settings, "probe"))
         return Scored()
 
     cells: list[ScoreTable] = []

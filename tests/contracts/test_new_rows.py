@@ -157,7 +157,7 @@ def test_the_contract_tests_take_them_up_by_themselves(house):
     folder, _ = house
     files = ("test_methods.py", "test_encoders.py", "test_methods_channels.py", "test_two_channels.py")
     done = ran(
-        folder, "-m", "pytest", "-q", "-m", "", "-k", "toy", *(f"tests/contracts/{name}" for name in files),
+        folder, "-m", "pytest", "-m", "", "-k", "toy", *(f"tests/contracts/{name}" for name in files),
         "tests/architecture/test_presets.py",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]

@@ -87,7 +87,10 @@ def test_scans_that_have_classes_alone_are_classified_as_finetune_would(tmp_path
     told = {"data": tmp_path / "store", "out": tmp_path / "few", "protocol": "few-label", "dry_run": True}
     words = ["few_label.sizes=[2]", "few_label.draws=1"]
     evaluate(make_run(tmp_path / "voco"), overrides=words, **told)
-    assert "grade (high, low); arms scratch, voco; n = 2 of 8 labelled patients" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "grade (high, low); arms scratch, voco; n = 2 of 8 labelled patients" in said
+    # what was tried is what the last line runs
+    assert said.splitlines()[-1].endswith("--protocol few-label 'few_label.sizes=[2]' few_label.draws=1")
     with pytest.raises(ConfigError, match=r"no label maps to segment by.*Take few_label.finetune.task=classification"):
         evaluate(tmp_path / "voco", overrides=[*words, "few_label.finetune.task=segmentation"], **told)
 
