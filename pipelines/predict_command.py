@@ -25,4 +25,4 @@ def predict_command(run: str | Path) -> str:
         new = "CLOUDS" if load_card(folder).kind == "cloud" else "SCANS"
     except CheckpointError:
         return ""  # nothing that predict would take
-    return f"medssl predict {quoted(folder)} {new} --out {quoted(Path('predictions') / folder.resolve().name)}"
+    return f"medssl predict {quoted(folder)} {quoted(new)} --out {quoted(Path('predictions') / folder.resolve().name)}"
