@@ -2,7 +2,7 @@
 
 usage: python tests/coverage/hold.py [--jobs 2] [--write] [--from FOLDER] [TESTS ...]
 
-Floors stand in floors.toml beside this file, in per cent, one a room. ``--write`` raises them to what was measured, and
+Floors stand in floors.toml beside this file, in per cent, one a room. ``--write`` raises them to one below what was measured, and
 never lowers one: a floor is lowered by hand, with a reason. ``--from`` takes what an earlier run measured, in FOLDER.
 Exit codes: 0 every room is at its floor, 1 one is below it, 2 the tests failed or nothing was measured.
 """
@@ -82,14 +82,14 @@ def read_floors() -> dict[str, float]:
 
 
 def write_floors(found: Mapping[str, float]) -> None:
-    """Raise floors to what was found, in whole per cent; lower none."""
+    """Raise floors to one per cent below what was found, in whole per cent; lower none."""
     floors = read_floors()
     for room, share in found.items():
-        floors[room] = max(floors.get(room, 0), math.floor(share))
+        floors[room] = max(floors.get(room, 0), math.floor(share) - 1)
     lines = [
         "# Per cent of the lines of each room that the fast tests run at least: python tests/coverage/hold.py --write."
     ]
-    lines.append("# First measured on a part of the fast tests: a whole run will raise them.")
+    lines.append("# One below what a whole run of them found, for some skip where the real data are not.")
     lines += ["", "[floors]", *(f'"{room}" = {floor}' for room, floor in sorted(floors.items()))]
     FLOORS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

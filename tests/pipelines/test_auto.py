@@ -395,7 +395,10 @@ def test_classes_of_patients_are_learned_where_no_scan_has_a_label_map(tmp_path,
     assert result.ok, result.failed
     assert result.comparison["metric"] == "auroc"
     assert (tmp_path / "out/runs/scratch/predictions.csv").is_file()
-    assert "probe.scans.target=diagnosis" in capsys.readouterr().out.splitlines()[-1]
+    following, new = capsys.readouterr().out.splitlines()[-2:]
+    assert following.startswith("next: ")
+    assert "probe.scans.target=diagnosis" in following
+    assert new.startswith("on new data: medssl predict ")
 
 
 def test_a_folder_without_a_usable_scan_is_refused(tmp_path):

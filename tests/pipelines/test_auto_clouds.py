@@ -85,7 +85,9 @@ def test_classes_of_clouds_are_learned_and_compared(tmp_path, monkeypatch, capsy
     assert auto(made, out=tmp_path / "out", overrides=TINY).comparison == result.comparison
     said = capsys.readouterr().out
     assert said.count("done before") >= 6
-    assert said.splitlines()[-1].startswith("next: medssl evaluate")
+    following, new = said.splitlines()[-2:]
+    assert following.startswith("next: medssl evaluate")
+    assert new.startswith("on new data: medssl predict ")
 
 
 def test_classes_of_a_table_are_learned_as_cache_takes_them(tmp_path):

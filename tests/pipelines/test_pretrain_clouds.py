@@ -197,6 +197,6 @@ def test_show_says_what_a_step_over_parts_of_a_batch_is(capsys):
         "point_occo": "the step of the whole batch; batch norms, where there are any, normalise part by part",
         "simclr": "not the step of the whole batch: items are told from those of their own part alone; batch norms",
     }.items():
-        show(name)
+        show(name, every=True)
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("accumulate:")]
         assert line.split(":", 1)[1].strip().startswith(wanted)

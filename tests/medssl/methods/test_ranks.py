@@ -73,7 +73,7 @@ def hold_to_one(folder, items, world, cases):
         for name, value in one["state"].items():
             found = first["state"][name]
             if value.is_floating_point():
-                assert torch.allclose(found, value, rtol=1e-4, atol=5e-5), (case, name)
+                assert torch.allclose(found, value, rtol=1e-4, atol=2e-4), (case, name)
             else:
                 assert torch.equal(found, value), (case, name)
             for other in ranks[1:]:
