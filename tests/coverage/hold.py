@@ -2,8 +2,9 @@
 
 usage: python tests/coverage/hold.py [--jobs 2] [--write] [--from FOLDER] [TESTS ...]
 
-Floors stand in floors.toml beside this file, in per cent, one a room. ``--write`` raises them to one below what was measured, and
-never lowers one: a floor is lowered by hand, with a reason. ``--from`` takes what an earlier run measured, in FOLDER.
+Floors stand in floors.toml beside this file, in per cent, one a room. ``--write`` raises them to one below what
+was measured, and never lowers one: a floor is lowered by hand, with a reason. ``--from`` takes what an earlier run
+measured, in FOLDER.
 Exit codes: 0 every room is at its floor, 1 one is below it, 2 the tests failed or nothing was measured.
 """
 
