@@ -9,19 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from medssl.manifest.listing import SPLIT_NAMES
 from pointcloud.formats import table
 from pointcloud.formats.text import text_of
 
 __all__ = ["SPLIT_WORDS", "Published", "published_split", "split_folder"]
 
 SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **{word: split for word, split in SPLIT_NAMES.items() if word},
     "scans_test": "test",
     "trainset": "train",
     "testset": "test",

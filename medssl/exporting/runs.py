@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from medssl.engine.card import Card, load_card, load_encoder
@@ -48,46 +49,37 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         "citation": card.citation,
         "medssl": card.medssl,
     }
-    if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":
-        classifier = load_classifier(run)
-        return Exportable(
-            name=run.resolve().name,
-            network=classifier.network.eval(),
-            window=classifier.settings.window,
-            spacing_mm=card.spacing_mm,
-            modality=card.modality,
-            intensity=intensity,
-            classes=classifier.class_names,
-            notes=notes,
-            inputs=inputs,
-            decision=read_decision(run, classifier.class_names),
-            looks=classifier.settings,
-        )
-    if "network.safetensors" in card.weights and not encoder_only:
-        task = load_segmenter(run)
-        return Exportable(
-            name=run.resolve().name,
-            network=task.network.eval(),
-            window=task.settings.window,
-            spacing_mm=card.spacing_mm,
-            modality=card.modality,
-            intensity=intensity,
-            classes=task.class_names if task.regions else ("background", *task.class_names),
-            structures=task.output.numbers[1:] if task.regions else task.output.numbers,
-            regions=task.regions,
-            notes=notes,
-            inputs=inputs,
-        )
-    encoder = load_encoder(run)
-    return Exportable(
+    exportable = partial(
+        Exportable,
         name=run.resolve().name,
-        network=encoder,
-        window=_fitting(card, encoder.size_multiple),
         spacing_mm=card.spacing_mm,
         modality=card.modality,
         intensity=intensity,
         notes=notes,
         inputs=inputs,
+    )
+    if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":
+        classifier = load_classifier(run)
+        return exportable(
+            network=classifier.network.eval(),
+            window=classifier.settings.window,
+            classes=classifier.class_names,
+            decision=read_decision(run, classifier.class_names),
+            looks=classifier.settings,
+        )
+    if "network.safetensors" in card.weights and not encoder_only:
+        task = load_segmenter(run)
+        return exportable(
+            network=task.network.eval(),
+            window=task.settings.window,
+            classes=task.class_names if task.regions else ("background", *task.class_names),
+            structures=task.output.numbers[1:] if task.regions else task.output.numbers,
+            regions=task.regions,
+        )
+    encoder = load_encoder(run)
+    return exportable(
+        network=encoder,
+        window=_fitting(card, encoder.size_multiple),
     )
 
 

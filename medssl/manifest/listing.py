@@ -15,7 +15,7 @@ from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import owners_of
 from medssl.manifest.sources import Found, Source, modality_of_name
 
-__all__ = ["found_in_csv"]
+__all__ = ["SPLIT_NAMES", "found_in_csv"]
 
 _COLUMNS = {
     "path": ("path", "image", "scan", "file", "filename", "img", "image_path", "filepath"),
@@ -28,7 +28,7 @@ _COLUMNS = {
     "case": ("case", "case_id"),
 }
 _ONE_EACH = re.compile(r"(?:image|path|scan|file)_(.+)")  # image_t1, image_t2: a channel a column
-_SPLITS = {
+SPLIT_NAMES = {  # what tables and folders call a split -> its name here
     "train": "train",
     "training": "train",
     "val": "val",
@@ -81,7 +81,7 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
     sources, seen = [], set()
     for number, row in enumerate(reader, start=2):
         split = cell(row, "split").lower()
-        if split not in _SPLITS:
+        if split not in SPLIT_NAMES:
             raise ManifestError(f"{path}, row {number}: unknown split '{split}'. Allowed: train, val, test, or empty.")
         label = cell(row, "label")
         patient = cell(row, "patient") or cell(row, "case")  # a case is of one patient
@@ -103,7 +103,7 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
                     study=cell(row, "study"),
                     channel=channel,
                     case=cell(row, "case") or (f"row-{number}" if wide else ""),
-                    split=_SPLITS[split],
+                    split=SPLIT_NAMES[split],
                     error=None if scan.exists() else "The list names this file, and it is not there.",
                 )
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,12 @@ class _Parts:
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     files: Mapping[str, Path]  # by id
+    test: PartTest
+
+    @cached_property
+    def majority(self) -> dict[str, float]:
+        """What naming the most frequent part of each class would score; it reads every label of the store, once."""
+        return _majority(self, self.test)
 
 
 class PartScoring(Task):
@@ -172,7 +179,7 @@ class PartScoring(Task):
             ),
             items=len(listed),
             facts={"by_class": found.by_class, "by_part": found.by_part},
-            kept=_Parts(found, tuple(files), classes, files),
+            kept=_Parts(found, tuple(files), classes, files, test),
         )
 
     def definitions(self, unit: str) -> dict[str, str]:
@@ -185,7 +192,7 @@ class PartScoring(Task):
 
     def lines(self, test: PartTest, scored: Mapping[str, RunScores]) -> list[tuple[str, bool]]:
         """Return what naming the most frequent part of a class would score."""
-        found = _majority(next(iter(scored.values())).kept, test)
+        found: Mapping[str, float] = next(iter(scored.values())).kept.majority
         shown = ", ".join(f"{metric_of(name).words} {value:.3f}" for name, value in found.items())
         return [(f"always naming the part that is most frequent in its class: {shown}", False)] if found else []
 
@@ -197,7 +204,7 @@ class PartScoring(Task):
         return {
             "clouds": dict(sorted(Counter(first.classes).items())),
             "parts": {str(part): test.store.parts.get(part, str(part)) for part in numbers},
-            "majority": _majority(first, test),
+            "majority": first.majority,
             "parts_shown": [name for name, _ in shown.values()],
         }
 
