@@ -1,14 +1,107 @@
-"""The JSON files in which a store, of scans or of clouds, lists what it holds."""
+"""What a store of scans and one of clouds have in common: a JSON file lists its items, and parts of it are stores."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from medssl.errors import CacheError
+from medssl.errors import CacheError, DataError, did_you_mean
 
-__all__ = ["read_listing"]
+__all__ = ["ListedStore", "read_listing"]
+
+
+class ListedItem(Protocol):
+    """An item of a store."""
+
+    @property
+    def id(self) -> str:
+        """Its id in the manifest."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """One of "train", "val", "test" and "" (unassigned)."""
+        ...
+
+
+Item = TypeVar("Item", bound=ListedItem)
+Index = TypeVar("Index", bound=Any)  # a frozen dataclass with the fields that the properties below read
+
+
+class ListedStore(Generic[Index, Item]):
+    """A folder of items and its listing, or a part of that.
+
+    Args:
+        folder: The store.
+        index: Its listing, or a part of it.
+
+    Attributes:
+        noun: What an item is called: "scan".
+    """
+
+    noun: ClassVar[str]
+
+    def __init__(self, folder: Path, index: Index) -> None:
+        self.folder = folder
+        self._index = index
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Index]]:
+        return type(self), (self.folder, self._index)  # open files and locks stay behind
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._index.entries)
+
+    @property
+    def entries(self) -> tuple[Item, ...]:
+        """The items; an index into this tuple names an item everywhere else."""
+        found: tuple[Item, ...] = self._index.entries
+        return found
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the items were made."""
+        found: dict[str, Any] = self._index.settings
+        return found
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Names by number: of the structures of scans (empty without labels), of the classes of whole clouds."""
+        found: dict[int, str] = self._index.classes
+        return found
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Items of the manifest that could not be stored, id -> reason."""
+        found: dict[str, str] = self._index.failed
+        return found
+
+    def subset(self, ids: Iterable[str]) -> Self:
+        """Return a store of just these items, in this order.
+
+        Raises:
+            DataError: An id is not in the store.
+        """
+        rows = {entry.id: entry for entry in self.entries}
+        chosen = []
+        for name in ids:
+            if name not in rows:
+                failed = self.failed.get(name)
+                hint = f"It failed when the store was made: {failed}" if failed else did_you_mean(name, rows)
+                raise DataError(f"{self.folder}: the store has no {self.noun} {name!r}. {hint}")
+            chosen.append(rows[name])
+        return self.with_entries(chosen)
+
+    def split(self, name: str) -> Self:
+        """Return a store of the items of one split; it may be empty."""
+        return self.with_entries(entry for entry in self.entries if entry.split == name)
+
+    def with_entries(self, entries: Iterable[Item]) -> Self:
+        """Return the store with other items, or with other things said of them; their files are the same."""
+        return type(self)(self.folder, replace(self._index, entries=tuple(entries)))
 
 
 def read_listing(path: Path, version: int) -> dict[str, Any]:

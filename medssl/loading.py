@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.normalising import input_row
 from medssl.placement import Place, Placer
 from medssl.randomness import numpy_generator
-from medssl.step_loader import StepLoader, group_numbers
+from medssl.step_loader import Order, StepLoader, group_numbers
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.windows import Apart, Relation, WindowBatch, WindowPlan
@@ -34,12 +34,6 @@ class WindowLoader(StepLoader[WindowBatch]):
     Args:
         store: The scans.
         plan: Which windows to take.
-        batch_size: Windows in the global batch, over all ranks; a multiple of ``plan.count``.
-        seed: The run's seed.
-        rank: This process; it takes scans ``rank``, ``rank + world_size``, ... of the batch.
-        world_size: Number of processes.
-        threads: Threads that read ahead; 0 reads in the caller's thread.
-        pin: Whether to put batches in page-locked memory (where CUDA is present).
         allowed: Scan id -> indices along ``plan.axis`` on which windows may be centred, such as the slices that a
             reduction kept. An epoch then goes through these places (one window a scan) or through the scans that
             have any ("partitions"). None allows every place of every scan.
@@ -48,6 +42,7 @@ class WindowLoader(StepLoader[WindowBatch]):
             that a contrast pushes the slices of a scan apart as training on loose slices does.
         drop: Probability with which a channel of a window is left out, as if the case lacked it; one always stays.
         pairs: Whether the two views of a contrast show a channel each.
+        order: See `Order`; a row of the batch is a window, so that ``batch_size`` is a multiple of ``plan.count``.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a scan does not have, or no place is allowed.
@@ -59,17 +54,12 @@ class WindowLoader(StepLoader[WindowBatch]):
         store: Store,
         plan: WindowPlan,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        threads: int = 1,
-        pin: bool = False,
         allowed: Mapping[str, Sequence[int]] | None = None,
         phases: Mapping[str, float] | None = None,
         apart: Apart = "patients",
         drop: float = 0.0,
         pairs: bool = False,
+        **order: Unpack[Order],
     ) -> None:
         _check(store, plan)
         if apart == "slices" and (allowed is None or plan.relation != "independent"):
@@ -79,16 +69,7 @@ class WindowLoader(StepLoader[WindowBatch]):
             )
         indices = None if allowed is None else _allowed_places(store, plan, allowed)
         self._samples = _samples(plan, indices, len(store))
-        super().__init__(
-            len(self._samples),
-            batch_size=batch_size,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-            threads=threads,
-            pin=pin,
-            rows_per_item=plan.count,
-        )
+        super().__init__(len(self._samples), rows_per_item=plan.count, **order)
         self.store, self.plan, self._apart = store, plan, apart
         self._drop, self._pairs = drop, pairs
         self._patients = patient_numbers(store)

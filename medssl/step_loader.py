@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, Required, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from medssl.batch import Batch
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 
-__all__ = ["StepLoader", "group_numbers"]
+__all__ = ["Order", "StepLoader", "group_numbers"]
 
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORDER = 2
@@ -30,18 +30,33 @@ _ORDER = 2
 B = TypeVar("B", bound=Batch)
 
 
+class Order(TypedDict, total=False):
+    """In what order every loader goes through its items, and who reads them.
+
+    Attributes:
+        batch_size: Rows in the global batch, over all ranks; a multiple of the rows that an item has.
+        seed: The run's seed.
+        rank: This process; it takes items ``rank``, ``rank + world_size``, ... of the batch. 0 if not given.
+        world_size: Number of processes; 1 if not given.
+        threads: Threads that read ahead; 0 reads in the caller's thread. 1 if not given.
+        pin: Whether to put batches in page-locked memory (where CUDA is present). False if not given.
+    """
+
+    batch_size: Required[int]
+    seed: Required[int]
+    rank: int
+    world_size: int
+    threads: int
+    pin: bool
+
+
 class StepLoader(ABC, Generic[B]):
     """Which items each step takes, on which rank; a subclass says what an item's row of the batch holds.
 
     Args:
         count: Items that there are, at least 1.
-        batch_size: Rows in the global batch, over all ranks; a multiple of ``rows_per_item``.
-        seed: The run's seed.
-        rank: This process; it takes items ``rank``, ``rank + world_size``, ... of the batch.
-        world_size: Number of processes.
-        threads: Threads that read ahead; 0 reads in the caller's thread.
-        pin: Whether to put batches in page-locked memory (where CUDA is present).
         rows_per_item: Rows that each item has in a batch.
+        order: See `Order`.
 
     Raises:
         ConfigError: A number is out of range.
@@ -51,14 +66,12 @@ class StepLoader(ABC, Generic[B]):
         self,
         count: int,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        threads: int = 1,
-        pin: bool = False,
         rows_per_item: int = 1,
+        **order: Unpack[Order],
     ) -> None:
+        batch_size, seed = order["batch_size"], order["seed"]
+        rank, world_size = order.get("rank", 0), order.get("world_size", 1)
+        threads, pin = order.get("threads", 1), order.get("pin", False)
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more. Got {batch_size}.")
         if not 0 <= rank < world_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
-from medssl.step_loader import StepLoader, group_numbers
+from medssl.step_loader import Order, StepLoader, group_numbers
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.point_draws import id_key
 from pointcloud.store import CloudStore
@@ -27,12 +28,7 @@ class CloudLoader(StepLoader[CloudBatch]):
     Args:
         store: The clouds.
         plan: Which points to take of each.
-        batch_size: Clouds in the global batch, over all ranks.
-        seed: The run's seed.
-        rank: This process; it takes slots ``rank``, ``rank + world_size``, ...
-        world_size: Number of processes.
-        threads: Threads that read ahead; 0 reads in the caller's thread.
-        pin: Whether to put batches in page-locked memory (where CUDA is present).
+        order: See `Order`; a row of the batch is a cloud.
 
     Raises:
         DataError: The store is empty, or the plan asks for labels that a cloud does not have.
@@ -43,18 +39,10 @@ class CloudLoader(StepLoader[CloudBatch]):
         self,
         store: CloudStore,
         plan: CloudPlan,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        threads: int = 1,
-        pin: bool = False,
+        **order: Unpack[Order],
     ) -> None:
         _check(store, plan)
-        super().__init__(
-            len(store), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads, pin=pin
-        )
+        super().__init__(len(store), **order)
         self.store, self.plan = store, plan
         self._patients = patient_numbers(store)
 

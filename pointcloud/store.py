@@ -6,7 +6,7 @@ the classes of its points; ``STEM.json`` its entry, written last, so that any nu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.array_headers import ARRAY_HEADERS
-from medssl.errors import CacheError, DataError, did_you_mean
-from medssl.listings import read_listing
+from medssl.errors import CacheError, DataError
+from medssl.listings import ListedStore, read_listing
 
 __all__ = ["CLOUDS", "FORMAT_VERSION", "INDEX", "CloudEntry", "CloudIndex", "CloudStore", "read_entry"]
 
@@ -87,7 +87,7 @@ class CloudIndex:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-class CloudStore:
+class CloudStore(ListedStore[CloudIndex, CloudEntry]):
     """The clouds that ``medssl cache`` wrote. May be read from several threads.
 
     Args:
@@ -100,9 +100,10 @@ class CloudStore:
         (2048, 3)
     """
 
+    noun = "cloud"
+
     def __init__(self, folder: Path, index: CloudIndex) -> None:
-        self.folder = folder
-        self._index = index
+        super().__init__(folder, index)
         self._opened = lru_cache(maxsize=_OPEN_ARRAYS)(self._open)
 
     @classmethod
@@ -119,58 +120,10 @@ class CloudStore:
         """Say whether ``folder`` holds a store of clouds."""
         return (Path(folder) / INDEX).is_file()
 
-    def __reduce__(self) -> tuple[type[CloudStore], tuple[Path, CloudIndex]]:
-        return type(self), (self.folder, self._index)  # open files stay behind
-
-    def __len__(self) -> int:
-        """Return the number of clouds."""
-        return len(self._index.entries)
-
-    @property
-    def entries(self) -> tuple[CloudEntry, ...]:
-        """The clouds; an index into this tuple names a cloud everywhere else."""
-        return self._index.entries
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """How the clouds were made."""
-        return self._index.settings
-
-    @property
-    def classes(self) -> dict[int, str]:
-        """Names of the classes of whole clouds, by number."""
-        return self._index.classes
-
     @property
     def parts(self) -> dict[int, str]:
         """Names of the classes of points, by number."""
         return self._index.parts
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Clouds that could not be read, id -> reason."""
-        return self._index.failed
-
-    def subset(self, ids: Iterable[str]) -> CloudStore:
-        """Return the store of these clouds alone, in this order.
-
-        Raises:
-            DataError: There is no cloud of that id.
-        """
-        rows = {entry.id: entry for entry in self.entries}
-        wanted = list(ids)
-        for name in wanted:
-            if name not in rows:
-                raise DataError(f"{self.folder}: there is no cloud '{name}'. {did_you_mean(name, rows)}")
-        old = self._index
-        kept = CloudIndex(
-            entries=tuple(rows[name] for name in wanted),
-            settings=old.settings,
-            classes=old.classes,
-            parts=old.parts,
-            failed=old.failed,
-        )
-        return CloudStore(self.folder, kept)
 
     def points(self, row: int) -> npt.NDArray[np.float32]:
         """Return the points of a cloud as a view of its file, float32 (N, 3), in its unit.

@@ -262,27 +262,22 @@ def describe_environment() -> dict[str, Any]:
 
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this file lies in, with "+" where it has changes; None outside one."""
-    here = Path(__file__).parent
+
+    def said(*words: str) -> str:
+        told = subprocess.run(  # noqa: S603
+            ["git", *words],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return told.stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],  # noqa: S607
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
+        return said("rev-parse", "HEAD") + ("+" if said("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+" if changed else "")
 
 
 def _free(path: Path) -> Path:

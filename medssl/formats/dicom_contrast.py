@@ -8,7 +8,7 @@ tell is a guess.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,14 +30,18 @@ TOLD_BY_WORDS = "words"  # a description does: a guess
 TOLD_BY_TIMES = "times"  # echo, repetition and inversion time do: a guess
 TOLD_BY_PART = "part"  # one of several volumes of a series that show the same contrast: time points, echoes
 
+
+def _by_name(rows: Iterable[tuple[str, str]]) -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((name, re.compile(f" ({words}) ")) for name, words in rows)
+
+
 _BETWEEN = re.compile(r"[^a-z0-9+*]+")
 _DIFFUSION = re.compile(r" (dwi|dti|dw|diff\w*|trace\w*|resolve|zoomit|hardi|ivim|ep b\d+\w*) ")
 _B = re.compile(r" b(?:val|value)? ?(\d{1,4}) ")
 _SEQUENCE_B = re.compile(r"ep_b(\d{1,4})")
 # Maps and other images that are no plain weighting, the first that a description names.
-_OWN = tuple(
-    (name, re.compile(f" ({words}) "))
-    for name, words in (
+_OWN = _by_name(
+    (
         ("eadc", r"e ?adc|exponential adc"),
         ("adc", r"d?adc|adc ?map|apparent diffusion\w*"),
         ("fa", r"fa|fractional anisotropy|colfa"),
@@ -73,9 +77,8 @@ _WITHOUT = re.compile(
 _WITH = re.compile(
     r" (\S*\+ ?(c|gd|km|k|ce)|c ?\+|post(?! ?op)|gd|gad\w*|km|ce|mdc|\w*contrast|enhanced|t1w?(ce|c|gd|gad|km|post)) "
 )
-_PHASES = tuple(
-    (name, re.compile(f" ({words}) "))
-    for name, words in (
+_PHASES = _by_name(
+    (
         ("native", r"nativ\w*|unenhanced|ncct|(non|without|w o|wo|pre) ?contrast|ohne km"),
         ("arterial", r"art|arterial\w*|arteriell\w*|cta"),
         ("venous", r"ven|venous|portal\w*|portovenous|pv|pvp|venoes\w*|venos\w*"),

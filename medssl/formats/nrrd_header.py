@@ -14,48 +14,15 @@ from medssl.formats.text_header import TextHeader, numbered, numbers, promise, r
 __all__ = ["read_nrrd_header"]
 
 _HEAD_BYTES = 1 << 20
-_BYTES = {
-    "signed char": 1,
-    "int8": 1,
-    "int8_t": 1,
-    "uchar": 1,
-    "unsigned char": 1,
-    "uint8": 1,
-    "uint8_t": 1,
-    "short": 2,
-    "short int": 2,
-    "signed short": 2,
-    "signed short int": 2,
-    "int16": 2,
-    "int16_t": 2,
-    "ushort": 2,
-    "unsigned short": 2,
-    "unsigned short int": 2,
-    "uint16": 2,
-    "uint16_t": 2,
-    "int": 4,
-    "signed int": 4,
-    "int32": 4,
-    "int32_t": 4,
-    "uint": 4,
-    "unsigned int": 4,
-    "uint32": 4,
-    "uint32_t": 4,
-    "longlong": 8,
-    "long long": 8,
-    "long long int": 8,
-    "signed long long": 8,
-    "signed long long int": 8,
-    "int64": 8,
-    "int64_t": 8,
-    "ulonglong": 8,
-    "unsigned long long": 8,
-    "unsigned long long int": 8,
-    "uint64": 8,
-    "uint64_t": 8,
-    "float": 4,
-    "double": 8,
+_NAMES = {
+    1: "signed char, int8, int8_t, uchar, unsigned char, uint8, uint8_t",
+    2: "short, short int, signed short, signed short int, int16, int16_t, ushort, unsigned short, unsigned "
+    "short int, uint16, uint16_t",
+    4: "int, signed int, int32, int32_t, uint, unsigned int, uint32, uint32_t, float",
+    8: "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t, "
+    "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t, double",
 }
+_BYTES = {name: size for size, names in _NAMES.items() for name in names.split(", ")}
 _ON_THE_GRID = {"domain", "space", "time", "???", "none", "stub", "scalar"}
 _VECTOR = re.compile(r"none|\([^)]*\)", re.I)
 

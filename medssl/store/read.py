@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl.array_headers import ARRAY_HEADERS
-from medssl.errors import DataError, did_you_mean
+from medssl.errors import DataError
+from medssl.listings import ListedStore
 from medssl.normalising import Statistics, statistics_of
 from medssl.regions import Region
 from medssl.store.blocks import open_array
@@ -64,7 +64,7 @@ class _Array:
         return part
 
 
-class Store:
+class Store(ListedStore[Index, Entry]):
     """The scans that ``medssl cache`` wrote.
 
     Windows may be read from several threads. Open files are kept, a bounded number of them.
@@ -79,9 +79,10 @@ class Store:
         (96, 96, 96)
     """
 
+    noun = "scan"
+
     def __init__(self, folder: Path, index: Index) -> None:
-        self.folder = folder
-        self._index = index
+        super().__init__(folder, index)
         self._arrays = _Recent(_Array, _OPEN_ARRAYS)
         self._coordinates = _Recent(_read_coordinates, _OPEN_COORDINATES)
 
@@ -94,37 +95,10 @@ class Store:
         """
         return cls(Path(folder), read_index(Path(folder)))
 
-    def __reduce__(self) -> tuple[type[Store], tuple[Path, Index]]:
-        return type(self), (self.folder, self._index)  # open files and locks stay behind
-
-    def __len__(self) -> int:
-        """Return the number of scans."""
-        return len(self._index.entries)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """The scans; an index into this tuple names a scan everywhere else."""
-        return self._index.entries
-
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels of every case, in their order; ("image",) where a case is one scan without a name."""
         return self._index.channels
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """How the scans were made."""
-        return self._index.settings
-
-    @property
-    def classes(self) -> dict[int, str]:
-        """Names of the structures by their number; empty without labels."""
-        return self._index.classes
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Scans of the manifest that could not be stored, id -> reason."""
-        return self._index.failed
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -157,10 +131,6 @@ class Store:
             for number, channel in enumerate(entry.channels)
         )
 
-    def with_entries(self, entries: Iterable[Entry]) -> Store:
-        """Return the store with what is said of its scans changed; their files are the same."""
-        return self._with(list(entries))
-
     def structures_in(self, index: int) -> frozenset[int]:
         """Return the numbers of the structures that a scan's label holds; none without a label."""
         label_file = self.entries[index].label_file
@@ -169,26 +139,6 @@ class Store:
         path = self.folder / (label_file.removesuffix(".labels.b2nd") + ".foreground.npz")
         with ARRAY_HEADERS, np.load(path, allow_pickle=False) as arrays:
             return frozenset(int(number) for number in arrays.files)
-
-    def subset(self, ids: Iterable[str]) -> Store:
-        """Return a store of just these scans, in this order.
-
-        Raises:
-            DataError: An id is not in the store.
-        """
-        rows = {entry.id: entry for entry in self.entries}
-        chosen = []
-        for scan_id in ids:
-            if scan_id not in rows:
-                failed = self.failed.get(scan_id)
-                hint = f"It failed when the store was made: {failed}" if failed else did_you_mean(scan_id, rows)
-                raise DataError(f"{self.folder}: the store has no scan {scan_id!r}. {hint}")
-            chosen.append(rows[scan_id])
-        return self._with(chosen)
-
-    def split(self, name: str) -> Store:
-        """Return a store of the scans of one split; it may be empty."""
-        return self._with([entry for entry in self.entries if entry.split == name])
 
     def windows(self, index: int, origin: Triple, size: Triple, out: Values | None = None) -> Values:
         """Read a window of every channel of a case: one read a channel.
@@ -261,8 +211,9 @@ class Store:
         label_file = self._label_file(self.entries[index])
         return self._coordinates.get(self.folder, label_file.removesuffix(".labels.b2nd") + ".foreground.npz")
 
-    def _with(self, entries: list[Entry]) -> Store:
-        part = Store(self.folder, replace(self._index, entries=tuple(entries)))
+    def with_entries(self, entries: Iterable[Entry]) -> Self:
+        """Return the store with other scans, or with other things said of them; their files are the same."""
+        part = super().with_entries(entries)
         part._arrays, part._coordinates = self._arrays, self._coordinates  # one pool of open files
         return part
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from medssl.errors import DataError
 from medssl.loading import channel_facts, drop_channels, patient_numbers
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
-from medssl.step_loader import StepLoader
+from medssl.step_loader import Order, StepLoader
 from medssl.store.entry import Entry
 from medssl.tasks.class_samples import Samples
 from medssl.windows import WindowBatch, WindowPlan
@@ -183,13 +183,8 @@ class ClassLoader(StepLoader[ClassBatch]):
     Args:
         samples: What is trained on; every class is known.
         settings: Level, window, fit and balance.
-        batch_size: Samples in the global batch, over all ranks.
-        seed: The run's seed.
-        rank: As for `StepLoader`, like all that follow.
-        world_size: ...
-        threads: ...
-        pin: ...
         drop: Probability with which a channel of a sample is left out; see `medssl.loading.drop_channels`.
+        order: See `Order`; a row of the batch is a sample.
 
     Raises:
         DataError: There is no sample, or one is of unknown class.
@@ -200,19 +195,12 @@ class ClassLoader(StepLoader[ClassBatch]):
         samples: Samples,
         settings: ClassificationSettings,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        threads: int = 1,
-        pin: bool = False,
         drop: float = 0.0,
+        **order: Unpack[Order],
     ) -> None:
         if not len(samples) or (samples.target < 0).any():
             raise DataError(f"{samples.store.folder}: there is no sample to train on, or one without a class.")
-        super().__init__(
-            len(samples), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads, pin=pin
-        )
+        super().__init__(len(samples), **order)
         self._reader, self._drop = Reader(samples, settings), drop
         self._by_class = _grouped(samples) if settings.balance == "sampling" else {}
 

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from medssl.encoders.table import build_encoder
-from medssl.engine.card import load_card, load_weights
-from medssl.errors import CheckpointError
+from medssl.engine.card import Card
+from medssl.engine.trained_task import trained_task
 from medssl.normalising import takes
-from medssl.quoting import quoted
 from medssl.regions import regions_from, regions_json
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 
@@ -43,31 +40,24 @@ def describe_segmenter(
 
 
 def load_segmenter(folder: str | Path) -> SegmentationTask:
-    """Build a fine-tuning run's segmenter with its trained weights, in evaluation mode, on the CPU.
+    """Build a fine-tuning run's segmenter with its trained weights; see `trained_task`.
 
     ``.network`` is the network (images to logits), ``.output`` says what its channels are.
-
-    Args:
-        folder: A segmentation run that has ended.
-
-    Raises:
-        CheckpointError: Card or weights are missing or damaged, do not fit each other, or are of no segmenter.
     """
-    folder = Path(folder)
-    card = load_card(folder)
-    if card.method.get("name") != _NAME:
-        raise CheckpointError(
-            f"{folder}: this is a run of '{card.method.get('name')}', not of a segmenter. "
-            f"Make one with: medssl finetune {quoted(folder)} --data STORE --out FOLDER"
-        )
-    try:
-        settings = SegmentationSettings.model_validate(card.method["settings"])
-        classes = {int(number): str(name) for number, name in card.method["classes"].items()}
-        regions = regions_from(card.method.get("regions", ()))
-        task = SegmentationTask(settings, build_encoder(card.encoder), classes, regions)
-        task.network.load_state_dict(load_weights(folder, "network"), strict=True)
-    except (ValidationError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: the weights are not those of the segmenter on the card. {error}") from error
-    takes(task.encoder, card.schemes)
-    task.eval()
-    return task
+    return trained_task(
+        folder,
+        noun="segmenter",
+        task=_NAME,
+        claims=lambda card: card.method.get("name") == _NAME,
+        make=_segmenter,
+    )
+
+
+def _segmenter(card: Card) -> SegmentationTask:
+    settings = SegmentationSettings.model_validate(card.method["settings"])
+    classes = {int(number): str(name) for number, name in card.method["classes"].items()}
+    made = SegmentationTask(
+        settings, build_encoder(card.encoder), classes, regions_from(card.method.get("regions", ()))
+    )
+    takes(made.encoder, card.schemes)
+    return made
