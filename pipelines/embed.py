@@ -18,10 +18,10 @@ from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, resolve
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
+from medssl.volumes.channels import same_channels
 from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import device_named
-from pipelines.store_channels import same_channels
 from pointcloud.batch import CloudPlan
 from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
 from pointcloud.encoders.contract import CloudEncoder

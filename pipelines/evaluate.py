@@ -90,10 +90,10 @@ def task_of(runs: Sequence[Path], data: Path) -> Task:
     """
     own = domain_of(data)
     every = [own, *(domain for domain in domains() if domain is not own)]
-    tasks = [task for domain in every for task in domain.tasks.values()]
+    tasks = [task for domain in every for task in map(domain.task, domain.tasks)]
     found = next((task for task in tasks if task.claims(runs[0])), own.fallback)
     if found is None:
-        makers = " or ".join(task.maker for task in own.tasks.values())
+        makers = " or ".join(task.maker for task in map(own.task, own.tasks))
         raise DataError(
             f"{runs[0]}: no {makers} predicted anything of {own.noun}s here. Give a run of medssl finetune, or try a "
             "pretraining run with --protocol probe or few-label."

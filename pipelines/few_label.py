@@ -84,7 +84,7 @@ def few_label(
         domain.check_kind(load_card(run), data, run)
     store = domain.open(data)
     resolved, preset, recipe = _recipe(domain, store, few)
-    task = domain.tasks[resolved.settings.task]
+    task = domain.task(resolved.settings.task)
     metric = _metric(few, task)
     window = shared_window(runs, resolved, task.name)
     labels = task.labels(store, resolved.settings, group="few_label.finetune.")

@@ -11,9 +11,11 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medssl.domains.domain import domain_named, domains
+from medssl.domains.domain import Domain, domains, store_for
 from medssl.domains.labels import check_task
+from medssl.domains.learning import Learning
 from medssl.engine.card import save_encoder
+from medssl.engine.carrying import TransferSettings
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
@@ -21,33 +23,26 @@ from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
 from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
+from medssl.evaluation.metrics import known_scores
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten
-from medssl.store.normalised import normalised
-from medssl.store.read import Store
 from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from pipelines import console
-from pipelines.finetune_job import CLOUD_JOBS, JOBS, Job
-from pipelines.finetune_segmentation import known_scores
-from pipelines.finetune_settings import FinetuneSettings, TransferSettings, resolved_settings
-from pipelines.normalising import input_of, recorded_input
+from pipelines.finetune_settings import FinetuneSettings, resolved_settings
 from pipelines.plan_end import left_off, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
-from pipelines.store_channels import follow_channels
+from pipelines.told import Telling
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
-
-# What trains each task of each domain.
-_JOBS = {"volumes": JOBS, "points": CLOUD_JOBS}
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def finetune(
         Interrupted: The run was told to stop; it left a checkpoint and the process should exit with 130.
     """
     if task is not None:
-        JOBS.row(task)
+        next((domain for domain in domains() if task in domain.tasks), domains()[0]).tasks.row(task)
     resume = resume or finish
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
@@ -152,11 +147,11 @@ def finetune(
     }
     asked = resolved_settings(preset, overrides, options)
     whole, until = whole_plan(asked, out, resume=resume)
-    resolved, job, more = _job(whole, out if resume else None)
+    resolved, learning, more = _learning(whole, out if resume else None)
     settings = resolved.settings
-    lines = [*_plan_lines(resolved, job, out), *more, *job.doubts()]
+    lines = [*_plan_lines(resolved, learning, out), *more, *learning.doubts()]
     if dry_run:
-        for line in [*lines, *_carried(job), *_time_lines(resolved, job, out)]:
+        for line in [*lines, *_carried(learning), *_time_lines(resolved, learning, out)]:
             console.say(line)
         console.done(None, "")
         return FinetuneResult(out)
@@ -165,23 +160,23 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        job.record(run)  # again where it is resumed: it may have stopped before
-        for line in [*lines, *_carried(job)]:
+        learning.domain.training.record(run, learning.entries)  # again where it is resumed: it may have stopped before
+        for line in [*lines, *_carried(learning)]:
             run.say(line)
-        _keep_reports(run, job)
+        _keep_reports(run, learning)
         reached = left_off(run.checkpoints, resume=resume, finish=finish)
-        for line in _time_lines(resolved, job, out, done=reached, until=until):
+        for line in _time_lines(resolved, learning, out, done=reached, until=until):
             run.say(line)
     try:
-        done = _train(job, settings, run=run, fabric=fabric, resume=resume, finish=finish, until=until)
+        done = _train(learning, settings, run=run, fabric=fabric, resume=resume, finish=finish, until=until)
     except Interrupted as stop:
         if run.writes:
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
             run.say(f"go on with: {_command(asked, preset, out)} --resume")
             run.say(f"or close it at this step with: medssl finetune --out {quoted(out)} --finish")
         raise
-    written = _save(job, settings, out, done) if run.writes else []
-    ended = job.finish(out, run, fabric)
+    written = _save(learning, settings, out, done) if run.writes else []
+    ended = learning.finish(out, run, fabric, Telling())
     if run.writes:
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
@@ -196,34 +191,28 @@ def finetune(
     )
 
 
-def _job(
+def _learning(
     resolved: Resolved[FinetuneSettings], resumed: Path | None = None
-) -> tuple[Resolved[FinetuneSettings], Job, list[str]]:
-    """Return settings and task on a store's scans, or with an encoder of clouds on its clouds; and what to say."""
-    settings, folder = resolved.settings, Path(resolved.settings.data.store)
-    domain = domain_named("points" if settings.of_clouds else "volumes")
-    held = next((other for other in domains() if other.claims(folder)), domain)
-    if held is not domain and not domain.claims(folder):
-        presets = " or ".join(sorted(found for found in held.recipes.values() if found))
-        raise ConfigError(
-            f"{folder} holds {held.noun}s, and the encoder '{settings.encoder.name}' is for {domain.noun}s. Give a "
-            f"pretraining run on {held.noun}s{f', or --preset {presets} to train from scratch' if presets else ''}."
-        )
-    store = domain.open(folder)
+) -> tuple[Resolved[FinetuneSettings], Learning, list[str]]:
+    """Return the settings and the task on a store's items; and what to say of its labels."""
+    settings = resolved.settings
+    domain, data = settings.domain, settings.data
+    store = store_for(domain, Path(data.store), chosen=f"the encoder '{settings.encoder.name}'", instead=_instead)
     said = check_task(settings.task, domain.labels_of(store), shows=settings.classification.shows is not None)
-    if isinstance(store, Store):
-        resolved = follow_channels(resolved, store)
-        store = _as_input(resolved.settings, store, resumed)
-    job = _JOBS[domain.name].load(settings.task)(resolved.settings, store)
-    return resolved, job, [said] if said else []
-
-
-def _as_input(settings: FinetuneSettings, store: Store, resumed: Path | None) -> Store:
-    """Return the store as the network's input: of the splits or scans that are trained on, or as an earlier run's."""
-    data = settings.data
+    resolved = domain.training.fitted(resolved, store)
+    settings = resolved.settings
     train = [e.id for e in store.entries if (e.id in data.ids if data.ids is not None else e.split in data.splits)]
-    known = recorded_input(resumed, len(store.channels)) if resumed is not None else None
-    return normalised(store, known or input_of(store, train, data.normalise, settings.transfer.run))
+    start = settings.transfer.run or None
+    store = domain.training.as_input(store, train, settings, start=start, resumed=resumed)
+    domain.tasks.row(settings.task)
+    return resolved, domain.task(settings.task).learning(domain, settings, store), [said] if said else []
+
+
+def _instead(held: Domain) -> str:
+    """Return what to take for a store of another kind of data."""
+    presets = " or ".join(sorted(found for found in held.recipes.values() if found))
+    scratch = f", or --preset {presets} to train from scratch" if presets else ""
+    return f"Give a pretraining run on {held.noun}s{scratch}."
 
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
@@ -233,20 +222,27 @@ def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, 
 
 
 def _train(
-    job: Job, settings: FinetuneSettings, *, run: Run, fabric: Fabric, resume: bool, finish: bool, until: int | None
+    learning: Learning,
+    settings: FinetuneSettings,
+    *,
+    run: Run,
+    fabric: Fabric,
+    resume: bool,
+    finish: bool,
+    until: int | None,
 ) -> int:
     train = settings.train
-    loader = job.loader(rank=fabric.global_rank, world_size=fabric.world_size, pin=fabric.device.type == "cuda")
+    loader = learning.loader(rank=fabric.global_rank, world_size=fabric.world_size, pin=fabric.device.type == "cuda")
     with console.progress(until or train.steps, "step") as bar:
         return fit(
-            job.method,
+            learning.method,
             loader,
             train,
             run=run,
             fabric=fabric,
-            held_out=job.held_out(),
-            scans=[entry.id for entry in job.entries],
-            channels=getattr(job.entries[0], "channel_names", ()),  # clouds have none
+            held_out=learning.held_out(),
+            scans=[entry.id for entry in learning.entries],
+            channels=getattr(learning.entries[0], "channel_names", ()),  # clouds have none
             resume=resume,
             finish=finish,
             until=until,
@@ -254,60 +250,64 @@ def _train(
         )
 
 
-def _keep_reports(run: Run, job: Job) -> None:
+def _keep_reports(run: Run, learning: Learning) -> None:
     """Write what became of the pretrained weights."""
-    if job.reports:
-        content = {report.part: report.as_dict() for report in job.reports}
+    if learning.reports:
+        content = {report.part: report.as_dict() for report in learning.reports}
         run.write_text("transfer.json", json.dumps(kept_value(content, run.folder), indent=1) + "\n")
 
 
-def _carried(job: Job) -> list[str]:
+def _carried(learning: Learning) -> list[str]:
     """Return the lines of the tables of what was carried over."""
-    return [line for report in job.reports for line in report.table().splitlines()]
+    return [line for report in learning.reports for line in report.table().splitlines()]
 
 
-def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
+def _save(learning: Learning, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
     """Write the network, the encoder by itself, and the card, which says how many steps were done."""
-    card = job.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
+    card = learning.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
     card = card.model_copy(update={"steps": done})
-    return save_encoder(job.method.encoder, card, out, others=job.exported_modules())
+    return save_encoder(learning.method.encoder, card, out, others=learning.exported_modules())
 
 
-def _plan_lines(resolved: Resolved[FinetuneSettings], job: Job, out: Path) -> list[str]:
+def _plan_lines(resolved: Resolved[FinetuneSettings], learning: Learning, out: Path) -> list[str]:
     """Return what the user wants to know before a long run starts."""
     train, chosen = resolved.settings.train, resolved.origins["task"]
     presets = sorted({o for o in resolved.origins.values() if o.startswith(("preset ", "file "))})
     return [
         f"settings: {', '.join(presets) or 'defaults'}",
         *([f"task: {resolved.settings.task}, {chosen}"] if chosen.startswith("auto") else []),
-        *job.lines(),
-        f"plan: {train.steps:,} steps of {train.batch_size} {job.seen}, schedule {train.schedule}; into {out}",
+        *learning.lines(),
+        f"plan: {train.steps:,} steps of {train.batch_size} {learning.seen}, schedule {train.schedule}; into {out}",
     ]
 
 
 def _time_lines(
-    resolved: Resolved[FinetuneSettings], job: Job, out: Path, *, done: int | None = 0, until: int | None = None
+    resolved: Resolved[FinetuneSettings],
+    learning: Learning,
+    out: Path,
+    *,
+    done: int | None = 0,
+    until: int | None = None,
 ) -> list[str]:
     """Return what is said of the time that training takes here; nothing where no step is left to train."""
     settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
 
     def smaller(step: StepTime) -> str:
-        of_clouds = "point_classification" if settings.task == "classification" else "point_parts"
-        name = of_clouds if settings.of_clouds else settings.task
+        domain, task = learning.domain, learning.task
+        name = (domain.recipes[settings.task] or settings.task).removesuffix("_small")
         small = small_preset("finetune", name, list(resolved.origins.values()))
         if not small:
             presets = [o for o in resolved.origins.values() if o.startswith(("preset ", "file "))]
             named = presets[0].partition(" ")[2] if presets else None
             return _command(resolved, named, aside, changed={"train.steps": fewer_steps(step)})
         # What the encoder saw stays what the network sees; else a preset's own window would replace it.
-        key = "cloud.points" if settings.of_clouds else f"{settings.task}.window"
-        seen = {key: flatten(settings)[key]} if settings.transfer.run else {}
-        kept = ("data.", "transfer.", "train.seed", "task", f"{settings.task}.", "cloud.")
+        seen = {task.sees: flatten(settings)[task.sees]} if settings.transfer.run else {}
+        kept = ("data.", "transfer.", "train.seed", "task", f"{settings.task}.", f"{task.sees.partition('.')[0]}.")
         return _command(resolved, small, aside, only=kept, changed=seen)
 
     return time_lines(
-        job.method,
-        lambda: job.loader(rank=0, world_size=1, pin=False),
+        learning.method,
+        lambda: learning.loader(rank=0, world_size=1, pin=False),
         train,
         done=done,
         until=until,

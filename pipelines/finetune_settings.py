@@ -1,65 +1,36 @@
-"""What ``finetune`` may be told, and the network that it starts from."""
+"""What ``finetune`` may be told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import nn
 
-from medssl.domains.domain import domain_of
+from medssl.domains.data_settings import LabelledSettings
+from medssl.domains.domain import Domain, domain_of, domain_of_card, domain_with, domains
 from medssl.domains.labels import suited_task
 from medssl.encoders.table import ENCODERS, pooled_as_then
-from medssl.engine.card import load_card, load_weights
+from medssl.engine.card import load_card
+from medssl.engine.carrying import TransferSettings
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
-from medssl.randomness import numpy_generator
 from medssl.settings import Auto, Resolved, Settings, flatten, resolve
-from medssl.tasks.channel_transfer import ChannelPolicy, ChannelTransfer
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
-from medssl.tasks.transfer import TransferReport, carry_over
-from pipelines.finetune_scans import LabelledSettings
 from pipelines.pretrain_settings import EncoderSettings
-from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.tasks.settings import CloudTaskSettings
 
-__all__ = [
-    "FinetuneSettings",
-    "TransferSettings",
-    "carry_encoder",
-    "channel_transfer",
-    "few_words",
-    "fresh_weights",
-    "resolved_settings",
-]
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = Literal[tuple(dict.fromkeys(name for domain in domains() for name in domain.tasks))]
+
+__all__ = ["FinetuneSettings", "TransferSettings", "resolved_settings"]
 
 _POOL = "encoder.pool"
-_INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
-
-
-class TransferSettings(Settings):
-    """What the network starts from."""
-
-    run: str = Field(default="", description="The pretraining run whose encoder is used; '' for none.")
-    from_scratch: bool = Field(default=False, description="Take the encoder's architecture, but not its weights.")
-    minimum_share: float = Field(
-        default=0.9, ge=0, le=1, description="Least share of the encoder's weights that must fit."
-    )
-    channels: ChannelPolicy = Field(
-        default="repeat",
-        description="Where the store has other channels than the pretraining run: 'repeat' takes its first kernels in "
-        "turn, 'average' their mean for every channel, both scaled so that an image shown in every channel gives what "
-        "it gave; 'match' copies channels of the same name and draws the rest afresh.",
-    )
-    decoder: bool = Field(
-        default=True, description="Carry the decoder over too, as far as it fits, where one was kept."
-    )
 
 
 class FinetuneSettings(Settings):
@@ -72,7 +43,7 @@ class FinetuneSettings(Settings):
         """Return what a run.yaml holds, pooled as its release pooled."""
         return pooled_as_then(layer)
 
-    task: Literal["segmentation", "classification"] = Field(default="segmentation", description="What is learned.")
+    task: TaskName = Field(default="segmentation", description="What is learned.")
     segmentation: SegmentationSettings = Field(default=SegmentationSettings(), description="For --task segmentation.")
     classification: ClassificationSettings = Field(
         default=ClassificationSettings(), description="For --task classification."
@@ -87,15 +58,14 @@ class FinetuneSettings(Settings):
     inference: InferenceSettings = InferenceSettings()
 
     @model_validator(mode="after")
-    def _clouds_have_no_channels(self) -> FinetuneSettings:
-        if self.of_clouds and self.data.drop_channels:
-            raise ValueError("data.drop_channels is of the channels of scans; clouds have none")
+    def _nothing_moot(self) -> FinetuneSettings:
+        self.domain.refuse_moot(self.data)
         return self
 
     @property
-    def of_clouds(self) -> bool:
-        """Whether the encoder is one of clouds."""
-        return self.encoder.name in CLOUD_ENCODERS
+    def domain(self) -> Domain:
+        """The kind of data that the encoder is for."""
+        return domain_with("encoders", self.encoder.name)
 
 
 def resolved_settings(
@@ -118,15 +88,17 @@ def resolved_settings(
     source = resolved.settings.transfer.run
     if source:
         card = load_card(Path(source))
-        seen = {f"{resolved.settings.task}.window": card.window, "cloud.points": card.points}
-        defaults = suited | {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
-        if defaults:
+        theirs = domain_of_card(card)
+        seen = card.points if card.window is None else card.window
+        if seen is not None and resolved.settings.task in theirs.tasks:
+            suited[theirs.task(resolved.settings.task).sees] = Auto(seen, f"as in {source}")
+        if suited:
             resolved = resolve(
-                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=defaults
+                FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=suited
             )
         own = [key for key, at in resolved.origins.items() if key.startswith("encoder.") and at == "command line"]
         # The pooling is no weight that is carried over: who names the run may name another, as a run's own file does.
-        pooled = card.kind == "volume" and resolved.origins.get(_POOL) == resolved.origins["transfer.run"]
+        pooled = theirs.repools and resolved.origins.get(_POOL) == resolved.origins["transfer.run"]
         own = [key for key in own if not (key == _POOL and pooled)]
         if own:
             raise ConfigError(
@@ -136,7 +108,7 @@ def resolved_settings(
         kept = dict(card.encoder)
         if pooled:
             kept["pool"] = getattr(resolved.settings.encoder, "pool", None)
-        encoder = (CLOUD_ENCODERS if card.kind == "cloud" else ENCODERS).settings_of(kept)
+        encoder = theirs.encoders.settings_of(kept)
         origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}
         origins |= {f"encoder.{key}": f"auto (card of {source})" for key in flatten(encoder)}
         origins |= {_POOL: resolved.origins[_POOL]} if pooled else {}
@@ -144,49 +116,3 @@ def resolved_settings(
     if not resolved.settings.data.store:
         raise ConfigError("There is no store to train on. Give one with --data; `medssl cache` makes it.")
     return resolved
-
-
-@contextmanager
-def fresh_weights(seed: int) -> Iterator[None]:
-    """Draw fresh weights inside; the same whatever is carried over: arms of a comparison differ in that alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(numpy_generator(seed, 0, 0, _INITIAL).integers(1 << 62)))
-        yield
-
-
-def channel_transfer(settings: TransferSettings, channels: Sequence[str]) -> ChannelTransfer:
-    """Return how the kernels that see the image are carried over to a store of these channels."""
-    there = tuple(given.name for given in load_card(Path(settings.run)).inputs_known)
-    return ChannelTransfer(settings.channels, there, tuple(channels))
-
-
-def carry_encoder(
-    settings: TransferSettings, encoder: nn.Module, channels: Sequence[str] | None = None
-) -> list[TransferReport]:
-    """Carry the pretrained encoder over, where one is asked for; return what became of it.
-
-    Args:
-        settings: What to start from.
-        encoder: Where to.
-        channels: Of the store; None for clouds.
-
-    Raises:
-        TransferError: Too little of it fits.
-    """
-    if not settings.run or settings.from_scratch:
-        return []
-    return [
-        carry_over(
-            load_weights(Path(settings.run)),
-            encoder,
-            source=settings.run,
-            minimum_share=settings.minimum_share,
-            channels=None if channels is None else channel_transfer(settings, channels),
-        )
-    ]
-
-
-def few_words(settings: FinetuneSettings) -> str:
-    """Return how many labelled patients or objects were drawn, for a line about the data; "" where all are taken."""
-    data, owners = settings.data, "objects" if settings.of_clouds else "patients"
-    return f" (draw {data.draw} of {data.labels} labelled {owners})" if data.labels else ""

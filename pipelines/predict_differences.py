@@ -11,7 +11,7 @@ from medssl import geometry
 from medssl.engine.card import Card
 from medssl.store.alone import Recipe
 from medssl.store.entry import Entry
-from pipelines.finetune_scan_card import source_spacing
+from medssl.volumes.card import source_spacing
 from pointcloud.store import CloudEntry
 
 __all__ = ["cloud_differences", "scan_differences"]

@@ -1,10 +1,9 @@
-"""The verb ``pretrain``: from a store of scans or clouds to an encoder, its card and the record of how it was made."""
+"""The verb ``pretrain``: from a store to an encoder, its card and the record of how it was made."""
 
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,29 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from medssl.domains.domain import domain_of_card
+from medssl.domains.choosing import Chosen, choose_items, data_facts
+from medssl.domains.domain import domain_of_card, store_for
 from medssl.encoders.contract import Encoder
-from medssl.engine.card import load_card, load_weights, save_encoder
-from medssl.engine.launch import launch, launcher_words, on_first_rank
+from medssl.engine.card import Card, load_card, load_weights, save_encoder
+from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.result import RunResult
 from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
-from medssl.engine.trial import StepTime
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
 from medssl.methods.former import former_settings
 from medssl.quoting import quoted
 from medssl.randomness import Stream, numpy_generator
-from medssl.reporting.prose import counted_of
-from medssl.settings import Resolved, flatten, load_yaml
+from medssl.settings import Resolved, load_yaml
 from pipelines import console
 from pipelines.load import load
 from pipelines.plan_end import left_off, whole_plan
-from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
-from pipelines.pretrain_clouds import Clouds
-from pipelines.pretrain_kind import Chosen, Kind, choose_items
-from pipelines.pretrain_scans import Scans
+from pipelines.pretrain_plan import loader_of, plan_lines, plan_time_lines, pretrain_command
 from pipelines.pretrain_settings import PretrainSettings, resolved_settings
-from pipelines.store_channels import start_channels
 
-__all__ = ["PretrainSettings", "build", "pretrain", "screen_note"]
+__all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
 _INITIAL = 6  # a counter that keeps these draws apart from all others
 
@@ -93,39 +87,46 @@ def pretrain(
     asked = _as_begun(asked, out) if resume else asked
     resolved, until = whole_plan(asked, out, resume=resume)
     settings = resolved.settings
-    kind = Clouds(settings) if settings.of_clouds else Scans(settings)
-    store = kind.open()
-    resolved = kind.fitted(resolved, store)
+    domain = settings.domain
+    store = store_for(
+        domain,
+        Path(settings.data.store),
+        chosen=f"the method '{settings.method.name}'",
+        instead=lambda held: (
+            f"Take one for {held.noun}s, such as {next(iter(held.methods))}; see them with: medssl list methods"
+        ),
+    )
+    training = domain.training
+    resolved = training.fitted(resolved, store)
     settings = resolved.settings
-    chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=kind.noun)
+    chosen = choose_items(store, settings.data, seed=settings.train.seed, noun=domain.noun)
     start = Path(init_from) if init_from else None
-    chosen = kind.as_input(chosen, start=start, resumed=out if resume else None)
-    network = build(kind, init_from=start)
-    kind.shown(network, chosen.train)
-    here = getattr(store, "channels", ())  # clouds have none
-    started = [] if start is None else _start_lines(start, here, chosen)
+    chosen = as_input(chosen, store, settings, start=start, resumed=out if resume else None)
+    network = build(settings, init_from=start)
+    training.shown(network, chosen.train)
+    started = [] if start is None else _start_lines(start, store, chosen)
     if dry_run:
-        lines = _plan_lines(resolved, kind, chosen, network, out, world_size=None)
-        for line in [*lines, *started, *_time_lines(resolved, kind, chosen, network, preset or method, out, None)]:
+        lines = plan_lines(resolved, chosen, network, out, world_size=None)
+        for line in [*lines, *started, *plan_time_lines(resolved, chosen, network, preset or method, out, None)]:
             console.say(line)
-        console.say(_tried(kind, chosen, network))
+        console.say(_tried(settings, chosen, network))
         console.done(None, "")
         return RunResult(out, read=load)
 
     fabric = launch(settings.train)
     check_processes(network, fabric.world_size)
-    run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
+    run = on_first_rank(fabric, lambda: _open_run(out, resolved, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
-        for line in [*_plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size), *started]:
+        for line in [*plan_lines(resolved, chosen, network, out, world_size=fabric.world_size), *started]:
             run.say(line)
         _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
         reached = left_off(run.checkpoints, resume=resume, finish=finish)
         named = preset or method
-        for line in _time_lines(resolved, kind, chosen, network, named, out, fabric, done=reached, until=until):
+        for line in plan_time_lines(resolved, chosen, network, named, out, fabric, done=reached, until=until):
             run.say(line)
-    loader = kind.loader(chosen.train, network.plan, fabric)
-    probes = kind.held_out(chosen.held_out, network.plan) if chosen.held_out is not None else []
+    loader = loader_of(settings, chosen, network.plan, fabric)
+    probes = training.held_out(chosen.held_out, network.plan, settings) if chosen.held_out is not None else []
     shown = console.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:
         try:
@@ -136,9 +137,9 @@ def pretrain(
                 run=run,
                 fabric=fabric,
                 held_out=probes,
-                probe=kind.probe(chosen, network.plan),
+                probe=training.probe(chosen, network.plan, settings),
                 scans=[entry.id for entry in chosen.train.entries],
-                channels=here,
+                channels=getattr(store, "channels", ()),  # clouds have none
                 resume=resume,
                 finish=finish,
                 until=until,
@@ -147,16 +148,16 @@ def pretrain(
         except Interrupted as stop:
             if run.writes:
                 run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
-                run.say(f"go on with: {_command(asked, preset or method, out)} --resume")
+                run.say(f"go on with: {pretrain_command(asked, preset or method, out)} --resume")
                 run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     if run.writes:
-        card = kind.card(chosen, network).model_copy(update={"steps": done})
+        card = _card(settings, chosen, network).model_copy(update={"steps": done})
         others = {name: module for name, module in network.exported_modules().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
-        pictures += kind.pictures(network, probes, out)
-        _close([*written, *pictures], str(out), *kind.next_command(str(out), store.entries, network.plan))
+        pictures += training.pictures(network, probes, out)
+        _close([*written, *pictures], str(out), *training.following(str(out), store.entries, network.plan, settings))
     fabric.barrier()
     return RunResult(out, read=load)
 
@@ -178,15 +179,15 @@ def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
 _TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
 
 
-def _tried(kind: Kind, chosen: Chosen, method: Method) -> str:
+def _tried(settings: PretrainSettings, chosen: Chosen[Any], method: Method) -> str:
     """Read the first batch and cut its views; where the encoder is small, take the first step on two items of it.
 
     Raises:
         ConfigError: The step fails.
         CacheError: The store cannot be read.
     """
-    seed = kind.settings.train.seed
-    batch = next(iter(kind.loader(chosen.train, method.plan, Fabric(accelerator="cpu", devices=1)).batches(0, 1)))
+    seed, alone = settings.train.seed, Fabric(accelerator="cpu", devices=1)
+    batch = next(iter(loader_of(settings, chosen, method.plan, alone).batches(0, 1)))
     starts = [*batch.starts(), len(batch)]
     rows = batch.rows(0, starts[min(2, len(starts) - 1)])
     if sum(p.numel() for p in method.encoder.parameters()) > _TRIED:
@@ -211,26 +212,47 @@ def screen_note(report: Report) -> str:
     return " | ".join(parts)
 
 
-def _start_lines(start: Path, here: Sequence[str], chosen: Chosen) -> list[str]:
+def as_input(
+    chosen: Chosen[Any], store: Any, settings: PretrainSettings, *, start: Path | None, resumed: Path | None
+) -> Chosen[Any]:
+    """Return the items as the network's input, which the run it starts from or goes on with may decide."""
+    ids = [entry.id for entry in chosen.train.entries]
+    more = [] if chosen.held_out is None else [entry.id for entry in chosen.held_out.entries]
+    made = settings.domain.training.as_input(store.subset([*ids, *more]), ids, settings, start=start, resumed=resumed)
+    return Chosen(train=made.subset(ids), held_out=made.subset(more) if more else None)
+
+
+def _card(settings: PretrainSettings, chosen: Chosen[Any], network: Method) -> Card:
+    domain = settings.domain
+    return domain.training.card(
+        network.encoder, chosen.train.entries, settings, plan=network.plan,
+        method=settings.method.model_dump(mode="json"), data=data_facts(chosen, domain.noun),
+        citation=[domain.methods[settings.method.name].paper, domain.encoders[settings.encoder.name].paper],
+    )  # fmt: skip
+
+
+def _start_lines(start: Path, store: Any, chosen: Chosen[Any]) -> list[str]:
     """Return which weights the run starts from, and how its data differ from what those were trained on.
 
     Args:
         start: The run whose weights are taken.
-        here: Channels of the store; none of clouds.
+        store: All that it holds.
         chosen: What is trained on, as the network's input.
     """
     card = load_card(start)
-    doubt = start_channels(card, here, run=start) if here else ""
-    return [f"encoder weights from {start}{doubt}", *domain_of_card(card).doubts(card, chosen.train.entries)]
+    domain = domain_of_card(card)
+    doubt = domain.start_words(card, store, start)
+    return [f"encoder weights from {start}{doubt}", *domain.doubts(card, chosen.train.entries)]
 
 
-def build(kind: Kind, *, init_from: Path | None) -> Method:
+def build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
     """Build the method; weights to start from go into the encoder first, so that a teacher copies them."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(numpy_generator(kind.settings.train.seed, 0, 0, _INITIAL).integers(1 << 62)))
-        encoder = kind.encoder()
+        torch.manual_seed(int(numpy_generator(settings.train.seed, 0, 0, _INITIAL).integers(1 << 62)))
+        training = settings.domain.training
+        encoder = training.encoder(settings.encoder)
         if init_from is not None:
-            wanted = kind.settings.encoder.model_dump(mode="json")
+            wanted = settings.encoder.model_dump(mode="json")
             card = load_card(init_from)
             theirs = dict(card.encoder)
             if isinstance(encoder, Encoder):  # 'follow' says no number
@@ -247,7 +269,7 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
             except RuntimeError as error:
                 raise CheckpointError(f"{init_from}: its weights do not fit this run's encoder. {error}") from error
         try:
-            method = kind.method(encoder)
+            method = training.method(settings, encoder)
             method.check()
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
@@ -267,112 +289,13 @@ def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[Pretr
 
 
 def _open_run(
-    out: Path, resolved: Resolved[PretrainSettings], kind: Kind, chosen: Chosen, *, resume: bool, overwrite: bool
+    out: Path, resolved: Resolved[PretrainSettings], chosen: Chosen[Any], *, resume: bool, overwrite: bool
 ) -> Run:
     if resume:
         run = Run.reopen(out, settings=resolved, say=console.say)
     else:
         run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
-    kind.record(run, chosen)  # again where it is resumed: it may have stopped before
+    resolved.settings.domain.training.record(
+        run, chosen.train.entries
+    )  # again where it is resumed: it may have stopped before
     return run
-
-
-def _plan_lines(
-    resolved: Resolved[PretrainSettings],
-    kind: Kind,
-    chosen: Chosen,
-    method: Method,
-    out: Path,
-    *,
-    world_size: int | None,
-) -> list[str]:
-    """Return what the user wants to know before a long run starts."""
-    settings = resolved.settings
-    train = settings.train
-    presets = sorted({o for o in resolved.origins.values() if o.startswith(("preset ", "file "))})
-    entries = chosen.train.entries
-    patients = len({e.patient or e.id for e in entries})
-    held = f"{len(chosen.held_out)} held out for probes" if chosen.held_out is not None else "none held out"
-    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
-    of_encoder = sum(p.numel() for p in method.encoder.parameters() if p.requires_grad)
-    count, things = kind.things(chosen.train, method.plan)
-    epochs = train.steps * train.batch_size / count
-    processes = f" on {world_size} processes" if world_size and world_size > 1 else ""
-    return [
-        f"settings: {', '.join(presets) or 'defaults'}",
-        f"store: {settings.data.store}: {counted_of(len(entries), kind.noun.removesuffix('s'), patients)} "
-        f"({kind.data_words(chosen.train)}); {held}",
-        f"method: {settings.method.name}; encoder: {settings.encoder.name}, "
-        + (
-            f"{of_encoder:,} of {trained:,} trained parameters"
-            if of_encoder
-            else f"frozen; {trained:,} parameters train"
-        ),
-        f"plan: {train.steps:,} steps of {train.batch_size} {kind.window_words(method.plan)}{processes}, "
-        f"{epochs:,.1f} times through the {things}; into {out}",
-        *kind.doubts(chosen.train, method.plan),
-    ]
-
-
-def _time_lines(
-    resolved: Resolved[PretrainSettings],
-    kind: Kind,
-    chosen: Chosen,
-    method: Method,
-    preset: str | Path | None,
-    out: Path,
-    fabric: Fabric | None,
-    *,
-    done: int | None = 0,
-    until: int | None = None,
-) -> list[str]:
-    """Return what is said of the time that the plan takes here; nothing where no step is left to train."""
-    train = resolved.settings.train
-    aside = free_beside(out)
-
-    def smaller(step: StepTime) -> str:
-        small = small_preset("pretrain", resolved.settings.method.name, list(resolved.origins.values()))
-        if small:
-            return _command(resolved, small, aside, only=("data.", "train.seed"))
-        return _command(resolved, preset, aside, changed={"train.steps": fewer_steps(step)})
-
-    return time_lines(
-        method,
-        lambda: kind.loader(chosen.train, method.plan, fabric or launch(train)),
-        train,
-        done=done,
-        until=until,
-        by_default=resolved.origins.get("train.steps") == "default",
-        smaller=smaller,
-    )
-
-
-def _command(
-    resolved: Resolved[PretrainSettings],
-    preset: str | Path | None,
-    out: Path,
-    *,
-    only: tuple[str, ...] = ("",),
-    changed: Mapping[str, Any] | None = None,
-) -> str:
-    """Return the command that makes this run, with the settings that it was given.
-
-    Args:
-        resolved: The settings.
-        preset: What was named first.
-        out: The run.
-        only: Beginnings of the settings that are kept.
-        changed: Settings that are to be others.
-    """
-    leaves = flatten(resolved.settings)
-    named = {"data.store": "--data", "train.devices": "--devices"}
-    given = {key: leaves[key] for key, origin in resolved.origins.items() if origin == "command line"}
-    given = {key: value for key, value in given.items() if key.startswith(only) and key != "method.name"}
-    words = [*launcher_words(), "pretrain", str(preset)]
-    for key, value in {**given, **(changed or {})}.items():
-        if key not in named:
-            words.append(f"{key}={'null' if value is None else list(value) if isinstance(value, tuple) else value}")
-    words += ["--data", str(leaves["data.store"])]
-    if "train.devices" in given:
-        words += ["--devices", str(leaves["train.devices"])]
-    return shlex.join([*words, "--out", str(out)])

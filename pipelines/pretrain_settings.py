@@ -1,4 +1,4 @@
-"""What decides a pretraining run, on scans or on clouds, and how a command line becomes it."""
+"""What decides a pretraining run, and how a command line becomes it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from medssl.domains.data_settings import DataSettings
+from medssl.domains.domain import Domain, domain_with, domains
 from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
 from medssl.methods.table import METHODS
-from medssl.normalising import FOLLOW, Normalise
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
-from medssl.windows import Apart
-from pointcloud.encoders.table import CLOUD_ENCODERS
-from pointcloud.methods.table import CLOUD_METHODS
 
 if TYPE_CHECKING:
 
     class MethodSettings(Settings):
-        """Any row of the two tables of methods, told apart by its name."""
+        """Any row of the tables of methods, told apart by its name."""
 
         name: str
 
     class EncoderSettings(Settings):
-        """Any row of the two tables of encoders, told apart by its name."""
+        """Any row of the tables of encoders, told apart by its name."""
 
         name: str
 else:
@@ -37,50 +35,10 @@ else:
     def _either(*unions: Any) -> Any:
         return Annotated[reduce(or_, (union.__origin__ for union in unions)), Field(discriminator="name")]
 
-    MethodSettings = _either(METHODS.settings_union(), CLOUD_METHODS.settings_union())
-    EncoderSettings = _either(ENCODERS.settings_union(), CLOUD_ENCODERS.settings_union())
+    MethodSettings = _either(*(domain.methods.settings_union() for domain in domains()))
+    EncoderSettings = _either(*(domain.encoders.settings_union() for domain in domains()))
 
-__all__ = ["DataSettings", "PretrainSettings", "resolved_settings"]
-
-
-class DataSettings(Settings):
-    """Which scans or clouds of the store are used."""
-
-    store: str = Field("", description="The folder that `medssl cache` wrote.")
-    splits: tuple[str, ...] = Field(("train", ""), description="Splits that are trained on; '' is unassigned scans.")
-    slices: str = Field(
-        "", description="The slices that `medssl reduce --unit slice` chose (kept.slices.parquet); '' takes all."
-    )
-    phases: str = Field(
-        "",
-        description="A CSV with the columns scan and phase (in cycles, 0 to 1): phases of frames, for cvrl's 'frame'.",
-    )
-    apart: Apart = Field(
-        "patients",
-        description="What a contrast pushes apart: 'patients', whose own windows never repel each other; or, with "
-        "data.slices, 'slices', each a thing of its own, as papers that train on loose slices do.",
-    )
-    drop_channels: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.0,
-        description="Probability with which a channel of a window is left out (set to 0) while training, each by "
-        "itself, one always staying: the network then bears cases that lack channels. For stores of several.",
-    )
-    pair: Literal["views", "channels"] = Field(
-        "views",
-        description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
-        "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
-    )
-    normalise: Normalise = Field("follow", description=FOLLOW)
-    held_out_split: str = Field("val", description="Split whose scans are only probed.")
-    held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.05, description="Share of patients held out where no scan is in that split and there are 20 or more."
-    )
-    held_out_scans: Annotated[int, Field(ge=0)] = Field(32, description="Most scans or clouds that a probe looks at.")
-    neighbours_from: Annotated[int, Field(ge=0)] = Field(
-        512,
-        description="Clouds with a class: most of those trained on among which a probe looks for the nearest of a "
-        "held-out one; 0 leaves that signal out. Classes are never trained on.",
-    )
+__all__ = ["PretrainSettings", "resolved_settings"]
 
 
 class PretrainSettings(Settings):
@@ -99,27 +57,21 @@ class PretrainSettings(Settings):
     data: DataSettings = DataSettings()
 
     @property
-    def of_clouds(self) -> bool:
-        """Whether the method is one for clouds."""
-        return self.method.name in CLOUD_METHODS
+    def domain(self) -> Domain:
+        """The kind of data that the method is for."""
+        return domain_with("methods", self.method.name)
 
     @model_validator(mode="after")
-    def _one_kind(self) -> PretrainSettings:
-        if self.of_clouds != (self.encoder.name in CLOUD_ENCODERS):
-            kinds = ("clouds", "volumes") if self.of_clouds else ("volumes", "clouds")
-            fitting = ", ".join(CLOUD_ENCODERS) if self.of_clouds else "an encoder of volumes"
+    def _one_domain(self) -> PretrainSettings:
+        own = self.domain
+        if self.encoder.name not in own.encoders:
+            other = domain_with("encoders", self.encoder.name)
             raise ValueError(
-                f"the method '{self.method.name}' is for {kinds[0]} and the encoder '{self.encoder.name}' for "
-                f"{kinds[1]}. Set encoder.name to one that fits ({fitting}); see them with: medssl list encoders"
+                f"the method '{self.method.name}' is for {own.noun}s and the encoder '{self.encoder.name}' for "
+                f"{other.noun}s. Set encoder.name to one that fits ({', '.join(own.encoders)}); see them with: medssl "
+                "list encoders"
             )
-        if self.of_clouds and self.data.slices:
-            raise ValueError(
-                f"data.slices chooses slices of scans, and '{self.method.name}' is for clouds: leave it out"
-            )
-        if self.of_clouds and (self.data.drop_channels or self.data.pair != "views"):
-            raise ValueError("data.drop_channels and data.pair are of the channels of scans; clouds have none")
-        if self.of_clouds and self.data.normalise != "follow":
-            raise ValueError("data.normalise is of the values of scans; clouds have none")
+        own.refuse_moot(self.data)
         return self
 
 
@@ -140,9 +92,10 @@ def resolved_settings(
     shipped = {known.name for known in list_presets("pretrain")}
     options = {"data.store": str(data) if data is not None else None, "train.devices": devices}
     defaults = {}
-    if (name in METHODS or name in CLOUD_METHODS) and name not in shipped:
-        if name in CLOUD_METHODS:
-            defaults["encoder.name"] = Auto(next(iter(CLOUD_ENCODERS)), "the first of the encoders of clouds")
+    own = next((domain for domain in domains() if name in domain.methods), None)
+    if own is not None and name not in shipped:
+        if own is not PretrainSettings().domain:  # whose encoder is the default
+            defaults["encoder.name"] = Auto(next(iter(own.encoders)), f"the first of the encoders of {own.noun}s")
         preset, options = None, {**options, "method.name": name}
     else:
         preset = name

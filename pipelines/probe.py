@@ -15,6 +15,7 @@ import numpy as np
 
 from medssl.domains.domain import Domain, Features, Probed, domain_of
 from medssl.engine.card import Card, load_card
+from medssl.engine.fresh import fresh_weights
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
@@ -29,7 +30,6 @@ from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, check_same, same_command
 from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
-from pipelines.finetune_settings import fresh_weights
 from pipelines.labelled import label_sets_of, train_and_test
 from pipelines.score_files import Scored
 

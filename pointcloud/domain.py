@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,8 +18,8 @@ from pointcloud.store import INDEX, CloudEntry, CloudStore
 if TYPE_CHECKING:
     from torch import nn
 
-    from medssl.domains.task import Task
     from medssl.engine.card import Card
+    from medssl.table import Row, Table
 
 _BATCH = 32
 __all__ = ["POINTS", "CloudProbe", "Points"]
@@ -39,12 +38,36 @@ class Points(Domain):
         "segmentation": "point_parts_small",
     }
 
-    @cached_property
-    def tasks(self) -> dict[str, Task]:
-        """The table of tasks."""
-        from pointcloud.tasks.scores import CloudClassification, PartScoring
+    lacks: ClassVar[Mapping[str, str]] = {
+        "slices": "slices",
+        "apart": "slices",
+        "phases": "frames",
+        "drop_channels": "channels",
+        "pair": "channels",
+        "normalise": "values",
+    }
+    trains = "pointcloud.training.TRAINING"
 
-        return {"segmentation": PartScoring(), "classification": CloudClassification()}
+    @property
+    def methods(self) -> Table[Row]:
+        """The table of methods."""
+        from pointcloud.methods.table import CLOUD_METHODS
+
+        return CLOUD_METHODS
+
+    @property
+    def encoders(self) -> Table[Row]:
+        """The table of encoders."""
+        from pointcloud.encoders.table import CLOUD_ENCODERS
+
+        return CLOUD_ENCODERS
+
+    @property
+    def tasks(self) -> Table[Row]:
+        """The table of tasks."""
+        from pointcloud.tasks.table import CLOUD_TASKS
+
+        return CLOUD_TASKS
 
     def open(self, folder: str | Path) -> CloudStore:
         """Open a store of clouds."""
@@ -56,12 +79,6 @@ class Points(Domain):
         names = tuple(store.classes.get(number, str(number)) for number in numbers)
         drawn = sum(entry.label_file is not None for entry in store.entries)
         return StoreLabels(store.folder, self.noun, drawn, {"": names} if names else {})
-
-    def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings of the encoder."""
-        from pointcloud.encoders.table import CLOUD_ENCODERS
-
-        return CLOUD_ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
 
     def doubts(self, card: Card, entries: Sequence[CloudEntry]) -> list[str]:
         """Return whether the clouds are in another unit of length."""
@@ -77,13 +94,6 @@ class Points(Domain):
         from pointcloud.embedding import load_cloud_encoder
 
         return load_cloud_encoder(run)
-
-    def fresh_encoder(self, card: Card) -> nn.Module:
-        """Return an encoder with fresh weights."""
-        from pointcloud.encoders.table import CLOUD_ENCODERS
-
-        encoder: nn.Module = CLOUD_ENCODERS.build(card.encoder)
-        return encoder
 
     def probed(self, store: CloudStore, settings: Any, card: Card) -> CloudProbe:
         """Return the classes of clouds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from medssl.domains.labels import StoreLabels
     from medssl.domains.task import Task
+    from medssl.domains.training import Training
     from medssl.engine.card import Card
+    from medssl.settings import Settings
+    from medssl.table import Row, Table
 
 __all__ = [
     "DOMAINS",
@@ -32,7 +35,9 @@ __all__ = [
     "domain_named",
     "domain_of",
     "domain_of_card",
+    "domain_with",
     "domains",
+    "store_for",
 ]
 
 # Rows hold dotted paths: this package knows nothing of clouds, and asking for one domain loads no other.
@@ -121,6 +126,9 @@ class Domain(ABC):
         kind: As the card of an encoder has it.
         listing: The file by which its store is known.
         recipes: The preset of ``finetune`` for each task where none is named; None for its defaults.
+        lacks: Settings of the group ``data`` that mean nothing for it, and what of items it lacks for them.
+        trains: Dotted path of its `Training`.
+        repools: Whether another pooling of a trained encoder may be taken.
     """
 
     name: ClassVar[str]
@@ -129,11 +137,51 @@ class Domain(ABC):
     kind: ClassVar[str]
     listing: ClassVar[str]
     recipes: ClassVar[Mapping[str, str | None]]
+    lacks: ClassVar[Mapping[str, str]] = {}
+    trains: ClassVar[str]
+    repools: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def methods(self) -> Table[Row]:
+        """The table of pretraining methods."""
+
+    @property
+    @abstractmethod
+    def encoders(self) -> Table[Row]:
+        """The table of encoders."""
+
+    @property
+    @abstractmethod
+    def tasks(self) -> Table[Row]:
+        """The table of tasks: what can be learned, by the name that ``finetune --task`` takes."""
+
+    def task(self, name: str) -> Task:
+        """Return a task of the table.
+
+        Raises:
+            ConfigError: There is none of this name.
+        """
+        found: Task = self.tasks.load(name)()
+        return found
 
     @cached_property
-    @abstractmethod
-    def tasks(self) -> dict[str, Task]:
-        """The table of tasks: what can be learned, by the name that ``finetune --task`` takes."""
+    def training(self) -> Training:
+        """What training asks of it."""
+        found: Training = pkgutil.resolve_name(self.trains)
+        return found
+
+    def refuse_moot(self, data: Settings) -> None:
+        """Refuse settings of what to read that mean nothing for this kind of data.
+
+        Raises:
+            ValueError: One is not at its default.
+        """
+        for key, what in self.lacks.items():
+            field = type(data).model_fields.get(key)
+            if field is not None and getattr(data, key) != field.default:
+                others = " and ".join(f"{domain.noun}s" for domain in domains() if key not in domain.lacks)
+                raise ValueError(f"data.{key} is of the {what} of {others}; {self.noun}s have none: leave it out")
 
     @property
     def fallback(self) -> Task | None:
@@ -156,9 +204,9 @@ class Domain(ABC):
     def labels_of(self, store: Any) -> StoreLabels:
         """Return which labels a store has; `suited_task` says what is learned where nothing else does."""
 
-    @abstractmethod
     def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of an encoder of a card: one written before one was added means that one's default."""
+        return self.encoders.settings_of(encoder).model_dump(mode="json")
 
     def check_kind(self, card: Card, data: Path, run: Path) -> None:
         """Refuse a run whose encoder is of another kind of data.
@@ -184,13 +232,21 @@ class Domain(ABC):
         """Return how items to train on differ from what an encoder was pretrained on, where that is worth a thought."""
         return []
 
+    def start_words(self, card: Card, store: Any, run: Path) -> str:
+        """Return what is doubtful about weights that go on with a store's items unchanged; "" where nothing is.
+
+        Raises:
+            ConfigError: They do not fit them.
+        """
+        return ""
+
     @abstractmethod
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder in evaluation mode."""
 
-    @abstractmethod
     def fresh_encoder(self, card: Card) -> nn.Module:
         """Return an encoder of a card's architecture, its weights drawn from torch's generator."""
+        return self.training.encoder(card.encoder)
 
     @abstractmethod
     def probed(self, store: Any, settings: Any, card: Card) -> Probed:
@@ -213,9 +269,40 @@ def domains() -> list[Domain]:
 
 def domain_named(name: str) -> Domain:
     """Return the domain of this name."""
-    module, _, found = DOMAINS[name].rpartition(".")
-    domain: Domain = getattr(importlib.import_module(module), found)
+    domain: Domain = pkgutil.resolve_name(DOMAINS[name])
     return domain
+
+
+def domain_with(table: str, name: str) -> Domain:
+    """Return the domain whose table has a row of this name.
+
+    Args:
+        table: "methods", "encoders" or "tasks".
+        name: Of the row.
+
+    Raises:
+        StopIteration: None has.
+    """
+    return next(domain for domain in domains() if name in getattr(domain, table))
+
+
+def store_for(domain: Domain, folder: Path, *, chosen: str, instead: Callable[[Domain], str]) -> Any:
+    """Open a store of a domain.
+
+    Args:
+        domain: What the settings are for.
+        folder: The store.
+        chosen: What makes them so: "the encoder 'unet'".
+        instead: What to take, a sentence, where the folder holds another kind of data.
+
+    Raises:
+        ConfigError: It does.
+        CacheError: There is none, or it is damaged.
+    """
+    held = next((other for other in domains() if other.claims(folder)), domain)
+    if held is not domain and not domain.claims(folder):
+        raise ConfigError(f"{folder} holds {held.noun}s, and {chosen} is for {domain.noun}s. {instead(held)}")
+    return domain.open(folder)
 
 
 def domain_of_card(card: Card) -> Domain:

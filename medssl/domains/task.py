@@ -6,6 +6,7 @@ labels: a cell of that protocol scores what ``evaluate`` scores.
 
 from __future__ import annotations
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from medssl.domains.domain import Domain
+    from medssl.domains.learning import Learning
     from medssl.engine.card import Card
     from medssl.evaluation.score_table import ScoreTable
 
@@ -88,6 +91,8 @@ class Task(ABC):
         metric: The one that is compared where one is.
         by_target: Whether each structure gets scores of its own.
         reads: Settings of ``evaluate`` that its scores depend on.
+        sees: The setting of ``finetune`` that says what the network sees at once.
+        learns: Dotted path of its `Learning`.
     """
 
     name: ClassVar[str]
@@ -100,6 +105,24 @@ class Task(ABC):
     metric: ClassVar[str]
     by_target: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("split", "level")
+    sees: ClassVar[str] = ""
+    learns: ClassVar[str] = ""
+
+    def learning(self, domain: Domain, settings: Any, store: Any) -> Learning:
+        """Return a fine-tuning run of this task.
+
+        Args:
+            domain: Of the store.
+            settings: Of ``finetune``.
+            store: All items, as the network's input.
+
+        Raises:
+            ConfigError: Settings do not fit the store.
+            DataError: Nothing is left to train on.
+            TransferError: Too little of the pretrained encoder fits.
+        """
+        found: Learning = pkgutil.resolve_name(self.learns)(self, domain, settings, store)
+        return found
 
     @abstractmethod
     def labels(self, store: Any, recipe: Any, *, group: str = "") -> Labels:

@@ -19,6 +19,8 @@ class ScanClassification(ClassTask):
     """Scans, slices or sets of slices with classes."""
 
     noun = "case"
+    sees = "classification.window"
+    learns = "medssl.tasks.learn_classification.ClassificationLearning"
     wanted = "scans of known class"
 
     def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:

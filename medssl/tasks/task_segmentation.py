@@ -22,7 +22,7 @@ from medssl.store.read import Store
 from medssl.tasks.scored_masks import PREDICTED, find_predictions, score_predictions
 from medssl.tasks.truths import Reference, read_reference, read_truth, scans_in, without_names
 
-__all__ = ["MaskTest", "SegmentationScores", "chosen_structures", "tolerances_of"]
+__all__ = ["MaskTest", "ScanSegmentation", "chosen_structures", "tolerances_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,12 @@ class MaskTest:
     workers: int | None
 
 
-class SegmentationScores(Task):
+class ScanSegmentation(Task):
     """Structures that exclude each other, or regions that overlap."""
 
     name = "segmentation"
+    sees = "segmentation.window"
+    learns = "medssl.tasks.learn_segmentation.SegmentationLearning"
     kind = "segmentation"
     noun = "case"
     maker = "segmenter"

@@ -65,6 +65,8 @@ class CloudClassification(ClassTask):
 
     noun = "cloud"
     wanted = "clouds of known class"
+    sees = "cloud.points"
+    learns = "pointcloud.tasks.learn_classification.CloudClassLearning"
 
     def labels(self, store: CloudStore, recipe: Any, *, group: str = "") -> Labels:
         """Return the clouds whose class is one of those asked for."""
@@ -112,6 +114,8 @@ class PartScoring(Task):
 
     name = "segmentation"
     kind = "parts"
+    sees = "cloud.points"
+    learns = "pointcloud.tasks.learn_parts.PartLearning"
     noun = "cloud"
     maker = "segmenter of points"
     wanted = "clouds with labels of points"

@@ -258,7 +258,7 @@ def test_a_card_has_the_scale_of_the_cases_that_have_a_channel(tmp_path: Path) -
 
     from medssl.encoders.table import build_encoder
     from medssl.engine.train_settings import TrainSettings
-    from pipelines.volume_card import volume_card
+    from medssl.volumes.card import volume_card
 
     encoder = build_encoder({"name": "unet", "channels": [4, 8], "in_channels": 2})
     values = np.zeros((2, 8, 8, 8), np.int16)

@@ -244,5 +244,5 @@ def test_a_row_of_the_protocols_is_all_that_evaluate_asks(cohort, monkeypatch):
     assert asked["out"] == Path("runs/toy")
     assert asked["settings"].level == 0.9
     assert "shard" not in asked
-    with pytest.raises(ConfigError, match=r"There is no x"):
+    with pytest.raises(ConfigError, match=r"There is no protocol 'few'"):
         evaluate(cohort / "good", data=cohort / "store", protocol="few")

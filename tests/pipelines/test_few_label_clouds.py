@@ -21,7 +21,7 @@ FEW = ["few_label.sizes=[2,4]", "few_label.draws=2",
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     import medssl.engine.reporter
-    import pipelines.pretrain_clouds
+    import pointcloud.training
 
     folder = tmp_path_factory.mktemp("few")
     items = [
@@ -33,7 +33,7 @@ def house(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_progress", "draw_views"):
             patch.setattr(medssl.engine.reporter, name, lambda *_: None)
-        patch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+        patch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
         pretrain("point_mae_small", data=folder / "store", out=folder / "run", overrides=QUICK)
     return folder
 

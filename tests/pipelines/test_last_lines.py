@@ -38,11 +38,11 @@ def home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     import medssl.engine.reporter
-    import pipelines.pretrain_clouds
+    import pointcloud.training
 
     for name in ("draw_progress", "draw_views"):
         monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
-    monkeypatch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+    monkeypatch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
 
 
 # In an order in which each finds what it needs: verb, then its words, with {home} for the folder.

@@ -253,7 +253,7 @@ def test_nnunet_and_onnx_say_the_same_numbers(home: Path) -> None:
 def test_pictures_span_the_input(home: Path) -> None:
     from medssl.encoders.table import build_encoder
     from medssl.methods.table import build_method
-    from pipelines.normalising import show_by
+    from medssl.volumes.inputs import show_by
 
     store = normalised_as(Store.open(home / "store"), load_card(home / "zscore").inputs_known)
     method: Method = build_method(

@@ -46,11 +46,11 @@ def store(tmp_path):
 def _quick(request, monkeypatch):
     if "real_pictures" not in request.fixturenames:
         import medssl.engine.reporter
-        import pipelines.pretrain_clouds
+        import pointcloud.training
 
         for name in ("draw_progress", "draw_views"):
             monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
-        monkeypatch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+        monkeypatch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_was_trained_is_loaded_and_embeds(store, tmp_path):
 
 def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):
     whole = pretrain("point_mae_small", data=store, out=tmp_path / "whole", overrides=QUICK)
-    import pipelines.pretrain_clouds as verb
+    import pointcloud.training as verb
 
     class Stopping(verb.CloudLoader):
         def batches(self, start_step, stop_step):

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 from medssl.domains.class_task import PREDICTIONS
+from medssl.domains.learning import Finished, Told
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import DECISION, Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.evaluation.classes import class_scores
 from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.spreadsheet import csv_text
-from pipelines import console
 
-__all__ = ["Classified", "prediction_table", "write_classes"]
-
-
-@dataclass(frozen=True)
-class Classified:
-    """The table that was written, and scores on the held-out scans."""
-
-    predictions: tuple[Path, ...]
-    shown: Path | None
-    scores: dict[str, float] | None
-    named: str = "scores"
+__all__ = ["prediction_table", "write_classes"]
 
 
 def write_classes(
@@ -38,7 +27,8 @@ def write_classes(
     calibrate: bool,
     split: str,
     noun: str,
-) -> Classified:
+    told: Told,
+) -> Finished:
     """Choose temperature and threshold on the held-out cases, and write the predictions.
 
     Args:
@@ -48,25 +38,26 @@ def write_classes(
         asked: Logits of the cases to predict.
         calibrate: Whether anything is chosen.
         split: The held-out split's name.
-        noun: What a case's owner is called: "scans".
+        noun: What an item is called: "scan".
+        told: Who hears of it.
     """
     decision = Decision(threshold=0.5 if len(classes) == 2 else None)
     if calibrate and held_out is not None:
         decision = decide(held_out.logits, held_out.truth)
     if not decision.cases:
-        why = decision.why or f"no held-out {noun.removesuffix('s')}"
+        why = decision.why or f"no held-out {noun}"
         run.say(f"{why}: probabilities are not calibrated, and the likeliest class is predicted")
-    scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun)
+    scores = None if held_out is None else _scored(run, held_out, decision, split=split, noun=noun, told=told)
     run.write_text(DECISION, json.dumps(asdict(decision), indent=1) + "\n")
     parts = [part for part in (held_out, asked) if part is not None]
     if not parts:
-        return Classified((), None, scores)
+        return Finished((), None, scores)
     run.write_text(PREDICTIONS, prediction_table(parts, classes, decision))
     path = run.folder / PREDICTIONS
-    return Classified((path,), path, scores)
+    return Finished((path,), path, scores)
 
 
-def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, noun: str) -> dict[str, float]:
+def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, noun: str, told: Told) -> dict[str, float]:
     """Say how well the held-out were told apart, before and after calibration; keep it in validation.json."""
     known = found.truth >= 0
     logits, truth = found.logits[known], found.truth[known]
@@ -77,7 +68,7 @@ def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, nou
     before = class_scores(probabilities(logits), truth, probabilities(logits).argmax(axis=1))["ece"]
     content = {
         "split": split,
-        noun: len(set(found.ids)),
+        f"{noun}s": len(set(found.ids)),
         "cases": len(truth),
         "scores": {name: None if value != value else value for name, value in scores.items()},
         "ece_before": before,
@@ -90,8 +81,8 @@ def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, nou
     rows = [[name, "-" if scores[name] != scores[name] else f"{scores[name]:.3f}"] for name in CLASS_METRICS]
     threshold = "" if decision.threshold is None else f", threshold {decision.threshold:.3f}"
     chosen = f"temperature {decision.temperature:.2f}{threshold} chosen on them (ECE before: {before:.3f})"
-    console.table(
-        f"{len(set(found.ids))} held-out {noun}; {chosen if decision.cases else 'nothing was chosen on them'}",
+    told.table(
+        f"{len(set(found.ids))} held-out {noun}s; {chosen if decision.cases else 'nothing was chosen on them'}",
         ["Metric", "Score"],
         rows,
         key="held_out",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from medssl.engine.channel_transfer import ChannelTransfer
 from medssl.errors import TransferError
-from medssl.tasks.channel_transfer import ChannelTransfer
 
 __all__ = ["TransferReport", "TransferRow", "carry_over"]
 

@@ -1,4 +1,4 @@
-"""The part of ``medssl pretrain`` that is of point clouds: their store, batches, methods, card, and neighbours."""
+"""Training on point clouds: their batches, encoders, methods and cards, and the neighbours of held-out clouds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 from torch import nn
 
 from medssl.batch import Batch
+from medssl.domains.choosing import Chosen
+from medssl.domains.training import Training
 from medssl.engine.card import Card
 from medssl.evaluation.probes import class_probe
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
-from medssl.store.index import INDEX as VOLUMES
-from pipelines.pretrain_kind import Chosen, Kind, data_facts
+from medssl.settings import Settings
 from pointcloud.attention import draw_attention
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds
@@ -26,56 +26,47 @@ from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.encoders.vit import PointViT
 from pointcloud.loading import CloudLoader, held_out_clouds
 from pointcloud.methods.table import CLOUD_METHODS
-from pointcloud.store import CloudStore
+from pointcloud.store import CloudEntry, CloudStore
 
-__all__ = ["Clouds"]
+__all__ = ["TRAINING", "CloudTraining"]
 
 _BANK = 8  # a counter that keeps these draws apart from all others
 
 
-class Clouds(Kind):
+class CloudTraining(Training):
     """Point clouds, so many points of each a step."""
 
-    noun = "clouds"
-    other = ("scans", VOLUMES, "voco")
-
-    def store(self, folder: str) -> CloudStore:
-        """Open a store of clouds."""
-        return CloudStore.open(folder)
-
-    def encoder(self) -> CloudEncoder:
+    def encoder(self, settings: Settings | Mapping[str, Any]) -> CloudEncoder:
         """Return a fresh encoder of clouds."""
-        found: CloudEncoder = CLOUD_ENCODERS.build(self.settings.encoder)
+        found: CloudEncoder = CLOUD_ENCODERS.build(settings)
         return found
 
-    def method(self, encoder: nn.Module) -> Method:
+    def method(self, settings: Any, encoder: nn.Module) -> Method:
         """Return the method around an encoder of clouds."""
-        found: Method = CLOUD_METHODS.build(self.settings.method, encoder)
+        found: Method = CLOUD_METHODS.build(settings.method, encoder)
         return found
 
-    def loader(self, train: CloudStore, plan: CloudPlan, fabric: Fabric) -> CloudLoader:
+    def loader(
+        self, train: CloudStore, plan: CloudPlan, settings: Any, *, rank: int, world_size: int, pin: bool
+    ) -> CloudLoader:
         """Return this process's clouds."""
-        settings = self.settings.train
+        own = settings.train
         return CloudLoader(
-            train,
-            plan,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            rank=fabric.global_rank,
-            world_size=fabric.world_size,
-            threads=settings.threads,
-            pin=fabric.device.type == "cuda",
-        )
+            train, plan, batch_size=own.batch_size, seed=own.seed, rank=rank, world_size=world_size,
+            threads=own.threads, pin=pin,
+        )  # fmt: skip
 
-    def held_out(self, store: CloudStore, plan: CloudPlan) -> Sequence[Batch]:
-        """Return the clouds that are only probed, the same points of each at every probe."""
-        return held_out_clouds(store, plan, self.settings.train.batch_size, self.settings.train.seed)
+    def held_out(self, store: CloudStore, plan: CloudPlan, settings: Any) -> Sequence[Batch]:
+        """Return the clouds that are only looked at, the same points of each every time."""
+        return held_out_clouds(store, plan, settings.train.batch_size, settings.train.seed)
 
-    def probe(self, chosen: Chosen, plan: CloudPlan) -> Callable[[Method], Mapping[str, float]] | None:
+    def probe(
+        self, chosen: Chosen[CloudStore], plan: CloudPlan, settings: Any
+    ) -> Callable[[Method], Mapping[str, float]] | None:
         """Return how often a held-out cloud's class is that of its neighbours; None where too few have a class."""
-        seed, size = self.settings.train.seed, self.settings.train.batch_size
+        seed, size = settings.train.seed, settings.train.batch_size
         known = [e for e in chosen.train.entries if e.label is not None]
-        order = numpy_generator(seed, 0, 0, _BANK).permutation(len(known))[: self.settings.data.neighbours_from]
+        order = numpy_generator(seed, 0, 0, _BANK).permutation(len(known))[: settings.data.neighbours_from]
         bank = [known[i] for i in sorted(order.tolist())]
         if chosen.held_out is None or len({e.label for e in bank}) < 2:
             return None
@@ -112,26 +103,28 @@ class Clouds(Kind):
         classes = len({e.label for e in train.entries if e.label is not None})
         return f"{points} points, unit {units}, {classes or 'no'} classes"
 
-    def window_words(self, plan: CloudPlan) -> str:
+    def window_words(self, plan: CloudPlan, settings: Any) -> str:
         """Return how many points of a cloud a step sees."""
         return f"clouds of {plan.points or 'all their'} points"
 
-    def card(self, chosen: Chosen, method: Method) -> Card:
+    def card(
+        self, encoder: nn.Module, entries: Sequence[CloudEntry], settings: Any, *, plan: CloudPlan,
+        method: Mapping[str, Any], data: Mapping[str, Any], citation: Sequence[str],
+    ) -> Card:  # fmt: skip
         """Return the card of an encoder of clouds."""
-        settings, encoder = self.settings, method.encoder
         assert isinstance(encoder, CloudEncoder)
         return Card(
             kind="cloud",
             encoder=settings.encoder.model_dump(mode="json"),
             in_channels=3,
             channels=encoder.channels,
-            points=method.plan.points,
-            unit="+".join(sorted({e.unit for e in chosen.train.entries})),
-            method=settings.method.model_dump(mode="json"),
+            points=plan.points,
+            unit="+".join(sorted({e.unit for e in entries})),
+            method=dict(method),
             steps=settings.train.steps,
             batch_size=settings.train.batch_size,
-            data=data_facts(chosen, "clouds"),
-            citation=[CLOUD_METHODS[settings.method.name].paper, CLOUD_ENCODERS[settings.encoder.name].paper],
+            data=dict(data),
+            citation=list(citation),
         )
 
     def pictures(self, method: Method, held_out: Sequence[Batch], out: Path) -> list[Path]:
@@ -145,7 +138,10 @@ class Clouds(Kind):
         draw_attention(method.encoder, batch.network_input(), batch.count, path)
         return [path]
 
-    def next_command(self, out: str, entries: Sequence[Any], plan: Any) -> tuple[str, str]:
+    def following(self, out: str, entries: Sequence[CloudEntry], plan: Any, settings: Any) -> tuple[str, str]:
         """Return the command that makes vectors of clouds."""
-        store = self.settings.data.store
+        store = settings.data.store
         return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}", ""
+
+
+TRAINING = CloudTraining()

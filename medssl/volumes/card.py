@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medssl import geometry
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import Card, CardInput
 from medssl.engine.train_settings import TrainSettings
@@ -15,7 +16,7 @@ from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.normalised import channels_of
 
-__all__ = ["volume_card"]
+__all__ = ["seen_of", "source_spacing", "volume_card"]
 
 
 def volume_card(
@@ -70,3 +71,18 @@ def volume_card(
         data=dict(data),
         citation=list(citation),
     )
+
+
+def seen_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what the files of scans were like: smallest and largest voxel size, mm (z, y, x) in RAS, orientations."""
+    sizes = np.array([source_spacing(e) for e in entries])
+    return {
+        "spacing_mm": [sizes.min(axis=0).round(4).tolist(), sizes.max(axis=0).round(4).tolist()],
+        "orientations": sorted({geometry.orientation(np.array(e.source_affine)) for e in entries}),
+    }
+
+
+def source_spacing(entry: Entry) -> tuple[float, float, float]:
+    """Return the voxel size of a scan's file, mm, (z, y, x) once it is turned to RAS."""
+    affine = np.array(entry.source_affine, dtype=np.float64)
+    return geometry.spacing_mm(geometry.to_canonical(np.empty((1, 1, 1), dtype=np.int8), affine)[1])

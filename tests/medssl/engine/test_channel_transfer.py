@@ -8,9 +8,9 @@ import torch
 from medssl.decoder import UNetDecoder
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
+from medssl.engine.channel_transfer import ChannelPolicy, ChannelTransfer
+from medssl.engine.transfer import TransferReport, carry_over
 from medssl.errors import TransferError
-from medssl.tasks.channel_transfer import ChannelPolicy, ChannelTransfer
-from medssl.tasks.transfer import TransferReport, carry_over
 from tests.contracts.test_encoders import SMALL, images
 
 FOUR = ("t1", "t1ce", "t2", "flair")

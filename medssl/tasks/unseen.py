@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medssl.domains.data_settings import LabelledSettings
 from medssl.store.accepting import by_kind
 from medssl.store.read import Store
 from medssl.tasks.segmentation import SegmentationTask
-from pipelines.finetune_scans import LabelledSettings
 
 __all__ = ["refused_lines", "unseen_lines", "unseen_structures"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     from medssl.engine.card import Card
     from medssl.store.entry import Entry
     from medssl.store.read import Store
+    from medssl.table import Row, Table
     from medssl.tasks.class_samples import Samples
     from medssl.tasks.class_settings import ClassificationSettings
 
 _BATCH = 8
-__all__ = ["VOLUMES", "ScanProbe", "Volumes", "same_channels", "start_doubts"]
+__all__ = ["VOLUMES", "ScanProbe", "Volumes", "start_doubts"]
 
 
 class Volumes(Domain):
@@ -38,18 +38,34 @@ class Volumes(Domain):
     listing = "store.json"
     recipes: ClassVar[Mapping[str, str | None]] = {"segmentation": None, "classification": None}
 
-    @cached_property
-    def tasks(self) -> dict[str, Task]:
-        """The table of tasks."""
-        from medssl.tasks.task_classification import ScanClassification
-        from medssl.tasks.task_segmentation import SegmentationScores
+    trains = "medssl.volumes.training.TRAINING"
+    repools = True
 
-        return {"classification": ScanClassification(), "segmentation": SegmentationScores()}
+    @property
+    def methods(self) -> Table[Row]:
+        """The table of methods."""
+        from medssl.methods.table import METHODS
+
+        return METHODS
+
+    @property
+    def encoders(self) -> Table[Row]:
+        """The table of encoders."""
+        from medssl.encoders.table import ENCODERS
+
+        return ENCODERS
+
+    @property
+    def tasks(self) -> Table[Row]:
+        """The table of tasks."""
+        from medssl.tasks.table import TASKS
+
+        return TASKS
 
     @property
     def fallback(self) -> Task | None:
         """Segmentation: a folder of label maps says nothing more of itself."""
-        return self.tasks["segmentation"]
+        return self.task("segmentation")
 
     def open(self, folder: str | Path) -> Store:
         """Open a store of scans."""
@@ -67,31 +83,27 @@ class Volumes(Domain):
         drawn = sum(entry.label_file is not None for entry in store.entries)
         return StoreLabels(store.folder, self.noun, drawn, classes)
 
-    def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings of the encoder."""
-        from medssl.encoders.table import ENCODERS
-
-        return ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
-
     def check_inputs(self, card: Card, store: Store, run: Path) -> None:
         """Refuse an encoder of other channels."""
+        from medssl.volumes.channels import same_channels
+
         same_channels(card, store, run=run)
 
     def doubts(self, card: Card, entries: Sequence[Any]) -> list[str]:
         """Return how scans differ from what an encoder was pretrained on."""
         return start_doubts(card, entries)
 
+    def start_words(self, card: Card, store: Store, run: Path) -> str:
+        """Return whether the weights saw other channels."""
+        from medssl.volumes.channels import start_channels
+
+        return start_channels(card, store.channels, run=run)
+
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder."""
         from medssl.engine.card import load_encoder
 
         return load_encoder(run)
-
-    def fresh_encoder(self, card: Card) -> nn.Module:
-        """Return an encoder with fresh weights."""
-        from medssl.encoders.table import build_encoder
-
-        return build_encoder(card.encoder)
 
     def probed(self, store: Store, settings: Any, card: Card) -> ScanProbe:
         """Return the classes of a target, or whether a structure is shown."""
@@ -155,22 +167,6 @@ class ScanProbe:
             device="cuda" if torch.cuda.is_available() else "cpu", progress=progress,
         )  # fmt: skip
         return Features(found.keys, found.patients, found.truth, np.asarray(found.vectors))
-
-
-def same_channels(card: Card, store: Store, *, run: str | Path) -> None:
-    """Refuse a store whose channels are not those that a trained network takes.
-
-    Raises:
-        ConfigError: They differ in number, in name or in order. The name of a single channel is no matter.
-    """
-    wanted = tuple(given.name for given in card.inputs_known)
-    if len(wanted) == len(store.channels) == 1 or wanted == store.channels:
-        return
-    raise ConfigError(
-        f"{run}: its network takes the channels {', '.join(wanted)}, and the cases of {store.folder} have "
-        f"{', '.join(store.channels)}. Take a store of the same channels in the same order; to train on others, start "
-        "from the run with medssl finetune, which adapts the weights."
-    )
 
 
 def start_doubts(card: Card, entries: Sequence[Entry]) -> list[str]:

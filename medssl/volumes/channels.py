@@ -11,9 +11,8 @@ from medssl.errors import ConfigError
 from medssl.settings import Resolved, Settings
 from medssl.store.entry import ONE
 from medssl.store.read import Store
-from medssl.volumes import same_channels
 
-__all__ = ["S", "follow_channels", "same_channels", "start_channels"]
+__all__ = ["follow_channels", "same_channels", "start_channels"]
 
 S = TypeVar("S", bound=Settings)
 
@@ -48,6 +47,22 @@ def follow_channels(resolved: Resolved[S], store: Store) -> Resolved[S]:
     if asked == len(names):
         return resolved
     return resolved.with_auto(key, len(names), f"the store's channels: {', '.join(names)}")
+
+
+def same_channels(card: Card, store: Store, *, run: str | Path) -> None:
+    """Refuse a store whose channels are not those that a trained network takes.
+
+    Raises:
+        ConfigError: They differ in number, in name or in order. The name of a single channel is no matter.
+    """
+    wanted = tuple(given.name for given in card.inputs_known)
+    if len(wanted) == len(store.channels) == 1 or wanted == store.channels:
+        return
+    raise ConfigError(
+        f"{run}: its network takes the channels {', '.join(wanted)}, and the cases of {store.folder} have "
+        f"{', '.join(store.channels)}. Take a store of the same channels in the same order; to train on others, start "
+        "from the run with medssl finetune, which adapts the weights."
+    )
 
 
 def start_channels(card: Card, here: Sequence[str], *, run: str | Path) -> str:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
+from medssl.engine.transfer import carry_over
 from medssl.errors import TransferError
-from medssl.tasks.transfer import carry_over
 
 
 def encoder(seed=0, **settings):
