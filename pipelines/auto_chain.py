@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from medssl.domains.domain import domain_named
 from medssl.engine.kept_paths import kept_value
 from medssl.errors import ConfigError
 from medssl.evaluation.statistics.summary_file import FORMAT
@@ -100,7 +101,7 @@ class Chain(ABC, Generic[S]):
                 f"{scans} holds {self.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
             )
         for form in resolved.settings.export:
-            check_export(form, what=str(scans), clouds=self.noun == "cloud")
+            check_export(form, what=str(scans), domain=domain_named("points" if self.noun == "cloud" else "volumes"))
         self.scans, self.out, self.settings, self.hand = scans, out, resolved.settings, hand
         settings = resolved.settings
         self.machine = Machine.here()

@@ -65,7 +65,7 @@ def export_forms(ctx: click.Context, incomplete: str) -> list[str]:
         card = json.loads((Path(str(run)) / "card.json").read_text(encoding="utf-8"))
         encoder = card.get("encoder", {}).get("name")
         if card.get("kind") == "cloud":
-            forms = [form for form, row in EXPORTS.items() if row.clouds]
+            forms = [form for form, row in EXPORTS.items() if "points" in row.domains]
         elif encoder not in _IN_NNUNET:
             forms = [form for form in EXPORTS if form != "nnunet"]
     except (OSError, ValueError, AttributeError):

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from medssl.encoders.contract import lay_channels_last
+from medssl.domains.domain import Domain, domain_of_card, domains
 from medssl.encoders.pooling import Pool
-from medssl.engine.card import load_card, load_encoder
+from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
-from medssl.exporting.features import CLASS, FeatureTable, embed_store
+from medssl.exporting.features import FeatureTable
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, resolve
-from medssl.store.normalised import normalised_as
-from medssl.store.read import Store
-from medssl.volumes.channels import same_channels
 from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import device_named
-from pointcloud.batch import CloudPlan
-from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder
-from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.point_draws import POINT_DRAWS
-from pointcloud.store import CloudStore
 
 __all__ = ["EmbedSettings", "embed"]
 
 Triple = tuple[int, int, int]
-AnyStore = TypeVar("AnyStore", Store, CloudStore)
 _EMPTY = FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
 
 
@@ -100,42 +92,23 @@ def embed(
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
     device = device_named(settings.device)
-    of_clouds = load_card(run).kind == "cloud"
-    _refuse_foreign(resolved, of_clouds=of_clouds)
-    if of_clouds:
-        clouds = _scans(CloudStore.open(data), settings)
-        table = _embed_clouds(load_cloud_encoder(run).to(device), clouds, run, settings, dry_run=dry_run)
-        return _finished(table, out, run, dry_run=dry_run)
-    encoder = load_encoder(run, pool=settings.pool).eval().to(device)
-    lay_channels_last(encoder)
-    store = _scans(Store.open(data), settings)
     card = load_card(run)
-    same_channels(card, store, run=run)
-    store = normalised_as(store, card.inputs_known)
-    window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
-    fitted = settings.coverage == "fitted"
-    size = "" if window is None else " x ".join(map(str, window))
-    said = "each in one pass" if window is None else f"each fitted to {size}" if fitted else f"by windows of {size}"
-    console.say(
-        f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"
-    )
+    domain = domain_of_card(card)
+    _refuse_foreign(resolved, domain)
+    store = _scans(domain.open(data), settings)
+    domain.check_inputs(card, store, run)
+    ready = domain.vectors.ready(run, card, store, settings, device)
+    console.say(ready.words)
     if dry_run:
         return _finished(_EMPTY, out, run, dry_run=True)
-    with console.progress(len(store), "scans embedded") as bar:
-        table = embed_store(
-            encoder,
-            store,
-            progress=lambda _: bar.advance(),
-            window=window,
-            fitted=fitted,
-            overlap=settings.overlap,
-            batch_size=settings.batch_size,
-            levels=settings.levels,
-        )
+    with console.progress(len(store), f"{domain.noun}s embedded") as bar:
+        table, said = ready.embed(bar.advance)
+    if said:
+        console.say(said)
     for scan_id, reason in table.failed.items():
         console.warn(f"{scan_id}: {reason}")
     if not len(table):
-        raise DataError(f"{data}: none of its {len(store)} scans could be embedded; the reasons are above.")
+        raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
     return _finished(table, out, run, dry_run=False)
 
 
@@ -155,48 +128,17 @@ def _finished(table: FeatureTable, out: Path, run: Path, *, dry_run: bool) -> Fe
     return table
 
 
-def _refuse_foreign(resolved: Resolved[EmbedSettings], *, of_clouds: bool) -> None:
+def _refuse_foreign(resolved: Resolved[EmbedSettings], own: Domain) -> None:
     """See that nothing was set that means nothing for this kind of data."""
-    foreign = ("coverage", "window", "overlap", "pool", "levels") if of_clouds else ("points", "point_draws")
-    given = [key for key in foreign if resolved.origins[key] != "default"]
-    if given:
-        kinds = ("clouds", "scans") if of_clouds else ("scans", "clouds")
-        raise ConfigError(
-            f"The run's encoder is of {kinds[0]}; for {kinds[1]} alone is: {', '.join(given)}. Leave out."
-        )
+    for other in domains():
+        given = [key for key in other.vectors.own if key not in own.vectors.own and resolved.origins[key] != "default"]
+        if given:
+            raise ConfigError(
+                f"The run's encoder is of {own.noun}s; for {other.noun}s alone is: {', '.join(given)}. Leave out."
+            )
 
 
-def _embed_clouds(
-    encoder: CloudEncoder, store: CloudStore, run: Path, settings: EmbedSettings, *, dry_run: bool
-) -> FeatureTable:
-    points = settings.points or load_card(run).points
-    console.say(f"{len(store)} clouds, {points or 'all'} points of each; vectors of the encoder of {run}")
-    if dry_run:
-        return _EMPTY
-    with console.progress(len(store), "clouds embedded") as bar:
-        drawn = embed_drawn(
-            encoder,
-            store,
-            CloudPlan(points=points),
-            batch_size=settings.batch_size,
-            draws=settings.point_draws,
-            progress=bar.advance,
-        )
-    if told := drawing_words(drawn):
-        console.say(told)
-    entries = store.entries
-    return FeatureTable(
-        ids=tuple(e.id for e in entries),
-        patients=tuple(e.patient for e in entries),
-        splits=tuple(e.split for e in entries),
-        modalities=("",) * len(entries),
-        windows=(1,) * len(entries),
-        vectors=drawn.vectors,
-        targets=tuple({} if e.label is None else {CLASS: store.classes.get(e.label, str(e.label))} for e in entries),
-    )
-
-
-def _scans(store: AnyStore, settings: EmbedSettings) -> AnyStore:
+def _scans(store: Any, settings: EmbedSettings) -> Any:
     """Return the scans or clouds of the wanted splits."""
     if settings.splits is None:
         return store
@@ -205,20 +147,6 @@ def _scans(store: AnyStore, settings: EmbedSettings) -> AnyStore:
         found = sorted({entry.split or "(unassigned)" for entry in store.entries})
         raise DataError(f"{store.folder}: no scan is in the splits {list(settings.splits)}; it has {', '.join(found)}.")
     return store.subset(chosen)
-
-
-def _window(settings: EmbedSettings, run: Path, multiple: Triple) -> Triple:
-    """Return the window: the setting's, which must fit the encoder, or the training window cut to fit."""
-    if settings.window is not None:
-        wrong = [n for n, m in zip(settings.window, multiple, strict=True) if n < 2 * m or n % m]
-        if wrong:
-            raise ConfigError(
-                f"window: found {list(settings.window)}; allowed are multiples of {list(multiple)}, at least twice it."
-            )
-        return settings.window
-    trained = load_card(run).window or (64, 64, 64)
-    z, y, x = (max(2, length // step) * step for length, step in zip(trained, multiple, strict=True))
-    return z, y, x
 
 
 def _write(table: FeatureTable, path: Path, run: str) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssl.engine.card import load_card, load_encoder
-from medssl.tasks.classifier import load_classifier
-from medssl.tasks.segmenter import load_segmenter
-from pointcloud.embedding import load_cloud_encoder
-from pointcloud.tasks.loading import load_cloud_task
+from medssl.domains.domain import domain_of_card
+from medssl.engine.card import load_card
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +36,10 @@ def load(run: str | Path) -> nn.Module:
         >>> encoder.embed(images).shape  # doctest: +SKIP
         torch.Size([2, 64])
     """
-    card = load_card(Path(run))
-    if card.kind == "cloud":
-        tuned = card.method.get("name") in ("classification", "segmentation")
-        return load_cloud_task(run).network.eval() if tuned else load_cloud_encoder(run)
-    if card.method.get("name") == "segmentation":
-        return load_segmenter(run).network.eval()
-    if card.method.get("name") == "classification":
-        return load_classifier(run).network.eval()
-    return load_encoder(run)
+    run = Path(run)
+    card = load_card(run)
+    domain, name = domain_of_card(card), str(card.method.get("name"))
+    if name not in domain.tasks:
+        return domain.encoder(run)
+    network: nn.Module = domain.task(name).load(run).network.eval()
+    return network

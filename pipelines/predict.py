@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.domains.predicting import Worker
 from medssl.errors import ConfigError, DataError, DiskError, MedSSLError, UnfitError
 from medssl.locking import holds
 from medssl.prediction import Wanted
@@ -25,7 +26,7 @@ from pipelines.predict_journal import WORK, Done, Journal
 from pipelines.predict_runs import Predicting, load_runs
 from pipelines.predict_settings import PredictSettings
 from pipelines.predict_table import write_table
-from pipelines.predict_work import Worker, cleared, target_of, worker_of
+from pipelines.predict_work import cleared, target_of
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
@@ -137,16 +138,17 @@ def _predict_found(
         found = find_inputs(inputs, ready.takes, settings, progress=show)
     for note in found.notes:
         console.say(note)
-    noun = "scans" if ready.takes.kind == "volume" else "clouds"
+    noun = f"{ready.takes.domain.noun}s"
     console.say(f"{counted(len(found.items), noun[:-1])} to predict; {len(found.failed)} cannot be read")
     if dry_run:
         return _plan(found, folder)
     journal = Journal.open(folder, _made_with(ready, resolved), overwrite=overwrite)
     table = folder / f"predictions.{settings.table}"
-    _claim(journal, [table.name, *([LABELS] if ready.names else [])])
-    if ready.names:
+    _claim(journal, [table.name, *([LABELS] if ready.predictor.names else [])])
+    if ready.predictor.names:
         _write_names(folder / LABELS, ready)
-    worker, wanted = worker_of(ready), Wanted(settings.probabilities, settings.uncertainty)
+    worker = ready.takes.domain.new_items.worker(ready.predictor, ready.card)
+    wanted = Wanted(settings.probabilities, settings.uncertainty)
     ended: dict[str, Done] = {}
     kept = 0
     try:
@@ -212,7 +214,7 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
 
 def _introduce(ready: Predicting, runs: Sequence[Path], device: str) -> None:
     mean = f"the mean of {len(runs)} runs, " if len(runs) > 1 else ""
-    console.say(f"{mean}{', '.join(map(str, runs))}: {ready.said()}; on {device}")
+    console.say(f"{mean}{', '.join(map(str, runs))}: {ready.predictor.said}; on {device}")
     if len(ready.takes.names) > 1:
         console.say(f"channels, in this order: {', '.join(ready.takes.names)}")
     for note in ready.notes:
@@ -245,12 +247,7 @@ def _claim(journal: Journal, names: Sequence[str]) -> None:
 
 
 def _write_names(path: Path, ready: Predicting) -> None:
-    noun = "parts" if ready.takes.kind == "cloud" else "labels"
-    names = {str(number): name for number, name in ready.names.items()}
-    content: dict[str, Any] = {noun: names if noun == "parts" else {"0": "background", **names}}
-    members = getattr(ready.predictor, "members", None)
-    if members is not None:  # a label map holds one value a voxel: where regions overlap, the later one's
-        content["regions"] = {ready.names[written]: list(values) for written, values in members.items()}
+    content = ready.predictor.sidecar()
     with atomic_write(path) as aside:
         aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from medssl.domains.domain import domain_of_card, domains
+from medssl.domains.predicting import Takes, predicts_as
 from medssl.engine.card import Card, CardInput, load_card
 from medssl.errors import CheckpointError, ConfigError
-from medssl.evaluation.calibration import Decision, decision_words, read_decision
+from medssl.prediction import Predictor
 from medssl.quoting import quoted
-from medssl.settings import load_yaml
-from medssl.tasks.classification_prediction import ClassificationPredictor, Classifying
-from medssl.tasks.classifier import load_classifier
-from medssl.tasks.inference import InferenceSettings, Segmenting
-from medssl.tasks.segmentation import SegmentationTask
-from medssl.tasks.segmentation_prediction import SegmentationPredictor
-from medssl.tasks.segmenter import load_segmenter
-from pipelines.predict_inputs import Takes
 from pipelines.predict_settings import PredictSettings
-from pointcloud.tasks.classification import CloudClassificationTask
-from pointcloud.tasks.loading import load_cloud_task
-from pointcloud.tasks.prediction import CloudClassifying, CloudClassPredictor, PartPredictor
-from pointcloud.tasks.segmentation import PartSegmentationTask
 
 __all__ = ["Predicting", "load_runs"]
-
-TASKS = ("segmentation", "classification")
-AnyPredictor = SegmentationPredictor | ClassificationPredictor | CloudClassPredictor | PartPredictor
 
 
 @dataclass(frozen=True)
@@ -42,31 +29,14 @@ class Predicting:
         card: The first run's card.
         takes: What it takes.
         precision: As ``train.precision`` of the first run.
-        names: Label value or part -> name, for the sidecar; empty for classes.
-        store_settings: How the training store was made.
-        seen: What the files that it was trained on were like; empty on cards of earlier releases.
         notes: What a person should know of the runs.
     """
 
-    predictor: AnyPredictor
+    predictor: Predictor[Any, Any]
     card: Card
     takes: Takes
     precision: str
-    names: dict[int, str]
-    store_settings: dict[str, Any]
-    seen: dict[str, Any]
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def decision(self) -> Decision | None:
-        """Of classifiers, how probabilities become a class."""
-        return getattr(self.predictor, "decision", None)
-
-    def said(self) -> str:
-        """What is predicted, and of classes how they are decided."""
-        if self.decision is None or isinstance(self.predictor, SegmentationPredictor | PartPredictor):
-            return self.predictor.noun
-        return f"{self.predictor.noun}. {decision_words(self.decision, self.predictor.class_names)}"
+    notes: tuple[str, ...] = ()
 
 
 def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.device) -> Predicting:
@@ -85,55 +55,30 @@ def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.dev
     first = cards[0]
     for run, card in zip(runs[1:], cards[1:], strict=True):
         _same(runs[0], first, run, card)
-    said = [_predicts(run, card) for run, card in zip(runs, cards, strict=True)]
-    store_settings = dict(first.data.get("store_settings", {}))
+    domain = domain_of_card(first)
+    task = domain.task(first.method["name"])
+    for other in domains():
+        for one in map(other.task, other.tasks):
+            foreign = [name for name in one.asks if name not in task.asks and getattr(settings, name) is not None]
+            if foreign:
+                raise ConfigError(
+                    f"{foreign[0]}: is of {one.maker}s of {other.noun}s, and {runs[0]} is none. Leave it out."
+                )
     takes = Takes(
-        kind=first.kind,
-        channels=first.inputs_known if first.kind == "volume" else (),
-        fills=store_settings.get("missing") == "fill",
+        domain=domain,
+        channels=first.inputs_known if domain.kind == "volume" else (),
+        fills=dict(first.data.get("store_settings", {})).get("missing") == "fill",
         run=str(runs[0]),
     )
-    foreign = [name for name in ("overlap", "mirror") if getattr(settings, name) is not None]
-    segments = first.kind == "volume" and first.method["name"] == "segmentation"
-    if foreign and not segments:
-        raise ConfigError(f"{foreign[0]}: is of segmenters of scans, and {runs[0]} is none. Leave it out.")
-    batch = settings.batch_size or first.batch_size or 1
-    predictor: AnyPredictor
-    names: dict[int, str] = {}
-    notes: tuple[str, ...] = ()
-    if first.kind == "cloud":
-        tasks = [load_cloud_task(run) for run in runs]
-        if isinstance(tasks[0], CloudClassificationTask):
-            of_classes = [task for task in tasks if isinstance(task, CloudClassificationTask)]
-            members = [
-                CloudClassifying(t, read_decision(run, t.class_names)) for run, t in zip(runs, of_classes, strict=True)
-            ]
-            predictor = CloudClassPredictor(members, device)
-        else:
-            predictor = PartPredictor([t for t in tasks if isinstance(t, PartSegmentationTask)], batch, device)
-            names = dict(predictor.names)
-    elif segments:
-        found = [load_segmenter(run) for run in runs]
-        each = [_segmenting(run, t, s, settings) for run, t, s in zip(runs, found, said, strict=True)]
-        names = _names(found[0])
-        predictor = SegmentationPredictor(each, names, device)
-        unseen = first.method.get("unseen") or ()
-        notes = (f"no scan it was trained on shows {', '.join(unseen)}",) if unseen else ()
-    else:
-        classifiers = [load_classifier(run) for run in runs]
-        predictor = ClassificationPredictor(
-            [Classifying(t, read_decision(run, t.class_names)) for run, t in zip(runs, classifiers, strict=True)],
-            batch,
-            device,
-        )
-    return Predicting(
-        predictor, first, takes, said[0]["precision"], names, store_settings, dict(first.data.get("seen", {})), notes
-    )
+    unseen = first.method.get("unseen") or ()
+    notes = (f"no scan it was trained on shows {', '.join(unseen)}",) if unseen else ()
+    predictor = task.predictor(runs, settings, device)
+    return Predicting(predictor, first, takes, predicts_as(runs[0], first)["precision"], notes)
 
 
 def _card(run: Path) -> Card:
     card = load_card(run)
-    if card.method.get("name") not in TASKS or "network.safetensors" not in card.weights:
+    if card.method.get("name") not in domain_of_card(card).tasks or "network.safetensors" not in card.weights:
         raise CheckpointError(
             f"{run}: this is a pretraining run ({card.method.get('name', 'unknown')}): an encoder, which names no "
             f"structure or class yet. Next: medssl finetune {quoted(run)} --data STORE --out {quoted(f'{run}-tuned')}"
@@ -172,36 +117,3 @@ def _prepared(card: Card) -> dict[str, Any]:
     said = dict(card.data.get("store_settings", {}))
     no_part = ("accept", "mixed_scales", "channels", "channel_gap_mm", "normalise")
     return {k: v for k, v in said.items() if k not in no_part}
-
-
-def _predicts(run: Path, card: Card) -> dict[str, Any]:
-    """Return how a run predicts: what its card says, or of earlier releases its run.yaml."""
-    found = dict(card.data.get("predicts", {}))
-    if not {"inference", "precision"} <= set(found) and (run / "run.yaml").is_file():
-        written = load_yaml(run / "run.yaml")
-        precision = written.get("train", {}).get("precision", "auto")
-        found = {"inference": written.get("inference", {}), "precision": precision, **found}
-    return {"inference": {}, "precision": "auto", **found}
-
-
-def _segmenting(run: Path, task: SegmentationTask, said: Mapping[str, Any], settings: PredictSettings) -> Segmenting:
-    own = InferenceSettings.model_validate(said["inference"])
-    changes: dict[str, Any] = {}
-    if settings.overlap is not None:
-        changes["overlap"] = settings.overlap
-    if settings.batch_size is not None:
-        changes["batch_size"] = settings.batch_size
-    if settings.mirror is not None:
-        flipped = tuple(axis for axis, p in zip("zyx", task.settings.spatial.flip, strict=True) if p > 0)
-        if settings.mirror and not flipped:
-            raise ConfigError(
-                f"mirror: {run} was trained without flips, so that mirrored scans are none that it knows. Leave it "
-                "out, or train with segmentation.spatial.flip=[0.5,0.5,0.5]."
-            )
-        changes["mirror"] = flipped if settings.mirror else ()
-    return Segmenting(task.network, task.output, task.settings.window, own.model_copy(update=changes))
-
-
-def _names(task: SegmentationTask) -> dict[int, str]:
-    """Return label value -> name of what a segmenter writes."""
-    return dict(zip(task.output.numbers[1:], task.class_names, strict=True))

@@ -47,6 +47,9 @@ class Points(Domain):
         "normalise": "values",
     }
     trains = "pointcloud.training.TRAINING"
+    predicts = "pointcloud.predicting.NEW_ITEMS"
+    embeds = "pointcloud.vectors.VECTORS"
+    exports = "pointcloud.exports.EXPORTS"
 
     @property
     def methods(self) -> Table[Row]:

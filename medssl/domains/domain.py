@@ -18,9 +18,12 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.exports import Exports
     from medssl.domains.labels import StoreLabels
+    from medssl.domains.predicting import NewItems
     from medssl.domains.task import Task
     from medssl.domains.training import Training
+    from medssl.domains.vectors import Vectors
     from medssl.engine.card import Card
     from medssl.settings import Settings
     from medssl.table import Row, Table
@@ -128,6 +131,9 @@ class Domain(ABC):
         recipes: The preset of ``finetune`` for each task where none is named; None for its defaults.
         lacks: Settings of the group ``data`` that mean nothing for it, and what of items it lacks for them.
         trains: Dotted path of its `Training`.
+        predicts: Dotted path of its `NewItems`.
+        embeds: Dotted path of its `Vectors`.
+        exports: Dotted path of its `Exports`.
         repools: Whether another pooling of a trained encoder may be taken.
     """
 
@@ -139,6 +145,9 @@ class Domain(ABC):
     recipes: ClassVar[Mapping[str, str | None]]
     lacks: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[str]
+    predicts: ClassVar[str]
+    embeds: ClassVar[str]
+    exports: ClassVar[str]
     repools: ClassVar[bool] = False
 
     @property
@@ -169,6 +178,24 @@ class Domain(ABC):
     def training(self) -> Training:
         """What training asks of it."""
         found: Training = pkgutil.resolve_name(self.trains)
+        return found
+
+    @cached_property
+    def new_items(self) -> NewItems:
+        """What predicting new files asks of it."""
+        found: NewItems = pkgutil.resolve_name(self.predicts)
+        return found
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """What embedding asks of it."""
+        found: Vectors = pkgutil.resolve_name(self.embeds)
+        return found
+
+    @cached_property
+    def exporting(self) -> Exports:
+        """What exporting asks of it."""
+        found: Exports = pkgutil.resolve_name(self.exports)
         return found
 
     def refuse_moot(self, data: Settings) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medssl.domains.learning import Learning
     from medssl.engine.card import Card
     from medssl.evaluation.score_table import ScoreTable
+    from medssl.prediction import Predictor
 
 __all__ = ["Draws", "Labels", "RunScores", "Task", "silent"]
 
@@ -93,6 +94,7 @@ class Task(ABC):
         reads: Settings of ``evaluate`` that its scores depend on.
         sees: The setting of ``finetune`` that says what the network sees at once.
         learns: Dotted path of its `Learning`.
+        asks: Settings of ``predict`` that are of its networks alone.
     """
 
     name: ClassVar[str]
@@ -107,6 +109,28 @@ class Task(ABC):
     reads: ClassVar[tuple[str, ...]] = ("split", "level")
     sees: ClassVar[str] = ""
     learns: ClassVar[str] = ""
+    asks: ClassVar[tuple[str, ...]] = ()
+
+    def load(self, run: Path) -> Any:
+        """Return the trained method of a run, its ``network`` among others, in evaluation mode on the CPU.
+
+        Raises:
+            CheckpointError: Card or weights are missing or damaged, or do not fit each other.
+        """
+        raise NotImplementedError(f"nothing says how runs of {self.name} are read")
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> Predictor[Any, Any]:
+        """Return what predicts new items.
+
+        Args:
+            runs: One, or several whose probabilities are averaged.
+            settings: Of ``predict``.
+            device: Where it computes.
+
+        Raises:
+            ConfigError: The runs do not go together, or a setting does not fit them.
+        """
+        raise NotImplementedError(f"nothing says how {self.name} predicts new items")
 
     def learning(self, domain: Domain, settings: Any, store: Any) -> Learning:
         """Return a fine-tuning run of this task.

@@ -39,6 +39,9 @@ class Volumes(Domain):
     recipes: ClassVar[Mapping[str, str | None]] = {"segmentation": None, "classification": None}
 
     trains = "medssl.volumes.training.TRAINING"
+    predicts = "medssl.volumes.predicting.NEW_ITEMS"
+    embeds = "medssl.volumes.vectors.VECTORS"
+    exports = "medssl.volumes.exports.EXPORTS"
     repools = True
 
     @property

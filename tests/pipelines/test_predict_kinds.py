@@ -292,7 +292,7 @@ def test_of_clouds_several_runs_are_averaged_and_chances_add_up(clouds, tmp_path
 
 
 def test_bad_clouds_are_named_and_nothing_is_done_twice(clouds, tmp_path, monkeypatch):
-    import pipelines.predict_work
+    import pointcloud.predicting
 
     good = [path.read_bytes() for path in sorted((clouds / "s").rglob("*.npz"))[:2]]
     (tmp_path / "new").mkdir()
@@ -305,9 +305,9 @@ def test_bad_clouds_are_named_and_nothing_is_done_twice(clouds, tmp_path, monkey
     assert set(found.failed) == {"b", "nan", "empty"}
     assert all(found.failed.values())
     made = []
-    whole = pipelines.predict_work.Clouds.prepare
+    whole = pointcloud.predicting.CloudWorker.prepare
     monkeypatch.setattr(
-        pipelines.predict_work.Clouds,
+        pointcloud.predicting.CloudWorker,
         "prepare",
         lambda self, item, folder: made.append(item.id) or whole(self, item, folder),
     )

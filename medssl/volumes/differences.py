@@ -1,4 +1,4 @@
-"""How a new scan or cloud differs from those that a run was trained on, in sentences for a person."""
+"""How a new scan differs from those that a run was trained on, in sentences for a person."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from medssl.engine.card import Card
 from medssl.store.alone import Recipe
 from medssl.store.entry import Entry
 from medssl.volumes.card import source_spacing
-from pointcloud.store import CloudEntry
 
-__all__ = ["cloud_differences", "scan_differences"]
+__all__ = ["scan_differences"]
 
 _BEYOND = 1.1  # times what was seen
 _UNLIKE = 1.5  # times the mean, where a card says no more
@@ -72,25 +71,3 @@ def _spacing(size: tuple[float, float, float], card: Card, recipe: Recipe, seen:
     ratio = np.maximum(np.array(size) / card.spacing_mm, np.array(card.spacing_mm) / size).max()
     mean = " x ".join(f"{v:.3g}" for v in card.spacing_mm)
     return [f"voxels of {words} mm (z, y, x); trained on {mean} on average"] if ratio > _UNLIKE else []
-
-
-def cloud_differences(entry: CloudEntry, card: Card, *, told: bool, kept: int) -> tuple[str, ...]:
-    """Return how a stored cloud differs from those of a run.
-
-    Args:
-        entry: The cloud, as stored.
-        card: The run's card.
-        told: Whether the network is told the cloud's class.
-        kept: Most points that the training store kept of a cloud.
-    """
-    said = []
-    units = card.unit.split("+") if card.unit else []
-    if units and "unknown" not in units and entry.unit != "unknown" and entry.unit not in units:
-        said.append(f"unit {entry.unit}; trained on {card.unit} (shapes are scaled to one size)")
-    if told and entry.label is None:
-        said.append("nothing says its class, which the network is told in training; cloud_class=NAME does")
-    if card.points and entry.points < card.points / 2:
-        said.append(f"{entry.points} points; trained on {card.points} at a time")
-    if entry.points > kept:
-        said.append(f"{entry.points} points, more than the {kept} that training kept; all get a part")
-    return tuple(said)
