@@ -19,7 +19,7 @@ class Ready:
 
     Attributes:
         words: What will be done, in one line.
-        embed: Does it, told whom to tell how many items are done; returns the table, and what is to say of it, "" for nothing.
+        embed: Does it, told whom to tell how many items are done; returns the table and what is to say of it.
     """
 
     words: str
