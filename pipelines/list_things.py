@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import list_presets
+from medssl.workflows.verbs import VERBS
 from pipelines import console
-from pipelines.verbs import VERBS
 
 __all__ = ["KINDS", "list_things"]
 

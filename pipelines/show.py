@@ -11,9 +11,9 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.table import Table
+from medssl.workflows.verbs import VERBS, settings_of
 from pipelines import console
 from pipelines.setting_docs import setting_docs
-from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["show"]
 

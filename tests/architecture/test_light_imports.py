@@ -57,7 +57,8 @@ def test_showing_a_verb_imports_no_engine_and_no_compiler():
     )
     assert loaded(quiet, beyond) == []
     assert (
-        loaded("from pipelines.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",)) == []
+        loaded("from medssl.workflows.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",))
+        == []
     )
 
 

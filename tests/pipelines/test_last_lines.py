@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import medssl
 from medssl.errors import CacheError, ManifestError
 from medssl.formats.nifti import write_nifti
+from medssl.workflows.verbs import VERBS
 from pipelines.cli import app
-from pipelines.verbs import VERBS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.pipelines.test_finetune_clouds import BRIEF
