@@ -6,11 +6,11 @@ from pathlib import Path
 
 from medssl.evaluation.statistics.wording import sentences
 from medssl.quoting import quoted
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines import console
-from pipelines.cache import cache
 from pipelines.evaluate import evaluate
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.report import report
 
 __all__ = ["demo_channels"]

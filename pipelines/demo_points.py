@@ -8,11 +8,11 @@ import numpy as np
 
 from medssl.evaluation.statistics.wording import interval_text, sentences
 from medssl.quoting import quoted
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from medssl.writing import atomic_write
 from pipelines import console
-from pipelines.cache import cache
 from pipelines.evaluate import evaluate
-from pipelines.index import index
 from pipelines.pretrain import pretrain
 from pipelines.report import report
 from pipelines.score_files import Scored

@@ -39,7 +39,7 @@ def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
         "import medssl.methods.table, medssl.encoders.table",
         "import pipelines.cli",
         "import pipelines.console",
-        "from pipelines.list_things import list_things; list_things('methods'); list_things('encoders')",
+        "from medssl.workflows.list_things import list_things; list_things('methods'); list_things('encoders')",
         "import pipelines.cli; pipelines.cli.surface()",
     ],
 )
@@ -52,7 +52,7 @@ def test_showing_a_verb_imports_no_engine_and_no_compiler():
     """Settings of training lie in the methods' modules, which need torch; nothing beyond it is loaded."""
     beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
     quiet = (
-        "import io, contextlib\nfrom pipelines.show import show\n"
+        "import io, contextlib\nfrom medssl.workflows.show import show\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n    show('pretrain')"
     )
     assert loaded(quiet, beyond) == []

@@ -14,10 +14,10 @@ from medssl.methods.table import METHODS
 from medssl.reduction.table import STRATEGIES
 from medssl.table import Row, Table
 from medssl.volumes import VOLUMES
+from medssl.workflows.reduce_settings import ReduceSettings
 from medssl.workflows.verbs import VERBS
 from pipelines.finetune_job import CLOUD_JOBS, JOBS
 from pipelines.finetune_settings import FinetuneSettings
-from pipelines.reduce_settings import ReduceSettings
 from pointcloud.domain import POINTS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.formats.table import FORMATS as CLOUD_FORMATS

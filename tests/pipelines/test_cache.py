@@ -11,9 +11,9 @@ from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import manifest_of_rows, write_manifest
 from medssl.phantoms import phantom
 from medssl.store.verify import verify
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines import console
-from pipelines.cache import cache
-from pipelines.index import index
 from pointcloud.shapes import shape
 
 
@@ -36,7 +36,7 @@ def manifest(tmp_path):
 
 @pytest.mark.parametrize(("gpu", "preset"), [(True, "masked"), (False, "masked_small")])  # too few for positions
 def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, monkeypatch, gpu, preset):
-    monkeypatch.setattr(sys.modules["pipelines.cache"], "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(sys.modules["medssl.workflows.cache"], "_has_gpu", lambda: gpu)
     store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
     assert len(store) == 3
     assert store.entries[0].spacing_mm == pytest.approx((15.0, 15.0, 15.0))

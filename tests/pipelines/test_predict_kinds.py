@@ -14,9 +14,9 @@ import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
-from pipelines.cache import cache
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.predict import predict
 from pointcloud.shapes import CLASSES, parts_of, shape
 

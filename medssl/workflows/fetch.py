@@ -13,7 +13,7 @@ from pydantic import Field
 from medssl.errors import ConfigError, DataError
 from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
-from pipelines import console
+from medssl.workflows import events
 
 if TYPE_CHECKING:
     from medssl.manifest.cards import Address, Card
@@ -79,7 +79,7 @@ def fetch(
         + f" --out {quoted(f'{title}.parquet')}"
     )
     if card.manual:
-        console.say(f"A person has to get it: {card.manual}")
+        events.message(f"A person has to get it: {card.manual}")
         console.done(None, following, manual=card.manual)
         return None
     if _is_there(final, card):
@@ -96,14 +96,14 @@ def fetch(
     address = address_of(card)
     assert address is not None
     archive = out / (Path(urlsplit(address.url).path).name or f"{title}.archive")
-    with console.progress(None, "megabytes downloaded") as shown:
+    with events.progress(None, "megabytes downloaded") as shown:
 
         def show(have: int, total: int | None) -> None:
             shown.total = None if total is None else round(total / 1e6)
             shown.reach(round(have / 1e6))
 
         download(address.url, archive, algorithm=address.algorithm, checksum=address.checksum, progress=show)
-    console.say(f"the {address.algorithm} is right; unpacking")
+    events.message(f"the {address.algorithm} is right; unpacking")
     bounds = Bounds(size_bytes=round(settings.max_size_gb * 1e9), files=settings.max_files, ratio=settings.max_ratio)
     unpack(archive, out, folder=card.folder, bounds=bounds)
     _mark(final, card, address)
@@ -114,14 +114,14 @@ def fetch(
 
 
 def _show(card: Card) -> None:
-    console.say(card.title)
-    console.say(card.about)
-    console.say(f"licence: {card.licence} {card.licence_url}".rstrip())
-    console.say(f"source: {card.source}")
+    events.message(card.title)
+    events.message(card.about)
+    events.message(f"licence: {card.licence} {card.licence_url}".rstrip())
+    events.message(f"source: {card.source}")
     if card.citation:
-        console.say(f"cite: {card.citation}")
+        events.message(f"cite: {card.citation}")
     if card.size_mb:
-        console.say(f"download: about {card.size_mb:,.0f} MB")
+        events.message(f"download: about {card.size_mb:,.0f} MB")
 
 
 def _is_there(final: Path, card: Card) -> bool:
@@ -132,7 +132,7 @@ def _is_there(final: Path, card: Card) -> bool:
     except (OSError, ValueError):
         said = {}
     if said.get("source") == card.source:
-        console.say(f"{final} is there already")
+        events.message(f"{final} is there already")
         return True
     raise DataError(f"{final} is there, and was not put there by medssl fetch. Move it away, or choose another --out.")
 

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.check_mending import mend_of, reduce_command
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.check_mending import mend_of, reduce_command
+from medssl.workflows.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult
@@ -88,11 +88,11 @@ def check(
         (severity, len(findings), kind.replace("-", " "), findings[0].scan or "all", findings[0].what)
         for severity, kind, findings in shown.by_kind()
     ]
-    console.say(repr(source).splitlines()[0])
+    events.message(repr(source).splitlines()[0])
     if rows:
-        console.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
+        events.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
     counts = {severity: result.count(severity) for severity in SEVERITIES}
-    console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
+    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
     mend = mend_of(shown, source, file)
     following = mend.command if mend else _onwards(source, file)
     if dry_run:
@@ -111,10 +111,10 @@ def check(
         with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
     if mend and mend.first:
-        console.say(mend.first)
+        events.message(mend.first)
     console.done(written, following, ok=result.ok, counts=counts, mend_first=mend.first if mend else "")
     if mend and mend.otherwise:
-        console.say(mend.otherwise)
+        events.message(mend.otherwise)
     return result
 
 

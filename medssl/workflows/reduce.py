@@ -11,8 +11,8 @@ from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console, copies
-from pipelines.reduce_settings import ReduceSettings
+from medssl.workflows import copies, events
+from medssl.workflows.reduce_settings import ReduceSettings
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -99,8 +99,8 @@ def reduce(
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
+    from medssl.workflows.reduce_parts import reduce_parts
     from medssl.writing import atomic_write
-    from pipelines.reduce_parts import reduce_parts
 
     given = {
         "by": by,
@@ -122,7 +122,7 @@ def reduce(
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
     copies.say_plan(targets, folder)
     if dry_run:
-        console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
+        events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
         console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
         return Reduced(None)
     prints = copies.fingerprints(rows, targets, folder, settings, part, manifest=source)
@@ -135,7 +135,7 @@ def reduce(
     worth = keep_priority(scans)
     look = settings.copies or settings.splits == "mend"
     if not look:
-        console.say("no pair is looked at: copies=false and splits=leave do nothing with copies")
+        events.message("no pair is looked at: copies=false and splits=leave do nothing with copies")
     found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look, manifest=source)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
@@ -143,7 +143,9 @@ def reduce(
     cases = case_members(scans, source.settings.get("channels", ()))
     marks = whole_cases(marks, cases)
     if cases:
-        console.say(f"{len(cases)} cases of several channels are kept or left out as a whole, by their first channel")
+        events.message(
+            f"{len(cases)} cases of several channels are kept or left out as a whole, by their first channel"
+        )
     if not settings.copies:
         marks = _all_kept(marks)
     others = followers_of(cases)
@@ -223,7 +225,7 @@ def _planted(
     chosen = [(one, targets[one.id]) for one in prints.fingerprints if one.id not in found.failures]
     if not settings.planted or not chosen:
         return {}
-    with settings.limits(), console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
+    with settings.limits(), events.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
         recall = planted_copies(
             chosen,
             count=settings.planted,
@@ -238,9 +240,9 @@ def _planted(
     if made:
         missed = [f"{kind} {n} of {m}" for kind, (n, m) in recall.items() if n < m]
         told = f"recall on planted copies: {hit} of {made} found"
-        console.say(f"{told}; {', '.join(missed)}" if missed else told)
+        events.message(f"{told}; {', '.join(missed)}" if missed else told)
     if found.recall < 1.0:
-        console.say(f"recall of the search for near hashes, on planted codes: {found.recall:.4f}")
+        events.message(f"recall of the search for near hashes, on planted codes: {found.recall:.4f}")
     return recall
 
 
@@ -279,7 +281,7 @@ def _chosen(
 
         size = target_size(everyone, share=share)
     if size is not None and size > len(pool):
-        console.warn(f"{size} scans are to be kept, and {len(pool)} are left: all of them are kept")
+        events.warning(f"{size} scans are to be kept, and {len(pool)} are left: all of them are kept")
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
@@ -291,7 +293,7 @@ def _chosen(
         keep=settings.prefer,
         seed=settings.seed,
     )
-    console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
+    events.message(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
     return with_choice(marks, pool, choice, settings.by), choice.radius
 
 
@@ -310,7 +312,7 @@ def _things(
     from medssl.reduction.hashes import bits
     from medssl.reduction.strategies import Things
     from medssl.reduction.table import STRATEGIES
-    from pipelines.reduce_parts import described, recipe_of
+    from medssl.workflows.reduce_parts import described, recipe_of
 
     needs = STRATEGIES[settings.by].needs
     stored = {one.id: one.box for one in prints.fingerprints} | {one.id: one.occupancy for one in clouds}
@@ -350,17 +352,19 @@ def _say(
         for level, count in levels.items()
     ]
     if table:
-        console.table("Left out", ("why", nouns, "such as", "reason"), table, key="left_out_examples")
+        events.table("Left out", ("why", nouns, "such as", "reason"), table, key="left_out_examples")
     kinds: dict[str, int] = {}
     for one in found.matches:
         kinds[one.verdict.level.value] = kinds.get(one.verdict.level.value, 0) + 1
     related, same = kinds.get("related", 0), kinds.get("same patient", 0)
     if related:
-        console.say(f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)")
+        events.message(
+            f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)"
+        )
     if same:
-        console.say(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
+        events.message(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
     for name, split in list(moved.items())[:_KEPT_SHOWN]:
-        console.warn(f"{name} was moved to the split '{split}', where its copies, relatives or {owner} are")
+        events.warning(f"{name} was moved to the split '{split}', where its copies, relatives or {owner} are")
     if len(moved) > _KEPT_SHOWN:
-        console.warn(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
-    console.say(f"{kept} of {len(rows)} {nouns} are kept; nothing was deleted")
+        events.warning(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
+    events.message(f"{kept} of {len(rows)} {nouns} are kept; nothing was deleted")

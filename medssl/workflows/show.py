@@ -11,9 +11,9 @@ from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.table import Table
+from medssl.workflows import events
+from medssl.workflows.setting_docs import setting_docs
 from medssl.workflows.verbs import VERBS, settings_of
-from pipelines import console
-from pipelines.setting_docs import setting_docs
 
 __all__ = ["show"]
 
@@ -56,7 +56,7 @@ def show(name: str, *, every: bool = False) -> None:
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())
-        console.say(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}", lines=True)
+        events.message(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}", lines=True)
         console.tell(preset={"verb": preset.verb, "name": preset.name, "path": preset.path, "text": text})
     if presets:
         console.done(None, f"medssl copy {quoted(f'{presets[0].verb}/{presets[0].name}')} my.yaml")
@@ -69,11 +69,11 @@ def _table(kind: str) -> Table[Any]:
 
 def _show_row(kind: str, name: str, row: Any, every: bool) -> None:
     facts = {key: value for key, value in asdict(row).items() if value and key != "name"}
-    console.say(f"{kind.capitalize()} {name}")
+    events.message(f"{kind.capitalize()} {name}")
     if kind.endswith("method") and every:  # its class says it, which needs torch
         facts["accumulate"] = _in_parts(row)
     for what, text in facts.items():
-        console.say(f"  {what.replace('_', ' ') + ':':<11}{text}")
+        events.message(f"  {what.replace('_', ' ') + ':':<11}{text}")
     console.tell(**{kind.replace(" ", "_"): {"name": name} | facts})
     _show_settings(f"\nSettings of {kind} {name}", _table(kind).settings_class(name))
 
@@ -87,15 +87,15 @@ def _in_parts(row: Any) -> str:
 
 def _show_card(name: str, card: Any) -> None:
     facts = {key: value for key, value in card.model_dump(mode="json").items() if value}
-    console.say(f"Data set {name}")
+    events.message(f"Data set {name}")
     for what, value in facts.items():
-        console.say(f"  {what.replace('_', ' ') + ':':<13}{value}")
+        events.message(f"  {what.replace('_', ' ') + ':':<13}{value}")
     console.tell(data={"name": name} | facts)
     console.done(None, f"medssl fetch {name}")
 
 
 def _show_verb(name: str, every: bool) -> None:
-    console.say(f"medssl {name}: {VERBS[name].summary}")
+    events.message(f"medssl {name}: {VERBS[name].summary}")
     cls = settings_of(name)
     if cls is not None:
         _show_settings(f"Settings of {name}, set by key=value", cls, every=every)
@@ -105,9 +105,9 @@ def _show_settings(title: str, cls: Any, *, every: bool = True) -> None:
     docs = list(setting_docs(cls, every=every))
     rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in docs]
     if any("[" in key for key, *_ in rows):
-        console.say("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
+        events.message("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
     choices = [doc for doc in docs if doc.choice]
     if choices and not every:
         chosen = ", ".join(f"{doc.key} {doc.default}" for doc in choices)
-        console.say(f"Shown for the defaults ({chosen}). Those of another: medssl show NAME; all of them: --all.")
-    console.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")
+        events.message(f"Shown for the defaults ({chosen}). Those of another: medssl show NAME; all of them: --all.")
+    events.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")

@@ -12,8 +12,8 @@ from pydantic import Field
 from medssl.errors import DataError
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
@@ -78,13 +78,13 @@ def query(
     answers: list[Answer] = []
     table: list[tuple[Any, ...]] = []
     copies = failed = 0
-    with settings.limits(), console.progress(len(asked), "scans asked") as shown:
+    with settings.limits(), events.progress(len(asked), "scans asked") as shown:
         for one in asked:
             name, path = (one["id"], one["path"]) if isinstance(one, dict) else (one.id, one.path)
             found = _asked_cloud(one, stored, settings) if isinstance(one, dict) else _asked_scan(one, stored, settings)
             shown.advance()
             if isinstance(found, str):
-                console.warn(f"{path}: {found}")
+                events.warning(f"{path}: {found}")
                 failed += 1
                 continue
             answers += found
@@ -95,9 +95,9 @@ def query(
     if table:
         columns = ("asked", "level", "stored", "score", "hash", "patient", "split", "turned")
         noun = "clouds" if stored.scans is None else "scans"
-        console.table(f"Against {len(stored.places)} {noun}", columns, table, key="answers")
+        events.table(f"Against {len(stored.places)} {noun}", columns, table, key="answers")
     told = f"{len(asked) - failed} asked, {copies} have" if len(asked) > 1 else f"{Path(scan).name} has"
-    console.say(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
+    events.message(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
     console.done(None, copies=copies, asked=len(asked), failed=failed, indexed=len(stored.places))
     return answers
 

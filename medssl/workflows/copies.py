@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from medssl.pool import default_workers
-from pipelines import console
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -70,7 +70,7 @@ def say_plan(targets: Sequence[Target], folder: Path) -> int:
             size += file.stat().st_size if file.is_file() else 0
     there = len(targets) - len(todo)
     said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} are to be read"
-    console.say(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
+    events.message(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
     console.tell(scans=len(targets), to_read=len(todo), bytes_to_read=size)
     return len(todo)
 
@@ -99,7 +99,7 @@ def fingerprints(
         if {one.id for one in index.fingerprints} <= wanted and not same_places(targets, folder, manifest=pointer):
             write_places(rows, targets, folder, manifest=pointer)
     else:
-        with settings.limits(), console.progress(None, "scans read") as shown:
+        with settings.limits(), events.progress(None, "scans read") as shown:
 
             def show(done: int, total: int) -> None:
                 shown.total = total
@@ -108,10 +108,10 @@ def fingerprints(
             made = make_fingerprints(
                 targets, folder, workers=settings.hands, engine=settings.engine, shard=shard, progress=show
             )
-        console.say(f"{made.read} scans were read, {made.reused} had fingerprints")
+        events.message(f"{made.read} scans were read, {made.reused} had fingerprints")
         console.tell(read=made.read, reused=made.reused)
         if made.table is None:
-            console.say(f"{made.waiting} scans are left to other shards; the last one to end goes on")
+            events.message(f"{made.waiting} scans are left to other shards; the last one to end goes on")
             return None
         write_places(rows, targets, folder, manifest=pointer)
         index = read_index(folder)
@@ -163,7 +163,7 @@ def find_all(
     if not clouds:
         return found, []
     places = {row["id"]: CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0) for row in clouds}
-    with settings.limits(), console.progress(len(clouds), "clouds read") as shown:
+    with settings.limits(), events.progress(len(clouds), "clouds read") as shown:
         prints, failed = cloud_prints(
             list(places.values()),
             folder,
@@ -176,7 +176,7 @@ def find_all(
     held = [Target(id=row["id"], path=row["path"]) for row in clouds]
     if not same_places(held, folder, CLOUD_PLACES, manifest=pointer):
         write_places(rows, held, folder, CLOUD_PLACES, manifest=pointer)
-    with settings.limits(), console.progress(None, "pairs of clouds looked at") as shown:
+    with settings.limits(), events.progress(None, "pairs of clouds looked at") as shown:
         pairs = find_cloud_copies(
             prints,
             places,
@@ -187,7 +187,7 @@ def find_all(
         )
     failed |= pairs.failures
     for name, reason in list(failed.items())[:_SHOWN]:
-        console.warn(f"{name}: {reason}")
+        events.warning(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints
 
 
@@ -212,7 +212,7 @@ def find(
     from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
 
-    with settings.limits(), console.progress(None, "pairs looked at") as shown:
+    with settings.limits(), events.progress(None, "pairs looked at") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total
@@ -232,7 +232,7 @@ def find(
             progress=show,
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
-        console.warn(f"{name}: {reason}")
+        events.warning(f"{name}: {reason}")
     if len(found.failures) > _SHOWN:
-        console.warn(f"... and {len(found.failures) - _SHOWN} more that cannot be read")
+        events.warning(f"... and {len(found.failures) - _SHOWN} more that cannot be read")
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl.errors import DataError
-from pipelines import console
+from medssl.workflows import events
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -43,21 +43,21 @@ def cache_clouds(
     rows = [row for row in manifest.rows() if row["error"] is None and row["keep"] and row["kind"] == "cloud"]
     size = sum({row["path"]: row["size_bytes"] or 0 for row in rows}.values())
     hands = workers or (default_workers() if size > _WORTH_A_POOL_BYTES else 1)
-    with console.progress(len(rows), "clouds stored") as shown:
+    with events.progress(len(rows), "clouds stored") as shown:
         report = store_clouds(folder, manifest, settings, workers=hands, engine=engine, progress=shown.reach)
     for cloud_id, reason in list(report.failed.items())[:_SHOWN]:
-        console.warn(f"{cloud_id} was left out: {reason}")
+        events.warning(f"{cloud_id} was left out: {reason}")
     if len(report.failed) > _SHOWN:
-        console.warn(f"... and {len(report.failed) - _SHOWN} more; {report.index.name} lists all under 'failed'")
+        events.warning(f"... and {len(report.failed) - _SHOWN} more; {report.index.name} lists all under 'failed'")
     if not report.listed:
         raise DataError(f"{folder}: none of the {len(rows)} clouds could be stored. The reasons are listed above.")
     store = CloudStore.open(folder)
     if report.thinned:
-        console.say(f"{report.thinned} clouds have more than {settings.points:,} points: so many of each are kept")
+        events.message(f"{report.thinned} clouds have more than {settings.points:,} points: so many of each are kept")
     classes = f", {len(store.classes)} classes" if store.classes else ", no classes"
     labelled = sum(entry.label_file is not None for entry in store.entries)
     parts = f", {labelled} with labelled points" if labelled else ""
-    console.say(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
+    events.message(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
     return store
 
 
@@ -70,10 +70,10 @@ def _with_target(manifest: Manifest, settings: CloudStoreSettings) -> CloudStore
     targets = {name for row in rows for name in targets_of(row)}
     chosen = class_target(rows, settings.target)
     if chosen != settings.target:
-        console.say(f"classes are those of the only target, '{chosen}'")
+        events.message(f"classes are those of the only target, '{chosen}'")
         return settings.model_copy(update={"target": chosen})
     if targets and chosen not in targets:
-        console.warn(
+        events.warning(
             f"no cloud has the target '{chosen}', so none has a class; there are "
             f"{', '.join(sorted(targets))}: take one with target=NAME"
         )

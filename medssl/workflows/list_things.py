@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import list_presets
+from medssl.workflows import events
 from medssl.workflows.verbs import VERBS
-from pipelines import console
 
 __all__ = ["KINDS", "list_things"]
 
@@ -72,9 +72,9 @@ def list_things(kind: str = "presets") -> list[tuple[str, ...]]:
     if kind not in KINDS:
         raise ConfigError(f"Cannot list '{kind}'. {did_you_mean(kind, KINDS)}")
     columns, rows = KINDS[kind]()
-    console.table(kind.capitalize(), columns, rows, key=kind)
+    events.table(kind.capitalize(), columns, rows, key=kind)
     if not rows:
-        console.say(f"There are no {kind}.")
+        events.message(f"There are no {kind}.")
     if rows and kind != "formats":
         console.done(None, f"medssl show {'/'.join(rows[0][:2]) if kind == 'presets' else rows[0][0]}")
     return rows

@@ -16,10 +16,10 @@ from medssl.pool import FILE_SECONDS, default_workers
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
-from pipelines import console
-from pipelines.file_limits import FileLimits
-from pipelines.refusals import say_refusals
-from pipelines.suited_method import suited_cloud_method, suited_method
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.refusals import say_refusals
+from medssl.workflows.suited_method import suited_cloud_method, suited_method
 from pointcloud.storing import CloudStoreSettings
 
 if TYPE_CHECKING:
@@ -108,19 +108,19 @@ def cache(
     mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
     todo = [job for job in plan.missing(folder) if job.id in mine]
     for note in plan.notes:
-        console.say(note)
+        events.message(note)
     _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
     if dry_run:
         for job in todo[:_SHOWN]:
-            console.say(f"  would store {job.id}")
+            events.message(f"  would store {job.id}")
         if len(todo) > _SHOWN:
-            console.say(f"  ... and {len(todo) - _SHOWN} more")
+            events.message(f"  ... and {len(todo) - _SHOWN} more")
         console.done(None, f"medssl cache {quoted(_shown(manifest))} --out {quoted(folder)}")
         return None
     workers = settings.workers
     if settings.engine == "processes":  # a cluster knows its own size and memory
         workers = workers or _workers(max((job.voxels for job in todo), default=0))
-    with settings.limits(), console.progress(len(todo), f"{plan.noun} stored") as shown:
+    with settings.limits(), events.progress(len(todo), f"{plan.noun} stored") as shown:
         report = build(
             folder,
             plan,
@@ -138,9 +138,9 @@ def cache(
     _superseded(folder, plan, remove=settings.prune)
     store = Store.open(folder)
     size = sum((folder / name).stat().st_size for e in store.entries for name in (*e.files, e.label_file) if name)
-    console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
+    events.message(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
-        console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
+        events.message(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
     console.done(
         report.index,
         _following(store, folder),
@@ -158,7 +158,7 @@ def _following(store: Store, folder: Path) -> str:
     if any(entry.split in _TRAINED for entry in store.entries):
         return f"medssl pretrain {quoted(_suited(store))} --data {quoted(folder)} --out {quoted(run)}"
     splits = ", ".join(sorted({entry.split for entry in store.entries}))
-    console.warn(f"nothing here is to train on: all that is stored is in the splits {splits}")
+    events.warning(f"nothing here is to train on: all that is stored is in the splits {splits}")
     return ""
 
 
@@ -177,7 +177,7 @@ def _suited(store: Store) -> str:
 
 def _for_machine(method: str, because: str) -> str:
     """Say which method suits what is stored, and return its preset for this machine."""
-    console.say(f"suited to them: {method} ({because}); others: medssl list methods")
+    events.message(f"suited to them: {method} ({because}); others: medssl list methods")
     return method if _has_gpu() else f"{method}_small"
 
 
@@ -195,11 +195,11 @@ def _has_gpu() -> bool:
 
 
 def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> CloudStore | None:
-    from pipelines.cache_clouds import cache_clouds
+    from medssl.workflows.cache_clouds import cache_clouds
 
     if dry_run:
         count = sum(row["kind"] == "cloud" and row["error"] is None and row["keep"] for row in source.rows())
-        console.say(f"{count} clouds would be stored, with up to {settings.points:,} points each")
+        events.message(f"{count} clouds would be stored, with up to {settings.points:,} points each")
         return None
     if settings.shard != "1/1":
         raise ConfigError("Clouds are stored in one part: leave shard out, or give a manifest without clouds.")
@@ -211,17 +211,19 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
 def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
     kept = len(plan.jobs) - todo_count
     count = len(plan.jobs)
-    console.say(f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store")
+    events.message(
+        f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store"
+    )
     for modality, spacing in plan.spacings.items():
-        console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
+        events.message(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
     full = 2 * todo_voxels
     if full:
-        console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")
+        events.message(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")
     console.tell(scans=len(plan.jobs), to_store=todo_count, bytes_at_most=full, spacings_mm=plan.spacings)
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if full // 3 > free:
-        console.warn(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
+        events.warning(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
 
 
 def _workers(largest_voxels: int) -> int:
@@ -243,16 +245,16 @@ def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
             kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag.partition(":")[0]
             counted.setdefault(kind, []).append(scan_id)
     for kind, ids in sorted(counted.items()):
-        console.warn(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
+        events.warning(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
     notes: dict[str, list[str]] = {}
     for scan_id, found in flags.items():
         for flag in found:
             if flag.startswith("label-note: "):
                 notes.setdefault(flag.removeprefix("label-note: "), []).append(scan_id)
     for note, ids in list(notes.items())[:_SHOWN]:
-        console.say(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
+        events.message(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
     if len(notes) > _SHOWN:
-        console.say(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
+        events.message(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
     console.tell(flags=counted, labels_read_as=notes)
 
 
@@ -266,9 +268,9 @@ def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:
     if remove:
         for path in old:
             path.unlink(missing_ok=True)
-        console.say(f"removed {len(old)} superseded files of the store ({size})")
+        events.message(f"removed {len(old)} superseded files of the store ({size})")
     else:
-        console.say(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
+        events.message(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
 
 
 def _size(count: float) -> str:

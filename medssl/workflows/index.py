@@ -15,9 +15,9 @@ from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.locking import holds
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.file_limits import FileLimits
-from pipelines.index_summary import say_indexed
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.index_summary import say_indexed
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Targets
@@ -167,7 +167,7 @@ def index(
             previous = restore(previous, table)
         if settings.fresh or previous.root != str(_root(scans)):
             previous = None
-    with settings.limits(), console.progress(None, "scans read") as shown:
+    with settings.limits(), events.progress(None, "scans read") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total
@@ -209,10 +209,10 @@ def index(
         write_table(table, table_file(out))  # before the manifest: nothing is concealed that cannot be told again
     write_manifest(manifest, out)
     manifest = replace(manifest, file=str(out.absolute()))
-    with nullcontext() if names is None else console.cleaned(names.text):
+    with nullcontext() if names is None else events.cleaned(names.text):
         say_indexed(manifest, counts)
     if names is not None:
-        console.say(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
+        events.message(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
     console.done(out, f"medssl check {quoted(out)}", **manifest.summary(), read=counts.read, reused=counts.reused)
     return manifest
 
@@ -290,9 +290,11 @@ def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) 
     with settings.limits():
         found, tree = find_scans(scans, clouds, pictures=settings.pictures)
     labels = sum(source.label_path is not None for source in found.sources)
-    console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
+    events.message(
+        f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group"
+    )
     for note in [*found.notes, *found.of_clouds.get("understood", ())]:
-        console.say(note)
+        events.message(note)
     console.done(
         None, f"medssl index {quoted(scans)} --out {quoted(out)}", files=len(found.sources), dicom_files=len(tree.dicom)
     )
