@@ -14,26 +14,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Where the functions are: most in `medssl.workflows`; chains of them, and the check of the machine, in `pipelines`.
-_WORKFLOWS: tuple[str, ...] = ()
+_WORKFLOWS = ("cache", "check", "check_split", "fetch", "index", "query", "reduce")
 _CHAINS = (
     "auto",
-    "cache",
-    "check",
-    "check_split",
     "demo",
     "doctor",
     "embed",
     "evaluate",
     "export",
-    "fetch",
     "finetune",
-    "index",
     "load",
     "load_model",
     "predict",
     "pretrain",
-    "query",
-    "reduce",
     "report",
 )
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

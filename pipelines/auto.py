@@ -107,7 +107,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     hand.head("index", "describe everything, one row a scan or cloud")
     hand.command("index", scans, *words, "--out", file)
     with console.part("index"):
-        manifest: Manifest = function_of("index")(scans, out=file, overrides=words)
+        manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
     return manifest
 
 

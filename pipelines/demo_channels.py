@@ -55,7 +55,7 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
     runs = {"four": out / "all-four", "t1": out / "t1-alone"}
     with console.part("channels", quiet=True) as facts:
         shares = ["val=0", "test=0.5", f"seed={seed}", "modality=MR"]
-        manifest = index(out / "scans", out=out / "heads.parquet", overrides=shares)
+        manifest = index(out / "scans", out=out / "heads.parquet", overrides=shares).manifest
         for name, channels in (("four", "auto"), ("t1", "t1")):
             store, run = out / "stores" / name, runs[name]
             cache(manifest, out=store, overrides=[f"channels={channels}"])

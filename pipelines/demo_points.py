@@ -46,8 +46,8 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
     _write(out / "shapes", clouds, seed)
     store, run = out / "store", out / "point_mae"
     with console.part("points", quiet=True) as facts:
-        manifest = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
-        cache(manifest, out=store, overrides=["points=1024"])
+        indexed = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
+        cache(indexed.manifest, out=store, overrides=["points=1024"])
         if overwrite or not (run / "card.json").is_file():
             pretrain(
                 "point_mae_small", data=store, out=run, overwrite=run.exists(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -11,14 +12,14 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
-from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.cards import Address, Card
 
-__all__ = ["FetchSettings", "fetch"]
+__all__ = ["FetchSettings", "Fetched", "fetch"]
 
 _MARK = ".medssl-fetched.json"
 
@@ -36,6 +37,17 @@ class FetchSettings(Settings):
     max_files: int = Field(default=5_000_000, gt=0, description="Most files and folders that it may hold.")
 
 
+@dataclass(frozen=True)
+class Fetched(Result):
+    """What ``fetch`` came to.
+
+    Attributes:
+        folder: Of the data set; None after a dry run, and for a data set that a person has to get.
+    """
+
+    folder: Path | None
+
+
 def fetch(
     name: str | Path,
     *,
@@ -45,7 +57,7 @@ def fetch(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
     **options: Any,
-) -> Path | None:
+) -> Fetched:
     """Bring a public data set. A download that was interrupted goes on where it stopped.
 
     Args:
@@ -58,7 +70,7 @@ def fetch(
         options: Settings by name; ``overrides`` beat them.
 
     Returns:
-        The folder of the data set; None after a dry run, and for a data set that a person has to get.
+        The folder of the data set.
 
     Raises:
         ConfigError: There is no such card, or the licence was not accepted.
@@ -73,25 +85,20 @@ def fetch(
     out = Path(out)
     final = out / card.folder
     _show(card)
-    following = (
-        f"medssl index {quoted(final)}"
-        + (f" modality={card.modality}" if card.manual else "")
-        + f" --out {quoted(f'{title}.parquet')}"
-    )
+    said = [f"modality={card.modality}"] if card.manual else []
+    following = Command("index", final, *said, "--out", f"{title}.parquet")
+    accepted = Command("fetch", name, "--out", out, "--accept-licence")
     if card.manual:
         events.message(f"A person has to get it: {card.manual}")
-        console.done(None, following, manual=card.manual)
-        return None
+        return events.written(Fetched(None, next=following, figures={"manual": card.manual}))
     if _is_there(final, card):
-        console.done(None, following, folder=str(final), downloaded=False)
-        return final
+        return events.written(Fetched(final, next=following, figures={"folder": str(final), "downloaded": False}))
     if dry_run:
-        console.done(None, f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence", size_mb=card.size_mb)
-        return None
+        return events.written(Fetched(None, next=accepted, figures={"size_mb": card.size_mb}))
     if not accept_licence:
         raise ConfigError(
             f"{title} comes under {card.licence} ({card.licence_url or card.source}). Read it; if you accept it, run: "
-            f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence"
+            f"{accepted}"
         )
     address = address_of(card)
     assert address is not None
@@ -109,8 +116,8 @@ def fetch(
     _mark(final, card, address)
     if not settings.keep_archive:
         archive.unlink()
-    console.done(final, following, folder=str(final), downloaded=True)
-    return final
+    figures = {"folder": str(final), "downloaded": True}
+    return events.written(Fetched(final, written=(final,), next=following, figures=figures))
 
 
 def _show(card: Card) -> None:

@@ -139,7 +139,7 @@ def _say_clouds(manifest: Manifest) -> None:
     for line in said.get("understood", ()):
         events.message(line)
     for severity, _, what, todo in said.get("findings", ()):
-        (console.say if severity == "info" else console.warn)(f"{what}. {todo}")
+        (events.message if severity == "info" else events.warning)(f"{what}. {todo}")
     rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
     for mark in sorted(unlabelled_numbers(rows)):
         events.message(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")

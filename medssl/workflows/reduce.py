@@ -12,7 +12,9 @@ from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.workflows import copies, events
+from medssl.workflows.intake import Print
 from medssl.workflows.reduce_settings import ReduceSettings
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -21,16 +23,15 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.marks import Mark
-    from pointcloud.reduction.prints import CloudPrint
 
-__all__ = ["ReduceSettings", "reduce"]
+__all__ = ["ReduceSettings", "Reduced", "reduce"]
 
 _HASH_RADIUS = 77.0  # differing bits of 511 for whole scans; slices have the 6 of 64 of the paper
 _KEPT_SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Reduced(Result):
     """What ``reduce`` came to.
 
     Attributes:
@@ -120,16 +121,16 @@ def reduce(
     if not rows:
         raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {quoted(file)}")
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
-    copies.say_plan(targets, folder)
+    reading = copies.say_plan(targets, folder)
+    again = Command("reduce", file, "--out", out)
     if dry_run:
         events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
-        console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
-        return Reduced(None)
-    prints = copies.fingerprints(rows, targets, folder, settings, part, manifest=source)
+        return events.written(Reduced(None, next=again, figures=reading))
+    prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
     if prints is None:
         following = f"{(part[0] + 1) % part[1] + 1}/{part[1]}"
-        console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard {following}")
-        return Reduced(None)
+        onwards = Command(*again, "--shard", following)
+        return events.written(Reduced(None, written=(folder,), next=onwards, figures=reading))
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
     worth = keep_priority(scans)
@@ -185,18 +186,19 @@ def reduce(
     with atomic_write(page) as aside:
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
-    console.done(
-        [out, *([parts.path] if parts else []), pairs, page],
-        f"medssl cache {quoted(out)} --out {quoted(f'stores/{out.stem}')}",
-        scans=len(rows),
-        kept=counts.kept,
-        left_out=counts.levels,
-        moved=moved,
-        parts={"unit": settings.unit, "kept": parts.kept, "of": parts.parts} if parts else None,
-        recall={kind: list(numbers) for kind, numbers in recall.items()},
-        search_recall=found.recall,
-    )
-    return Reduced(result, found, recall)
+    figures = {
+        **reading,
+        "scans": len(rows),
+        "kept": counts.kept,
+        "left_out": counts.levels,
+        "moved": moved,
+        "parts": {"unit": settings.unit, "kept": parts.kept, "of": parts.parts} if parts else None,
+        "recall": {kind: list(numbers) for kind, numbers in recall.items()},
+        "search_recall": found.recall,
+    }
+    written = (out, *((parts.path,) if parts else ()), pairs, page)
+    onwards = Command("cache", out, "--out", f"stores/{out.stem}")
+    return events.written(Reduced(result, found, recall, written=written, next=onwards, figures=figures))
 
 
 def _check(settings: ReduceSettings) -> None:
@@ -265,7 +267,7 @@ def _chosen(
     settings: ReduceSettings,
     targets: Mapping[str, Target],
     folder: Path,
-    clouds: Sequence[CloudPrint],
+    clouds: Sequence[Print],
 ) -> tuple[dict[str, Mark], float | None]:
     """Apply the strategy to the scans that are left in the splits that are to be thinned out; return its radius too."""
     from medssl.reduction.reduced import with_choice
@@ -304,7 +306,7 @@ def _things(
     source: Manifest,
     targets: Mapping[str, Target],
     folder: Path,
-    clouds: Sequence[CloudPrint],
+    clouds: Sequence[Print],
 ) -> Any:
     import numpy as np
 

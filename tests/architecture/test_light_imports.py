@@ -17,6 +17,7 @@ import medssl.objectives
 import medssl.store
 import medssl.tasks
 import medssl.views
+from medssl.phantoms import write_cohort
 
 READERS = ("SimpleITK", "nibabel", "pydicom")
 READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
@@ -72,7 +73,14 @@ def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
         )
 
     assert run("-m", "medssl", "--version").stdout.startswith("medssl ")
-    said = run("-c", "import medssl; medssl.index").stderr
+    write_cohort(tmp_path / "scans", subjects=2, shape=(12, 16, 16))
+    called = "import medssl; print(len(medssl.index('scans', out='a.parquet', overrides=['workers=1']).manifest))"
+    said = run("-c", called)
+    assert (said.stdout, said.returncode) == ("2\n", 0), said.stderr
+    ran = run("-m", "medssl", "index", "scans", "--out", "b.parquet", "workers=1")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "b.parquet").is_file()
+    said = run("-c", "import medssl; medssl.demo").stderr  # a chain is of the command line
     assert f"A package called 'pipelines' at {tmp_path / 'pipelines'} hides" in said
 
 

@@ -91,7 +91,7 @@ def test_so_do_errors(home):
     for wrong, call in [
         (ManifestError, lambda: medssl.check(home / "none.parquet")),
         (ManifestError, lambda: medssl.check(home / "list.csv")),
-        (CacheError, lambda: medssl.query(home / "in", index=home / "none")),
+        (CacheError, lambda: medssl.query(home / "in", index=home / "none").answers),
     ]:
         with pytest.raises(wrong) as raised:
             call()

@@ -181,7 +181,7 @@ def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
     from medssl.workflows.list_things import list_things
     from medssl.workflows.show import show
 
-    rows = {(row[0], row[1]) for row in list_things("methods")}
+    rows = {(row[0], row[1]) for row in list_things("methods").rows}
     assert {(name, "clouds") for name in CLOUD_METHODS} <= rows
     capsys.readouterr()
     show("point_mae")
