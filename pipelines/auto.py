@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from medssl.errors import DataError
 from medssl.locking import holds
 from medssl.settings import resolve
+from medssl.workflows.verbs import function_of
 from pipelines import console
 from pipelines.auto_chain import AutoResult, Chain
 from pipelines.auto_settings import AutoSettings
 from pipelines.auto_stages import StageRunner, Stages
-from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -107,7 +107,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     hand.head("index", "describe everything, one row a scan or cloud")
     hand.command("index", scans, *words, "--out", file)
     with console.part("index"):
-        manifest: Manifest = function_of("index")(scans, out=file, overrides=words)
+        manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
     return manifest
 
 

@@ -17,13 +17,13 @@ from medssl.errors import ConfigError
 from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
+from medssl.workflows.verbs import function_of
 from pipelines import console
 from pipelines.auto_recipe import Decision, Machine, Recipe
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_stages import StageRunner, key_of
 from pipelines.export_targets import check_export
 from pipelines.predict_command import predict_command
-from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets
 from medssl.settings import flatten, load_yaml
+from medssl.workflows.suited_method import suited_cloud_method
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
-from pipelines.suited_method import suited_cloud_method
 from pointcloud.methods.contract import CloudMethod, CloudRoom
 from pointcloud.methods.table import CLOUD_METHODS
 

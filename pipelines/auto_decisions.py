@@ -21,10 +21,10 @@ from medssl.methods.contract import Method
 from medssl.methods.fitting import Room
 from medssl.methods.table import METHODS
 from medssl.settings import flatten
+from medssl.workflows.suited_method import suited_method
 from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
 from pipelines.auto_settings import BUDGETS, AutoSettings
 from pipelines.auto_target import Target
-from pipelines.suited_method import suited_method
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 

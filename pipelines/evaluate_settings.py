@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.settings import Settings
-from pipelines.file_limits import FileLimits
+from medssl.workflows.file_limits import FileLimits
 from pointcloud.point_draws import POINT_DRAWS
 
 __all__ = ["DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]

@@ -28,6 +28,7 @@ from medssl.settings import Resolved, flatten, resolve
 from medssl.store.normalised import channels_as, normalised
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
+from medssl.workflows.verbs import function_of
 from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.arms import arms_of, digest, same_command, shared_window
@@ -35,7 +36,6 @@ from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings
 from pipelines.finetune_settings import FinetuneSettings
 from pipelines.labelled import label_sets_of, patient_of, train_and_test
 from pipelines.score_files import Scored
-from pipelines.verbs import function_of
 
 __all__ = ["few_label", "overrides_of"]
 

@@ -31,13 +31,13 @@ from medssl.tasks.classification import ClassificationTask
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
+from medssl.workflows import events
 from pipelines import console
 from pipelines.finetune_settings import FinetuneSettings, resolved_settings
 from pipelines.plan_end import left_off, whole_plan
 from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from pipelines.predict_command import predict_command
 from pipelines.pretrain import screen_note
-from pipelines.told import Telling
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
@@ -176,7 +176,7 @@ def finetune(
             run.say(f"or close it at this step with: medssl finetune --out {quoted(out)} --finish")
         raise
     written = _save(learning, settings, out, done) if run.writes else []
-    ended = learning.finish(out, run, fabric, Telling())
+    ended = learning.finish(out, run, fabric, events)
     if run.writes:
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []

@@ -17,10 +17,10 @@ from medssl.quoting import quoted
 from medssl.reporting.prose import counted
 from medssl.settings import Resolved, resolve
 from medssl.tasks.inference import prediction_file
+from medssl.workflows.file_limits import FileLimits
 from medssl.writing import atomic_write
 from pipelines import console
 from pipelines.devices import autocast_as, device_named
-from pipelines.file_limits import FileLimits
 from pipelines.predict_inputs import Inputs, Item, find_inputs
 from pipelines.predict_journal import WORK, Done, Journal
 from pipelines.predict_runs import Predicting, load_runs

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.file_limits import FileLimits
+from medssl.workflows.file_limits import FileLimits
 
 __all__ = ["PredictSettings"]
 

@@ -11,8 +11,8 @@ from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
+from medssl.workflows.verbs import VERBS, settings_of
 from pipelines import console
-from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["validate", "verb_of"]
 

@@ -66,7 +66,7 @@ from pipelines.auto_decisions import Grid, decide_recipe
 from pipelines.auto_recipe import Machine
 from pipelines.auto_settings import AutoSettings
 from pipelines.pretrain import pretrain
-from pipelines.show import show
+from medssl.workflows.show import show
 
 here = Path(medssl.__file__).parents[1]
 assert here == Path(sys.argv[1]), here

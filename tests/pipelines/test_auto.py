@@ -24,6 +24,7 @@ from medssl.manifest.schema import manifest_of_rows
 from medssl.methods.table import METHODS
 from medssl.phantoms import write_cohort
 from medssl.settings import flatten, resolve
+from medssl.workflows.verbs import function_of
 from pipelines import auto_chain
 from pipelines.auto import auto
 from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, grid_of
@@ -38,7 +39,6 @@ from pipelines.export_targets import EXPORTS
 from pipelines.finetune import FinetuneSettings
 from pipelines.pretrain import PretrainSettings
 from pipelines.score_files import found_in, write_scores
-from pipelines.verbs import function_of
 
 CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)
 TINY = [

@@ -10,10 +10,10 @@ import torch
 import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.parts import part_scores
+from medssl.workflows.index import index
 from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.pretrain import pretrain
 from pipelines.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape

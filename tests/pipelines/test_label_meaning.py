@@ -38,7 +38,7 @@ def tree(root, names, values_of):
     said = {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz", "numTraining": 3, **names}
     (root / "dataset.json").write_text(json.dumps(said))
     medssl.index(root, out=root.parent / "m.parquet", overrides=["val=0", "test=0"])
-    return medssl.cache(root.parent / "m.parquet", out=root.parent / "store", overrides=["workers=1"])
+    return medssl.cache(root.parent / "m.parquet", out=root.parent / "store", overrides=["workers=1"]).store
 
 
 def blocks(number):

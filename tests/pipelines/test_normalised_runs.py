@@ -25,12 +25,12 @@ from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import mean_probabilities
 from medssl.tasks.segmenter import load_segmenter
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines.arms import check_same
-from pipelines.cache import cache
 from pipelines.embed import embed
 from pipelines.export import export
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.load_model import load_model
 from pipelines.pretrain import pretrain
 

@@ -18,9 +18,9 @@ from medssl.formats.itk import write_itk
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
 from medssl.spreadsheet import rows_of_csv
-from pipelines.cache import cache
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.predict import predict
 from pipelines.predict_table import write_table
 

@@ -14,9 +14,9 @@ import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
-from pipelines.cache import cache
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines.finetune import finetune
-from pipelines.index import index
 from pipelines.predict import predict
 from pointcloud.shapes import CLASSES, parts_of, shape
 
@@ -51,7 +51,7 @@ def channels(tmp_path_factory):
     for number in range(4):
         case(home / "scans", number, label=True)
     index(home / "scans", out=home / "m.parquet", overrides=["modality=MR", "channels=t1,flair", "test=0.3", "val=0"])
-    store = cache(home / "m.parquet", out=home / "store", overrides=["workers=1"])
+    store = cache(home / "m.parquet", out=home / "store", overrides=["workers=1"]).store
     assert store.channels == ("t1", "flair")
     run = finetune(data=home / "store", out=home / "run", overrides=[*UNET, "segmentation.window=[12,12,12]"])
     assert run.predictions

@@ -178,10 +178,10 @@ def test_a_method_without_a_preset_takes_an_encoder_of_clouds(store, tmp_path, c
 
 
 def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
-    from pipelines.list_things import list_things
-    from pipelines.show import show
+    from medssl.workflows.list_things import list_things
+    from medssl.workflows.show import show
 
-    rows = {(row[0], row[1]) for row in list_things("methods")}
+    rows = {(row[0], row[1]) for row in list_things("methods").rows}
     assert {(name, "clouds") for name in CLOUD_METHODS} <= rows
     capsys.readouterr()
     show("point_mae")
@@ -191,7 +191,7 @@ def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
 
 
 def test_show_says_what_a_step_over_parts_of_a_batch_is(capsys):
-    from pipelines.show import show
+    from medssl.workflows.show import show
 
     for name, wanted in {
         "point_occo": "the step of the whole batch; batch norms, where there are any, normalise part by part",

@@ -31,11 +31,11 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 CHAIN = """
 from pathlib import Path
 from medssl.phantoms import write_cohort
-from pipelines.cache import cache
+from medssl.workflows.cache import cache
 from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.finetune import finetune
-from pipelines.index import index
+from medssl.workflows.index import index
 from pipelines.pretrain import pretrain
 from medssl.errors import MissingDependencyError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,11 +13,12 @@ from pydantic import Field
 
 from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.locking import holds
-from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.file_limits import FileLimits
-from pipelines.index_summary import say_indexed
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.index_summary import say_indexed
+from medssl.workflows.intake import clouds as cloud_intake
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Targets
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from medssl.manifest.pseudonyms import Table
     from medssl.manifest.schema import Manifest
 
-__all__ = ["IndexSettings", "index"]
+__all__ = ["IndexSettings", "Indexed", "index"]
 
 _NAMES = {"patient_pattern": "REGEX", "targets": "TABLE"}  # may hold names of files and people: said as these
 _DECIDES = (
@@ -120,6 +121,17 @@ class IndexSettings(FileLimits):
     )
 
 
+@dataclass(frozen=True)
+class Indexed(Result):
+    """What ``index`` came to.
+
+    Attributes:
+        manifest: The manifest; an empty one after a dry run.
+    """
+
+    manifest: Manifest
+
+
 @holds("medssl index", lambda given: Path(given["out"]))
 def index(
     scans: str | Path,
@@ -129,7 +141,7 @@ def index(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
     **options: Any,
-) -> Manifest:
+) -> Indexed:
     """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
 
     Args:
@@ -142,7 +154,7 @@ def index(
         options: Settings by name, such as ``modality="MR"``; ``overrides`` beat them.
 
     Returns:
-        The manifest; after a dry run, an empty one.
+        The manifest, and what was written.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -152,11 +164,10 @@ def index(
     from medssl.manifest.build import build_manifest
     from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
-    from pointcloud.describe import cloud_reader
 
     settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     scans, out = Path(scans), Path(out)
-    clouds = cloud_reader(unit=settings.unit, class_folders=settings.class_folders)
+    clouds = cloud_intake().reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
         return _plan(scans, out, clouds, settings)
     previous = read_manifest(out) if out.exists() else None
@@ -167,7 +178,7 @@ def index(
             previous = restore(previous, table)
         if settings.fresh or previous.root != str(_root(scans)):
             previous = None
-    with settings.limits(), console.progress(None, "scans read") as shown:
+    with settings.limits(), events.progress(None, "scans read") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total
@@ -209,12 +220,18 @@ def index(
         write_table(table, table_file(out))  # before the manifest: nothing is concealed that cannot be told again
     write_manifest(manifest, out)
     manifest = replace(manifest, file=str(out.absolute()))
-    with nullcontext() if names is None else console.cleaned(names.text):
+    with nullcontext() if names is None else events.cleaned(names.text):
         say_indexed(manifest, counts)
     if names is not None:
-        console.say(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
-    console.done(out, f"medssl check {quoted(out)}", **manifest.summary(), read=counts.read, reused=counts.reused)
-    return manifest
+        events.message(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
+    return events.written(
+        Indexed(
+            manifest,
+            written=(out,),
+            next=Command("check", out),
+            figures={**manifest.summary(), "read": counts.read, "reused": counts.reused},
+        )
+    )
 
 
 def _table(settings: IndexSettings, previous: Manifest | None, out: Path) -> tuple[Table | None, bool]:
@@ -283,17 +300,22 @@ def _root(scans: Path) -> Path:
     return whole if whole.is_dir() else whole.parent
 
 
-def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) -> Manifest:
+def _plan(scans: Path, out: Path, clouds: CloudReader, settings: IndexSettings) -> Indexed:
     from medssl.manifest.schema import manifest_of_rows
     from medssl.manifest.walk import find_scans
 
     with settings.limits():
         found, tree = find_scans(scans, clouds, pictures=settings.pictures)
     labels = sum(source.label_path is not None for source in found.sources)
-    console.say(f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group")
-    for note in [*found.notes, *found.of_clouds.get("understood", ())]:
-        console.say(note)
-    console.done(
-        None, f"medssl index {quoted(scans)} --out {quoted(out)}", files=len(found.sources), dicom_files=len(tree.dicom)
+    events.message(
+        f"{len(found.sources)} files to read ({labels} with labels) and {len(tree.dicom)} DICOM files to group"
     )
-    return manifest_of_rows([])
+    for note in [*found.notes, *found.of_clouds.get("understood", ())]:
+        events.message(note)
+    return events.written(
+        Indexed(
+            manifest_of_rows([]),
+            next=Command("index", scans, "--out", out),
+            figures={"files": len(found.sources), "dicom_files": len(tree.dicom)},
+        )
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssl.quoting import quoted
+from medssl.workflows.result import Command
 
 if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult, Finding
@@ -38,7 +38,7 @@ class Mend:
     """
 
     first: str
-    command: str
+    command: Command
     otherwise: str = ""
 
 
@@ -68,9 +68,9 @@ def mend_of(result: CheckResult, source: Manifest, file: Path) -> Mend | None:
     return None
 
 
-def reduce_command(file: Path) -> str:
+def reduce_command(file: Path) -> Command:
     """Return the command that marks copies in a manifest."""
-    return f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
+    return Command("reduce", file, "--out", file.with_name(f"{file.stem}-kept.parquet"))
 
 
 def _settings(kind: str, findings: Sequence[Finding], source: Manifest) -> tuple[str, ...]:
@@ -95,9 +95,9 @@ def _in_words(kind: str, findings: Sequence[Finding]) -> str:
     return f"to mend first: {what}{where if first.scan else ''}. {todo}"
 
 
-def _index(source: Manifest, file: Path, changed: Sequence[str]) -> str:
+def _index(source: Manifest, file: Path, changed: Sequence[str]) -> Command:
     """Return the command that indexes again, with the settings that were given before and those that are changed."""
     scans = "SCANS" if source.pseudonymous else source.settings.get("listed") or source.root or "SCANS"
     names = {one.partition("=")[0] for one in changed}
     given = [one for one in source.settings.get("given", ()) if one.partition("=")[0] not in names]
-    return quoted("medssl", "index", scans, "--out", file, *given, *changed)
+    return Command("index", scans, "--out", file, *given, *changed)

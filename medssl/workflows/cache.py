@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
-from medssl.quoting import quoted
 from medssl.settings import resolve
 from medssl.store.options import StoreSettings
-from pipelines import console
-from pipelines.file_limits import FileLimits
-from pipelines.refusals import say_refusals
-from pipelines.suited_method import suited_cloud_method, suited_method
-from pointcloud.storing import CloudStoreSettings
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.intake import clouds
+from medssl.workflows.refusals import say_refusals
+from medssl.workflows.result import Command, Result
+from medssl.workflows.suited_method import suited_cloud_method, suited_method
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.store.plan import Plan
     from medssl.store.read import Store
-    from pointcloud.store import CloudStore
 
-__all__ = ["CacheSettings", "cache"]
+__all__ = ["CacheSettings", "Cached", "cache"]
 
 _SHOWN = 10
 _TRAINED = ("train", "")  # the splits that pretraining takes
 _MEMORY_PER_VOXEL = 24  # bytes: file, turned copy, float32 and the spline's coefficients while one scan is in hand
 
 
-class CacheSettings(StoreSettings, CloudStoreSettings, FileLimits):
+_CloudStoreSettings: Any = clouds().store_settings
+
+
+class CacheSettings(StoreSettings, _CloudStoreSettings, FileLimits):  # type: ignore[misc]
     """Settings of ``medssl cache``."""
 
     verb: ClassVar[str] = "cache"
@@ -55,6 +58,17 @@ class CacheSettings(StoreSettings, CloudStoreSettings, FileLimits):
     )
 
 
+@dataclass(frozen=True)
+class Cached(Result):
+    """What ``cache`` came to.
+
+    Attributes:
+        store: The store; of a manifest with both kinds that of the volumes; None after a dry run.
+    """
+
+    store: Any
+
+
 @holds("medssl cache", lambda given: part_of(given["out"], given["overrides"]))
 def cache(
     manifest: str | Path | Manifest,
@@ -63,7 +77,7 @@ def cache(
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
-) -> Store | CloudStore | None:
+) -> Cached:
     """Write the scans of a manifest as a store. What is there already, from the same source and settings, is kept.
 
     Volumes and point clouds may share a folder: each kind has a listing of its own.
@@ -76,7 +90,7 @@ def cache(
         dry_run: Say what would be written, and write nothing.
 
     Returns:
-        The store; of a manifest with both kinds that of the volumes; None after a dry run.
+        The store, open.
 
     Raises:
         DataError: No scan of the manifest could be stored.
@@ -94,33 +108,30 @@ def cache(
     if settings.split:
         source = source.of_split(settings.split)
     kinds = {row["kind"] for row in source.rows() if row["error"] is None and row["keep"]}
-    clouds = None
-    if "cloud" in kinds:
-        clouds = _clouds(source, folder, settings, dry_run=dry_run)
+    if clouds().kind in kinds:
+        held, listing = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
-            run = f"runs/{folder.resolve().name}"
-            preset = _for_machine(*suited_cloud_method(_to_train_on(source)))
-            said = f"medssl pretrain {quoted(preset)} --data {quoted(folder)} --out {quoted(run)}"
-            console.done(None if dry_run else folder / "clouds.json", said, listed=len(clouds) if clouds else 0)
-            return clouds
+            onwards = _pretrain(_for_machine(*suited_cloud_method(_to_train_on(source))), folder)
+            figures: dict[str, Any] = {"listed": 0 if held is None else len(held)}
+            return events.written(Cached(held, written=listing, next=onwards, figures=figures))
     with settings.limits():
         plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
     mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
     todo = [job for job in plan.missing(folder) if job.id in mine]
     for note in plan.notes:
-        console.say(note)
-    _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
+        events.message(note)
+    figures = _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
     if dry_run:
         for job in todo[:_SHOWN]:
-            console.say(f"  would store {job.id}")
+            events.message(f"  would store {job.id}")
         if len(todo) > _SHOWN:
-            console.say(f"  ... and {len(todo) - _SHOWN} more")
-        console.done(None, f"medssl cache {quoted(_shown(manifest))} --out {quoted(folder)}")
-        return None
+            events.message(f"  ... and {len(todo) - _SHOWN} more")
+        again = Command("cache", _shown(manifest), "--out", folder)
+        return events.written(Cached(None, next=again, figures=figures))
     workers = settings.workers
     if settings.engine == "processes":  # a cluster knows its own size and memory
         workers = workers or _workers(max((job.voxels for job in todo), default=0))
-    with settings.limits(), console.progress(len(todo), f"{plan.noun} stored") as shown:
+    with settings.limits(), events.progress(len(todo), f"{plan.noun} stored") as shown:
         report = build(
             folder,
             plan,
@@ -130,7 +141,7 @@ def cache(
             progress=lambda scan_id: shown.advance(note=scan_id),
         )
     say_refusals(report.failed, report.refused_labels)
-    _say_flags(report.flags)
+    figures |= _say_flags(report.flags)
     if report.listed == 0 and report.waiting == 0:
         raise DataError(
             f"{folder}: none of the {len(plan.jobs)} {plan.noun} could be stored. The reasons are listed above."
@@ -138,28 +149,29 @@ def cache(
     _superseded(folder, plan, remove=settings.prune)
     store = Store.open(folder)
     size = sum((folder / name).stat().st_size for e in store.entries for name in (*e.files, e.label_file) if name)
-    console.say(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
+    events.message(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
     if report.waiting:
-        console.say(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
-    console.done(
-        report.index,
-        _following(store, folder),
-        listed=report.listed,
-        new=report.written,
-        failed=report.failed,
-        refused_labels=report.refused_labels,
-    )
-    return store
+        events.message(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
+    figures |= {
+        "listed": report.listed,
+        "new": report.written,
+        "failed": report.failed,
+        "refused_labels": report.refused_labels,
+    }
+    return events.written(Cached(store, written=(report.index,), next=_following(store, folder), figures=figures))
 
 
-def _following(store: Store, folder: Path) -> str:
-    """Return the command that pretrains on a store; "" where it holds nothing to train on, which is said."""
-    run = f"runs/{folder.resolve().name}"
+def _pretrain(preset: str, folder: Path) -> Command:
+    return Command("pretrain", preset, "--data", folder, "--out", f"runs/{folder.resolve().name}")
+
+
+def _following(store: Store, folder: Path) -> Command:
+    """Return the command that pretrains on a store; none where it holds nothing to train on, which is said."""
     if any(entry.split in _TRAINED for entry in store.entries):
-        return f"medssl pretrain {quoted(_suited(store))} --data {quoted(folder)} --out {quoted(run)}"
+        return _pretrain(_suited(store), folder)
     splits = ", ".join(sorted({entry.split for entry in store.entries}))
-    console.warn(f"nothing here is to train on: all that is stored is in the splits {splits}")
-    return ""
+    events.warning(f"nothing here is to train on: all that is stored is in the splits {splits}")
+    return Command()
 
 
 def _suited(store: Store) -> str:
@@ -177,7 +189,7 @@ def _suited(store: Store) -> str:
 
 def _for_machine(method: str, because: str) -> str:
     """Say which method suits what is stored, and return its preset for this machine."""
-    console.say(f"suited to them: {method} ({because}); others: medssl list methods")
+    events.message(f"suited to them: {method} ({because}); others: medssl list methods")
     return method if _has_gpu() else f"{method}_small"
 
 
@@ -194,34 +206,39 @@ def _has_gpu() -> bool:
     return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
-def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> CloudStore | None:
-    from pipelines.cache_clouds import cache_clouds
+def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> tuple[Any, tuple[Path, ...]]:
+    """Return the store of clouds and its listing; None and none on a dry run."""
+    from medssl.workflows.cache_clouds import cache_clouds
 
     if dry_run:
         count = sum(row["kind"] == "cloud" and row["error"] is None and row["keep"] for row in source.rows())
-        console.say(f"{count} clouds would be stored, with up to {settings.points:,} points each")
-        return None
+        events.message(f"{count} clouds would be stored, with up to {settings.points:,} points each")
+        return None, ()
     if settings.shard != "1/1":
         raise ConfigError("Clouds are stored in one part: leave shard out, or give a manifest without clouds.")
-    chosen = CloudStoreSettings(**settings.model_dump(include=set(CloudStoreSettings.model_fields)))
+    cls = clouds().store_settings
+    chosen = cls(**settings.model_dump(include=set(cls.model_fields)))
     with settings.limits():
-        return cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
+        store, listing = cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
+    return store, (listing,)
 
 
-def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> None:
+def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) -> dict[str, Any]:
     kept = len(plan.jobs) - todo_count
     count = len(plan.jobs)
-    console.say(f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store")
+    events.message(
+        f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store"
+    )
     for modality, spacing in plan.spacings.items():
-        console.say(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
+        events.message(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
     full = 2 * todo_voxels
     if full:
-        console.say(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")
-    console.tell(scans=len(plan.jobs), to_store=todo_count, bytes_at_most=full, spacings_mm=plan.spacings)
+        events.message(f"at most {_size(full)} will be written; compression leaves about a third of CT, and most of MR")
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if full // 3 > free:
-        console.warn(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
+        events.warning(f"{place} has {_size(free)} free, and about {_size(full // 2)} will be needed")
+    return {"scans": count, "to_store": todo_count, "bytes_at_most": full, "spacings_mm": plan.spacings}
 
 
 def _workers(largest_voxels: int) -> int:
@@ -234,7 +251,7 @@ def _workers(largest_voxels: int) -> int:
     return max(1, min(workers, fitting))
 
 
-def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
+def _say_flags(flags: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     counted: dict[str, list[str]] = {}
     for scan_id, found in flags.items():
         for flag in found:
@@ -243,17 +260,17 @@ def _say_flags(flags: dict[str, tuple[str, ...]]) -> None:
             kind = flag.rstrip("0123456789").rstrip("-") if flag.startswith("nonfinite") else flag.partition(":")[0]
             counted.setdefault(kind, []).append(scan_id)
     for kind, ids in sorted(counted.items()):
-        console.warn(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
+        events.warning(f"{len(ids)} scans are marked '{kind}', such as {ids[0]}")
     notes: dict[str, list[str]] = {}
     for scan_id, found in flags.items():
         for flag in found:
             if flag.startswith("label-note: "):
                 notes.setdefault(flag.removeprefix("label-note: "), []).append(scan_id)
     for note, ids in list(notes.items())[:_SHOWN]:
-        console.say(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
+        events.message(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
     if len(notes) > _SHOWN:
-        console.say(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
-    console.tell(flags=counted, labels_read_as=notes)
+        events.message(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
+    return {"flags": counted, "labels_read_as": notes}
 
 
 def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:
@@ -266,9 +283,9 @@ def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:
     if remove:
         for path in old:
             path.unlink(missing_ok=True)
-        console.say(f"removed {len(old)} superseded files of the store ({size})")
+        events.message(f"removed {len(old)} superseded files of the store ({size})")
     else:
-        console.say(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
+        events.message(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
 
 
 def _size(count: float) -> str:

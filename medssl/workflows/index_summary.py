@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medssl import geometry
-from pipelines import console
+from medssl.workflows import events
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Counts
@@ -30,19 +30,19 @@ def say_indexed(manifest: Manifest, counts: Counts) -> None:
     from medssl.manifest.series_cases import guess_lines
 
     summary: Mapping[str, Any] = manifest.summary()
-    console.say(repr(manifest).splitlines()[0])
+    events.message(repr(manifest).splitlines()[0])
     if counts.reused or counts.gone:
         gone = f", {counts.gone} are gone" if counts.gone else ""
-        console.say(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
+        events.message(f"{counts.read} scans were read, {counts.reused} had not changed{gone}")
     _say_freshness(counts)
     for note in manifest.notes:
-        console.warn(note)
+        events.warning(note)
     for line in rule_lines(manifest.usable().rows()):
-        console.say(line)
+        events.message(line)
     for line in guess_lines(list(manifest.rows())):
-        console.say(line)
+        events.message(line)
     for line in case_lines(list(manifest.rows()), manifest.settings.get("channels", ())):
-        console.say(line)
+        events.message(line)
     _say_clouds(manifest)
     _say_targets(manifest, counts)
     _say_left_out(manifest)
@@ -51,17 +51,17 @@ def say_indexed(manifest: Manifest, counts: Counts) -> None:
     _say_labels(manifest)
     inferred = sum("modality-inferred" in row["flags"] for row in manifest.rows())
     if inferred:
-        console.say(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
+        events.message(f"the modality of {inferred} scans was inferred; set it with modality=CT or modality=MR")
     for name, classes in _classes_of_clouds(manifest).items():
         shown = [f"{word} {count}" for word, count in classes[:_SHOWN]]
         shown += [f"... {len(classes) - _SHOWN} more"] if len(classes) > _SHOWN else []
-        console.say(f"{name}: {len(classes)} ({', '.join(shown)})")
+        events.message(f"{name}: {len(classes)} ({', '.join(shown)})")
     units = {row["length_unit"] for row in manifest.usable().rows() if row["kind"] == "cloud"}
     if "unknown" in units:
-        console.say("the unit of the clouds is not known; set it with unit=mm or unit=m, where it matters")
+        events.message("the unit of the clouds is not known; set it with unit=mm or unit=m, where it matters")
     unknown = summary["modalities"].get("unknown", 0)
     if unknown:
-        console.warn(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
+        events.warning(f"the modality of {unknown} scans is unknown; set it with modality=CT or modality=MR")
 
 
 def _say_doubtful(doubtful: Sequence[tuple[str, str]]) -> None:
@@ -72,10 +72,10 @@ def _say_doubtful(doubtful: Sequence[tuple[str, str]]) -> None:
     for found in list(kinds.values())[:_SHOWN]:
         path, said = found[0]
         more = f" (so are {len(found) - 1} more; medssl check lists all)" if len(found) > 1 else ""
-        console.warn(f"{path}: {said}{more}")
+        events.warning(f"{path}: {said}{more}")
     left = sum(len(found) for found in list(kinds.values())[_SHOWN:])
     if left:
-        console.warn(f"... and {left} more that can be read but look wrong; medssl check lists all")
+        events.warning(f"... and {left} more that can be read but look wrong; medssl check lists all")
 
 
 def _say_labels(manifest: Manifest) -> None:
@@ -84,7 +84,7 @@ def _say_labels(manifest: Manifest) -> None:
     if bad:
         notes = [note for note in bad[0]["notes"] if note.startswith("label unreadable")] or ["label unreadable"]
         many = "1 label" if len(bad) == 1 else f"{len(bad)} labels"
-        console.warn(f"{many} cannot be read, such as {bad[0]['label_path']}: {notes[0].partition(': ')[2]}")
+        events.warning(f"{many} cannot be read, such as {bad[0]['label_path']}: {notes[0].partition(': ')[2]}")
 
 
 def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -93,7 +93,7 @@ def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         counted[row["error"].partition(" So are ")[0].rstrip(".")] += len(row["paths"])
     kinds = "; ".join(f"{count} x {reason}" for reason, count in counted.most_common())
-    console.say(f"{counted.total()} DICOM objects are no volumes and were set aside: {kinds}")
+    events.message(f"{counted.total()} DICOM objects are no volumes and were set aside: {kinds}")
 
 
 def _say_left_out(manifest: Manifest) -> None:
@@ -102,13 +102,13 @@ def _say_left_out(manifest: Manifest) -> None:
 
     failed = [row for row in manifest.rows() if row["error"] is not None]
     for _, _, what, todo in aside_together(failed):
-        console.warn(f"{what}. {todo}")
+        events.warning(f"{what}. {todo}")
     failed = [row for row in failed if not {"label-without-image", "looks-like-labels"} & set(row["flags"])]
     unreadable = [row for row in failed if "set-aside" not in row["flags"]]
     for row in unreadable[:_SHOWN]:
-        console.warn(f"{_short(row['path'])}: {row['error']}")
+        events.warning(f"{_short(row['path'])}: {row['error']}")
     if len(unreadable) > _SHOWN:
-        console.warn(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
+        events.warning(f"... and {len(unreadable) - _SHOWN} more; medssl check lists all")
     if len(failed) > len(unreadable):
         _say_aside([row for row in failed if "set-aside" in row["flags"]])
 
@@ -119,16 +119,16 @@ def _short(path: str) -> str:
 
 def _say_freshness(counts: Counts) -> None:
     if counts.hashed:
-        console.say(f"{counts.hashed} of them were hashed again, and hold the same bytes")
+        events.message(f"{counts.hashed} of them were hashed again, and hold the same bytes")
     if counts.trusted:
-        console.say(
+        events.message(
             f"{counts.trusted} of them were kept by size and time alone, for the index is of an earlier release; "
             "medssl index ... --verify compares their bytes"
         )
     for change in counts.silent[:_SHOWN]:
-        console.warn(change)
+        events.warning(change)
     if len(counts.silent) > _SHOWN:
-        console.warn(f"... and {len(counts.silent) - _SHOWN} more whose bytes changed while size and time stayed")
+        events.warning(f"... and {len(counts.silent) - _SHOWN} more whose bytes changed while size and time stayed")
 
 
 def _say_clouds(manifest: Manifest) -> None:
@@ -137,27 +137,29 @@ def _say_clouds(manifest: Manifest) -> None:
 
     said = manifest.settings.get("of_clouds", {})
     for line in said.get("understood", ()):
-        console.say(line)
+        events.message(line)
     for severity, _, what, todo in said.get("findings", ()):
-        (console.say if severity == "info" else console.warn)(f"{what}. {todo}")
+        (events.message if severity == "info" else events.warning)(f"{what}. {todo}")
     rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
     for mark in sorted(unlabelled_numbers(rows)):
-        console.say(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")
+        events.message(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")
     below = sum(min(row["label_values"] or [0]) < 0 for row in rows)
     if below:
-        console.say(f"labels below 0 stand for unlabelled points; {below} clouds have such")
+        events.message(f"labels below 0 stand for unlabelled points; {below} clouds have such")
 
 
 def _say_targets(manifest: Manifest, counts: Counts) -> None:
     if counts.targets:
         for line in counts.targets.lines():
-            console.say(line)
+            events.message(line)
         for doubt in counts.targets.doubts():
-            console.warn(doubt)
+            events.warning(doubt)
     else:
         volumes = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume"))
         for name, classes in volumes.targets().items():
-            console.say(f"{name}: " + ", ".join(f"{label} {count}" for label, count in classes.items()) + " patients")
+            events.message(
+                f"{name}: " + ", ".join(f"{label} {count}" for label, count in classes.items()) + " patients"
+            )
     _say_spread(manifest)
 
 
@@ -166,14 +168,16 @@ def _say_spread(manifest: Manifest) -> None:
     spread, waiting = (manifest.settings.get(name, "") for name in ("stratify", "stratify_anew"))
     targets = manifest.with_frame(manifest.frame.filter(manifest.frame["kind"] == "volume")).targets()
     if waiting:
-        console.warn(
+        events.warning(
             f"split: kept from the earlier manifest, in which the classes of {waiting} were not spread; "
             "fresh=true draws it anew"
         )
     elif spread and spread != "none":
-        console.say(f"split: by patients, the classes of {spread} spread evenly (stratify=none spreads none)")
+        events.message(f"split: by patients, the classes of {spread} spread evenly (stratify=none spreads none)")
     elif spread != "none" and len(targets) > 1:
-        console.warn(f"split: no classes were spread, for there are several targets; name one: stratify={min(targets)}")
+        events.warning(
+            f"split: no classes were spread, for there are several targets; name one: stratify={min(targets)}"
+        )
 
 
 def _classes_of_clouds(manifest: Manifest) -> dict[str, list[tuple[str, int]]]:

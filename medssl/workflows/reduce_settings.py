@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipelines.copies import CopySettings
+from medssl.workflows.copies import CopySettings
 
 __all__ = ["ReduceSettings"]
 

@@ -31,44 +31,44 @@ VERBS = Table(
     (
         Verb(
             name="fetch",
-            target="pipelines.fetch.fetch",
-            settings="pipelines.fetch.FetchSettings",
+            target="medssl.workflows.fetch.fetch",
+            settings="medssl.workflows.fetch.FetchSettings",
             summary="Bring a public data set by its card.",
         ),
         Verb(
             name="index",
-            target="pipelines.index.index",
-            settings="pipelines.index.IndexSettings",
+            target="medssl.workflows.index.index",
+            settings="medssl.workflows.index.IndexSettings",
             summary="Describe every scan of a folder in a manifest, one row a scan.",
         ),
         Verb(
             name="check",
-            target="pipelines.check.check",
-            settings="pipelines.check.CheckSettings",
+            target="medssl.workflows.check.check",
+            settings="medssl.workflows.check.CheckSettings",
             summary="Look for damage, copies, leaks, odd geometry and bad labels.",
         ),
         Verb(
             name="reduce",
-            target="pipelines.reduce.reduce",
-            settings="pipelines.reduce_settings.ReduceSettings",
+            target="medssl.workflows.reduce.reduce",
+            settings="medssl.workflows.reduce_settings.ReduceSettings",
             summary="Mark copies, and choose which scans to train on.",
         ),
         Verb(
             name="check-split",
-            target="pipelines.check_split.check_split",
-            settings="pipelines.check_split.CheckSplitSettings",
+            target="medssl.workflows.check_split.check_split",
+            settings="medssl.workflows.check_split.CheckSplitSettings",
             summary="See whether train and test share a patient or an image.",
         ),
         Verb(
             name="query",
-            target="pipelines.query.query",
-            settings="pipelines.query.QuerySettings",
+            target="medssl.workflows.query.query",
+            settings="medssl.workflows.query.QuerySettings",
             summary="Ask whether a scan, or a copy of it, is in an index.",
         ),
         Verb(
             name="cache",
-            target="pipelines.cache.cache",
-            settings="pipelines.cache.CacheSettings",
+            target="medssl.workflows.cache.cache",
+            settings="medssl.workflows.cache.CacheSettings",
             summary="Write the scans of a manifest as a store that is read by windows.",
         ),
         Verb(
@@ -127,12 +127,12 @@ VERBS = Table(
         ),
         Verb(
             name="list",
-            target="pipelines.list_things.list_things",
+            target="medssl.workflows.list_things.list_things",
             summary="List presets, methods, encoders, data sets, formats or verbs.",
         ),
         Verb(
             name="show",
-            target="pipelines.show.show",
+            target="medssl.workflows.show.show",
             summary="Show a preset, a method, an encoder, a data card, or every setting of a verb.",
         ),
         Verb(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import console
+from medssl.workflows import events
 
 if TYPE_CHECKING:
     from medssl.reduction.descriptors import Descriptor, Recipe
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.parts import Part
-    from pipelines.reduce_settings import ReduceSettings
+    from medssl.workflows.reduce_settings import ReduceSettings
 
 __all__ = ["PartCounts", "described", "parts_path", "recipe_of", "reduce_parts"]
 
@@ -114,11 +114,11 @@ def reduce_parts(
     shares = {name: remaining[name] / max(1, len(cut[name])) for name in pools}
     number = len(choice.kept)
     for name, reason in list(failed.items())[:_SHOWN]:
-        console.warn(f"{name}: {reason}")
-    console.say(f"{settings.by} keeps {number:,} of {len(parts):,} {settings.unit}s of {len(cut)} scans")
+        events.warning(f"{name}: {reason}")
+    events.message(f"{settings.by} keeps {number:,} of {len(parts):,} {settings.unit}s of {len(cut)} scans")
     if shares:
         few, most = min(shares, key=lambda n: (shares[n], n)), max(shares, key=lambda n: (shares[n], n))
-        console.say(f"from {shares[few]:.0%} ({few}) to {shares[most]:.0%} ({most}) of a scan")
+        events.message(f"from {shares[few]:.0%} ({few}) to {shares[most]:.0%} ({most}) of a scan")
     return PartCounts(path=path, parts=len(parts), kept=number, shares=shares, failed=failed)
 
 
@@ -130,7 +130,7 @@ def described(
 
     if recipe is None:
         return {}, {}
-    with settings.limits(), console.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
+    with settings.limits(), events.progress(len(targets), f"scans read for their {settings.unit}s") as shown:
         return descriptors(
             targets,
             recipe,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from medssl.pool import default_workers
-from pipelines import console
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.intake import Print
+from medssl.workflows.intake import clouds as cloud_intake
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
     from medssl.reporting.scan_figures import CloudLook
-    from pointcloud.reduction.prints import CloudPrint
 
 __all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
 
@@ -56,12 +57,12 @@ def index_folder(manifest: Manifest, file: Path, asked: str | Path | None) -> Pa
     return file.with_name(f"{file.stem}.prints")
 
 
-def say_plan(targets: Sequence[Target], folder: Path) -> int:
-    """Say what is to be read, and return how many scans that is."""
+def say_plan(targets: Sequence[Target], folder: Path) -> dict[str, Any]:
+    """Say what is to be read, and return the figures of it."""
     from medssl.reduction.index import known_fingerprints
 
     if not targets:
-        return 0
+        return {}
     known = known_fingerprints(targets, folder)
     todo = [target for target in targets if target.id not in known]
     size = 0
@@ -70,9 +71,8 @@ def say_plan(targets: Sequence[Target], folder: Path) -> int:
             size += file.stat().st_size if file.is_file() else 0
     there = len(targets) - len(todo)
     said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} are to be read"
-    console.say(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
-    console.tell(scans=len(targets), to_read=len(todo), bytes_to_read=size)
-    return len(todo)
+    events.message(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
+    return {"scans": len(targets), "to_read": len(todo), "bytes_to_read": size}
 
 
 def fingerprints(
@@ -82,9 +82,13 @@ def fingerprints(
     settings: CopySettings,
     shard: tuple[int, int] = (0, 1),
     *,
+    figures: dict[str, Any],
     manifest: Manifest | None = None,
 ) -> Index | None:
-    """Make the fingerprints that are missing, and return all of the targets; None while other shards make theirs."""
+    """Make the fingerprints that are missing, and return all of the targets; None while other shards make theirs.
+
+    How many were read goes to ``figures``.
+    """
     from medssl.manifest.pointer import pointer_to
     from medssl.reduction.index import Index, known_fingerprints, make_fingerprints, read_index
     from medssl.reduction.places import same_places, write_places
@@ -99,7 +103,7 @@ def fingerprints(
         if {one.id for one in index.fingerprints} <= wanted and not same_places(targets, folder, manifest=pointer):
             write_places(rows, targets, folder, manifest=pointer)
     else:
-        with settings.limits(), console.progress(None, "scans read") as shown:
+        with settings.limits(), events.progress(None, "scans read") as shown:
 
             def show(done: int, total: int) -> None:
                 shown.total = total
@@ -108,10 +112,10 @@ def fingerprints(
             made = make_fingerprints(
                 targets, folder, workers=settings.hands, engine=settings.engine, shard=shard, progress=show
             )
-        console.say(f"{made.read} scans were read, {made.reused} had fingerprints")
-        console.tell(read=made.read, reused=made.reused)
+        events.message(f"{made.read} scans were read, {made.reused} had fingerprints")
+        figures |= {"read": made.read, "reused": made.reused}
         if made.table is None:
-            console.say(f"{made.waiting} scans are left to other shards; the last one to end goes on")
+            events.message(f"{made.waiting} scans are left to other shards; the last one to end goes on")
             return None
         write_places(rows, targets, folder, manifest=pointer)
         index = read_index(folder)
@@ -131,7 +135,7 @@ def find_all(
     *,
     look: bool = True,
     manifest: Manifest | None = None,
-) -> tuple[Found, list[CloudPrint]]:
+) -> tuple[Found, list[Print]]:
     """Look at every pair of volumes and every pair of clouds; return the prints of the clouds as well.
 
     With ``look=False`` no pair of volumes is looked at, for where nothing would be done with copies: it takes minutes.
@@ -141,8 +145,6 @@ def find_all(
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.index import Index
     from medssl.reduction.places import CLOUD_PLACES, same_places, write_places
-    from pointcloud.reduction.copies import find_cloud_copies
-    from pointcloud.reduction.prints import CloudTarget, cloud_prints
 
     pictures = {row["id"] for row in rows if row["format"] == "image"}
     volumes, flat = (
@@ -162,10 +164,9 @@ def find_all(
     clouds = [row for row in rows if row["kind"] == "cloud"]
     if not clouds:
         return found, []
-    places = {row["id"]: CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0) for row in clouds}
-    with settings.limits(), console.progress(len(clouds), "clouds read") as shown:
-        prints, failed = cloud_prints(
-            list(places.values()),
+    with settings.limits(), events.progress(len(clouds), "clouds read") as shown:
+        prints, failed = cloud_intake().prints(
+            clouds,
             folder,
             workers=settings.hands,
             engine=settings.engine,
@@ -176,28 +177,25 @@ def find_all(
     held = [Target(id=row["id"], path=row["path"]) for row in clouds]
     if not same_places(held, folder, CLOUD_PLACES, manifest=pointer):
         write_places(rows, held, folder, CLOUD_PLACES, manifest=pointer)
-    with settings.limits(), console.progress(None, "pairs of clouds looked at") as shown:
-        pairs = find_cloud_copies(
+    with settings.limits(), events.progress(None, "pairs of clouds looked at") as shown:
+        pairs = cloud_intake().copies(
             prints,
-            places,
+            clouds,
             radius=settings.radius,
             worth=worth,
-            patients={row["id"]: row["patient"] for row in clouds},
             progress=lambda done, _: shown.reach(done),
         )
     failed |= pairs.failures
     for name, reason in list(failed.items())[:_SHOWN]:
-        console.warn(f"{name}: {reason}")
+        events.warning(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints
 
 
 def cloud_look() -> CloudLook:
     """Return how a page draws and judges clouds."""
     from medssl.reporting.scan_figures import CloudLook
-    from pointcloud.drawing import draw_cloud
-    from pointcloud.reduction.verdict import SAME_SCORE
 
-    return CloudLook(draw_cloud, SAME_SCORE)
+    return CloudLook(cloud_intake().draw, cloud_intake().same_from)
 
 
 def find(
@@ -212,7 +210,7 @@ def find(
     from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
 
-    with settings.limits(), console.progress(None, "pairs looked at") as shown:
+    with settings.limits(), events.progress(None, "pairs looked at") as shown:
 
         def show(done: int, total: int) -> None:
             shown.total = total
@@ -232,7 +230,7 @@ def find(
             progress=show,
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
-        console.warn(f"{name}: {reason}")
+        events.warning(f"{name}: {reason}")
     if len(found.failures) > _SHOWN:
-        console.warn(f"... and {len(found.failures) - _SHOWN} more that cannot be read")
+        events.warning(f"... and {len(found.failures) - _SHOWN} more that cannot be read")
     return found

@@ -11,8 +11,10 @@ from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console, copies
-from pipelines.reduce_settings import ReduceSettings
+from medssl.workflows import copies, events
+from medssl.workflows.intake import Print
+from medssl.workflows.reduce_settings import ReduceSettings
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -21,16 +23,15 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reduction.leaders import Choice
     from medssl.reduction.marks import Mark
-    from pointcloud.reduction.prints import CloudPrint
 
-__all__ = ["ReduceSettings", "reduce"]
+__all__ = ["ReduceSettings", "Reduced", "reduce"]
 
 _HASH_RADIUS = 77.0  # differing bits of 511 for whole scans; slices have the 6 of 64 of the paper
 _KEPT_SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Reduced(Result):
     """What ``reduce`` came to.
 
     Attributes:
@@ -99,8 +100,8 @@ def reduce(
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
+    from medssl.workflows.reduce_parts import reduce_parts
     from medssl.writing import atomic_write
-    from pipelines.reduce_parts import reduce_parts
 
     given = {
         "by": by,
@@ -120,22 +121,22 @@ def reduce(
     if not rows:
         raise DataError(f"{file}: there is no readable scan in it. Look at it with: medssl check {quoted(file)}")
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
-    copies.say_plan(targets, folder)
+    reading = copies.say_plan(targets, folder)
+    again = Command("reduce", file, "--out", out)
     if dry_run:
-        console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
-        console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
-        return Reduced(None)
-    prints = copies.fingerprints(rows, targets, folder, settings, part, manifest=source)
+        events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
+        return events.written(Reduced(None, next=again, figures=reading))
+    prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
     if prints is None:
         following = f"{(part[0] + 1) % part[1] + 1}/{part[1]}"
-        console.done(folder, f"medssl reduce {quoted(file)} --out {quoted(out)} --shard {following}")
-        return Reduced(None)
+        onwards = Command(*again, "--shard", following)
+        return events.written(Reduced(None, written=(folder,), next=onwards, figures=reading))
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
     worth = keep_priority(scans)
     look = settings.copies or settings.splits == "mend"
     if not look:
-        console.say("no pair is looked at: copies=false and splits=leave do nothing with copies")
+        events.message("no pair is looked at: copies=false and splits=leave do nothing with copies")
     found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look, manifest=source)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
@@ -143,7 +144,9 @@ def reduce(
     cases = case_members(scans, source.settings.get("channels", ()))
     marks = whole_cases(marks, cases)
     if cases:
-        console.say(f"{len(cases)} cases of several channels are kept or left out as a whole, by their first channel")
+        events.message(
+            f"{len(cases)} cases of several channels are kept or left out as a whole, by their first channel"
+        )
     if not settings.copies:
         marks = _all_kept(marks)
     others = followers_of(cases)
@@ -183,18 +186,19 @@ def reduce(
     with atomic_write(page) as aside:
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
-    console.done(
-        [out, *([parts.path] if parts else []), pairs, page],
-        f"medssl cache {quoted(out)} --out {quoted(f'stores/{out.stem}')}",
-        scans=len(rows),
-        kept=counts.kept,
-        left_out=counts.levels,
-        moved=moved,
-        parts={"unit": settings.unit, "kept": parts.kept, "of": parts.parts} if parts else None,
-        recall={kind: list(numbers) for kind, numbers in recall.items()},
-        search_recall=found.recall,
-    )
-    return Reduced(result, found, recall)
+    figures = {
+        **reading,
+        "scans": len(rows),
+        "kept": counts.kept,
+        "left_out": counts.levels,
+        "moved": moved,
+        "parts": {"unit": settings.unit, "kept": parts.kept, "of": parts.parts} if parts else None,
+        "recall": {kind: list(numbers) for kind, numbers in recall.items()},
+        "search_recall": found.recall,
+    }
+    written = (out, *((parts.path,) if parts else ()), pairs, page)
+    onwards = Command("cache", out, "--out", f"stores/{out.stem}")
+    return events.written(Reduced(result, found, recall, written=written, next=onwards, figures=figures))
 
 
 def _check(settings: ReduceSettings) -> None:
@@ -223,7 +227,7 @@ def _planted(
     chosen = [(one, targets[one.id]) for one in prints.fingerprints if one.id not in found.failures]
     if not settings.planted or not chosen:
         return {}
-    with settings.limits(), console.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
+    with settings.limits(), events.progress(min(settings.planted, len(chosen)), "scans with planted copies") as shown:
         recall = planted_copies(
             chosen,
             count=settings.planted,
@@ -238,9 +242,9 @@ def _planted(
     if made:
         missed = [f"{kind} {n} of {m}" for kind, (n, m) in recall.items() if n < m]
         told = f"recall on planted copies: {hit} of {made} found"
-        console.say(f"{told}; {', '.join(missed)}" if missed else told)
+        events.message(f"{told}; {', '.join(missed)}" if missed else told)
     if found.recall < 1.0:
-        console.say(f"recall of the search for near hashes, on planted codes: {found.recall:.4f}")
+        events.message(f"recall of the search for near hashes, on planted codes: {found.recall:.4f}")
     return recall
 
 
@@ -263,7 +267,7 @@ def _chosen(
     settings: ReduceSettings,
     targets: Mapping[str, Target],
     folder: Path,
-    clouds: Sequence[CloudPrint],
+    clouds: Sequence[Print],
 ) -> tuple[dict[str, Mark], float | None]:
     """Apply the strategy to the scans that are left in the splits that are to be thinned out; return its radius too."""
     from medssl.reduction.reduced import with_choice
@@ -279,7 +283,7 @@ def _chosen(
 
         size = target_size(everyone, share=share)
     if size is not None and size > len(pool):
-        console.warn(f"{size} scans are to be kept, and {len(pool)} are left: all of them are kept")
+        events.warning(f"{size} scans are to be kept, and {len(pool)} are left: all of them are kept")
         size = len(pool)
     near = settings.near if settings.near is not None or settings.by != "hash" else _HASH_RADIUS
     choice: Choice = choose(
@@ -291,7 +295,7 @@ def _chosen(
         keep=settings.prefer,
         seed=settings.seed,
     )
-    console.say(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
+    events.message(f"{settings.by} chose {len(choice.kept)} of {len(pool)} scans")
     return with_choice(marks, pool, choice, settings.by), choice.radius
 
 
@@ -302,7 +306,7 @@ def _things(
     source: Manifest,
     targets: Mapping[str, Target],
     folder: Path,
-    clouds: Sequence[CloudPrint],
+    clouds: Sequence[Print],
 ) -> Any:
     import numpy as np
 
@@ -310,7 +314,7 @@ def _things(
     from medssl.reduction.hashes import bits
     from medssl.reduction.strategies import Things
     from medssl.reduction.table import STRATEGIES
-    from pipelines.reduce_parts import described, recipe_of
+    from medssl.workflows.reduce_parts import described, recipe_of
 
     needs = STRATEGIES[settings.by].needs
     stored = {one.id: one.box for one in prints.fingerprints} | {one.id: one.occupancy for one in clouds}
@@ -350,17 +354,19 @@ def _say(
         for level, count in levels.items()
     ]
     if table:
-        console.table("Left out", ("why", nouns, "such as", "reason"), table, key="left_out_examples")
+        events.table("Left out", ("why", nouns, "such as", "reason"), table, key="left_out_examples")
     kinds: dict[str, int] = {}
     for one in found.matches:
         kinds[one.verdict.level.value] = kinds.get(one.verdict.level.value, 0) + 1
     related, same = kinds.get("related", 0), kinds.get("same patient", 0)
     if related:
-        console.say(f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)")
+        events.message(
+            f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)"
+        )
     if same:
-        console.say(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
+        events.message(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
     for name, split in list(moved.items())[:_KEPT_SHOWN]:
-        console.warn(f"{name} was moved to the split '{split}', where its copies, relatives or {owner} are")
+        events.warning(f"{name} was moved to the split '{split}', where its copies, relatives or {owner} are")
     if len(moved) > _KEPT_SHOWN:
-        console.warn(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
-    console.say(f"{kept} of {len(rows)} {nouns} are kept; nothing was deleted")
+        events.warning(f"... and {len(moved) - _KEPT_SHOWN} more were moved to another split")
+    events.message(f"{kept} of {len(rows)} {nouns} are kept; nothing was deleted")

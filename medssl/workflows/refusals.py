@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medssl.store.accepting import ACCEPTED, by_kind, how_to_accept, kind_of
-from pipelines import console
+from medssl.workflows import events
 
 __all__ = ["say_refusals"]
 
@@ -22,15 +22,15 @@ def say_refusals(failed: Mapping[str, str], refused_labels: Mapping[str, str]) -
     """
     plain = {scan: reason for scan, reason in failed.items() if kind_of(reason) not in ACCEPTED}
     for scan, reason in list(plain.items())[:_SHOWN]:
-        console.warn(f"{scan} was left out: {reason}")
+        events.warning(f"{scan} was left out: {reason}")
     if len(plain) > _SHOWN:
-        console.warn(f"... and {len(plain) - _SHOWN} more; store.json lists all under 'failed'")
+        events.warning(f"... and {len(plain) - _SHOWN} more; store.json lists all under 'failed'")
     for kind, scans in by_kind({s: r for s, r in failed.items() if s not in plain}).items():
         said = how_to_accept(kind)
-        console.warn(f"{len(scans)} scans were left out ({kind}): {_names(scans)}. {said}")
+        events.warning(f"{len(scans)} scans were left out ({kind}): {_names(scans)}. {said}")
     for kind, scans in by_kind(refused_labels).items():
         said = how_to_accept(kind) or f"The first: {refused_labels[scans[0]].partition(': ')[2]}"
-        console.warn(f"{len(scans)} scans are stored without their label ({kind}): {_names(scans)}. {said}")
+        events.warning(f"{len(scans)} scans are stored without their label ({kind}): {_names(scans)}. {said}")
 
 
 def _names(scans: list[str]) -> str:

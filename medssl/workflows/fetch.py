@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -11,14 +12,14 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from medssl.errors import ConfigError, DataError
-from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
-from pipelines import console
+from medssl.workflows import events
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.cards import Address, Card
 
-__all__ = ["FetchSettings", "fetch"]
+__all__ = ["FetchSettings", "Fetched", "fetch"]
 
 _MARK = ".medssl-fetched.json"
 
@@ -36,6 +37,17 @@ class FetchSettings(Settings):
     max_files: int = Field(default=5_000_000, gt=0, description="Most files and folders that it may hold.")
 
 
+@dataclass(frozen=True)
+class Fetched(Result):
+    """What ``fetch`` came to.
+
+    Attributes:
+        folder: Of the data set; None after a dry run, and for a data set that a person has to get.
+    """
+
+    folder: Path | None
+
+
 def fetch(
     name: str | Path,
     *,
@@ -45,7 +57,7 @@ def fetch(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
     **options: Any,
-) -> Path | None:
+) -> Fetched:
     """Bring a public data set. A download that was interrupted goes on where it stopped.
 
     Args:
@@ -58,7 +70,7 @@ def fetch(
         options: Settings by name; ``overrides`` beat them.
 
     Returns:
-        The folder of the data set; None after a dry run, and for a data set that a person has to get.
+        The folder of the data set.
 
     Raises:
         ConfigError: There is no such card, or the licence was not accepted.
@@ -73,55 +85,50 @@ def fetch(
     out = Path(out)
     final = out / card.folder
     _show(card)
-    following = (
-        f"medssl index {quoted(final)}"
-        + (f" modality={card.modality}" if card.manual else "")
-        + f" --out {quoted(f'{title}.parquet')}"
-    )
+    said = [f"modality={card.modality}"] if card.manual else []
+    following = Command("index", final, *said, "--out", f"{title}.parquet")
+    accepted = Command("fetch", name, "--out", out, "--accept-licence")
     if card.manual:
-        console.say(f"A person has to get it: {card.manual}")
-        console.done(None, following, manual=card.manual)
-        return None
+        events.message(f"A person has to get it: {card.manual}")
+        return events.written(Fetched(None, next=following, figures={"manual": card.manual}))
     if _is_there(final, card):
-        console.done(None, following, folder=str(final), downloaded=False)
-        return final
+        return events.written(Fetched(final, next=following, figures={"folder": str(final), "downloaded": False}))
     if dry_run:
-        console.done(None, f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence", size_mb=card.size_mb)
-        return None
+        return events.written(Fetched(None, next=accepted, figures={"size_mb": card.size_mb}))
     if not accept_licence:
         raise ConfigError(
             f"{title} comes under {card.licence} ({card.licence_url or card.source}). Read it; if you accept it, run: "
-            f"medssl fetch {quoted(name)} --out {quoted(out)} --accept-licence"
+            f"{accepted}"
         )
     address = address_of(card)
     assert address is not None
     archive = out / (Path(urlsplit(address.url).path).name or f"{title}.archive")
-    with console.progress(None, "megabytes downloaded") as shown:
+    with events.progress(None, "megabytes downloaded") as shown:
 
         def show(have: int, total: int | None) -> None:
             shown.total = None if total is None else round(total / 1e6)
             shown.reach(round(have / 1e6))
 
         download(address.url, archive, algorithm=address.algorithm, checksum=address.checksum, progress=show)
-    console.say(f"the {address.algorithm} is right; unpacking")
+    events.message(f"the {address.algorithm} is right; unpacking")
     bounds = Bounds(size_bytes=round(settings.max_size_gb * 1e9), files=settings.max_files, ratio=settings.max_ratio)
     unpack(archive, out, folder=card.folder, bounds=bounds)
     _mark(final, card, address)
     if not settings.keep_archive:
         archive.unlink()
-    console.done(final, following, folder=str(final), downloaded=True)
-    return final
+    figures = {"folder": str(final), "downloaded": True}
+    return events.written(Fetched(final, written=(final,), next=following, figures=figures))
 
 
 def _show(card: Card) -> None:
-    console.say(card.title)
-    console.say(card.about)
-    console.say(f"licence: {card.licence} {card.licence_url}".rstrip())
-    console.say(f"source: {card.source}")
+    events.message(card.title)
+    events.message(card.about)
+    events.message(f"licence: {card.licence} {card.licence_url}".rstrip())
+    events.message(f"source: {card.source}")
     if card.citation:
-        console.say(f"cite: {card.citation}")
+        events.message(f"cite: {card.citation}")
     if card.size_mb:
-        console.say(f"download: about {card.size_mb:,.0f} MB")
+        events.message(f"download: about {card.size_mb:,.0f} MB")
 
 
 def _is_there(final: Path, card: Card) -> bool:
@@ -132,7 +139,7 @@ def _is_there(final: Path, card: Card) -> bool:
     except (OSError, ValueError):
         said = {}
     if said.get("source") == card.source:
-        console.say(f"{final} is there already")
+        events.message(f"{final} is there already")
         return True
     raise DataError(f"{final} is there, and was not put there by medssl fetch. Move it away, or choose another --out.")
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.check_mending import mend_of, reduce_command
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.check_mending import mend_of, reduce_command
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.intake import clouds
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
-    from medssl.manifest.check import CheckResult
+    from medssl.manifest.check import CheckResult, Finding
     from medssl.manifest.schema import Manifest
 
-__all__ = ["CheckSettings", "check", "check_name"]
+__all__ = ["CheckSettings", "Checked", "check", "check_name"]
 
 
 class CheckSettings(FileLimits):
@@ -33,6 +35,31 @@ class CheckSettings(FileLimits):
         description="'ids': page and JSON name scans by their ids, and no file or folder; 'paths' names those too.",
     )
     look_at_files: bool = Field(default=True, description="See whether files are still there and unchanged.")
+
+
+@dataclass(frozen=True)
+class Checked(Result):
+    """What ``check`` came to.
+
+    Attributes:
+        found: Every finding, and counts of the manifest.
+    """
+
+    found: CheckResult
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every finding, errors first."""
+        return self.found.findings
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return self.found.ok
+
+    def count(self, severity: str) -> int:
+        """Return how many findings are of a severity."""
+        return self.found.count(severity)
 
 
 def check_name(manifest: Path) -> str:
@@ -53,7 +80,7 @@ def check(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
     **options: Any,
-) -> CheckResult:
+) -> Checked:
     """Look for everything that should be known before training: damage, copies, leaks, odd geometry, bad labels.
 
     Args:
@@ -76,7 +103,6 @@ def check(
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
     from medssl.writing import atomic_write
-    from pointcloud.drawing import draw_cloud
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
@@ -88,38 +114,45 @@ def check(
         (severity, len(findings), kind.replace("-", " "), findings[0].scan or "all", findings[0].what)
         for severity, kind, findings in shown.by_kind()
     ]
-    console.say(repr(source).splitlines()[0])
+    events.message(repr(source).splitlines()[0])
     if rows:
-        console.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
+        events.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
     counts = {severity: result.count(severity) for severity in SEVERITIES}
-    console.say(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
+    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
     mend = mend_of(shown, source, file)
     following = mend.command if mend else _onwards(source, file)
     if dry_run:
-        console.done(None, f"medssl check {quoted(file)}", ok=result.ok, counts=counts)
-        return result
+        again, figures = Command("check", file), {"ok": result.ok, "counts": counts}
+        return events.written(Checked(result, next=again, figures=figures))
     page = Path(out) if out is not None else file.with_name(check_name(file))
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / check_name(file)
     with settings.limits():
         html = check_page(
             source, kept, name=file.name, beside=page.with_suffix(".json").name, pictures=settings.pictures,
-            draw_cloud=draw_cloud, root=source.root if settings.privacy == "paths" else "",
+            draw_cloud=clouds().draw, root=source.root if settings.privacy == "paths" else "",
         )  # fmt: skip
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
     if mend and mend.first:
-        console.say(mend.first)
-    console.done(written, following, ok=result.ok, counts=counts, mend_first=mend.first if mend else "")
+        events.message(mend.first)
+    checked = events.written(
+        Checked(
+            result,
+            written=tuple(written),
+            next=following,
+            figures={"ok": result.ok, "counts": counts, "mend_first": mend.first if mend else ""},
+        )
+    )
     if mend and mend.otherwise:
-        console.say(mend.otherwise)
-    return result
+        events.message(mend.otherwise)
+    return checked
 
 
-def _onwards(source: Manifest, file: Path) -> str:
+def _onwards(source: Manifest, file: Path) -> Command:
     """Return the command that goes on where nothing is to be mended: a manifest is reduced once, then stored."""
     if "prints" in source.settings:
-        return f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
+        return Command("cache", file, "--out", f"stores/{file.stem}")
     return reduce_command(file)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from medssl.errors import DataError
-from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console, copies
-from pipelines.copies import CopySettings
+from medssl.workflows import copies, events
+from medssl.workflows.check_mending import reduce_command
+from medssl.workflows.copies import CopySettings
+from medssl.workflows.result import Command, Result
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -34,7 +35,7 @@ class CheckSplitSettings(CopySettings):
 
 
 @dataclass(frozen=True)
-class SplitResult:
+class SplitResult(Result):
     """What lies on both sides of a split.
 
     Attributes:
@@ -112,14 +113,13 @@ def check_split(
             f"{file}: there is nothing to compare: {sides['train']} scans are in train, {sides['val']} in val and "
             f"{sides['test']} in test. Draw a split with medssl index, or name the other side with --test."
         )
-    console.say(", ".join(f"{name} {count}" for name, count in sides.items()))
+    events.message(", ".join(f"{name} {count}" for name, count in sides.items()))
     targets = targets_of(rows)
     folder = copies.index_folder(source, file if test is None else file.with_name(f"{file.stem}-and-test"), index)
-    copies.say_plan(targets, folder)
+    figures = copies.say_plan(targets, folder)
     if dry_run:
-        console.done(None, f"medssl check-split {quoted(file)}")
-        return SplitResult((), {})
-    prints = copies.fingerprints(rows, targets, folder, settings, manifest=source)
+        return events.written(SplitResult((), {}, next=Command("check-split", file), figures=figures))
+    prints = copies.fingerprints(rows, targets, folder, settings, figures=figures, manifest=source)
     assert prints is not None, "nothing is left to other shards"
     found, _ = copies.find_all(prints, rows, targets, folder, settings, manifest=source)
     leaks = leaks_of(rows, found)
@@ -130,22 +130,22 @@ def check_split(
             (*one.splits, one.first, one.second, one.level, "" if one.score is None else f"{one.score:.3f}")
             for one in leaks
         ]
-        console.table("On both sides", ("one side", "other side", "scan", "is in", "as", "score"), told[:_SHOWN])
+        events.table("On both sides", ("one side", "other side", "scan", "is in", "as", "score"), told[:_SHOWN])
         if len(leaks) > _SHOWN:
-            console.say(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")
+            events.message(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")
     guessed = any(kind == "patient-guessed" for _, kind, *_ in doubts)
     as_far = ", as far as the names of files tell patients apart" if guessed else ""
-    console.say(
+    events.message(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
     names = source.nameless()
     for severity, _, what, todo in names.value(doubts) if source.pseudonymous else doubts:
         if severity == "error":
-            console.warn(f"an error: {what}. {todo}")
+            events.warning(f"an error: {what}. {todo}")
         elif severity == "warning":
-            console.warn(f"{what}. {todo}")
+            events.warning(f"{what}. {todo}")
         else:
-            console.say(f"{what}. {todo}")
+            events.message(f"{what}. {todo}")
     page = Path(out) if out is not None else file.with_name("check-split.html")
     if page.suffix.lower() not in {".html", ".htm"}:
         page = page / "check-split.html"
@@ -166,15 +166,11 @@ def check_split(
     for path, text in zip(written, (html, json.dumps(listed, indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")
-    following = f"medssl cache {quoted(file)} --out {quoted(f'stores/{file.stem}')}"
+    following = Command("cache", file, "--out", f"stores/{file.stem}")
     if leaks:  # two manifests are mended by hand
-        following = (
-            ""
-            if test is not None
-            else f"medssl reduce {quoted(file)} --out {quoted(file.with_name(f'{file.stem}-kept.parquet'))}"
-        )
-    console.done(written, following, ok=result.ok, pairs=[one.to_dict() for one in leaks], sides=sides)
-    return result
+        following = reduce_command(file) if test is None else Command()
+    figures |= {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
+    return events.written(replace(result, written=tuple(written), next=following, figures=figures))
 
 
 def _joined(train: Manifest, test: Manifest) -> Manifest:

@@ -12,16 +12,18 @@ from pydantic import Field
 from medssl.errors import DataError
 from medssl.quoting import quoted
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.file_limits import FileLimits
+from medssl.workflows import events
+from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.intake import Asked as AskedClouds
+from medssl.workflows.intake import clouds as cloud_intake
+from medssl.workflows.result import Result
 
 if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
     from medssl.reduction.places import Place
     from medssl.reduction.query import Answer, Stored
-    from pointcloud.reduction.prints import CloudPrint, CloudTarget
 
-__all__ = ["QuerySettings", "query"]
+__all__ = ["Asked", "QuerySettings", "query"]
 
 
 class QuerySettings(FileLimits):
@@ -38,13 +40,25 @@ class QuerySettings(FileLimits):
     )
 
 
+@dataclass(frozen=True)
+class Asked(Result):
+    """What ``query`` came to.
+
+    Attributes:
+        answers: For one scan: its copies first, then related scans, then those that only come nearest. Of a folder: of
+            all its scans, one after the other.
+    """
+
+    answers: list[Answer]
+
+
 def query(
     scan: str | Path,
     *,
     index: str | Path,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
-) -> list[Answer]:
+) -> Asked:
     """Ask one scan or cloud, or each of a folder, against stored fingerprints. Nothing is written.
 
     Args:
@@ -54,8 +68,7 @@ def query(
         overrides: ``key=value``; see ``medssl show query``.
 
     Returns:
-        For one scan: its copies first, then related scans, then those that only come nearest. Of a folder: of all its
-        scans, one after the other.
+        The answers.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -65,12 +78,11 @@ def query(
     """
     from medssl.manifest.build import build_manifest
     from medssl.reduction.fingerprint import targets_of
-    from pointcloud.describe import cloud_reader
 
     settings = resolve(QuerySettings, preset=preset, overrides=list(overrides)).settings
     stored = _read_index(Path(index))
     with settings.limits():
-        held = build_manifest(Path(scan), depth="header", workers=1, clouds=cloud_reader())[0]
+        held = build_manifest(Path(scan), depth="header", workers=1, clouds=cloud_intake().reader())[0]
     rows = [row for row in held.rows() if row["error"] is None]
     asked: list[Target | dict[str, Any]] = [*targets_of(rows), *(row for row in rows if row["kind"] == "cloud")]
     if not asked:
@@ -78,13 +90,14 @@ def query(
     answers: list[Answer] = []
     table: list[tuple[Any, ...]] = []
     copies = failed = 0
-    with settings.limits(), console.progress(len(asked), "scans asked") as shown:
+    with settings.limits(), events.progress(len(asked), "scans asked") as shown:
         for one in asked:
             name, path = (one["id"], one["path"]) if isinstance(one, dict) else (one.id, one.path)
-            found = _asked_cloud(one, stored, settings) if isinstance(one, dict) else _asked_scan(one, stored, settings)
+            wanted: dict[str, Any] = {"radius": settings.radius, "turned": settings.turned, "nearest": settings.nearest}
+            found = stored.clouds.ask(one, **wanted) if isinstance(one, dict) else _asked_scan(one, stored, **wanted)
             shown.advance()
             if isinstance(found, str):
-                console.warn(f"{path}: {found}")
+                events.warning(f"{path}: {found}")
                 failed += 1
                 continue
             answers += found
@@ -95,11 +108,11 @@ def query(
     if table:
         columns = ("asked", "level", "stored", "score", "hash", "patient", "split", "turned")
         noun = "clouds" if stored.scans is None else "scans"
-        console.table(f"Against {len(stored.places)} {noun}", columns, table, key="answers")
+        events.table(f"Against {len(stored.places)} {noun}", columns, table, key="answers")
     told = f"{len(asked) - failed} asked, {copies} have" if len(asked) > 1 else f"{Path(scan).name} has"
-    console.say(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
-    console.done(None, copies=copies, asked=len(asked), failed=failed, indexed=len(stored.places))
-    return answers
+    events.message(f"{told} {'a copy' if copies else 'no copy'} among the {len(stored.places)} of {index}")
+    figures = {"copies": copies, "asked": len(asked), "failed": failed, "indexed": len(stored.places)}
+    return events.written(Asked(answers, figures=figures))
 
 
 @dataclass(frozen=True)
@@ -109,38 +122,32 @@ class _Index:
     Attributes:
         places: id -> where a scan or a cloud lies.
         scans: The scans' fingerprints, to be asked; None where there are none.
-        clouds: The clouds' prints.
+        clouds: The clouds' prints, to be asked.
         targets: id -> the files of a scan or cloud.
-        cloud_targets: id -> where a cloud lies.
     """
 
     places: dict[str, Place]
     scans: Stored | None
-    clouds: list[CloudPrint]
+    clouds: AskedClouds
     targets: dict[str, Target]
-    cloud_targets: dict[str, CloudTarget]
 
 
 def _read_index(folder: Path) -> _Index:
     from medssl.reduction.index import read_index
     from medssl.reduction.places import CLOUD_PLACES, PLACES, read_places
     from medssl.reduction.query import Stored
-    from pointcloud.reduction.prints import CloudTarget, stored_prints
 
     of_clouds = read_places(folder, CLOUD_PLACES)
     if of_clouds and not (folder / PLACES).is_file():
         places, scans = {}, None
     else:
         places, scans = read_places(folder), Stored(read_index(folder))
-    cloud_targets = {
-        name: CloudTarget(id=name, path=place.target.path, item=place.item) for name, place in of_clouds.items()
-    }
-    prints = stored_prints(folder, list(cloud_targets.values()))
+    clouds = cloud_intake().asked(folder, of_clouds)
     places = {**places, **of_clouds}
-    return _Index(places, scans, prints, {name: place.target for name, place in places.items()}, cloud_targets)
+    return _Index(places, scans, clouds, {name: place.target for name, place in places.items()})
 
 
-def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list[Answer] | str:
+def _asked_scan(target: Target, stored: _Index, *, radius: int, turned: bool, nearest: int) -> list[Answer] | str:
     """Return the answers for a scan, or why it cannot be read."""
     from medssl.pool import isolated
     from medssl.reduction.fingerprint import Failure, fingerprint, read_target
@@ -156,29 +163,9 @@ def _asked_scan(target: Target, stored: _Index, settings: QuerySettings) -> list
         one,
         isolated(read_target, target),
         stored.targets,
-        radius=settings.radius,
-        turned=settings.turned,
-        nearest=settings.nearest,
-    )
-
-
-def _asked_cloud(row: dict[str, Any], stored: _Index, settings: QuerySettings) -> list[Answer] | str:
-    """Return the answers for a cloud, or why it cannot be read."""
-    from pointcloud.reduction.asking import ask_cloud
-    from pointcloud.reduction.prints import CloudTarget, cloud_print
-
-    target = CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0)
-    one = cloud_print(target)
-    if isinstance(one, str):
-        return one
-    return ask_cloud(
-        stored.clouds,
-        stored.cloud_targets,
-        one,
-        target,
-        radius=settings.radius,
-        turned=settings.turned,
-        nearest=settings.nearest,
+        radius=radius,
+        turned=turned,
+        nearest=nearest,
     )
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import list_presets
-from pipelines import console
-from pipelines.verbs import VERBS
+from medssl.workflows import events
+from medssl.workflows.result import Command, Result
+from medssl.workflows.verbs import VERBS
 
-__all__ = ["KINDS", "list_things"]
+__all__ = ["KINDS", "Listed", "list_things"]
 
 Rows = list[tuple[str, ...]]
 
@@ -60,8 +62,21 @@ KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
 }
 
 
-def list_things(kind: str = "presets") -> list[tuple[str, ...]]:
-    """Print one kind of thing as a table, and return its rows.
+@dataclass(frozen=True)
+class Listed(Result):
+    """What there is to choose from.
+
+    Attributes:
+        columns: The heads.
+        rows: One a thing, as long as ``columns``.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def list_things(kind: str = "presets") -> Listed:
+    """List one kind of thing, and show it as a table.
 
     Args:
         kind: A key of ``KINDS``.
@@ -72,9 +87,6 @@ def list_things(kind: str = "presets") -> list[tuple[str, ...]]:
     if kind not in KINDS:
         raise ConfigError(f"Cannot list '{kind}'. {did_you_mean(kind, KINDS)}")
     columns, rows = KINDS[kind]()
-    console.table(kind.capitalize(), columns, rows, key=kind)
-    if not rows:
-        console.say(f"There are no {kind}.")
-    if rows and kind != "formats":
-        console.done(None, f"medssl show {'/'.join(rows[0][:2]) if kind == 'presets' else rows[0][0]}")
-    return rows
+    events.table(kind.capitalize(), columns, rows, key=kind)
+    first = "/".join(rows[0][:2]) if kind == "presets" else rows[0][0]
+    return events.written(Listed(columns, tuple(rows), next=Command("show", first) if kind != "formats" else Command()))
