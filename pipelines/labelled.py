@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from medssl.domains.domain import Items
+from medssl.domains.choosing import Items
 from medssl.errors import DataError
 from medssl.evaluation.label_sets import LabelSets, drawn_sets, named_sets, sizes_of_shares
 from pipelines.evaluate_settings import DrawSettings

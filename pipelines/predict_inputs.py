@@ -116,7 +116,8 @@ def _described(
             progress=progress,
         )[0]
 
-    return takes.domain.new_items.described(build, wanted, settings)
+    found: Manifest = takes.domain.new_items.described(build, wanted, settings)
+    return found
 
 
 def _is_manifest(path: Path) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from medssl.domains.domain import domain_of_card, domains
-from medssl.domains.predicting import Takes, predicts_as
+from medssl.domains.predicting import Takes
 from medssl.engine.card import Card, CardInput, load_card
+from medssl.engine.predicts import predicts_as
 from medssl.errors import CheckpointError, ConfigError
 from medssl.prediction import Predictor
 from medssl.quoting import quoted

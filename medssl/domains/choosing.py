@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from medssl.domains.data_settings import DataSettings, LabelledSettings
-from medssl.domains.domain import Items
 from medssl.errors import DataError
 from medssl.evaluation.draws import stratified_patients
 from medssl.randomness import numpy_generator
 
-__all__ = ["Chosen", "Labelled", "choose_items", "choose_labelled", "data_facts", "has_labels"]
+__all__ = ["Chosen", "Items", "Labelled", "choose_items", "choose_labelled", "data_facts", "has_labels"]
+
+
+class Items(Protocol):
+    """A store; an entry has an id, a patient and a split."""
+
+    folder: Path
+
+    @property
+    def entries(self) -> Sequence[Any]:
+        """What it holds."""
+        ...
+
+    def subset(self, ids: Iterable[str]) -> Self:
+        """Return the store of these alone."""
+        ...
+
 
 S = TypeVar("S", bound=Items)
 _HELD_OUT = 7  # a counter that keeps these draws apart from all others

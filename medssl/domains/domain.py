@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ __all__ = [
     "DOMAINS",
     "Domain",
     "Features",
-    "Items",
     "Probed",
     "Samples",
     "domain_named",
@@ -45,21 +44,6 @@ __all__ = [
 
 # Rows hold dotted paths: this package knows nothing of clouds, and asking for one domain loads no other.
 DOMAINS: dict[str, str] = {"volumes": "medssl.volumes.VOLUMES", "points": "pointcloud.domain.POINTS"}
-
-
-class Items(Protocol):
-    """A store; an entry has an id, a patient and a split."""
-
-    folder: Path
-
-    @property
-    def entries(self) -> Sequence[Any]:
-        """What it holds."""
-        ...
-
-    def subset(self, ids: Iterable[str]) -> Self:
-        """Return the store of these alone."""
-        ...
 
 
 class Samples(Protocol):

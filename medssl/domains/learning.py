@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lightning_fabric import Fabric
 from torch import nn
 
 from medssl.batch import Batch
 from medssl.domains.choosing import Labelled, choose_labelled
+from medssl.domains.training import Training
 from medssl.engine.card import Card, load_card
 from medssl.engine.carrying import carry_encoder
 from medssl.engine.fresh import fresh_weights
@@ -21,10 +22,6 @@ from medssl.engine.loop import Loader
 from medssl.engine.run import Run
 from medssl.engine.transfer import TransferReport
 from medssl.methods.contract import Method
-
-if TYPE_CHECKING:
-    from medssl.domains.domain import Domain
-    from medssl.domains.task import Task
 
 __all__ = ["Finished", "Learning", "Told"]
 
@@ -72,8 +69,8 @@ class Learning(ABC):
     """One fine-tuning run.
 
     Args:
-        task: What is learned.
-        domain: Of which data.
+        task: What is learned, a `Task`.
+        domain: Of which data, a `Domain`.
         settings: Of ``finetune``.
         store: All items, as the network's input.
 
@@ -97,8 +94,9 @@ class Learning(ABC):
     every_held_out: ClassVar[bool] = True
     verb: ClassVar[str] = "predict"
 
-    def __init__(self, task: Task, domain: Domain, settings: Any, store: Any) -> None:
+    def __init__(self, task: Any, domain: Any, settings: Any, store: Any) -> None:
         self.task, self.domain, self.settings, self.store = task, domain, settings, store
+        self.training: Training = domain.training
         self.items: Labelled[Any] = choose_labelled(
             store,
             settings.data,
@@ -110,13 +108,13 @@ class Learning(ABC):
         self.entries: Sequence[Any] = self.items.train.entries
         self.prepare()
         with fresh_weights(settings.train.seed):
-            encoder = domain.training.encoder(settings.encoder)
+            encoder = self.training.encoder(settings.encoder)
             self.method = self.network(encoder)
         self.reports: list[TransferReport] = [
             *carry_encoder(settings.transfer, encoder, getattr(store, "channels", None)),  # clouds have no channels
             *self.carried(),
         ]
-        domain.training.shown(self.method, store)
+        self.training.shown(self.method, store)
 
     def prepare(self) -> None:
         """Look at the items before the network is built."""
@@ -132,7 +130,7 @@ class Learning(ABC):
 
     def loader(self, *, rank: int, world_size: int, pin: bool) -> Loader:
         """Return this rank's batches."""
-        return self.domain.training.loader(
+        return self.training.loader(
             self.items.train, self.method.plan, self.settings, rank=rank, world_size=world_size, pin=pin
         )
 
@@ -140,12 +138,12 @@ class Learning(ABC):
         """Return batches that are only looked at."""
         if self.items.held_out is None:
             return []
-        return self.domain.training.held_out(self.items.held_out, self.method.plan, self.settings)
+        return self.training.held_out(self.items.held_out, self.method.plan, self.settings)
 
     @property
     def seen(self) -> str:
         """What the network sees at once, after a number: "windows of 64 x 96 x 96"."""
-        return self.domain.training.window_words(self.method.plan, self.settings)
+        return self.training.window_words(self.method.plan, self.settings)
 
     @property
     @abstractmethod
@@ -178,7 +176,7 @@ class Learning(ABC):
         count = sum(p.numel() for p in self.method.parameters())
         return (
             f"store: {data.store}: {self.counted(patients)}{few}; {watched}, {predicted}{left}"
-            f"{self.domain.training.input_words(self.entries)}",
+            f"{self.training.input_words(self.entries)}",
             f"{self.words}: {settings.encoder.name} encoder{self.built}, {count:,} parameters, from {start}"
             f"{self.learned}",
         )
@@ -188,7 +186,8 @@ class Learning(ABC):
         chosen = self.settings.transfer
         if not chosen.run or chosen.from_scratch:
             return []
-        return self.domain.doubts(load_card(Path(chosen.run)), self.entries)
+        found: list[str] = self.domain.doubts(load_card(Path(chosen.run)), self.entries)
+        return found
 
     @abstractmethod
     def described(self, start: str) -> dict[str, Any]:
@@ -197,7 +196,7 @@ class Learning(ABC):
     def card(self, start: str) -> Card:
         """Return the card of a network that started from the weights of run ``start``."""
         domain, settings = self.domain, self.settings
-        return domain.training.card(
+        return self.training.card(
             self.method.encoder,
             self.entries,
             settings,
@@ -207,7 +206,7 @@ class Learning(ABC):
                 f"{domain.noun}s": [e.id for e in self.entries],
                 "patients": len({e.patient or e.id for e in self.entries}),
                 "store_settings": self.store.settings,
-                **domain.training.tuned_facts(self.entries, settings),
+                **self.training.tuned_facts(self.entries, settings),
             },
             citation=[domain.encoders[settings.encoder.name].paper],
         )

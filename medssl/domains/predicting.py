@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from medssl.engine.card import Card, CardInput
 from medssl.manifest.schema import Manifest, manifest_of_rows
 from medssl.prediction import Target, Written
-from medssl.settings import load_yaml
-
-if TYPE_CHECKING:
-    from medssl.domains.domain import Domain
 
 __all__ = [
     "Failed",
@@ -28,7 +24,6 @@ __all__ = [
     "Worker",
     "alone",
     "failed_row",
-    "predicts_as",
     "shown_of",
 ]
 
@@ -40,13 +35,13 @@ class Takes:
     """What a run takes.
 
     Attributes:
-        domain: The kind of data.
+        domain: The kind of data, a `Domain`.
         channels: The channels of its input, in their order.
         fills: Whether a case may lack a channel, as some that it was trained on did.
         run: The run, for messages.
     """
 
-    domain: Domain
+    domain: Any
     channels: tuple[CardInput, ...]
     fills: bool
     run: str
@@ -235,13 +230,3 @@ def shown_of(row: Mapping[str, Any], manifest: Manifest) -> str:
 def failed_row(row: Mapping[str, Any], manifest: Manifest, reason: str) -> Failed:
     """Return that a row of a manifest cannot be predicted, and why."""
     return Failed(row["id"], shown_of(row, manifest), str(row["path"]), reason)
-
-
-def predicts_as(run: Path, card: Card) -> dict[str, Any]:
-    """Return how a run predicts: what its card says, or of earlier releases its run.yaml."""
-    found = dict(card.data.get("predicts", {}))
-    if not {"inference", "precision"} <= set(found) and (run / "run.yaml").is_file():
-        written = load_yaml(run / "run.yaml")
-        precision = written.get("train", {}).get("precision", "auto")
-        found = {"inference": written.get("inference", {}), "precision": precision, **found}
-    return {"inference": {}, "precision": "auto", **found}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from medssl.domains.domain import Domain
     from medssl.domains.learning import Learning
     from medssl.engine.card import Card
     from medssl.evaluation.score_table import ScoreTable
@@ -132,11 +131,11 @@ class Task(ABC):
         """
         raise NotImplementedError(f"nothing says how {self.name} predicts new items")
 
-    def learning(self, domain: Domain, settings: Any, store: Any) -> Learning:
+    def learning(self, domain: Any, settings: Any, store: Any) -> Learning:
         """Return a fine-tuning run of this task.
 
         Args:
-            domain: Of the store.
+            domain: Of the store, a `Domain`.
             settings: Of ``finetune``.
             store: All items, as the network's input.
 

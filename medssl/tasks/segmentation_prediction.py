@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssl.domains.predicting import predicts_as
 from medssl.encoders.contract import lay_channels_last
 from medssl.engine.card import load_card
+from medssl.engine.predicts import predicts_as
 from medssl.errors import ConfigError
 from medssl.formats.label_files import MapSource, map_suffix, write_map
 from medssl.prediction import Prediction, Target, Written
