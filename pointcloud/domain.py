@@ -50,6 +50,7 @@ class Points(Domain):
     predicts = "pointcloud.predicting.NEW_ITEMS"
     embeds = "pointcloud.vectors.VECTORS"
     exports = "pointcloud.exports.EXPORTS"
+    decides = "pointcloud.deciding.CloudDeciding"
 
     @property
     def methods(self) -> Table[Row]:

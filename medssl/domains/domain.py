@@ -18,6 +18,7 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.deciding import Deciding, Machine
     from medssl.domains.exports import Exports
     from medssl.domains.labels import StoreLabels
     from medssl.domains.predicting import NewItems
@@ -118,6 +119,7 @@ class Domain(ABC):
         predicts: Dotted path of its `NewItems`.
         embeds: Dotted path of its `Vectors`.
         exports: Dotted path of its `Exports`.
+        decides: Dotted path of its `Deciding`.
         repools: Whether another pooling of a trained encoder may be taken.
     """
 
@@ -132,6 +134,7 @@ class Domain(ABC):
     predicts: ClassVar[str]
     embeds: ClassVar[str]
     exports: ClassVar[str]
+    decides: ClassVar[str]
     repools: ClassVar[bool] = False
 
     @property
@@ -180,6 +183,11 @@ class Domain(ABC):
     def exporting(self) -> Exports:
         """What exporting asks of it."""
         found: Exports = pkgutil.resolve_name(self.exports)
+        return found
+
+    def deciding(self, settings: Any, machine: Machine, *, small: bool) -> Deciding:
+        """Return what decides in a chain of ``auto``; see `Deciding`."""
+        found: Deciding = pkgutil.resolve_name(self.decides)(settings, machine, small=small)
         return found
 
     def refuse_moot(self, data: Settings) -> None:

@@ -42,6 +42,7 @@ class Volumes(Domain):
     predicts = "medssl.volumes.predicting.NEW_ITEMS"
     embeds = "medssl.volumes.vectors.VECTORS"
     exports = "medssl.volumes.exports.EXPORTS"
+    decides = "medssl.volumes.deciding.ScanDeciding"
     repools = True
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.domains.suited_method import suited_cloud_method, suited_method
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
@@ -21,7 +22,6 @@ from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds
 from medssl.workflows.refusals import say_refusals
 from medssl.workflows.result import Command, Result
-from medssl.workflows.suited_method import suited_cloud_method, suited_method
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest

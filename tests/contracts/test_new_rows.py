@@ -62,8 +62,8 @@ from pathlib import Path
 import numpy as np
 import medssl
 from medssl.store.write import Item, store_from_arrays
-from pipelines.auto_decisions import Grid, decide_recipe
-from pipelines.auto_recipe import Machine
+from medssl.volumes.recipe import Grid, decide_recipe
+from medssl.domains.deciding import Machine
 from pipelines.auto_settings import AutoSettings
 from pipelines.pretrain import pretrain
 from medssl.workflows.show import show

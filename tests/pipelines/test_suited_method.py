@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import medssl
+from medssl.domains.suited_method import suited_method
 from medssl.store.write import Item, store_from_arrays
 from medssl.workflows.cache import _suited
-from medssl.workflows.suited_method import suited_method
 from pipelines.pretrain import pretrain
 
 SAME = [(40, 60, 60)] * 6

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medssl.domains.deciding import Decision
 from medssl.errors import ConfigError, did_you_mean
 from medssl.manifest.targets import targets_of
-from pipelines.auto_recipe import Decision
 
 __all__ = ["Target", "decide_target", "seen_classes"]
 

@@ -6,38 +6,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.domains.deciding import Deciding, Decision, Recipe, key_of, word
+from medssl.domains.splitting import settle_split
 from medssl.manifest.channel_cases import cases_of
 from medssl.manifest.label_doubts import unusable_labels
 from medssl.manifest.targets import targets_of
 from medssl.regions import regions_json
 from medssl.store.options import StoreSettings
 from medssl.store.plan_cases import cases_asked
-from pipelines.auto_chain import Chain, word
-from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
-from pipelines.auto_outcome import Outcome, outcome_of
-from pipelines.auto_recipe import Decision, Recipe
-from pipelines.auto_split import settle_split
-from pipelines.auto_stages import key_of
-from pipelines.auto_target import Target, decide_target, seen_classes
+from medssl.volumes.recipe import Grid, decide_recipe, decide_spacing, describe_modalities, grid_of
+from medssl.volumes.target import Target, decide_target, seen_classes
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from medssl.store.read import Store
 
-__all__ = ["ScanChain"]
+__all__ = ["ScanDeciding"]
 
 
-class ScanChain(Chain["Store"]):
-    """The chain on scans: windows of a grid, and a segmenter or classifier against scratch."""
+class ScanDeciding(Deciding):
+    """What is decided on scans: windows of a grid, and a segmenter or classifier against scratch."""
 
-    noun = "scan"
     foreign = ("unit", "rotate")
-    listing = "store.json"
     unlabelled = (
         "No scan to train on has labels, so the chain ends with the encoder. To go on, put label maps beside a few "
         "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME), or name a table of classes "
         "by patient (targets=FILE.csv), and run the same command: what is done is kept."
     )
+
+    @property
+    def task(self) -> str:
+        """Classes of a target, or label maps."""
+        return "classification" if self._target else "segmentation"
 
     def settle(self, manifest: Manifest) -> Manifest:
         """Return the manifest with the split that is used; add what it means to the decisions."""
@@ -90,12 +90,6 @@ class ScanChain(Chain["Store"]):
         missing = [f"missing={self.settings.missing}"] if self.settings.missing != "leave-out" else []
         return [f"spacing_mm={word(self._spacing)}", *([accept] if self.settings.accept else []), *missing]
 
-    def opened(self) -> Store:
-        """Return the store."""
-        from medssl.store.read import Store
-
-        return Store.open(self.store_folder)
-
     def recipe_before(self, manifest: Manifest) -> Recipe:
         """Take whole scans for bodies: those are known once they are stored."""
         grids = _grids(manifest)
@@ -130,22 +124,13 @@ class ScanChain(Chain["Store"]):
         more = [regions_json(store.regions)] if labels and store.regions else []
         return key_of(rows, store.settings, store.classes if labels else None, *more)
 
-    def scores(self) -> Path:
-        """Return where scores are written, of voxels or of classes."""
-        return self.pretrained / ("class_scores.json" if self._target else "scores.json")
-
-    def outcome(self, scores: Path) -> Outcome:
-        """Return what Dice or AUROC says."""
-        return outcome_of(scores, arm="pretrained", baseline="scratch")
-
-    def following(self) -> list[str]:
+    def following(self, tuned: Path, encoder: Path, store: Path) -> list[str]:
         """Export the segmenter, where that is not done; of a classifier the encoder can be looked at."""
         if self._target:
-            return [*self.probe_command(), f"probe.scans.target={self._target}"]
+            return [*super().following(tuned, encoder, store), f"probe.scans.target={self._target}"]
         if "onnx" in self.settings.export:
             return []
-        segmenter = str(self.out / "segmenter.onnx")
-        return ["medssl", "export", str(self.pretrained), "--to", "onnx", "--out", segmenter]
+        return ["medssl", "export", str(tuned), "--to", "onnx", "--out", str(store.parent / "segmenter.onnx")]
 
 
 def _grids(manifest: Manifest) -> list[Grid]:

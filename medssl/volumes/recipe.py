@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from medssl import geometry
+from medssl.domains.deciding import BUDGETS, Decision, Machine, Recipe, decide_device, decide_steps
+from medssl.domains.suited_method import suited_method
 from medssl.errors import ConfigError
 from medssl.methods.contract import Method
 from medssl.methods.fitting import Room
 from medssl.methods.table import METHODS
 from medssl.settings import flatten
-from medssl.workflows.suited_method import suited_method
-from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
-from pipelines.auto_settings import BUDGETS, AutoSettings
-from pipelines.auto_target import Target
+from medssl.volumes.target import Target
 
 __all__ = ["Grid", "decide_recipe", "decide_spacing", "describe_modalities", "grid_of"]
 
@@ -70,7 +69,7 @@ def describe_modalities(counts: Mapping[str, int]) -> list[Decision]:
     return decisions
 
 
-def decide_spacing(grids: Sequence[Grid], settings: AutoSettings, *, small: bool) -> tuple[Any, Decision]:
+def decide_spacing(grids: Sequence[Grid], settings: Any, *, small: bool) -> tuple[Any, Decision]:
     """Return ``spacing_mm`` of the store, and why.
 
     Args:
@@ -103,7 +102,7 @@ def decide_spacing(grids: Sequence[Grid], settings: AutoSettings, *, small: bool
 
 def decide_recipe(
     bodies: Sequence[Grid],
-    settings: AutoSettings,
+    settings: Any,
     machine: Machine,
     *,
     patients: int,
@@ -217,9 +216,7 @@ def _strides(shape: Sequence[int], spacing: Sequence[float], *, stages: int) -> 
     return strides
 
 
-def _window(
-    shape: Sequence[int], multiple: Sequence[int], settings: AutoSettings, *, limit: int
-) -> tuple[Triple, Decision]:
+def _window(shape: Sequence[int], multiple: Sequence[int], settings: Any, *, limit: int) -> tuple[Triple, Decision]:
     body = " x ".join(map(str, shape))
     step = " x ".join(map(str, multiple))
     if settings.window is not None:
@@ -256,7 +253,7 @@ def _window(
     return window, Decision("window", _whole(window), because)
 
 
-def _method(bodies: Sequence[Grid], settings: AutoSettings, patients: int, *, segmented: bool) -> tuple[str, Decision]:
+def _method(bodies: Sequence[Grid], settings: Any, patients: int, *, segmented: bool) -> tuple[str, Decision]:
     if settings.method is not None:
         METHODS.row(settings.method)
         return settings.method, Decision("method", settings.method, "as set")

@@ -6,16 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from medssl.domains.deciding import Decision
+from medssl.domains.domain import domains
 from medssl.manifest.split import split_patients
 from medssl.randomness import numpy_generator
-from pipelines.auto_recipe import Decision
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
 
 __all__ = ["settle_split"]
-
-_WORDS = {"volume": ("patient", "scan"), "cloud": ("object", "cloud")}
 
 
 def settle_split(
@@ -44,6 +43,7 @@ def settle_split(
     """
     import polars as pl
 
+    domain = next(one for one in domains() if one.kind == kind)
     rows = [row for row in manifest.rows() if row["error"] is None and row["kind"] == kind]
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -76,7 +76,7 @@ def settle_split(
         .then(pl.col("patient").replace_strict(chosen, default="", return_dtype=pl.String))
         .otherwise(pl.col("split"))
     )
-    return manifest.with_frame(frame), _decision(chosen, labelled, *_WORDS[kind])
+    return manifest.with_frame(frame), _decision(chosen, labelled, domain.owner, domain.noun)
 
 
 def _on_both_sides(chosen: dict[str, str], classes: Mapping[str, set[str]], seed: int) -> None:

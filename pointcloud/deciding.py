@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.domains.deciding import Deciding, Recipe, key_of
+from medssl.domains.splitting import settle_split
 from medssl.manifest.targets import targets_of
 from medssl.manifest.unlabelled import classes_of_points, unlabelled_numbers
-from pipelines.auto_chain import Chain
-from pipelines.auto_cloud_decisions import CloudFacts, decide_cloud_recipe
-from pipelines.auto_outcome import Outcome, outcome_of
-from pipelines.auto_recipe import Recipe
-from pipelines.auto_split import settle_split
-from pipelines.auto_stages import key_of
+from pointcloud.recipe import CloudFacts, decide_cloud_recipe
 from pointcloud.storing import class_target
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
     from pointcloud.store import CloudStore
 
-__all__ = ["CloudChain"]
+__all__ = ["CloudDeciding"]
 
 
-class CloudChain(Chain["CloudStore"]):
-    """The chain on clouds: points in the unit sphere, and a classifier or a segmenter of parts against scratch."""
+class CloudDeciding(Deciding):
+    """What is decided on clouds: points in the unit sphere; a classifier, or a segmenter of parts, against scratch."""
 
-    noun = "cloud"
     foreign = ("accept", "channels", "missing", "spacing_mm", "window", "modality", "target")
-    listing = "clouds.json"
     unlabelled = (
         "No two classes are known among the clouds to train on, so the chain ends with the encoder. To go on, put the "
         "clouds into a folder for each class (CLASS/NAME.ply), or give their points classes, and run the same command: "
         "what is done is kept."
     )
+
+    @property
+    def task(self) -> str:
+        """Classes of clouds, or of their points."""
+        return "classification" if self._whole else "segmentation"
 
     def settle(self, manifest: Manifest) -> Manifest:
         """Return the manifest with objects that have classes on both sides of the split."""
@@ -55,16 +54,6 @@ class CloudChain(Chain["CloudStore"]):
     def _class_of(self, row: Mapping[str, Any]) -> str:
         """Return the class of a cloud, "" for none."""
         return targets_of(row).get(self._target, "")
-
-    def cache_words(self, manifest: Manifest) -> list[str]:
-        """Keep what ``cache`` does by itself."""
-        return []
-
-    def opened(self) -> CloudStore:
-        """Return the store."""
-        from pointcloud.store import CloudStore
-
-        return CloudStore.open(self.store_folder)
 
     def recipe_before(self, manifest: Manifest) -> Recipe:
         """Return the recipe as the manifest alone gives it."""
@@ -100,18 +89,6 @@ class CloudChain(Chain["CloudStore"]):
         names = ("id", "key", "split", "patient", *(("label", "label_file") if labels else ()))
         rows = [[getattr(entry, name) for name in names] for entry in store.entries]
         return key_of(rows, store.settings, store.classes if labels else None)
-
-    def scores(self) -> Path:
-        """Return where the scores of classes or of parts are written."""
-        return self.pretrained / ("class_scores.json" if self._whole else "part_scores.json")
-
-    def outcome(self, scores: Path) -> Outcome:
-        """Return what AUROC or the mean IoU says."""
-        return outcome_of(scores, arm="pretrained", baseline="scratch")
-
-    def following(self) -> list[str]:
-        """Look at the frozen features."""
-        return self.probe_command()
 
 
 def _has_parts(row: Mapping[str, Any], unlabelled: frozenset[int] = frozenset()) -> bool:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from medssl.domains.deciding import BUDGETS, Decision, Machine, Recipe, decide_device, decide_steps
+from medssl.domains.suited_method import suited_cloud_method
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets
 from medssl.settings import flatten, load_yaml
-from medssl.workflows.suited_method import suited_cloud_method
-from pipelines.auto_recipe import Decision, Machine, Recipe, decide_device, decide_steps
-from pipelines.auto_settings import BUDGETS, AutoSettings
 from pointcloud.methods.contract import CloudMethod, CloudRoom
 from pointcloud.methods.table import CLOUD_METHODS
 
@@ -38,7 +37,7 @@ class CloudFacts:
     parts: int = 0
 
 
-def decide_cloud_recipe(facts: CloudFacts, settings: AutoSettings, machine: Machine) -> Recipe:
+def decide_cloud_recipe(facts: CloudFacts, settings: Any, machine: Machine) -> Recipe:
     """Return how to train on clouds.
 
     Args:
@@ -112,7 +111,7 @@ def _task(facts: CloudFacts) -> tuple[str, str, dict[str, Any], Decision]:
     return "", "", {}, Decision("task", "none, the encoder alone", "neither clouds nor points have two classes")
 
 
-def _method(facts: CloudFacts, settings: AutoSettings) -> tuple[str, Decision]:
+def _method(facts: CloudFacts, settings: Any) -> tuple[str, Decision]:
     presets = [preset.name for preset in list_presets("pretrain") if not preset.name.endswith("_small")]
     known = [name for name in presets if _trained(name) in CLOUD_METHODS]
     if settings.method is not None:
@@ -131,7 +130,7 @@ def _trained(preset: str) -> str:
     return str(load_yaml(find_preset(preset, "pretrain"))["method"]["name"])
 
 
-def _rotate(facts: CloudFacts, settings: AutoSettings) -> tuple[Turning, Decision]:
+def _rotate(facts: CloudFacts, settings: Any) -> tuple[Turning, Decision]:
     if settings.rotate is not None:
         return settings.rotate, Decision("turning", settings.rotate, "as set")
     if set(facts.units) == {"mm"}:
