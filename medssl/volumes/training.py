@@ -163,11 +163,11 @@ class ScanTraining(Training):
 
         masks = any(entry.label_file is not None for entry in entries)
         if not masks and not any(entry.targets for entry in entries):
-            later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}{small('segmentation')}"
+            later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}" + small("segmentation")
             return "", f"once a STORE of labelled scans is there (index and cache them as these): {later}"
         task = "segmentation" if masks else "classification"
         told = f"medssl finetune {quoted(out)} --data {quoted(settings.data.store)} --task {quoted(task)} "
-        return f"{told}--out {quoted(f'{out}-{task}')}{small(task)}", ""
+        return f"{told}--out {quoted(f'{out}-{task}')}" + small(task), ""
 
 
 def _lacking(store: Store) -> str:

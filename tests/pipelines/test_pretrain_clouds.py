@@ -11,7 +11,7 @@ import torch
 
 import medssl
 from medssl.engine.loop import Interrupted
-from medssl.errors import CacheError, CheckpointError, ConfigError
+from medssl.errors import CheckpointError, ConfigError
 from pipelines.embed import embed
 from pipelines.pretrain import pretrain
 from pointcloud.methods.table import CLOUD_METHODS
@@ -139,14 +139,15 @@ def test_methods_and_stores_of_the_two_kinds_are_not_mixed(store, tmp_path):
     from medssl.store.write import Item, store_from_arrays
 
     store_from_arrays(tmp_path / "scans", [Item(id="a", values=np.zeros((8, 8, 8), np.int16), modality="CT")])
-    with pytest.raises(CacheError, match=r"holds scans, and the method 'point_mae' is for clouds"):
+    with pytest.raises(ConfigError, match=r"holds scans, and the method 'point_mae' is for clouds"):
         pretrain("point_mae_small", data=tmp_path / "scans", out=tmp_path / "run", overrides=QUICK)
-    with pytest.raises(CacheError, match=r"holds clouds, and the method 'voco' is for scans"):
+    with pytest.raises(ConfigError, match=r"holds clouds, and the method 'voco' is for scans"):
         pretrain("voco_small", data=store, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"'point_mae' is for clouds and the encoder 'residual' for volumes"):
+    with pytest.raises(ConfigError, match=r"'point_mae' is for clouds and the encoder 'residual' for scans"):
         pretrain(data=store, out=tmp_path / "run", preset=_bare(tmp_path))
-    with pytest.raises(ConfigError, match=r"data\.slices chooses slices of scans"):
-        pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=["data.slices=a.parquet"])
+    for moot, of in (("slices=a.parquet", "slices"), ("phases=a.csv", "frames"), ("normalise=zscore", "values")):
+        with pytest.raises(ConfigError, match=rf"is of the {of} of scans; clouds have none"):
+            pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=[f"data.{moot}"])
     assert not (tmp_path / "run").exists()
 
 
