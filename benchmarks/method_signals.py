@@ -33,8 +33,8 @@ from medssl.phantoms import phantom
 from medssl.randomness import Stream
 from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
-from pipelines.pretrain import as_input, build
-from pipelines.pretrain_settings import PretrainSettings
+from medssl.workflows.pretrain import as_input, build
+from medssl.workflows.pretrain_settings import PretrainSettings
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 

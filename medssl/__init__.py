@@ -14,21 +14,25 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Where the functions are: most in `medssl.workflows`; chains of them, and the check of the machine, in `pipelines`.
-_WORKFLOWS = ("cache", "check", "check_split", "fetch", "index", "query", "reduce")
-_CHAINS = (
-    "auto",
-    "demo",
-    "doctor",
+_WORKFLOWS = (
+    "cache",
+    "check",
+    "check_split",
     "embed",
     "evaluate",
     "export",
+    "fetch",
     "finetune",
+    "index",
     "load",
     "load_model",
     "predict",
     "pretrain",
+    "query",
+    "reduce",
     "report",
 )
+_CHAINS = ("auto", "demo", "doctor")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 __all__ = ["__version__", "set_verbosity", *_WORKFLOWS, *_CHAINS]
 

@@ -17,13 +17,13 @@ from medssl.errors import ConfigError
 from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
+from medssl.workflows.export_targets import check_export
+from medssl.workflows.predict_command import predict_command
 from medssl.workflows.verbs import function_of
 from pipelines import console
 from pipelines.auto_outcome import outcome_of
 from pipelines.auto_settings import AutoSettings
 from pipelines.auto_stages import StageRunner
-from pipelines.export_targets import check_export
-from pipelines.predict_command import predict_command
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest

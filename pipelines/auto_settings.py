@@ -10,7 +10,7 @@ from medssl.domains.deciding import BUDGETS
 from medssl.errors import did_you_mean
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
-from pipelines.export_targets import EXPORTS
+from medssl.workflows.export_targets import EXPORTS
 
 __all__ = ["AutoSettings"]
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from medssl.workflows.protocols import PROTOCOLS
 from pipelines.completion import methods, presets_of, protocols
 from pipelines.declared import COMMON, command
 from pipelines.options import Out, with_overrides
-from pipelines.protocols import PROTOCOLS
 
 __all__ = ["COMMANDS"]
 

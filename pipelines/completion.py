@@ -14,9 +14,9 @@ import click
 from medssl.encoders.table import ENCODERS
 from medssl.methods.table import METHODS
 from medssl.presets import list_presets
+from medssl.workflows.export_targets import EXPORTS
+from medssl.workflows.protocols import PROTOCOLS
 from medssl.workflows.verbs import VERBS
-from pipelines.export_targets import EXPORTS
-from pipelines.protocols import PROTOCOLS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 

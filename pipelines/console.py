@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medssl.quoting import visible
+from medssl.workflows.closing import closed as done
 from medssl.workflows.events import (
     Kind,
     Listener,
@@ -119,25 +119,6 @@ def speaking(chosen: Manner) -> Iterator[Manner]:
 def tell(**facts: Any) -> None:
     """Keep facts for the JSON object; nothing is printed."""
     manner().facts.update(facts)
-
-
-def done(written: Path | Sequence[Path] | None, next_command: str = "", *, on_new: str = "", **facts: Any) -> None:
-    """Close a chain: say what was written and what to run next.
-
-    Args:
-        written: The file or files, or None for a dry run or a verb that writes nothing.
-        next_command: The command that goes on from here.
-        on_new: The command that uses what came out on new scans or clouds.
-        facts: More for the JSON object.
-    """
-    paths = [written] if isinstance(written, Path) else list(written or [])
-    tell(written=[str(path) for path in paths], next=next_command or None, **facts)
-    for path in paths:
-        manner().tell(f"wrote {visible(str(path))}", "written")
-    if next_command and not manner().quiet and not manner().within:
-        manner().tell(f"next: {next_command}", "next")
-    if on_new and not manner().quiet and not manner().within:
-        manner().tell(f"on new data: {on_new}", "next")
 
 
 def fail(kind: str, message: str) -> None:

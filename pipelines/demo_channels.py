@@ -7,11 +7,11 @@ from pathlib import Path
 from medssl.evaluation.statistics.wording import sentences
 from medssl.quoting import quoted
 from medssl.workflows.cache import cache
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
 from medssl.workflows.index import index
+from medssl.workflows.report import report
 from pipelines import console
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.report import report
 
 __all__ = ["demo_channels"]
 

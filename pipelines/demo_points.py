@@ -9,13 +9,13 @@ import numpy as np
 from medssl.evaluation.statistics.wording import interval_text, sentences
 from medssl.quoting import quoted
 from medssl.workflows.cache import cache
+from medssl.workflows.evaluate import evaluate
 from medssl.workflows.index import index
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
+from medssl.workflows.score_files import Scored
 from medssl.writing import atomic_write
 from pipelines import console
-from pipelines.evaluate import evaluate
-from pipelines.pretrain import pretrain
-from pipelines.report import report
-from pipelines.score_files import Scored
 from pointcloud.shapes import CLASSES, shape
 
 __all__ = ["demo_points"]

@@ -65,7 +65,7 @@ from medssl.store.write import Item, store_from_arrays
 from medssl.volumes.recipe import Grid, decide_recipe
 from medssl.domains.deciding import Machine
 from pipelines.auto_settings import AutoSettings
-from pipelines.pretrain import pretrain
+from medssl.workflows.pretrain import pretrain
 from medssl.workflows.show import show
 
 here = Path(medssl.__file__).parents[1]

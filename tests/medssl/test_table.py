@@ -14,9 +14,9 @@ from medssl.methods.table import METHODS
 from medssl.reduction.table import STRATEGIES
 from medssl.table import Row, Table
 from medssl.tasks.table import TASKS
+from medssl.workflows.finetune_settings import FinetuneSettings
 from medssl.workflows.reduce_settings import ReduceSettings
 from medssl.workflows.verbs import VERBS
-from pipelines.finetune_settings import FinetuneSettings
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.formats.table import FORMATS as CLOUD_FORMATS
 from pointcloud.methods.table import CLOUD_METHODS

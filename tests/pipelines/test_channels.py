@@ -28,11 +28,11 @@ from medssl.tasks.inference import InferenceSettings, predict_store, probabiliti
 from medssl.tasks.outputs import ClassOutput
 from medssl.tasks.segmenter import load_segmenter
 from medssl.windows import as_input
-from pipelines.embed import embed
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
-from pipelines.report import report
+from medssl.workflows.embed import embed
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
 from pipelines.validate import validate
 
 SHAPE = (16, 20, 16)

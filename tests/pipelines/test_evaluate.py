@@ -17,8 +17,8 @@ from medssl.formats.nifti import write_nifti
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
 from medssl.tasks.truths import grid_difference
+from medssl.workflows.evaluate import evaluate
 from pipelines import console
-from pipelines.evaluate import evaluate
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 4.0, 5], [0, 0, 0, 1]])
 CASES = [f"case{i}" for i in range(8)]
@@ -223,16 +223,18 @@ def test_grid_difference():
 
 def test_a_row_of_the_protocols_is_all_that_evaluate_asks(cohort, monkeypatch):
     """A protocol that serves points alone is refused for scans; one for scans is called with its settings' group."""
-    from pipelines.evaluate_settings import EvaluateSettings
-    from pipelines.protocols import PROTOCOLS, Protocol
+    from medssl.workflows.evaluate_settings import EvaluateSettings
+    from medssl.workflows.protocols import PROTOCOLS, Protocol
 
     for row in PROTOCOLS.values():
         assert EvaluateSettings.model_fields[row.group].annotation is PROTOCOLS.settings_class(row.name)
         assert set(row.domains) <= {"volumes", "points"}
 
     asked = {}
-    monkeypatch.setattr("pipelines.protocols.toy", lambda runs, **more: asked.update(more, runs=runs), raising=False)
-    toy = Protocol(name="toy", target="pipelines.protocols.toy", summary="A toy.", domains=("points",))
+    monkeypatch.setattr(
+        "medssl.workflows.protocols.toy", lambda runs, **more: asked.update(more, runs=runs), raising=False
+    )
+    toy = Protocol(name="toy", target="medssl.workflows.protocols.toy", summary="A toy.", domains=("points",))
     monkeypatch.setitem(PROTOCOLS, "toy", toy)
     with pytest.raises(ConfigError, match=r"holds scans, and --protocol toy is for clouds\. Allowed: few-label, probe"):
         evaluate(cohort / "good", data=cohort / "store", protocol="toy")

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from medssl.errors import ConfigError
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
-from pipelines.report import report
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.pipelines.test_finetune_clouds import BRIEF

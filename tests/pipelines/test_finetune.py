@@ -19,7 +19,7 @@ from medssl.randomness import numpy_generator
 from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
-from pipelines.finetune import FinetuneSettings, finetune
+from medssl.workflows.finetune import FinetuneSettings, finetune
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 QUICK = [
@@ -218,7 +218,7 @@ def test_presets_fit(preset) -> None:
 @pytest.mark.slow
 def test_training_needs_only_a_store_and_light_libraries(store, tmp_path) -> None:
     code = (
-        "import sys; from pipelines.finetune import finetune; "
+        "import sys; from medssl.workflows.finetune import finetune; "
         f"finetune(data={str(store.folder)!r}, out={str(tmp_path / 'a')!r}, overrides={SCRATCH!r}, predict=[]); "
         "print('heavy:', [m for m in ('SimpleITK', 'open3d', 'polars') if m in sys.modules])"
     )

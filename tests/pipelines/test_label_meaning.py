@@ -17,8 +17,8 @@ from medssl.tasks.inference import InferenceSettings, prediction_file, probabili
 from medssl.tasks.segmenter import load_segmenter
 from medssl.tasks.task_segmentation import MaskTest, ScanSegmentation
 from medssl.tasks.truths import read_reference
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 QUICK = [

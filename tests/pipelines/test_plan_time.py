@@ -14,9 +14,9 @@ from medssl.engine.run import read_metrics
 from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
 from medssl.settings import load_yaml
-from pipelines import plan_time
+from medssl.workflows import plan_time
+from medssl.workflows.plan_time import LONG_S, fewer_steps, plan_words
 from pipelines.cli import app
-from pipelines.plan_time import LONG_S, fewer_steps, plan_words
 from tests.pipelines.test_finetune import QUICK as TUNED
 from tests.pipelines.test_finetune import pretrained, store  # noqa: F401 - fixtures
 

@@ -19,10 +19,10 @@ from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
 from medssl.spreadsheet import rows_of_csv
 from medssl.workflows.cache import cache
+from medssl.workflows.finetune import finetune
 from medssl.workflows.index import index
-from pipelines.finetune import finetune
-from pipelines.predict import predict
-from pipelines.predict_table import write_table
+from medssl.workflows.predict import predict
+from medssl.workflows.predict_table import write_table
 
 QUICK = [
     "segmentation.window=[16,16,16]", "train.steps=4", "train.log_every=2", "train.checkpoint_every=100",

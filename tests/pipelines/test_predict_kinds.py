@@ -15,9 +15,9 @@ from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
 from medssl.workflows.cache import cache
+from medssl.workflows.finetune import finetune
 from medssl.workflows.index import index
-from pipelines.finetune import finetune
-from pipelines.predict import predict
+from medssl.workflows.predict import predict
 from pointcloud.shapes import CLASSES, parts_of, shape
 
 UNET = ["train.steps=3", "train.log_every=2", "train.checkpoint_every=100", "train.threads=1",

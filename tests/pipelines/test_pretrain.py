@@ -15,8 +15,8 @@ from medssl.engine.meters import Report
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.settings import load_yaml
 from medssl.store.write import Item, store_from_arrays
+from medssl.workflows.pretrain import pretrain, screen_note
 from pipelines import console
-from pipelines.pretrain import pretrain, screen_note
 
 QUICK = [
     "train.steps=6", "train.batch_size=2", "train.log_every=2", "train.probe_every=3", "train.checkpoint_every=2",
@@ -191,7 +191,7 @@ def test_a_run_may_start_from_anothers_weights(store, tmp_path):
 def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
     first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
     from medssl.settings import resolve
-    from pipelines.pretrain import PretrainSettings, build
+    from medssl.workflows.pretrain import PretrainSettings, build
 
     voco = ["encoder.name=unet", "encoder.channels=[4,8]", "method.name=voco", "method.crop=[8,8,8]"]
     method = build(resolve(PretrainSettings, overrides=voco).settings, init_from=first.folder)
@@ -273,7 +273,7 @@ def test_scans_of_a_patient_are_never_on_both_sides(tmp_path, store):
     from medssl.domains.choosing import choose_items
     from medssl.settings import resolve
     from medssl.store.read import Store
-    from pipelines.pretrain import PretrainSettings
+    from medssl.workflows.pretrain import PretrainSettings
 
     many = cohort(tmp_path / "many", ["train"] * 60)
     settings = resolve(PretrainSettings, overrides=["data.held_out_share=0.2"]).settings

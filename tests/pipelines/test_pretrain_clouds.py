@@ -12,8 +12,8 @@ import torch
 import medssl
 from medssl.engine.loop import Interrupted
 from medssl.errors import CheckpointError, ConfigError
-from pipelines.embed import embed
-from pipelines.pretrain import pretrain
+from medssl.workflows.embed import embed
+from medssl.workflows.pretrain import pretrain
 from pointcloud.methods.table import CLOUD_METHODS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store import CloudStore
@@ -170,7 +170,7 @@ def test_a_run_starts_from_anothers_weights_and_never_from_those_of_scans(store,
 
 
 def test_a_method_without_a_preset_takes_an_encoder_of_clouds(store, tmp_path, capsys, monkeypatch):
-    import pipelines.pretrain_settings as settings
+    import medssl.workflows.pretrain_settings as settings
 
     monkeypatch.setattr(settings, "list_presets", lambda _: [])
     pretrain(method="point_mae", data=store, out=tmp_path / "run", overrides=["train.steps=2"], dry_run=True)

@@ -9,7 +9,7 @@ import medssl
 from medssl.domains.suited_method import suited_method
 from medssl.store.write import Item, store_from_arrays
 from medssl.workflows.cache import _suited
-from pipelines.pretrain import pretrain
+from medssl.workflows.pretrain import pretrain
 
 SAME = [(40, 60, 60)] * 6
 ONE_MM = [(1.0, 1.0, 1.0)] * 6

@@ -20,11 +20,11 @@ from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
 from medssl.table import Row
 from medssl.volumes import VOLUMES
-from pipelines.evaluate import evaluate
-from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.few_label import few_label
-from pipelines.report import report
-from pipelines.score_files import Scored
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.evaluate_settings import EvaluateSettings
+from medssl.workflows.few_label import few_label
+from medssl.workflows.report import report
+from medssl.workflows.score_files import Scored
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 

@@ -10,16 +10,17 @@ import numpy as np
 from pydantic import Field
 
 from medssl.domains.domain import Domain, domain_of_card, domains
+from medssl.domains.draws import POINT_DRAWS
 from medssl.encoders.pooling import Pool
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, resolve
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.devices import device_named
 from medssl.writing import atomic_write
-from pipelines import console
-from pipelines.devices import device_named
-from pointcloud.point_draws import POINT_DRAWS
 
 __all__ = ["EmbedSettings", "embed"]
 
@@ -98,15 +99,15 @@ def embed(
     store = _scans(domain.open(data), settings)
     domain.check_inputs(card, store, run)
     ready = domain.vectors.ready(run, card, store, settings, device)
-    console.say(ready.words)
+    events.message(ready.words)
     if dry_run:
         return _finished(_EMPTY, out, run, dry_run=True)
-    with console.progress(len(store), f"{domain.noun}s embedded") as bar:
+    with events.progress(len(store), f"{domain.noun}s embedded") as bar:
         table, said = ready.embed(bar.advance)
     if said:
-        console.say(said)
+        events.message(said)
     for scan_id, reason in table.failed.items():
-        console.warn(f"{scan_id}: {reason}")
+        events.warning(f"{scan_id}: {reason}")
     if not len(table):
         raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
     return _finished(table, out, run, dry_run=False)
@@ -115,10 +116,10 @@ def embed(
 def _finished(table: FeatureTable, out: Path, run: Path, *, dry_run: bool) -> FeatureTable:
     """Write a table and say so; or neither."""
     if dry_run:
-        console.done(None)
+        closed(None)
         return table
     _write(table, out, run.resolve().name)
-    console.done(
+    closed(
         out,
         f"medssl report {quoted(run, out)}",
         scans=len(table),

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.domains.draws import POINT_DRAWS
 from medssl.settings import Settings
 from medssl.workflows.file_limits import FileLimits
-from pointcloud.point_draws import POINT_DRAWS
 
 __all__ = ["DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
 

@@ -14,9 +14,9 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
-from medssl.writing import atomic_write
-from pipelines import console
-from pipelines.score_files import (
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.score_files import (
     Scored,
     cell_lines,
     found_in,
@@ -25,6 +25,7 @@ from pipelines.score_files import (
     show_scores,
     write_scores,
 )
+from medssl.writing import atomic_write
 
 __all__ = ["write_arms"]
 
@@ -80,9 +81,9 @@ def write_arms(
     show_scores(found, title=f"{metric_of(metric).words}, {patients} test {unit}s", unit=unit, baseline=baseline)
     show_comparisons(found, unit=unit, against=against, of=of_what({"kind": kind, **content}, table))
     for said in overlap_words(overlap, unit):
-        console.say(said)
+        events.message(said)
     show_notes(replace(found, scores=[s for s in found.scores if s.arm != MAJORITY]), [metric])
-    console.say(f"unit: {UNITS[unit]}")
+    events.message(f"unit: {UNITS[unit]}")
     full = {"protocol": name, "metric": metric, "baseline": baseline, "overlap": overlap, **content}
     full["definitions"] = {"unit": UNITS[unit], **content.get("definitions", {})}
     files = write_scores(found, out, f"{name}.json", kind=kind, unit=unit, metrics=metrics, content=full)
@@ -90,7 +91,7 @@ def write_arms(
     with atomic_write(lines) as aside:
         aside.write_text(cell_lines(table, metrics), encoding="utf-8")
     draw_arms(found.scores, found.comparisons, figure, against=against, owner=unit)
-    console.done([*files, lines, figure], then, scores=as_json(found.scores), comparisons=as_json(found.comparisons))
+    closed([*files, lines, figure], then, scores=as_json(found.scores), comparisons=as_json(found.comparisons))
     return replace(found, files=[*files, lines, figure])
 
 

@@ -22,8 +22,8 @@ from medssl.evaluation.statistics.wording import (
     told_together,
 )
 from medssl.spreadsheet import csv_text
-from pipelines import console
-from pipelines.earlier_scores import keep_earlier
+from medssl.workflows import events
+from medssl.workflows.earlier_scores import keep_earlier
 
 __all__ = [
     "Scored",
@@ -119,17 +119,17 @@ def show_comparisons(found: Scored, *, unit: str, against: str = "", of: str = "
     told += (
         f" [{header([row.difference for row in found.comparisons], unit=unit)}; p of the same t, Holm over the table]"
     )
-    console.table(told, *comparison_rows(found.comparisons), key="comparisons")
+    events.table(told, *comparison_rows(found.comparisons), key="comparisons")
     for rows in told_together(found.comparisons):
-        console.say(sentences(rows, of=of)[1])
+        events.message(sentences(rows, of=of)[1])
 
 
 def show_notes(found: Scored, metrics: Sequence[str]) -> None:
     """Say what has no interval and why, and what the metrics are."""
     for note in notes_of(found.scores, found.comparisons):
-        console.warn(note)
+        events.warning(note)
     for name in metrics:
-        console.say(f"{metric_of(name).words}: {METRICS[name].definition}")
+        events.message(f"{metric_of(name).words}: {METRICS[name].definition}")
 
 
 def write_scores(
@@ -182,4 +182,4 @@ def show_scores(found: Scored, *, title: str, unit: str, baseline: str = "", key
     """Show the table of scores."""
     told = header([score.interval for score in found.scores], unit=unit)
     heads, rows = score_rows(found.scores, baseline=baseline)
-    console.table(f"{title} [{told}]", heads, rows, key=f"scores_{key}" if key else "scores")
+    events.table(f"{title} [{told}]", heads, rows, key=f"scores_{key}" if key else "scores")

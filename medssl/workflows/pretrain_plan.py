@@ -16,8 +16,8 @@ from medssl.engine.trial import StepTime
 from medssl.methods.contract import Method
 from medssl.reporting.prose import counted_of
 from medssl.settings import Resolved, flatten
-from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
-from pipelines.pretrain_settings import PretrainSettings
+from medssl.workflows.plan_time import fewer_steps, free_beside, small_preset, time_lines
+from medssl.workflows.pretrain_settings import PretrainSettings
 
 __all__ = ["loader_of", "plan_lines", "plan_time_lines", "pretrain_command"]
 

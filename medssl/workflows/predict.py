@@ -17,16 +17,17 @@ from medssl.quoting import quoted
 from medssl.reporting.prose import counted
 from medssl.settings import Resolved, resolve
 from medssl.tasks.inference import prediction_file
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.devices import autocast_as, device_named
 from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.predict_inputs import Inputs, Item, find_inputs
+from medssl.workflows.predict_journal import WORK, Done, Journal
+from medssl.workflows.predict_runs import Predicting, load_runs
+from medssl.workflows.predict_settings import PredictSettings
+from medssl.workflows.predict_table import write_table
+from medssl.workflows.predict_work import cleared, target_of
 from medssl.writing import atomic_write
-from pipelines import console
-from pipelines.devices import autocast_as, device_named
-from pipelines.predict_inputs import Inputs, Item, find_inputs
-from pipelines.predict_journal import WORK, Done, Journal
-from pipelines.predict_runs import Predicting, load_runs
-from pipelines.predict_settings import PredictSettings
-from pipelines.predict_table import write_table
-from pipelines.predict_work import cleared, target_of
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
@@ -129,7 +130,7 @@ def _predict_found(
 ) -> Predicted:
     """Find what there is, and predict it one by one."""
     settings = resolved.settings
-    with console.progress(None, "files looked at") as shown:
+    with events.progress(None, "files looked at") as shown:
 
         def show(count: int, total: int) -> None:
             shown.total = total
@@ -137,9 +138,9 @@ def _predict_found(
 
         found = find_inputs(inputs, ready.takes, settings, progress=show)
     for note in found.notes:
-        console.say(note)
+        events.message(note)
     noun = f"{ready.takes.domain.noun}s"
-    console.say(f"{counted(len(found.items), noun[:-1])} to predict; {len(found.failed)} cannot be read")
+    events.message(f"{counted(len(found.items), noun[:-1])} to predict; {len(found.failed)} cannot be read")
     if dry_run:
         return _plan(found, folder)
     journal = Journal.open(folder, _made_with(ready, resolved), overwrite=overwrite)
@@ -152,13 +153,13 @@ def _predict_found(
     ended: dict[str, Done] = {}
     kept = 0
     try:
-        with console.progress(len(found.items), f"{noun} predicted") as bar, autocast_as(ready.precision, device):
+        with events.progress(len(found.items), f"{noun} predicted") as bar, autocast_as(ready.precision, device):
             for item in found.items:
                 done, fresh = _one(item, worker, ready, journal, wanted)
                 ended[item.id], kept = done, kept + (not fresh)
                 bar.advance(note=item.id, kept=not fresh)
     except KeyboardInterrupt:
-        console.say(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
+        events.message(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
         raise
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)
@@ -214,21 +215,21 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
 
 def _introduce(ready: Predicting, runs: Sequence[Path], device: str) -> None:
     mean = f"the mean of {len(runs)} runs, " if len(runs) > 1 else ""
-    console.say(f"{mean}{', '.join(map(str, runs))}: {ready.predictor.said}; on {device}")
+    events.message(f"{mean}{', '.join(map(str, runs))}: {ready.predictor.said}; on {device}")
     if len(ready.takes.names) > 1:
-        console.say(f"channels, in this order: {', '.join(ready.takes.names)}")
+        events.message(f"channels, in this order: {', '.join(ready.takes.names)}")
     for note in ready.notes:
-        console.warn(note)
+        events.warning(note)
 
 
 def _plan(found: Inputs, folder: Path) -> Predicted:
     for item in found.items[:_SHOWN]:
-        console.say(f"  would predict {item.id} ({item.shown})")
+        events.message(f"  would predict {item.id} ({item.shown})")
     if len(found.items) > _SHOWN:
-        console.say(f"  ... and {len(found.items) - _SHOWN} more")
+        events.message(f"  ... and {len(found.items) - _SHOWN} more")
     _say_failed({one.id: f"{one.shown}: {one.reason}" for one in found.failed})
     _say_skipped(found)
-    console.done(None, items=len(found.items), failed=len(found.failed))
+    closed(None, items=len(found.items), failed=len(found.failed))
     return Predicted(folder, failed={one.id: one.reason for one in found.failed}, skipped=dict(found.skipped))
 
 
@@ -287,7 +288,7 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
     shown = {item.id: item.shown for item in found.items}
     for name, done in ended.items():
         if done.differs and not done.reason:
-            console.say(f"{shown[name]}: {'; '.join(done.differs)}")
+            events.message(f"{shown[name]}: {'; '.join(done.differs)}")
     failed = {name: done.reason for name, done in ended.items() if done.reason}
     failed |= {one.id: one.reason for one in found.failed}
     shown |= {one.id: one.shown for one in found.failed}
@@ -301,7 +302,7 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         )
     again = f" ({kept} of them by an earlier call)" if kept else ""
     skipped = sum(found.skipped.values())
-    console.done(
+    closed(
         table,
         predicted=len(good),
         kept=kept,
@@ -309,7 +310,7 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         skipped=dict(found.skipped),
         files={name: list(ended[name].files) for name in good},
     )
-    console.say(
+    events.message(
         f"{counted(len(good), noun[:-1])} done{again}, {len(failed)} failed, {skipped} skipped; in {journal.folder}"
     )
     files = {name: tuple(journal.folder / file for file in ended[name].files) for name in good}
@@ -318,11 +319,11 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
 
 def _say_failed(failed: dict[str, str]) -> None:
     for line in list(failed.values())[:_SHOWN]:
-        console.warn(line)
+        events.warning(line)
     if len(failed) > _SHOWN:
-        console.warn(f"... and {len(failed) - _SHOWN} more; the table lists all")
+        events.warning(f"... and {len(failed) - _SHOWN} more; the table lists all")
 
 
 def _say_skipped(found: Inputs) -> None:
     for why, count in found.skipped.most_common():
-        console.say(f"skipped {count}: {why}")
+        events.message(f"skipped {count}: {why}")

@@ -37,16 +37,16 @@ PROTOCOLS = Table(
     (
         Protocol(
             name="few-label",
-            target="pipelines.few_label.few_label",
-            settings="pipelines.evaluate_settings.FewLabelSettings",
+            target="medssl.workflows.few_label.few_label",
+            settings="medssl.workflows.evaluate_settings.FewLabelSettings",
             summary="Fine-tune pretrained encoders and scratch at n labelled patients, draw by draw, and compare.",
             domains=("volumes", "points"),
             shards=True,
         ),
         Protocol(
             name="probe",
-            target="pipelines.probe.probe",
-            settings="pipelines.evaluate_settings.ProbeSettings",
+            target="medssl.workflows.probe.probe",
+            settings="medssl.workflows.evaluate_settings.ProbeSettings",
             summary="Read classes off frozen encoders, against random ones of their shape.",
             domains=("volumes", "points"),
         ),

@@ -15,9 +15,9 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.engine.trial import StepTime, time_steps
 from medssl.methods.contract import Method
 from medssl.presets import list_presets
-from pipelines import console
-from pipelines.console import duration
-from pipelines.plan_end import lowered_words
+from medssl.workflows import events
+from medssl.workflows.plan_end import lowered_words
+from medssl.workflows.progress import duration
 
 __all__ = ["LONG_S", "fewer_steps", "free_beside", "plan_words", "seconds_of", "small_preset", "time_lines"]
 
@@ -60,7 +60,7 @@ def time_lines(
         return [f"time: {left:,} steps; with several processes no step is tried beforehand, the first ones show it"]
     step = seconds_of(method, loader, train)
     lines = [plan_words(left, step, whole=train.steps)]
-    if step is None or done or console.manner().within:  # a chain of verbs chose the plan itself, and says so
+    if step is None or done or events.listener().within:  # a chain of verbs chose the plan itself, and says so
         return lines
     long = left * step.seconds >= LONG_S
     command = smaller(step) if long or by_default else ""

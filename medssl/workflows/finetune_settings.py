@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from medssl.domains.data_settings import LabelledSettings
-from medssl.domains.domain import Domain, domain_of, domain_of_card, domain_with, domains
+from medssl.domains.domain import Domain, domain_named, domain_of, domain_of_card, domain_with, domains
 from medssl.domains.labels import suited_task
 from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.card import load_card
@@ -20,13 +20,14 @@ from medssl.settings import Auto, Resolved, Settings, flatten, resolve
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.inference import InferenceSettings
 from medssl.tasks.segmentation import SegmentationSettings
-from pipelines.pretrain_settings import EncoderSettings
-from pointcloud.tasks.settings import CloudTaskSettings
+from medssl.workflows.pretrain_settings import EncoderSettings
 
 if TYPE_CHECKING:
     TaskName = str
+    CloudTaskSettings = Settings
 else:
     TaskName = Literal[tuple(dict.fromkeys(name for domain in domains() for name in domain.tasks))]
+    CloudTaskSettings = domain_named("points").tasks.settings_class("segmentation")
 
 __all__ = ["FinetuneSettings", "TransferSettings", "resolved_settings"]
 

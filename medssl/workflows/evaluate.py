@@ -20,13 +20,14 @@ from medssl.locking import holds, part_of
 from medssl.quoting import quoted
 from medssl.reporting.prose import counted_of, owner_of
 from medssl.settings import resolve
-from pipelines import console
-from pipelines.arms import same_command
-from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings
-from pipelines.predict_command import predict_command
-from pipelines.protocols import PROTOCOLS, Protocol
-from pipelines.run_classes import change_between, labelled_patients_of, unseen_of
-from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
+from medssl.workflows import events
+from medssl.workflows.arms import same_command
+from medssl.workflows.closing import closed
+from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
+from medssl.workflows.predict_command import predict_command
+from medssl.workflows.protocols import PROTOCOLS, Protocol
+from medssl.workflows.run_classes import change_between, labelled_patients_of, unseen_of
+from medssl.workflows.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate", "task_of"]
 
@@ -128,19 +129,19 @@ def _evaluate(
     test = task.test_set(data, settings, list(runs.values()))
     first = next(iter(runs.values()))
     said = task.described(test, first)
-    console.say(f"{said}; {len(runs)} run{'s'[: len(runs) != 1]}: {', '.join(runs)}")
+    events.message(f"{said}; {len(runs)} run{'s'[: len(runs) != 1]}: {', '.join(runs)}")
     if dry_run:
-        console.done(None, same_command(list(runs.values()), data, out, settings))
+        closed(None, same_command(list(runs.values()), data, out, settings))
         return Scored()
     for line in task.doubts(test):
-        console.warn(line)
+        events.warning(line)
     scored: dict[str, RunScores] = {}
-    with settings.limits(), console.progress(task.items(test) * len(runs) or None, f"{task.noun}s scored") as bar:
+    with settings.limits(), events.progress(task.items(test) * len(runs) or None, f"{task.noun}s scored") as bar:
         for name, folder in runs.items():
             scored[name] = task.score(folder, test, lambda case: bar.advance(note=case))
     for name, own in scored.items():
         for case, why in own.failed.items():
-            console.warn(f"{name}: case {case} has no score: {why}")
+            events.warning(f"{name}: case {case} has no score: {why}")
     labels, names = labelled_patients_of(runs.values()), list(runs)
     mine = next(iter(scored.values()))
     items, patients = mine.items, mine.table.frame["patient"].n_unique()
@@ -152,7 +153,7 @@ def _evaluate(
     )  # fmt: skip
     unseen = {name: lacking for name, folder in runs.items() if (lacking := unseen_of(folder))}
     for name, lacking in unseen.items():
-        console.warn(
+        events.warning(
             f"{name}: no scan that it was trained on shows {', '.join(lacking)}; scores of it are of nothing that was "
             "learned, and the mean over structures holds them"
         )
@@ -161,13 +162,13 @@ def _evaluate(
     else:
         show_scores(found, title=counted_of(items, task.noun, patients), unit=unit)
     for line, warned in task.lines(test, scored):
-        (console.warn if warned else console.say)(line)
+        (events.warning if warned else events.message)(line)
     what = {**task.content(test, scored), **task.target(first)}
     show_comparisons(found, unit=unit, of=of_what({"kind": task.kind, **what}, found.table))
     show_notes(found, task.metrics)
     definitions = task.definitions(unit)
     for name, text in definitions.items():
-        console.say(f"{name}: {text}")
+        events.message(f"{name}: {text}")
     content = {
         "split": settings.split,
         "settings": settings.model_dump(mode="json", include=set(task.reads)),
@@ -181,7 +182,7 @@ def _evaluate(
     files = write_scores(found, out, task.summary, kind=task.kind, unit=unit, metrics=task.metrics, content=content)
     files += task.pictures(test, scored, runs, out)
     failed = {name: own.failed for name, own in scored.items()}
-    console.done(
+    closed(
         files,
         f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
         on_new=predict_command(first),
@@ -215,4 +216,4 @@ def _show_by_target(
         ]
         show_scores(replace(found, scores=rows), title=f"{name}: mean over {unit}s", unit=unit, key=name)
         if own.counts is not None:
-            console.table(f"{name}: cases", *own.counts, key=f"cases_{name}")
+            events.table(f"{name}: cases", *own.counts, key=f"cases_{name}")

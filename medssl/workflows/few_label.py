@@ -5,10 +5,8 @@ A cell is a run of ``medssl finetune`` that is scored as ``medssl evaluate`` sco
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +26,15 @@ from medssl.settings import Resolved, flatten, resolve
 from medssl.store.normalised import channels_as, normalised
 from medssl.store.plan import shard_of
 from medssl.store.read import Store
+from medssl.workflows import events
+from medssl.workflows.arm_tables import write_arms
+from medssl.workflows.arms import arms_of, digest, same_command, shared_window
+from medssl.workflows.closing import closed
+from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
+from medssl.workflows.finetune_settings import FinetuneSettings
+from medssl.workflows.labelled import label_sets_of, patient_of, train_and_test
+from medssl.workflows.score_files import Scored
 from medssl.workflows.verbs import function_of
-from pipelines import console
-from pipelines.arm_tables import write_arms
-from pipelines.arms import arms_of, digest, same_command, shared_window
-from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings
-from pipelines.finetune_settings import FinetuneSettings
-from pipelines.labelled import label_sets_of, patient_of, train_and_test
-from pipelines.score_files import Scored
 
 __all__ = ["few_label", "overrides_of"]
 
@@ -93,7 +92,7 @@ def few_label(
     drawn, tested = train_and_test(store, labels.class_of, split=split, protocol="few-label", wanted=task.wanted)
     sets = label_sets_of(drawn.entries, labels.class_of, few)
     for line in [*task.doubts(test, drawn), *_start_doubts(domain, drawn, runs)]:
-        console.warn(line)
+        events.warning(line)
     key = task.key(
         recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT), card=card, window=window,
         entries=[*drawn.entries, *tested.entries], labels=labels, test=test,
@@ -107,7 +106,7 @@ def few_label(
     counts = [len({patient_of(entry) for entry in items.entries}) for items in (drawn, tested)]
     todo = _say_cells(plan, out, part, shown=shown, counts=counts, owner=domain.owner)
     if dry_run:
-        console.done(None, same_command(runs, data, out, settings, "few-label", shard))
+        closed(None, same_command(runs, data, out, settings, "few-label", shard))
         return Scored(missing=todo)
 
     starts: Mapping[str, Path | None] = dict(zip(plan.arms, [None, *runs], strict=True))
@@ -132,7 +131,7 @@ def few_label(
             )
 
         # finetune speaks to its user at length; here hundreds of runs stand behind one progress bar
-        with console.aside(), redirect_stdout(io.StringIO()):
+        with events.aside():
             try:
                 tuned(resume=(work / "run.yaml").exists())
             except ConfigError:
@@ -160,7 +159,9 @@ def few_label(
             "Use one fixed test split for the whole comparison."
         )
     if missing:
-        console.warn(f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again.")
+        events.warning(
+            f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again."
+        )
     return write_arms(
         ScoreTable.joined(result.table for result in done), out, name="few_label", kind=task.kind, baseline=SCRATCH,
         against=SCRATCH, metric=metric, metrics=task.metrics, level=settings.level, unit=domain.owner,
@@ -193,7 +194,7 @@ def _recipe(
     resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides)
     shows = resolved.settings.classification.shows is not None
     if said := check_task(told["task"], labels, shows=shows, group="few_label.finetune."):
-        console.say(said)
+        events.message(said)
     return resolved, preset, overrides
 
 
@@ -222,12 +223,12 @@ def _say_cells(
     cells = plan.cells()[shard[0] :: shard[1]]
     todo = [cell for cell in cells if not (out / cell.file).exists()]
     part = f" in shard {shard[0] + 1}/{shard[1]}" if shard[1] > 1 else ""
-    console.say(
+    events.message(
         f"{shown}arms {', '.join(plan.arms)}; n = {', '.join(map(str, plan.sizes))} of {counts[0]} labelled {owner}s; "
         f"{plan.draws} draws, {plan.seeds} seeds: {len(cells)} runs{part}, {len(cells) - len(todo)} done already; "
         f"{counts[1]} test {owner}s"
     )
-    console.say("every run has the same steps and is scored with its last weights; nothing is spent on validation")
+    events.message("every run has the same steps and is scored with its last weights; nothing is spent on validation")
     return todo
 
 
@@ -235,17 +236,17 @@ def _run_told(
     plan: FewLabelPlan, run_cell: Callable[[Cell], ScoreTable], out: Path, *, shard: tuple[int, int]
 ) -> dict[Cell, str]:
     """Run the cells of a shard and show how far they are; return those that failed, with the reason."""
-    with console.progress(len(plan.cells()[shard[0] :: shard[1]]), "fine-tuning runs") as bar:
+    with events.progress(len(plan.cells()[shard[0] :: shard[1]]), "fine-tuning runs") as bar:
 
         def on_cell(cell: Cell, outcome: str) -> None:
             if outcome not in ("done", "ran"):
-                console.warn(f"{cell.file} failed: {outcome}")
+                events.warning(f"{cell.file} failed: {outcome}")
             bar.advance(note=f"{cell.arm} n={cell.n} draw {cell.draw}")
 
         try:
             return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
         except (KeyboardInterrupt, SystemExit):
-            console.say("the runs that are done are kept; the same command goes on from here")
+            events.message("the runs that are done are kept; the same command goes on from here")
             raise
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from medssl.domains.choosing import Items
 from medssl.errors import DataError
 from medssl.evaluation.label_sets import LabelSets, drawn_sets, named_sets, sizes_of_shares
-from pipelines.evaluate_settings import DrawSettings
+from medssl.workflows.evaluate_settings import DrawSettings
 
 __all__ = ["label_sets_of", "patient_of", "train_and_test"]
 

@@ -15,8 +15,8 @@ from medssl.domains.predicting import Failed, Inputs, Item, Takes, failed_row
 from medssl.errors import DataError, ManifestError
 from medssl.manifest.build import build_manifest
 from medssl.manifest.schema import Manifest, read_manifest
-from pipelines.predict_settings import PredictSettings
-from pointcloud.describe import cloud_reader
+from medssl.workflows.intake import clouds
+from medssl.workflows.predict_settings import PredictSettings
 
 __all__ = ["Failed", "Inputs", "Item", "Takes", "find_inputs"]
 
@@ -109,7 +109,7 @@ def _described(
             val=0.0,
             test=0.0,
             stratify="none",
-            clouds=cloud_reader(unit=settings.unit),
+            clouds=clouds().reader(unit=settings.unit),
             picture_channel=settings.picture_channel,
             channels=channels,
             only=only,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medssl.errors import DataError
 from medssl.evaluation.score_table import SCORES, ScoreTable
-from pipelines import console
+from medssl.workflows import events
 
 __all__ = ["SUMMARIES", "keep_earlier"]
 
@@ -40,7 +40,7 @@ def keep_earlier(out: Path, table: ScoreTable, name: str) -> Path | None:
     for path in (old, *there, *(out / beside for beside in _BESIDE)):
         if path.is_file():
             path.rename(aside / path.name)
-    console.warn(f"{out} held the scores of another evaluation; they are kept in {aside}")
+    events.warning(f"{out} held the scores of another evaluation; they are kept in {aside}")
     return aside
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medssl.domains.domain import Domain, domains, store_for
+from medssl.domains.domain import Domain, domain_named, domains, store_for
 from medssl.domains.labels import check_task
 from medssl.domains.learning import Learning
 from medssl.engine.card import save_encoder
@@ -32,15 +32,12 @@ from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from medssl.workflows import events
-from pipelines import console
-from pipelines.finetune_settings import FinetuneSettings, resolved_settings
-from pipelines.plan_end import left_off, whole_plan
-from pipelines.plan_time import fewer_steps, free_beside, small_preset, time_lines
-from pipelines.predict_command import predict_command
-from pipelines.pretrain import screen_note
-from pointcloud.tasks.classification import CloudClassificationTask
-from pointcloud.tasks.loading import load_cloud_task
-from pointcloud.tasks.segmentation import PartSegmentationTask
+from medssl.workflows.closing import closed
+from medssl.workflows.finetune_settings import FinetuneSettings, resolved_settings
+from medssl.workflows.plan_end import left_off, whole_plan
+from medssl.workflows.plan_time import fewer_steps, free_beside, small_preset, time_lines
+from medssl.workflows.predict_command import predict_command
+from medssl.workflows.pretrain import screen_note
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
 
@@ -60,9 +57,9 @@ class FinetuneResult(RunResult):
     dice: dict[str, float] | None = None
     scores: dict[str, float] | None = None
 
-    def cloud_task(self) -> CloudClassificationTask | PartSegmentationTask:
+    def cloud_task(self) -> Any:
         """Return the trained task on clouds, in evaluation mode, on the CPU."""
-        return load_cloud_task(self.folder)
+        return domain_named("points").task("segmentation").load(self.folder)  # it reads either
 
     def segmenter(self) -> SegmentationTask:
         """Return the trained segmenter, in evaluation mode, on the CPU."""
@@ -152,8 +149,8 @@ def finetune(
     lines = [*_plan_lines(resolved, learning, out), *more, *learning.doubts()]
     if dry_run:
         for line in [*lines, *_carried(learning), *_time_lines(resolved, learning, out)]:
-            console.say(line)
-        console.done(None, "")
+            events.message(line)
+        closed(None, "")
         return FinetuneResult(out)
 
     fabric = launch(settings.train)
@@ -181,7 +178,7 @@ def finetune(
         then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
         shown = [ended.shown] if ended.shown else []
         told = {ended.named: known_scores(ended.scores)}
-        console.done([*written, *shown], then, on_new=predict_command(out), run=str(out), **told)
+        closed([*written, *shown], then, on_new=predict_command(out), run=str(out), **told)
     fabric.barrier()
     return FinetuneResult(
         out,
@@ -217,8 +214,8 @@ def _instead(held: Domain) -> str:
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
     if resume:
-        return Run.reopen(out, settings=resolved, say=console.say)
-    return Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+        return Run.reopen(out, settings=resolved, say=events.message)
+    return Run.create(out, settings=resolved, overwrite=overwrite, say=events.message)
 
 
 def _train(
@@ -233,7 +230,7 @@ def _train(
 ) -> int:
     train = settings.train
     loader = learning.loader(rank=fabric.global_rank, world_size=fabric.world_size, pin=fabric.device.type == "cuda")
-    with console.progress(until or train.steps, "step") as bar:
+    with events.progress(until or train.steps, "step") as bar:
         return fit(
             learning.method,
             loader,

@@ -17,10 +17,10 @@ from medssl.errors import DataError, FormatError
 from medssl.evaluation.calibration import Decision
 from medssl.prediction import Prediction
 from medssl.settings import resolve
-from pipelines.devices import autocast_as, device_named
-from pipelines.predict_inputs import find_inputs
-from pipelines.predict_runs import Predicting, load_runs
-from pipelines.predict_settings import PredictSettings
+from medssl.workflows.devices import autocast_as, device_named
+from medssl.workflows.predict_inputs import find_inputs
+from medssl.workflows.predict_runs import Predicting, load_runs
+from medssl.workflows.predict_settings import PredictSettings
 
 __all__ = ["Model", "Prediction", "load_model"]
 

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
-from pipelines import console
+from medssl.workflows import events
+from medssl.workflows.closing import closed
 
 __all__ = ["ReportResult", "ReportSettings", "report"]
 
@@ -79,13 +80,13 @@ def report(
     material = gather(runs, follow=settings.follow)
     page = build_page(material, title=settings.title, pictures=settings.pictures, cases=settings.cases)
     for note in material.notes:
-        console.warn(note)
+        events.warning(note)
     for _, sentence, arms in page.headline.told():
-        console.say(sentence)
+        events.message(sentence)
         if arms:
-            console.say(f"  {arms}")
+            events.message(f"  {arms}")
     for sentence in page.headline.beware:
-        console.warn(sentence)
+        events.warning(sentence)
     sections = tuple(section.key for section in page.sections)
     facts: dict[str, Any] = {
         "headline": [{"verdict": verdict, "text": text} for verdict, text in page.headline.sentences],
@@ -93,12 +94,12 @@ def report(
         "size_bytes": len(page.html.encode()),
     }
     if dry_run:
-        console.say(f"would write {page_path}: {', '.join(s.title for s in page.sections)}")
-        console.done(None, "", **facts)
+        events.message(f"would write {page_path}: {', '.join(s.title for s in page.sections)}")
+        closed(None, "", **facts)
     else:
         with atomic_write(page_path) as aside:
             aside.write_text(page.html, encoding="utf-8")
-        console.done(page_path, "", **facts)
+        closed(page_path, "", **facts)
     return ReportResult(
         path=None if dry_run else page_path,
         headline=tuple(text for _, text in page.headline.sentences),

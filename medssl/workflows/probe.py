@@ -26,12 +26,14 @@ from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.evaluation.probes import PROBES, class_probe
 from medssl.evaluation.score_table import ScoreTable
 from medssl.quoting import quoted
-from pipelines import console
-from pipelines.arm_tables import write_arms
-from pipelines.arms import arms_of, check_same, same_command
-from pipelines.evaluate_settings import EvaluateSettings, ProbeSettings
-from pipelines.labelled import label_sets_of, train_and_test
-from pipelines.score_files import Scored
+from medssl.workflows import events
+from medssl.workflows.arm_tables import write_arms
+from medssl.workflows.arms import arms_of, check_same, same_command
+from medssl.workflows.closing import closed
+from medssl.workflows.evaluate_settings import EvaluateSettings, ProbeSettings
+from medssl.workflows.labelled import label_sets_of, train_and_test
+from medssl.workflows.progress import Progress
+from medssl.workflows.score_files import Scored
 
 __all__ = ["RANDOM", "probe"]
 
@@ -79,13 +81,13 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     parts = [asked.samples(part) for part in (train, test)]
     patients = [len(set(part.patients())) for part in parts]
     owner = domain.owner if len(parts[1]) == patients[1] else "patient"
-    console.say(
+    events.message(
         f"{asked.asked} ({', '.join(asked.classes)}) off the frozen encoders of {', '.join(arms)} and {own.random} "
         f"random ones; n = {', '.join(map(str, sets.sizes))} of {patients[0]} labelled {owner}s, {sets.draws} draws; "
         f"{len(parts[1])} test cases of {patients[1]} {owner}s"
     )
     if dry_run:
-        console.done(None, same_command(runs, data, out, settings, "probe"))
+        closed(None, same_command(runs, data, out, settings, "probe"))
         return Scored()
 
     cells: list[ScoreTable] = []
@@ -94,7 +96,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     lacking: set[int] = set()
     sources: list[tuple[str, Path | None, int]] = [(name, run, 0) for name, run in zip(arms, runs, strict=True)]
     sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
-    with console.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
+    with events.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
         for name, folder, seed in sources:
             labelled, tested = _embedded(domain, asked, parts, card, name, folder, seed, bar)
             for how in own.how:
@@ -111,10 +113,10 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
                                    "folds": fit.folds})  # fmt: skip
             few_shots[name], left = _few_shot(labelled, tested, own)
     for line in left:
-        console.warn(line)
+        events.warning(line)
     if lacking:
         sizes = ", ".join(map(str, sorted(lacking)))
-        console.warn(f"with {sizes} labelled {owner}s draws lack classes, which are then never named")
+        events.warning(f"with {sizes} labelled {owner}s draws lack classes, which are then never named")
     cells += _always_the_most_frequent(labelled, tested, sets, own, asked.classes)
     _show_few_shot(few_shots)
     return write_arms(
@@ -136,7 +138,7 @@ def _embedded(
     name: str,
     run: Path | None,
     seed: int,
-    bar: console.Progress,
+    bar: Progress,
 ) -> tuple[Features, Features]:
     """Return what the encoder of a run, or a random one of the card's shape, makes of the labelled and test samples."""
     with fresh_weights(seed):
@@ -144,7 +146,7 @@ def _embedded(
     own = load_card(run) if run is not None else card
     labelled, tested = (asked.features(encoder, own, part, bar.advance) for part in parts)
     if labelled.note:
-        console.say(f"{name}: {labelled.note}")
+        events.message(f"{name}: {labelled.note}")
     return labelled, tested
 
 
@@ -195,7 +197,7 @@ def _few_shot(labelled: Features, tested: Features, own: ProbeSettings) -> tuple
 def _show_few_shot(found: Mapping[str, Sequence[FewShot]]) -> None:
     tasks = next(iter(found.values()))
     if tasks:
-        console.table(
+        events.table(
             f"Few-shot accuracy, mean and SD over {tasks[0].draws} tasks",
             ["encoder", *(f"{t.ways}-way {t.shots}-shot" for t in tasks)],
             [[name, *(f"{t.mean:.3f} ({t.spread:.3f})" for t in own)] for name, own in found.items()],

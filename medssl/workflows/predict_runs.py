@@ -16,7 +16,7 @@ from medssl.engine.predicts import predicts_as
 from medssl.errors import CheckpointError, ConfigError
 from medssl.prediction import Predictor
 from medssl.quoting import quoted
-from pipelines.predict_settings import PredictSettings
+from medssl.workflows.predict_settings import PredictSettings
 
 __all__ = ["Predicting", "load_runs"]
 

@@ -27,11 +27,12 @@ from medssl.methods.former import former_settings
 from medssl.quoting import quoted
 from medssl.randomness import Stream, numpy_generator
 from medssl.settings import Resolved, load_yaml
-from pipelines import console
-from pipelines.load import load
-from pipelines.plan_end import left_off, whole_plan
-from pipelines.pretrain_plan import loader_of, plan_lines, plan_time_lines, pretrain_command
-from pipelines.pretrain_settings import PretrainSettings, resolved_settings
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.load import load
+from medssl.workflows.plan_end import left_off, whole_plan
+from medssl.workflows.pretrain_plan import loader_of, plan_lines, plan_time_lines, pretrain_command
+from medssl.workflows.pretrain_settings import PretrainSettings, resolved_settings
 
 __all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
@@ -108,9 +109,9 @@ def pretrain(
     if dry_run:
         lines = plan_lines(resolved, chosen, network, out, world_size=None)
         for line in [*lines, *started, *plan_time_lines(resolved, chosen, network, preset or method, out, None)]:
-            console.say(line)
-        console.say(_tried(settings, chosen, network))
-        console.done(None, "")
+            events.message(line)
+        events.message(_tried(settings, chosen, network))
+        closed(None, "")
         return RunResult(out, read=load)
 
     fabric = launch(settings.train)
@@ -127,7 +128,7 @@ def pretrain(
             run.say(line)
     loader = loader_of(settings, chosen, network.plan, fabric)
     probes = training.held_out(chosen.held_out, network.plan, settings) if chosen.held_out is not None else []
-    shown = console.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
+    shown = events.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:
         try:
             done = fit(
@@ -171,9 +172,9 @@ def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fres
 
 
 def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
-    console.done(written, command, run=out)
+    closed(written, command, run=out)
     if later:
-        console.say(later)
+        events.message(later)
 
 
 _TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
@@ -284,7 +285,7 @@ def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[Pretr
         resolved = resolved.with_auto(f"method.{key}", value, AS_BEGUN)
     if former:
         said = ", ".join(f"method.{key}={json.dumps(value)}" for key, value in former.items())
-        console.say(f"an earlier release began this run: it goes on as it was begun, with {said}")
+        events.message(f"an earlier release began this run: it goes on as it was begun, with {said}")
     return resolved
 
 
@@ -292,9 +293,9 @@ def _open_run(
     out: Path, resolved: Resolved[PretrainSettings], chosen: Chosen[Any], *, resume: bool, overwrite: bool
 ) -> Run:
     if resume:
-        run = Run.reopen(out, settings=resolved, say=console.say)
+        run = Run.reopen(out, settings=resolved, say=events.message)
     else:
-        run = Run.create(out, settings=resolved, overwrite=overwrite, say=console.say)
+        run = Run.create(out, settings=resolved, overwrite=overwrite, say=events.message)
     resolved.settings.domain.training.record(
         run, chosen.train.entries
     )  # again where it is resumed: it may have stopped before

@@ -14,8 +14,9 @@ from medssl.domains.exports import Exported
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
-from pipelines import console
-from pipelines.export_targets import EXPORTS, check_export
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.export_targets import EXPORTS, check_export
 
 __all__ = ["ExportResult", "ExportSettings", "export"]
 
@@ -89,16 +90,16 @@ def export(
     domain = domain_of_card(load_card(run))
     check_export(to, what=str(run), domain=domain)
     form = domain.exporting.ready(run, to, out, settings)
-    console.say(f"{run}: {form.words}; to {EXPORTS[to].words}")
+    events.message(f"{run}: {form.words}; to {EXPORTS[to].words}")
     if form.more:
-        console.say(form.more)
+        events.message(form.more)
     if dry_run:
-        console.done(None)
+        closed(None)
         return ExportResult(())
     found: Exported = form.write()
     for line in found.warned:
-        console.warn(line)
+        events.warning(line)
     for line in found.said:
-        console.say(line)
-    console.done(list(found.files), found.following, max_difference=found.max_difference)
+        events.message(line)
+    closed(list(found.files), found.following, max_difference=found.max_difference)
     return ExportResult(found.files, found.max_difference)
