@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medssl.engine.card import Card
-    from medssl.table import Row, Table
 
 _BATCH = 32
 __all__ = ["POINTS", "CloudProbe", "Points"]
@@ -46,32 +45,16 @@ class Points(Domain):
         "pair": "channels",
         "normalise": "values",
     }
-    trains = "pointcloud.training.TRAINING"
-    predicts = "pointcloud.predicting.NEW_ITEMS"
-    embeds = "pointcloud.vectors.VECTORS"
-    exports = "pointcloud.exports.EXPORTS"
-    decides = "pointcloud.deciding.CloudDeciding"
-
-    @property
-    def methods(self) -> Table[Row]:
-        """The table of methods."""
-        from pointcloud.methods.table import CLOUD_METHODS
-
-        return CLOUD_METHODS
-
-    @property
-    def encoders(self) -> Table[Row]:
-        """The table of encoders."""
-        from pointcloud.encoders.table import CLOUD_ENCODERS
-
-        return CLOUD_ENCODERS
-
-    @property
-    def tasks(self) -> Table[Row]:
-        """The table of tasks."""
-        from pointcloud.tasks.table import CLOUD_TASKS
-
-        return CLOUD_TASKS
+    parts: ClassVar[Mapping[str, str]] = {
+        "methods": "pointcloud.methods.table.CLOUD_METHODS",
+        "encoders": "pointcloud.encoders.table.CLOUD_ENCODERS",
+        "tasks": "pointcloud.tasks.table.CLOUD_TASKS",
+        "training": "pointcloud.training.TRAINING",
+        "new_items": "pointcloud.predicting.NEW_ITEMS",
+        "vectors": "pointcloud.vectors.VECTORS",
+        "exporting": "pointcloud.exports.EXPORTS",
+        "deciding": "pointcloud.deciding.CloudDeciding",
+    }
 
     def open(self, folder: str | Path) -> CloudStore:
         """Open a store of clouds."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from medssl.domains.class_task import PREDICTIONS
-from medssl.domains.learning import Finished, Told
+from medssl.domains.learning import Finished, Learning, Told
 from medssl.engine.run import Run
 from medssl.evaluation.calibration import DECISION, Decision, decide, probabilities
 from medssl.evaluation.class_logits import ClassLogits
@@ -15,7 +16,38 @@ from medssl.evaluation.classes import class_scores
 from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.spreadsheet import csv_text
 
-__all__ = ["prediction_table", "write_classes"]
+__all__ = ["finish_classes", "prediction_table", "write_classes"]
+
+
+def finish_classes(
+    learning: Learning,
+    run: Run,
+    told: Told,
+    logits: Callable[[Any, str], ClassLogits],
+    *,
+    calibrate: bool,
+    classes: Sequence[str],
+) -> Finished:
+    """Predict the held-out items and those to predict, on the first rank, and write what is decided of them.
+
+    Args:
+        learning: The run.
+        run: Its folder.
+        told: Who hears of it.
+        logits: Returns the logits of a store, which is called "held-out" or "test".
+        calibrate: Whether temperature and threshold are chosen.
+        classes: What the logits stand for.
+    """
+    if not run.writes:
+        return Finished((), None, None)
+    held_out, asked = (
+        None if store is None else logits(store, what)
+        for store, what in ((learning.items.held_out, "held-out"), (learning.items.predict, "test"))
+    )
+    return write_classes(
+        run, classes, held_out, asked, calibrate=calibrate,
+        split=learning.settings.data.held_out_split, noun=learning.domain.noun, told=told,
+    )  # fmt: skip
 
 
 def write_classes(

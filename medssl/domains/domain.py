@@ -6,7 +6,6 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -115,11 +114,8 @@ class Domain(ABC):
         listing: The file by which its store is known.
         recipes: The preset of ``finetune`` for each task where none is named; None for its defaults.
         lacks: Settings of the group ``data`` that mean nothing for it, and what of items it lacks for them.
-        trains: Dotted path of its `Training`.
-        predicts: Dotted path of its `NewItems`.
-        embeds: Dotted path of its `Vectors`.
-        exports: Dotted path of its `Exports`.
-        decides: Dotted path of its `Deciding`.
+        parts: Dotted paths of what verbs ask for: its tables (methods, encoders, tasks), and the modules behind the
+            contracts of this package (training, new_items, vectors, exporting, deciding). Listing a domain loads none.
         repools: Whether another pooling of a trained encoder may be taken.
     """
 
@@ -130,27 +126,29 @@ class Domain(ABC):
     listing: ClassVar[str]
     recipes: ClassVar[Mapping[str, str | None]]
     lacks: ClassVar[Mapping[str, str]] = {}
-    trains: ClassVar[str]
-    predicts: ClassVar[str]
-    embeds: ClassVar[str]
-    exports: ClassVar[str]
-    decides: ClassVar[str]
+    parts: ClassVar[Mapping[str, str]]
     repools: ClassVar[bool] = False
 
+    def _part(self, name: str) -> Any:
+        return pkgutil.resolve_name(self.parts[name])
+
     @property
-    @abstractmethod
     def methods(self) -> Table[Row]:
         """The table of pretraining methods."""
+        found: Table[Row] = self._part("methods")
+        return found
 
     @property
-    @abstractmethod
     def encoders(self) -> Table[Row]:
         """The table of encoders."""
+        found: Table[Row] = self._part("encoders")
+        return found
 
     @property
-    @abstractmethod
     def tasks(self) -> Table[Row]:
         """The table of tasks: what can be learned, by the name that ``finetune --task`` takes."""
+        found: Table[Row] = self._part("tasks")
+        return found
 
     def task(self, name: str) -> Task:
         """Return a task of the table.
@@ -161,33 +159,33 @@ class Domain(ABC):
         found: Task = self.tasks.load(name)()
         return found
 
-    @cached_property
+    @property
     def training(self) -> Training:
         """What training asks of it."""
-        found: Training = pkgutil.resolve_name(self.trains)
+        found: Training = self._part("training")
         return found
 
-    @cached_property
+    @property
     def new_items(self) -> NewItems:
         """What predicting new files asks of it."""
-        found: NewItems = pkgutil.resolve_name(self.predicts)
+        found: NewItems = self._part("new_items")
         return found
 
-    @cached_property
+    @property
     def vectors(self) -> Vectors:
         """What embedding asks of it."""
-        found: Vectors = pkgutil.resolve_name(self.embeds)
+        found: Vectors = self._part("vectors")
         return found
 
-    @cached_property
+    @property
     def exporting(self) -> Exports:
         """What exporting asks of it."""
-        found: Exports = pkgutil.resolve_name(self.exports)
+        found: Exports = self._part("exporting")
         return found
 
     def deciding(self, settings: Any, machine: Machine, *, small: bool) -> Deciding:
         """Return what decides in a chain of ``auto``; see `Deciding`."""
-        found: Deciding = pkgutil.resolve_name(self.decides)(settings, machine, small=small)
+        found: Deciding = self._part("deciding")(settings, machine, small=small)
         return found
 
     def refuse_moot(self, data: Settings) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medssl.domains.predictors import ClassPredictor
 from medssl.encoders.contract import lay_channels_last
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError
-from medssl.evaluation.calibration import Decision, decision_words, mean_decision, probabilities, read_decision
+from medssl.evaluation.calibration import Decision, mean_decision, probabilities, read_decision
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.prediction import Prediction, Target, Written
 from medssl.store.read import Store
@@ -46,7 +47,7 @@ class ClassFound:
     predicted: npt.NDArray[np.int64]
 
 
-class ClassificationPredictor:
+class ClassificationPredictor(ClassPredictor):
     """One classifier, or the mean of the calibrated probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -68,25 +69,6 @@ class ClassificationPredictor:
         for one in members:
             one.task.to(device).eval()
             lay_channels_last(one.task)
-
-    @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"classes {', '.join(self.class_names)}"
-
-    @property
-    def said(self) -> str:
-        """The same, and how they are decided."""
-        return f"{self.noun}. {decision_words(self.decision, self.class_names)}"
-
-    @property
-    def names(self) -> dict[int, str]:
-        """No names: what is predicted stands in the table."""
-        return {}
-
-    def sidecar(self) -> dict[str, Any]:
-        """Return nothing: what is predicted stands in the table."""
-        return {}
 
     @property
     def key(self) -> str:
@@ -120,10 +102,6 @@ class ClassificationPredictor:
         if found.shown.slices == (-1,):
             return Prediction(None, predicted=chosen[0], probabilities=each[0])
         return Prediction(None, predicted=chosen, probabilities=each)
-
-    def files(self, target: Target) -> tuple[str, ...]:
-        """Return no names: classes go into the table."""
-        return ()
 
     def write(self, found: ClassFound, store: Store, row: int, target: Target) -> Written:
         """Return the rows of the table: the class predicted and ``p_CLASS`` of each, of slices the slice too."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medssl.domains.class_results import write_classes
+from medssl.domains.class_results import finish_classes
 from medssl.domains.learning import Finished, Learning, Told
 from medssl.encoders.contract import Encoder
 from medssl.engine.run import Run
@@ -93,21 +93,17 @@ class ClassificationLearning(Learning):
 
     def finish(self, out: Path, run: Run, fabric: Fabric, told: Told) -> Finished:
         """Choose temperature and threshold on the held-out scans and write the predictions, on the first rank."""
-        if not run.writes:
-            return Finished((), None, None)
-        held_out = self._logits(self.items.held_out, fabric, "held-out", told)
-        asked = self._logits(self.items.predict, fabric, "test", told)
-        return write_classes(
-            run, self.classes, held_out, asked, calibrate=self.settings.classification.calibrate,
-            split=self.settings.data.held_out_split, noun=self.domain.noun, told=told,
-        )  # fmt: skip
+
+        def logits(store: Any, what: str) -> ClassLogits:
+            return self._logits(store, fabric, what, told)
+
+        chosen = self.settings.classification.calibrate
+        return finish_classes(self, run, told, logits, calibrate=chosen, classes=self.method.class_names)
 
     def _samples(self, store: Store) -> Samples:
         return samples_of(store, self.settings.classification, self.classes)
 
-    def _logits(self, store: Store | None, fabric: Fabric, what: str, told: Told) -> ClassLogits | None:
-        if store is None:
-            return None
+    def _logits(self, store: Store, fabric: Fabric, what: str, told: Told) -> ClassLogits:
         samples = self._samples(store)
         with told.progress(len(samples), f"{what} samples classified") as bar, fabric.autocast():
             return predict_classes(

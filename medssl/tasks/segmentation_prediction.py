@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.domains.predictors import MapPredictor
 from medssl.encoders.contract import lay_channels_last
 from medssl.engine.card import load_card
 from medssl.engine.predicts import predicts_as
@@ -31,7 +32,7 @@ from medssl.tasks.source_grid import to_source_grid
 __all__ = ["SegmentationPredictor", "entropy", "segmenters_of"]
 
 
-class SegmentationPredictor:
+class SegmentationPredictor(MapPredictor):
     """One segmenter, or the mean of the probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -42,6 +43,8 @@ class SegmentationPredictor:
     Raises:
         ConfigError: Their outputs do not mean the same.
     """
+
+    what = "label maps of"
 
     def __init__(self, members: Sequence[Segmenting], names: dict[int, str], device: torch.device | str) -> None:
         if any(member.output != members[0].output for member in members):
@@ -62,21 +65,6 @@ class SegmentationPredictor:
         if not isinstance(self.output, RegionOutput):
             return None
         return {region.written: region.values for region in self.output.regions}
-
-    @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"label maps of {', '.join(self.names.values())}"
-
-    @property
-    def said(self) -> str:
-        """The same."""
-        return self.noun
-
-    @property
-    def decision(self) -> None:
-        """None: no class is decided on."""
-        return None
 
     @property
     def key(self) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from medssl.engine.card import Card
     from medssl.store.entry import Entry
     from medssl.store.read import Store
-    from medssl.table import Row, Table
     from medssl.tasks.class_samples import Samples
     from medssl.tasks.class_settings import ClassificationSettings
 
@@ -37,34 +36,17 @@ class Volumes(Domain):
     kind = "volume"
     listing = "store.json"
     recipes: ClassVar[Mapping[str, str | None]] = {"segmentation": None, "classification": None}
-
-    trains = "medssl.volumes.training.TRAINING"
-    predicts = "medssl.volumes.predicting.NEW_ITEMS"
-    embeds = "medssl.volumes.vectors.VECTORS"
-    exports = "medssl.volumes.exports.EXPORTS"
-    decides = "medssl.volumes.deciding.ScanDeciding"
+    parts: ClassVar[Mapping[str, str]] = {
+        "methods": "medssl.methods.table.METHODS",
+        "encoders": "medssl.encoders.table.ENCODERS",
+        "tasks": "medssl.tasks.table.TASKS",
+        "training": "medssl.volumes.training.TRAINING",
+        "new_items": "medssl.volumes.predicting.NEW_ITEMS",
+        "vectors": "medssl.volumes.vectors.VECTORS",
+        "exporting": "medssl.volumes.exports.EXPORTS",
+        "deciding": "medssl.volumes.deciding.ScanDeciding",
+    }
     repools = True
-
-    @property
-    def methods(self) -> Table[Row]:
-        """The table of methods."""
-        from medssl.methods.table import METHODS
-
-        return METHODS
-
-    @property
-    def encoders(self) -> Table[Row]:
-        """The table of encoders."""
-        from medssl.encoders.table import ENCODERS
-
-        return ENCODERS
-
-    @property
-    def tasks(self) -> Table[Row]:
-        """The table of tasks."""
-        from medssl.tasks.table import TASKS
-
-        return TASKS
 
     @property
     def fallback(self) -> Task | None:

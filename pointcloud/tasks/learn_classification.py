@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from medssl.domains.class_results import write_classes
+from medssl.domains.class_results import finish_classes
 from medssl.domains.learning import Finished, Learning, Told
 from medssl.engine.run import Run
 from medssl.errors import DataError
@@ -89,17 +89,13 @@ class CloudClassLearning(CloudLearning):
 
     def finish(self, out: Path, run: Run, fabric: Fabric, told: Told) -> Finished:
         """Choose temperature and threshold on the held-out clouds and write the predictions, on the first rank."""
-        if not run.writes:
-            return Finished((), None, None)
-        held_out = self._logits(self.items.held_out, fabric, "held-out", told)
-        asked = self._logits(self.items.predict, fabric, "test", told)
-        return write_classes(
-            run, self.method.class_names, held_out, asked, calibrate=self.settings.cloud.calibrate,
-            split=self.settings.data.held_out_split, noun=self.domain.noun, told=told,
-        )  # fmt: skip
 
-    def _logits(self, store: CloudStore | None, fabric: Fabric, what: str, told: Told) -> ClassLogits | None:
-        if store is None:
-            return None
+        def logits(store: Any, what: str) -> ClassLogits:
+            return self._logits(store, fabric, what, told)
+
+        chosen = self.settings.cloud.calibrate
+        return finish_classes(self, run, told, logits, calibrate=chosen, classes=self.method.class_names)
+
+    def _logits(self, store: CloudStore, fabric: Fabric, what: str, told: Told) -> ClassLogits:
         with told.progress(len(store), f"{what} clouds classified") as bar, fabric.autocast():
             return predict_cloud_classes(self.method, store, device=fabric.device, progress=bar.advance)

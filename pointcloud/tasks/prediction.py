@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medssl.domains.predictors import ClassPredictor, MapPredictor
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError
-from medssl.evaluation.calibration import Decision, decision_words, mean_decision, probabilities, read_decision
+from medssl.evaluation.calibration import Decision, mean_decision, probabilities, read_decision
 from medssl.pool import isolated
 from medssl.prediction import Prediction, Target, Written
 from pointcloud.formats.ply_write import write_ply
@@ -51,7 +52,7 @@ class CloudClassifying:
     decision: Decision
 
 
-class CloudClassPredictor:
+class CloudClassPredictor(ClassPredictor):
     """One classifier of clouds, or the mean of the calibrated probabilities of several.
 
     See `medssl.prediction.Predictor`.
@@ -77,25 +78,6 @@ class CloudClassPredictor:
             one.task.to(device).eval()
 
     @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"classes {', '.join(self.class_names)}"
-
-    @property
-    def said(self) -> str:
-        """The same, and how they are decided."""
-        return f"{self.noun}. {decision_words(self.decision, self.class_names)}"
-
-    @property
-    def names(self) -> dict[int, str]:
-        """No names: what is predicted stands in the table."""
-        return {}
-
-    def sidecar(self) -> dict[str, Any]:
-        """Return nothing: what is predicted stands in the table."""
-        return {}
-
-    @property
     def key(self) -> str:
         """Hash of weights, settings and decisions."""
         return _key([one.task for one in self._members], [asdict(one.decision) for one in self._members])
@@ -118,10 +100,6 @@ class CloudClassPredictor:
         shares = dict(zip(self.class_names, found.tolist(), strict=True))
         return Prediction(None, predicted=chosen, probabilities=shares)
 
-    def files(self, target: Target) -> tuple[str, ...]:
-        """Return no names: classes go into the table."""
-        return ()
-
     def write(self, found: Values, store: CloudStore, row: int, target: Target) -> Written:
         """Return the row of the table: the class predicted, and ``p_CLASS`` of each."""
         chosen = self.class_names[int(self.decision.predicted(found[None])[0])]
@@ -137,7 +115,7 @@ class PartsFound:
     probability: Values
 
 
-class PartPredictor:
+class PartPredictor(MapPredictor):
     """One segmenter of points, or the mean of the probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -149,6 +127,7 @@ class PartPredictor:
         ConfigError: They do not tell the same parts apart.
     """
 
+    what = "parts"
     whole = True  # every point of the file gets a part
 
     def __init__(self, members: Sequence[PartSegmentationTask], batch_size: int, device: torch.device | str) -> None:
@@ -160,24 +139,9 @@ class PartPredictor:
             one.to(device).eval()
 
     @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"parts {', '.join(self.names.values())}"
-
-    @property
     def told(self) -> bool:
         """Whether a network is told the class of a cloud."""
         return any(one.told for one in self._members)
-
-    @property
-    def said(self) -> str:
-        """The same."""
-        return self.noun
-
-    @property
-    def decision(self) -> None:
-        """None: no class is decided on."""
-        return None
 
     @property
     def key(self) -> str:
