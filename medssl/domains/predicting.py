@@ -156,6 +156,10 @@ class Worker(Protocol):
 class NewItems(ABC):
     """New items of a kind of data; it holds no state. Settings are those of ``predict``."""
 
+    def channels(self, card: Card) -> tuple[CardInput, ...]:
+        """Return the channels of a run's input; none where items have none."""
+        return ()
+
     @abstractmethod
     def wanted(self, takes: Takes, settings: Any) -> tuple[str, ...]:
         """Return what the new items call the run's channels, in the run's order; () where each item is one.

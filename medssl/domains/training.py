@@ -50,6 +50,10 @@ class Training(ABC):
         """
         return store
 
+    def taken(self, store: Any, card: Card) -> Any:
+        """Return a store as input of the kind that a trained network takes."""
+        return store
+
     def record(self, run: Run, entries: Sequence[Any]) -> None:
         """Write into the run's folder what going on with it must know."""
         return

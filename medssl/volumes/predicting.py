@@ -42,6 +42,10 @@ __all__ = ["NEW_ITEMS", "NewScans", "ScanWorker"]
 class NewScans(NewItems):
     """Scans, and cases of several channels."""
 
+    def channels(self, card: Card) -> tuple[CardInput, ...]:
+        """Return those of the card."""
+        return card.inputs_known
+
     def wanted(self, takes: Takes, settings: Any) -> tuple[str, ...]:
         """Return what the new scans call the run's channels."""
         return _wanted(takes, settings)

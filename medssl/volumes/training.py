@@ -25,7 +25,7 @@ from medssl.methods.table import METHODS, build_method
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings
 from medssl.store.entry import Entry
-from medssl.store.normalised import normalised
+from medssl.store.normalised import channels_as, normalised
 from medssl.store.read import Store
 from medssl.volumes.card import seen_of, volume_card
 from medssl.volumes.channels import follow_channels
@@ -51,6 +51,10 @@ class ScanTraining(Training):
         """Normalise the scans: fitted on what is trained on, or as the run it starts from or goes on with."""
         known = recorded_input(resumed, len(store.channels)) if resumed else None
         return normalised(store, known or input_of(store, train, settings.data.normalise, start))
+
+    def taken(self, store: Store, card: Card) -> Store:
+        """Normalise the scans as the card says."""
+        return normalised(store, channels_as(store, card.inputs_known))
 
     def record(self, run: Run, entries: Sequence[Entry]) -> None:
         """Write how the input is normalised."""

@@ -23,9 +23,7 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.nameless import Nameless
 from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten, resolve
-from medssl.store.normalised import channels_as, normalised
 from medssl.store.plan import shard_of
-from medssl.store.read import Store
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.arms import arms_of, digest, same_command, shared_window
@@ -202,8 +200,7 @@ def _start_doubts(domain: Domain, drawn: Any, runs: Sequence[Path]) -> list[str]
     """Return how the labelled items differ from what runs were pretrained on: each fine-tuning says it to nobody."""
     found: dict[str, None] = {}
     for card in map(load_card, runs):
-        seen = normalised(drawn, channels_as(drawn, card.inputs_known)) if isinstance(drawn, Store) else drawn
-        found |= dict.fromkeys(domain.doubts(card, seen.entries))
+        found |= dict.fromkeys(domain.doubts(card, domain.training.taken(drawn, card).entries))
     return list(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medssl.domains.domain import domain_of_card
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError
 from medssl.quoting import quoted
@@ -22,7 +23,7 @@ def predict_command(run: str | Path) -> str:
     if not (folder / "card.json").is_file():
         return ""
     try:
-        new = "CLOUDS" if load_card(folder).kind == "cloud" else "SCANS"
+        new = f"{domain_of_card(load_card(folder)).noun.upper()}S"
     except CheckpointError:
         return ""  # nothing that predict would take
     return f"medssl predict {quoted(folder)} {quoted(new)} --out {quoted(Path('predictions') / folder.resolve().name)}"

@@ -67,7 +67,7 @@ def load_runs(runs: Sequence[Path], settings: PredictSettings, device: torch.dev
                 )
     takes = Takes(
         domain=domain,
-        channels=first.inputs_known if domain.kind == "volume" else (),
+        channels=domain.new_items.channels(first),
         fills=dict(first.data.get("store_settings", {})).get("missing") == "fill",
         run=str(runs[0]),
     )
