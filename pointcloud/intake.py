@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pointcloud.reduction.prints import CloudPrint, CloudTarget, cloud_print, cloud_prints, stored_prints
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -21,8 +19,10 @@ if TYPE_CHECKING:
     from medssl.pool import Engine
     from medssl.reduction.duplicates import Found
     from medssl.reduction.query import Answer
+    from pointcloud.reduction.prints import CloudPrint, CloudTarget
     from pointcloud.store import CloudStore
-    from pointcloud.storing import CloudReport, CloudStoreSettings
+    from pointcloud.store_settings import CloudStoreSettings
+    from pointcloud.storing import CloudReport
 
 __all__ = ["CLOUDS", "CloudIntake", "CloudsAsked"]
 
@@ -44,7 +44,7 @@ class CloudIntake:
     @property
     def store_settings(self) -> type[CloudStoreSettings]:
         """How clouds are stored."""
-        from pointcloud.storing import CloudStoreSettings
+        from pointcloud.store_settings import CloudStoreSettings
 
         return CloudStoreSettings
 
@@ -64,6 +64,8 @@ class CloudIntake:
         self, rows: Rows, folder: Path, *, workers: int, engine: Engine, progress: Callable[[int, int], None]
     ) -> tuple[list[CloudPrint], dict[str, str]]:
         """Return the prints of rows, made where they are missing, and id -> why there is none."""
+        from pointcloud.reduction.prints import cloud_prints
+
         targets = [_target(row) for row in rows]
         return cloud_prints(targets, folder, workers=workers, engine=engine, progress=progress)
 
@@ -90,6 +92,8 @@ class CloudIntake:
 
     def asked(self, folder: Path, places: Mapping[str, Any]) -> CloudsAsked:
         """Return the prints of a folder; ``places`` says where each cloud lies."""
+        from pointcloud.reduction.prints import CloudTarget, stored_prints
+
         targets = {
             name: CloudTarget(id=name, path=place.target.path, item=place.item) for name, place in places.items()
         }
@@ -138,6 +142,7 @@ class CloudsAsked:
     def ask(self, row: Mapping[str, Any], *, radius: int, turned: bool, nearest: int) -> list[Answer] | str:
         """Return what a cloud is to those that are stored, or why it cannot be read."""
         from pointcloud.reduction.asking import ask_cloud
+        from pointcloud.reduction.prints import cloud_print
 
         target = _target(row)
         one = cloud_print(target)
@@ -147,6 +152,8 @@ class CloudsAsked:
 
 
 def _target(row: Mapping[str, Any]) -> CloudTarget:
+    from pointcloud.reduction.prints import CloudTarget
+
     return CloudTarget(id=row["id"], path=row["path"], item=row["item"] or 0)
 
 

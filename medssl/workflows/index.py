@@ -16,7 +16,6 @@ from medssl.locking import holds
 from medssl.settings import resolve
 from medssl.workflows import events
 from medssl.workflows.file_limits import FileLimits
-from medssl.workflows.index_summary import say_indexed
 from medssl.workflows.intake import clouds as cloud_intake
 from medssl.workflows.result import Command, Result
 
@@ -164,6 +163,7 @@ def index(
     from medssl.manifest.build import build_manifest
     from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
+    from medssl.workflows.index_summary import say_indexed
 
     settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     scans, out = Path(scans), Path(out)

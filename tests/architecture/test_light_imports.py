@@ -49,6 +49,20 @@ def test_looking_around_imports_nothing_heavy(statement):
     assert loaded(quiet, HEAVY) == []
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "medssl.methods.table.METHODS",
+        "medssl.encoders.table.ENCODERS",
+        "pointcloud.methods.table.CLOUD_METHODS",
+        "pointcloud.encoders.table.CLOUD_ENCODERS",
+    ],
+)
+def test_settings_of_every_row_need_no_torch(table):
+    looked = f"import pkgutil; rows = pkgutil.resolve_name({table!r}); [rows.settings_class(name) for name in rows]"
+    assert loaded(looked, ("torch", "monai", "polars", "scipy", *READERS)) == []
+
+
 def test_showing_a_verb_imports_no_engine_and_no_compiler():
     """Settings of training lie in the methods' modules, which need torch; nothing beyond it is loaded."""
     beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
