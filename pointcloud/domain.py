@@ -12,13 +12,13 @@ import numpy as np
 from medssl.domains.domain import Domain, Features
 from medssl.domains.labels import StoreLabels
 from medssl.errors import DataError
-from pointcloud.batch import CloudPlan
 from pointcloud.store import INDEX, CloudEntry, CloudStore
 
 if TYPE_CHECKING:
     from torch import nn
 
     from medssl.engine.card import Card
+    from pointcloud.batch import CloudPlan
 
 _BATCH = 32
 __all__ = ["POINTS", "CloudProbe", "Points"]
@@ -84,6 +84,8 @@ class Points(Domain):
 
     def probed(self, store: CloudStore, settings: Any, card: Card) -> CloudProbe:
         """Return the classes of clouds."""
+        from pointcloud.batch import CloudPlan
+
         numbers = sorted({int(entry.label) for entry in store.entries if entry.label is not None})
         if len(numbers) < 2:
             raise DataError(f"{store.folder}: a probe needs clouds of two classes or more, and it has {len(numbers)}.")
