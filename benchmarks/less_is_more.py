@@ -35,7 +35,7 @@ from medssl.evaluation.statistics.crossed import Interval, crossed_interval
 from medssl.evaluation.statistics.jackknife import pseudo_values
 from medssl.evaluation.statistics.wording import interval_text
 from medssl.store.read import Store
-from pipelines.pretrain_scans import chosen_slices
+from medssl.volumes.training import chosen_slices
 
 STRATEGIES = ("hash", "random", "every", "ssim", "mi", "embedding")
 BUDGETS = ("equal steps", "equal epochs")

@@ -19,7 +19,7 @@ from medssl.encoders.table import build_encoder
 from medssl.methods.table import build_method
 from medssl.randomness import Stream
 from medssl.settings import resolve
-from pipelines.pretrain import PretrainSettings
+from medssl.workflows.pretrain import PretrainSettings
 
 PRESETS = ("masked_small", "spark_small", "spark_s3d_small", "mae_small", "simmim_small")
 BATCH = 4

@@ -26,17 +26,15 @@ import numpy as np
 import torch
 from scipy import stats
 
+from medssl.domains.choosing import choose_items
 from medssl.engine.optimiser import build_optimiser, set_learning_rates
 from medssl.engine.schedules import learning_rates
 from medssl.phantoms import phantom
 from medssl.randomness import Stream
 from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
-from pipelines.pretrain import build
-from pipelines.pretrain_clouds import Clouds
-from pipelines.pretrain_kind import choose_items
-from pipelines.pretrain_scans import Scans
-from pipelines.pretrain_settings import PretrainSettings
+from medssl.workflows.pretrain import as_input, build
+from medssl.workflows.pretrain_settings import PretrainSettings
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 
@@ -159,15 +157,16 @@ def one_run(preset: str, store: str, *, steps: int, seed: int) -> dict[str, tupl
         "train.precision=32-true", "train.lr=3e-3", *SMALLER.get(preset, _CLOUD if "point_" in preset else _CROPS),
     ]  # fmt: skip
     settings = resolve(PretrainSettings, preset=preset, overrides=overrides).settings
-    kind = Clouds(settings) if settings.of_clouds else Scans(settings)
-    chosen = kind.as_input(
-        choose_items(kind.open(), settings.data, seed=seed, noun=kind.noun), start=None, resumed=None
+    domain, training = settings.domain, settings.domain.training
+    items = domain.open(settings.data.store)
+    chosen = as_input(
+        choose_items(items, settings.data, seed=seed, noun=domain.noun), items, settings, start=None, resumed=None
     )
-    method = build(kind, init_from=None)
-    batches = kind.held_out(chosen.held_out, method.plan)
-    seen = (chosen.train, chosen.held_out) if settings.of_clouds else (None, None)
+    method = build(settings, init_from=None)
+    batches = training.held_out(chosen.held_out, method.plan, settings)
+    seen = (chosen.train, chosen.held_out) if domain.name == "points" else (None, None)
     before = signals_of(method, batches, *seen)
-    loader = kind.loader(chosen.train, method.plan, _Alone())  # type: ignore[arg-type]  # what a loader asks of Fabric
+    loader = training.loader(chosen.train, method.plan, settings, rank=0, world_size=1, pin=False)
     optimiser, rates = build_optimiser(method, settings.train), learning_rates(settings.train)
     for step in range(steps):
         set_learning_rates(optimiser, rates, step)
@@ -181,12 +180,6 @@ def one_run(preset: str, store: str, *, steps: int, seed: int) -> dict[str, tupl
         method.after_step(step / steps)
     after = signals_of(method, batches, *seen)
     return {name: (before[name], after[name]) for name, _ in SIGNALS[preset]}
-
-
-class _Alone:
-    """The little of Fabric that a loader of one process asks for."""
-
-    global_rank, world_size, device = 0, 1, torch.device("cpu")
 
 
 def told(preset: str, runs: Sequence[Mapping[str, Sequence[float]]]) -> list[str]:

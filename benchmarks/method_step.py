@@ -28,7 +28,7 @@ from medssl.methods.table import METHODS, build_method
 from medssl.presets import list_presets
 from medssl.randomness import Stream
 from medssl.settings import resolve
-from pipelines.pretrain import PretrainSettings
+from medssl.workflows.pretrain import PretrainSettings
 
 BATCH = 8
 

@@ -13,13 +13,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = (
-    "auto",
+# Where the functions are: most in `medssl.workflows`; chains of them, and the check of the machine, in `pipelines`.
+_WORKFLOWS = (
     "cache",
     "check",
     "check_split",
-    "demo",
-    "doctor",
     "embed",
     "evaluate",
     "export",
@@ -34,8 +32,9 @@ _VERBS = (
     "reduce",
     "report",
 )
+_CHAINS = ("auto", "demo", "doctor")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-__all__ = ["__version__", "set_verbosity", *_VERBS]
+__all__ = ["__version__", "set_verbosity", *_WORKFLOWS, *_CHAINS]
 
 
 def set_verbosity(level: str) -> None:
@@ -62,7 +61,9 @@ def set_verbosity(level: str) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _VERBS:
+    if name in _WORKFLOWS:
+        return getattr(importlib.import_module(f"medssl.workflows.{name}"), name)
+    if name in _CHAINS:
         _refuse_another_pipelines()
         return getattr(importlib.import_module(f"pipelines.{name}"), name)
     raise AttributeError(f"module 'medssl' has no attribute {name!r}")

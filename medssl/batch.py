@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["Batch"]
 
@@ -31,6 +32,8 @@ class Batch:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name; those that are None are left out."""
+        from torch import Tensor  # whoever holds tensors has it; settings that name a batch's words need none
+
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
 
     def starts(self) -> list[int]:

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Predictor", "Target", "Wanted", "Written"]
+import numpy as np
+import numpy.typing as npt
 
+__all__ = ["Prediction", "Predictor", "Target", "Wanted", "Written"]
+
+Array = npt.NDArray[Any]
 StoreT = TypeVar("StoreT", contravariant=True)
 Found = TypeVar("Found")
 
@@ -68,6 +72,29 @@ class Written:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one scan, case or cloud.
+
+    Attributes:
+        labels: Of a segmenter the label map on the scan's own grid, (z, y, x); of parts the part of each point, (N,);
+            None of a classifier.
+        names: Label value or part -> name.
+        affine: 4x4 of the label map, RAS+ mm from (x, y, z) indices; None elsewhere.
+        predicted: Of a classifier the class, or of slices the class of each.
+        probabilities: Of a classifier the probability of each class by name; of slices, one list each. Of a segmenter
+            an array (classes, z, y, x) on the grid that the network sees, of parts (N, parts).
+        differs: How it differs from what the run was trained on.
+    """
+
+    labels: Array | None
+    names: dict[int, str] = field(default_factory=dict)
+    affine: npt.NDArray[np.float64] | None = None
+    predicted: str | list[str] | None = None
+    probabilities: Any = None
+    differs: tuple[str, ...] = ()
+
+
 class Predictor(Protocol[StoreT, Found]):
     """One or several trained networks of one task."""
 
@@ -77,12 +104,35 @@ class Predictor(Protocol[StoreT, Found]):
         ...
 
     @property
+    def said(self) -> str:
+        """The same, and of classes how they are decided."""
+        ...
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Label value or part -> name; empty of classes."""
+        ...
+
+    @property
+    def decision(self) -> Any:
+        """Of classes how probabilities become one, a `medssl.evaluation.calibration.Decision`; None elsewhere."""
+        ...
+
+    @property
     def key(self) -> str:
         """Hash of everything that a prediction depends on besides the item: weights and how they are used."""
         ...
 
     def predict(self, store: StoreT, row: int) -> Found:
         """Return the prediction of an item of a store."""
+        ...
+
+    def shown(self, found: Found, entry: Any) -> Prediction:
+        """Return a prediction as a Python user holds it; ``entry`` is what its store says of the item."""
+        ...
+
+    def sidecar(self) -> dict[str, Any]:
+        """Return what a file beside the predictions says of their values; nothing of classes."""
         ...
 
     def files(self, target: Target) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from medssl.batch import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Apart", "Relation", "WindowBatch", "WindowPlan", "as_input"]
 
@@ -109,6 +109,8 @@ class WindowBatch(Batch):
         """
         if self.pair is None:
             return None if self.present is None else self.present.repeat_interleave(views, dim=0)
+        import torch
+
         turn = (self.part[:, None] + torch.arange(views, device=self.part.device)) % 2
         chosen = self.pair.gather(1, turn).reshape(-1, 1)
         return chosen == torch.arange(self.channels, device=chosen.device)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medssl.domains.domain import Domain, domains
 from medssl.errors import DataError
 from medssl.locking import holds
 from medssl.settings import resolve
+from medssl.workflows.verbs import function_of
 from pipelines import console
-from pipelines.auto_chain import AutoResult, Chain
+from pipelines.auto_chain import AutoChain, AutoResult
 from pipelines.auto_settings import AutoSettings
 from pipelines.auto_stages import StageRunner, Stages
-from pipelines.verbs import function_of
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -70,7 +71,7 @@ def auto(
     scans, out, settings = Path(scans), Path(out), resolved.settings
     hand = StageRunner(Stages(out / "stages.json"), anew=overwrite)
     manifest = _headers(scans, settings) if dry_run else _indexed(scans, out, settings, hand)
-    chain = _chain_for(manifest, scans)(scans, out, resolved, hand)
+    chain = AutoChain(_domain_for(manifest, scans), scans, out, resolved, hand)
     return chain.plan(manifest) if dry_run else chain.run(manifest)
 
 
@@ -107,17 +108,17 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     hand.head("index", "describe everything, one row a scan or cloud")
     hand.command("index", scans, *words, "--out", file)
     with console.part("index"):
-        manifest: Manifest = function_of("index")(scans, out=file, overrides=words)
+        manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
     return manifest
 
 
-def _chain_for(manifest: Manifest, scans: Path) -> type[Chain[Any]]:
-    """Return the chain for the kind of data that most patients or objects have.
+def _domain_for(manifest: Manifest, scans: Path) -> Domain:
+    """Return the kind of data that most patients or objects have.
 
     Raises:
         DataError: Nothing can be used.
     """
-    owners: dict[str, set[str]] = {"volume": set(), "cloud": set()}
+    owners: dict[str, set[str]] = {domain.kind: set() for domain in domains()}
     for row in manifest.rows():
         if row["error"] is None and row["kind"] in owners:
             owners[row["kind"]].add(row["patient"] or row["id"])
@@ -126,15 +127,11 @@ def _chain_for(manifest: Manifest, scans: Path) -> type[Chain[Any]]:
             f"{scans}: none of the {len(manifest)} scans can be used. The reasons are listed above, and in "
             f"full by: medssl index {shlex.quote(str(scans))} --out manifest.parquet"
         )
-    clouds = len(owners["cloud"]) > len(owners["volume"])
-    if all(owners.values()):
-        words = ("clouds", "scans") if clouds else ("scans", "clouds")
-        console.warn(f"{scans} holds scans and point clouds: the {words[0]} are taken, the {words[1]} passed over; "
-                     "give each kind a folder of its own")  # fmt: skip
-    if clouds:
-        from pipelines.auto_clouds import CloudChain
-
-        return CloudChain
-    from pipelines.auto_scans import ScanChain
-
-    return ScanChain
+    chosen = max(domains(), key=lambda domain: len(owners[domain.kind]))
+    for other in domains():
+        if other is not chosen and owners[other.kind]:
+            console.warn(
+                f"{scans} holds {chosen.noun}s and {other.noun}s: the {chosen.noun}s are taken, the {other.noun}s "
+                "passed over; give each kind a folder of its own"
+            )
+    return chosen

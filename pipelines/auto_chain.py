@@ -1,42 +1,34 @@
-"""The stages of ``medssl auto`` in their order, over one folder; what differs between scans and clouds is left open."""
+"""The stages of ``medssl auto`` in their order, over one folder; the domain decides what differs."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from medssl.domains.deciding import BUDGETS, Decision, Machine, Recipe, key_of, word
+from medssl.domains.domain import Domain
 from medssl.engine.kept_paths import kept_value
 from medssl.errors import ConfigError
 from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
+from medssl.workflows.export_targets import check_export
+from medssl.workflows.predict_command import predict_command
+from medssl.workflows.verbs import function_of
 from pipelines import console
-from pipelines.auto_recipe import Decision, Machine, Recipe
-from pipelines.auto_settings import BUDGETS, AutoSettings
-from pipelines.auto_stages import StageRunner, key_of
-from pipelines.export_targets import check_export
-from pipelines.predict_command import predict_command
-from pipelines.verbs import function_of
+from pipelines.auto_outcome import outcome_of
+from pipelines.auto_settings import AutoSettings
+from pipelines.auto_stages import StageRunner
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
-    from pipelines.auto_outcome import Outcome
 
-__all__ = ["AutoResult", "Chain", "word", "words_of"]
-
-
-class _Store(Protocol):
-    @property
-    def entries(self) -> Sequence[Any]: ...
-
-
-S = TypeVar("S", bound=_Store)
+__all__ = ["AutoChain", "AutoResult", "words_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +61,11 @@ class AutoResult:
         return not self.failed
 
 
-class Chain(ABC, Generic[S]):
+class AutoChain:
     """The stages in their order, over one folder.
 
     Args:
+        domain: The kind of data.
         scans: What is trained on, as the user named it.
         out: The folder for everything that is made.
         resolved: Settings of the whole chain.
@@ -80,89 +73,33 @@ class Chain(ABC, Generic[S]):
 
     Raises:
         ConfigError: A setting was given that means nothing for this kind of data.
-
-    Attributes:
-        noun: What a scan is called.
-        foreign: Settings that mean nothing for it.
-        listing: The file by which its store is known to be finished.
-        unlabelled: What to say where nothing has labels, and how to go on.
     """
 
-    noun: ClassVar[str]
-    foreign: ClassVar[tuple[str, ...]]
-    listing: ClassVar[str]
-    unlabelled: ClassVar[str]
-
-    def __init__(self, scans: Path, out: Path, resolved: Resolved[AutoSettings], hand: StageRunner) -> None:
-        given = [key for key in self.foreign if resolved.origins.get(key, "default") != "default"]
+    def __init__(
+        self, domain: Domain, scans: Path, out: Path, resolved: Resolved[AutoSettings], hand: StageRunner
+    ) -> None:
+        settings, machine = resolved.settings, Machine.here()
+        small = BUDGETS[settings.budget].small or not machine.gpu
+        self.domain, self.deciding = domain, domain.deciding(settings, machine, small=small)
+        given = [key for key in self.deciding.foreign if resolved.origins.get(key, "default") != "default"]
         if given:
             raise ConfigError(
-                f"{scans} holds {self.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
+                f"{scans} holds {domain.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
             )
-        for form in resolved.settings.export:
-            check_export(form, what=str(scans), clouds=self.noun == "cloud")
-        self.scans, self.out, self.settings, self.hand = scans, out, resolved.settings, hand
-        settings = resolved.settings
-        self.machine = Machine.here()
-        self.small = BUDGETS[settings.budget].small or not self.machine.gpu
-        self.decisions: list[Decision] = []
+        for form in settings.export:
+            check_export(form, what=str(scans), domain=domain)
+        self.scans, self.out, self.settings, self.hand = scans, out, settings, hand
+        self.decisions = self.deciding.decisions
         self.manifest_file, self.store_folder = out / "manifest.parquet", out / "store"
         self.encoder, self.pretrained, self.scratch = (out / "runs" / name for name in _RUNS)
-
-    # ---- what differs
-
-    @abstractmethod
-    def settle(self, manifest: Manifest) -> Manifest:
-        """Return the manifest with the split that is used; add what it means to the decisions."""
-
-    @abstractmethod
-    def cache_words(self, manifest: Manifest) -> list[str]:
-        """Return what ``cache`` is told that its result depends on; add it to the decisions."""
-
-    @abstractmethod
-    def opened(self) -> S:
-        """Return the store."""
-
-    @abstractmethod
-    def recipe_before(self, manifest: Manifest) -> Recipe:
-        """Return the recipe as it follows from the manifest alone."""
-
-    @abstractmethod
-    def recipe(self, store: S) -> Recipe:
-        """Return the recipe that the stored scans ask for."""
-
-    @abstractmethod
-    def has_label(self, entry: Any) -> bool:
-        """Return whether a stored scan has what fine-tuning learns."""
-
-    @abstractmethod
-    def store_key(self, store: S, *, labels: bool) -> str:
-        """Return a name of what is in the store, with labels or without."""
-
-    @abstractmethod
-    def scores(self) -> Path:
-        """Return where the scores of the pretrained arm are written."""
-
-    @abstractmethod
-    def outcome(self, scores: Path) -> Outcome:
-        """Return what the comparison says."""
-
-    @abstractmethod
-    def following(self) -> list[str]:
-        """Return the command to run next, where something was fine-tuned."""
-
-    def probe_command(self) -> list[str]:
-        """Return the command that looks at the encoder's frozen features."""
-        return ["medssl", "evaluate", str(self.encoder), "--data", str(self.store_folder), "--protocol", "probe",
-                "--against", "random", "--out", str(self.out / "probe")]  # fmt: skip
 
     # ---- the flow
 
     def plan(self, manifest: Manifest) -> AutoResult:
         """Say what would be decided, from headers."""
-        settled = self.settle(manifest)
-        self.cache_words(settled)
-        self.decisions.extend(self.recipe_before(settled).decisions)
+        settled = self.deciding.settle(manifest)
+        self.deciding.cache_words(settled)
+        self.decisions.extend(self.deciding.recipe_before(settled).decisions)
         self._show_decisions("What would be decided, from headers alone")
         console.done(None, shlex.join(["medssl", "auto", str(self.scans), "--out", str(self.out)]))
         return AutoResult(folder=self.out, decisions=tuple(self.decisions))
@@ -171,13 +108,13 @@ class Chain(ABC, Generic[S]):
         """Do every stage after the index that is not done."""
         from medssl.manifest.schema import write_manifest
 
-        settled = self.settle(manifest)
+        settled = self.deciding.settle(manifest)
         console.say(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
         if not settled.frame.equals(manifest.frame):
             write_manifest(settled, self.manifest_file)
         self._check(settled)
         store = self._cache(settled)
-        recipe = self.recipe(store)
+        recipe = self.deciding.recipe(store)
         self.decisions.extend(recipe.decisions)
         self._write_decisions(recipe)
         self._pretrain(store, recipe)
@@ -196,7 +133,7 @@ class Chain(ABC, Generic[S]):
             )
         report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
         self._export(self.pretrained, "network")
-        self._close(report, comparison, self.following())
+        self._close(report, comparison, self.deciding.following(self.pretrained, self.encoder, self.store_folder))
         return AutoResult(
             folder=self.out,
             decisions=tuple(self.decisions),
@@ -215,7 +152,7 @@ class Chain(ABC, Generic[S]):
             result = function_of("check")(self.manifest_file)
             if not result.ok:
                 console.warn(
-                    f"{result.count('error')} errors were found; going on with the {self.noun}s that can be read"
+                    f"{result.count('error')} errors were found; going on with the {self.domain.noun}s that can be read"
                 )
 
         self.hand.late(
@@ -227,18 +164,18 @@ class Chain(ABC, Generic[S]):
             work=work,
         )
 
-    def _cache(self, manifest: Manifest) -> S:
-        told = self.cache_words(manifest)
+    def _cache(self, manifest: Manifest) -> Any:
+        told = self.deciding.cache_words(manifest)
         words = [*told, *([f"workers={w}"] if (w := self.settings.workers) else [])]
         key = key_of(_manifest_key(manifest), *told)
-        self.hand.head("cache", f"store the {self.noun}s for fast reading")
-        if self.hand.ready("cache", key, self.store_folder / self.listing):
-            return self.opened()
+        self.hand.head("cache", f"store the {self.domain.noun}s for fast reading")
+        if self.hand.ready("cache", key, self.store_folder / self.domain.listing):
+            return self.domain.open(self.store_folder)
         self.hand.command("cache", self.manifest_file, "--out", self.store_folder, *words)
         with console.part("cache"):
             function_of("cache")(self.manifest_file, out=self.store_folder, overrides=words)
         self.hand.stages.finish("cache", key)
-        return self.opened()
+        return self.domain.open(self.store_folder)
 
     def _write_decisions(self, recipe: Recipe) -> None:
         from medssl.writing import atomic_write
@@ -256,10 +193,10 @@ class Chain(ABC, Generic[S]):
 
     # ---- training
 
-    def _pretrain(self, store: S, recipe: Recipe) -> None:
+    def _pretrain(self, store: Any, recipe: Recipe) -> None:
         words = words_of({**recipe.pretrain, **flatten(self.settings.pretrain)})
-        key = key_of(self.store_key(store, labels=False), recipe.preset, words)
-        self.hand.head("pretrain", f"learn from the {self.noun}s themselves, without labels")
+        key = key_of(self.deciding.store_key(store, labels=False), recipe.preset, words)
+        self.hand.head("pretrain", f"learn from the {self.domain.noun}s themselves, without labels")
         if self.hand.ready("pretrain", key, self.encoder / "encoder.safetensors"):
             return
         self.hand.command("pretrain", recipe.preset, "--data", self.store_folder, "--out", self.encoder, *words)
@@ -272,7 +209,7 @@ class Chain(ABC, Generic[S]):
             ),
         )
 
-    def _finetune(self, store: S, recipe: Recipe, *, from_scratch: bool) -> None:
+    def _finetune(self, store: Any, recipe: Recipe, *, from_scratch: bool) -> None:
         out = self.scratch if from_scratch else self.pretrained
         settings = self.settings
         words = words_of({**recipe.finetune, **flatten(settings.finetune)})
@@ -280,7 +217,7 @@ class Chain(ABC, Generic[S]):
             words += [f"data.draw={settings.draw}"]
         labels = self._usable_labels(store)
         key = key_of(
-            self.hand.stages.key_after("pretrain"), self.store_key(store, labels=True), recipe.finetune_preset,
+            self.hand.stages.key_after("pretrain"), self.deciding.store_key(store, labels=True), recipe.finetune_preset,
             words, labels, from_scratch,
         )  # fmt: skip
         start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
@@ -307,11 +244,13 @@ class Chain(ABC, Generic[S]):
             ),
         )
 
-    def _labelled(self, store: S, split: str) -> set[str]:
+    def _labelled(self, store: Any, split: str) -> set[str]:
         """Return the patients with labels in a split; scans of no split count as training ones."""
-        return {e.patient or e.id for e in store.entries if self.has_label(e) and (e.split or "train") == split}
+        return {
+            e.patient or e.id for e in store.entries if self.deciding.has_label(e) and (e.split or "train") == split
+        }
 
-    def _usable_labels(self, store: S) -> int | None:
+    def _usable_labels(self, store: Any) -> int | None:
         """Return how many patients' labels to ask for: no more than there are."""
         if self.settings.labels is None:
             return None
@@ -324,10 +263,10 @@ class Chain(ABC, Generic[S]):
 
     def _evaluate(self) -> dict[str, Any]:
         """Score both arms; return the comparison, empty where scoring failed."""
-        scores = self.scores()
+        scores = self.pretrained / self.domain.task(self.deciding.task).summary
         self.hand.late(
             "evaluate",
-            f"score both on test {self.noun}s, and test the difference",
+            f"score both on test {self.domain.noun}s, and test the difference",
             key=key_of(self.hand.stages.key_after("pretrained", "scratch"), FORMAT),  # older scores are made anew
             output=scores,
             command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],
@@ -335,7 +274,7 @@ class Chain(ABC, Generic[S]):
         )
         if "evaluate" in self.hand.failed:
             return {}
-        outcome = self.outcome(scores)
+        outcome = outcome_of(scores, arm="pretrained", baseline="scratch")
         console.tell(outcome=outcome.facts)
         return outcome.facts | {"sentence": outcome.sentence}
 
@@ -343,7 +282,7 @@ class Chain(ABC, Generic[S]):
         vectors = self.out / "vectors.parquet"
         self.hand.late(
             "embed",
-            f"one vector for every {self.noun}",
+            f"one vector for every {self.domain.noun}",
             key=self.hand.stages.key_after("cache", "pretrain"),
             output=vectors,
             command=["embed", self.encoder, "--data", self.store_folder, "--out", vectors],
@@ -382,7 +321,7 @@ class Chain(ABC, Generic[S]):
         vectors = self._embed()
         report = self._report(self.encoder, vectors)
         console.say("")
-        console.say(self.unlabelled)
+        console.say(self.deciding.unlabelled)
         self._export(self.encoder, "encoder")
         self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
         return AutoResult(folder=self.out, decisions=tuple(self.decisions), encoder=self.encoder, report=report,
@@ -407,11 +346,6 @@ class Chain(ABC, Generic[S]):
 
 _RUNS = ("encoder", "pretrained", "scratch")
 _REPORTED = ("check", "pretrain", "pretrained", "scratch", "evaluate", "embed")  # stages whose results a report shows
-
-
-def word(value: Any) -> str:
-    """Return a setting's value as it is written after ``key=``."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def words_of(settings: Mapping[str, Any]) -> list[str]:

@@ -1,45 +1,20 @@
-"""What ``medssl auto`` may be told, and what each budget buys."""
+"""What ``medssl auto`` may be told."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from medssl.domains.deciding import BUDGETS
 from medssl.errors import did_you_mean
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
-from pipelines.export_targets import EXPORTS
+from medssl.workflows.export_targets import EXPORTS
 
-__all__ = ["BUDGETS", "AutoSettings", "Budget"]
+__all__ = ["AutoSettings"]
 
 Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """How much is trained.
-
-    Attributes:
-        pretrain_steps: Steps of pretraining.
-        finetune_steps: Steps of each of the two fine-tuning runs.
-        small: Take the presets for a CPU even where there is a GPU.
-        means: In words.
-    """
-
-    pretrain_steps: int
-    finetune_steps: int
-    small: bool
-    means: str
-
-
-BUDGETS = {
-    "minutes": Budget(pretrain_steps=400, finetune_steps=250, small=True, means="minutes on two CPU cores: a look"),
-    "small": Budget(pretrain_steps=3000, finetune_steps=600, small=True, means="half an hour on a few CPU cores"),
-    "medium": Budget(pretrain_steps=20_000, finetune_steps=5000, small=False, means="some hours on a GPU"),
-    "large": Budget(pretrain_steps=100_000, finetune_steps=20_000, small=False, means="a day or more on a GPU"),
-}
 
 
 class AutoSettings(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -10,24 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from medssl.domains.deciding import key_of
 from medssl.errors import MedSSLError
 from medssl.writing import atomic_write
 from pipelines import console
 
-__all__ = ["StageRunner", "Stages", "key_of"]
+__all__ = ["StageRunner", "Stages"]
 
 State = Literal["new", "started", "done", "changed"]
-
-
-def key_of(*inputs: Any) -> str:
-    """Return a short hash of anything that JSON can hold: the name of a stage's inputs.
-
-    Example:
-        >>> key_of({"b": 1, "a": 2}) == key_of({"a": 2, "b": 1})
-        True
-    """
-    text = json.dumps(inputs, sort_keys=True, default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from medssl.workflows.export_targets import EXPORTS
 from pipelines.completion import methods
 from pipelines.declared import COMMON, command
-from pipelines.export_targets import EXPORTS
 from pipelines.options import Out
 
 __all__ = ["COMMANDS"]

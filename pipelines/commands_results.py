@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from medssl.workflows.export_targets import EXPORTS
 from pipelines.completion import export_forms
 from pipelines.declared import Given, command
-from pipelines.export_targets import EXPORTS
 from pipelines.options import Out
 
 __all__ = ["COMMANDS"]

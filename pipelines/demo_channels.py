@@ -6,12 +6,12 @@ from pathlib import Path
 
 from medssl.evaluation.statistics.wording import sentences
 from medssl.quoting import quoted
+from medssl.workflows.cache import cache
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.report import report
 from pipelines import console
-from pipelines.cache import cache
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.report import report
 
 __all__ = ["demo_channels"]
 
@@ -55,7 +55,7 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
     runs = {"four": out / "all-four", "t1": out / "t1-alone"}
     with console.part("channels", quiet=True) as facts:
         shares = ["val=0", "test=0.5", f"seed={seed}", "modality=MR"]
-        manifest = index(out / "scans", out=out / "heads.parquet", overrides=shares)
+        manifest = index(out / "scans", out=out / "heads.parquet", overrides=shares).manifest
         for name, channels in (("four", "auto"), ("t1", "t1")):
             store, run = out / "stores" / name, runs[name]
             cache(manifest, out=store, overrides=[f"channels={channels}"])

@@ -8,14 +8,14 @@ import numpy as np
 
 from medssl.evaluation.statistics.wording import interval_text, sentences
 from medssl.quoting import quoted
+from medssl.workflows.cache import cache
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.index import index
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
+from medssl.workflows.score_files import Scored
 from medssl.writing import atomic_write
 from pipelines import console
-from pipelines.cache import cache
-from pipelines.evaluate import evaluate
-from pipelines.index import index
-from pipelines.pretrain import pretrain
-from pipelines.report import report
-from pipelines.score_files import Scored
 from pointcloud.shapes import CLASSES, shape
 
 __all__ = ["demo_points"]
@@ -46,8 +46,8 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
     _write(out / "shapes", clouds, seed)
     store, run = out / "store", out / "point_mae"
     with console.part("points", quiet=True) as facts:
-        manifest = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
-        cache(manifest, out=store, overrides=["points=1024"])
+        indexed = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
+        cache(indexed.manifest, out=store, overrides=["points=1024"])
         if overwrite or not (run / "card.json").is_file():
             pretrain(
                 "point_mae_small", data=store, out=run, overwrite=run.exists(),

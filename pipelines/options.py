@@ -15,8 +15,8 @@ import typer
 
 from medssl.errors import DiskError, MedSSLError
 from medssl.refusing import is_panic
+from medssl.workflows.verbs import function_of
 from pipelines import console
-from pipelines.verbs import function_of
 
 __all__ = [
     "EXIT_BROKEN",

@@ -11,9 +11,8 @@ from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
-from medssl.store.index import INDEX
+from medssl.workflows.verbs import VERBS, settings_of
 from pipelines import console
-from pipelines.verbs import VERBS, settings_of
 
 __all__ = ["validate", "verb_of"]
 
@@ -45,13 +44,11 @@ def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = (
 def _with_store(resolved: Resolved[Any]) -> Resolved[Any]:
     """Hold the settings of a training verb against its store, where they name one that is there."""
     settings = resolved.settings
-    folder = getattr(getattr(settings, "data", None), "store", "")
-    if not folder or not hasattr(settings, "encoder") or not (Path(folder) / INDEX).is_file() or settings.of_clouds:
+    folder, domain = getattr(getattr(settings, "data", None), "store", ""), getattr(settings, "domain", None)
+    if not folder or domain is None or not domain.claims(Path(folder)):
         return resolved
-    from medssl.store.read import Store  # these need torch, and only where a store is there
-    from pipelines.store_channels import follow_channels
-
-    return follow_channels(resolved, Store.open(folder))
+    found: Resolved[Any] = domain.training.fitted(resolved, domain.open(folder))
+    return found
 
 
 def verb_of(path: Path) -> str:

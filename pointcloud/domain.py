@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,14 +12,13 @@ import numpy as np
 from medssl.domains.domain import Domain, Features
 from medssl.domains.labels import StoreLabels
 from medssl.errors import DataError
-from pointcloud.batch import CloudPlan
 from pointcloud.store import INDEX, CloudEntry, CloudStore
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from medssl.domains.task import Task
     from medssl.engine.card import Card
+    from pointcloud.batch import CloudPlan
 
 _BATCH = 32
 __all__ = ["POINTS", "CloudProbe", "Points"]
@@ -39,12 +37,24 @@ class Points(Domain):
         "segmentation": "point_parts_small",
     }
 
-    @cached_property
-    def tasks(self) -> dict[str, Task]:
-        """The table of tasks."""
-        from pointcloud.tasks.scores import CloudClassification, PartScoring
-
-        return {"segmentation": PartScoring(), "classification": CloudClassification()}
+    lacks: ClassVar[Mapping[str, str]] = {
+        "slices": "slices",
+        "apart": "slices",
+        "phases": "frames",
+        "drop_channels": "channels",
+        "pair": "channels",
+        "normalise": "values",
+    }
+    parts: ClassVar[Mapping[str, str]] = {
+        "methods": "pointcloud.methods.table.CLOUD_METHODS",
+        "encoders": "pointcloud.encoders.table.CLOUD_ENCODERS",
+        "tasks": "pointcloud.tasks.table.CLOUD_TASKS",
+        "training": "pointcloud.training.TRAINING",
+        "new_items": "pointcloud.predicting.NEW_ITEMS",
+        "vectors": "pointcloud.vectors.VECTORS",
+        "exporting": "pointcloud.exports.EXPORTS",
+        "deciding": "pointcloud.deciding.CloudDeciding",
+    }
 
     def open(self, folder: str | Path) -> CloudStore:
         """Open a store of clouds."""
@@ -56,12 +66,6 @@ class Points(Domain):
         names = tuple(store.classes.get(number, str(number)) for number in numbers)
         drawn = sum(entry.label_file is not None for entry in store.entries)
         return StoreLabels(store.folder, self.noun, drawn, {"": names} if names else {})
-
-    def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings of the encoder."""
-        from pointcloud.encoders.table import CLOUD_ENCODERS
-
-        return CLOUD_ENCODERS.settings_of(dict(encoder)).model_dump(mode="json")
 
     def doubts(self, card: Card, entries: Sequence[CloudEntry]) -> list[str]:
         """Return whether the clouds are in another unit of length."""
@@ -78,15 +82,10 @@ class Points(Domain):
 
         return load_cloud_encoder(run)
 
-    def fresh_encoder(self, card: Card) -> nn.Module:
-        """Return an encoder with fresh weights."""
-        from pointcloud.encoders.table import CLOUD_ENCODERS
-
-        encoder: nn.Module = CLOUD_ENCODERS.build(card.encoder)
-        return encoder
-
     def probed(self, store: CloudStore, settings: Any, card: Card) -> CloudProbe:
         """Return the classes of clouds."""
+        from pointcloud.batch import CloudPlan
+
         numbers = sorted({int(entry.label) for entry in store.entries if entry.label is not None})
         if len(numbers) < 2:
             raise DataError(f"{store.folder}: a probe needs clouds of two classes or more, and it has {len(numbers)}.")

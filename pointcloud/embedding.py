@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medssl.domains.draws import POINT_DRAWS
 from medssl.engine.card import fill_encoder, load_card
 from medssl.errors import CheckpointError
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.loading import each_cloud
-from pointcloud.point_draws import POINT_DRAWS
 from pointcloud.store import CloudStore
 
 __all__ = ["Drawn", "drawing_words", "embed_clouds", "embed_drawn", "load_cloud_encoder"]

@@ -1,12 +1,10 @@
-"""Draws of a cloud's points: by its id, so that they are the same in any company, and how many make a vector."""
+"""Draws of a cloud's points: by its id, so that they are the same in any company."""
 
 from __future__ import annotations
 
 import hashlib
 
-__all__ = ["POINT_DRAWS", "id_key"]
-
-POINT_DRAWS = 3  # of embed and of probes alike, so that what one writes gives what the other says
+__all__ = ["id_key"]
 
 
 def id_key(cloud: str) -> int:

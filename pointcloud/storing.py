@@ -8,11 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from medssl.errors import MedSSLError
 from medssl.manifest.schema import Manifest
@@ -20,33 +19,17 @@ from medssl.manifest.targets import targets_of
 from medssl.manifest.unlabelled import UNLABELLED, classes_of_points, unlabelled_numbers
 from medssl.pool import Engine, isolated, run_jobs
 from medssl.randomness import numpy_generator
-from medssl.settings import Settings
 from pointcloud.cloud import Cloud
 from pointcloud.describe import TOO_MANY
 from pointcloud.formats.reading import VERSION, read
 from pointcloud.point_labels import read_labelled
 from pointcloud.store import CloudEntry, CloudIndex, CloudStore
+from pointcloud.store_settings import CLASS, CloudStoreSettings
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index, write_entry
 
 __all__ = ["CloudReport", "CloudStoreSettings", "class_target", "cloud_alone", "store_clouds"]
 
-CLASS = "class"
 _THIN = 4  # counter that keeps these draws apart from others of the seed
-
-
-class CloudStoreSettings(Settings):
-    """How clouds are stored."""
-
-    points: int = Field(
-        default=8192,
-        ge=16,
-        description="Clouds: most points kept of one, drawn at random; a mesh gives so many.",
-    )
-    target: str = Field(default=CLASS, description="Clouds: which target of the manifest is the class of a cloud.")
-    points_seed: int = Field(default=0, description="Clouds: decides which points are drawn.")
-    privacy: Literal["ids", "paths"] = Field(
-        default="ids", description="'ids': the store names scans by their ids alone; 'paths' keeps their paths too."
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

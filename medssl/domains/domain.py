@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,40 +17,33 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.deciding import Deciding, Machine
+    from medssl.domains.exports import Exports
     from medssl.domains.labels import StoreLabels
+    from medssl.domains.predicting import NewItems
     from medssl.domains.task import Task
+    from medssl.domains.training import Training
+    from medssl.domains.vectors import Vectors
     from medssl.engine.card import Card
+    from medssl.settings import Settings
+    from medssl.table import Row, Table
 
 __all__ = [
     "DOMAINS",
     "Domain",
     "Features",
-    "Items",
     "Probed",
     "Samples",
     "domain_named",
     "domain_of",
     "domain_of_card",
+    "domain_with",
     "domains",
+    "store_for",
 ]
 
 # Rows hold dotted paths: this package knows nothing of clouds, and asking for one domain loads no other.
 DOMAINS: dict[str, str] = {"volumes": "medssl.volumes.VOLUMES", "points": "pointcloud.domain.POINTS"}
-
-
-class Items(Protocol):
-    """A store; an entry has an id, a patient and a split."""
-
-    folder: Path
-
-    @property
-    def entries(self) -> Sequence[Any]:
-        """What it holds."""
-        ...
-
-    def subset(self, ids: Iterable[str]) -> Self:
-        """Return the store of these alone."""
-        ...
 
 
 class Samples(Protocol):
@@ -121,6 +113,10 @@ class Domain(ABC):
         kind: As the card of an encoder has it.
         listing: The file by which its store is known.
         recipes: The preset of ``finetune`` for each task where none is named; None for its defaults.
+        lacks: Settings of the group ``data`` that mean nothing for it, and what of items it lacks for them.
+        parts: Dotted paths of what verbs ask for: its tables (methods, encoders, tasks), and the modules behind the
+            contracts of this package (training, new_items, vectors, exporting, deciding). Listing a domain loads none.
+        repools: Whether another pooling of a trained encoder may be taken.
     """
 
     name: ClassVar[str]
@@ -129,11 +125,80 @@ class Domain(ABC):
     kind: ClassVar[str]
     listing: ClassVar[str]
     recipes: ClassVar[Mapping[str, str | None]]
+    lacks: ClassVar[Mapping[str, str]] = {}
+    parts: ClassVar[Mapping[str, str]]
+    repools: ClassVar[bool] = False
 
-    @cached_property
-    @abstractmethod
-    def tasks(self) -> dict[str, Task]:
+    def _part(self, name: str) -> Any:
+        return pkgutil.resolve_name(self.parts[name])
+
+    @property
+    def methods(self) -> Table[Row]:
+        """The table of pretraining methods."""
+        found: Table[Row] = self._part("methods")
+        return found
+
+    @property
+    def encoders(self) -> Table[Row]:
+        """The table of encoders."""
+        found: Table[Row] = self._part("encoders")
+        return found
+
+    @property
+    def tasks(self) -> Table[Row]:
         """The table of tasks: what can be learned, by the name that ``finetune --task`` takes."""
+        found: Table[Row] = self._part("tasks")
+        return found
+
+    def task(self, name: str) -> Task:
+        """Return a task of the table.
+
+        Raises:
+            ConfigError: There is none of this name.
+        """
+        found: Task = self.tasks.load(name)()
+        return found
+
+    @property
+    def training(self) -> Training:
+        """What training asks of it."""
+        found: Training = self._part("training")
+        return found
+
+    @property
+    def new_items(self) -> NewItems:
+        """What predicting new files asks of it."""
+        found: NewItems = self._part("new_items")
+        return found
+
+    @property
+    def vectors(self) -> Vectors:
+        """What embedding asks of it."""
+        found: Vectors = self._part("vectors")
+        return found
+
+    @property
+    def exporting(self) -> Exports:
+        """What exporting asks of it."""
+        found: Exports = self._part("exporting")
+        return found
+
+    def deciding(self, settings: Any, machine: Machine, *, small: bool) -> Deciding:
+        """Return what decides in a chain of ``auto``; see `Deciding`."""
+        found: Deciding = self._part("deciding")(settings, machine, small=small)
+        return found
+
+    def refuse_moot(self, data: Settings) -> None:
+        """Refuse settings of what to read that mean nothing for this kind of data.
+
+        Raises:
+            ValueError: One is not at its default.
+        """
+        for key, what in self.lacks.items():
+            field = type(data).model_fields.get(key)
+            if field is not None and getattr(data, key) != field.default:
+                others = " and ".join(f"{domain.noun}s" for domain in domains() if key not in domain.lacks)
+                raise ValueError(f"data.{key} is of the {what} of {others}; {self.noun}s have none: leave it out")
 
     @property
     def fallback(self) -> Task | None:
@@ -156,9 +221,9 @@ class Domain(ABC):
     def labels_of(self, store: Any) -> StoreLabels:
         """Return which labels a store has; `suited_task` says what is learned where nothing else does."""
 
-    @abstractmethod
     def architecture(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
         """Return all settings of an encoder of a card: one written before one was added means that one's default."""
+        return self.encoders.settings_of(encoder).model_dump(mode="json")
 
     def check_kind(self, card: Card, data: Path, run: Path) -> None:
         """Refuse a run whose encoder is of another kind of data.
@@ -184,13 +249,21 @@ class Domain(ABC):
         """Return how items to train on differ from what an encoder was pretrained on, where that is worth a thought."""
         return []
 
+    def start_words(self, card: Card, store: Any, run: Path) -> str:
+        """Return what is doubtful about weights that go on with a store's items unchanged; "" where nothing is.
+
+        Raises:
+            ConfigError: They do not fit them.
+        """
+        return ""
+
     @abstractmethod
     def encoder(self, run: Path) -> nn.Module:
         """Return a run's encoder in evaluation mode."""
 
-    @abstractmethod
     def fresh_encoder(self, card: Card) -> nn.Module:
         """Return an encoder of a card's architecture, its weights drawn from torch's generator."""
+        return self.training.encoder(card.encoder)
 
     @abstractmethod
     def probed(self, store: Any, settings: Any, card: Card) -> Probed:
@@ -213,9 +286,40 @@ def domains() -> list[Domain]:
 
 def domain_named(name: str) -> Domain:
     """Return the domain of this name."""
-    module, _, found = DOMAINS[name].rpartition(".")
-    domain: Domain = getattr(importlib.import_module(module), found)
+    domain: Domain = pkgutil.resolve_name(DOMAINS[name])
     return domain
+
+
+def domain_with(table: str, name: str) -> Domain:
+    """Return the domain whose table has a row of this name.
+
+    Args:
+        table: "methods", "encoders" or "tasks".
+        name: Of the row.
+
+    Raises:
+        StopIteration: None has.
+    """
+    return next(domain for domain in domains() if name in getattr(domain, table))
+
+
+def store_for(domain: Domain, folder: Path, *, chosen: str, instead: Callable[[Domain], str]) -> Any:
+    """Open a store of a domain.
+
+    Args:
+        domain: What the settings are for.
+        folder: The store.
+        chosen: What makes them so: "the encoder 'unet'".
+        instead: What to take, a sentence, where the folder holds another kind of data.
+
+    Raises:
+        ConfigError: It does.
+        CacheError: There is none, or it is damaged.
+    """
+    held = next((other for other in domains() if other.claims(folder)), domain)
+    if held is not domain and not domain.claims(folder):
+        raise ConfigError(f"{folder} holds {held.noun}s, and {chosen} is for {domain.noun}s. {instead(held)}")
+    return domain.open(folder)
 
 
 def domain_of_card(card: Card) -> Domain:

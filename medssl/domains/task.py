@@ -6,6 +6,7 @@ labels: a cell of that protocol scores what ``evaluate`` scores.
 
 from __future__ import annotations
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from medssl.domains.learning import Learning
     from medssl.engine.card import Card
     from medssl.evaluation.score_table import ScoreTable
+    from medssl.prediction import Predictor
 
 __all__ = ["Draws", "Labels", "RunScores", "Task", "silent"]
 
@@ -88,6 +91,9 @@ class Task(ABC):
         metric: The one that is compared where one is.
         by_target: Whether each structure gets scores of its own.
         reads: Settings of ``evaluate`` that its scores depend on.
+        sees: The setting of ``finetune`` that says what the network sees at once.
+        learns: Dotted path of its `Learning`.
+        asks: Settings of ``predict`` that are of its networks alone.
     """
 
     name: ClassVar[str]
@@ -100,6 +106,46 @@ class Task(ABC):
     metric: ClassVar[str]
     by_target: ClassVar[bool] = False
     reads: ClassVar[tuple[str, ...]] = ("split", "level")
+    sees: ClassVar[str] = ""
+    learns: ClassVar[str] = ""
+    asks: ClassVar[tuple[str, ...]] = ()
+
+    def load(self, run: Path) -> Any:
+        """Return the trained method of a run, its ``network`` among others, in evaluation mode on the CPU.
+
+        Raises:
+            CheckpointError: Card or weights are missing or damaged, or do not fit each other.
+        """
+        raise NotImplementedError(f"nothing says how runs of {self.name} are read")
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> Predictor[Any, Any]:
+        """Return what predicts new items.
+
+        Args:
+            runs: One, or several whose probabilities are averaged.
+            settings: Of ``predict``.
+            device: Where it computes.
+
+        Raises:
+            ConfigError: The runs do not go together, or a setting does not fit them.
+        """
+        raise NotImplementedError(f"nothing says how {self.name} predicts new items")
+
+    def learning(self, domain: Any, settings: Any, store: Any) -> Learning:
+        """Return a fine-tuning run of this task.
+
+        Args:
+            domain: Of the store, a `Domain`.
+            settings: Of ``finetune``.
+            store: All items, as the network's input.
+
+        Raises:
+            ConfigError: Settings do not fit the store.
+            DataError: Nothing is left to train on.
+            TransferError: Too little of the pretrained encoder fits.
+        """
+        found: Learning = pkgutil.resolve_name(self.learns)(self, domain, settings, store)
+        return found
 
     @abstractmethod
     def labels(self, store: Any, recipe: Any, *, group: str = "") -> Labels:

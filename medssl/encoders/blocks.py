@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from medssl.encoders.settings.sizes import Triple, as_triples
 from medssl.errors import ConfigError
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "run_stage",
 ]
 
-Triple = tuple[int, int, int]
 Output = TypeVar("Output")
 
 NEGATIVE_SLOPE = 0.01  # of every leaky ReLU, and of the Kaiming initialisation that belongs to it
@@ -141,16 +141,6 @@ def initialise(network: nn.Module) -> None:
         if isinstance(module, ResidualBlock):
             nn.init.zeros_(module.conv2.norm.weight)
             nn.init.zeros_(module.conv2.norm.bias)
-
-
-def as_triples(values: Sequence[int | Triple]) -> tuple[Triple, ...]:
-    """Return each entry as (z, y, x); a single number stands for all three axes.
-
-    Example:
-        >>> as_triples([2, (1, 2, 2)])
-        ((2, 2, 2), (1, 2, 2))
-    """
-    return tuple((v, v, v) if isinstance(v, int) else (v[0], v[1], v[2]) for v in values)
 
 
 def cumulative_strides(strides: Sequence[Triple]) -> tuple[Triple, ...]:

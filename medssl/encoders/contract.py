@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.blocks import check_input_size
-from medssl.encoders.pooling import POOL_WORDS, Pool, Pooling
-from medssl.settings import Settings
+from medssl.encoders.pooling import Pool, Pooling
+from medssl.encoders.settings.input import InputSettings
 
 __all__ = ["Encoder", "InputSettings", "lay_channels_last"]
-
-
-class InputSettings(Settings):
-    """What the settings of every encoder begin with."""
-
-    in_channels: Annotated[int, Field(ge=1)] | Literal["follow"] = Field(
-        default="follow", description="Channels of the input; 'follow' takes as many as the store has, 1 without one."
-    )
-
-    pool: Pool = Field(default="mean", description=POOL_WORDS)
-
-    @property
-    def input_channels(self) -> int:
-        """Channels of the input, as a number."""
-        return 1 if self.in_channels == "follow" else self.in_channels
 
 
 class Encoder(nn.Module, ABC):

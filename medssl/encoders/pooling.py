@@ -20,21 +20,13 @@ block that of its branch, the skip left out); of ``swin`` the second convolution
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from medssl.encoders.settings.input import POOL_WORDS, Pool
 from medssl.heads import AttentionPooling
 
 __all__ = ["POOL_WORDS", "Pool", "Pooling", "finer_levels"]
-
-Pool = Literal["mean", "prenorm", "grid", "levels", "attention"]
-POOL_WORDS = (
-    "How features become one vector, for methods, probes, classifiers, embed and exports alike: 'mean' of the coarsest "
-    "level; 'prenorm', the mean before the last norm; 'grid', means in 2 x 2 x 2 cells; 'levels', the means of all "
-    "levels joined; 'attention', learnt weights of the places."
-)
 
 
 class Pooling(nn.Module):

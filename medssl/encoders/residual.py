@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from torch import nn
 
 from medssl.encoders.blocks import ConvBlock, ResidualBlock
-from medssl.encoders.staged import StagedEncoder, StagedSettings
+from medssl.encoders.settings.residual import ResidualSettings
+from medssl.encoders.staged import StagedEncoder
 
 __all__ = ["ResidualEncoder", "ResidualSettings"]
-
-
-class ResidualSettings(StagedSettings):
-    """A residual encoder. The defaults are nnU-Net's ResEnc-L for 3D: 1, 3, 4, 6, 6, 6 blocks.
-
-    For a CPU or a first try: ``channels: [8, 16, 32, 64]``, ``blocks: 1``.
-    """
-
-    name: Literal["residual"] = "residual"
-    usual_blocks: ClassVar[tuple[int, ...]] = (1, 3, 4, 6)
 
 
 class ResidualEncoder(StagedEncoder):

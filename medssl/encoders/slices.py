@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.blocks import Triple, check_input_size
-from medssl.encoders.contract import Encoder, InputSettings
+from medssl.encoders.contract import Encoder
+from medssl.encoders.settings.slices import SliceSettings
 from medssl.errors import ConfigError
 
 __all__ = ["SliceEncoder", "SliceSettings"]
 
 Positive = Annotated[int, Field(ge=1)]
-
-
-class SliceSettings(InputSettings):
-    """A 2D network of timm, with random weights.
-
-    For a CPU or a first try: ``model: test_resnet``.
-    """
-
-    name: Literal["timm"] = "timm"
-    model: str = Field(default="resnet18", description="Name of a timm model that gives a feature pyramid.")
-    features: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        default=None, min_length=1, description="Which levels of the model to take, rising. None takes all."
-    )
-    checkpointing: bool = Field(
-        default=False, description="Recompute features in the backward pass: less memory, about a third more time."
-    )
-
-    @model_validator(mode="after")
-    def _norm_is_known(self) -> Self:
-        if self.pool == "prenorm":
-            raise ValueError(
-                "pool: prenorm is not for timm, whose models do not say which norm is their last (and the usual batch "
-                "norms leave each image its own mean). Take mean, grid, levels or attention."
-            )
-        return self
 
 
 class SliceEncoder(Encoder):

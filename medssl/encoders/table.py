@@ -19,28 +19,28 @@ ENCODERS = Table(
         Row(
             name="residual",
             target="medssl.encoders.residual.ResidualEncoder",
-            settings="medssl.encoders.residual.ResidualSettings",
+            settings="medssl.encoders.settings.residual.ResidualSettings",
             paper="Isensee et al., nnU-Net revisited, MICCAI 2024, arXiv:2404.09556",
             take_when="The default: the strongest convolutional encoder for segmentation; loads into nnU-Net.",
         ),
         Row(
             name="unet",
             target="medssl.encoders.unet.UNetEncoder",
-            settings="medssl.encoders.unet.UNetSettings",
+            settings="medssl.encoders.settings.unet.UNetSettings",
             paper="Isensee et al., nnU-Net, Nature Methods 2021, arXiv:1904.08128",
             take_when="A CPU or a small GPU, or thin evidence for more; loads into nnU-Net.",
         ),
         Row(
             name="swin",
             target="medssl.encoders.swin.SwinEncoder",
-            settings="medssl.encoders.swin.SwinSettings",
+            settings="medssl.encoders.settings.swin.SwinSettings",
             paper="Hatamizadeh et al., Swin UNETR, 2022, arXiv:2201.01266",
             take_when="To compare with, or start from, published VoCo and Swin UNETR weights; loads into MONAI.",
         ),
         Row(
             name="vit",
             target="medssl.encoders.vit.ViTEncoder",
-            settings="medssl.encoders.vit.ViTSettings",
+            settings="medssl.encoders.settings.vit.ViTSettings",
             paper="Dosovitskiy et al., An image is worth 16x16 words, ICLR 2021, arXiv:2010.11929; "
             "Hatamizadeh et al., UNETR, WACV 2022, arXiv:2103.10504",
             take_when="Many unlabelled scans and classification or 'mae' in mind; it gains most from pretraining, and "
@@ -49,7 +49,7 @@ ENCODERS = Table(
         Row(
             name="timm",
             target="medssl.encoders.slices.SliceEncoder",
-            settings="medssl.encoders.slices.SliceSettings",
+            settings="medssl.encoders.settings.slices.SliceSettings",
             paper="Wightman, PyTorch image models, 2019; He et al., CVPR 2016, arXiv:1512.03385",
             take_when="Slices: windows with z = 1, or volumes slice by slice; any timm model that gives a pyramid.",
         ),

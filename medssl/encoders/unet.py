@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from medssl.encoders.blocks import ConvBlock
-from medssl.encoders.staged import StagedEncoder, StagedSettings
+from medssl.encoders.settings.unet import UNetSettings
+from medssl.encoders.staged import StagedEncoder
 
 __all__ = ["UNetEncoder", "UNetSettings"]
-
-
-class UNetSettings(StagedSettings):
-    """A plain U-Net encoder; ``blocks`` counts the convolutions of a stage. The defaults are nnU-Net's for 3D.
-
-    For a CPU or a first try: ``channels: [8, 16, 32, 64]``.
-    """
-
-    name: Literal["unet"] = "unet"
 
 
 class UNetEncoder(StagedEncoder):

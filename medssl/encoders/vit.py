@@ -3,109 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medssl.encoders.blocks import Triple, as_triples, check_input_size, run_stage
-from medssl.encoders.contract import Encoder, InputSettings
+from medssl.encoders.blocks import Triple, check_input_size, run_stage
+from medssl.encoders.contract import Encoder
+from medssl.encoders.settings.vit import ViTSettings
 from medssl.encoders.transformer import LAYER_NORM_EPS, Block, initialise_transformer, sincos_positions
 
 __all__ = ["ViTEncoder", "ViTSettings"]
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-class _Size(NamedTuple):
-    width: int
-    depth: int
-    heads: int
-
-
-class ViTSettings(InputSettings):
-    """A plain vision transformer. ``size`` names the usual three; ``width``, ``depth``, ``heads`` override it.
-
-    For a CPU: ``size: tiny``, and patches so large that a window has a few hundred tokens.
-    """
-
-    sizes: ClassVar[dict[str, _Size]] = {
-        "tiny": _Size(192, 12, 3),
-        "small": _Size(384, 12, 6),
-        "base": _Size(768, 12, 12),
-    }
-
-    name: Literal["vit"] = "vit"
-    size: Literal["tiny", "small", "base"] = Field(
-        default="small", description="ViT-Ti (192 channels, 3 heads), ViT-S (384, 6) or ViT-B (768, 12); 12 blocks."
-    )
-    width: Positive | None = Field(default=None, description="Channels of a token. None: as the size has it.")
-    depth: Positive | None = Field(default=None, description="Blocks. None: as the size has it.")
-    heads: Positive | None = Field(default=None, description="Attention heads. None: as the size has it.")
-    mlp_ratio: float = Field(default=4.0, gt=0, description="Hidden channels of a block as a multiple of the width.")
-    patch: Positive | tuple[Positive, Positive, Positive] = Field(
-        default=16, description="Voxels of a token, a number or [z,y,x]; 1 along z for windows of one slice."
-    )
-    positions: Literal["sincos", "learned"] = Field(
-        default="sincos", description="Fixed sine and cosine code, or a learnt table of 'grid' tokens."
-    )
-    grid: tuple[Positive, Positive, Positive] | None = Field(
-        default=None, description="Tokens of the learnt table, [z,y,x]; interpolated for windows of other sizes."
-    )
-    layers: tuple[Positive, ...] | None = Field(
-        default=None,
-        description="Blocks after which a task takes the tokens, ending with the last. None: evenly spread, one for "
-        "each halving of the patch, as UNETR has them.",
-    )
-    checkpointing: bool = Field(
-        default=False, description="Recompute each block in the backward pass: less memory, about a third more time."
-    )
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        width, depth, heads = self.dimensions
-        if width % heads:
-            raise ValueError(f"heads must divide the width, {width}. Got {heads}. Try {max(1, width // 64)}.")
-        if (self.positions == "learned") != (self.grid is not None):
-            raise ValueError(
-                "positions: learned needs 'grid', the tokens of its table along z, y, x (window / patch); "
-                f"'sincos' needs none. Got positions {self.positions} and grid {self.grid}."
-            )
-        most = max(1, self.halvings)
-        layers = self.taken
-        if list(layers) != sorted(set(layers)) or layers[-1] != depth or len(layers) > most:
-            raise ValueError(
-                f"layers must rise and end with the last block, {depth}, and be {most} at most, one for each halving "
-                f"of the patch. Got {list(layers)}."
-            )
-        return self
-
-    @property
-    def dimensions(self) -> _Size:
-        """Channels of a token, blocks and heads."""
-        usual = self.sizes[self.size]
-        return _Size(self.width or usual.width, self.depth or usual.depth, self.heads or usual.heads)
-
-    @property
-    def patch_size(self) -> Triple:
-        """Voxels of a token, (z, y, x)."""
-        return as_triples([self.patch])[0]
-
-    @property
-    def halvings(self) -> int:
-        """How often the patch can be halved until it is a voxel: the steps of a decoder."""
-        return max(_halvings(length) for length in self.patch_size)
-
-    @property
-    def taken(self) -> tuple[int, ...]:
-        """Blocks after which tokens are taken, from 1."""
-        if self.layers is not None:
-            return self.layers
-        depth = self.dimensions.depth
-        count = min(max(1, self.halvings), depth)
-        return tuple(depth * (step + 1) // count for step in range(count))
 
 
 class Blocks(nn.ModuleList):
@@ -230,11 +139,3 @@ class ViTEncoder(Encoder):
     def as_map(tokens: Tensor, grid: Triple) -> Tensor:
         """Return tokens (B, N, width) as (B, width, z, y, x)."""
         return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
-
-
-def _halvings(length: int) -> int:
-    """Return the steps from ``length`` to 1; an odd length takes one."""
-    steps = 0
-    while length > 1:
-        steps, length = steps + 1, length // 2 if length % 2 == 0 else 1
-    return steps

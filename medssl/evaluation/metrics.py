@@ -23,6 +23,7 @@ __all__ = [
     "UNITS",
     "Metric",
     "definitions_of",
+    "known_scores",
     "metric_of",
 ]
 
@@ -177,3 +178,8 @@ def metric_of(name: str) -> Metric:
 def definitions_of(names: Iterable[str]) -> dict[str, str]:
     """Return the definition of each metric by its name."""
     return {name: metric_of(name).definition for name in names}
+
+
+def known_scores(scores: Mapping[str, float] | None) -> dict[str, float | None] | None:
+    """Return scores as JSON has them: null where one is not defined."""
+    return None if scores is None else {name: None if math.isnan(value) else value for name, value in scores.items()}

@@ -10,30 +10,19 @@ constant); the norm at the end of SimSiam's projector has a weight and a bias, w
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder
+from medssl.methods.settings.byol import BYOLSettings, SimSiamSettings
 from medssl.objectives.agreement import cosine_distance
 from medssl.objectives.diagnostics import feature_spread
 from medssl.teacher import EMATeacher
 
 __all__ = ["BYOL", "BYOLSettings", "SimSiam", "SimSiamSettings"]
-
-
-class BYOLSettings(CropSettings):
-    """Settings of BYOL."""
-
-    name: Literal["byol"] = "byol"
-    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher at the start; .996 for long runs.")
-    final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
-    hidden: int = Field(1024, ge=8, description="Width of projector and predictor; 4096 in the paper.")
-    projected: int = Field(256, ge=8, description="Length of the projected features.")
 
 
 class BYOL(CropMethod):
@@ -70,15 +59,6 @@ class BYOL(CropMethod):
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
         self.teacher.update(self.student, progress)
-
-
-class SimSiamSettings(CropSettings):
-    """Settings of SimSiam."""
-
-    name: Literal["simsiam"] = "simsiam"
-    hidden: int = Field(512, ge=8, description="Width of the projector; 2048 in the paper.")
-    projected: int = Field(512, ge=8, description="Length of the projected features; 2048 in the paper.")
-    bottleneck: int = Field(128, ge=4, description="Width of the predictor, a quarter of the features in the paper.")
 
 
 class SimSiam(CropMethod):

@@ -19,18 +19,18 @@ the teacher otherwise gives every item the same, even, probabilities within 100 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.heads import PrototypeHead
 from medssl.methods.contract import Losses, summed
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.fitting import Room
-from medssl.methods.prototypes import PrototypeSettings, assigned, coupling, distilled, prototype_head, teacher_of
+from medssl.methods.prototypes import assigned, coupling, distilled, prototype_head, teacher_of
+from medssl.methods.settings.dino import DINOSettings, IBOTSettings
 from medssl.objectives.prototypes import Centre, patch_distillation
 from medssl.randomness import Stream
 from medssl.views.masking import sample_block_mask, sample_patch_mask, to_voxels
@@ -39,39 +39,6 @@ from medssl.windows import WindowBatch
 __all__ = ["DINO", "IBOT", "DINOSettings", "IBOTSettings", "MaskedCropViews"]
 
 Triple = tuple[int, int, int]
-
-
-class DINOSettings(PrototypeSettings, CropSettings):
-    """Settings of DINO."""
-
-    name: Literal["dino"] = "dino"
-    local_views: int = Field(4, ge=0, description="Small views a window, for the student alone.")
-
-
-class IBOTSettings(DINOSettings):
-    """Settings of iBOT: those of DINO, and the masks."""
-
-    name: Literal["ibot"] = "ibot"  # type: ignore[assignment]
-    mask: Literal["block", "random"] = Field(
-        "block", description="What is hidden: blocks, as published, or patches one by one."
-    )
-    mask_ratio: float = Field(0.3, gt=0, lt=1, description="Share of the patches that are hidden in a masked view.")
-    mask_spread: float = Field(0.2, ge=0, lt=1, description="How far a view's share may lie from it, for blocks.")
-    mask_probability: float = Field(0.5, gt=0, le=1, description="Share of the large views that are masked.")
-    patch_mean: Literal["all", "masked"] = Field(
-        "all", description="Large views of the mean at patches: all, as published, or those with a masked patch."
-    )
-    patch_weight: float = Field(1.0, ge=0, description="Weight of the loss at masked patches.")
-
-    @model_validator(mode="after")
-    def _shares_fit(self) -> Self:
-        low, high = self.mask_ratio - self.mask_spread, self.mask_ratio + self.mask_spread
-        if self.mask == "block" and not 0 <= low <= high < 1:
-            raise ValueError(
-                f"mask_spread must leave shares between 0 and 1 about mask_ratio, {self.mask_ratio}. Got "
-                f"{self.mask_spread}."
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -16,41 +16,28 @@ of 192x192 with its corner in [10, 70), whose centre lies -0.37 to 0.25 of half 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
-from medssl.methods.partition_views import PartitionMethod, PartitionSettings, PartitionViews
+from medssl.methods.partition_views import PartitionMethod, PartitionViews
+from medssl.methods.settings.global_contrast import GlobalContrastSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.partitions import partition_contrast
 from medssl.randomness import Stream
 from medssl.views.intensity import apply_intensity, sample_intensity
-from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.views.spatial import apply_spatial, sample_spatial
 from medssl.windows import WindowBatch
 
 __all__ = ["GlobalContrast", "GlobalContrastSettings"]
 
 # What each loss compares: whether the image itself is among the versions, and how many changed ones there are.
 _VERSIONS = {"random": (False, 2), "negatives": (True, 2), "aligned": (True, 1)}
-
-
-class GlobalContrastSettings(PartitionSettings):
-    """Settings of the contrast of partitions; the defaults are the paper's, on slices."""
-
-    name: Literal["global_contrast"] = "global_contrast"
-    loss: Literal["random", "negatives", "aligned"] = Field(
-        "aligned", description="G^R, G^D- or G^D of the paper; the last needs scans that show the same region."
-    )
-    hidden: int = Field(1024, ge=8, description="Width of the head.")
-    head_bias: bool = Field(False, description="Whether the head's layers have biases; not as released.")
-    pool: Literal["flatten", "mean"] = Field("flatten", description="What the head takes of the coarsest features.")
-    spatial: SpatialSettings = SpatialSettings(scale=(1.92, 1.92), translate=0.3)
 
 
 class GlobalContrast(PartitionMethod):

@@ -10,46 +10,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
 from medssl.methods.fitting import Room
+from medssl.methods.settings.joined import JoinedPart, JoinedSettings
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
-from medssl.settings import Settings
 from medssl.windows import WindowBatch, WindowPlan
 
 __all__ = ["Joined", "JoinedPart", "JoinedSettings", "JoinedViews", "Parts"]
 
-_JOINS = ("joined", "voco_masked")
 _T = TypeVar("_T")
-
-if TYPE_CHECKING:
-    PartMethod = Settings
-else:
-    PartMethod = METHODS.settings_union(but=_JOINS)
-
-
-class JoinedPart(Settings):
-    """One of the methods that are joined."""
-
-    weight: float = Field(1.0, gt=0, description="Weight of the part's loss.")
-    method: PartMethod = Field(description="The method, by its name, with its settings.")
-
-
-class JoinedSettings(Settings):
-    """Settings of joined methods."""
-
-    name: Literal["joined"] = "joined"
-    parts: dict[str, JoinedPart] = Field(
-        min_length=2,
-        description="The methods, each under a name of your choice.",
-    )
 
 
 @dataclass(frozen=True)

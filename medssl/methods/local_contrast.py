@@ -15,17 +15,17 @@ theirs went on moving the statistics of its batch normalisation; a block of the 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.decoder import DecoderBlocks
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.methods.contract import Losses
-from medssl.methods.partition_views import PartitionMethod, PartitionSettings, PartitionViews
+from medssl.methods.partition_views import PartitionMethod, PartitionViews
+from medssl.methods.settings.local_contrast import LocalContrastSettings
 from medssl.objectives.diagnostics import effective_rank, feature_spread, view_retrieval
 from medssl.objectives.local_regions import cut_regions, local_contrast, nearest_regions, region_starts
 from medssl.randomness import Stream
@@ -37,22 +37,6 @@ __all__ = ["LocalContrast", "LocalContrastSettings"]
 Triple = tuple[int, int, int]
 _VERSIONS = 2
 _PUBLISHED_NEIGHBOURS = {"random": 5, "aligned": 4}  # in each of two maps
-
-
-class LocalContrastSettings(PartitionSettings):
-    """Settings of the local contrast; the defaults are the paper's, on slices."""
-
-    name: Literal["local_contrast"] = "local_contrast"
-    loss: Literal["random", "aligned"] = Field(
-        "random", description="L^R or L^D of the paper; the latter needs scans that show the same region."
-    )
-    blocks: int = Field(3, ge=1, description="Blocks of the decoder that are trained, from the coarsest on.")
-    region: int = Field(3, ge=1, description="Length of a region along each axis, in voxels of the last block.")
-    negatives: Annotated[int, Field(ge=1)] | Literal["published", "all"] = Field(
-        "published",
-        description="Neighbours of a region that repel it, in each of two maps: 'published' is 5 for L^R and 4 for "
-        "L^D, 'all' takes all regions that do not overlap it, as in the paper's text.",
-    )
 
 
 class LocalContrast(PartitionMethod):

@@ -14,41 +14,20 @@ number of visible patches is rounded, not cut. Augmentation is that of ``masked`
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.encoders.transformer import LAYER_NORM_EPS, Block, initialise_transformer, sincos_positions
 from medssl.encoders.vit import ViTEncoder
-from medssl.methods.masked_window import MaskedViews, MaskedWindow, MaskedWindowSettings
+from medssl.methods.masked_window import MaskedViews, MaskedWindow
+from medssl.methods.settings.mae import MAESettings
 from medssl.objectives.reconstruction import unpatchify
 from medssl.views.masking import hidden_count
 
 __all__ = ["MAE", "MAESettings"]
-
-Positive = Annotated[int, Field(ge=1)]
-
-
-class MAESettings(MaskedWindowSettings):
-    """Settings of MAE; the patches that are hidden are the encoder's tokens."""
-
-    name: Literal["mae"] = "mae"
-    normalise: bool = Field(True, description="Normalise each patch of the target to mean 0 and deviation 1.")
-    decoder_width: Positive = Field(512, description="Channels of the decoder.")
-    decoder_depth: Positive = Field(8, description="Blocks of the decoder.")
-    decoder_heads: Positive = Field(16, description="Attention heads of the decoder; they divide its channels.")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.decoder_width % self.decoder_heads:
-            raise ValueError(
-                f"decoder_heads must divide decoder_width, {self.decoder_width}. Got {self.decoder_heads}. "
-                f"Try {max(1, self.decoder_width // 32)}."
-            )
-        return self
 
 
 class MAE(MaskedWindow):

@@ -13,25 +13,16 @@ decoder's weights are kept beside the encoder's, since carrying over both is wha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.decoder import UNetDecoder
 from medssl.encoders.contract import Encoder
-from medssl.methods.masked_window import MaskedViews, MaskedWindow, MaskedWindowSettings
+from medssl.methods.masked_window import MaskedViews, MaskedWindow
+from medssl.methods.settings.masked import MaskedReconstructionSettings
 
 __all__ = ["MaskedReconstruction", "MaskedReconstructionSettings", "MaskedViews"]
-
-Triple = tuple[int, int, int]
-
-
-class MaskedReconstructionSettings(MaskedWindowSettings):
-    """Settings of masked reconstruction."""
-
-    name: Literal["masked"] = "masked"
-    patch: Triple = Field((8, 8, 8), description="Size of the patches that are hidden, in voxels.")
 
 
 class MaskedReconstruction(MaskedWindow):

@@ -7,36 +7,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses, Method
 from medssl.methods.fitting import Room
+from medssl.methods.settings.masked_window import MaskedWindowSettings, Triple
 from medssl.objectives.diagnostics import effective_rank
 from medssl.objectives.reconstruction import masked_reconstruction
 from medssl.randomness import Stream
-from medssl.settings import Settings
-from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
+from medssl.views.intensity import apply_intensity, sample_intensity
 from medssl.views.masking import sample_patch_mask, to_voxels
-from medssl.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from medssl.views.spatial import apply_spatial, sample_spatial
 from medssl.windows import WindowBatch, WindowPlan
 
 __all__ = ["MaskedViews", "MaskedWindow", "MaskedWindowSettings", "inside_scan"]
-
-Triple = tuple[int, int, int]
-
-
-class MaskedWindowSettings(Settings):
-    """What every masked reconstruction may be told."""
-
-    window: Triple = Field((64, 64, 64), description="Window in voxels, (z, y, x).")
-    ratio: float = Field(0.75, gt=0, lt=1, description="Share of the patches that are hidden.")
-    normalise: bool = Field(False, description="Normalise each patch of the target to mean 0 and deviation 1.")
-    spatial: SpatialSettings = SpatialSettings(rotate_degrees=(10.0, 10.0, 10.0), scale=(0.9, 1.1), probability=0.5)
-    intensity: IntensitySettings = IntensitySettings(
-        contrast=(0.75, 1.25), brightness=0.1, gamma=(0.8, 1.25), probability=0.3
-    )
 
 
 @dataclass(frozen=True)

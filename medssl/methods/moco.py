@@ -17,43 +17,24 @@ temperature.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder
+from medssl.methods.settings.moco import MoCoSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.infonce import PairSet, countable, info_nce, score_statistics
 from medssl.queue import FeatureQueue
 from medssl.teacher import EMATeacher
 
 __all__ = ["MoCo", "MoCoSettings"]
-
-
-class MoCoSettings(CropSettings):
-    """Settings of MoCo."""
-
-    name: Literal["moco"] = "moco"
-    version: Literal["v2", "v3"] = Field("v2", description="v2: a queue of keys; v3: the batch's keys and a predictor.")
-    temperature: float = Field(0.2, gt=0, description="Temperature of the contrast.")
-    queue: int = Field(4096, ge=1, description="Keys in the queue (v2); 65536 in the paper, for a million images.")
-    batch_keys: bool = Field(False, description="Whether the batch's own keys are negatives beside the queue's (v2).")
-    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher; .999 in the paper, for long runs.")
-    final_momentum: float = Field(0.999, ge=0, le=1, description="Momentum at the end; cosine between the two.")
-    hidden: int = Field(512, ge=8, description="Width of the heads.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
-    head_norm: Literal["none", "batch_plain"] = Field(
-        "none",
-        description="Norm between the head's layers (v2), which has none; v3 always normalises by the batch. Encoders "
-        "that normalise each item by itself need 'batch_plain', or all items become one point.",
-    )
 
 
 class MoCo(CropMethod):

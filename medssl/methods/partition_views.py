@@ -7,38 +7,21 @@ Reference:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
 from medssl.methods.fitting import Room
+from medssl.methods.settings.partition_views import PartitionSettings
 from medssl.objectives.diagnostics import effective_rank, feature_spread
-from medssl.settings import Settings
-from medssl.views.intensity import IntensitySettings
 from medssl.windows import WindowPlan
 
 __all__ = ["PartitionMethod", "PartitionSettings", "PartitionViews"]
 
-Triple = tuple[int, int, int]
 _PARTITIONS = 4
-
-
-class PartitionSettings(Settings):
-    """What images are, and how their contrast is scaled; the defaults are the paper's, on slices."""
-
-    window: Triple = Field((1, 192, 192), description="An image: a slice (z = 1) or a sub-volume, (z, y, x).")
-    partitions: int = Field(4, ge=2, description="Parts of the body along z; one image of each scan in each.")
-    within: Literal["body", "scan"] = Field(
-        "body", description="What is cut into parts: the body box, or the whole scan as published."
-    )
-    temperature: float = Field(0.1, gt=0, description="Temperature of the contrast.")
-    normalise: Literal["mean", "published"] = Field("mean", description="Scale of the loss: a mean, or as released.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
-    intensity: IntensitySettings = IntensitySettings(contrast=(0.7, 1.3), brightness=0.3)
 
 
 @dataclass(frozen=True)

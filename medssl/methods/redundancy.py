@@ -9,40 +9,17 @@ volumes are small. Several crops of one patient in a batch are counted as indepe
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, summed
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder
+from medssl.methods.settings.redundancy import BarlowTwinsSettings, VICRegSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.redundancy import barlow_twins, vicreg
 
 __all__ = ["BarlowTwins", "BarlowTwinsSettings", "VICReg", "VICRegSettings"]
-
-
-class BarlowTwinsSettings(CropSettings):
-    """Settings of Barlow Twins."""
-
-    name: Literal["barlow"] = "barlow"
-    off_diagonal: float = Field(0.0051, ge=0, description="Weight of the off-diagonal correlations.")
-    hidden: int = Field(1024, ge=8, description="Width of the projector.")
-    projected: int = Field(1024, ge=8, description="Length of the projected features.")
-
-
-class VICRegSettings(CropSettings):
-    """Settings of VICReg."""
-
-    name: Literal["vicreg"] = "vicreg"
-    invariance: float = Field(25.0, ge=0, description="Weight of the squared difference of views.")
-    variance: float = Field(25.0, ge=0, description="Weight of the hinge on the deviation of each feature.")
-    covariance: float = Field(1.0, ge=0, description="Weight of the covariances.")
-    hidden: int = Field(1024, ge=8, description="Width of the projector.")
-    projected: int = Field(1024, ge=8, description="Length of the projected features.")
 
 
 class _Twins(CropMethod):

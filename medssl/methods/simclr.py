@@ -11,33 +11,17 @@ as in SimCLR v2.
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
-
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder
+from medssl.methods.settings.simclr import SimCLRSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.infonce import dclw_weights, info_nce, pairs_of_views, score_statistics
 
 __all__ = ["SimCLR", "SimCLRSettings"]
-
-
-class SimCLRSettings(CropSettings):
-    """Settings of SimCLR."""
-
-    name: Literal["simclr"] = "simclr"
-    temperature: float = Field(0.1, gt=0, description="Temperature of the contrast.")
-    decoupled: Literal["no", "dcl", "dclw"] = Field(
-        "no", description="no: NT-Xent; dcl: the positive leaves the denominator; dclw: and hard positives weigh more."
-    )
-    sigma: float = Field(0.5, gt=0, description="Sharpness of the weights of dclw.")
-    hidden: int = Field(512, ge=8, description="Width of the projection head.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
 
 
 class SimCLR(CropMethod):

@@ -22,29 +22,17 @@ from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.encoders.swin import SwinEncoder
 from medssl.encoders.vit import ViTEncoder
-from medssl.methods.masked_window import MaskedViews, MaskedWindow, MaskedWindowSettings
+from medssl.methods.masked_window import MaskedViews, MaskedWindow
+from medssl.methods.settings.simmim import SimMIMSettings, Triple
 from medssl.objectives.reconstruction import unpatchify
 from medssl.views.masking import to_cells, to_voxels
 
 __all__ = ["SimMIM", "SimMIMSettings"]
-
-Triple = tuple[int, int, int]
-
-
-class SimMIMSettings(MaskedWindowSettings):
-    """Settings of SimMIM."""
-
-    name: Literal["simmim"] = "simmim"
-    patch: Triple | None = Field(
-        None, description="Size of the patches that are hidden, in voxels. None: the stride of the coarsest level."
-    )
-    ratio: float = Field(0.6, gt=0, lt=1, description="Share of the patches that are hidden.")
 
 
 class SimMIM(MaskedWindow):

@@ -10,40 +10,25 @@ instead of after each step; the queue counts no empty places; AdamW in place of 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered, mean_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
-from medssl.methods.crop_views import CropMethod, CropSettings, CropViews
+from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder
 from medssl.methods.fitting import Room
+from medssl.methods.settings.swav import SwAVSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.prototypes import distillation, sinkhorn
 from medssl.queue import FeatureQueue
 
 __all__ = ["SwAV", "SwAVSettings"]
-
-
-class SwAVSettings(CropSettings):
-    """Settings of SwAV."""
-
-    name: Literal["swav"] = "swav"
-    prototypes: int = Field(300, ge=2, description="Prototypes; 3000 in the paper, for a million images.")
-    temperature: float = Field(0.1, gt=0, description="Temperature of the prediction.")
-    epsilon: float = Field(0.05, gt=0, description="Smoothness of the assignments.")
-    iterations: int = Field(3, ge=1, description="Sinkhorn iterations.")
-    queue: int = Field(512, ge=0, description="Features of each view that are kept to assign with small batches.")
-    queue_from: float = Field(0.15, ge=0, le=1, description="Share of the run before the queue is used.")
-    freeze_prototypes: float = Field(0.01, ge=0, le=1, description="Share of the run in which prototypes stand still.")
-    hidden: int = Field(512, ge=8, description="Width of the projector; 2048 in the paper.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
 
 
 class SwAV(CropMethod):

@@ -7,28 +7,16 @@ arXiv:2412.17041); the joined method trains for both. Every step pays for both: 
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from medssl.encoders.contract import Encoder
 from medssl.methods.fitting import Room
 from medssl.methods.joined import Parts
-from medssl.methods.masked import MaskedReconstruction, MaskedReconstructionSettings
-from medssl.methods.voco import VoCo, VoCoSettings
-from medssl.settings import Settings
+from medssl.methods.masked import MaskedReconstruction
+from medssl.methods.settings.voco_masked import VoCoMaskedSettings
+from medssl.methods.voco import VoCo
 
 __all__ = ["VoCoMasked", "VoCoMaskedSettings"]
-
-
-class VoCoMaskedSettings(Settings):
-    """Settings of the joined method: those of its two parts, and the weight of each."""
-
-    name: Literal["voco_masked"] = "voco_masked"
-    voco: VoCoSettings = VoCoSettings()
-    masked: MaskedReconstructionSettings = MaskedReconstructionSettings()
-    voco_weight: float = Field(1.0, ge=0, description="Weight of the position contrast.")
-    masked_weight: float = Field(10.0, ge=0, description="Weight of the reconstruction (its error is far below 1).")
 
 
 class VoCoMasked(Parts):

@@ -9,9 +9,11 @@ from pydantic import Field, field_validator
 from medssl.normalising import Scheme
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
-from medssl.store.write import CT_RANGE, CT_SCALE
 
-__all__ = ["NOT_IN_KEYS", "StoreSettings"]
+__all__ = ["CT_RANGE", "CT_SCALE", "NOT_IN_KEYS", "StoreSettings"]
+
+CT_RANGE = (-1024, 3071)
+CT_SCALE = (-1000.0, 1000.0)
 
 
 # Settings that change no voxel of a stored scan by themselves: its key does not depend on them.

@@ -19,6 +19,7 @@ from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
 from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
+from medssl.store.options import CT_RANGE, CT_SCALE
 from medssl.writing import atomic_write
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ __all__ = [
     "write_entry",
 ]
 
-CT_RANGE = (-1024, 3071)
-CT_SCALE = (-1000.0, 1000.0)
 MR_SCALE = (0.0, 16384.0)
 FOREGROUND_LIMIT = 10_000
 _GOLDEN = 0.6180339887498949

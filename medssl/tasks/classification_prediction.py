@@ -6,24 +6,28 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from medssl.domains.predictors import ClassPredictor
 from medssl.encoders.contract import lay_channels_last
+from medssl.engine.card import load_card
 from medssl.errors import ConfigError
-from medssl.evaluation.calibration import Decision, mean_decision, probabilities
+from medssl.evaluation.calibration import Decision, mean_decision, probabilities, read_decision
 from medssl.evaluation.class_logits import ClassLogits
-from medssl.prediction import Target, Written
+from medssl.prediction import Prediction, Target, Written
 from medssl.store.read import Store
 from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_samples import samples_of
 from medssl.tasks.classification import ClassificationTask
+from medssl.tasks.classifier import load_classifier
 from medssl.tasks.inference import weights_digest
 
-__all__ = ["ClassFound", "ClassificationPredictor", "Classifying", "class_rows"]
+__all__ = ["ClassFound", "ClassificationPredictor", "Classifying", "class_rows", "classifiers_of"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class ClassFound:
     predicted: npt.NDArray[np.int64]
 
 
-class ClassificationPredictor:
+class ClassificationPredictor(ClassPredictor):
     """One classifier, or the mean of the calibrated probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -65,11 +69,6 @@ class ClassificationPredictor:
         for one in members:
             one.task.to(device).eval()
             lay_channels_last(one.task)
-
-    @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"classes {', '.join(self.class_names)}"
 
     @property
     def key(self) -> str:
@@ -96,13 +95,29 @@ class ClassificationPredictor:
         mean = each[0] if len(each) == 1 else np.mean(each, axis=0)
         return ClassFound(found[0], mean, self.decision.predicted(mean))
 
-    def files(self, target: Target) -> tuple[str, ...]:
-        """Return no names: classes go into the table."""
-        return ()
+    def shown(self, found: ClassFound, entry: Any) -> Prediction:
+        """Return the class and its probabilities, of slices those of each."""
+        chosen = [self.class_names[int(number)] for number in found.predicted]
+        each = [dict(zip(self.class_names, row, strict=True)) for row in found.probability.tolist()]
+        if found.shown.slices == (-1,):
+            return Prediction(None, predicted=chosen[0], probabilities=each[0])
+        return Prediction(None, predicted=chosen, probabilities=each)
 
     def write(self, found: ClassFound, store: Store, row: int, target: Target) -> Written:
         """Return the rows of the table: the class predicted and ``p_CLASS`` of each, of slices the slice too."""
         return Written(rows=tuple(class_rows(found, self.class_names)))
+
+
+def classifiers_of(runs: Sequence[Path], batch_size: int | None, device: torch.device | str) -> ClassificationPredictor:
+    """Return the classifiers of runs; ``batch_size`` None takes that of the first one's training.
+
+    Raises:
+        CheckpointError: A run is damaged.
+        ConfigError: They do not tell the same classes apart.
+    """
+    tasks = [load_classifier(run) for run in runs]
+    members = [Classifying(task, read_decision(run, task.class_names)) for run, task in zip(runs, tasks, strict=True)]
+    return ClassificationPredictor(members, batch_size or load_card(runs[0]).batch_size or 1, device)
 
 
 def class_rows(found: ClassFound, classes: Sequence[str]) -> list[dict[str, Any]]:

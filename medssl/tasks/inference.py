@@ -11,23 +11,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.encoders.contract import lay_channels_last
 from medssl.errors import DataError
 from medssl.loading import channel_facts
 from medssl.normalising import check_takes
-from medssl.settings import Settings
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.tasks.outputs import ClassOutput, Output
 from medssl.tasks.segmentation import SegmentationTask
+from medssl.tasks.settings.inference import InferenceSettings
 from medssl.tasks.sliding import Pass, add_pass
 from medssl.tasks.source_grid import to_source_grid
 from medssl.windows import as_input
@@ -48,16 +46,6 @@ __all__ = [
 
 Triple = tuple[int, int, int]
 _LISTINGS = "predictions*.json"
-
-
-class InferenceSettings(Settings):
-    """How whole scans are segmented."""
-
-    overlap: float = Field(default=0.5, ge=0, lt=1, description="Share of a window that its neighbour covers too.")
-    batch_size: int = Field(default=2, ge=1, description="Windows that go through the network at once.")
-    mirror: tuple[Literal["z", "y", "x"], ...] = Field(
-        default=(), description="Axes to mirror for averaging; x swaps left and right, which structures may not bear."
-    )
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,33 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medssl.domains.predictors import MapPredictor
 from medssl.encoders.contract import lay_channels_last
+from medssl.engine.card import load_card
+from medssl.engine.predicts import predicts_as
 from medssl.errors import ConfigError
 from medssl.formats.label_files import MapSource, map_suffix, write_map
-from medssl.prediction import Target, Written
+from medssl.prediction import Prediction, Target, Written
 from medssl.store.entry import Entry
 from medssl.store.read import Store
-from medssl.tasks.inference import Segmenting, label_values, mean_probabilities, weights_digest
+from medssl.tasks.inference import InferenceSettings, Segmenting, label_values, mean_probabilities, weights_digest
 from medssl.tasks.outputs import Output, RegionOutput
+from medssl.tasks.segmentation import SegmentationTask
+from medssl.tasks.segmenter import load_segmenter
 from medssl.tasks.source_grid import to_source_grid
 
-__all__ = ["SegmentationPredictor", "entropy"]
+__all__ = ["SegmentationPredictor", "entropy", "segmenters_of"]
 
 
-class SegmentationPredictor:
+class SegmentationPredictor(MapPredictor):
     """One segmenter, or the mean of the probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -37,6 +43,8 @@ class SegmentationPredictor:
     Raises:
         ConfigError: Their outputs do not mean the same.
     """
+
+    what = "label maps of"
 
     def __init__(self, members: Sequence[Segmenting], names: dict[int, str], device: torch.device | str) -> None:
         if any(member.output != members[0].output for member in members):
@@ -59,11 +67,6 @@ class SegmentationPredictor:
         return {region.written: region.values for region in self.output.regions}
 
     @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"label maps of {', '.join(self.names.values())}"
-
-    @property
     def key(self) -> str:
         """Hash of weights, windows and settings."""
         said = [
@@ -75,6 +78,19 @@ class SegmentationPredictor:
     def predict(self, store: Store, row: int) -> Tensor:
         """Return class probabilities on the store's grid, float32, (classes, z, y, x)."""
         return mean_probabilities(self._members, store, row, self._device)
+
+    def shown(self, found: Tensor, entry: Entry) -> Prediction:
+        """Return the label map on the scan's own grid."""
+        values = label_values(self.output, found, entry)
+        affine = np.asarray(entry.source_affine, dtype=np.float64)
+        return Prediction(values, dict(self.names), affine, probabilities=found.cpu().numpy())
+
+    def sidecar(self) -> dict[str, Any]:
+        """Return the names of label values; a map holds one value a voxel: where regions overlap, the later one's."""
+        content: dict[str, Any] = {"labels": {"0": "background", **{str(n): name for n, name in self.names.items()}}}
+        if self.members is not None:
+            content["regions"] = {self.names[written]: list(values) for written, values in self.members.items()}
+        return content
 
     def files(self, target: Target) -> tuple[str, ...]:
         """Return the names that files may have."""
@@ -149,3 +165,37 @@ def entropy(probabilities: Tensor, *, regions: bool = False) -> Tensor:
 
 def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:40] or "structure"
+
+
+def segmenters_of(runs: Sequence[Path], settings: Any, device: torch.device | str) -> SegmentationPredictor:
+    """Return the segmenters of runs, predicting as the runs say where ``settings`` of ``predict`` say nothing.
+
+    Raises:
+        CheckpointError: A run is damaged.
+        ConfigError: The runs do not go together, or a setting does not fit one.
+    """
+    found = [load_segmenter(run) for run in runs]
+    each = [
+        _segmenting(run, task, predicts_as(run, load_card(run)), settings)
+        for run, task in zip(runs, found, strict=True)
+    ]
+    names = dict(zip(found[0].output.numbers[1:], found[0].class_names, strict=True))
+    return SegmentationPredictor(each, names, device)
+
+
+def _segmenting(run: Path, task: SegmentationTask, said: Mapping[str, Any], settings: Any) -> Segmenting:
+    own = InferenceSettings.model_validate(said["inference"])
+    changes: dict[str, Any] = {}
+    if settings.overlap is not None:
+        changes["overlap"] = settings.overlap
+    if settings.batch_size is not None:
+        changes["batch_size"] = settings.batch_size
+    if settings.mirror is not None:
+        flipped = tuple(axis for axis, p in zip("zyx", task.settings.spatial.flip, strict=True) if p > 0)
+        if settings.mirror and not flipped:
+            raise ConfigError(
+                f"mirror: {run} was trained without flips, so that mirrored scans are none that it knows. Leave it "
+                "out, or train with segmentation.spatial.flip=[0.5,0.5,0.5]."
+            )
+        changes["mirror"] = flipped if settings.mirror else ()
+    return Segmenting(task.network, task.output, task.settings.window, own.model_copy(update=changes))

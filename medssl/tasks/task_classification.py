@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from medssl.domains.class_task import ClassTask
 from medssl.domains.task import Draws, Labels
@@ -12,6 +13,10 @@ from medssl.evaluation.few_label import SEEDING, without_later
 from medssl.store.read import Store
 from medssl.tasks.class_samples import class_names, class_of_scan
 
+if TYPE_CHECKING:
+    from medssl.tasks.classification import ClassificationTask
+    from medssl.tasks.classification_prediction import ClassificationPredictor
+
 __all__ = ["ScanClassification"]
 
 
@@ -19,6 +24,8 @@ class ScanClassification(ClassTask):
     """Scans, slices or sets of slices with classes."""
 
     noun = "case"
+    sees = "classification.window"
+    learns = "medssl.tasks.learn_classification.ClassificationLearning"
     wanted = "scans of known class"
 
     def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:
@@ -30,6 +37,18 @@ class ScanClassification(ClassTask):
             asked=f"{asked.target or f'structure {asked.shows}'} ({', '.join(classes)})",
             facts={"target": asked.target or f"whether structure {asked.shows} is shown", "classes": classes},
         )
+
+    def load(self, run: Path) -> ClassificationTask:
+        """Return a trained classifier."""
+        from medssl.tasks.classifier import load_classifier
+
+        return load_classifier(run)
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> ClassificationPredictor:
+        """Return a classifier, or several."""
+        from medssl.tasks.classification_prediction import classifiers_of
+
+        return classifiers_of(runs, settings.batch_size, device)
 
     def key(
         self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],

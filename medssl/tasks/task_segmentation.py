@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,11 @@ from medssl.store.read import Store
 from medssl.tasks.scored_masks import PREDICTED, find_predictions, score_predictions
 from medssl.tasks.truths import Reference, read_reference, read_truth, scans_in, without_names
 
-__all__ = ["MaskTest", "SegmentationScores", "chosen_structures", "tolerances_of"]
+if TYPE_CHECKING:
+    from medssl.tasks.segmentation import SegmentationTask
+    from medssl.tasks.segmentation_prediction import SegmentationPredictor
+
+__all__ = ["MaskTest", "ScanSegmentation", "chosen_structures", "tolerances_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +46,13 @@ class MaskTest:
     workers: int | None
 
 
-class SegmentationScores(Task):
+class ScanSegmentation(Task):
     """Structures that exclude each other, or regions that overlap."""
 
     name = "segmentation"
+    sees = "segmentation.window"
+    learns = "medssl.tasks.learn_segmentation.SegmentationLearning"
+    asks = ("overlap", "mirror")
     kind = "segmentation"
     noun = "case"
     maker = "segmenter"
@@ -59,6 +66,18 @@ class SegmentationScores(Task):
     def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:
         """Return the scans with a label map."""
         return Labels(class_of=lambda entry: None if entry.label_file is None else "labelled")
+
+    def load(self, run: Path) -> SegmentationTask:
+        """Return a trained segmenter."""
+        from medssl.tasks.segmenter import load_segmenter
+
+        return load_segmenter(run)
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> SegmentationPredictor:
+        """Return a segmenter, or several."""
+        from medssl.tasks.segmentation_prediction import segmenters_of
+
+        return segmenters_of(runs, settings, device)
 
     def claims(self, run: Path) -> bool:
         """Tell whether a run holds label maps; a folder of nothing else is taken where no other task claims it."""

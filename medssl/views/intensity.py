@@ -16,25 +16,12 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from medssl.randomness import Stream
-from medssl.settings import Settings
+from medssl.views.settings.intensity import IntensitySettings
 
 __all__ = ["IntensityParams", "IntensitySettings", "apply_intensity", "sample_intensity"]
-
-
-class IntensitySettings(Settings):
-    """Ranges of the changes and the probability of each; the default changes nothing."""
-
-    contrast: tuple[float, float] = Field((1.0, 1.0), description="Range of the factor about the item's mean.")
-    brightness: float = Field(0.0, ge=0, description="Largest added offset, in units of the image range.")
-    gamma: tuple[float, float] = Field((1.0, 1.0), description="Range of the exponent, drawn log-uniformly.")
-    noise: float = Field(0.0, ge=0, description="Largest standard deviation of added Gaussian noise.")
-    blur_voxels: float = Field(0.0, ge=0, description="Largest standard deviation of a Gaussian blur, in voxels.")
-    low_resolution: float = Field(1.0, ge=1, description="Largest factor of simulated down- and upsampling.")
-    probability: float = Field(1.0, ge=0, le=1, description="Probability of each change, drawn one by one.")
 
 
 @dataclass(frozen=True)

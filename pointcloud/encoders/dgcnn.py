@@ -6,28 +6,18 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.settings import Settings
 from pointcloud.batch import inside
 from pointcloud.encoders.contract import CloudEncoder, CloudFeatures, Level
 from pointcloud.encoders.packing import RowMLP, max_rows, mean_rows, pack, unpack
 from pointcloud.encoders.patches import rows_at
+from pointcloud.encoders.settings.dgcnn import DGCNNSettings
 
 __all__ = ["DGCNN", "DGCNNSettings"]
-
-
-class DGCNNSettings(Settings):
-    """Settings of DGCNN; the defaults are the paper's for classification."""
-
-    name: Literal["dgcnn"] = "dgcnn"
-    widths: tuple[int, ...] = Field((64, 64, 128, 256), min_length=1, description="Outputs of the edge layers.")
-    embedding: int = Field(1024, ge=1, description="Output of the last layer; the embedding is twice as long.")
-    neighbours: int = Field(20, ge=2, description="Neighbours of each point, itself among them.")
 
 
 class DGCNN(CloudEncoder):

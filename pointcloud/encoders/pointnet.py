@@ -11,27 +11,16 @@ part of the encoder.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from medssl.settings import Settings
 from pointcloud.encoders.contract import CloudEncoder, CloudFeatures, Level
 from pointcloud.encoders.packing import RowMLP, max_rows, pack, unpack
+from pointcloud.encoders.settings.pointnet import PointNetSettings
 
 __all__ = ["PointNet", "PointNetSettings"]
-
-
-class PointNetSettings(Settings):
-    """Settings of PointNet; the defaults are the paper's."""
-
-    name: Literal["pointnet"] = "pointnet"
-    widths: tuple[int, ...] = Field((64, 64, 64, 128, 1024), min_length=2, description="Outputs of the shared layers.")
-    transforms: bool = Field(
-        True, description="Whether the cloud, and its features after two layers, are turned by learned matrices."
-    )
 
 
 class PointNet(CloudEncoder):

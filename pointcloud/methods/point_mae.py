@@ -11,37 +11,26 @@ the outermost point; factors of size are drawn evenly in the logarithm.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.gathering import mean_of_all, processes
 from medssl.methods.contract import Losses
 from medssl.randomness import Stream
-from medssl.settings import Settings
 from pointcloud.batch import CloudBatch, inside
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.patches import rows_at, to_points
 from pointcloud.encoders.transformer import Transformer, position_mlp
 from pointcloud.encoders.vit import Patches, PointViT
 from pointcloud.methods.contract import CloudMethod, picture_of, with_tokens
+from pointcloud.methods.settings.point_mae import PointMAESettings
 from pointcloud.primitives.chamfer import chamfer
 from pointcloud.views.masks import Chosen, random_mask
-from pointcloud.views.spatial import SpatialSettings, apply_spatial, sample_spatial
+from pointcloud.views.spatial import apply_spatial, sample_spatial
 
 __all__ = ["PointMAE", "PointMAESettings", "PointMAEViews"]
-
-
-class PointMAESettings(Settings):
-    """Settings of Point-MAE; the defaults are the paper's."""
-
-    name: Literal["point_mae"] = "point_mae"
-    points: int = Field(1024, ge=8, description="Points of a cloud that are seen at a step.")
-    ratio: float = Field(0.6, gt=0, lt=1, description="Share of the patches that are hidden.")
-    decoder_depth: int = Field(4, ge=1, description="Blocks of the decoder, as wide as the encoder's.")
-    spatial: SpatialSettings = SpatialSettings(scale=(2 / 3, 3 / 2), by_axis=True, translate=0.2)
 
 
 @dataclass(frozen=True)

@@ -20,43 +20,26 @@ mean, not the maximum alone. Turning and stretching the clouds is ours, and off 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medssl.gathering import mean_of_all
 from medssl.methods.contract import Losses, summed
 from medssl.objectives.prototypes import warmed_up
 from medssl.randomness import Stream
-from medssl.settings import Settings
 from pointcloud.batch import CloudBatch
 from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.methods.contract import CloudMethod, picture_of
+from pointcloud.methods.settings.point_occo import PointOcCoSettings
 from pointcloud.primitives.chamfer import chamfer
-from pointcloud.views.occlusion import OcclusionSettings, occlude
-from pointcloud.views.spatial import SpatialSettings, apply_spatial, random_rotation, sample_spatial
+from pointcloud.views.occlusion import occlude
+from pointcloud.views.spatial import apply_spatial, random_rotation, sample_spatial
 
 __all__ = ["FoldingDecoder", "PointOcCo", "PointOcCoSettings", "PointOcCoViews"]
 
 _REACH = 0.05  # of the grid about a coarse point to each side, in radii of the cloud, as in PCN
-
-
-class PointOcCoSettings(Settings):
-    """Settings of completion; the decoder and both weights are PCN's, the rest ours."""
-
-    name: Literal["point_occo"] = "point_occo"
-    points: int = Field(1024, ge=8, description="Points of a cloud that are seen at a step.")
-    coarse: int = Field(1024, ge=1, description="Points that are drawn from the embedding alone.")
-    grid: int = Field(4, ge=1, description="Each of them becomes a grid of this many by this many points.")
-    hidden: int = Field(1024, ge=8, description="Width of the layers that draw the coarse points.")
-    fold_hidden: int = Field(512, ge=8, description="Width of the layers that fold the grids.")
-    fine_weight: float = Field(0.01, ge=0, description="Weight of the fine points' distance at the start.")
-    final_fine_weight: float = Field(1.0, ge=0, description="Weight after its rise.")
-    fine_rise: float = Field(0.5, ge=0, le=1, description="Share of the run over which it rises.")
-    occlusion: OcclusionSettings = OcclusionSettings()
-    spatial: SpatialSettings = SpatialSettings()
 
 
 @dataclass(frozen=True)

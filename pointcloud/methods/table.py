@@ -12,7 +12,7 @@ CLOUD_METHODS = Table(
         Row(
             name="point_distil",
             target="pointcloud.methods.point_distil.PointDistil",
-            settings="pointcloud.methods.point_distil.PointDistilSettings",
+            settings="pointcloud.methods.settings.point_distil.PointDistilSettings",
             paper="Fu et al. 2022, arXiv:2202.04241; Abou Zeid et al., AsymDSD, NeurIPS 2025",
             take_when="whole shapes are told apart, or few labels are at hand; its views may be "
             "turned in any direction",
@@ -21,7 +21,7 @@ CLOUD_METHODS = Table(
         Row(
             name="point_jepa",
             target="pointcloud.methods.point_jepa.PointJEPA",
-            settings="pointcloud.methods.point_jepa.PointJEPASettings",
+            settings="pointcloud.methods.settings.point_jepa.PointJEPASettings",
             paper="Saito et al. 2025, arXiv:2404.16432",
             take_when="features of patches matter and neither negatives nor drawing points again is wanted",
             needs="the encoder point_vit, with positions",
@@ -29,7 +29,7 @@ CLOUD_METHODS = Table(
         Row(
             name="point_mae",
             target="pointcloud.methods.point_mae.PointMAE",
-            settings="pointcloud.methods.point_mae.PointMAESettings",
+            settings="pointcloud.methods.settings.point_mae.PointMAESettings",
             paper="Pang et al. 2022, arXiv:2203.06604",
             take_when="labels of points are the task, or as the baseline that every paper has",
             needs="the encoder point_vit",
@@ -37,7 +37,7 @@ CLOUD_METHODS = Table(
         Row(
             name="point_occo",
             target="pointcloud.methods.point_occo.PointOcCo",
-            settings="pointcloud.methods.point_occo.PointOcCoSettings",
+            settings="pointcloud.methods.settings.point_occo.PointOcCoSettings",
             paper="Wang et al. 2021, arXiv:2010.01089; Yuan et al. 2018, arXiv:1808.00671",
             take_when="an encoder without tokens is trained, or clouds come from one side only",
             needs="any encoder",

@@ -9,25 +9,36 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from medssl.domains.predictors import ClassPredictor, MapPredictor
+from medssl.engine.card import load_card
 from medssl.errors import ConfigError
-from medssl.evaluation.calibration import Decision, mean_decision, probabilities
+from medssl.evaluation.calibration import Decision, mean_decision, probabilities, read_decision
 from medssl.pool import isolated
-from medssl.prediction import Target, Written
+from medssl.prediction import Prediction, Target, Written
 from pointcloud.formats.ply_write import write_ply
 from pointcloud.formats.reading import read
 from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.contract import CloudTask
 from pointcloud.tasks.inference import likeliest_parts, part_logits, predict_cloud_classes
+from pointcloud.tasks.loading import load_cloud_task
 from pointcloud.tasks.segmentation import PartSegmentationTask
 
-__all__ = ["CloudClassPredictor", "CloudClassifying", "PartPredictor", "PartsFound"]
+__all__ = [
+    "CloudClassPredictor",
+    "CloudClassifying",
+    "PartPredictor",
+    "PartsFound",
+    "cloud_classifiers_of",
+    "part_segmenters_of",
+]
 
 Values = npt.NDArray[np.float64]
 _UNKNOWN = -1  # the part of a row of the file that is no point
@@ -41,7 +52,7 @@ class CloudClassifying:
     decision: Decision
 
 
-class CloudClassPredictor:
+class CloudClassPredictor(ClassPredictor):
     """One classifier of clouds, or the mean of the calibrated probabilities of several.
 
     See `medssl.prediction.Predictor`.
@@ -67,11 +78,6 @@ class CloudClassPredictor:
             one.task.to(device).eval()
 
     @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"classes {', '.join(self.class_names)}"
-
-    @property
     def key(self) -> str:
         """Hash of weights, settings and decisions."""
         return _key([one.task for one in self._members], [asdict(one.decision) for one in self._members])
@@ -88,9 +94,11 @@ class CloudClassPredictor:
         found: Values = each[0] if len(each) == 1 else np.mean(each, axis=0)
         return found
 
-    def files(self, target: Target) -> tuple[str, ...]:
-        """Return no names: classes go into the table."""
-        return ()
+    def shown(self, found: Values, entry: Any) -> Prediction:
+        """Return the class and its probabilities."""
+        chosen = self.class_names[int(self.decision.predicted(found[None])[0])]
+        shares = dict(zip(self.class_names, found.tolist(), strict=True))
+        return Prediction(None, predicted=chosen, probabilities=shares)
 
     def write(self, found: Values, store: CloudStore, row: int, target: Target) -> Written:
         """Return the row of the table: the class predicted, and ``p_CLASS`` of each."""
@@ -107,7 +115,7 @@ class PartsFound:
     probability: Values
 
 
-class PartPredictor:
+class PartPredictor(MapPredictor):
     """One segmenter of points, or the mean of the probabilities of several. See `medssl.prediction.Predictor`.
 
     Args:
@@ -119,20 +127,16 @@ class PartPredictor:
         ConfigError: They do not tell the same parts apart.
     """
 
+    what = "parts"
     whole = True  # every point of the file gets a part
 
     def __init__(self, members: Sequence[PartSegmentationTask], batch_size: int, device: torch.device | str) -> None:
         if any((one.parts, one.classes) != (members[0].parts, members[0].classes) for one in members):
             raise ConfigError("The runs tell different parts apart, and their mean has no meaning. Take like runs.")
         self._members, self._batch_size, self._device = tuple(members), batch_size, device
-        self.names, self.classes = members[0].parts, members[0].classes
+        self.names, self.classes = dict(members[0].parts), members[0].classes
         for one in members:
             one.to(device).eval()
-
-    @property
-    def noun(self) -> str:
-        """What is predicted."""
-        return f"parts {', '.join(self.names.values())}"
 
     @property
     def told(self) -> bool:
@@ -151,6 +155,14 @@ class PartPredictor:
         # of one network the logits decide, as in its training run: a softmax may round two of them to one
         chosen = likeliest_parts(self._members[0], each[0] if len(each) == 1 else mean)
         return PartsFound(chosen, mean.numpy())
+
+    def shown(self, found: PartsFound, entry: Any) -> Prediction:
+        """Return the part of each point."""
+        return Prediction(found.parts, dict(self.names), probabilities=found.probability)
+
+    def sidecar(self) -> dict[str, Any]:
+        """Return the names of parts."""
+        return {"parts": {str(number): name for number, name in self.names.items()}}
 
     def files(self, target: Target) -> tuple[str, ...]:
         """Return the name of the cloud."""
@@ -187,6 +199,33 @@ class PartPredictor:
         counts = {f"points_{name}": int((found.parts == number).sum()) for number, name in self.names.items()}
         notes = [f"{len(cloud.left_out)} rows of the file are no points; label -1"] if len(cloud.left_out) else []
         return Written(files=(path,), rows=(counts,), notes=tuple(notes))
+
+
+def cloud_classifiers_of(runs: Sequence[Path], device: torch.device | str) -> CloudClassPredictor:
+    """Return the classifiers of runs.
+
+    Raises:
+        CheckpointError: A run is damaged.
+        ConfigError: They do not tell the same classes apart.
+    """
+    members = []
+    for run in runs:
+        task = load_cloud_task(run)
+        assert isinstance(task, CloudClassificationTask)
+        members.append(CloudClassifying(task, read_decision(run, task.class_names)))
+    return CloudClassPredictor(members, device)
+
+
+def part_segmenters_of(runs: Sequence[Path], batch_size: int | None, device: torch.device | str) -> PartPredictor:
+    """Return the segmenters of runs; ``batch_size`` None takes that of the first one's training.
+
+    Raises:
+        CheckpointError: A run is damaged.
+        ConfigError: They do not tell the same parts apart.
+    """
+    tasks = [load_cloud_task(run) for run in runs]
+    size = batch_size or load_card(runs[0]).batch_size or 1
+    return PartPredictor([task for task in tasks if isinstance(task, PartSegmentationTask)], size, device)
 
 
 def _key(tasks: Sequence[CloudTask], more: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.spreadsheet import rows_of_csv
 from pointcloud.part_examples import PartExample, draw_part_examples, part_colours
 from pointcloud.store import CloudEntry, CloudStore
+
+if TYPE_CHECKING:
+    from pointcloud.tasks.contract import CloudTask
+    from pointcloud.tasks.prediction import CloudClassPredictor, PartPredictor
 
 __all__ = ["PARTS", "CloudClassification", "PartScoring", "class_named", "classes_asked"]
 
@@ -65,6 +69,8 @@ class CloudClassification(ClassTask):
 
     noun = "cloud"
     wanted = "clouds of known class"
+    sees = "cloud.points"
+    learns = "pointcloud.tasks.learn_classification.CloudClassLearning"
 
     def labels(self, store: CloudStore, recipe: Any, *, group: str = "") -> Labels:
         """Return the clouds whose class is one of those asked for."""
@@ -75,6 +81,18 @@ class CloudClassification(ClassTask):
             asked=f"{len(names)} classes",
             facts={"target": "class", "classes": names},
         )
+
+    def load(self, run: Path) -> CloudTask:
+        """Return a trained network of clouds."""
+        from pointcloud.tasks.loading import load_cloud_task
+
+        return load_cloud_task(run)
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> CloudClassPredictor:
+        """Return a classifier of clouds, or several."""
+        from pointcloud.tasks.prediction import cloud_classifiers_of
+
+        return cloud_classifiers_of(runs, device)
 
     def key(
         self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
@@ -112,6 +130,8 @@ class PartScoring(Task):
 
     name = "segmentation"
     kind = "parts"
+    sees = "cloud.points"
+    learns = "pointcloud.tasks.learn_parts.PartLearning"
     noun = "cloud"
     maker = "segmenter of points"
     wanted = "clouds with labels of points"
@@ -127,6 +147,18 @@ class PartScoring(Task):
             asked=f"{len(parts)} parts",
             facts={"target": "part", "parts": parts},
         )
+
+    def load(self, run: Path) -> CloudTask:
+        """Return a trained network of clouds."""
+        from pointcloud.tasks.loading import load_cloud_task
+
+        return load_cloud_task(run)
+
+    def predictor(self, runs: Sequence[Path], settings: Any, device: Any) -> PartPredictor:
+        """Return a segmenter of points, or several."""
+        from pointcloud.tasks.prediction import part_segmenters_of
+
+        return part_segmenters_of(runs, settings.batch_size, device)
 
     def claims(self, run: Path) -> bool:
         """Tell whether a folder holds predicted parts of clouds."""

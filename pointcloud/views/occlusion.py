@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from medssl.settings import Settings
 from pointcloud.batch import inside
+from pointcloud.views.settings.occlusion import OcclusionSettings
 
 __all__ = ["OcclusionSettings", "occlude"]
-
-
-class OcclusionSettings(Settings):
-    """How dense a camera's pixels are; lengths are in radii of the cloud. Ours, for 500 to 2000 points."""
-
-    pixel: float = Field(0.15, gt=0, description="Edge of a pixel; one should hold several points of a surface.")
-    depth: float = Field(0.15, gt=0, description="How far behind a pixel's nearest point others are seen too.")
 
 
 def occlude(points: Tensor, count: Tensor, frame: Tensor, settings: OcclusionSettings) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The same table as docs/architecture.md, as a test below checks.
 LAYERS: dict[int, set[str]] = {
+    7: {"workflows"},
     6: {"reporting", "exporting", "volumes"},
     5: {"tasks", "loading", "placement", "store", "reduction"},
     4: {"engine", "manifest", "domains"},
@@ -62,6 +63,8 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("tasks", "placement"),
     ("exporting", "reporting"),
     ("domains", "engine"),
+    ("domains", "manifest"),
+    ("volumes", "exporting"),
     ("phantoms", "formats"),
     ("decoder", "encoders"),
     ("encoders", "heads"),
@@ -99,7 +102,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("locking", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
-NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder", "volumes"}
+NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder", "volumes", "workflows"}
 PACKAGES = ("medssl", "pointcloud", "pipelines")
 # The facade offers the verbs as functions, lazily; it alone looks up.
 FACADE = "medssl/__init__.py"

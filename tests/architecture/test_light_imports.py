@@ -17,6 +17,7 @@ import medssl.objectives
 import medssl.store
 import medssl.tasks
 import medssl.views
+from medssl.phantoms import write_cohort
 
 READERS = ("SimpleITK", "nibabel", "pydicom")
 READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
@@ -39,7 +40,7 @@ def loaded(statement: str, names: tuple[str, ...]) -> list[str]:
         "import medssl.methods.table, medssl.encoders.table",
         "import pipelines.cli",
         "import pipelines.console",
-        "from pipelines.list_things import list_things; list_things('methods'); list_things('encoders')",
+        "from medssl.workflows.list_things import list_things; list_things('methods'); list_things('encoders')",
         "import pipelines.cli; pipelines.cli.surface()",
     ],
 )
@@ -48,16 +49,31 @@ def test_looking_around_imports_nothing_heavy(statement):
     assert loaded(quiet, HEAVY) == []
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "medssl.methods.table.METHODS",
+        "medssl.encoders.table.ENCODERS",
+        "pointcloud.methods.table.CLOUD_METHODS",
+        "pointcloud.encoders.table.CLOUD_ENCODERS",
+    ],
+)
+def test_settings_of_every_row_need_no_torch(table):
+    looked = f"import pkgutil; rows = pkgutil.resolve_name({table!r}); [rows.settings_class(name) for name in rows]"
+    assert loaded(looked, ("torch", "monai", "polars", "scipy", *READERS)) == []
+
+
 def test_showing_a_verb_imports_no_engine_and_no_compiler():
     """Settings of training lie in the methods' modules, which need torch; nothing beyond it is loaded."""
     beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
     quiet = (
-        "import io, contextlib\nfrom pipelines.show import show\n"
+        "import io, contextlib\nfrom medssl.workflows.show import show\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n    show('pretrain')"
     )
     assert loaded(quiet, beyond) == []
     assert (
-        loaded("from pipelines.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",)) == []
+        loaded("from medssl.workflows.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",))
+        == []
     )
 
 
@@ -71,7 +87,14 @@ def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
         )
 
     assert run("-m", "medssl", "--version").stdout.startswith("medssl ")
-    said = run("-c", "import medssl; medssl.index").stderr
+    write_cohort(tmp_path / "scans", subjects=2, shape=(12, 16, 16))
+    called = "import medssl; print(len(medssl.index('scans', out='a.parquet', overrides=['workers=1']).manifest))"
+    said = run("-c", called)
+    assert (said.stdout, said.returncode) == ("2\n", 0), said.stderr
+    ran = run("-m", "medssl", "index", "scans", "--out", "b.parquet", "workers=1")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "b.parquet").is_file()
+    said = run("-c", "import medssl; medssl.demo").stderr  # a chain is of the command line
     assert f"A package called 'pipelines' at {tmp_path / 'pipelines'} hides" in said
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from medssl.presets import list_presets
 from medssl.settings import resolve
-from pipelines.verbs import VERBS, settings_of
+from medssl.workflows.verbs import VERBS, settings_of
 
 PRESETS = list_presets()
 NEEDED = {"purpose", "command"}

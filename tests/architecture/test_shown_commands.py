@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from medssl.quoting import quoted
-from pipelines.setting_docs import setting_docs
-from pipelines.verbs import VERBS, settings_of
+from medssl.workflows.setting_docs import setting_docs
+from medssl.workflows.verbs import VERBS, settings_of
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for part in ("medssl", "pointcloud", "pipelines") for path in (ROOT / part).rglob("*.py"))

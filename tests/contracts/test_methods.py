@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounter
 from medssl.encoders.contract import Encoder, lay_channels_last
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.train_settings import TrainSettings
+from medssl.engine.transfer import carry_over
 from medssl.engine.trial import time_steps
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader, held_out_batches
@@ -24,7 +25,6 @@ from medssl.reporting.prose import signal_of
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
-from medssl.tasks.transfer import carry_over
 from medssl.windows import WindowBatch
 
 SMALL = {name: {"name": name, **METHODS.load(name).smallest()} for name in METHODS}

@@ -27,7 +27,7 @@ COPIED = (
 METHOD_ROW = """        Row(
             name="toy",
             target="medssl.methods.toy.Toy",
-            settings="medssl.methods.toy.ToySettings",
+            settings="medssl.methods.settings.toy.ToySettings",
             paper="none",
             take_when="a toy is wanted",
             needs="nothing",
@@ -36,7 +36,7 @@ METHOD_ROW = """        Row(
 ENCODER_ROW = """        Row(
             name="toy_net",
             target="medssl.encoders.toy_net.ToyEncoder",
-            settings="medssl.encoders.toy_net.ToyEncoderSettings",
+            settings="medssl.encoders.settings.toy_net.ToyEncoderSettings",
             paper="none",
             take_when="A toy is wanted.",
         ),
@@ -62,11 +62,11 @@ from pathlib import Path
 import numpy as np
 import medssl
 from medssl.store.write import Item, store_from_arrays
-from pipelines.auto_decisions import Grid, decide_recipe
-from pipelines.auto_recipe import Machine
+from medssl.volumes.recipe import Grid, decide_recipe
+from medssl.domains.deciding import Machine
 from pipelines.auto_settings import AutoSettings
-from pipelines.pretrain import pretrain
-from pipelines.show import show
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.show import show
 
 here = Path(medssl.__file__).parents[1]
 assert here == Path(sys.argv[1]), here
@@ -107,7 +107,9 @@ def house(tmp_path_factory) -> tuple[Path, set[str]]:
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     shutil.copy(TOYS / "toy_method.txt", folder / "medssl/methods/toy.py")
+    shutil.copy(TOYS / "toy_method_settings.txt", folder / "medssl/methods/settings/toy.py")
     shutil.copy(TOYS / "toy_encoder.txt", folder / "medssl/encoders/toy_net.py")
+    shutil.copy(TOYS / "toy_encoder_settings.txt", folder / "medssl/encoders/settings/toy_net.py")
     with_row(folder / "medssl/methods/table.py", METHOD_ROW)
     with_row(folder / "medssl/encoders/table.py", ENCODER_ROW)
     page, signals = folder / "docs/methods.md", folder / "benchmarks/method_signals.py"

@@ -155,7 +155,7 @@ def of_store(folder: Path) -> dict[str, Any]:
     import medssl
 
     medssl.index(written(folder / "d"), out=folder / "m.parquet", overrides=["workers=1"])
-    store = medssl.cache(folder / "m.parquet", out=folder / "store", overrides=["workers=1"])
+    store = medssl.cache(folder / "m.parquet", out=folder / "store", overrides=["workers=1"]).store
     found = {}
     for place, entry in enumerate(store.entries):
         found[entry.id] = {

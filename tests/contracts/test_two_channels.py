@@ -32,9 +32,9 @@ from medssl.tasks.inference import InferenceSettings, probabilities_of
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from medssl.windows import as_input
-from pipelines.evaluate import evaluate
-from pipelines.export import export
-from pipelines.finetune import finetune
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
 from tests.contracts.test_encoders import SMALL
 
 CHANNELS = ("ct", "t1")

@@ -24,7 +24,7 @@ FOUR = ("t1", "t1ce", "t2", "flair")
 
 def cached(manifest, out: Path, *settings: str) -> Store:
     """Store a manifest in this process."""
-    return medssl.cache(manifest, out=out, overrides=["workers=1", *settings])
+    return medssl.cache(manifest, out=out, overrides=["workers=1", *settings]).store
 
 
 def brats(root: Path, count: int = 4, *, flat: bool = False, lacking=(), names=FOUR) -> Path:

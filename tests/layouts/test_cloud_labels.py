@@ -308,7 +308,7 @@ def test_a_csv_names_the_labels_of_clouds(tmp_path):
     sweep(_made(tmp_path / "in") / "a.bin", 0)
     kitti_labels(tmp_path / "in" / "anything.label", np.arange(400) % 3 + 10)
     (tmp_path / "in" / "list.csv").write_text("path,label\na.bin,anything.label\n")
-    manifest = medssl.index(tmp_path / "in" / "list.csv", out=tmp_path / "m.parquet")
+    manifest = medssl.index(tmp_path / "in" / "list.csv", out=tmp_path / "m.parquet").manifest
     assert next(manifest.rows())["label_values"] == [10, 11, 12]
 
 

@@ -212,7 +212,7 @@ def test_a_list_of_sweeps_keeps_sequences_whole(tmp_path, absolute):
     (tmp_path / "in" / "list.csv").write_text("path\n" + "\n".join(lines) + "\n")
     import medssl
 
-    manifest = medssl.index(tmp_path / "in" / "list.csv", out=tmp_path / "m.parquet")
+    manifest = medssl.index(tmp_path / "in" / "list.csv", out=tmp_path / "m.parquet").manifest
     assert {row["patient"] for row in manifest.rows()} == {f"sequences/{n:02d}" for n in range(6)}
     assert "6 sequences of 18 clouds stay whole" in understood(manifest)
 
@@ -267,5 +267,5 @@ def test_a_list_of_absolute_paths_is_read_from_where_they_part(tmp_path):
             cloud(root / f"scene_{scene}" / f"{at}.ply", 10 * scene + at)
     names = sorted(root.rglob("*.ply"))
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"{name}\n" for name in names))
-    manifest = medssl.index(tmp_path / "list.csv", out=tmp_path / "m.parquet")
+    manifest = medssl.index(tmp_path / "list.csv", out=tmp_path / "m.parquet").manifest
     assert {row["patient"] for row in manifest.rows()} == {f"scene_{n}" for n in range(3)}

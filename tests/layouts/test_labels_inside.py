@@ -41,7 +41,7 @@ def write_any(path, values):
 def cache(manifest, folder, *settings):
     file = folder / "manifest.parquet"
     write_manifest(manifest, file)
-    return medssl.cache(file, out=folder / "store", overrides=["workers=1", *settings])
+    return medssl.cache(file, out=folder / "store", overrides=["workers=1", *settings]).store
 
 
 def stored(store, name="c0_0000"):
@@ -242,7 +242,7 @@ def test_without_names_a_few_voxels_of_one_scan_are_stray_and_a_structure_is_not
     assert {k for k in kinds(manifest) if k[1] == "label-stray"} == {("error", "label-stray", "c2_0000")}
     # the same where the index read headers alone
     medssl.index(tmp_path / "d", out=tmp_path / "h.parquet", overrides=["depth=header", "val=0", "test=0"])
-    store = medssl.cache(tmp_path / "h.parquet", out=tmp_path / "headers", overrides=["workers=1"])
+    store = medssl.cache(tmp_path / "h.parquet", out=tmp_path / "headers", overrides=["workers=1"]).store
     assert set(store.classes) == {0, 1, 2, 5}
     assert list(store.refused_labels) == ["c2_0000"]
 

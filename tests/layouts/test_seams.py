@@ -45,7 +45,7 @@ def test_a_voxel_size_that_cannot_be_true_is_not_stored(tmp_path: Path, size: fl
     write(tmp_path / "d" / "good.nii.gz", voxels(1))
     write(tmp_path / "d" / "odd.nii.gz", voxels(2), (size, 1.0, 1.0))
     index(tmp_path / "d", "modality=MR")
-    store = medssl.cache(tmp_path / "found.parquet", out=tmp_path / "store")
+    store = medssl.cache(tmp_path / "found.parquet", out=tmp_path / "store").store
     assert [entry.id for entry in store.entries] == ["good"]
     assert store.failed["odd"].startswith("bad-geometry")
     assert "allowed is 0.001 to 1000" in store.failed["odd"]

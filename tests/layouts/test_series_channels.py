@@ -52,7 +52,7 @@ def brains(root: Path, count: int = 3) -> dict[tuple[str, str], list[Path]]:
 
 
 def cached(manifest: Path, out: Path, *settings: str) -> Store:
-    return medssl.cache(manifest, out=out, overrides=["workers=1", *settings])
+    return medssl.cache(manifest, out=out, overrides=["workers=1", *settings]).store
 
 
 def holds_what_itk_reads(store: Store, place: int, channel: str, paths: list[Path], atol: float = 0.0) -> None:

@@ -13,23 +13,22 @@ from medssl.formats.table import FORMATS
 from medssl.methods.table import METHODS
 from medssl.reduction.table import STRATEGIES
 from medssl.table import Row, Table
-from medssl.volumes import VOLUMES
-from pipelines.finetune_job import CLOUD_JOBS, JOBS
-from pipelines.finetune_settings import FinetuneSettings
-from pipelines.reduce_settings import ReduceSettings
-from pipelines.verbs import VERBS
-from pointcloud.domain import POINTS
+from medssl.tasks.table import TASKS
+from medssl.workflows.finetune_settings import FinetuneSettings
+from medssl.workflows.reduce_settings import ReduceSettings
+from medssl.workflows.verbs import VERBS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.formats.table import FORMATS as CLOUD_FORMATS
 from pointcloud.methods.table import CLOUD_METHODS
+from pointcloud.tasks.table import CLOUD_TASKS
 
 TABLES = (
     METHODS,
     ENCODERS,
     CLOUD_METHODS,
     CLOUD_ENCODERS,
-    JOBS,
-    CLOUD_JOBS,
+    TASKS,
+    CLOUD_TASKS,
     STRATEGIES,
     FORMATS,
     CLOUD_FORMATS,
@@ -71,9 +70,7 @@ def test_two_rows_of_one_name_are_refused():
 
 def test_what_settings_allow_is_what_the_tables_hold():
     assert set(get_args(ReduceSettings.model_fields["by"].annotation)) == {"copies", *STRATEGIES}
-    assert list(get_args(FinetuneSettings.model_fields["task"].annotation)) == list(JOBS) == list(CLOUD_JOBS)
-    # what is trained is what is scored
-    assert (set(VOLUMES.tasks), set(POINTS.tasks)) == (set(JOBS), set(CLOUD_JOBS))
+    assert list(get_args(FinetuneSettings.model_fields["task"].annotation)) == list(TASKS) == list(CLOUD_TASKS)
 
 
 def test_settings_without_a_name_are_refused_with_the_names():

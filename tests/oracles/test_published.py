@@ -19,7 +19,7 @@ from medssl.objectives.prototypes import n_pair, patch_distillation
 from medssl.randomness import Stream
 from medssl.settings import resolve
 from medssl.views.masking import sample_block_mask
-from pipelines.pretrain_settings import PretrainSettings
+from medssl.workflows.pretrain_settings import PretrainSettings
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.point_distil import PointDistilSettings
 from pointcloud.methods.point_mae import PointMAE, PointMAESettings, PointMAEViews

@@ -8,7 +8,7 @@ import pytest
 
 from medssl.engine.card import Card
 from medssl.errors import ConfigError
-from pipelines.arms import arms_of, check_same
+from medssl.workflows.arms import arms_of, check_same
 
 
 def runs_of(tmp_path, *encoders, windows=((16, 16, 16),) * 9):

@@ -18,27 +18,27 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medssl.domains.deciding import Machine, key_of
+from medssl.domains.splitting import settle_split
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.score_table import ScoreTable
 from medssl.manifest.schema import manifest_of_rows
 from medssl.methods.table import METHODS
 from medssl.phantoms import write_cohort
 from medssl.settings import flatten, resolve
+from medssl.volumes.recipe import Grid, decide_recipe, decide_spacing, grid_of
+from medssl.volumes.target import Target, decide_target, seen_classes
+from medssl.workflows.export_targets import EXPORTS
+from medssl.workflows.finetune import FinetuneSettings
+from medssl.workflows.pretrain import PretrainSettings
+from medssl.workflows.score_files import found_in, write_scores
+from medssl.workflows.verbs import function_of
 from pipelines import auto_chain
 from pipelines.auto import auto
-from pipelines.auto_decisions import Grid, decide_recipe, decide_spacing, grid_of
 from pipelines.auto_outcome import outcome_of
-from pipelines.auto_recipe import Machine
 from pipelines.auto_settings import AutoSettings
-from pipelines.auto_split import settle_split
-from pipelines.auto_stages import Stages, key_of
-from pipelines.auto_target import Target, decide_target, seen_classes
+from pipelines.auto_stages import Stages
 from pipelines.cli import app
-from pipelines.export_targets import EXPORTS
-from pipelines.finetune import FinetuneSettings
-from pipelines.pretrain import PretrainSettings
-from pipelines.score_files import found_in, write_scores
-from pipelines.verbs import function_of
 
 CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)
 TINY = [

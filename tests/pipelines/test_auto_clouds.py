@@ -7,15 +7,15 @@ import json
 import numpy as np
 import pytest
 
+from medssl.domains.deciding import Machine
 from medssl.errors import ConfigError
 from medssl.settings import resolve
+from medssl.workflows.finetune import FinetuneSettings
+from medssl.workflows.pretrain import PretrainSettings
 from pipelines import auto_chain
 from pipelines.auto import auto
-from pipelines.auto_cloud_decisions import CloudFacts, decide_cloud_recipe
-from pipelines.auto_recipe import Machine
 from pipelines.auto_settings import AutoSettings
-from pipelines.finetune import FinetuneSettings
-from pipelines.pretrain import PretrainSettings
+from pointcloud.recipe import CloudFacts, decide_cloud_recipe
 from pointcloud.shapes import CLASSES, shape
 
 CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)

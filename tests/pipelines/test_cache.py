@@ -11,9 +11,9 @@ from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import manifest_of_rows, write_manifest
 from medssl.phantoms import phantom
 from medssl.store.verify import verify
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 from pipelines import console
-from pipelines.cache import cache
-from pipelines.index import index
 from pointcloud.shapes import shape
 
 
@@ -36,8 +36,8 @@ def manifest(tmp_path):
 
 @pytest.mark.parametrize(("gpu", "preset"), [(True, "masked"), (False, "masked_small")])  # too few for positions
 def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, monkeypatch, gpu, preset):
-    monkeypatch.setattr(sys.modules["pipelines.cache"], "_has_gpu", lambda: gpu)
-    store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
+    monkeypatch.setattr(sys.modules["medssl.workflows.cache"], "_has_gpu", lambda: gpu)
+    store = cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"]).store
     assert len(store) == 3
     assert store.entries[0].spacing_mm == pytest.approx((15.0, 15.0, 15.0))
     assert store.settings["spacing_mm"] == [15.0, 15.0, 15.0]
@@ -50,7 +50,7 @@ def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, m
 
 
 def test_a_dry_run_writes_nothing(manifest, tmp_path, capsys):
-    assert cache(manifest, out=tmp_path / "store", dry_run=True) is None
+    assert cache(manifest, out=tmp_path / "store", dry_run=True).store is None
     assert not (tmp_path / "store").exists()
     said = capsys.readouterr().out
     assert "would store s0" in said
@@ -59,7 +59,7 @@ def test_a_dry_run_writes_nothing(manifest, tmp_path, capsys):
 
 def test_bad_scans_are_named_and_the_rest_is_stored(manifest, tmp_path, capsys):
     (tmp_path / "s1.nii.gz").write_bytes(b"\x1f\x8b")
-    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1"])
+    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1"]).store
     assert [e.id for e in store.entries] == ["s0", "s2"]
     assert "s1 was left out" in capsys.readouterr().err
     for i in (0, 2):
@@ -69,7 +69,7 @@ def test_bad_scans_are_named_and_the_rest_is_stored(manifest, tmp_path, capsys):
 
 
 def test_one_split_and_wrong_settings(manifest, tmp_path):
-    store = cache(manifest, out=tmp_path / "store", overrides=["split=val", "workers=1"])
+    store = cache(manifest, out=tmp_path / "store", overrides=["split=val", "workers=1"]).store
     assert [e.id for e in store.entries] == ["s2"]
     with pytest.raises(ConfigError, match="spacing_mm"):
         cache(manifest, out=tmp_path / "x", overrides=["spacing_mm=[1,1]"])
@@ -85,7 +85,7 @@ def test_superseded_files_are_kept_until_asked(manifest, tmp_path, capsys):
     cache(manifest, out=tmp_path / "store", overrides=["workers=1", "crop=true"])
     assert "12 files" in capsys.readouterr().out
     assert len(list((tmp_path / "store" / "scans").iterdir())) == 25
-    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1", "crop=true", "prune=true"])
+    store = cache(manifest, out=tmp_path / "store", overrides=["workers=1", "crop=true", "prune=true"]).store
     assert len(list((tmp_path / "store" / "scans").iterdir())) == 13
     assert verify(store) == []
 
@@ -117,7 +117,7 @@ def test_real_scans(tmp_path, request):
          "units": "HU" if f.parent.name == "ct" else "arbitrary"}
         for f in files
     ]  # fmt: skip
-    store = cache(manifest_of_rows(rows), out=tmp_path / "store", overrides=["workers=1"])
+    store = cache(manifest_of_rows(rows), out=tmp_path / "store", overrides=["workers=1"]).store
     assert len(store) == len(files)
     for i, entry in enumerate(store.entries):
         low, high = entry.body_box
@@ -134,14 +134,14 @@ def test_clouds_take_the_only_target_for_their_class(tmp_path, capsys):
         lines.append(f"t{n}.npy,{('oak', 'ash')[n % 2]},{n % 3}")
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     only = {"targets": str(tmp_path / "t.csv"), "targets_columns": {"species": "species"}}
-    manifest = index(tmp_path / "in", out=tmp_path / "m.parquet", **only)
+    manifest = index(tmp_path / "in", out=tmp_path / "m.parquet", **only).manifest
     assert {json.loads(row["targets"])["species"] for row in manifest.rows() if row["split"] == "test"} == {
         "oak",
         "ash",
     }
-    store = cache(tmp_path / "m.parquet", out=tmp_path / "store")
+    store = cache(tmp_path / "m.parquet", out=tmp_path / "store").store
     assert set(store.classes.values()) == {"oak", "ash"}
     assert "classes are those of the only target, 'species'" in capsys.readouterr().out
     index(tmp_path / "in", out=tmp_path / "two.parquet", targets=str(tmp_path / "t.csv"))
-    assert not cache(tmp_path / "two.parquet", out=tmp_path / "other").classes
+    assert not cache(tmp_path / "two.parquet", out=tmp_path / "other").store.classes
     assert "there are site, species: take one with target=NAME" in capsys.readouterr().err

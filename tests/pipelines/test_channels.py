@@ -28,11 +28,11 @@ from medssl.tasks.inference import InferenceSettings, predict_store, probabiliti
 from medssl.tasks.outputs import ClassOutput
 from medssl.tasks.segmenter import load_segmenter
 from medssl.windows import as_input
-from pipelines.embed import embed
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
-from pipelines.report import report
+from medssl.workflows.embed import embed
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
 from pipelines.validate import validate
 
 SHAPE = (16, 20, 16)
@@ -258,7 +258,7 @@ def test_a_card_has_the_scale_of_the_cases_that_have_a_channel(tmp_path: Path) -
 
     from medssl.encoders.table import build_encoder
     from medssl.engine.train_settings import TrainSettings
-    from pipelines.volume_card import volume_card
+    from medssl.volumes.card import volume_card
 
     encoder = build_encoder({"name": "unet", "channels": [4, 8], "in_channels": 2})
     values = np.zeros((2, 8, 8, 8), np.int16)

@@ -126,7 +126,7 @@ def test_copies_and_leaks_are_mended_by_reduce_as_printed(tmp_path, capsys):
         scan(folder / f"patient{n % 5:03d}" / f"visit{n // 5}.nii.gz", seed=n)
     scan(folder / "patient004" / "visit2.nii.gz", seed=1)  # a copy of another patient's
     file = tmp_path / "m.parquet"
-    made = medssl.index(folder, out=file, modality="MR")
+    made = medssl.index(folder, out=file, modality="MR").manifest
     torn = pl.Series("split", ["train" if n % 2 else "test" for n in range(len(made))])
     medssl.manifest.schema.write_manifest(replace(made, frame=made.frame.with_columns(torn)), file)
     capsys.readouterr()
@@ -171,7 +171,7 @@ def test_a_structure_that_training_lacks_draws_the_split_anew(tmp_path, capsys):
         write_nifti(tmp_path / "in" / "labelsTr" / f"p{n}.nii.gz", labels, np.eye(4))
     names = {"labels": {"background": 0, "left": 1, "right": 2}, "channel_names": {"0": "T2"}}
     (tmp_path / "in" / "dataset.json").write_text(json.dumps(names))
-    splits = {row["id"]: row["split"] for row in medssl.index(tmp_path / "in", out=file, modality="MR").rows()}
+    splits = {row["id"]: row["split"] for row in medssl.index(tmp_path / "in", out=file, modality="MR").manifest.rows()}
     tested = [one.partition("_0000")[0] for one, split in splits.items() if split == "test"]
     assert len(tested) == 2
     labels = np.zeros((8, 9, 10), dtype=np.int16)

@@ -17,7 +17,7 @@ from medssl.exporting.exportable import perturbed
 from medssl.formats.nifti import write_nifti
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import ClassificationTask
-from pipelines.export import export
+from medssl.workflows.export import export
 
 CHOSEN = {"temperature": 2.5, "threshold": 0.31, "cases": 9, "why": ""}
 CLASSES = ("well", "ill")

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from medssl.errors import DataError
 from medssl.methods.table import METHODS
+from medssl.workflows.setting_docs import setting_docs
+from medssl.workflows.verbs import VERBS, function_of, settings_of
 from pipelines import doctor, options
 from pipelines.cli import app, surface
 from pipelines.options import call, split_overrides
-from pipelines.setting_docs import setting_docs
-from pipelines.verbs import VERBS, function_of, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/cli.txt"

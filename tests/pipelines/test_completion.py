@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from medssl.workflows.export_targets import EXPORTS
 from pipelines import completion
-from pipelines.export_targets import EXPORTS
 
 
 def offered(*words: str, cwd=None) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medssl.workflows import progress as progress_module
 from pipelines import console
 from pipelines.console import Manner, Progress, duration, speaking
 
@@ -32,7 +33,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(console.time, "monotonic", made.monotonic)
+    monkeypatch.setattr(progress_module.time, "monotonic", made.monotonic)
     return made
 
 
@@ -160,7 +161,7 @@ def test_the_time_left_goes_by_the_pace_after_set_up_and_after_what_was_done_bef
 
 
 def test_progress_counts_right_from_many_threads():
-    shown = Progress(8000, "windows", stream=io.StringIO(), interval_s=1e9)
+    shown = Progress(8000, "windows", say=lambda line: None, interval_s=1e9)
     threads = [threading.Thread(target=lambda: [shown.advance() for _ in range(1000)]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from medssl.evaluation.score_table import SCORES, ScoreTable
-from pipelines.earlier_scores import keep_earlier
-from pipelines.score_files import found_in, write_scores
+from medssl.workflows.earlier_scores import keep_earlier
+from medssl.workflows.score_files import found_in, write_scores
 
 
 def table(*runs, items=4, value=0.5, metric="dice"):

@@ -13,7 +13,7 @@ from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_samples import samples_of
 from medssl.tasks.class_settings import ClassificationSettings
-from pipelines.embed import embed
+from medssl.workflows.embed import embed
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds

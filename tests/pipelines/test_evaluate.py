@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -15,8 +17,8 @@ from medssl.formats.nifti import write_nifti
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
 from medssl.tasks.truths import grid_difference
+from medssl.workflows.evaluate import evaluate
 from pipelines import console
-from pipelines.evaluate import evaluate
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 4.0, 5], [0, 0, 0, 1]])
 CASES = [f"case{i}" for i in range(8)]
@@ -217,3 +219,32 @@ def test_grid_difference():
     stretched = AFFINE.copy()
     stretched[0, 0] *= 1.02  # 0.03 mm a voxel adds up over the image
     assert "0.51 mm apart" in grid_difference(shape, AFFINE, shape, stretched)
+
+
+def test_a_row_of_the_protocols_is_all_that_evaluate_asks(cohort, monkeypatch):
+    """A protocol that serves points alone is refused for scans; one for scans is called with its settings' group."""
+    from medssl.workflows.evaluate_settings import EvaluateSettings
+    from medssl.workflows.protocols import PROTOCOLS, Protocol
+
+    for row in PROTOCOLS.values():
+        assert EvaluateSettings.model_fields[row.group].annotation is PROTOCOLS.settings_class(row.name)
+        assert set(row.domains) <= {"volumes", "points"}
+
+    asked = {}
+    monkeypatch.setattr(
+        "medssl.workflows.protocols.toy", lambda runs, **more: asked.update(more, runs=runs), raising=False
+    )
+    toy = Protocol(name="toy", target="medssl.workflows.protocols.toy", summary="A toy.", domains=("points",))
+    monkeypatch.setitem(PROTOCOLS, "toy", toy)
+    with pytest.raises(ConfigError, match=r"holds scans, and --protocol toy is for clouds\. Allowed: few-label, probe"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="toy")
+    monkeypatch.setitem(PROTOCOLS, "toy", replace(toy, domains=("points", "volumes")))
+    with pytest.raises(ConfigError, match="'toy' has none"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="toy", shard="1/2")
+    evaluate(cohort / "good", data=cohort / "store", protocol="toy", overrides=["level=0.9"])
+    assert asked["runs"] == [cohort / "good"]
+    assert asked["out"] == Path("runs/toy")
+    assert asked["settings"].level == 0.9
+    assert "shard" not in asked
+    with pytest.raises(ConfigError, match=r"There is no protocol 'few'"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="few")

@@ -6,7 +6,7 @@ import pytest
 
 from medssl.domains.class_task import read_predictions
 from medssl.errors import ConfigError, DataError
-from pipelines.evaluate import evaluate
+from medssl.workflows.evaluate import evaluate
 
 
 def run(folder, noise, *, slices=1):

@@ -10,9 +10,9 @@ import torch
 from medssl.domains.domain import DOMAINS, domain_of
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import ConfigError, DataError
-from pipelines.embed import EmbedSettings, embed
-from pipelines.evaluate import evaluate
-from pipelines.evaluate_settings import ProbeSettings
+from medssl.workflows.embed import EmbedSettings, embed
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.evaluate_settings import ProbeSettings
 from pointcloud.batch import CloudPlan
 from pointcloud.cloud import make_cloud
 from pointcloud.embedding import drawing_words, embed_drawn, load_cloud_encoder

@@ -11,7 +11,7 @@ from medssl.exporting.exportable import perturbed
 from medssl.exporting.runs import exportable_of
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter, load_segmenter
-from pipelines.export import export
+from medssl.workflows.export import export
 
 
 def _card(encoder, **more) -> Card:

@@ -46,13 +46,13 @@ def test_without_the_licence_nothing_is_downloaded(card, tmp_path, capsys):
 
 
 def test_with_it_the_data_come_once(card, tmp_path, capsys):
-    folder = medssl.fetch(card, out=tmp_path / "data", accept_licence=True)
+    folder = medssl.fetch(card, out=tmp_path / "data", accept_licence=True).folder
     assert folder == tmp_path / "data" / "Set"
     assert (folder / "imagesTr" / "a.nii").read_bytes() == b"123"
     assert json.loads((folder / ".medssl-fetched.json").read_text())["licence"] == "CC0"
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["Set"]
     assert f"next: medssl index {folder}" in capsys.readouterr().out
-    assert medssl.fetch(card, out=tmp_path / "data", accept_licence=True) == folder
+    assert medssl.fetch(card, out=tmp_path / "data", accept_licence=True).folder == folder
     assert "is there already" in capsys.readouterr().out
 
 
@@ -62,7 +62,7 @@ def test_the_archive_can_be_kept(card, tmp_path):
 
 
 def test_a_dry_run_brings_nothing(card, tmp_path):
-    assert medssl.fetch(card, out=tmp_path / "data", dry_run=True) is None
+    assert medssl.fetch(card, out=tmp_path / "data", dry_run=True).folder is None
     assert not (tmp_path / "data").exists()
 
 
@@ -73,7 +73,7 @@ def test_a_folder_of_the_users_is_left_alone(card, tmp_path):
 
 
 def test_what_a_person_has_to_get_is_explained(tmp_path, capsys):
-    assert medssl.fetch("acdc", out=tmp_path) is None
+    assert medssl.fetch("acdc", out=tmp_path).folder is None
     said = capsys.readouterr().out
     assert "agree to its terms" in said
     assert "CC BY-NC-SA 4.0" in said

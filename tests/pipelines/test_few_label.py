@@ -19,11 +19,11 @@ from medssl.formats.nifti import write_nifti
 from medssl.settings import resolve
 from medssl.store.index import write_index
 from medssl.store.write import Item, store_from_arrays, write_entry
+from medssl.workflows.arms import digest
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.evaluate_settings import EvaluateSettings
+from medssl.workflows.few_label import few_label, overrides_of
 from pipelines import console
-from pipelines.arms import digest
-from pipelines.evaluate import evaluate
-from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.few_label import few_label, overrides_of
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 2.0, 5], [0, 0, 0, 1]])
 ENCODER = {"name": "unet", "channels": [4, 8]}
@@ -98,7 +98,7 @@ def test_scans_that_have_classes_alone_are_classified_as_finetune_would(tmp_path
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_cells_of_earlier_releases_are_kept(house, monkeypatch, task):
     """The keys are those of the release before encoders pooled and optimisers had AMSGrad."""
-    from pipelines import few_label as module
+    from medssl.workflows import few_label as module
 
     made = []
     monkeypatch.setattr(module, "digest", lambda *parts: made.append(digest(*parts)) or made[-1])
@@ -380,7 +380,7 @@ def test_real_fine_tuning_from_the_command_of_the_verb(house, capsys):
 
 @pytest.mark.slow
 def test_killed_and_started_again(house):
-    command = [sys.executable, "-c", "import sys; from pipelines.evaluate import evaluate; "
+    command = [sys.executable, "-c", "import sys; from medssl.workflows.evaluate import evaluate; "
                f"evaluate({str(house / 'runs/voco')!r}, data={str(house / 'store')!r}, out={str(house / 'few')!r}, "
                f"protocol='few-label', overrides={REAL!r})"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

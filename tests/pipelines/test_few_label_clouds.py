@@ -5,10 +5,10 @@ import json
 import pytest
 
 from medssl.errors import ConfigError
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
-from pipelines.report import report
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.pipelines.test_finetune_clouds import BRIEF
@@ -21,7 +21,7 @@ FEW = ["few_label.sizes=[2,4]", "few_label.draws=2",
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     import medssl.engine.reporter
-    import pipelines.pretrain_clouds
+    import pointcloud.training
 
     folder = tmp_path_factory.mktemp("few")
     items = [
@@ -33,7 +33,7 @@ def house(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_progress", "draw_views"):
             patch.setattr(medssl.engine.reporter, name, lambda *_: None)
-        patch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+        patch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
         pretrain("point_mae_small", data=folder / "store", out=folder / "run", overrides=QUICK)
     return folder
 

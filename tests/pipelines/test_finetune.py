@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import medssl
+from medssl.domains.choosing import choose_labelled
+from medssl.domains.data_settings import LabelledSettings
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, load_weights, save_encoder
 from medssl.engine.checkpoint import load_latest
@@ -17,8 +19,7 @@ from medssl.randomness import numpy_generator
 from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
-from pipelines.finetune import FinetuneSettings, finetune
-from pipelines.finetune_scans import LabelledSettings, choose_scans
+from medssl.workflows.finetune import FinetuneSettings, finetune
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 QUICK = [
@@ -149,21 +150,21 @@ def test_a_run_that_was_stopped_is_closed_and_predicts_with_what_it_has(
 
 def test_few_labels_are_nested_by_patient_and_never_leak(store) -> None:
     settings = LabelledSettings(labels=1, draw=2)
-    one = choose_scans(store, settings)
-    both = choose_scans(store, settings.model_copy(update={"labels": 2}))
+    one = choose_labelled(store, settings)
+    both = choose_labelled(store, settings.model_copy(update={"labels": 2}))
     ids = {e.id for e in one.train.entries}
     assert ids in ({"s0", "s1"}, {"s2", "s3"})
     assert ids < {e.id for e in both.train.entries}
     assert [e.id for e in one.held_out.entries] == ["s4"]
     assert [e.id for e in one.predict.entries] == ["s5", "s6"]
-    named = choose_scans(store, LabelledSettings(ids=("s4", "s6")))
+    named = choose_labelled(store, LabelledSettings(ids=("s4", "s6")))
     assert [e.id for e in named.train.entries] == ["s4"]
     assert named.left_out == 1
     assert named.held_out is None
     with pytest.raises(DataError, match="no labelled scan"):
-        choose_scans(store, LabelledSettings(splits=("other",)))
+        choose_labelled(store, LabelledSettings(splits=("other",)))
     with pytest.raises(DataError, match="3 labelled patients"):
-        choose_scans(store, LabelledSettings(labels=3))
+        choose_labelled(store, LabelledSettings(labels=3))
 
 
 def test_a_decoder_that_was_kept_is_carried_over_but_for_its_head(store, pretrained, tmp_path) -> None:
@@ -217,7 +218,7 @@ def test_presets_fit(preset) -> None:
 @pytest.mark.slow
 def test_training_needs_only_a_store_and_light_libraries(store, tmp_path) -> None:
     code = (
-        "import sys; from pipelines.finetune import finetune; "
+        "import sys; from medssl.workflows.finetune import finetune; "
         f"finetune(data={str(store.folder)!r}, out={str(tmp_path / 'a')!r}, overrides={SCRATCH!r}, predict=[]); "
         "print('heavy:', [m for m in ('SimpleITK', 'open3d', 'polars') if m in sys.modules])"
     )

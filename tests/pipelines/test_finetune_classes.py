@@ -12,7 +12,7 @@ from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
-from pipelines.finetune import finetune
+from medssl.workflows.finetune import finetune
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 QUICK = [

@@ -10,12 +10,12 @@ import torch
 import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.parts import part_scores
-from pipelines.evaluate import evaluate
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.pretrain import pretrain
-from pipelines.report import report
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.report import report
 from pointcloud.shapes import CLASSES, PART_NAMES, parts_of, shape
 from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, store_from_clouds

@@ -32,7 +32,7 @@ def quiet_again():
 
 def test_nothing_is_printed_and_all_is_logged(scans, tmp_path, capfd, caplog):
     caplog.set_level(logging.INFO, logger="medssl")
-    found = medssl.index(scans, out=tmp_path / "m.parquet", overrides=["workers=1"])
+    found = medssl.index(scans, out=tmp_path / "m.parquet", overrides=["workers=1"]).manifest
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
     assert found.rows()

@@ -24,7 +24,7 @@ def scans(tmp_path):
 
 
 def test_it_writes_a_manifest_and_says_what_and_what_next(scans, tmp_path, capsys):
-    manifest = medssl.index(scans, out=tmp_path / "m.parquet", modality="MR")
+    manifest = medssl.index(scans, out=tmp_path / "m.parquet", modality="MR").manifest
     assert read_manifest(tmp_path / "m.parquet").frame.equals(manifest.frame)
     said = capsys.readouterr()
     assert "5 scans of 5 patients" in said.out
@@ -35,10 +35,10 @@ def test_it_writes_a_manifest_and_says_what_and_what_next(scans, tmp_path, capsy
 
 def test_running_again_reads_what_is_new(scans, tmp_path, capsys):
     out = tmp_path / "m.csv"
-    first = medssl.index(scans, out=out)
+    first = medssl.index(scans, out=out).manifest
     capsys.readouterr()
     write_nifti(scans / "patient009.nii.gz", np.ones((8, 9, 10), np.int16), np.eye(4))
-    second = medssl.index(scans, out=out)
+    second = medssl.index(scans, out=out).manifest
     assert "2 scans were read, 5 had not changed" in capsys.readouterr().out  # the new one, and the broken one again
     assert len(second) == len(first) + 1
     medssl.index(scans, out=out, overrides=["fresh=true"])
@@ -51,11 +51,11 @@ def test_another_folder_into_the_same_file_starts_anew(scans, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     write_nifti(other / "x.nii.gz", np.ones((8, 9, 10), np.int16), np.eye(4))
-    assert medssl.index(other, out=out).frame["id"].to_list() == ["x"]
+    assert medssl.index(other, out=out).manifest.frame["id"].to_list() == ["x"]
 
 
 def test_a_dry_run_reads_and_writes_nothing(scans, tmp_path, capsys):
-    assert len(medssl.index(scans, out=tmp_path / "m.parquet", dry_run=True)) == 0
+    assert len(medssl.index(scans, out=tmp_path / "m.parquet", dry_run=True).manifest) == 0
     assert "6 files to read" in capsys.readouterr().out
     assert not (tmp_path / "m.parquet").exists()
 

@@ -15,10 +15,10 @@ from medssl.formats.nifti import write_nifti
 from medssl.spreadsheet import rows_of_csv
 from medssl.tasks.inference import InferenceSettings, prediction_file, probabilities_of
 from medssl.tasks.segmenter import load_segmenter
-from medssl.tasks.task_segmentation import MaskTest, SegmentationScores
+from medssl.tasks.task_segmentation import MaskTest, ScanSegmentation
 from medssl.tasks.truths import read_reference
-from pipelines.evaluate import evaluate
-from pipelines.finetune import finetune
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.finetune import finetune
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 QUICK = [
@@ -38,7 +38,7 @@ def tree(root, names, values_of):
     said = {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz", "numTraining": 3, **names}
     (root / "dataset.json").write_text(json.dumps(said))
     medssl.index(root, out=root.parent / "m.parquet", overrides=["val=0", "test=0"])
-    return medssl.cache(root.parent / "m.parquet", out=root.parent / "store", overrides=["workers=1"])
+    return medssl.cache(root.parent / "m.parquet", out=root.parent / "store", overrides=["workers=1"]).store
 
 
 def blocks(number):
@@ -116,7 +116,7 @@ def test_a_class_of_test_patients_alone_is_said_and_marked(tmp_path, capsys):
 
     drawn = store.subset([entry.id for entry in store.entries if entry.split == "train"])
     test = MaskTest(reference=read_reference(store.folder), structures={1: "a", 9: "rare"}, tolerance_mm={}, workers=1)
-    (line,) = SegmentationScores().doubts(test, drawn)
+    (line,) = ScanSegmentation().doubts(test, drawn)
     assert line.startswith("no labelled scan to train on shows rare:")
 
     # predictions are in the values of the labels, 9 and not 3, and a value that nobody named is refused

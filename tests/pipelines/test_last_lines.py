@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 import medssl
 from medssl.errors import CacheError, ManifestError
 from medssl.formats.nifti import write_nifti
+from medssl.workflows.verbs import VERBS
 from pipelines.cli import app
-from pipelines.verbs import VERBS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.pipelines.test_finetune_clouds import BRIEF
@@ -38,11 +38,11 @@ def home(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     import medssl.engine.reporter
-    import pipelines.pretrain_clouds
+    import pointcloud.training
 
     for name in ("draw_progress", "draw_views"):
         monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
-    monkeypatch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+    monkeypatch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
 
 
 # In an order in which each finds what it needs: verb, then its words, with {home} for the folder.
@@ -91,7 +91,7 @@ def test_so_do_errors(home):
     for wrong, call in [
         (ManifestError, lambda: medssl.check(home / "none.parquet")),
         (ManifestError, lambda: medssl.check(home / "list.csv")),
-        (CacheError, lambda: medssl.query(home / "in", index=home / "none")),
+        (CacheError, lambda: medssl.query(home / "in", index=home / "none").answers),
     ]:
         with pytest.raises(wrong) as raised:
             call()

@@ -10,8 +10,8 @@ import pytest
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
-from pipelines.finetune import finetune
-from pipelines.pretrain import pretrain
+from medssl.workflows.finetune import finetune
+from medssl.workflows.pretrain import pretrain
 
 QUICK = [
     "train.steps=4", "train.log_every=2", "train.checkpoint_every=4", "train.probe_every=4", "train.threads=1",

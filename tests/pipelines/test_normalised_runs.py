@@ -25,14 +25,14 @@ from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import mean_probabilities
 from medssl.tasks.segmenter import load_segmenter
-from pipelines.arms import check_same
-from pipelines.cache import cache
-from pipelines.embed import embed
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.load_model import load_model
-from pipelines.pretrain import pretrain
+from medssl.workflows.arms import check_same
+from medssl.workflows.cache import cache
+from medssl.workflows.embed import embed
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.load_model import load_model
+from medssl.workflows.pretrain import pretrain
 
 SMALL = ["train.steps=2", "train.batch_size=2", "train.threads=1", "train.accelerator=cpu", "train.log_every=1"]
 MASKED = ["method.window=[8,8,8]", "method.patch=[4,4,4]", "encoder.name=unet", "encoder.channels=[4,8]", *SMALL]
@@ -208,7 +208,7 @@ def test_arms_of_a_comparison_share_their_input(home: Path) -> None:
 
 def test_clouds_have_no_such_choice() -> None:
     from medssl.settings import resolve
-    from pipelines.pretrain_settings import PretrainSettings
+    from medssl.workflows.pretrain_settings import PretrainSettings
 
     with pytest.raises(ConfigError, match="clouds have none"):
         resolve(PretrainSettings, preset="point_mae_small", overrides=["data.normalise=zscore"])
@@ -253,7 +253,7 @@ def test_nnunet_and_onnx_say_the_same_numbers(home: Path) -> None:
 def test_pictures_span_the_input(home: Path) -> None:
     from medssl.encoders.table import build_encoder
     from medssl.methods.table import build_method
-    from pipelines.normalising import show_by
+    from medssl.volumes.inputs import show_by
 
     store = normalised_as(Store.open(home / "store"), load_card(home / "zscore").inputs_known)
     method: Method = build_method(

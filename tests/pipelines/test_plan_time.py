@@ -14,9 +14,9 @@ from medssl.engine.run import read_metrics
 from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
 from medssl.settings import load_yaml
-from pipelines import plan_time
+from medssl.workflows import plan_time
+from medssl.workflows.plan_time import LONG_S, fewer_steps, plan_words
 from pipelines.cli import app
-from pipelines.plan_time import LONG_S, fewer_steps, plan_words
 from tests.pipelines.test_finetune import QUICK as TUNED
 from tests.pipelines.test_finetune import pretrained, store  # noqa: F401 - fixtures
 
@@ -145,7 +145,7 @@ def test_lowered_steps_close_a_run_and_its_plan_stays(store, tmp_path, capsys, m
     out = tmp_path / "run"
     medssl.pretrain("masked_small", data=store.folder, out=tmp_path / "whole", overrides=[*QUICK, "train.steps=12"])
 
-    from pipelines.pretrain_scans import WindowLoader
+    from medssl.volumes.training import WindowLoader
 
     class Stopped(WindowLoader):
         def batches(self, start_step, stop_step):
@@ -158,7 +158,7 @@ def test_lowered_steps_close_a_run_and_its_plan_stays(store, tmp_path, capsys, m
                 yield batch
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.pretrain_scans.WindowLoader", Stopped)
+        patched.setattr("medssl.volumes.training.WindowLoader", Stopped)
         with pytest.raises(Interrupted):
             medssl.pretrain("masked_small", data=store.folder, out=out, overrides=[*QUICK, "train.steps=12"])
     assert step_of_newest(out / "checkpoints") == 6

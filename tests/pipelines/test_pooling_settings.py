@@ -12,10 +12,10 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.exportable import perturbed
 from medssl.settings import dump_with_origins
 from medssl.store.write import Item, store_from_arrays
-from pipelines.embed import embed
-from pipelines.finetune_settings import resolved_settings
-from pipelines.pretrain import pretrain
-from pipelines.pretrain_settings import resolved_settings as pretrain_settings
+from medssl.workflows.embed import embed
+from medssl.workflows.finetune_settings import resolved_settings
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.pretrain_settings import resolved_settings as pretrain_settings
 
 UNET = {"name": "unet", "channels": [4, 8]}
 BRIEF = ["train.steps=2", "train.batch_size=2", "train.precision=32-true", "method.window=[16,16,16]",

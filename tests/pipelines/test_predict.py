@@ -18,11 +18,11 @@ from medssl.formats.itk import write_itk
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
 from medssl.spreadsheet import rows_of_csv
-from pipelines.cache import cache
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.predict import predict
-from pipelines.predict_table import write_table
+from medssl.workflows.cache import cache
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.predict import predict
+from medssl.workflows.predict_table import write_table
 
 QUICK = [
     "segmentation.window=[16,16,16]", "train.steps=4", "train.log_every=2", "train.checkpoint_every=100",
@@ -206,7 +206,7 @@ def test_the_table_computes_nothing_and_holds_no_place(home, tmp_path, monkeypat
     predict(home / "run", tmp_path / "new", out=tmp_path / "named", overrides=["privacy=paths"])
     sources = {Path(row["source"]).name for row in table(tmp_path / "named").values()}
     assert sources == {"=1+1.nii.gz", "-tail.nii.gz"}
-    monkeypatch.setattr("pipelines.predict_work.scan_differences", odd)
+    monkeypatch.setattr("medssl.volumes.predicting.scan_differences", odd)
     with pytest.raises(DataError, match="none of the 2"):
         predict(home / "run", tmp_path / "new", out=tmp_path / "other")
     for name in ("predictions.csv", "journal.jsonl"):
@@ -249,7 +249,7 @@ def test_what_differs_from_training_is_said(home, tmp_path, capsys):
 
 
 def test_a_second_call_does_nothing_twice_and_a_mended_file_is_done(home, tmp_path, capsys, monkeypatch):
-    import pipelines.predict_work
+    import medssl.volumes.predicting
 
     values, _ = scan(9)
     write_nifti(tmp_path / "new/a.nii.gz", values, np.eye(4))
@@ -258,9 +258,9 @@ def test_a_second_call_does_nothing_twice_and_a_mended_file_is_done(home, tmp_pa
     before = (tmp_path / "out/a.nii.gz").stat().st_mtime_ns
     write_nifti(tmp_path / "new/b.nii.gz", values[::-1], np.eye(4))
     made = []
-    whole = pipelines.predict_work.Scans.prepare
+    whole = medssl.volumes.predicting.ScanWorker.prepare
     monkeypatch.setattr(
-        pipelines.predict_work.Scans,
+        medssl.volumes.predicting.ScanWorker,
         "prepare",
         lambda self, item, folder: made.append(item.id) or whole(self, item, folder),
     )

@@ -13,9 +13,9 @@ import medssl
 from medssl.errors import DataError
 from medssl.formats.dicom_write import write_multiframe, write_series
 from medssl.formats.nifti import write_nifti
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.predict import predict
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.predict import predict
 from tests.pipelines.test_predict import QUICK, home, scan, table  # noqa: F401 - home is a fixture
 from tests.pipelines.test_predict_kinds import case, channels  # noqa: F401 - channels is a fixture
 

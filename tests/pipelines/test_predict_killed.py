@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from medssl.formats.nifti import write_nifti
-from pipelines.finetune import finetune
+from medssl.workflows.finetune import finetune
 from tests.pipelines.test_predict import QUICK, scan
 
 FILES, BROKEN = 200, 10

@@ -14,10 +14,10 @@ import medssl
 from medssl.errors import ConfigError, DataError
 from medssl.formats.nifti import write_nifti
 from medssl.randomness import numpy_generator
-from pipelines.cache import cache
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.predict import predict
+from medssl.workflows.cache import cache
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.predict import predict
 from pointcloud.shapes import CLASSES, parts_of, shape
 
 UNET = ["train.steps=3", "train.log_every=2", "train.checkpoint_every=100", "train.threads=1",
@@ -51,7 +51,7 @@ def channels(tmp_path_factory):
     for number in range(4):
         case(home / "scans", number, label=True)
     index(home / "scans", out=home / "m.parquet", overrides=["modality=MR", "channels=t1,flair", "test=0.3", "val=0"])
-    store = cache(home / "m.parquet", out=home / "store", overrides=["workers=1"])
+    store = cache(home / "m.parquet", out=home / "store", overrides=["workers=1"]).store
     assert store.channels == ("t1", "flair")
     run = finetune(data=home / "store", out=home / "run", overrides=[*UNET, "segmentation.window=[12,12,12]"])
     assert run.predictions
@@ -292,7 +292,7 @@ def test_of_clouds_several_runs_are_averaged_and_chances_add_up(clouds, tmp_path
 
 
 def test_bad_clouds_are_named_and_nothing_is_done_twice(clouds, tmp_path, monkeypatch):
-    import pipelines.predict_work
+    import pointcloud.predicting
 
     good = [path.read_bytes() for path in sorted((clouds / "s").rglob("*.npz"))[:2]]
     (tmp_path / "new").mkdir()
@@ -305,9 +305,9 @@ def test_bad_clouds_are_named_and_nothing_is_done_twice(clouds, tmp_path, monkey
     assert set(found.failed) == {"b", "nan", "empty"}
     assert all(found.failed.values())
     made = []
-    whole = pipelines.predict_work.Clouds.prepare
+    whole = pointcloud.predicting.CloudWorker.prepare
     monkeypatch.setattr(
-        pipelines.predict_work.Clouds,
+        pointcloud.predicting.CloudWorker,
         "prepare",
         lambda self, item, folder: made.append(item.id) or whole(self, item, folder),
     )

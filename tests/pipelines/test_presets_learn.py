@@ -8,8 +8,8 @@ import pytest
 from medssl.engine.run import read_metrics
 from medssl.phantoms import phantom
 from medssl.store.write import Item, store_from_arrays
+from medssl.workflows.pretrain import pretrain
 from pipelines import console
-from pipelines.pretrain import pretrain
 
 STEPS = 90
 COMPARING = ("simclr", "moco", "byol", "simsiam", "swav", "barlow", "vicreg", "dino", "ibot", "voco")

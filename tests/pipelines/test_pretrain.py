@@ -15,8 +15,8 @@ from medssl.engine.meters import Report
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.settings import load_yaml
 from medssl.store.write import Item, store_from_arrays
+from medssl.workflows.pretrain import pretrain, screen_note
 from pipelines import console
-from pipelines.pretrain import pretrain, screen_note
 
 QUICK = [
     "train.steps=6", "train.batch_size=2", "train.log_every=2", "train.probe_every=3", "train.checkpoint_every=2",
@@ -87,7 +87,7 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
 
 def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):
     whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=QUICK)
-    import pipelines.pretrain_scans as verb
+    import medssl.volumes.training as verb
 
     class Stopping(verb.WindowLoader):
         def batches(self, start_step, stop_step):
@@ -119,7 +119,7 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
 
 
 def test_a_stopped_run_is_closed_at_the_step_that_it_reached(store, tmp_path, capsys, monkeypatch):
-    import pipelines.pretrain_scans as verb
+    import medssl.volumes.training as verb
 
     class Stopping(verb.WindowLoader):
         def batches(self, start_step, stop_step):
@@ -191,11 +191,10 @@ def test_a_run_may_start_from_anothers_weights(store, tmp_path):
 def test_a_teacher_copies_the_weights_that_it_starts_from(store, tmp_path):
     first = pretrain("masked_small", data=store, out=tmp_path / "a", overrides=QUICK)
     from medssl.settings import resolve
-    from pipelines.pretrain import PretrainSettings, build
-    from pipelines.pretrain_scans import Scans
+    from medssl.workflows.pretrain import PretrainSettings, build
 
     voco = ["encoder.name=unet", "encoder.channels=[4,8]", "method.name=voco", "method.crop=[8,8,8]"]
-    method = build(Scans(resolve(PretrainSettings, overrides=voco).settings), init_from=first.folder)
+    method = build(resolve(PretrainSettings, overrides=voco).settings, init_from=first.folder)
     assert identical(method.encoder, first.encoder())
     assert identical(method.teacher.module.encoder, method.encoder)
 
@@ -271,10 +270,10 @@ def test_what_does_not_fit_is_a_config_error(store, tmp_path):
 
 
 def test_scans_of_a_patient_are_never_on_both_sides(tmp_path, store):
+    from medssl.domains.choosing import choose_items
     from medssl.settings import resolve
     from medssl.store.read import Store
-    from pipelines.pretrain import PretrainSettings
-    from pipelines.pretrain_kind import choose_items
+    from medssl.workflows.pretrain import PretrainSettings
 
     many = cohort(tmp_path / "many", ["train"] * 60)
     settings = resolve(PretrainSettings, overrides=["data.held_out_share=0.2"]).settings
@@ -338,7 +337,7 @@ def slices_of(store, path, keep, depth=None):
 
 def test_chosen_slices_are_counted_in_the_store(store, tmp_path):
     from medssl.store.read import Store
-    from pipelines.pretrain_scans import chosen_slices
+    from medssl.volumes.training import chosen_slices
 
     scans = Store.open(store)
     depth = scans.entries[0].shape[0]

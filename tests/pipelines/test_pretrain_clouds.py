@@ -11,9 +11,9 @@ import torch
 
 import medssl
 from medssl.engine.loop import Interrupted
-from medssl.errors import CacheError, CheckpointError, ConfigError
-from pipelines.embed import embed
-from pipelines.pretrain import pretrain
+from medssl.errors import CheckpointError, ConfigError
+from medssl.workflows.embed import embed
+from medssl.workflows.pretrain import pretrain
 from pointcloud.methods.table import CLOUD_METHODS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store import CloudStore
@@ -46,11 +46,11 @@ def store(tmp_path):
 def _quick(request, monkeypatch):
     if "real_pictures" not in request.fixturenames:
         import medssl.engine.reporter
-        import pipelines.pretrain_clouds
+        import pointcloud.training
 
         for name in ("draw_progress", "draw_views"):
             monkeypatch.setattr(medssl.engine.reporter, name, lambda *_: None)
-        monkeypatch.setattr(pipelines.pretrain_clouds, "draw_attention", lambda *_: None)
+        monkeypatch.setattr(pointcloud.training, "draw_attention", lambda *_: None)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_was_trained_is_loaded_and_embeds(store, tmp_path):
 
 def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):
     whole = pretrain("point_mae_small", data=store, out=tmp_path / "whole", overrides=QUICK)
-    import pipelines.pretrain_clouds as verb
+    import pointcloud.training as verb
 
     class Stopping(verb.CloudLoader):
         def batches(self, start_step, stop_step):
@@ -139,14 +139,15 @@ def test_methods_and_stores_of_the_two_kinds_are_not_mixed(store, tmp_path):
     from medssl.store.write import Item, store_from_arrays
 
     store_from_arrays(tmp_path / "scans", [Item(id="a", values=np.zeros((8, 8, 8), np.int16), modality="CT")])
-    with pytest.raises(CacheError, match=r"holds scans, and the method 'point_mae' is for clouds"):
+    with pytest.raises(ConfigError, match=r"holds scans, and the method 'point_mae' is for clouds"):
         pretrain("point_mae_small", data=tmp_path / "scans", out=tmp_path / "run", overrides=QUICK)
-    with pytest.raises(CacheError, match=r"holds clouds, and the method 'voco' is for scans"):
+    with pytest.raises(ConfigError, match=r"holds clouds, and the method 'voco' is for scans"):
         pretrain("voco_small", data=store, out=tmp_path / "run")
-    with pytest.raises(ConfigError, match=r"'point_mae' is for clouds and the encoder 'residual' for volumes"):
+    with pytest.raises(ConfigError, match=r"'point_mae' is for clouds and the encoder 'residual' for scans"):
         pretrain(data=store, out=tmp_path / "run", preset=_bare(tmp_path))
-    with pytest.raises(ConfigError, match=r"data\.slices chooses slices of scans"):
-        pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=["data.slices=a.parquet"])
+    for moot, of in (("slices=a.parquet", "slices"), ("phases=a.csv", "frames"), ("normalise=zscore", "values")):
+        with pytest.raises(ConfigError, match=rf"is of the {of} of scans; clouds have none"):
+            pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=[f"data.{moot}"])
     assert not (tmp_path / "run").exists()
 
 
@@ -169,7 +170,7 @@ def test_a_run_starts_from_anothers_weights_and_never_from_those_of_scans(store,
 
 
 def test_a_method_without_a_preset_takes_an_encoder_of_clouds(store, tmp_path, capsys, monkeypatch):
-    import pipelines.pretrain_settings as settings
+    import medssl.workflows.pretrain_settings as settings
 
     monkeypatch.setattr(settings, "list_presets", lambda _: [])
     pretrain(method="point_mae", data=store, out=tmp_path / "run", overrides=["train.steps=2"], dry_run=True)
@@ -178,10 +179,10 @@ def test_a_method_without_a_preset_takes_an_encoder_of_clouds(store, tmp_path, c
 
 
 def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
-    from pipelines.list_things import list_things
-    from pipelines.show import show
+    from medssl.workflows.list_things import list_things
+    from medssl.workflows.show import show
 
-    rows = {(row[0], row[1]) for row in list_things("methods")}
+    rows = {(row[0], row[1]) for row in list_things("methods").rows}
     assert {(name, "clouds") for name in CLOUD_METHODS} <= rows
     capsys.readouterr()
     show("point_mae")
@@ -191,7 +192,7 @@ def test_every_method_of_clouds_can_be_listed_and_shown(capsys):
 
 
 def test_show_says_what_a_step_over_parts_of_a_batch_is(capsys):
-    from pipelines.show import show
+    from medssl.workflows.show import show
 
     for name, wanted in {
         "point_occo": "the step of the whole batch; batch norms, where there are any, normalise part by part",

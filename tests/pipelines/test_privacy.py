@@ -171,19 +171,23 @@ def test_without_pseudonyms_no_path_leaves_the_manifest(tmp_path: Path) -> None:
 def test_pseudonyms_are_stable_and_equal_under_one_salt(tmp_path: Path) -> None:
     scans = scans_with_names(tmp_path / "d", 3)
     salt = f"salt={tmp_path / 'salt'}"
-    first = medssl.index(scans, out=tmp_path / "a.parquet", overrides=["privacy=pseudonyms", salt, "workers=1"])
+    first = medssl.index(
+        scans, out=tmp_path / "a.parquet", overrides=["privacy=pseudonyms", salt, "workers=1"]
+    ).manifest
     assert stat.S_IMODE((tmp_path / "salt").stat().st_mode) == 0o600
-    again = medssl.index(scans, out=tmp_path / "a.parquet", overrides=["workers=1"])  # pseudonyms stay
+    again = medssl.index(scans, out=tmp_path / "a.parquet", overrides=["workers=1"]).manifest  # pseudonyms stay
     assert again.frame.drop("mtime_ns").equals(first.frame.drop("mtime_ns"))
-    other = medssl.index(scans, out=tmp_path / "b.parquet", overrides=["privacy=pseudonyms", salt, "workers=1"])
+    other = medssl.index(
+        scans, out=tmp_path / "b.parquet", overrides=["privacy=pseudonyms", salt, "workers=1"]
+    ).manifest
     assert other.frame["patient"].to_list() == first.frame["patient"].to_list()
-    apart = medssl.index(scans, out=tmp_path / "c.parquet", overrides=["privacy=pseudonyms", "workers=1"])
+    apart = medssl.index(scans, out=tmp_path / "c.parquet", overrides=["privacy=pseudonyms", "workers=1"]).manifest
     assert not set(apart.frame["patient"]) & set(first.frame["patient"])
     names = json.loads((tmp_path / "a.pseudonyms.json").read_text())["names"]
-    plain = medssl.index(scans, out=tmp_path / "d.parquet", overrides=["workers=1"])
+    plain = medssl.index(scans, out=tmp_path / "d.parquet", overrides=["workers=1"]).manifest
     assert sorted(names[one] for one in first.frame["patient"]) == sorted(plain.frame["patient"])
     assert sorted(names[one] for one in first.frame["id"]) == sorted(plain.frame["id"])
-    undone = medssl.index(scans, out=tmp_path / "a.parquet", overrides=["privacy=names", "workers=1"])
+    undone = medssl.index(scans, out=tmp_path / "a.parquet", overrides=["privacy=names", "workers=1"]).manifest
     assert undone.frame["id"].to_list() == plain.frame["id"].to_list()
 
 

@@ -11,7 +11,7 @@ from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
-from pipelines.evaluate import evaluate
+from medssl.workflows.evaluate import evaluate
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 ASKED = ["probe.scans.target=diagnosis", "probe.shares=[0.4,1.0]", "probe.draws=3", "probe.how=[linear,knn]"]

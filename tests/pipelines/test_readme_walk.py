@@ -67,7 +67,7 @@ def series(folder: Path, number: int) -> np.ndarray:
 @pytest.mark.timeout(1800)
 def test_from_series_without_labels_to_masks_of_new_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: False)
+    monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: False)
     for number in range(8):
         series(tmp_path / "archive", number)
     for number in (20, 21, 22):

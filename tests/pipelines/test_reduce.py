@@ -121,7 +121,7 @@ def test_the_files_beside_it(reduced):
 
 def test_the_store_holds_what_is_kept_and_check_passes(reduced, tmp_path):
     _, kept, result = reduced
-    store = medssl.cache(kept, out=tmp_path / "store", overrides=["workers=1"])
+    store = medssl.cache(kept, out=tmp_path / "store", overrides=["workers=1"]).store
     assert sorted(entry.id for entry in store.entries) == sorted(result.kept)
     assert not [f for f in medssl.check(kept, out=tmp_path, overrides=["pictures=0"]).findings if f.kind == "duplicate"]
 
@@ -285,11 +285,11 @@ def test_two_manifests_are_two_sides(reduced, tmp_path):
 def test_query_finds_a_copy_and_nothing_for_a_stranger(folder, reduced, tmp_path):
     prints = reduced[0].with_name("m.prints")
     write_nifti(tmp_path / "new.nii.gz", np.ascontiguousarray(body(2)[::-1]), AFFINE)
-    found = medssl.query(tmp_path / "new.nii.gz", index=prints)
+    found = medssl.query(tmp_path / "new.nii.gz", index=prints).answers
     assert (found[0].id, found[0].verdict.level.value) == ("patient002_a", "same image")
     assert found[0].verdict.variant.name() == "zyx flip z"
     write_nifti(tmp_path / "stranger.nii.gz", body(77), AFFINE)
-    answers = medssl.query(tmp_path / "stranger.nii.gz", index=prints, overrides=["nearest=2"])
+    answers = medssl.query(tmp_path / "stranger.nii.gz", index=prints, overrides=["nearest=2"]).answers
     assert not [a for a in answers if a.verdict is not None and a.verdict.level.is_copy]
     ran = CliRunner().invoke(app, ["query", str(folder / "patient052.nii.gz"), "--index", str(prints), "--json"])
     said = json.loads(ran.stdout)
@@ -467,5 +467,5 @@ def test_cases_of_several_channels_are_chosen_whole(tmp_path, by):
     assert all(len(keeps) == 1 for keeps in by_case.values())
     assert sum(True in keeps for keeps in by_case.values()) == 4  # half of seven, rounded up
     assert not (by_case["P00"] == by_case["P77"] == {True})
-    store = medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"])
+    store = medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"]).store
     assert {entry.id for entry in store.entries} == {case for case, keeps in by_case.items() if True in keeps}

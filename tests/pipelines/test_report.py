@@ -16,10 +16,10 @@ from medssl.evaluation.scoring import score_case
 from medssl.formats.nifti import write_nifti
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
+from medssl.workflows.arm_tables import write_arms
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.report import report
 from pipelines import console
-from pipelines.arm_tables import write_arms
-from pipelines.evaluate import evaluate
-from pipelines.report import report
 
 AFFINE = np.array([[-2.0, 0, 0, 20], [0, 2.0, 0, -10], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 CASES = [f"case{i}" for i in range(8)]

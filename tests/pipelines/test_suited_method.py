@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import medssl
+from medssl.domains.suited_method import suited_method
 from medssl.store.write import Item, store_from_arrays
-from pipelines.cache import _suited
-from pipelines.pretrain import pretrain
-from pipelines.suited_method import suited_method
+from medssl.workflows.cache import _suited
+from medssl.workflows.pretrain import pretrain
 
 SAME = [(40, 60, 60)] * 6
 ONE_MM = [(1.0, 1.0, 1.0)] * 6
@@ -42,10 +42,10 @@ def scans(folder, shape, patients=4):
 
 def test_cache_names_it_with_the_preset_for_this_machine(tmp_path, monkeypatch, capsys):
     store = scans(tmp_path / "store", (20, 24, 24))
-    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: False)
+    monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: False)
     assert _suited(store) == "global_contrast_small"
     assert "with few labels, segmentation gained most" in capsys.readouterr().out
-    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: True)
+    monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: True)
     assert _suited(store) == "global_contrast"
 
 
@@ -64,7 +64,7 @@ def test_windows_that_are_mostly_padding_are_said_to_be(tmp_path, capsys):
 
 def test_only_patients_to_train_on_are_counted_as_auto_does(tmp_path, monkeypatch):
     store = scans(tmp_path / "store", (20, 24, 24), patients=6)
-    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: False)
+    monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: False)
     assert _suited(store) == "global_contrast_small"
     kept = [replace(entry, split="train" if n < 3 else "test") for n, entry in enumerate(store.entries)]
     monkeypatch.setattr(type(store), "entries", property(lambda _: kept))
@@ -74,7 +74,7 @@ def test_only_patients_to_train_on_are_counted_as_auto_does(tmp_path, monkeypatc
 @pytest.mark.parametrize(("clouds", "gpu", "wanted"), [(15, False, "point_mae_small"), (16, False, "point_best_small"),
                                                        (16, True, "point_best")])  # fmt: skip
 def test_cache_names_for_clouds_what_auto_takes(tmp_path, monkeypatch, capsys, clouds, gpu, wanted):
-    monkeypatch.setattr("pipelines.cache._has_gpu", lambda: gpu)
+    monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: gpu)
     draw = np.random.default_rng(0)
     (tmp_path / "in" / "train").mkdir(parents=True)
     for n in range(clouds):

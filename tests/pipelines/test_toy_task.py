@@ -18,12 +18,13 @@ from medssl.evaluation.metrics import METRICS, Metric
 from medssl.evaluation.score_table import ScoreTable
 from medssl.settings import resolve
 from medssl.store.write import Item, store_from_arrays
+from medssl.table import Row
 from medssl.volumes import VOLUMES
-from pipelines.evaluate import evaluate
-from pipelines.evaluate_settings import EvaluateSettings
-from pipelines.few_label import few_label
-from pipelines.report import report
-from pipelines.score_files import Scored
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.evaluate_settings import EvaluateSettings
+from medssl.workflows.few_label import few_label
+from medssl.workflows.report import report
+from medssl.workflows.score_files import Scored
 
 ENCODER = {"name": "unet", "channels": [4, 8]}
 
@@ -73,7 +74,8 @@ def truth_of(number):
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    monkeypatch.setitem(VOLUMES.tasks, "classification", Brightness())
+    toy = Row(name="classification", target="tests.pipelines.test_toy_task.Brightness")
+    monkeypatch.setitem(VOLUMES.tasks, "classification", toy)
     monkeypatch.setitem(METRICS, "brightness_error", Metric(
         name="brightness_error", words="error of brightness", better="lower", definition="|measured - true|.",
         function="tests.pipelines.test_toy_task.Brightness", high=float("inf"),

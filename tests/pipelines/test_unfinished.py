@@ -10,7 +10,7 @@ import medssl
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError
 from medssl.tasks.scored_masks import find_predictions
-from pipelines.arms import arms_of
+from medssl.workflows.arms import arms_of
 from pipelines.cli import app
 from tests.pipelines.test_finetune import SCRATCH, store  # noqa: F401 - a fixture
 from tests.pipelines.test_plan_time import QUICK, _no_pictures  # noqa: F401 - a fixture

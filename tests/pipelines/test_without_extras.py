@@ -31,12 +31,12 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 CHAIN = """
 from pathlib import Path
 from medssl.phantoms import write_cohort
-from pipelines.cache import cache
-from pipelines.evaluate import evaluate
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.index import index
-from pipelines.pretrain import pretrain
+from medssl.workflows.cache import cache
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.index import index
+from medssl.workflows.pretrain import pretrain
 from medssl.errors import MissingDependencyError
 
 out = Path(sys.argv[1])

@@ -125,11 +125,11 @@ def test_a_cloud_is_asked_against_an_index_of_clouds(reduced, tmp_path):
     np.save(tmp_path / "stranger.npy", shape(77))
     prints = reduced / "c.prints"
     before = {file.name: file.read_bytes() for file in prints.iterdir()}
-    found = medssl.query(tmp_path / "copy.npy", index=prints)
+    found = medssl.query(tmp_path / "copy.npy", index=prints).answers
     assert found[0].id == "shape2"
     assert found[0].verdict.level.value == "same image"
     assert found[0].how == "turned field"
-    answers = medssl.query(tmp_path / "stranger.npy", index=prints, overrides=["nearest=2"])
+    answers = medssl.query(tmp_path / "stranger.npy", index=prints, overrides=["nearest=2"]).answers
     assert answers
     assert not any(one.verdict and one.verdict.level.is_copy for one in answers)
     assert {file.name: file.read_bytes() for file in prints.iterdir()} == before
@@ -144,11 +144,11 @@ def test_a_cloud_that_is_gone_is_judged_by_its_hash(folder, reduced, tmp_path, m
         read.append(target.id)
 
     monkeypatch.setattr("pointcloud.reduction.verdict._points", gone)
-    same = medssl.query(tmp_path / "again.npy", index=reduced / "c.prints", overrides=["nearest=0"])
+    same = medssl.query(tmp_path / "again.npy", index=reduced / "c.prints", overrides=["nearest=0"]).answers
     assert [(one.id, one.verdict.level.value) for one in same if one.verdict.level.is_copy] == [
         ("shape3", "same array")
     ]
-    turned = medssl.query(tmp_path / "turned.npy", index=reduced / "c.prints", overrides=["nearest=0"])
+    turned = medssl.query(tmp_path / "turned.npy", index=reduced / "c.prints", overrides=["nearest=0"]).answers
     assert {one.id: one.verdict.level.value for one in turned}["shape3"] == "different"
     assert read
 

@@ -76,5 +76,5 @@ def test_copies_among_pictures_are_found(tmp_path):
 def test_beside_scans_they_are_screenshots(tmp_path):
     write_nifti(tmp_path / "scan.nii.gz", np.zeros((8, 8, 8), np.int16) + np.arange(8, dtype=np.int16), np.eye(4))
     Image.fromarray(picture(3)).save(tmp_path / "shot.png")
-    manifest = medssl.index(tmp_path, out=tmp_path / "m.parquet", overrides=["modality=MR"])
+    manifest = medssl.index(tmp_path, out=tmp_path / "m.parquet", overrides=["modality=MR"]).manifest
     assert manifest.frame["id"].to_list() == ["scan"]

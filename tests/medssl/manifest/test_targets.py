@@ -10,8 +10,8 @@ from medssl.manifest.importers import info_cfg_targets
 from medssl.manifest.schema import read_manifest
 from medssl.manifest.targets import add_targets, targets_of
 from medssl.store.read import Store
-from pipelines.cache import cache
-from pipelines.index import index
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
 
 
 def rows(*patients):

@@ -64,7 +64,7 @@ def test_index_keeps_copies_of_one_scan_on_one_side(tmp_path):
         values = draw.integers(0, 500, (4, 5, 6)).astype(np.int16)
         for name in (f"case{number:02}", f"other{number:02}"):  # another name, the very same voxels
             write_nifti(tmp_path / "scans" / f"{name}.nii.gz", values, np.eye(4))
-    made = medssl.index(tmp_path / "scans", out=tmp_path / "made.parquet", overrides=["test=0.3", "val=0.2"])
+    made = medssl.index(tmp_path / "scans", out=tmp_path / "made.parquet", overrides=["test=0.3", "val=0.2"]).manifest
     rows = list(made.rows())
     assert len({r["patient"] for r in rows}) == 24
     side = {r["patient"]: r["split"] for r in rows}

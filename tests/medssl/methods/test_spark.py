@@ -7,11 +7,11 @@ import torch
 
 from medssl.decoder import UNetDecoder
 from medssl.encoders.table import build_encoder
+from medssl.engine.transfer import carry_over
 from medssl.exporting.exportable import perturbed
 from medssl.methods.masked_window import MaskedViews
 from medssl.methods.spark import Densify, LightDecoder, SparK, SparKSettings
 from medssl.randomness import Stream
-from medssl.tasks.transfer import carry_over
 from medssl.views.masking import hidden_count, sample_patch_mask, to_voxels
 
 WINDOW = (16, 24, 16)

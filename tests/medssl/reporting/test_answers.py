@@ -18,7 +18,7 @@ from medssl.reporting.findings import Headline, headline
 from medssl.reporting.page import build_page, render_page
 from medssl.reporting.reading import gather, kind_of
 from medssl.reporting.scored import found_of, summary_of_table
-from pipelines.score_files import found_in, write_scores
+from medssl.workflows.score_files import found_in, write_scores
 
 CLASSES = ("well", "ill")
 

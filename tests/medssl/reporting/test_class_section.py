@@ -13,8 +13,8 @@ from medssl.reporting.page import build_page
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.reading import gather
 from medssl.store.write import Item, store_from_arrays
-from pipelines.arm_tables import write_arms
-from pipelines.evaluate import evaluate
+from medssl.workflows.arm_tables import write_arms
+from medssl.workflows.evaluate import evaluate
 
 CLASSES = ("well", "ill")
 

@@ -92,7 +92,7 @@ def test_predicting_imports_no_monai():
     code = (
         "import sys, torch; from medssl.tasks.sliding import Pass, add_pass; "
         "one = Pass(network=torch.nn.Conv3d(1, 2, 1), probabilities=lambda x: x, window=(4, 4, 4), overlap=0.5, "
-        "batch_size=1); add_pass(None, torch.rand(1, 1, 6, 6, 6), one); import pipelines.predict; "
+        "batch_size=1); add_pass(None, torch.rand(1, 1, 6, 6, 6), one); import medssl.workflows.predict; "
         "assert 'monai' not in sys.modules, 'monai'"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

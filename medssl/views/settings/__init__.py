@@ -1,0 +1,1 @@
+"""Settings of views, one module a module of theirs: read to show and check settings, so none needs torch."""

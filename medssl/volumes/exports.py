@@ -1,0 +1,98 @@
+"""Networks on scans for other programs: ONNX, MONAI bundles, nnU-Net, and weights with their card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from medssl.domains.exports import Exported, Exports, Form
+from medssl.engine.card import load_card, save_encoder
+from medssl.evaluation.calibration import DECISION, decision_words
+from medssl.exporting.exportable import Exportable, write_json, write_text
+from medssl.exporting.runs import exportable_of
+from medssl.quoting import quoted
+
+__all__ = ["EXPORTS", "ScanExports"]
+
+
+class ScanExports(Exports):
+    """Networks on scans."""
+
+    def ready(self, run: Path, to: str, out: Path, settings: Any) -> Form:
+        """Return a segmenter, a classifier with its temperature and threshold, or an encoder."""
+        model = exportable_of(run, encoder_only=settings.encoder_only)
+        ways = {
+            "onnx": lambda: _to_onnx(model, out, settings),
+            "monai": lambda: _to_monai(model, out),
+            "nnunet": lambda: _to_nnunet(model, out, settings),
+            "safetensors": lambda: _to_safetensors(run, model, out),
+        }
+        decided = "" if model.decision is None else decision_words(model.decision, model.classes)
+        return Form(f"{model.kind}, window {' x '.join(map(str, model.window))}", decided, ways[to])
+
+
+def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
+    from medssl.exporting.onnx import export_onnx
+
+    path = out if out.suffix == ".onnx" else out.with_name(f"{out.name}.onnx")
+    report = export_onnx(
+        model, path, dynamic_size=settings.dynamic_size, tolerance=settings.tolerance, opset=settings.opset
+    )
+    said = (
+        f"opset {report.opset}; input images {report.inputs['images']}; outputs {', '.join(report.outputs)}; "
+        f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
+    )
+    return Exported((report.path, report.path.with_suffix(".json")), report.max_difference, (said,))
+
+
+def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
+    from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model
+
+    warned: tuple[str, ...] = ()
+    following = (
+        f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all" if model.is_segmenter else ""
+    )
+    if model.is_segmenter:
+        written = export_trained_model(model, out)
+        following = f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all"
+    else:
+        if model.is_classifier:
+            warned = ("nnU-Net has no classifiers: the encoder goes alone, as starting weights",)
+            model = replace(model, network=model.encoder, classes=(), decision=None, looks=None)
+        written = export_pretrained_weights(model, out, num_classes=settings.num_classes, seed=settings.seed)
+    said = (f"tested with nnunetv2 {NNUNET_VERSION}",)
+    return Exported(tuple(written), said=said, warned=warned, following=following)
+
+
+def _to_monai(model: Exportable, out: Path) -> Exported:
+    from medssl.exporting.monai_bundle import export_monai_bundle
+
+    bundle = export_monai_bundle(model, out)
+    following = (
+        f'cd {quoted(out)} && python -c "from monai.bundle import run; '
+        "run(config_file='configs/inference.json', bundle_root='.', dataset_dir='SCANS')\""
+    )
+    said = (f"network: {bundle.how}; {bundle.max_difference:.2g} from torch at most",)
+    return Exported(tuple(bundle.written), bundle.max_difference, said, following=following)
+
+
+_LOADERS = {
+    "segmenter": "from medssl.tasks.segmenter import load_segmenter\n\nsegmenter = load_segmenter(FOLDER)",
+    "classifier": "import medssl\n\nmodel = medssl.load_model(FOLDER)\nmodel.predict(SCAN).predicted",
+    "encoder": "from medssl.engine.card import load_encoder\n\nencoder = load_encoder(FOLDER)",
+}
+
+
+def _to_safetensors(run: Path, model: Exportable, out: Path) -> Exported:
+    out.mkdir(parents=True, exist_ok=True)
+    others = {} if model.kind == "encoder" else {"network": model.network}
+    written = [*save_encoder(model.encoder, load_card(run), out, others=others)]
+    about = f"# {model.name}\n\n`card.json` says how the input is made.\n\n```python\n{_LOADERS[model.kind]}\n```\n"
+    if model.decision is not None:
+        written.append(write_json(out / DECISION, asdict(model.decision)))
+        about += f"\n{decision_words(model.decision, model.classes)}\n"
+    return Exported((*written, write_text(out / "README.md", about)))
+
+
+EXPORTS = ScanExports()

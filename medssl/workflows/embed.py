@@ -1,0 +1,169 @@
+"""The verb ``embed``: one vector for every scan or cloud of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from medssl.domains.domain import Domain, domain_of_card, domains
+from medssl.domains.draws import POINT_DRAWS
+from medssl.encoders.pooling import Pool
+from medssl.engine.card import load_card
+from medssl.errors import ConfigError, DataError
+from medssl.exporting.features import FeatureTable
+from medssl.quoting import quoted
+from medssl.settings import Resolved, Settings, resolve
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.devices import device_named
+from medssl.writing import atomic_write
+
+__all__ = ["EmbedSettings", "embed"]
+
+Triple = tuple[int, int, int]
+_EMPTY = FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
+
+
+class EmbedSettings(Settings):
+    """How a scan becomes a vector."""
+
+    verb: ClassVar[str] = "embed"
+
+    coverage: Literal["fitted", "windows", "whole"] = Field(
+        default="fitted",
+        description="'fitted': one look a scan, its body scaled to the window, as the probe and classifiers look; "
+        "'windows': the mean over windows that cover the body, many times slower; 'whole': the body in one pass.",
+    )
+    window: Triple | None = Field(default=None, description="Voxels of a window, (z, y, x). None: as in training.")
+    overlap: float = Field(default=0.25, ge=0, lt=1, description="Least share of a window that its neighbour covers.")
+    batch_size: int = Field(default=4, ge=1, description="Windows that go through the encoder at once.")
+    pool: Pool | None = Field(
+        default=None,
+        description="How features become one vector: mean, prenorm, grid or levels; see encoder.pool of pretraining. "
+        "None: as on the run's card.",
+    )
+    levels: Literal["coarsest", "all"] = Field(
+        default="coarsest", description="'coarsest': the embedding; 'all': the means of finer levels joined to it."
+    )
+    points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    point_draws: int = Field(
+        default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that a vector is the mean of."
+    )
+    splits: tuple[str, ...] | None = Field(
+        default=None, description="Splits to embed; '' is unassigned scans. None: all."
+    )
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")
+
+
+def embed(
+    run: str | Path,
+    *,
+    data: str | Path,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> FeatureTable:
+    """Write one vector for every scan or cloud of a store, with its id, patient, split and classes.
+
+    Args:
+        run: A run with an encoder.
+        data: The store.
+        out: ``.parquet`` (a row a scan: id, patient, split, modality, windows, its classes, the run's name, vector) or
+            ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)).
+        preset: Settings by name or file.
+        overrides: Settings as ``key=value``.
+        dry_run: Say what would be done; write nothing, and return an empty table.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: A setting is wrong, or ``out`` is neither kind of file.
+        CheckpointError: The run has no finished encoder.
+        CacheError, DataError: The store cannot be read, or no scan of it could be embedded.
+    """
+    run, out = Path(run), Path(out)
+    if out.suffix not in (".parquet", ".npz"):
+        raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
+    resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
+    settings = resolved.settings
+    device = device_named(settings.device)
+    card = load_card(run)
+    domain = domain_of_card(card)
+    _refuse_foreign(resolved, domain)
+    store = _scans(domain.open(data), settings)
+    domain.check_inputs(card, store, run)
+    ready = domain.vectors.ready(run, card, store, settings, device)
+    events.message(ready.words)
+    if dry_run:
+        return _finished(_EMPTY, out, run, dry_run=True)
+    with events.progress(len(store), f"{domain.noun}s embedded") as bar:
+        table, said = ready.embed(bar.advance)
+    if said:
+        events.message(said)
+    for scan_id, reason in table.failed.items():
+        events.warning(f"{scan_id}: {reason}")
+    if not len(table):
+        raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
+    return _finished(table, out, run, dry_run=False)
+
+
+def _finished(table: FeatureTable, out: Path, run: Path, *, dry_run: bool) -> FeatureTable:
+    """Write a table and say so; or neither."""
+    if dry_run:
+        closed(None)
+        return table
+    _write(table, out, run.resolve().name)
+    closed(
+        out,
+        f"medssl report {quoted(run, out)}",
+        scans=len(table),
+        dimensions=int(table.vectors.shape[1]),
+        failed=table.failed,
+    )
+    return table
+
+
+def _refuse_foreign(resolved: Resolved[EmbedSettings], own: Domain) -> None:
+    """See that nothing was set that means nothing for this kind of data."""
+    for other in domains():
+        given = [key for key in other.vectors.own if key not in own.vectors.own and resolved.origins[key] != "default"]
+        if given:
+            raise ConfigError(
+                f"The run's encoder is of {own.noun}s; for {other.noun}s alone is: {', '.join(given)}. Leave out."
+            )
+
+
+def _scans(store: Any, settings: EmbedSettings) -> Any:
+    """Return the scans or clouds of the wanted splits."""
+    if settings.splits is None:
+        return store
+    chosen = [entry.id for entry in store.entries if entry.split in settings.splits]
+    if not chosen:
+        found = sorted({entry.split or "(unassigned)" for entry in store.entries})
+        raise DataError(f"{store.folder}: no scan is in the splits {list(settings.splits)}; it has {', '.join(found)}.")
+    return store.subset(chosen)
+
+
+def _write(table: FeatureTable, path: Path, run: str) -> None:
+    """Write the table, and the name of the run whose encoder it is of, aside and rename it."""
+    columns = {**table.columns(), "run": [run] * len(table)}
+    with atomic_write(path) as aside:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {name: np.array(_told(values)) for name, values in columns.items()}
+            np.savez(aside, vectors=table.vectors, **arrays)
+        else:
+            import polars
+
+            series = polars.Series("vector", table.vectors.tolist(), dtype=polars.List(polars.Float32))
+            polars.DataFrame(columns).with_columns(series).write_parquet(aside)
+
+
+def _told(values: Sequence[Any]) -> list[Any]:
+    """Return values for an array of text: what is not known is ""."""
+    return ["" if value is None else value for value in values]

@@ -1,0 +1,105 @@
+"""The verb ``export``: a run's network for other programs, checked against torch where it can be run here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from medssl.domains.domain import domain_of_card
+from medssl.domains.exports import Exported
+from medssl.engine.card import load_card
+from medssl.errors import ConfigError
+from medssl.settings import Settings, resolve
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+from medssl.workflows.export_targets import EXPORTS, check_export
+
+__all__ = ["ExportResult", "ExportSettings", "export"]
+
+
+class ExportSettings(Settings):
+    """How a network is exported."""
+
+    verb: ClassVar[str] = "export"
+
+    encoder_only: bool = Field(default=False, description="Whether to export just the encoder of a fine-tuned network.")
+    dynamic_size: bool = Field(
+        default=False, description="ONNX: whether z, y, x may be any multiple of the encoder's, instead of the window."
+    )
+    tolerance: float = Field(
+        default=1e-3, gt=0, description="ONNX: greatest difference from torch, relative to the greatest output."
+    )
+    opset: int = Field(default=20, ge=18, le=25, description="ONNX: version of the operator set.")
+    num_classes: int = Field(
+        default=2, ge=2, description="nnU-Net: heads of the fresh decoder beside an encoder; nnU-Net replaces them."
+    )
+    seed: int = Field(default=0, ge=0, description="nnU-Net: seed of the fresh decoder beside an encoder.")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What ``export`` wrote.
+
+    Attributes:
+        written: The files.
+        max_difference: Greatest difference from torch's outputs; None where the target cannot be run here.
+    """
+
+    written: tuple[Path, ...]
+    max_difference: float | None = None
+
+
+def export(
+    run: str | Path,
+    *,
+    to: str,
+    out: str | Path,
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> ExportResult:
+    """Write a run's segmenter, classifier or encoder in the form of another program.
+
+    A classifier takes along the temperature and threshold that its run chose.
+
+    Args:
+        run: A pretraining or fine-tuning run that has ended.
+        to: "onnx", "monai", "nnunet" or "safetensors".
+        out: A file for ONNX (``.onnx`` is put behind a name without it), a folder for the others.
+        preset: Settings by name or file.
+        overrides: Settings as ``key=value``.
+        dry_run: Say what would be written; write nothing.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: The target is unknown or not for clouds, a setting is wrong, or ``out`` is the run's own folder.
+        CheckpointError: The run has no finished network.
+        DataError: The network cannot be expressed there, or differs from torch when run.
+    """
+    check_export(to)
+    run, out = Path(run), Path(out)
+    if out.resolve() == run.resolve():
+        raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
+    settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
+    domain = domain_of_card(load_card(run))
+    check_export(to, what=str(run), domain=domain)
+    form = domain.exporting.ready(run, to, out, settings)
+    events.message(f"{run}: {form.words}; to {EXPORTS[to].words}")
+    if form.more:
+        events.message(form.more)
+    if dry_run:
+        closed(None)
+        return ExportResult(())
+    found: Exported = form.write()
+    for line in found.warned:
+        events.warning(line)
+    for line in found.said:
+        events.message(line)
+    closed(list(found.files), found.following, max_difference=found.max_difference)
+    return ExportResult(found.files, found.max_difference)

@@ -1,0 +1,54 @@
+"""What ``export`` and ``auto --export`` take: one table for both, what each form is for, and of which networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medssl.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from medssl.domains.domain import Domain
+
+__all__ = ["EXPORTS", "ExportTarget", "check_export"]
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """A form of export: what it is in words, and networks on which kinds of data have it."""
+
+    words: str
+    domains: tuple[str, ...] = ("volumes",)
+
+
+EXPORTS = {
+    "onnx": ExportTarget("an .onnx file for onnxruntime and others"),
+    "monai": ExportTarget("a MONAI bundle"),
+    "nnunet": ExportTarget("a trained nnU-Net model, or starting weights for one"),
+    "safetensors": ExportTarget("weights and card, for medssl.load", domains=("volumes", "points")),
+}
+
+
+def check_export(to: str, *, what: str = "", domain: Domain | None = None) -> None:
+    """See that there is such an export.
+
+    Args:
+        to: What was asked for.
+        what: What is exported, for the error.
+        domain: On which data its network is, where that is known.
+
+    Raises:
+        ConfigError: There is none, or none for this kind of data.
+    """
+    if to not in EXPORTS:
+        raise ConfigError(f"There is no export to '{to}'. {did_you_mean(to, EXPORTS)}")
+    if domain is not None and domain.name not in EXPORTS[to].domains:
+        from medssl.domains.domain import domain_named
+
+        own = f"{domain.noun}s"
+        served = " or ".join(f"{domain_named(name).noun}s" for name in EXPORTS[to].domains)
+        allowed = ", ".join(name for name, row in EXPORTS.items() if domain.name in row.domains)
+        raise ConfigError(
+            f"{what} is of {own}, and '{to}' is for networks on {served}. {own.capitalize()} have --to {allowed}, "
+            "which medssl.load reads."
+        )

@@ -1,0 +1,205 @@
+"""The probe protocol of ``medssl evaluate``: what frozen encoders know of classes, against random ones of their shape.
+
+Scans and clouds take the same way: every encoder meets the same labelled patients, nested in a draw, and the same test
+patients. What a probe chooses it chooses on the labelled training patients alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.domains.domain import Domain, Features, Probed, domain_of
+from medssl.engine.card import Card, load_card
+from medssl.engine.fresh import fresh_weights
+from medssl.errors import ConfigError
+from medssl.evaluation.calibration import Decision
+from medssl.evaluation.class_predictions import ClassPredictions
+from medssl.evaluation.few_label import MAJORITY
+from medssl.evaluation.few_shot import FewShot, few_shot, tasks_of
+from medssl.evaluation.label_sets import LabelSets
+from medssl.evaluation.metrics import CLASS_METRICS
+from medssl.evaluation.probes import PROBES, class_probe
+from medssl.evaluation.score_table import ScoreTable
+from medssl.quoting import quoted
+from medssl.workflows import events
+from medssl.workflows.arm_tables import write_arms
+from medssl.workflows.arms import arms_of, check_same, same_command
+from medssl.workflows.closing import closed
+from medssl.workflows.evaluate_settings import EvaluateSettings, ProbeSettings
+from medssl.workflows.labelled import label_sets_of, train_and_test
+from medssl.workflows.progress import Progress
+from medssl.workflows.score_files import Scored
+
+__all__ = ["RANDOM", "probe"]
+
+RANDOM = "random"
+
+
+def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False) -> Scored:
+    """Read classes off the frozen encoders of runs and of random encoders of the same shape.
+
+    Args:
+        runs: Pretraining runs of one architecture; METHOD-seed0, METHOD-seed1, ... are taken together. "random" and
+            "random-N" that are no folders are left out: random encoders are always there.
+        data: A store with classes and a split into train and test.
+        out: Folder of the comparison: probe.json, probe.csv, probe.png.
+        settings: Settings of the verb.
+        dry_run: Say what would be done; write nothing.
+
+    Raises:
+        ConfigError: A setting is wrong, or the runs differ in architecture.
+        CheckpointError: A run has no finished encoder.
+        DataError: The store lacks classes, a test split or enough patients.
+    """
+    own, split = settings.probe, settings.split or "test"
+    runs = [run for run in runs if run.is_dir() or not re.fullmatch(rf"{RANDOM}(-\d+)?", run.name)]
+    if not runs:
+        raise ConfigError("A probe needs a pretraining run; random encoders are compared with it by themselves.")
+    card = load_card(runs[0])
+    domain = domain_of(data, card)
+    for run in runs:
+        domain.check_kind(load_card(run), data, run)
+    check_same(runs, windows=own.scans.window is None and own.points is None)
+    arms = list(arms_of(runs, RANDOM))[1:]
+    for name in (RANDOM, MAJORITY):
+        if any(re.fullmatch(rf"{name}(-seed\d+)?", arm) for arm in arms):
+            raise ConfigError(f"A run is called '{name}', as what it is compared with is. Rename its folder.")
+    store = domain.open(data)
+    for run in runs:
+        domain.check_inputs(load_card(run), store, run)
+    asked = domain.probed(store, own, card)
+    train, test = train_and_test(
+        store, asked.class_of, split=split, protocol="probe", wanted=f"{domain.noun}s of known class",
+        splits=own.fit_splits,
+    )  # fmt: skip
+    sets = label_sets_of(train.entries, asked.class_of, own, shares=False)
+    parts = [asked.samples(part) for part in (train, test)]
+    patients = [len(set(part.patients())) for part in parts]
+    owner = domain.owner if len(parts[1]) == patients[1] else "patient"
+    events.message(
+        f"{asked.asked} ({', '.join(asked.classes)}) off the frozen encoders of {', '.join(arms)} and {own.random} "
+        f"random ones; n = {', '.join(map(str, sets.sizes))} of {patients[0]} labelled {owner}s, {sets.draws} draws; "
+        f"{len(parts[1])} test cases of {patients[1]} {owner}s"
+    )
+    if dry_run:
+        closed(None, same_command(runs, data, out, settings, "probe"))
+        return Scored()
+
+    cells: list[ScoreTable] = []
+    chosen: list[dict[str, object]] = []
+    few_shots: dict[str, list[FewShot]] = {}
+    lacking: set[int] = set()
+    sources: list[tuple[str, Path | None, int]] = [(name, run, 0) for name, run in zip(arms, runs, strict=True)]
+    sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
+    with events.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
+        for name, folder, seed in sources:
+            labelled, tested = _embedded(domain, asked, parts, card, name, folder, seed, bar)
+            for how in own.how:
+                for n, draw, rows in _drawn(labelled, sets):
+                    truth = labelled.truth[rows]
+                    fit = class_probe(
+                        labelled.vectors[rows], truth, [labelled.patients[row] for row in rows], tested.vectors,
+                        how=how, classes=len(asked.classes), seed=own.seed,
+                    )  # fmt: skip
+                    lacking |= {n} if len(np.unique(truth)) < len(asked.classes) else set()
+                    said = _cases(tested, fit.probability, fit.predicted, asked.classes)
+                    cells.append(ScoreTable.of_classes(said, run=name, how=how, labels=n, draw=draw))
+                    chosen.append({"arm": name, "how": how, "n": n, "draw": draw, "value": fit.chosen,
+                                   "folds": fit.folds})  # fmt: skip
+            few_shots[name], left = _few_shot(labelled, tested, own)
+    for line in left:
+        events.warning(line)
+    if lacking:
+        sizes = ", ".join(map(str, sorted(lacking)))
+        events.warning(f"with {sizes} labelled {owner}s draws lack classes, which are then never named")
+    cells += _always_the_most_frequent(labelled, tested, sets, own, asked.classes)
+    _show_few_shot(few_shots)
+    return write_arms(
+        ScoreTable.joined(cells), out, name="probe", kind="classification", baseline=RANDOM,
+        against="random encoders of the same shape", metric=own.metric, metrics=CLASS_METRICS, level=settings.level,
+        unit=owner, overlap=sets.overlap(distinct=True),
+        content={"target": asked.asked, "classes": asked.classes, "split": split,
+                 "probes": {how: PROBES[how] for how in own.how}, "few_shot": few_shots,
+                 "settings": own.model_dump(mode="json"), "chosen": chosen},
+        then=f"medssl report {quoted(*runs, out)}",
+    )  # fmt: skip
+
+
+def _embedded(
+    domain: Domain,
+    asked: Probed,
+    parts: Sequence[Any],
+    card: Card,
+    name: str,
+    run: Path | None,
+    seed: int,
+    bar: Progress,
+) -> tuple[Features, Features]:
+    """Return what the encoder of a run, or a random one of the card's shape, makes of the labelled and test samples."""
+    with fresh_weights(seed):
+        encoder = domain.encoder(run) if run is not None else domain.fresh_encoder(card)
+    own = load_card(run) if run is not None else card
+    labelled, tested = (asked.features(encoder, own, part, bar.advance) for part in parts)
+    if labelled.note:
+        events.message(f"{name}: {labelled.note}")
+    return labelled, tested
+
+
+def _drawn(labelled: Features, sets: LabelSets) -> list[tuple[int, int, np.ndarray]]:
+    """Return number, draw and labelled rows; a draw of the same patients as another is left out."""
+    owners = np.array(labelled.patients)
+    return [
+        (n, draw, np.flatnonzero(np.isin(owners, sets.patients(n, draw))))
+        for n in sets.sizes
+        for draw in sets.different(n)
+    ]
+
+
+def _cases(
+    tested: Features, probability: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
+) -> ClassPredictions:
+    decision = Decision(threshold=0.5 if len(classes) == 2 else None)
+    return ClassPredictions(
+        tested.keys, tested.patients, tested.truth, probability, predicted, tuple(classes)
+    ).by_patient(decision)  # fmt: skip
+
+
+def _always_the_most_frequent(
+    labelled: Features, tested: Features, sets: LabelSets, own: ProbeSettings, classes: Sequence[str]
+) -> list[ScoreTable]:
+    """Return the scores of naming the most frequent class of the labelled items, whatever is asked."""
+    found = []
+    for n, draw, rows in _drawn(labelled, sets):
+        shares = np.bincount(labelled.truth[rows], minlength=len(classes)) / len(rows)
+        probability = np.tile(shares, (len(tested.truth), 1))
+        said = _cases(tested, probability, np.full(len(tested.truth), int(shares.argmax())), classes)
+        found += [ScoreTable.of_classes(said, run=MAJORITY, how=how, labels=n, draw=draw) for how in own.how]
+    return found
+
+
+def _few_shot(labelled: Features, tested: Features, own: ProbeSettings) -> tuple[list[FewShot], list[str]]:
+    """Return the tasks that the classes allow, the same of every encoder; and what is said of the others."""
+    allowed, left = tasks_of(own.few_shot, labelled.truth.tolist(), tested.truth.tolist())
+    return [
+        few_shot(
+            labelled.vectors, labelled.truth.tolist(), tested.vectors, tested.truth.tolist(), ways=ways, shots=shots,
+            draws=own.tasks, seed=own.seed,
+        )
+        for ways, shots in allowed
+    ], left  # fmt: skip
+
+
+def _show_few_shot(found: Mapping[str, Sequence[FewShot]]) -> None:
+    tasks = next(iter(found.values()))
+    if tasks:
+        events.table(
+            f"Few-shot accuracy, mean and SD over {tasks[0].draws} tasks",
+            ["encoder", *(f"{t.ways}-way {t.shots}-shot" for t in tasks)],
+            [[name, *(f"{t.mean:.3f} ({t.spread:.3f})" for t in own)] for name, own in found.items()],
+            key="few_shot",
+        )

@@ -1,0 +1,117 @@
+"""``medssl report``: runs, stores, scores and comparisons as one page that can be read anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from medssl.errors import ConfigError
+from medssl.settings import Settings, resolve
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+
+__all__ = ["ReportResult", "ReportSettings", "report"]
+
+
+class ReportSettings(Settings):
+    """What goes into a report."""
+
+    verb: ClassVar[str] = "report"
+
+    title: str = Field(default="", description="The title; the names of the runs if empty.")
+    pictures: int = Field(default=6, ge=0, le=60, description="How many scans to show as thumbnails.")
+    cases: bool = Field(default=True, description="Show the best, the median and the worst case of the first run.")
+    follow: bool = Field(
+        default=True, description="Report on the store and the pretraining run that a run names, too, if still there."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportResult:
+    """What ``report`` made.
+
+    Attributes:
+        path: The page; None for a dry run.
+        headline: Its first sentences.
+        verdicts: "better", "worse", "inconclusive" or "" for each of them.
+        sections: Keys of its sections, in order.
+    """
+
+    path: Path | None
+    headline: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    sections: tuple[str, ...]
+
+
+def report(
+    *runs: str | Path,
+    out: str | Path = "report.html",
+    preset: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> ReportResult:
+    """Write one page on runs, stores, scores and comparisons; a section is there where its material is.
+
+    Args:
+        runs: Any of: pretraining and fine-tuning runs, folders with scores.json or few_label.json, stores, manifests,
+            NAME-check.json, scores.parquet, embeddings.
+        out: The page, .html; in a folder it is called report.html.
+        preset: A preset or a YAML file of settings.
+        overrides: ``key=value``; see ``medssl show report``.
+        dry_run: Say what would be on the page; write nothing.
+
+    Returns:
+        The page's place, its headline and its sections.
+
+    Raises:
+        ConfigError: A setting is wrong, or ``out`` would replace a file that is no page.
+        DataError: A path is not there, or is nothing that a report is made of.
+    """
+    from medssl.reporting.page import build_page
+    from medssl.reporting.reading import gather
+    from medssl.writing import atomic_write
+
+    settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings
+    page_path = _page_path(Path(out))
+    material = gather(runs, follow=settings.follow)
+    page = build_page(material, title=settings.title, pictures=settings.pictures, cases=settings.cases)
+    for note in material.notes:
+        events.warning(note)
+    for _, sentence, arms in page.headline.told():
+        events.message(sentence)
+        if arms:
+            events.message(f"  {arms}")
+    for sentence in page.headline.beware:
+        events.warning(sentence)
+    sections = tuple(section.key for section in page.sections)
+    facts: dict[str, Any] = {
+        "headline": [{"verdict": verdict, "text": text} for verdict, text in page.headline.sentences],
+        "sections": list(sections),
+        "size_bytes": len(page.html.encode()),
+    }
+    if dry_run:
+        events.message(f"would write {page_path}: {', '.join(s.title for s in page.sections)}")
+        closed(None, "", **facts)
+    else:
+        with atomic_write(page_path) as aside:
+            aside.write_text(page.html, encoding="utf-8")
+        closed(page_path, "", **facts)
+    return ReportResult(
+        path=None if dry_run else page_path,
+        headline=tuple(text for _, text in page.headline.sentences),
+        verdicts=tuple(verdict for verdict, _ in page.headline.sentences),
+        sections=sections,
+    )
+
+
+def _page_path(out: Path) -> Path:
+    """Return where the page goes."""
+    if out.is_dir() or out.suffix == "":
+        return out / "report.html"
+    if out.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigError(f"--out: a report is an .html file. Got {out}.")
+    return out

@@ -1,0 +1,123 @@
+"""``medssl show``: one preset, method, encoder, data card or verb, with everything that can be set in it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medssl.errors import ConfigError, did_you_mean
+from medssl.presets import find_preset, list_presets, preset_folder
+from medssl.table import Table
+from medssl.workflows import events
+from medssl.workflows.result import Command, Result
+from medssl.workflows.setting_docs import SettingDoc, setting_docs
+from medssl.workflows.verbs import VERBS, settings_of
+
+__all__ = ["Shown", "show"]
+
+# Kind -> dotted path of its table.
+_TABLES = {
+    "method": "medssl.methods.table.METHODS",
+    "encoder": "medssl.encoders.table.ENCODERS",
+    "cloud method": "pointcloud.methods.table.CLOUD_METHODS",
+    "cloud encoder": "pointcloud.encoders.table.CLOUD_ENCODERS",
+}
+
+
+@dataclass(frozen=True)
+class Shown(Result):
+    """What is known of a name; ``figures`` has the texts of presets and the facts of rows and cards.
+
+    Attributes:
+        name: The name.
+        settings: Everything that can be set in it; of a name of several kinds, one kind after the other.
+    """
+
+    name: str
+    settings: tuple[SettingDoc, ...] = ()
+
+
+def show(name: str, *, every: bool = False) -> Shown:
+    """Tell what is known of ``name``: a preset's text, a table's row, or a verb's settings.
+
+    Args:
+        name: A preset (``voco`` or ``pretrain/voco``), a method, an encoder, a data card or a verb. A name of
+            several kinds shows them all.
+        every: Show a verb's settings with those of all methods, encoders and tasks that it may be given, not of the
+            default ones alone; of a method also what a step over parts of a batch is.
+
+    Raises:
+        ConfigError: Nothing has that name.
+    """
+    tables = {kind: _table(kind) for kind in _TABLES}
+    bare = name.rpartition("/")[2]
+    presets = [p for p in list_presets() if name in {p.name, f"{p.verb}/{p.name}"}]
+    rows = {kind: table[name] for kind, table in tables.items() if name in table}
+    cards = importlib.import_module("medssl.manifest.cards").list_cards()
+    if not presets and not rows and name not in VERBS and name not in cards:
+        known = {p.name for p in list_presets()} | {key for table in tables.values() for key in table}
+        known |= set(VERBS) | set(cards)
+        raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
+    figures: dict[str, Any] = {}
+    docs: list[SettingDoc] = []
+    following = Command()
+    for kind, row in rows.items():
+        facts = {key: value for key, value in asdict(row).items() if value and key != "name"}
+        if kind.endswith("method") and every:  # its class says it, which needs torch
+            facts["accumulate"] = _in_parts(row)
+        _say_facts(f"{kind.capitalize()} {name}", facts)
+        figures[kind.replace(" ", "_")] = {"name": name} | facts
+        docs += _show_settings(f"\nSettings of {kind} {name}", _table(kind).settings_class(name))
+    if name in VERBS:
+        events.message(f"medssl {name}: {VERBS[name].summary}")
+        cls = settings_of(name)
+        if cls is not None:
+            docs += _show_settings(f"Settings of {name}, set by key=value", cls, every=every)
+    if name in cards:
+        facts = {key: value for key, value in cards[name].model_dump(mode="json").items() if value}
+        _say_facts(f"Data set {name}", facts)
+        figures["data"] = {"name": name} | facts
+        following = Command("fetch", name)
+    for preset in presets:
+        text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
+        place = preset.path.relative_to(preset_folder())
+        events.message(f"\nPreset {preset.verb}/{preset.name} ({place})\n\n{text.rstrip()}", lines=True)
+        figures["preset"] = {"verb": preset.verb, "name": preset.name, "path": preset.path, "text": text}
+    if presets:
+        following = Command("copy", f"{presets[0].verb}/{presets[0].name}", "my.yaml")
+    return events.written(Shown(name, tuple(docs), next=following, figures=figures))
+
+
+def _table(kind: str) -> Table[Any]:
+    table: Table[Any] = pkgutil.resolve_name(_TABLES[kind])
+    return table
+
+
+def _in_parts(row: Any) -> str:
+    """Return what a step over parts of a batch (train.accumulate) is with a method."""
+    coupled = pkgutil.resolve_name(row.target).coupled
+    outcome = f"not the step of the whole batch: {coupled}" if coupled else "the step of the whole batch"
+    return f"{outcome}; batch norms, where there are any, normalise part by part"
+
+
+def _say_facts(title: str, facts: Mapping[str, Any]) -> None:
+    width = 13 if title.startswith("Data set") else 11
+    events.message(title)
+    for what, text in facts.items():
+        events.message(f"  {what.replace('_', ' ') + ':':<{width}}{text}")
+
+
+def _show_settings(title: str, cls: Any, *, every: bool = True) -> list[SettingDoc]:
+    docs = list(setting_docs(cls, every=every))
+    rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in docs]
+    if any("[" in key for key, *_ in rows):
+        events.message("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
+    choices = [doc for doc in docs if doc.choice]
+    if choices and not every:
+        chosen = ", ".join(f"{doc.key} {doc.default}" for doc in choices)
+        events.message(f"Shown for the defaults ({chosen}). Those of another: medssl show NAME; all of them: --all.")
+    events.table(title, ("Key", "Default", "Allowed", "Meaning"), rows, key="settings")
+    return docs
