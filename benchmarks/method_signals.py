@@ -53,7 +53,7 @@ SIGNALS: Mapping[str, tuple[tuple[str, bool], ...]] = {
     "joined_small": (("reconstruction", False), ("retrieval", True)),
     "voco_masked_small": (("position_accuracy", True), ("reconstruction", False)),
     "global_contrast_small": (("part_accuracy", True),),
-    "local_contrast_small": (("region_retrieval", True),),
+    "local_contrast_small": (("region_retrieval", True), ("scan_retrieval", True)),
     "simclr_small": (("retrieval", True),),
     "cvrl_small": (("retrieval", True),),
     "moco_small": (("retrieval", True),),
@@ -71,8 +71,8 @@ SIGNALS: Mapping[str, tuple[tuple[str, bool], ...]] = {
     "point_occo_small": (("completion", False),),
     "point_jepa_small": (("neighbours", True),),
 }
-DRAWS = 6  # of held-out views, whose signals are averaged; on the way 2
-PARTS = 4  # of a run, after each of which signals are measured
+DRAWS = 4  # of held-out views, whose signals are averaged; on the way 2
+PARTS = 2  # of a run, after each of which signals are measured
 TRAINED, HELD_OUT = 32, 16  # scans, each of its own patient
 KINDS = 8  # of shapes
 POINTS = 128
@@ -90,11 +90,11 @@ SMALLER: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("masked_small", "spark_small", "spark_s3d_small"), _MASKED),
     "simmim_small": _VIT,
     "mae_small": _VIT[:-1],
-    "voco_small": ("method.window=[16,24,16]", *(f"method.{key}" for key in _VOCO), *_UNET),
-    "voco_masked_small": ("method.voco.window=[16,24,16]", *(f"method.voco.{key}" for key in _VOCO),
-                          "method.masked.window=[16,24,16]", "method.masked.patch=[4,4,4]", *_UNET),
+    "voco_small": ("method.window=" + _WINDOW, *(f"method.{key}" for key in _VOCO), *_UNET),
+    "voco_masked_small": ("method.voco.window=" + _WINDOW, *(f"method.voco.{key}" for key in _VOCO),
+                          "method.masked.window=" + _WINDOW, "method.masked.patch=[4,4,4]", *_UNET),
     "joined_small": (*(f"method.parts.{part}.method.window={_WINDOW}" for part in ("contrast", "masked")),
-                     "method.parts.contrast.method.crop=[8,12,8]", "method.parts.masked.method.patch=[4,4,4]",
+                     "method.parts.contrast.method.crop=[12,12,12]", "method.parts.masked.method.patch=[4,4,4]",
                      *_UNET),
     **dict.fromkeys(("global_contrast_small", "local_contrast_small"), _PARTS),
     "cvrl_small": ("method.window=[8,20,16]", "method.crop=[8,16,12]", *_UNET),
@@ -212,25 +212,25 @@ def told(preset: str, steps: int, runs: Sequence[Mapping[str, Mapping[str, Any]]
     for name, more_is_better in SIGNALS[preset]:
         chance = [run[name]["chance"] for run in runs]
         before, after = (np.array([run[name]["curve"][when] for run in runs]) for when in (0, -1))
-        shown, better = against(before, after, more_is_better)
-        beside, luck, known = "", "", None not in chance
-        if known:
-            luck, (beside, beats) = f"{np.mean(chance):.3f}", against(np.array(chance), after, more_is_better)
-            better = (better[0] and beats[0], better[1] or beats[1])
-        verdict = "learns" if better[0] else "worse" if better[1] else "not shown"
+        shown, better, worse = against(before, after, more_is_better)
+        luck = beside = ""
+        verdict = "learns" if better else "worse" if worse else "not shown"
+        if None not in chance:
+            luck, (beside, beats, _) = f"{np.mean(chance):.3f}", against(np.array(chance), after, more_is_better)
+            verdict = "not beyond chance" if better and not beats else verdict
         cells = [preset, str(steps), name, luck, f"{before.mean():.3f}", f"{after.mean():.3f}", shown, beside, verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def against(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> tuple[str, tuple[bool, bool]]:
-    """Return the change of runs in words, and whether it is a gain, or a loss, beyond chance."""
+def against(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> tuple[str, bool, bool]:
+    """Return the change of runs in words, and whether its interval says that it is a gain, or a loss."""
     change = after - before if more_is_better else np.log(after / before)
     half = float(stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / np.sqrt(len(change)))
     low, high = change.mean() - half, change.mean() + half
     if more_is_better:
-        return f"{change.mean():+.3f} [{low:+.3f}, {high:+.3f}]", (bool(low > 0), bool(high < 0))
-    return f"x {np.exp(change.mean()):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]", (bool(high < 0), bool(low > 0))
+        return f"{change.mean():+.3f} [{low:+.3f}, {high:+.3f}]", bool(low > 0), bool(high < 0)
+    return f"x {np.exp(change.mean()):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]", bool(high < 0), bool(low > 0)
 
 
 def main() -> None:

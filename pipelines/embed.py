@@ -174,7 +174,7 @@ def _embed_clouds(
     if dry_run:
         return _EMPTY
     with console.progress(len(store), "clouds embedded") as bar:
-        drawn = embed_drawn(
+        (drawn,) = embed_drawn(
             encoder,
             store,
             CloudPlan(points=points),
