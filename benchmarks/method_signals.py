@@ -78,7 +78,7 @@ KINDS = 8  # of shapes
 POINTS = 128
 _UNET = ("encoder.channels=[8,16,32]",)
 _WINDOW = "[12,16,12]"
-_MASKED = ("method.window=" + _WINDOW, "method.patch=[4,4,4]", *_UNET)
+_MASKED = ("method.window=" + _WINDOW, "method.patch=[2,2,2]", *_UNET)
 _CROPS = ("method.window=[20,28,20]", "method.crop=[16,16,16]", "method.local_crop=[8,8,8]", *_UNET)
 _PARTS = ("method.window=[4,20,16]", *_UNET)
 _VIT = ("method.window=" + _WINDOW, "encoder.depth=2", "encoder.patch=[4,4,4]", "method.patch=[4,4,4]")
@@ -92,9 +92,9 @@ SMALLER: Mapping[str, tuple[str, ...]] = {
     "mae_small": _VIT[:-1],
     "voco_small": ("method.window=" + _WINDOW, *(f"method.{key}" for key in _VOCO), *_UNET),
     "voco_masked_small": ("method.voco.window=" + _WINDOW, *(f"method.voco.{key}" for key in _VOCO),
-                          "method.masked.window=" + _WINDOW, "method.masked.patch=[4,4,4]", *_UNET),
+                          "method.masked.window=" + _WINDOW, "method.masked.patch=[2,2,2]", *_UNET),
     "joined_small": (*(f"method.parts.{part}.method.window={_WINDOW}" for part in ("contrast", "masked")),
-                     "method.parts.contrast.method.crop=[12,12,12]", "method.parts.masked.method.patch=[4,4,4]",
+                     "method.parts.contrast.method.crop=[12,12,12]", "method.parts.masked.method.patch=[2,2,2]",
                      *_UNET),
     **dict.fromkeys(("global_contrast_small", "local_contrast_small"), _PARTS),
     "cvrl_small": ("method.window=[8,20,16]", "method.crop=[8,16,12]", *_UNET),
