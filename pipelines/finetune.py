@@ -161,7 +161,7 @@ def finetune(
         console.done(None, "")
         return FinetuneResult(out)
 
-    fabric = launch(settings.train)
+    fabric = launch(settings.train, job.method)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:

@@ -41,7 +41,10 @@ def suited_method(
         return "masked", f"body sizes differ by {spread:.0%}, so the scans hardly show the same region"
     alike = f"body sizes differ by {spread:.0%} only, so position means the same in all scans"
     if segmented and median(shape[0] for shape in shapes) >= _PARTED:
-        return "global_contrast", f"{alike}; with few labels, contrast of body parts came out ahead of scratch in our runs"
+        return (
+            "global_contrast",
+            f"{alike}; with few labels, contrast of body parts came out ahead in our runs",
+        )
     return "voco_masked", f"{alike}; reconstruction joins it"
 
 
