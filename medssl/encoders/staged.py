@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medssl.encoders.blocks import Triple, as_triples, check_input_size, cumulative_strides, initialise, run_stage
 from medssl.encoders.contract import Encoder, InputSettings
+from medssl.encoders.pooling import POOL_WORDS, Pool
 
 __all__ = ["StagedEncoder", "StagedSettings"]
 
@@ -23,6 +24,7 @@ class StagedSettings(InputSettings):
 
     usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
 
+    pool: Pool = Field(default="prenorm", description=POOL_WORDS)  # the mean behind their instance norms hides most
     dims: Literal[2, 3] = Field(
         default=3, description="2 for networks of slices: single numbers in strides and kernels then leave z alone."
     )
