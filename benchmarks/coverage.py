@@ -9,6 +9,10 @@ every axis, and Wilcoxon's test over the patients' means. AUROC is drawn from no
 pseudo-values; "old" is the bootstrap over patients there.
 
 With one run the truth is that of all runs, so that an interval that cannot see a run's luck is charged for it.
+
+The last table is of probes of clouds whose points are drawn (`--clouds` alone): made-up features of clouds, which a
+draw of points moves, read by the nearest labelled cloud. The truth is the mean over draws of points of all clouds and
+over test clouds without end, given who is labelled; "one" is the interval from one draw, "eight" that from eight.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from medssl.evaluation.statistics.crossed import crossed_interval, crossed_varia
 from medssl.evaluation.statistics.jackknife import pseudo_values
 
 LEVEL = 0.95
+KINDS, WIDTH = 5, 6  # classes and features of made-up clouds
+ENDLESS = 1500  # clouds that stand for all
 # Standard deviation of the difference that is owed to: run, draw, patient, run x draw, run x patient, draw x patient,
 # and what is left in every single score.
 SCENARIOS = {
@@ -127,6 +133,61 @@ def auroc_tables(
     return found
 
 
+def cloud_tables(
+    rng: np.random.Generator, tables: int, labelled: int, tested: int, share: float
+) -> list[tuple[bool, bool, bool, bool, float]]:
+    """Return for each table whether intervals from one draw of points and from eight hold the truth, of two encoders.
+
+    First of an encoder's accuracy, then of the difference of two; last the standard deviation over draws.
+
+    Args:
+        rng: Where numbers are drawn from.
+        tables: How many tables.
+        labelled: Clouds that are fitted to.
+        tested: Clouds that are asked.
+        share: Variance over draws of a cloud's points as a share of that between clouds, of a vector as it is read.
+    """
+    found = []
+    for _ in range(tables):
+        kinds = [rng.integers(0, KINDS, size) for size in (labelled, tested, ENDLESS)]
+        arms, truths = [], []
+        for _ in range(2):
+            middle = rng.standard_normal((KINDS, WIDTH))
+            known, asked, every = (middle[kind] + rng.standard_normal((len(kind), WIDTH)) for kind in kinds)
+            spread = np.sqrt(share * 2)  # classes and clouds give a variance of 1 each
+
+            fit = (known, kinds[0])
+            arms.append(np.array([[nearest_right(rng, fit, (asked, kinds[1]), spread) for _ in range(8)]]))
+            truths.append(float(np.mean([nearest_right(rng, fit, (every, kinds[2]), spread) for _ in range(24)])))
+        held = []
+        for draws in (1, 8):
+            own, other = (arm[:, :draws] for arm in arms)
+            single, gap = crossed_interval(own, bounds=(0, 1)), crossed_interval(own, other)
+            held += [single.low <= truths[0] <= single.high, gap.low <= truths[0] - truths[1] <= gap.high]
+        found.append((held[0], held[2], held[1], held[3], float(arms[0].mean(axis=2).std(ddof=1))))
+    return found
+
+
+def nearest_right(
+    rng: np.random.Generator, fit: tuple[np.ndarray, np.ndarray], asked: tuple[np.ndarray, np.ndarray], spread: float
+) -> np.ndarray:
+    """Return which clouds are of the class of the nearest labelled one, features of either moved by a draw."""
+    known, seen = (each + spread * rng.standard_normal(each.shape) for each, _ in (fit, asked))
+    gaps = (known**2).sum(axis=1) - 2 * seen @ known.T
+    return (fit[1][gaps.argmin(axis=1)] == asked[1]).astype(float)
+
+
+def show_clouds(rng: np.random.Generator, tables: int) -> None:
+    """Print the table of probes of clouds."""
+    print(f"\nProbes of clouds whose points are drawn, {tables} tables\n")
+    print(row(["variance by drawing", "labelled", "tested", "accuracy: one", "eight", "difference: one", "eight",
+               "SD over draws"]) + "\n|" + "--:|" * 8)  # fmt: skip
+    for share in (0.02, 0.1, 0.3):
+        for labelled, tested in ((20, 100), (100, 100), (20, 400), (100, 400)):
+            means = np.array(cloud_tables(rng, tables, labelled, tested, share), dtype=float).mean(axis=0)
+            print(row([f"{share:.0%}", labelled, tested, *map(float, means)]), flush=True)
+
+
 def cases(truth: np.ndarray, score: np.ndarray) -> ClassPredictions:
     """Return a classifier's predictions, one case a patient."""
     positive = 1 / (1 + np.exp(-score))
@@ -149,8 +210,11 @@ def main() -> None:
     words.add_argument("--draws", type=int, nargs="+", default=[2, 3, 5, 8])
     words.add_argument("--patients", type=int, nargs="+", default=[6, 12, 30])
     words.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
+    words.add_argument("--clouds", action="store_true", help="only the table of probes of clouds")
     given = words.parse_args()
     rng = np.random.default_rng(0)
+    if given.clouds:
+        return show_clouds(rng, given.tables)
     print("Means over patients (Dice, accuracy, ...), no effect\n")
     print(row(["scenario", "runs", "draws", "patients", "coverage", "old", "false alarms", "old (Wilcoxon)"]))
     print("|---|" + "--:|" * 7)
@@ -210,6 +274,7 @@ def main() -> None:
                     ),
                     flush=True,
                 )
+    show_clouds(rng, max(20, given.tables // 4))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What each way of pooling keeps: frozen encoders, fresh and pretrained, read by simple models.
+"""What each way of pooling keeps: encoders, fresh and pretrained, read frozen by simple models, and fine-tuned.
 
 Targets, each read with five folds of patients (nothing is chosen on what is scored):
 
@@ -7,21 +7,24 @@ hippocampus  volume of the hippocampus (R2); place of a random crop in its scan 
 acdc         diagnosis (AUROC over five classes); whether the nearest other frame is of the same patient (share)
 lgg          tumour in a slab of a few slices, or none (AUROC); level of the slab in the head (R2)
 
-    MEDSSL_DATA=FOLDER python benchmarks/pooling.py OUT [--encoders unet vit] [--seeds 2] [--steps 150]
+    MEDSSL_DATA=FOLDER python benchmarks/pooling.py OUT [--encoders unet residual vit] [--seeds 3] [--steps 200]
+        [--tuned 60] [--table]
 
 "fresh" are random weights; "masked" (``mae`` of a vit) and "simclr" are pretrained for --steps on the same scans, whose
-labels they do not see. A masked method uses no embedding, so that one run serves every pool; "simclr" trains a run for
-each pool. Intervals are over seeds and patients (`medssl.evaluation`). Every run is skipped when it is done. Small
-sizes finish in about a quarter of an hour of one core; --steps 2000 --seeds 3 --pretrain hippocampus acdc lgg for more.
+labels they do not see. A masked method uses no embedding; "simclr" trains a run by each pool of --simclr. Each run is
+read by every pool. --tuned N trains the project's classifier, encoder and head, for N steps on three fifths of the
+patients and scores the others, a network for each pool. Intervals are over runs and patients (`medssl.evaluation`);
+differences from ``mean`` are paired by run and patient. Runs and scores (OUT/scores.jsonl) that are there are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +33,7 @@ import torch
 
 import medssl
 from medssl.encoders.contract import Encoder
-from medssl.encoders.pooling import Pooling
+from medssl.encoders.pooling import Pool, Pooling
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_encoder
 from medssl.evaluation.class_predictions import ClassPredictions
@@ -40,21 +43,25 @@ from medssl.evaluation.statistics.crossed import crossed_interval
 from medssl.evaluation.statistics.jackknife import pseudo_values
 from medssl.evaluation.statistics.wording import interval_text
 from medssl.store.read import Store
+from medssl.tasks.class_settings import ClassificationSettings
+from medssl.tasks.classification import Classifier
 from pipelines import console
 
-POOLS = ("mean", "prenorm", "grid", "levels", "attention")
+POOLS: tuple[Pool, ...] = ("mean", "prenorm", "grid", "levels")
 SOURCE = {"hippocampus": "hippocampus", "acdc": "acdc", "lgg": "lgg_flair"}
 SPACING = {"hippocampus": "[1,1,1]", "acdc": "[8,4,4]", "lgg": "[2,4,4]"}
 WHOLE = {"hippocampus": (32, 48, 32), "acdc": (16, 48, 48), "lgg": (8, 48, 48)}
+VIEW = {"hippocampus": (16, 24, 16), "acdc": (8, 24, 24), "lgg": (8, 24, 24)}  # of pretraining
 CROP = (16, 32, 16)
 ENCODER = {
     "unet": {"name": "unet", "channels": [8, 16, 32, 64]},
+    "residual": {"name": "residual", "channels": [8, 16, 32, 64], "blocks": [1, 1, 1, 1]},
     "vit": {"name": "vit", "width": 96, "depth": 4, "heads": 3, "patch": 8},
 }
-METHOD = {
-    "masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128",
-}  # fmt: skip
+METHOD = {"masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128"}
 FOLDS = 5
+TESTED = 2  # folds that a fine-tuned network is scored on
+TUNED_TARGETS, TUNED_RATE = ("diagnosis, AUROC", "tumour in slab, AUROC"), 2e-3
 SLABS = 6  # of a head
 
 
@@ -192,11 +199,18 @@ def told_apart(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> 
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
         model.fit(vectors[fold != held], number[fold != held])
         chance[np.ix_(fold == held, model.classes_)] = model.predict_proba(vectors[fold == held])
-    cases = ClassPredictions(
-        tuple(map(str, range(len(truth)))), tuple(map(str, patients)), number, chance, chance.argmax(axis=1),
+    cases = class_predictions(chance, number, patients, classes)
+    return pseudo_values(lambda w: resampled_scores(cases, "auroc", w), len(np.unique(patients)))
+
+
+def class_predictions(
+    chance: np.ndarray, truth: np.ndarray, patients: np.ndarray, classes: np.ndarray
+) -> ClassPredictions:
+    """Return probabilities as the project scores them."""
+    return ClassPredictions(
+        tuple(map(str, range(len(truth)))), tuple(map(str, patients)), truth, chance, chance.argmax(axis=1),
         tuple(map(str, classes)),
     )  # fmt: skip
-    return pseudo_values(lambda w: resampled_scores(cases, "auroc", w), len(np.unique(patients)))
 
 
 def found_again(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> tuple[float, np.ndarray]:
@@ -217,12 +231,12 @@ def pretrained(data: str, store: Store, encoder: str, method: str, pool: str, se
     if not (run / "card.json").is_file():
         preset = out / f"{method}-{encoder}.yaml"
         preset.write_text(json.dumps({"method": {"name": method}, "encoder": ENCODER[encoder], "train": {"lr": 1e-3}}))
-        crop = [f"method.crop=[{','.join(str(n if n <= 16 else n - 16) for n in WHOLE[data])}]"]
+        seen, crop = (WHOLE[data], VIEW[data]) if method == "simclr" else (VIEW[data], None)
         medssl.pretrain(
             preset, data=store.folder, out=run, resume=run.is_dir(),
             overrides=[
-                f"method.window=[{','.join(map(str, WHOLE[data]))}]", METHOD[method],
-                *(crop if method == "simclr" else []), f"encoder.pool={pool}", "data.splits=[train,test]",
+                f"method.window={list(seen)}", METHOD[method], *([f"method.crop={list(crop)}"] if crop else []),
+                f"encoder.pool={pool}", "data.splits=[train,test]",
                 "data.held_out_share=0", f"train.steps={options.steps}", f"train.seed={seed}",
                 "train.precision=32-true", "train.threads=1", "train.log_every=25", "train.probe_every=1000000",
             ],
@@ -230,89 +244,163 @@ def pretrained(data: str, store: Store, encoder: str, method: str, pool: str, se
     return load_encoder(run)
 
 
-def arms(data: str, store: Store, encoder: str, out: Path, options: argparse.Namespace) -> dict:
-    """Return for each arm what gives its encoder of a seed, and the pools that it is read by."""
+def arms(data: str, store: Store, encoder: str, options: argparse.Namespace) -> dict[str, Callable[[int], Encoder]]:
+    """Return for each arm what gives its encoder of a seed."""
 
     def fresh(seed: int) -> Encoder:
         torch.manual_seed(seed)
         return build_encoder(ENCODER[encoder])
 
-    found: dict[str, tuple[Callable[[int], Encoder], tuple[str, ...]]] = {"fresh": (fresh, POOLS[:4])}
-    masked = "mae" if encoder == "vit" else "masked"
-    if data in options.pretrain and "masked" in options.methods:
-        found[masked] = (lambda seed: pretrained(data, store, encoder, masked, "mean", seed, out, options), POOLS[:4])
-    if data in options.pretrain and "simclr" in options.methods:
-        for pool in options.simclr:
-            found[f"simclr by {pool}"] = (
-                lambda seed, pool=pool: pretrained(data, store, encoder, "simclr", pool, seed, out, options), (pool,)
-            )  # fmt: skip
+    def trained(method: str, pool: str) -> Callable[[int], Encoder]:
+        return lambda seed: pretrained(data, store, encoder, method, pool, seed, options.out, options)
+
+    found: dict[str, Callable[[int], Encoder]] = {"fresh": fresh}
+    if "masked" in options.methods:
+        masked = "mae" if encoder == "vit" else "masked"
+        found[masked] = trained(masked, "mean")
+    if "simclr" in options.methods:
+        found |= {f"simclr by {pool}": trained("simclr", pool) for pool in options.simclr}
     return found
 
 
+def tuned(encoder: Encoder, pool: str, cases: Cases, target: str, seed: int, steps: int) -> tuple[float, np.ndarray]:
+    """Fine-tune a classifier on three fifths of the patients; return its AUROC on the others, and pseudo-values."""
+    classes, number = np.unique(cases.truths[target], return_inverse=True)
+    seen = folds(cases.patients) >= TESTED
+    encoder = copy.deepcopy(encoder)
+    encoder.pool_by(pool)
+    torch.manual_seed(seed)
+    network = Classifier(encoder, len(classes), ClassificationSettings(window=tuple(cases.images.shape[2:]))).train()
+    share = np.bincount(number[seen], minlength=len(classes)) / seen.sum()
+    weight = torch.from_numpy(1 / (len(classes) * share)).float()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=TUNED_RATE, weight_decay=0.01)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, TUNED_RATE, total_steps=steps)
+    draw, truth = np.random.default_rng(seed), torch.from_numpy(number)
+    for _ in range(steps):
+        chosen = draw.choice(np.flatnonzero(seen), 16, replace=False)
+        found = network(cases.images[chosen])
+        loss = torch.nn.functional.cross_entropy(found, truth[chosen], weight=weight)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        rates.step()
+    network.eval()
+    left = np.flatnonzero(~seen)
+    with torch.no_grad():
+        chance = torch.cat([network(cases.images[part]).softmax(dim=1) for part in np.array_split(left, 12)])
+    whose = cases.patients[left]
+    answers = class_predictions(chance.double().numpy(), number[left], whose, classes)
+    return pseudo_values(lambda w: resampled_scores(answers, "auroc", w), len(np.unique(whose)))
+
+
+Row = dict[str, object]
+KEYS = ("data", "encoder", "arm", "how", "target", "pool", "seed")
+
+
 def main() -> None:
-    """Measure what is not measured yet, and print a table a target."""
+    """Measure what is not measured yet, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", nargs="+", default=list(SOURCE), choices=list(SOURCE))
-    parser.add_argument("--pretrain", nargs="*", default=["hippocampus"], choices=list(SOURCE))
-    parser.add_argument("--methods", nargs="+", default=["masked", "simclr"], choices=["masked", "simclr"])
-    parser.add_argument("--simclr", nargs="*", default=["mean", "prenorm", "grid"], choices=POOLS)
+    parser.add_argument("--methods", nargs="*", default=["masked", "simclr"], choices=["masked", "simclr"])
+    parser.add_argument("--simclr", nargs="*", default=["mean", "prenorm"], choices=POOLS)
     parser.add_argument("--encoders", nargs="+", default=list(ENCODER), choices=list(ENCODER))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--tuned", type=int, default=0)
     parser.add_argument("--scans", type=int, default=10_000)
+    parser.add_argument("--table", action="store_true", help="only write the tables of what is there")
     options = parser.parse_args()
-    rows: list[tuple[str, str, str, str, str]] = []
-    for data in options.data:
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for data in () if options.table else options.data:
         with console.speaking(console.Manner(quiet=True)):
             store = prepared(data, options.out)
         groups = cases_of(data, store, options.scans)
         for encoder in options.encoders:
-            for arm, (make, pools) in arms(data, store, encoder, options.out, options).items():
-                began = time.time()
-                scores: dict[tuple[str, str], list[tuple[float, np.ndarray]]] = {}
-                for seed in range(options.seeds):
+            for seed in range(options.seeds):
+                for arm, make in arms(data, store, encoder, options).items():
+                    began = time.process_time()
                     with console.speaking(console.Manner(quiet=True)):
                         network = make(seed)
-                    for cases in groups.values():
-                        if pools == ("attention",):
-                            vectors = {"attention": learnt(network, cases.images)}
-                        else:
-                            vectors = pooled(network, cases.images, pools)
-                        for pool, found in vectors.items():
-                            for target, truth in cases.truths.items():
-                                got = score(target, found, truth, cases.patients)
-                                scores.setdefault((target, pool), []).append(got)
-                for (target, pool), got in scores.items():
-                    shares = not target.endswith("R2")
-                    interval = crossed_interval(
-                        np.array([[values] for _, values in got]), estimate=float(np.mean([g for g, _ in got])),
-                        bounds=(0, 1) if shares else (-np.inf, 1), logit=shares,
-                    )  # fmt: skip
-                    rows.append((f"{data}: {target}", encoder, arm, pool, interval_text(interval)))
-                print(f"{data} {encoder} {arm}: {time.time() - began:.0f} s", flush=True)
-        tables(rows, options.out / "pooling.md")
-    print((options.out / "pooling.md").read_text())
+                    measure(groups, network, {"data": data, "encoder": encoder, "arm": arm, "seed": seed}, options)
+                    print(f"{data} {encoder} {arm} {seed}: {time.process_time() - began:.0f} s", flush=True)
+    text = tables(kept(options.out))
+    (options.out / "pooling.md").write_text(text)
+    print(text)
 
 
-@torch.no_grad()
-def learnt(network: Encoder, images: torch.Tensor) -> np.ndarray:
-    """Return vectors pooled by the attention that a run has learnt."""
-    network.eval()
-    return np.concatenate([network.embed(batch).numpy() for batch in images.split(16)]).astype(np.float64)
+def kept(out: Path) -> list[Row]:
+    """Return the scores that are there."""
+    file = out / "scores.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def tables(rows: Sequence[tuple[str, str, str, str, str]], path: Path) -> None:
-    """Write a table a target: a row an encoder and arm, a column a pool."""
+def measure(groups: Mapping[str, Cases], network: Encoder, own: Row, options: argparse.Namespace) -> None:
+    """Append the scores of one run to the file, but for those that are there."""
+    done = {tuple(row[key] for key in KEYS) for row in kept(options.out)}
+    with (options.out / "scores.jsonl").open("a") as file:
+
+        def note(how: str, target: str, pool: str, make: Callable[[], tuple[float, np.ndarray]]) -> None:
+            row: Row = {**own, "how": how, "target": target, "pool": pool}
+            if tuple(row[key] for key in KEYS) not in done:
+                value, patients = make()
+                file.write(json.dumps({**row, "score": value, "patients": np.round(patients, 5).tolist()}) + "\n")
+                file.flush()
+
+        for cases in groups.values():
+            vectors = pooled(network, cases.images, POOLS)
+            for target, truth in cases.truths.items():
+                for pool, found in vectors.items():
+                    note("frozen", target, pool, lambda: score(target, found, truth, cases.patients))  # noqa: B023
+                    if options.tuned and target in TUNED_TARGETS:
+                        note(f"tuned {options.tuned}", target, pool,
+                             lambda: tuned(network, pool, cases, target, int(own["seed"]), options.tuned))  # noqa: B023  # fmt: skip
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Return tables: scores by target, encoder and arm, a column a pool; and the differences from the mean."""
     lines: list[str] = []
-    for target in dict.fromkeys(row[0] for row in rows):
-        own = [row for row in rows if row[0] == target]
-        pools = [pool for pool in POOLS if any(row[3] == pool for row in own)]
-        lines += [f"\n{target}\n", f"| encoder | {' | '.join(pools)} |", "|---" * (len(pools) + 1) + "|"]
-        for encoder, arm in dict.fromkeys((row[1], row[2].partition(" by ")[0]) for row in own):
-            cells = {row[3]: row[4] for row in own if (row[1], row[2].partition(" by ")[0]) == (encoder, arm)}
-            lines.append(f"| {encoder}, {arm} | {' | '.join(cells.get(pool, '') for pool in pools)} |")
-    path.write_text("\n".join(lines) + "\n")
+    for how in dict.fromkeys(row["how"] for row in rows):
+        own = [row for row in rows if row["how"] == how]
+        head = f"| read off | encoder | arm | {' | '.join(POOLS)} |\n|{'---|' * (3 + len(POOLS))}"
+        values, gaps = [], []
+        for data, target, encoder, arm in dict.fromkeys(
+            (row["data"], row["target"], row["encoder"], row["arm"]) for row in own
+        ):
+            cells = {}
+            for row in own:
+                if (row["data"], row["target"], row["encoder"], row["arm"]) == (data, target, encoder, arm):
+                    cells.setdefault(row["pool"], {})[row["seed"]] = (row["score"], row["patients"])
+            first = f"| {data}: {target} | {encoder} | {arm} |"
+            values.append(first + "".join(f" {cell(cells[pool], str(target))} |" for pool in POOLS))
+            gaps.append(
+                first + " |" + "".join(f" {gap(cells[pool], cells['mean'])} |" for pool in POOLS if pool != "mean")
+            )
+        lines += [f"\n{how}\n", head, *values, f"\n{how}, minus mean\n", head, *gaps]
+    return "\n".join(lines) + "\n"
+
+
+Found = Mapping[int, tuple[float, Sequence[float]]]
+
+
+def cell(found: Found, target: str) -> str:
+    """Return a score with its interval over runs and patients."""
+    shares = not target.endswith("R2")
+    interval = crossed_interval(
+        np.array([[values] for _, values in found.values()]), estimate=float(np.mean([s for s, _ in found.values()])),
+        bounds=(0, 1) if shares else (-np.inf, 1), logit=shares,
+    )  # fmt: skip
+    return interval_text(interval)
+
+
+def gap(own: Found, other: Found) -> str:
+    """Return the difference of two pools on the same runs and patients, bold where its interval leaves out 0."""
+    both = [seed for seed in own if seed in other]
+    each = np.array([[np.subtract(own[seed][1], other[seed][1])] for seed in both])
+    found = crossed_interval(each, estimate=float(np.mean([own[seed][0] - other[seed][0] for seed in both])))
+    text = f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"**{text}**" if found.low > 0 or found.high < 0 else text
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ class Points(Domain):
         plan = CloudPlan(points=settings.points or card.points)
         names = {number: store.classes.get(number, str(number)) for number in numbers}
         size = settings.batch_size or _BATCH
-        return CloudProbe("class", tuple(names.values()), names, plan, settings.point_draws, size, settings.seed)
+        return CloudProbe(
+            "class", tuple(names.values()), names, plan, settings.point_draws, settings.draws, size, settings.seed
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class CloudProbe:
         classes: The classes.
         names: The same by their numbers in the store.
         plan: Points taken of each cloud.
-        draws: Of its points, where it has more.
+        draws: Of its points, where it has more, that a vector is the mean of.
+        again: Such means, each of other points, one for each draw of labelled objects.
         batch_size: Clouds that go through an encoder at once.
         seed: Of the points.
     """
@@ -125,6 +128,7 @@ class CloudProbe:
     names: Mapping[int, str]
     plan: CloudPlan
     draws: int
+    again: int
     batch_size: int
     seed: int
 
@@ -139,19 +143,20 @@ class CloudProbe:
     def features(
         self, encoder: nn.Module, card: Card, samples: _CloudSamples, progress: Callable[[int], None]
     ) -> Features:
-        """Return one vector a cloud, the mean over draws of its points."""
+        """Return one vector a cloud, the mean over draws of its points; and the same of other points."""
         from pointcloud.embedding import drawing_words, embed_drawn
         from pointcloud.encoders.contract import CloudEncoder
 
         assert isinstance(encoder, CloudEncoder)
         entries, places = samples.store.entries, list(self.names)
-        drawn = embed_drawn(
+        drawn, *again = embed_drawn(
             encoder.eval(),
             samples.store,
             self.plan,
             batch_size=self.batch_size,
             seed=self.seed,
             draws=self.draws,
+            times=self.again,
             progress=progress,
         )
         return Features(
@@ -160,6 +165,7 @@ class CloudProbe:
             truth=np.array([places.index(int(entry.label or 0)) for entry in entries], dtype=np.int64),
             vectors=drawn.vectors,
             note=drawing_words(drawn),
+            again=tuple(each.vectors for each in again),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,9 @@ def embed_drawn(
     batch_size: int,
     seed: int = 0,
     draws: int = POINT_DRAWS,
+    times: int = 1,
     progress: Callable[[int], None] = lambda _: None,
-) -> Drawn:
+) -> list[Drawn]:
     """Return the vectors of all clouds of a store, in its order, each the mean over draws of its points.
 
     A cloud's vector does not change with what lies beside it: its points are drawn by its id.
@@ -59,18 +60,27 @@ def embed_drawn(
         batch_size: Clouds that go through the encoder at once.
         seed: Of the draws.
         draws: How many; one is enough where no cloud has more points than are taken.
-        progress: Told how many clouds are done after each batch, in the last draw.
+        times: How many such means, each of draws of its own; the first is the same however many are asked.
+        progress: Told how many clouds are done after each batch, in the last draw of all.
+
+    Returns:
+        As many as ``times``; one where no cloud has more points than are taken.
     """
     taken_whole = plan.points is None or all(entry.points <= plan.points for entry in store.entries)
-    number = 1 if taken_whole else draws
+    number, times = (1, 1) if taken_whole else (draws, times)
     found = []
-    for draw in range(number):
+    for draw in range(number * times):
         parts = []
         for batch in each_cloud(store, plan, batch_size, seed, draw=draw):
             parts.append(embed_clouds(encoder, [batch]))
-            if draw == number - 1:
+            if draw == number * times - 1:
                 progress(len(batch))
         found.append(np.concatenate(parts))
+    return [_mean_of(found[first : first + number]) for first in range(0, len(found), number)]
+
+
+def _mean_of(found: Sequence[npt.NDArray[np.float32]]) -> Drawn:
+    number = len(found)
     stacked = np.stack(found).astype(np.float64)
     mean = stacked.mean(axis=0)
     share = None

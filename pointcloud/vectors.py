@@ -29,7 +29,7 @@ class CloudVectors(Vectors):
         points = settings.points or card.points
 
         def embed(done: Callable[[int], None]) -> tuple[FeatureTable, str]:
-            drawn = embed_drawn(
+            (drawn,) = embed_drawn(
                 encoder, store, CloudPlan(points=points), batch_size=settings.batch_size, draws=settings.point_draws,
                 progress=done,
             )  # fmt: skip

@@ -68,6 +68,7 @@ class Features:
         truth: Classes, (N,).
         vectors: (N, D).
         note: What a person should know of them; "" for nothing.
+        again: Vectors of the same rows, of other draws of what a sample takes of its item; none where it takes all.
     """
 
     keys: tuple[str, ...]
@@ -75,6 +76,11 @@ class Features:
     truth: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.floating]
     note: str = ""
+    again: tuple[npt.NDArray[np.floating], ...] = ()
+
+    def of_draw(self, draw: int) -> npt.NDArray[np.floating]:
+        """Return the vectors of one draw of what samples take."""
+        return (self.vectors, *self.again)[draw % (1 + len(self.again))]
 
 
 class Probed(Protocol):

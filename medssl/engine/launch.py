@@ -14,7 +14,9 @@ from typing import TypeVar
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from torch import nn
 
+from medssl.encoders.pooling import Pooling
 from medssl.engine.precision import choose_precision
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError, MedSSLError
@@ -31,8 +33,13 @@ def on_cpu(settings: TrainSettings) -> bool:
     return settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
 
 
-def launch(settings: TrainSettings) -> Fabric:
+def launch(settings: TrainSettings, network: nn.Module | None = None) -> Fabric:
     """Return Fabric with its processes started: those of torchrun or SLURM where these run, else ``devices``.
+
+    Args:
+        settings: Where, on how many, and how exactly.
+        network: What is trained. Where it reads an encoder before its last norm, that norm gets no gradient, which DDP
+            has to be told.
 
     Raises:
         ConfigError: More GPUs are asked for than there are, or bfloat16 on a CPU that computes it wrongly.
@@ -46,10 +53,15 @@ def launch(settings: TrainSettings) -> Fabric:
     precision = choose_precision(settings.precision, accelerator)
     many = devices * nodes > 1
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the settings say the precision already
-    strategy = DDPStrategy(find_unused_parameters=settings.find_unused) if many else "auto"
+    strategy = DDPStrategy(find_unused_parameters=settings.find_unused or _before_a_norm(network)) if many else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
     fabric.launch()
     return fabric
+
+
+def _before_a_norm(network: nn.Module | None) -> bool:
+    parts = () if network is None else network.modules()
+    return any(isinstance(part, Pooling) and part.kind == "prenorm" for part in parts)
 
 
 def _processes(settings: TrainSettings) -> tuple[int | str, int]:

@@ -153,7 +153,7 @@ def finetune(
         closed(None, "")
         return FinetuneResult(out)
 
-    fabric = launch(settings.train)
+    fabric = launch(settings.train, learning.method)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:

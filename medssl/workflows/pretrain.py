@@ -114,7 +114,7 @@ def pretrain(
         closed(None, "")
         return RunResult(out, read=load)
 
-    fabric = launch(settings.train)
+    fabric = launch(settings.train, network)
     check_processes(network, fabric.world_size)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)

@@ -103,7 +103,8 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
                 for n, draw, rows in _drawn(labelled, sets):
                     truth = labelled.truth[rows]
                     fit = class_probe(
-                        labelled.vectors[rows], truth, [labelled.patients[row] for row in rows], tested.vectors,
+                        labelled.of_draw(draw)[rows], truth, [labelled.patients[row] for row in rows],
+                        tested.of_draw(draw),
                         how=how, classes=len(asked.classes), seed=own.seed,
                     )  # fmt: skip
                     lacking |= {n} if len(np.unique(truth)) < len(asked.classes) else set()
@@ -114,6 +115,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
             few_shots[name], left = _few_shot(labelled, tested, own)
     for line in left:
         events.warning(line)
+    _say_points(labelled, sets, owner)
     if lacking:
         sizes = ", ".join(map(str, sorted(lacking)))
         events.warning(f"with {sizes} labelled {owner}s draws lack classes, which are then never named")
@@ -151,13 +153,29 @@ def _embedded(
 
 
 def _drawn(labelled: Features, sets: LabelSets) -> list[tuple[int, int, np.ndarray]]:
-    """Return number, draw and labelled rows; a draw of the same patients as another is left out."""
+    """Return number, draw and labelled rows.
+
+    A draw of the same patients as another is left out. Where all draws are of the same patients and points are drawn,
+    the draws that are left are of points alone.
+    """
     owners = np.array(labelled.patients)
     return [
         (n, draw, np.flatnonzero(np.isin(owners, sets.patients(n, draw))))
         for n in sets.sizes
-        for draw in sets.different(n)
+        for draw in (range(sets.draws) if _points_alone(labelled, sets, n) else sets.different(n))
     ]
+
+
+def _say_points(labelled: Features, sets: LabelSets, owner: str) -> None:
+    if not labelled.again:
+        return
+    alone = ", ".join(str(n) for n in sets.sizes if _points_alone(labelled, sets, n))
+    only = f"; with {alone} labelled, where all draws are of the same {owner}s, they are of points alone"
+    events.message(f"each draw of labelled {owner}s takes other points of every cloud{only if alone else ''}")
+
+
+def _points_alone(labelled: Features, sets: LabelSets, n: int) -> bool:
+    return bool(labelled.again) and len(sets.different(n)) == 1
 
 
 def _cases(

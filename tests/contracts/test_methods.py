@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from medssl.encoders.contract import Encoder, lay_channels_last
+from medssl.encoders.pooling import Pool
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.train_settings import TrainSettings
 from medssl.engine.transfer import carry_over
@@ -87,14 +89,34 @@ MOVING = {
 }
 
 
+_BY = ", pooled by "
+
+
+def _takes(name: str, pool: str) -> bool:
+    """Tell whether a method takes a pool: attention needs a loss on vectors, iBOT vectors as long as of places."""
+    if pool == "attention":
+        return METHODS.load(name).pools
+    return name != "ibot" or pool not in ("grid", "levels")
+
+
+# Every method with every pool; those here are tried each time, the others among the slow tests.
+QUICK = {f"{name}{_BY}{pool}" for name, pool in (
+    ("simclr", "grid"), ("voco", "prenorm"), ("vicreg", "levels"), ("dino", "attention"), ("masked", "levels"),
+)}  # fmt: skip
+POOLED = [f"{name}{_BY}{pool}" for name in sorted(SMALL) for pool in get_args(Pool)[1:] if _takes(name, pool)]
+EVERY = [*sorted(CASES), *(c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in POOLED)]
+
+
 def make(case: str) -> Method:
     torch.manual_seed(5)
+    case, _, pool = case.partition(_BY)
+    own = {"pool": pool} if pool else {}
     if case == "simmim, swin":
         return build_method({"name": "simmim", "window": (64, 32, 32)}, build_encoder(SWIN))
     if case.endswith("vit"):
         return build_method(CASES[case], build_encoder(VIT))
     name = METHODS.load(CASES[case]["name"]).smallest_encoder
-    return build_method(CASES[case], build_encoder({"name": name, **ENCODERS.load(name).smallest()}))
+    return build_method(CASES[case], build_encoder({"name": name, **ENCODERS.load(name).smallest(), **own}))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +150,7 @@ def tensors(views: object) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_losses_are_finite_float32_scalars(case, store):
     method = make(case)
     losses = method(method.views(batch_of(store, method), Stream(0, 0, slots(method))), 0.0)
@@ -141,7 +163,7 @@ def test_losses_are_finite_float32_scalars(case, store):
         assert not value.requires_grad, name
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_a_trial_of_a_step_leaves_it_as_it_was(case, store):
     method = make(case)
     before = {name: value.clone() for name, value in method.state_dict().items()}
@@ -160,7 +182,7 @@ def test_a_step_that_takes_too_long_is_given_up(store):
     method(method.views(batch_of(store, method), Stream(0, 0, slots(method))), 0.0).total.backward()  # no hook is left
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_every_trainable_parameter_gets_a_gradient(case, store):
     method = make(case)
     method(method.views(batch_of(store, method), Stream(0, 0, slots(method))), 0.0).total.backward()
@@ -169,10 +191,14 @@ def test_every_trainable_parameter_gets_a_gradient(case, store):
         for name, p in method.named_parameters()
         if p.requires_grad and (p.grad is None or not bool(p.grad.abs().sum() > 0))
     ]
+    if case.endswith("prenorm"):  # the last norm lies behind what is read; reconstruction trains it all the same
+        assert {name.rpartition(".")[0].rpartition(".")[2] for name in lacking} <= {"norm"}
+        assert len(lacking) <= 2
+        return
     assert not lacking
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_views_are_a_function_of_the_stream_and_of_each_slot_alone(case, store):
     method = make(case)
     batch, count = batch_of(store, method), method.plan.count
@@ -191,7 +217,7 @@ def test_views_are_a_function_of_the_stream_and_of_each_slot_alone(case, store):
     assert all(torch.allclose(a[2 * count :], b, atol=1e-5) for a, b in zip(once, alone, strict=True))
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_state_round_trip_gives_the_same_loss(case, store):
     method, other = make(case).eval(), make(case).eval()
     with torch.no_grad():
@@ -237,14 +263,14 @@ def test_steps_on_one_batch_lower_its_loss_while_the_target_stands_still(case, s
     assert history[-1] < history[1] - 0.02
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_one_scan_in_the_batch_works(case, store):
     method = make(case)
     batch = WindowLoader(store, method.plan, batch_size=method.plan.count, seed=0, threads=0).batch(0)
     assert torch.isfinite(method(method.views(batch, Stream(0, 0, slots(method, 1))), 0.0).total)
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_pictures_and_probe(case, store):
     method = make(case).eval()
     views = method.views(batch_of(store, method), Stream(0, 0, slots(method)))
@@ -262,7 +288,7 @@ def test_pictures_and_probe(case, store):
     assert all(torch.isfinite(value) for value in probe.values())
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_kept_parts_share_the_weights_that_were_trained(case):
     method = make(case)
     kept = method.exported_modules()
@@ -281,7 +307,7 @@ def compiled(method: Method) -> CompileCounter:
     return graphs
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("case", EVERY)
 def test_training_goes_through_what_is_compiled(case, store):
     """Methods may call parts of an encoder: compiling the whole of it would then do nothing, and say nothing."""
     method = make(case)

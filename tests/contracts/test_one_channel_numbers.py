@@ -32,7 +32,7 @@ from medssl.windows import WindowPlan
 from tests.contracts.test_methods import CASES, batch_of, make, slots, tensors
 
 KEPT = Path(__file__).parents[1] / "golden" / "one_channel.json"
-UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
+UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1, "pool": "mean"}  # as then
 
 
 def digest(value: Tensor) -> str:
@@ -86,7 +86,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def of_method(case: str, store: Store) -> dict[str, Any]:
-    method = make(case)
+    method = make(f"{case}, pooled by mean")
     views = method.views(batch_of(store, method, 1), Stream(2, 1, slots(method)))
     torch.manual_seed(0)  # some drop features
     return {"views": [sums(tensor) for tensor in tensors(views)], "loss": float(method(views, 0.25).total.detach())}

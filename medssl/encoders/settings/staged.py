@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medssl.encoders.settings.input import InputSettings
+from medssl.encoders.settings.input import POOL_WORDS, InputSettings, Pool
 from medssl.encoders.settings.sizes import Triple, as_triples
 
 __all__ = ["Positive", "StagedSettings", "Stride"]
@@ -23,6 +23,7 @@ class StagedSettings(InputSettings):
 
     usual_blocks: ClassVar[tuple[int, ...]] = (2,)  # where ``blocks`` is unset; the last number goes on
 
+    pool: Pool = Field(default="prenorm", description=POOL_WORDS)  # the mean behind their instance norms hides most
     dims: Literal[2, 3] = Field(
         default=3, description="2 for networks of slices: single numbers in strides and kernels then leave z alone."
     )

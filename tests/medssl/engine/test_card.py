@@ -14,7 +14,7 @@ def saved(tmp_path):
     torch.manual_seed(1)
     encoder = build_encoder({"name": "unet", "channels": [4, 8]})
     card = Card(
-        encoder={"name": "unet", "channels": [4, 8]},
+        encoder=encoder.settings.model_dump(mode="json"),
         in_channels=1,
         channels=encoder.channels,
         strides=encoder.strides,

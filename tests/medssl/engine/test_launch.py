@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 
+from medssl.encoders.table import build_encoder
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import fit
 from medssl.engine.run import Run, read_metrics
@@ -23,6 +25,17 @@ def test_one_process_on_the_cpu_is_float32():
 def test_more_gpus_than_there_are_is_an_error():
     with pytest.raises(ConfigError, match=r"train\.devices is 99"):
         launch(TrainSettings(accelerator="cuda", devices=99))
+
+
+@pytest.mark.parametrize(("pool", "told"), [("mean", False), ("prenorm", True)])
+def test_what_reads_before_the_last_norm_is_told_to_ddp(pool, told, monkeypatch):
+    """That norm gets no gradient, and DDP would stop the second step for it."""
+    asked = []
+    monkeypatch.setattr("medssl.engine.launch.DDPStrategy", lambda **words: asked.append(words))
+    monkeypatch.setattr("medssl.engine.launch.Fabric", MagicMock())
+    encoder = build_encoder({"name": "unet", "channels": [4, 6], "pool": pool})
+    launch(TrainSettings(accelerator="cpu", devices=2), torch.nn.Sequential(encoder))
+    assert asked == [{"find_unused_parameters": told}]
 
 
 def test_the_first_rank_hands_on_its_result_or_its_error():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +172,13 @@ def test_shapes_and_levels_are_checked():
         crossed_interval(np.zeros((2, 3, 4)), np.zeros((1, 2, 4)))
     with pytest.raises(DataError, match="level"):
         crossed_interval(np.zeros((1, 1, 4)), level=95)
+
+
+def test_draws_of_a_clouds_points_are_held_by_the_interval_over_them():
+    """`benchmarks/coverage.py --clouds`: few labelled clouds, many asked, drawing points moves both."""
+    simulated = runpy.run_path(str(Path(__file__).parents[4] / "benchmarks/coverage.py"))["cloud_tables"]
+    tables = simulated(np.random.default_rng(1), 60, labelled=20, tested=400, share=0.3)
+    one, eight, gap_of_one, gap_of_eight, _ = np.array(tables, dtype=float).mean(axis=0)
+    assert min(eight, gap_of_eight) > 0.85
+    assert eight > one + 0.05
+    assert gap_of_eight > gap_of_one + 0.05
