@@ -29,7 +29,7 @@ from pipelines.score_files import Scored, found_in, show_comparisons, show_notes
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate", "task_of"]
 
-PROTOCOLS = ("few-label", "probe")
+PROTOCOLS = ("few-label", "probe", "dense-probe")
 
 
 @holds("medssl evaluate", lambda given: part_of(given["out"] or given["run"], shard=given["shard"]))
@@ -81,6 +81,11 @@ def evaluate(
         from pipelines.probe import probe
 
         return probe(folders, data=data, out=Path(out or "runs/probe"), settings=settings, dry_run=dry_run)
+    if protocol == "dense-probe":
+        from pipelines.dense_probe import dense_probe_protocol
+
+        target = Path(out or "runs/dense-probe")
+        return dense_probe_protocol(folders, data=data, out=target, settings=settings, dry_run=dry_run)
     runs = dict(zip(_names(folders), folders, strict=True))
     return _evaluate(task_of(folders, data), runs, data, Path(out or run), settings, dry_run=dry_run)
 

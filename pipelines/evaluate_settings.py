@@ -10,7 +10,7 @@ from medssl.settings import Settings
 from pipelines.file_limits import FileLimits
 from pointcloud.point_draws import POINT_DRAWS
 
-__all__ = ["DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
+__all__ = ["DenseSettings", "DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
 
 Triple = tuple[int, int, int]
 Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
@@ -106,6 +106,24 @@ class ProbeSettings(DrawSettings):
     scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")
 
 
+class DenseSettings(DrawSettings):
+    """How frozen encoders are read place by place: voxels of scans, points of clouds."""
+
+    sizes: tuple[int, ...] = Field(default=(2, 4, 8), description="Numbers of labelled patients.")
+    draws: int = Field(default=5, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    random: int = Field(default=3, ge=1, description="Random encoders of the same shape to compare with.")
+    windows: Literal["whole", "random"] = Field(
+        default="whole",
+        description="Scans: 'whole', windows that cover each scan, with the place in it as position; 'random', some "
+        "windows of each at random places, with the place in the window: scans that lie alike give position away.",
+    )
+    count: int = Field(default=2, ge=1, description="Random windows of each scan.")
+    window: Triple | None = Field(default=None, description="Scans: voxels of a window, (z, y, x). None: as trained.")
+    points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    places: int = Field(default=2000, ge=20, description="Labelled places of each window or cloud that are fitted.")
+    seed: int = Field(default=0, description="Of windows, places and folds.")
+
+
 class EvaluateSettings(FileLimits):
     """How predictions are scored."""
 
@@ -126,3 +144,4 @@ class EvaluateSettings(FileLimits):
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
     probe: ProbeSettings = Field(default_factory=ProbeSettings, description="The probe protocol.")
+    dense: DenseSettings = Field(default_factory=DenseSettings, description="The dense-probe protocol.")

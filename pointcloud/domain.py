@@ -19,6 +19,7 @@ from pointcloud.store import INDEX, CloudEntry, CloudStore
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.dense import Dense
     from medssl.domains.task import Task
     from medssl.engine.card import Card
 
@@ -94,6 +95,12 @@ class Points(Domain):
         names = {number: store.classes.get(number, str(number)) for number in numbers}
         size = settings.batch_size or _BATCH
         return CloudProbe("class", tuple(names.values()), names, plan, settings.point_draws, size, settings.seed)
+
+    def dense(self, store: CloudStore, settings: Any, card: Card) -> Dense:
+        """Return the points of clouds whose points have labels."""
+        from pointcloud.tasks.dense_looks import cloud_places
+
+        return cloud_places(store, settings.points or card.points, settings.seed)
 
 
 @dataclass(frozen=True)

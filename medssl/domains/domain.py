@@ -18,6 +18,7 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.dense import Dense
     from medssl.domains.labels import StoreLabels
     from medssl.domains.task import Task
     from medssl.engine.card import Card
@@ -203,6 +204,19 @@ class Domain(ABC):
 
         Raises:
             ConfigError, DataError: The store knows no such classes.
+        """
+
+    @abstractmethod
+    def dense(self, store: Any, settings: Any, card: Card) -> Dense:
+        """Return the store seen place by place.
+
+        Args:
+            store: All items.
+            settings: A `DenseSettings` of ``evaluate``.
+            card: Of the first run.
+
+        Raises:
+            ConfigError, DataError: Places cannot be seen as the settings say, or have no labels.
         """
 
 
