@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.completion import methods, presets_of
+from pipelines.completion import methods, presets_of, protocols
 from pipelines.declared import COMMON, command
 from pipelines.options import Out, with_overrides
+from pipelines.protocols import PROTOCOLS
 
 __all__ = ["COMMANDS"]
 
@@ -113,7 +114,8 @@ def _evaluate(
         typer.Option("--against", help="A run to test against; may be given several times; probe: also 'random'."),
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", metavar="few-label|probe", help="Run a whole protocol.")
+        str | None,
+        typer.Option("--protocol", metavar="|".join(PROTOCOLS), help="Run a whole protocol.", autocompletion=protocols),
     ] = None,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/K", help="few-label: do the I-th of K parts of the work.")

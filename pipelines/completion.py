@@ -15,11 +15,12 @@ from medssl.encoders.table import ENCODERS
 from medssl.methods.table import METHODS
 from medssl.presets import list_presets
 from pipelines.export_targets import EXPORTS
+from pipelines.protocols import PROTOCOLS
 from pipelines.verbs import VERBS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 
-__all__ = ["export_forms", "methods", "presets_of", "shown", "verbs_with_settings"]
+__all__ = ["export_forms", "methods", "presets_of", "protocols", "shown", "verbs_with_settings"]
 
 _IN_NNUNET = ("residual", "unet")  # encoders that nnU-Net has
 
@@ -37,6 +38,11 @@ def presets_of(verb: str) -> Callable[[str], list[str]]:
 def methods(incomplete: str) -> list[str]:
     """Return the methods of scans and clouds that begin so."""
     return _fitting([*METHODS, *CLOUD_METHODS], incomplete)
+
+
+def protocols(incomplete: str) -> list[str]:
+    """Return the protocols of ``evaluate``."""
+    return _fitting(PROTOCOLS, incomplete)
 
 
 def shown(incomplete: str) -> list[str]:

@@ -25,7 +25,7 @@ from medssl.randomness import numpy_generator
 from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.arms import same_command
-from pipelines.evaluate_settings import DenseSettings, EvaluateSettings
+from pipelines.evaluate_settings import DenseProbeSettings, EvaluateSettings
 from pipelines.frozen import RANDOM, Frozen, Source, frozen_of
 from pipelines.labelled import label_sets_of, patient_of, train_and_test
 from pipelines.score_files import Scored
@@ -87,7 +87,7 @@ def dense_probe_protocol(
         CheckpointError: A run has no finished encoder.
         DataError: The store lacks labels, a test split or enough patients.
     """
-    own, split = settings.dense, settings.split or "test"
+    own, split = settings.dense_probe, settings.split or "test"
     frozen = frozen_of(
         runs,
         data,
@@ -197,7 +197,12 @@ def _looked(frozen: Frozen, dense: Dense, store: Any, index: int) -> list[dict[s
 
 
 def _places(
-    frozen: Frozen, dense: Dense, encoders: Mapping[str, Any], store: Any, own: DenseSettings, bar: console.Progress
+    frozen: Frozen,
+    dense: Dense,
+    encoders: Mapping[str, Any],
+    store: Any,
+    own: DenseProbeSettings,
+    bar: console.Progress,
 ) -> _Places:
     """Draw places of labelled items, and return what every arm sees there."""
     order = _order(dense)

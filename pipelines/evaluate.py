@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medssl.domains.domain import domain_of, domains
+from medssl.domains.domain import domain_named, domain_of, domains
 from medssl.domains.task import RunScores, Task
-from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.errors import ConfigError, DataError
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.naming import of_what
 from medssl.evaluation.statistics.summary_file import as_json
@@ -24,12 +24,11 @@ from pipelines import console
 from pipelines.arms import same_command
 from pipelines.evaluate_settings import EvaluateSettings, FewLabelSettings
 from pipelines.predict_command import predict_command
+from pipelines.protocols import PROTOCOLS, Protocol
 from pipelines.run_classes import change_between, labelled_patients_of, unseen_of
 from pipelines.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate", "task_of"]
-
-PROTOCOLS = ("few-label", "probe", "dense-probe")
 
 
 @holds("medssl evaluate", lambda given: part_of(given["out"] or given["run"], shard=given["shard"]))
@@ -53,10 +52,12 @@ def evaluate(
         out: Where scores.parquet and the summary go; None: the run's own folder, of a protocol runs/PROTOCOL.
         against: Runs to compare with, such as the one from scratch. For a protocol: further pretraining runs; random
             encoders, or scratch, are compared with them by themselves.
-        protocol: None; "few-label", which fine-tunes; or "probe", which leaves encoders as they are.
+        protocol: None; or the name of a row of `PROTOCOLS`: "few-label", which fine-tunes; "probe", which leaves
+            encoders as they are.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
-        shard: "i/k", few-label only: run the i-th of k parts of the cells, such as 2/4, so that k processes share them.
+        shard: "i/k", of protocols with cells: run the i-th of k parts of them, such as 2/4, so that k processes share
+            them.
         dry_run: Say what would be done; write nothing.
 
     Returns:
@@ -68,24 +69,14 @@ def evaluate(
     """
     settings = resolve(EvaluateSettings, preset=preset, overrides=overrides).settings
     folders, data = [Path(run), *map(Path, against)], Path(data)
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise ConfigError(f"Unknown protocol '{protocol}'. {did_you_mean(protocol, PROTOCOLS)}")
-    if shard is not None and protocol != "few-label":
-        raise ConfigError("--shard shares out the cells of --protocol few-label. Plain scoring and probes need none.")
-    if protocol == "few-label":
-        from pipelines.few_label import few_label
-
-        target = Path(out or "runs/few-label")
-        return few_label(folders, data=data, out=target, settings=settings, shard=shard, dry_run=dry_run)
-    if protocol == "probe":
-        from pipelines.probe import probe
-
-        return probe(folders, data=data, out=Path(out or "runs/probe"), settings=settings, dry_run=dry_run)
-    if protocol == "dense-probe":
-        from pipelines.dense_probe import dense_probe_protocol
-
-        target = Path(out or "runs/dense-probe")
-        return dense_probe_protocol(folders, data=data, out=target, settings=settings, dry_run=dry_run)
+    if protocol is not None:
+        row = _protocol_for(protocol, data, shard)
+        more = {"shard": shard} if row.shards else {}
+        asked = {"data": data, "out": Path(out or f"runs/{protocol}"), "settings": settings, "dry_run": dry_run}
+        found: Scored = PROTOCOLS.load(protocol)(folders, **asked, **more)
+        return found
+    if shard is not None:
+        raise ConfigError("--shard shares out the cells of a protocol, such as few-label. Plain scoring needs none.")
     runs = dict(zip(_names(folders), folders, strict=True))
     return _evaluate(task_of(folders, data), runs, data, Path(out or run), settings, dry_run=dry_run)
 
@@ -111,6 +102,24 @@ def task_of(runs: Sequence[Path], data: Path) -> Task:
         if found is not own.fallback and not found.claims(run):
             raise ConfigError(f"{run}: no {found.maker} predicted here, and in {runs[0]} one did. Compare like runs.")
     return found
+
+
+def _protocol_for(name: str, data: Path, shard: str | None) -> Protocol:
+    """Return the row of a protocol.
+
+    Raises:
+        ConfigError: There is none of this name, or none for this kind of data; or its work cannot be shared out.
+    """
+    row = PROTOCOLS.row(name)
+    if shard is not None and not row.shards:
+        shared = " or ".join(other.name for other in PROTOCOLS.values() if other.shards)
+        raise ConfigError(f"--shard shares out the cells of --protocol {shared}; '{name}' has none. Leave it out.")
+    held = [domain for domain in domains() if domain.claims(data)]
+    if held and not any(domain.name in row.domains for domain in held):
+        served = " or ".join(f"{domain_named(own).noun}s" for own in row.domains)
+        others = ", ".join(other.name for other in PROTOCOLS.values() if held[0].name in other.domains)
+        raise ConfigError(f"{data} holds {held[0].noun}s, and --protocol {name} is for {served}. Allowed: {others}.")
+    return row
 
 
 def _evaluate(

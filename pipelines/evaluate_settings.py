@@ -10,7 +10,7 @@ from medssl.settings import Settings
 from pipelines.file_limits import FileLimits
 from pointcloud.point_draws import POINT_DRAWS
 
-__all__ = ["DenseSettings", "DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
+__all__ = ["DenseProbeSettings", "DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
 
 Triple = tuple[int, int, int]
 Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
@@ -106,7 +106,7 @@ class ProbeSettings(DrawSettings):
     scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")
 
 
-class DenseSettings(DrawSettings):
+class DenseProbeSettings(DrawSettings):
     """How frozen encoders are read place by place: voxels of scans, points of clouds."""
 
     sizes: tuple[int, ...] = Field(default=(2, 4, 8), description="Numbers of labelled patients.")
@@ -144,4 +144,4 @@ class EvaluateSettings(FileLimits):
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
     probe: ProbeSettings = Field(default_factory=ProbeSettings, description="The probe protocol.")
-    dense: DenseSettings = Field(default_factory=DenseSettings, description="The dense-probe protocol.")
+    dense_probe: DenseProbeSettings = Field(default_factory=DenseProbeSettings, description="The dense-probe protocol.")

@@ -212,7 +212,7 @@ class Domain(ABC):
 
         Args:
             store: All items.
-            settings: A `DenseSettings` of ``evaluate``.
+            settings: A `DenseProbeSettings` of ``evaluate``.
             card: Of the first run.
 
         Raises:

@@ -178,7 +178,7 @@ def scan_places(
     """
     size = window or card.window
     if size is None:
-        raise ConfigError("The card of the run names no window. Set one with dense.window=[z,y,x].")
+        raise ConfigError("The card of the run names no window. Set one with dense_probe.window=[z,y,x].")
     encoder.check_size(size)
     names = {number: name for number, name in sorted(store.classes.items()) if number > 0}
     if not names:

@@ -14,13 +14,13 @@ from medssl.errors import ConfigError, DataError
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
 from pipelines.evaluate import evaluate
-from pipelines.evaluate_settings import DenseSettings
+from pipelines.evaluate_settings import DenseProbeSettings
 from pointcloud.cloud import make_cloud
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.store_writing import CloudItem, store_from_clouds
 
 ENCODER = {"name": "unet", **build_encoder({"name": "unet"}).smallest()}
-BRIEF = ["dense.sizes=[2,4]", "dense.draws=2", "dense.random=2", "dense.places=300"]
+BRIEF = ["dense_probe.sizes=[2,4]", "dense_probe.draws=2", "dense_probe.random=2", "dense_probe.places=300"]
 ARMS = {"position", "handmade", "trivial", "random", "random-joined", "gc", "gc-joined"}
 
 
@@ -85,7 +85,7 @@ def test_every_arm_is_shown_and_two_questions_are_asked(tmp_path, capsys):
 def test_shuffled_labels_give_chance(tmp_path):
     store = scans(tmp_path / "store", shuffled=True)
     found = evaluate(run_of(tmp_path / "gc"), data=store, out=tmp_path / "out", protocol="dense-probe",
-                     overrides=[*BRIEF, "dense.sizes=[4]", "dense.random=1"])  # fmt: skip
+                     overrides=[*BRIEF, "dense_probe.sizes=[4]", "dense_probe.random=1"])  # fmt: skip
     share = np.mean([(Store.open(store).labels(row) > 0).mean() for row in range(16)])
     for arm in ARMS:
         assert dice(found, arm) < 2 * share / (1 + share) + 0.03  # Dice of naming the ball everywhere
@@ -94,7 +94,7 @@ def test_shuffled_labels_give_chance(tmp_path):
 def test_each_voxel_of_a_scan_is_looked_at_once(tmp_path):
     store = Store.open(scans(tmp_path / "store", count=9))
     card = load_card(run_of(tmp_path / "gc"))
-    dense = domain_of(store.folder).dense(store, DenseSettings(), card)
+    dense = domain_of(store.folder).dense(store, DenseProbeSettings(), card)
     looks = list(dense.looks(store, 0, card))
     assert len(looks) == 2 * 2 * 2
     seen = np.zeros(store.entries[0].shape, int)
@@ -111,7 +111,7 @@ def test_each_voxel_of_a_scan_is_looked_at_once(tmp_path):
 def test_features_of_voxels_are_the_levels_interpolated(tmp_path):
     store = Store.open(scans(tmp_path / "store", count=9))
     card = load_card(run_of(tmp_path / "gc"))
-    dense = domain_of(store.folder).dense(store, DenseSettings(windows="random", count=3), card)
+    dense = domain_of(store.folder).dense(store, DenseProbeSettings(windows="random", count=3), card)
     looks = list(dense.looks(store, 1, card))
     assert len(looks) == 3
     assert len({tuple(look.place_mm[0]) for look in looks}) == 3
@@ -130,7 +130,7 @@ def test_a_scan_smaller_than_the_window_is_centred_and_its_padding_not_scored(tm
     store = Store.open(scans(tmp_path / "store", shape=(8, 9, 16), count=9))
     card = load_card(run_of(tmp_path / "gc", window=(8, 16, 16)))
     for windows in ("whole", "random"):
-        dense = domain_of(store.folder).dense(store, DenseSettings(windows=windows, count=1), card)
+        dense = domain_of(store.folder).dense(store, DenseProbeSettings(windows=windows, count=1), card)
         (look,) = dense.looks(store, 0, card)
         assert (look.labels >= 0).sum() == 8 * 9 * 16
         assert (look.labels > 0).sum() == (store.labels(0) > 0).sum()
@@ -166,9 +166,9 @@ def test_what_is_asked_wrongly_is_said(tmp_path):
         evaluate(runs, data=data, out=tmp_path / "out", protocol="dense-probe", overrides=[*BRIEF, *more])
 
     with pytest.raises(ConfigError, match="multiple"):
-        asked("dense.window=[7,9,9]")
+        asked("dense_probe.window=[7,9,9]")
     with pytest.raises(DataError, match="patients"):
-        asked("dense.sizes=[9]")
+        asked("dense_probe.sizes=[9]")
     with pytest.raises(ConfigError, match="'trivial'"):
         asked(runs=run_of(tmp_path / "trivial"))
     bare = store_from_arrays(tmp_path / "bare", [Item(id="a", values=np.zeros((8, 8, 8), np.int16), split="train")])

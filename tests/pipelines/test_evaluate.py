@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -217,3 +219,30 @@ def test_grid_difference():
     stretched = AFFINE.copy()
     stretched[0, 0] *= 1.02  # 0.03 mm a voxel adds up over the image
     assert "0.51 mm apart" in grid_difference(shape, AFFINE, shape, stretched)
+
+
+def test_a_row_of_the_protocols_is_all_that_evaluate_asks(cohort, monkeypatch):
+    """A protocol that serves points alone is refused for scans; one for scans is called with its settings' group."""
+    from pipelines.evaluate_settings import EvaluateSettings
+    from pipelines.protocols import PROTOCOLS, Protocol
+
+    for row in PROTOCOLS.values():
+        assert EvaluateSettings.model_fields[row.group].annotation is PROTOCOLS.settings_class(row.name)
+        assert set(row.domains) <= {"volumes", "points"}
+
+    asked = {}
+    monkeypatch.setattr("pipelines.protocols.toy", lambda runs, **more: asked.update(more, runs=runs), raising=False)
+    toy = Protocol(name="toy", target="pipelines.protocols.toy", summary="A toy.", domains=("points",))
+    monkeypatch.setitem(PROTOCOLS, "toy", toy)
+    with pytest.raises(ConfigError, match=r"holds scans, and --protocol toy is for clouds\. Allowed: few-label, probe"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="toy")
+    monkeypatch.setitem(PROTOCOLS, "toy", replace(toy, domains=("points", "volumes")))
+    with pytest.raises(ConfigError, match="'toy' has none"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="toy", shard="1/2")
+    evaluate(cohort / "good", data=cohort / "store", protocol="toy", overrides=["level=0.9"])
+    assert asked["runs"] == [cohort / "good"]
+    assert asked["out"] == Path("runs/toy")
+    assert asked["settings"].level == 0.9
+    assert "shard" not in asked
+    with pytest.raises(ConfigError, match=r"There is no x"):
+        evaluate(cohort / "good", data=cohort / "store", protocol="few")

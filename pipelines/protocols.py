@@ -1,0 +1,61 @@
+"""The protocols of ``medssl evaluate --protocol`` by name: what each does, and for which kinds of data.
+
+A new one is a function and its settings, a row here, and a field of its name in `EvaluateSettings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medssl.table import Row, Table
+
+__all__ = ["PROTOCOLS", "Protocol"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(Row):
+    """One protocol; ``target`` is its function ``(runs, *, data, out, settings, dry_run) -> Scored``.
+
+    Attributes:
+        summary: What it does, in one line.
+        domains: Names of the kinds of data that it serves.
+        shards: Whether its work can be shared out; its function then takes ``shard``, "i/k" or None, too.
+    """
+
+    summary: str
+    domains: tuple[str, ...]
+    shards: bool = False
+
+    @property
+    def group(self) -> str:
+        """Its settings' name in `EvaluateSettings`."""
+        return self.name.replace("-", "_")
+
+
+PROTOCOLS = Table(
+    "protocol",
+    (
+        Protocol(
+            name="few-label",
+            target="pipelines.few_label.few_label",
+            settings="pipelines.evaluate_settings.FewLabelSettings",
+            summary="Fine-tune pretrained encoders and scratch at n labelled patients, draw by draw, and compare.",
+            domains=("volumes", "points"),
+            shards=True,
+        ),
+        Protocol(
+            name="probe",
+            target="pipelines.probe.probe",
+            settings="pipelines.evaluate_settings.ProbeSettings",
+            summary="Read classes off frozen encoders, against random ones of their shape.",
+            domains=("volumes", "points"),
+        ),
+        Protocol(
+            name="dense-probe",
+            target="pipelines.dense_probe.dense_probe_protocol",
+            settings="pipelines.evaluate_settings.DenseProbeSettings",
+            summary="Read structures off frozen encoders place by place, against random ones and what needs no network.",
+            domains=("volumes", "points"),
+        ),
+    ),
+)
