@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,24 @@ class Scans(Kind):
         """Return windows of the scans that are only probed."""
         train, pairs = self.settings.train, self.settings.data.pair == "channels"
         return held_out_batches(store, plan, train.batch_size, train.seed, pairs=pairs)
+
+    def probe(self, chosen: Chosen, plan: Any) -> Callable[[Method], Mapping[str, float]] | None:
+        """Return how well features of small crops tell their place and content; None where nothing is held out."""
+        if chosen.held_out is None:
+            return None
+        from medssl.tasks.crops import CropProbe, crop_size
+
+        held: list[CropProbe] = []
+
+        def measure(method: Method) -> Mapping[str, float]:
+            encoder = method.encoder
+            assert isinstance(encoder, Encoder)
+            if not held:
+                size = crop_size(plan.size, encoder.size_multiple)
+                held.append(CropProbe(chosen.train, chosen.held_out, size, seed=self.settings.train.seed))
+            return held[0](encoder)
+
+        return measure
 
     def data_words(self, train: Store) -> str:
         """Return the scans' modalities and mean voxel size."""

@@ -54,7 +54,7 @@ PROTOCOLS = Table(
             name="dense-probe",
             target="pipelines.dense_probe.dense_probe_protocol",
             settings="pipelines.evaluate_settings.DenseProbeSettings",
-            summary="Read structures off frozen encoders place by place, against random ones and what needs no network.",
+            summary="Read structures off frozen encoders place by place, against random ones and no network.",
             domains=("volumes", "points"),
         ),
     ),
