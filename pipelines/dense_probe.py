@@ -26,13 +26,14 @@ from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.arms import same_command
 from pipelines.evaluate_settings import DenseProbeSettings, EvaluateSettings
-from pipelines.frozen import RANDOM, Frozen, Source, frozen_of
+from pipelines.frozen import RANDOM, Frozen, frozen_of
 from pipelines.labelled import label_sets_of, patient_of, train_and_test
+from pipelines.place_features import HANDMADE, POSITION, looked_at
 from pipelines.score_files import Scored
 
-__all__ = ["HANDMADE", "JOINED", "POSITION", "TRIVIAL", "dense_probe_protocol"]
+__all__ = ["JOINED", "TRIVIAL", "dense_probe_protocol"]
 
-POSITION, HANDMADE, TRIVIAL, JOINED = "position", "handmade", "trivial", "joined"
+TRIVIAL, JOINED = "trivial", "joined"
 _PLACES = 12  # a counter that keeps these draws apart from all others
 _CHUNK = 1 << 22  # logits that are held at once
 _ARMS = {
@@ -183,19 +184,6 @@ def _blocks(
     return found | {arm: list(dense.at(pyramid, looks[arm], rows)) for arm, pyramid in pyramids.items()}
 
 
-def _looked(frozen: Frozen, dense: Dense, store: Any, index: int) -> list[dict[str, Look]]:
-    """Return the looks at an item, each as every encoder's input; encoders whose input is alike share them."""
-    kinds: list[tuple[Source, list[Look]]] = []
-    found: dict[str, list[Look]] = {}
-    for source in frozen.sources:
-        same = next((looks for other, looks in kinds if other.card.inputs_known == source.card.inputs_known), None)
-        if same is None:
-            same = list(dense.looks(store, index, source.card))
-            kinds.append((source, same))
-        found[source.arm] = same
-    return [dict(zip(found, looks, strict=True)) for looks in zip(*found.values(), strict=True)]
-
-
 def _places(
     frozen: Frozen,
     dense: Dense,
@@ -209,7 +197,7 @@ def _places(
     blocks: dict[str, list[list[Values]]] = {}
     truth, weight, item, patient = [], [], [], []
     for index, entry in enumerate(store.entries):
-        every = _looked(frozen, dense, store, index)
+        every = looked_at(frozen, dense, store, index)
         for number, looks in enumerate(every):
             look = next(iter(looks.values()))
             draw = numpy_generator(own.seed, index, number, _PLACES)
@@ -272,7 +260,7 @@ def _counted(
     sums = {(name, cell): np.zeros((3, len(test.entries), structures)) for name in arms for cell in cells}
     step = max(1, _CHUNK // (len(cells) * (structures + 1)))
     for index, entry in enumerate(test.entries):
-        for looks in _looked(frozen, dense, test, index):
+        for looks in looked_at(frozen, dense, test, index):
             look = next(iter(looks.values()))
             pyramids = {arm: dense.pyramid(encoder, looks[arm]) for arm, encoder in encoders.items()}
             plain, known = dense.plain(look), np.flatnonzero(look.labels >= 0)

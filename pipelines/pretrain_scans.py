@@ -118,7 +118,8 @@ class Scans(Kind):
 
     def probe(self, chosen: Chosen, plan: Any) -> Callable[[Method], Mapping[str, float]] | None:
         """Return how well features of small crops tell their place and content; None where nothing is held out."""
-        if chosen.held_out is None:
+        other = chosen.held_out
+        if other is None:
             return None
         from medssl.tasks.crops import CropProbe, crop_size
 
@@ -129,7 +130,7 @@ class Scans(Kind):
             assert isinstance(encoder, Encoder)
             if not held:
                 size = crop_size(plan.size, encoder.size_multiple)
-                held.append(CropProbe(chosen.train, chosen.held_out, size, seed=self.settings.train.seed))
+                held.append(CropProbe(chosen.train, other, size, seed=self.settings.train.seed))
             return held[0](encoder)
 
         return measure

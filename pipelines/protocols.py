@@ -57,5 +57,33 @@ PROTOCOLS = Table(
             summary="Read structures off frozen encoders place by place, against random ones and no network.",
             domains=("volumes", "points"),
         ),
+        Protocol(
+            name="retrieval",
+            target="pipelines.retrieval.retrieval",
+            settings="pipelines.evaluate_settings.RetrievalSettings",
+            summary="Find nearest patients by frozen features: are their structures as large, their classes the same?",
+            domains=("volumes", "points"),
+        ),
+        Protocol(
+            name="landmarks",
+            target="pipelines.landmarks.landmarks",
+            settings="pipelines.evaluate_settings.PlaceSettings",
+            summary="Find the centroids and extremes of structures again in other patients, by frozen features.",
+            domains=("volumes", "points"),
+        ),
+        Protocol(
+            name="one-shot",
+            target="pipelines.one_shot.one_shot",
+            settings="pipelines.evaluate_settings.OneShotSettings",
+            summary="Carry the labels of one patient to others by frozen features, or by registration.",
+            domains=("volumes", "points"),
+        ),
+        Protocol(
+            name="prompt",
+            target="pipelines.prompt.prompt",
+            settings="pipelines.evaluate_settings.PlaceSettings",
+            summary="Segment a structure from one place in it, by how alike features are.",
+            domains=("volumes", "points"),
+        ),
     ),
 )

@@ -112,7 +112,7 @@ def crop_features(encoder: Encoder, crops: Crops, *, batch_size: int = 32) -> Va
     device = next(encoder.parameters()).device
     pooling = Pooling("cells", encoder.channels, encoder.strides)
     parts = []
-    for some in crops.images.split(batch_size):
+    for some in torch.split(crops.images, batch_size):
         pyramid = encoder(some.to(device).contiguous(memory_format=torch.channels_last_3d))
         parts.append(pooling(pyramid, None).float().cpu().numpy())
     return np.concatenate(parts)
@@ -153,6 +153,6 @@ def _in_cells(image: npt.NDArray[np.floating]) -> Values:
     """Return hand-made features of a crop, each averaged in 2 x 2 x 2 cells."""
     features = plain_features(image).reshape(*image.shape[1:], -1)
     level = torch.from_numpy(features).permute(3, 0, 1, 2)[None]
-    cells = [min(2, n) for n in image.shape[1:]]
-    found: Values = torch.nn.functional.adaptive_avg_pool3d(level, cells).flatten().numpy()
+    z, y, x = (min(2, n) for n in image.shape[1:])
+    found: Values = torch.nn.functional.adaptive_avg_pool3d(level, (z, y, x)).flatten().numpy()
     return found
