@@ -28,6 +28,7 @@ _VERBS = (
     "index",
     "load",
     "load_model",
+    "match",
     "predict",
     "pretrain",
     "query",

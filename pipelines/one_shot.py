@@ -68,9 +68,8 @@ def one_shot(
                         failed.setdefault(way, {})[there.item] = why
                     rows += _dice(way, there, _at(mask, there, test.entries[index]), names, draw)
     for name, cases in failed.items():
-        console.warn(
-            f"{name}: {len(cases)} scans were left as a failed step found them, such as {': '.join(next(iter(cases.items())))}"
-        )
+        case, why = next(iter(cases.items()))
+        console.warn(f"{name}: {len(cases)} scans were left as a failed step found them, such as {case}: {why}")
     return write_arms(
         ScoreTable.of_rows(rows),
         out,
