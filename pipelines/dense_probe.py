@@ -40,7 +40,6 @@ _ARMS = {
     POSITION: "polynomials of the place, to degree 4",
     HANDMADE: "values (of clouds the surface) at several scales, and position",
     TRIVIAL: "of position and handmade the one with the higher Dice on the labelled patients, draw by draw",
-    f"METHOD-{JOINED}": "the encoder's levels beside handmade",
 }
 Cell = tuple[int, int]  # labelled patients, draw
 
@@ -134,7 +133,10 @@ def dense_probe_protocol(
     for method in dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained):
         pairs[method, RANDOM] = f"pretraining ({method})"
         pairs[f"{method}-{JOINED}", TRIVIAL] = f"a pretrained encoder ({method}) beside hand-made features"
-    for name, said in _ARMS.items():
+    arms_said = _ARMS | {
+        arm: f"the levels of {arm.removesuffix(f'-{JOINED}')} beside handmade" for arm in _joined(frozen)
+    }
+    for name, said in arms_said.items():
         console.say(f"{name}: {said}")
     return write_arms(
         ScoreTable.joined(rows),
@@ -152,7 +154,7 @@ def dense_probe_protocol(
         content={
             "split": split,
             "seen": dense.seen,
-            "arms": _ARMS,
+            "arms": arms_said,
             "structures": list(dense.names.values()),
             "definitions": {"empty masks": EMPTY_MASKS},
             "settings": own.model_dump(mode="json"),
@@ -173,6 +175,11 @@ def dense_probe_protocol(
         },
         then=f"medssl report {quoted(*frozen.runs, out)}",
     )
+
+
+def _joined(frozen: Frozen) -> list[str]:
+    """Return the arms that join an encoder's levels with hand-made features."""
+    return list(dict.fromkeys(source.joined(JOINED).partition("-seed")[0] for source in frozen.sources))
 
 
 def _blocks(

@@ -21,7 +21,7 @@ from pipelines.arm_tables import write_arms
 from pipelines.evaluate_settings import DrawSettings, EvaluateSettings, PlaceSettings
 from pipelines.frozen import RANDOM
 from pipelines.labelled import label_sets_of, patient_of
-from pipelines.place_features import Described, PlaceReader, opened, questions
+from pipelines.place_features import Described, PlaceReader, arm_words, opened, questions
 from pipelines.score_files import Scored
 
 __all__ = ["asked_from", "landmarks"]
@@ -74,6 +74,7 @@ def landmarks(
         content={
             "split": settings.split or "test",
             "seen": dense.seen,
+            "arms": arm_words(frozen),
             "asked": len(asked),
             "settings": own.model_dump(mode="json"),
         },

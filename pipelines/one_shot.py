@@ -24,7 +24,7 @@ from pipelines.arm_tables import write_arms
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.frozen import RANDOM
 from pipelines.landmarks import asked_from
-from pipelines.place_features import Described, PlaceReader, opened, questions
+from pipelines.place_features import Described, PlaceReader, arm_words, opened, questions
 from pipelines.score_files import Scored
 
 __all__ = ["one_shot"]
@@ -86,6 +86,7 @@ def one_shot(
         content={
             "split": settings.split or "test",
             "seen": dense.seen,
+            "arms": arm_words(frozen),
             "registration_failed": failed,
             "settings": own.model_dump(mode="json"),
         },

@@ -23,7 +23,17 @@ from pipelines.evaluate_settings import EvaluateSettings, PlaceSettings
 from pipelines.frozen import RANDOM, Frozen, frozen_of
 from pipelines.labelled import patient_of, train_and_test
 
-__all__ = ["HANDMADE", "PLACED", "POSITION", "Described", "PlaceReader", "looked_at", "opened", "questions"]
+__all__ = [
+    "HANDMADE",
+    "PLACED",
+    "POSITION",
+    "Described",
+    "PlaceReader",
+    "arm_words",
+    "looked_at",
+    "opened",
+    "questions",
+]
 
 POSITION, HANDMADE, PLACED = "position", "handmade", "placed"
 _DRAWN = 14  # a counter that keeps these draws apart from all others
@@ -168,6 +178,21 @@ def opened(
         console.done(None, same_command(frozen.runs, data, out, settings, protocol))
         return None
     return frozen, dense, train, test
+
+
+def arm_words(frozen: Frozen) -> dict[str, str]:
+    """Return what the arms of these protocols are, in words, for a summary and a report."""
+    found = {
+        POSITION: "the place alone",
+        HANDMADE: "values (of clouds the surface) at several scales, no network",
+        f"{HANDMADE}-{PLACED}": "the same with position",
+        f"{RANDOM}-{PLACED}": "an encoder that was never trained, with position",
+        "affine": "SimpleITK's affine registration",
+        "deformable": "SimpleITK's affine and B-spline registration",
+        "anyone": "all training patients alike",
+    }
+    methods = dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained)
+    return found | {f"{method}-{PLACED}": f"the encoder of {method} with position" for method in methods}
 
 
 def questions(frozen: Frozen, *others: str) -> dict[tuple[str, str], str]:

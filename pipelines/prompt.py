@@ -25,7 +25,7 @@ from pipelines.arm_tables import write_arms
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.frozen import RANDOM
 from pipelines.landmarks import asked_from
-from pipelines.place_features import Described, PlaceReader, opened, questions
+from pipelines.place_features import Described, PlaceReader, arm_words, opened, questions
 from pipelines.score_files import Scored
 
 __all__ = ["prompt"]
@@ -100,6 +100,7 @@ def prompt(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSet
         content={
             "split": settings.split or "test",
             "seen": dense.seen,
+            "arms": arm_words(frozen),
             "thresholds": thresholds,
             "settings": own.model_dump(mode="json"),
         },

@@ -22,7 +22,7 @@ from pipelines import console
 from pipelines.arm_tables import write_arms
 from pipelines.evaluate_settings import EvaluateSettings
 from pipelines.frozen import RANDOM, Frozen
-from pipelines.place_features import HANDMADE, PLACED, POSITION, Described, PlaceReader, opened, questions
+from pipelines.place_features import HANDMADE, PLACED, POSITION, Described, PlaceReader, arm_words, opened, questions
 from pipelines.score_files import Scored
 
 __all__ = ["ANYONE", "retrieval"]
@@ -85,6 +85,7 @@ def retrieval(
         content={
             "split": settings.split or "test",
             "seen": dense.seen,
+            "arms": arm_words(frozen),
             "target": own.target,
             "settings": own.model_dump(mode="json"),
         },
