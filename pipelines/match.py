@@ -134,8 +134,10 @@ def match(
         raise ConfigError("The card of the run names no window. Set one with window=[z,y,x].")
     encoder = domain_of_card(card).encoder(run).eval()
     encoder.check_size(window)  # type: ignore[operator]
-    (first,) = _items([Path(scan)], card, run, one=True)
-    others = _items([Path(place) for place in into], card, run)
+    (first,) = _items(Path(scan), card, run, one=True)
+    others = [item for place in into for item in _items(Path(place), card, run)]
+    if not others:
+        raise DataError("No scan to look in can be read; the reasons are above.")
     console.say(f"{first.shown}, voxel {point}, looked for in {len(others)} scans by windows of {window}")
     if dry_run:
         console.done(None)
@@ -194,15 +196,25 @@ def _voxel(point: str) -> Triple:
     return z, y, x
 
 
-def _items(paths: Sequence[Path], card: Card, run: Path, *, one: bool = False) -> list[Item]:
-    """Describe scans as ``predict`` does."""
+def _items(path: Path, card: Card, run: Path, *, one: bool = False) -> list[Item]:
+    """Describe what is named as ``predict`` does; what cannot be read is said, and fatal where one scan is wanted.
+
+    Raises:
+        ManifestError: The path is not there.
+        DataError: One scan is wanted, and it is none or several.
+    """
     takes = Takes(kind="volume", channels=card.inputs_known, fills=False, run=str(run))
-    found = find_inputs(paths, takes, PredictSettings(), progress=lambda done, of: None)
+    try:
+        found = find_inputs([path], takes, PredictSettings(), progress=lambda done, of: None)
+    except DataError as error:
+        if one:
+            raise
+        console.warn(f"{path}: {error}")
+        return []
     for bad in found.failed:
         console.warn(f"{bad.shown}: {bad.reason}")
-    if not found.items or (one and len(found.items) != 1):
-        wanted = "one scan" if one else "scans"
-        raise DataError(f"{paths[0]}: {len(found.items)} scans can be read here, and {wanted} to look at is wanted.")
+    if one and len(found.items) != 1:
+        raise DataError(f"{path}: one scan is wanted here, and {len(found.items)} can be read.")
     return found.items
 
 
