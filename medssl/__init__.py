@@ -26,6 +26,7 @@ _WORKFLOWS = (
     "index",
     "load",
     "load_model",
+    "match",
     "predict",
     "pretrain",
     "query",

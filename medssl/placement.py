@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from medssl.store.read import Store
 from medssl.windows import WindowPlan
 
-__all__ = ["Place", "Placer", "draw_gap", "gap_distribution", "part_starts", "place_window"]
+__all__ = ["Place", "Placer", "covering_origins", "draw_gap", "gap_distribution", "part_starts", "place_window"]
 
 Triple = tuple[int, int, int]
 
@@ -180,6 +181,33 @@ def place_window(store: Store, item: int, plan: WindowPlan, generator: np.random
         spare = extent - wanted
         origin.append(min(max(place, 0), spare) if spare >= 0 else spare // 2)
     return origin[0], origin[1], origin[2]
+
+
+def covering_origins(box: tuple[Triple, Triple], window: Triple, *, overlap: float) -> list[Triple]:
+    """Return origins of windows that cover a box, evenly spread and centred on it.
+
+    Args:
+        box: First and one-past-last voxel, (z, y, x).
+        window: Size of a window.
+        overlap: Least share of a window that its neighbour covers too, in [0, 1).
+
+    Returns:
+        As few origins as cover the box; where the box is the smaller, the window is centred and sticks out.
+
+    Example:
+        >>> covering_origins(((0, 0, 0), (8, 4, 2)), (4, 4, 4), overlap=0.0)
+        [(0, 0, -1), (4, 0, -1)]
+    """
+    axes = []
+    for first, last, size in zip(*box, window, strict=True):
+        length = last - first
+        if length <= size:
+            axes.append([first - (size - length) // 2])
+            continue
+        step = max(1, int(size * (1.0 - overlap)))
+        count = 1 + -(-(length - size) // step)
+        axes.append([first + round(i * (length - size) / (count - 1)) for i in range(count)])
+    return [(z, y, x) for z, y, x in product(*axes)]
 
 
 def part_starts(low: int, high: int, size: int, part: int, parts: int) -> range:

@@ -1,4 +1,4 @@
-"""The commands that use what came out: predict, report, export, embed."""
+"""The commands that use what came out: predict, report, export, embed, match."""
 
 from __future__ import annotations
 
@@ -119,4 +119,31 @@ def _embed(
     """
 
 
-COMMANDS = (_predict, _report, _export, _embed)
+def _of_match(given: Given) -> tuple[Sequence[Any], Given]:
+    places, overrides = _split([*given.pop("into", []), *given.pop("more", [])])
+    return (given.pop("run"), given.pop("scan")), given | {
+        "into": places,
+        "overrides": [*overrides, *given.get("overrides", [])],
+    }
+
+
+@command("match", panel=_PANEL, shared=("preset", "dry_run"), ready=_of_match)
+def _match(
+    run: Annotated[Path, typer.Argument(help="A run with an encoder of scans.")],
+    scan: Annotated[Path, typer.Argument(help="The scan in which the place is known.")],
+    point: Annotated[str, typer.Option("--point", metavar="Z,Y,X", help="Voxel of SCAN's file, counted from 0.")],
+    into: Annotated[list[Path], typer.Option("--in", metavar="OTHER...", help="Scans to look in.")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[OTHER...]", help="More of them; and KEY=VALUE settings.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for match.json and match.png.")] = Path("match"),
+) -> None:
+    """Find a place of one scan in others by a frozen encoder's features, with a picture and how sure it is.
+
+    For example:
+
+      medssl match runs/ct patient1.nii.gz --point 40,112,96 --in patient2.nii.gz patient3.nii.gz --out match
+    """
+
+
+COMMANDS = (_predict, _report, _export, _embed, _match)

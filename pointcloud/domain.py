@@ -17,6 +17,7 @@ from pointcloud.store import INDEX, CloudEntry, CloudStore
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.dense import Dense
     from medssl.engine.card import Card
     from pointcloud.batch import CloudPlan
 
@@ -95,6 +96,12 @@ class Points(Domain):
         return CloudProbe(
             "class", tuple(names.values()), names, plan, settings.point_draws, settings.draws, size, settings.seed
         )
+
+    def dense(self, store: CloudStore, settings: Any, card: Card) -> Dense:
+        """Return the points of clouds whose points have labels."""
+        from pointcloud.tasks.dense_looks import cloud_places
+
+        return cloud_places(store, settings.points or card.points, settings.seed)
 
 
 @dataclass(frozen=True)

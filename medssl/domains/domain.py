@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medssl.domains.deciding import Deciding, Machine
+    from medssl.domains.dense import Dense
     from medssl.domains.exports import Exports
     from medssl.domains.labels import StoreLabels
     from medssl.domains.predicting import NewItems
@@ -282,6 +283,19 @@ class Domain(ABC):
 
         Raises:
             ConfigError, DataError: The store knows no such classes.
+        """
+
+    @abstractmethod
+    def dense(self, store: Any, settings: Any, card: Card) -> Dense:
+        """Return the store seen place by place.
+
+        Args:
+            store: All items.
+            settings: A `DenseProbeSettings` of ``evaluate``.
+            card: Of the first run.
+
+        Raises:
+            ConfigError, DataError: Places cannot be seen as the settings say, or have no labels.
         """
 
 

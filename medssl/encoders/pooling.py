@@ -10,6 +10,7 @@ mean          mean over space of the coarsest level, as tasks see it            
 prenorm       mean over space of what enters the encoder's last normalisation                channels[-1]
 grid          means of the coarsest level in 2 x 2 x 2 cells; see ``Pooling``                up to 8 channels[-1]
 levels        means over space of all levels of the pyramid, finest first                    sum(channels)
+cells         the same cells of the three coarsest levels, finest first; see ``Pooling``       up to 8 sum of three
 attention     gated attention over the places of the coarsest level, with weights to train   channels[-1]
 ============  =============================================================================  ====================
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from medssl.encoders.settings.input import POOL_WORDS, Pool
 from medssl.heads import AttentionPooling
 
+_COARSEST = 3
 __all__ = ["POOL_WORDS", "Pool", "Pooling", "finer_levels"]
 
 
@@ -49,8 +51,8 @@ class Pooling(nn.Module):
         super().__init__()
         self.kind: Pool = kind
         self._halved = tuple(axis for axis, stride in enumerate(strides[-1], start=2) if stride > 1)
-        self.dim = sum(channels) if kind == "levels" else channels[-1]
-        if kind == "grid":
+        self.dim = {"levels": sum(channels), "cells": sum(channels[-_COARSEST:])}.get(kind, channels[-1])
+        if kind in ("grid", "cells"):
             self.dim *= 2 ** len(self._halved)
         if kind == "attention":
             self.attention = AttentionPooling(channels[-1])
@@ -68,21 +70,24 @@ class Pooling(nn.Module):
             return _mean(before_norm)
         if self.kind == "levels":
             return torch.cat([_mean(level) for level in pyramid], dim=1)
-        if self.kind == "grid":
-            cells = coarsest
-            for axis in (2, 3, 4):
-                cells = _cells(cells, axis, halved=axis in self._halved)
-            return cells.flatten(1)
+        if self.kind in ("grid", "cells"):
+            levels = pyramid[-_COARSEST:] if self.kind == "cells" else [coarsest]
+            return torch.cat([self._in_cells(level.float()) for level in levels], dim=1)
         if self.kind == "attention":
             pooled, _ = self.attention(coarsest.flatten(2).transpose(1, 2))
             vectors: Tensor = pooled.float()
             return vectors
         return _mean(coarsest)
 
+    def _in_cells(self, level: Tensor) -> Tensor:
+        for axis in (2, 3, 4):
+            level = _cells(level, axis, halved=axis in self._halved)
+        return level.flatten(1)
+
 
 def finer_levels(pooling: Pooling, pyramid: list[Tensor]) -> list[Tensor]:
     """Return the levels that whoever joins all levels adds to the embedding: none where it holds them already."""
-    return [] if pooling.kind == "levels" else pyramid[:-1]
+    return {"levels": [], "cells": pyramid[:-_COARSEST]}.get(pooling.kind, pyramid[:-1])
 
 
 def _mean(level: Tensor) -> Tensor:

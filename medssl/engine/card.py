@@ -200,7 +200,9 @@ def load_encoder(folder: str | Path, *, pool: Pool | None = None) -> Encoder:
     takes(encoder, card.schemes)
     if pool is not None and pool != encoder.pooling.kind:
         if pool == "attention":
-            raise ConfigError(f"{folder}: it has no weights of attention to pool by. Take mean, prenorm, grid, levels.")
+            raise ConfigError(
+                f"{folder}: it has no weights of attention to pool by. Take mean, prenorm, grid, levels, cells."
+            )
         ENCODERS.settings_of({**card.encoder, "pool": pool})  # refuses what the encoder does not have
         encoder.pool_by(pool)
     return encoder.eval()

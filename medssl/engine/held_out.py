@@ -1,13 +1,15 @@
-"""What held-out signals are compared with: the network at step 0, and whoever knows nothing."""
+"""What held-out signals are compared with: the network at step 0, whoever knows nothing, and hand-made features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["CHANCE", "HELD_OUT", "probe_line"]
+__all__ = ["BESIDE", "CHANCE", "HANDMADE", "HELD_OUT", "probe_line"]
 
 HELD_OUT = "held_out/"
 CHANCE = "chance/"
+HANDMADE = "handmade/"  # what features that need no training are worth
+BESIDE = (CHANCE, HANDMADE)  # what stands beside a signal and is none itself
 _TOLD = 6  # a segmenter has a signal for each structure
 
 
@@ -32,6 +34,7 @@ def probe_line(step: int, values: Mapping[str, float], first: Mapping[str, float
         name = key.removeprefix(HELD_OUT)
         beside = [f"step 0: {first[key]:.3g}"] if step and key in first else []
         beside += [f"chance {values[CHANCE + name]:.3g}"] if CHANCE + name in values else []
+        beside += [f"hand-made {values[HANDMADE + name]:.3g}"] if HANDMADE + name in values else []
         told.append(f"{name.replace('_', ' ')} {value:.3g}" + (f" ({'; '.join(beside)})" if beside else ""))
     more = f", and {len(measured) - _TOLD} more" if len(measured) > _TOLD else ""
     return f"held out, step {step:,}: {', '.join(told)}{more}" if told else ""

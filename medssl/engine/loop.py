@@ -75,7 +75,7 @@ def fit(
         fabric: From `launch`; made here when None. A caller whose loader depends on the rank launches first.
         held_out: Batches for ``method.probe``, the same at every probe.
         probe: Measures more of the method at every probe, in evaluation mode and without gradients; what it names
-            "chance/NAME" is what NAME is worth to whoever knows nothing.
+            "chance/NAME" is what NAME is worth to whoever knows nothing, "handmade/NAME" to features without training.
         scans: The ids of scans or clouds by row of the store, for messages.
         channels: Names of the channels of images, for pictures.
         resume: Go on from the newest whole checkpoint of ``run``, or from the start where there is none yet.

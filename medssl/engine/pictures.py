@@ -20,6 +20,8 @@ _COLUMNS = 8
 _PANELS_WIDE = 3
 _LOGARITHMIC = ("loss and its parts", "gradient norm")  # they fall by orders of magnitude at the start
 
+_BESIDE = {"chance": ("chance", "--"), "handmade": ("hand-made features", ":")}  # label and line
+
 
 def draw_views(stacks: Mapping[str, Tensor], path: Path, channels: Sequence[str] = ()) -> None:
     """Draw the middle axial slice of each image, or each cloud as its points; a row a stack, of images a row a channel.
@@ -68,7 +70,8 @@ def _by_channel(stacks: Mapping[str, Tensor], channels: Sequence[str]) -> dict[s
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the rows of metrics.jsonl: the loss and its parts, and one panel for each quantity worth watching.
 
-    A quantity that is measured in training and on held-out scans has both in one panel, and chance beside them.
+    A quantity that is measured in training and on held-out scans has both in one panel, and beside them chance and what
+    hand-made features come to.
 
     Args:
         rows: As `medssl.engine.run.read_metrics` returns them.
@@ -87,8 +90,9 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
             steps, values = np.array(points, dtype=float).T
             held_out = name.startswith("held_out/")
-            if name.startswith("chance/"):
-                axis.plot(steps, values, label="chance", color="0.5", linestyle="--", linewidth=1.1)
+            kind = name.partition("/")[0]
+            if kind in _BESIDE:
+                axis.plot(steps, values, label=_BESIDE[kind][0], color="0.5", linestyle=_BESIDE[kind][1], linewidth=1.1)
                 continue
             axis.plot(
                 steps,
@@ -116,7 +120,7 @@ def _panels(names: set[str]) -> dict[str, list[str]]:
     panels = {"loss and its parts": sorted(n for n in names if n == "loss" or n.startswith("part/"))}
     for name in sorted(names):
         kind, _, quantity = name.partition("/")
-        if kind in ("signal", "held_out", "chance"):
+        if kind in ("signal", "held_out", *_BESIDE):
             panels.setdefault(quantity.replace("_", " "), []).append(name)
     panels["learning rate"] = sorted(n for n in names if n in ("lr", "lr_encoder"))
     panels["gradient norm"] = [n for n in names if n == "grad_norm"]

@@ -15,7 +15,7 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.engine.checkpoint import checkpoints_of, save_checkpoint
 from medssl.engine.guards import CollapseWatch, DistillationWatch, NonFiniteLossError, StarvationWatch, save_batch
-from medssl.engine.held_out import CHANCE, HELD_OUT, probe_line
+from medssl.engine.held_out import BESIDE, CHANCE, HELD_OUT, probe_line
 from medssl.engine.meters import Clock, Meters, Report
 from medssl.engine.pictures import draw_progress, draw_views
 from medssl.engine.run import Run, read_metrics
@@ -45,7 +45,8 @@ class Reporter:
         run: Its folder.
         settings: How it is trained.
         held_out: Batches for ``method.probe``.
-        probe: Measures more of the method at a probe; what it calls "chance/NAME" is the chance of its NAME.
+        probe: Measures more of the method at a probe; what it calls "chance/NAME" and "handmade/NAME" stands beside its
+            NAME.
         scans: Ids of the scans by row of the store.
         channels: Names of the channels of images.
         on_report: Told every report, on the first rank.
@@ -154,7 +155,7 @@ class Reporter:
                 count += len(batch)
             more = self._probe(self.method) if self._probe is not None else {}
         return {name: float(total) / count for name, total in sums.items()} | {
-            name if name.startswith(CHANCE) else f"{HELD_OUT}{name}": value for name, value in more.items()
+            name if name.startswith(BESIDE) else f"{HELD_OUT}{name}": value for name, value in more.items()
         }
 
     def save(self, done: int) -> None:

@@ -141,6 +141,42 @@ _ROWS = (
         definition="mean over patients of the share of their items that a probe names right.",
     ),
     Metric(
+        name="landmark_mm", words="landmark error", better="lower", unit="mm", high=math.inf,
+        function="medssl.evaluation.matching.nearest",
+        definition="distance of the place whose features are nearest to a landmark's in another patient from where the "
+        "landmark truly is (clouds: in their unit); mean over centroids and extremes.",
+    ),
+    Metric(
+        name="level_mm", words="level error", better="lower", unit="mm", high=math.inf,
+        function="medssl.evaluation.matching.nearest",
+        definition="the same along the first axis alone: of scans the level of the slice.",
+    ),
+    Metric(
+        name="prompt_iou", words="prompt IoU", better="higher", function="medssl.evaluation.matching.best_threshold",
+        definition="IoU of a structure with the places whose features are as alike to those of one place in it as a "
+        "threshold says that is the best of the training patients.",
+    ),
+    Metric(
+        name="intra_similarity", words="similarity inside", better="higher", low=-1.0,
+        function="medssl.evaluation.matching.similarity",
+        definition="mean cosine of a place in a structure with the others in it.",
+    ),
+    Metric(
+        name="inter_similarity", words="similarity outside", better="lower", low=-1.0,
+        function="medssl.evaluation.matching.similarity",
+        definition="mean cosine of a place in a structure with those outside it.",
+    ),
+    Metric(
+        name="same_class", words="neighbours of the same class", better="higher",
+        function="medssl.evaluation.matching.nearest",
+        definition="share of a patient's nearest training patients that are of the same class.",
+    ),
+    Metric(
+        name="volume_gap", words="volume gap", better="lower", high=math.inf,
+        function="medssl.evaluation.matching.nearest",
+        definition="mean over the nearest training patients and the structures of |log(volume / volume there)|.",
+    ),
+    Metric(
         name="few_shot_accuracy", words="few-shot accuracy", better="higher",
         function="medssl.evaluation.few_shot.few_shot",
         definition="share of the asked items that a linear SVM of few labelled items names right.",

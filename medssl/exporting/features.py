@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +17,14 @@ from medssl.encoders.pooling import finer_levels
 from medssl.errors import MedSSLError
 from medssl.loading import channel_facts
 from medssl.normalising import check_takes
+from medssl.placement import covering_origins
 from medssl.store.read import Store
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_samples import Samples
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.windows import as_input
 
-__all__ = ["CLASS", "FeatureTable", "covering_origins", "embed_scan", "embed_store"]
+__all__ = ["CLASS", "FeatureTable", "embed_scan", "embed_store"]
 
 Triple = tuple[int, int, int]
 Levels = Literal["coarsest", "all"]
@@ -74,33 +74,6 @@ class FeatureTable:
     def __len__(self) -> int:
         """Return the number of scans that have a vector."""
         return len(self.ids)
-
-
-def covering_origins(box: tuple[Triple, Triple], window: Triple, *, overlap: float) -> list[Triple]:
-    """Return origins of windows that cover a box, evenly spread and centred on it.
-
-    Args:
-        box: First and one-past-last voxel, (z, y, x).
-        window: Size of a window.
-        overlap: Least share of a window that its neighbour covers too, in [0, 1).
-
-    Returns:
-        As few origins as cover the box; where the box is the smaller, the window is centred and sticks out.
-
-    Example:
-        >>> covering_origins(((0, 0, 0), (8, 4, 2)), (4, 4, 4), overlap=0.0)
-        [(0, 0, -1), (4, 0, -1)]
-    """
-    axes = []
-    for first, last, size in zip(*box, window, strict=True):
-        length = last - first
-        if length <= size:
-            axes.append([first - (size - length) // 2])
-            continue
-        step = max(1, int(size * (1.0 - overlap)))
-        count = 1 + -(-(length - size) // step)
-        axes.append([first + round(i * (length - size) / (count - 1)) for i in range(count)])
-    return [(z, y, x) for z, y, x in product(*axes)]
 
 
 @torch.no_grad()

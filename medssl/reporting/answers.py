@@ -56,7 +56,8 @@ def answers_of(folder: Path, content: Mapping[str, Any], material: Material) -> 
     """
     found = found_of(folder, content)
     of = of_what(content, found.table)
-    where = _Runs(folder, found, material, encoders=of_encoders(content))
+    named = {str(arm): str(words) for arm, words in (content.get("arms") or {}).items()}
+    where = _Runs(folder, found, material, encoders=of_encoders(content), said=named)
     answers: list[Answer] = []
     told: set[str] = set()
     if found.comparisons:
@@ -108,9 +109,12 @@ class _Runs:
     found: Found
     material: Material
     encoders: bool
+    said: Mapping[str, str]
 
     def described(self, arm: str) -> str:
-        """Return an arm's name and what it began with, as far as is known."""
+        """Return an arm's name and what it began with, as far as is known; what the summary says of it goes first."""
+        if arm in self.said:
+            return f"{arm}: {self.said[arm]}"
         run = self.material.run_of(arm, near=self.folder, verb="pretrain" if self.encoders else None)
         if run is not None and run.verb == "finetune":
             return f"{arm}, from the encoder of {short_name(run.start)}" if run.start else f"{arm}, from fresh weights"

@@ -47,6 +47,8 @@ SIGNALS: dict[str, Signal] = {
     "region_retrieval": Signal("share of regions found again in the other version", True),
     "scan_retrieval": Signal("share of regions found again in other scans", True),
     "knn_accuracy": Signal("share of clouds told by their nearest neighbours", True),
+    "crop_place_r2": Signal("R2 of where small crops lie", True),
+    "crop_content_r2": Signal("R2 of the structures in small crops", True),
     "completion": Signal("distance of the completed cloud", False),
     "prediction": Signal("error of the predicted features", None),  # the teacher who is predicted moves
     "dice": Signal("Dice", True),

@@ -17,6 +17,8 @@ from medssl.settings import flatten, load_yaml
 
 __all__ = ["EMBEDDINGS", "gather", "kind_of"]
 
+# What the dense protocols of `evaluate` write: comparisons of arms, read as those at few labels are.
+_ARMS = ("dense_probe.json", "one_shot.json", "landmarks.json", "prompt.json", "retrieval.json")
 Kind = Literal[
     "manifest",
     "check",
@@ -106,7 +108,8 @@ def kind_of(path: Path) -> list[Kind]:
             ("scores.json", "scores"), ("class_scores.json", "class-scores"), ("probe.json", "probe"),
             ("part_scores.json", "part-scores"),
         )  # fmt: skip
-        found = [kind for name, kind in names if (path / name).is_file()]
+        names += tuple((name, "few-label") for name in _ARMS)
+        found = list(dict.fromkeys(kind for name, kind in names if (path / name).is_file()))
         if (path / SCORES).is_file() and not set(found) & set(_EVALUATED):
             found.append("score-table")
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
@@ -116,6 +119,7 @@ def kind_of(path: Path) -> list[Kind]:
             "scores.json": "scores", "few_label.json": "few-label", "store.json": "store",
             "class_scores.json": "class-scores", "probe.json": "probe", "part_scores.json": "part-scores",
         }  # fmt: skip
+        by_name |= dict.fromkeys(_ARMS, "few-label")
         if path.name in by_name:
             found = [by_name[path.name]]
         elif path.suffix == ".json" and {"summary", "findings"} <= _json(path).keys():
@@ -214,8 +218,12 @@ def _read_clouds(path: Path, material: Material) -> None:
 
 
 def _read_few_label(path: Path, material: Material) -> None:
-    file = path / "few_label.json" if path.is_dir() else path
-    content = _json(file)
+    there = [path / name for name in ("few_label.json", *_ARMS) if (path / name).is_file()] if path.is_dir() else [path]
+    for file in there:
+        _keep_arms(file, _json(file), material)
+
+
+def _keep_arms(file: Path, content: dict[str, Any], material: Material) -> None:
     (material.class_arms if content.get("kind") == "classification" else material.few_label).append(
         (file.parent, content)
     )

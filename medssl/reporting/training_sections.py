@@ -192,7 +192,9 @@ def _curves(run: RunRecord) -> list[Block]:
             continue
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
         chance = _points(run, f"chance/{name}")
+        plain = _points(run, f"handmade/{name}")
         lines = [Series(words, points), *([Series("chance", chance)] if chance else [])]
+        lines += [Series("hand-made features", plain)] if plain else []
         panels.append((f"Held-out {words}", line_chart(lines, what=f"held-out {words} of {run.name}")))
     title = "Held-out Dice by structure"
     panels.append((title, line_chart(structures, what=f"{title} of {run.name}", zero=True)))

@@ -16,6 +16,7 @@ from medssl.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from medssl.domains.dense import Dense
     from medssl.domains.task import Task
     from medssl.engine.card import Card
     from medssl.store.entry import Entry
@@ -106,6 +107,16 @@ class Volumes(Domain):
         what = own.target or f"whether a {'slice' if own.level == 'slice' else 'scan'} shows structure {own.shows}"
         classes = class_names(store, looked, group="probe.scans")
         return ScanProbe(what, classes, looked, own.levels, settings.batch_size or _BATCH)
+
+    def dense(self, store: Store, settings: Any, card: Card) -> Dense:
+        """Return the voxels of windows."""
+        from medssl.encoders.table import build_encoder
+        from medssl.tasks.dense_looks import scan_places
+
+        return scan_places(
+            store, card, window=settings.window, windows=settings.windows, count=settings.count, seed=settings.seed,
+            encoder=build_encoder(card.encoder),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

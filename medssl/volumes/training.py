@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from medssl.batch import Batch
+from medssl.domains.choosing import Chosen
 from medssl.domains.data_settings import DataSettings
 from medssl.domains.training import Training
 from medssl.encoders.contract import Encoder
@@ -106,6 +107,25 @@ class ScanTraining(Training):
         """Return windows of the scans that are only looked at."""
         pairs = isinstance(settings.data, DataSettings) and settings.data.pair == "channels"
         return held_out_batches(store, plan, settings.train.batch_size, settings.train.seed, pairs=pairs)
+
+    def probe(self, chosen: Chosen[Store], plan: Any, settings: Any) -> Callable[[Method], Mapping[str, float]] | None:
+        """Return how well features of small crops tell their place and content; None where nothing is held out."""
+        other = chosen.held_out
+        if other is None:
+            return None
+        from medssl.tasks.crops import CropProbe, crop_size
+
+        held: list[CropProbe] = []
+
+        def measure(method: Method) -> Mapping[str, float]:
+            encoder = method.encoder
+            assert isinstance(encoder, Encoder)
+            if not held:
+                size = crop_size(plan.size, encoder.size_multiple)
+                held.append(CropProbe(chosen.train, other, size, seed=settings.train.seed))
+            return held[0](encoder)
+
+        return measure
 
     def data_words(self, train: Store) -> str:
         """Return the scans' modalities and mean voxel size."""

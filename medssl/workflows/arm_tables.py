@@ -47,6 +47,7 @@ def write_arms(
     then: str,
     missing: Sequence[Cell] = (),
     failed: Mapping[str, Mapping[str, str]] | None = None,
+    pairs: Mapping[tuple[str, str], str] | None = None,
 ) -> Scored:
     """Show a comparison and write it as scores.parquet, NAME.json, NAME.csv (a line a run, draw and seed) and NAME.png.
 
@@ -55,7 +56,7 @@ def write_arms(
         out: The folder.
         name: Name of the files: "few_label" or "probe".
         kind: What was learned: "segmentation", "classification" or "parts".
-        baseline: The arm that all others are compared with.
+        baseline: The arm that all others are compared with; of ``pairs`` the one that is shown in grey.
         against: What it is, in words.
         metric: The metric that is compared.
         metrics: Those of the CSV.
@@ -66,15 +67,18 @@ def write_arms(
         then: The command to go on with.
         missing: Cells that are not done.
         failed: Cells that failed, and why.
+        pairs: In place of a baseline for all: what was changed, as a noun, by (arm, baseline).
     """
     arms = [arm for arm in dict.fromkeys(map(method_of, table.runs)) if arm not in (baseline, MAJORITY)]
 
-    def change(arm: str, _: str) -> str:
+    def change(arm: str, other: str) -> str:
+        if pairs is not None:
+            return pairs[arm, other]
         return "pretraining" if len(arms) == 1 else f"pretraining ({arm})"
 
     found = found_in(
-        table, [(arm, baseline) for arm in arms], metrics=[metric], compared=[metric], level=level, unit=unit,
-        overlap=overlap, change=change,
+        table, list(pairs or [(arm, baseline) for arm in arms]), metrics=[metric], compared=[metric], level=level,
+        unit=unit, overlap=overlap, change=change,
     )  # fmt: skip
     found = replace(found, missing=missing, failed=failed or {})
     patients = max(score.interval.patients for score in found.scores)

@@ -43,8 +43,8 @@ class EmbedSettings(Settings):
     batch_size: int = Field(default=4, ge=1, description="Windows that go through the encoder at once.")
     pool: Pool | None = Field(
         default=None,
-        description="How features become one vector: mean, prenorm, grid or levels; see encoder.pool of pretraining. "
-        "None: as on the run's card.",
+        description="How features become one vector: mean, prenorm, grid, levels or cells; see encoder.pool of "
+        "pretraining. None: as on the run's card.",
     )
     levels: Literal["coarsest", "all"] = Field(
         default="coarsest", description="'coarsest': the embedding; 'all': the means of finer levels joined to it."

@@ -10,7 +10,17 @@ from medssl.domains.draws import POINT_DRAWS
 from medssl.settings import Settings
 from medssl.workflows.file_limits import FileLimits
 
-__all__ = ["DrawSettings", "EvaluateSettings", "FewLabelSettings", "ProbeSettings"]
+__all__ = [
+    "DenseProbeSettings",
+    "DrawSettings",
+    "EvaluateSettings",
+    "FewLabelSettings",
+    "LookSettings",
+    "OneShotSettings",
+    "PlaceSettings",
+    "ProbeSettings",
+    "RetrievalSettings",
+]
 
 Triple = tuple[int, int, int]
 Metric = Literal["dice", "iou", "hd95_mm", "assd_mm", "nsd"]
@@ -106,6 +116,54 @@ class ProbeSettings(DrawSettings):
     scans: ScanProbeSettings = Field(default_factory=ScanProbeSettings, description="For stores of scans.")
 
 
+class LookSettings(Settings):
+    """How frozen encoders are shown what they are read on, place by place: voxels of scans, points of clouds."""
+
+    random: int = Field(default=3, ge=1, description="Random encoders of the same shape to compare with.")
+    windows: Literal["whole", "random"] = Field(
+        default="whole",
+        description="Scans: 'whole', windows that cover each scan, with the place in it as position; 'random', some "
+        "windows of each at random places, with the place in the window: scans that lie alike give position away.",
+    )
+    count: int = Field(default=2, ge=1, description="Random windows of each scan.")
+    window: Triple | None = Field(default=None, description="Scans: voxels of a window, (z, y, x). None: as trained.")
+    points: int | None = Field(default=None, ge=2, description="Clouds: points taken of each. None: as in training.")
+    seed: int = Field(default=0, description="Of windows, places and folds.")
+
+
+class DenseProbeSettings(LookSettings, DrawSettings):
+    """How structures are read off frozen encoders by a linear probe of each place."""
+
+    sizes: tuple[int, ...] = Field(default=(2, 4, 8), description="Numbers of labelled patients.")
+    draws: int = Field(default=5, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
+    places: int = Field(default=2000, ge=20, description="Labelled places of each scan or cloud that are fitted.")
+
+
+class PlaceSettings(LookSettings):
+    """How places are found again by their features alone: nothing is fitted."""
+
+    draws: int = Field(default=5, ge=1, description="Patients that are asked from, one a draw.")
+    draw_seed: int = Field(default=0, description="Seed of the draws.")
+    places: int = Field(default=4000, ge=20, description="Places of each scan or cloud that are looked at, by a draw.")
+
+
+class OneShotSettings(PlaceSettings):
+    """How the labels of one case are carried to others."""
+
+    neighbours: int = Field(default=5, ge=1, description="Nearest places whose labels vote.")
+    registration: tuple[Literal["affine", "deformable"], ...] = Field(
+        default=("affine", "deformable"),
+        description="Scans: what carries labels beside them: SimpleITK's registration, seconds a pair; [] for none.",
+    )
+
+
+class RetrievalSettings(PlaceSettings):
+    """How nearest patients are found by the mean of their features."""
+
+    target: str = Field(default="", description="Scans: target whose classes neighbours should share; '' for none.")
+    neighbours: int = Field(default=5, ge=1, description="Nearest patients that are looked at.")
+
+
 class EvaluateSettings(FileLimits):
     """How predictions are scored."""
 
@@ -126,3 +184,8 @@ class EvaluateSettings(FileLimits):
     workers: int = Field(default=0, ge=0, description="Cases scored at a time; 0 takes one a processor.")
     few_label: FewLabelSettings = Field(default_factory=FewLabelSettings, description="The few-label protocol.")
     probe: ProbeSettings = Field(default_factory=ProbeSettings, description="The probe protocol.")
+    dense_probe: DenseProbeSettings = Field(default_factory=DenseProbeSettings, description="The dense-probe protocol.")
+    retrieval: RetrievalSettings = Field(default_factory=RetrievalSettings, description="The retrieval protocol.")
+    landmarks: PlaceSettings = Field(default_factory=PlaceSettings, description="The landmarks protocol.")
+    one_shot: OneShotSettings = Field(default_factory=OneShotSettings, description="The one-shot protocol.")
+    prompt: PlaceSettings = Field(default_factory=PlaceSettings, description="The prompt protocol.")

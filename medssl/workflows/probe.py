@@ -6,17 +6,13 @@ patients. What a probe chooses it chooses on the labelled training patients alon
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medssl.domains.domain import Domain, Features, Probed, domain_of
-from medssl.engine.card import Card, load_card
-from medssl.engine.fresh import fresh_weights
-from medssl.errors import ConfigError
+from medssl.domains.domain import Features, Probed
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import MAJORITY
@@ -28,16 +24,15 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.quoting import quoted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.arms import arms_of, check_same, same_command
+from medssl.workflows.arms import same_command
 from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, ProbeSettings
+from medssl.workflows.frozen import RANDOM, Frozen, Source, frozen_of
 from medssl.workflows.labelled import label_sets_of, train_and_test
 from medssl.workflows.progress import Progress
 from medssl.workflows.score_files import Scored
 
-__all__ = ["RANDOM", "probe"]
-
-RANDOM = "random"
+__all__ = ["probe"]
 
 
 def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False) -> Scored:
@@ -57,21 +52,11 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
         DataError: The store lacks classes, a test split or enough patients.
     """
     own, split = settings.probe, settings.split or "test"
-    runs = [run for run in runs if run.is_dir() or not re.fullmatch(rf"{RANDOM}(-\d+)?", run.name)]
-    if not runs:
-        raise ConfigError("A probe needs a pretraining run; random encoders are compared with it by themselves.")
-    card = load_card(runs[0])
-    domain = domain_of(data, card)
-    for run in runs:
-        domain.check_kind(load_card(run), data, run)
-    check_same(runs, windows=own.scans.window is None and own.points is None)
-    arms = list(arms_of(runs, RANDOM))[1:]
-    for name in (RANDOM, MAJORITY):
-        if any(re.fullmatch(rf"{name}(-seed\d+)?", arm) for arm in arms):
-            raise ConfigError(f"A run is called '{name}', as what it is compared with is. Rename its folder.")
-    store = domain.open(data)
-    for run in runs:
-        domain.check_inputs(load_card(run), store, run)
+    frozen = frozen_of(
+        runs, data, random=own.random, windows=own.scans.window is None and own.points is None, protocol="probe",
+        taken=(MAJORITY,),
+    )  # fmt: skip
+    runs, domain, store, card = frozen.runs, frozen.domain, frozen.store, frozen.card
     asked = domain.probed(store, own, card)
     train, test = train_and_test(
         store, asked.class_of, split=split, protocol="probe", wanted=f"{domain.noun}s of known class",
@@ -82,9 +67,9 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     patients = [len(set(part.patients())) for part in parts]
     owner = domain.owner if len(parts[1]) == patients[1] else "patient"
     events.message(
-        f"{asked.asked} ({', '.join(asked.classes)}) off the frozen encoders of {', '.join(arms)} and {own.random} "
-        f"random ones; n = {', '.join(map(str, sets.sizes))} of {patients[0]} labelled {owner}s, {sets.draws} draws; "
-        f"{len(parts[1])} test cases of {patients[1]} {owner}s"
+        f"{asked.asked} ({', '.join(asked.classes)}) off the frozen encoders of {', '.join(frozen.pretrained)} "
+        f"and {own.random} random ones; n = {', '.join(map(str, sets.sizes))} of {patients[0]} labelled {owner}s, "
+        f"{sets.draws} draws; {len(parts[1])} test cases of {patients[1]} {owner}s"
     )
     if dry_run:
         closed(None, same_command(runs, data, out, settings, "probe"))
@@ -94,11 +79,10 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     chosen: list[dict[str, object]] = []
     few_shots: dict[str, list[FewShot]] = {}
     lacking: set[int] = set()
-    sources: list[tuple[str, Path | None, int]] = [(name, run, 0) for name, run in zip(arms, runs, strict=True)]
-    sources += [(f"{RANDOM}-seed{seed}", None, seed) for seed in range(own.random)]
-    with events.progress(len(sources) * sum(map(len, parts)), "samples embedded") as bar:
-        for name, folder, seed in sources:
-            labelled, tested = _embedded(domain, asked, parts, card, name, folder, seed, bar)
+    with events.progress(len(frozen.sources) * sum(map(len, parts)), "samples embedded") as bar:
+        for source in frozen.sources:
+            name = source.arm
+            labelled, tested = _embedded(frozen, asked, parts, source, bar)
             for how in own.how:
                 for n, draw, rows in _drawn(labelled, sets):
                     truth = labelled.truth[rows]
@@ -133,22 +117,13 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
 
 
 def _embedded(
-    domain: Domain,
-    asked: Probed,
-    parts: Sequence[Any],
-    card: Card,
-    name: str,
-    run: Path | None,
-    seed: int,
-    bar: Progress,
+    frozen: Frozen, asked: Probed, parts: Sequence[Any], source: Source, bar: Progress
 ) -> tuple[Features, Features]:
-    """Return what the encoder of a run, or a random one of the card's shape, makes of the labelled and test samples."""
-    with fresh_weights(seed):
-        encoder = domain.encoder(run) if run is not None else domain.fresh_encoder(card)
-    own = load_card(run) if run is not None else card
-    labelled, tested = (asked.features(encoder, own, part, bar.advance) for part in parts)
+    """Return what one encoder makes of the labelled and test samples."""
+    encoder = frozen.encoder(source)
+    labelled, tested = (asked.features(encoder, source.card, part, bar.advance) for part in parts)
     if labelled.note:
-        events.message(f"{name}: {labelled.note}")
+        events.message(f"{source.arm}: {labelled.note}")
     return labelled, tested
 
 

@@ -114,6 +114,12 @@ VERBS = Table(
             summary="Write one vector for every scan of a store.",
         ),
         Verb(
+            name="match",
+            target="medssl.workflows.match.match",
+            settings="medssl.workflows.match.MatchSettings",
+            summary="Find a place of one scan in others by frozen features.",
+        ),
+        Verb(
             name="auto",
             target="pipelines.auto.auto",
             settings="pipelines.auto_settings.AutoSettings",

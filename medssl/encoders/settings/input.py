@@ -10,11 +10,12 @@ from medssl.settings import Settings
 
 __all__ = ["POOL_WORDS", "InputSettings", "Pool"]
 
-Pool = Literal["mean", "prenorm", "grid", "levels", "attention"]
+Pool = Literal["mean", "prenorm", "grid", "levels", "cells", "attention"]
 POOL_WORDS = (
     "How features become one vector, for methods, probes, classifiers, embed and exports alike: 'mean' of the coarsest "
     "level; 'prenorm', the mean before the last norm; 'grid', means in 2 x 2 x 2 cells; 'levels', the means of all "
-    "levels joined; 'attention', learnt weights of the places."
+    "levels joined; 'cells', the cells of the three coarsest levels joined, what small crops are told by; 'attention', "
+    "learnt weights of the places."
 )
 
 

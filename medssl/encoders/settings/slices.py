@@ -31,6 +31,6 @@ class SliceSettings(InputSettings):
         if self.pool == "prenorm":
             raise ValueError(
                 "pool: prenorm is not for timm, whose models do not say which norm is their last (and the usual batch "
-                "norms leave each image its own mean). Take mean, grid, levels or attention."
+                "norms leave each image its own mean). Take mean, grid, levels, cells or attention."
             )
         return self

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from medssl.encoders.table import build_encoder
 from medssl.exporting.exportable import perturbed
-from medssl.exporting.features import covering_origins, embed_scan, embed_store
+from medssl.exporting.features import embed_scan, embed_store
+from medssl.placement import covering_origins
 from medssl.store.write import Item, store_from_arrays
 
 axis = st.tuples(st.integers(0, 40), st.integers(1, 60), st.integers(1, 30))

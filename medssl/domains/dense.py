@@ -1,0 +1,85 @@
+"""What dense protocols ask of a kind of data: places with features, voxels of windows or points of clouds.
+
+A look is what an encoder sees at once: a window of a case, or a cloud. Its places are the voxels or points in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medssl.engine.card import Card
+
+__all__ = ["Dense", "Look", "Values"]
+
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is known of the places of one look; P of them.
+
+    Attributes:
+        item: Id of the case or the cloud.
+        patient: Its patient; the item where none is known.
+        labels: int64, (P,): the structure of each place, 0 for none of them, -1 where that is not known or beyond the
+            scan.
+        position: float32, (P, 3): where a place lies, in [-1, 1]; (z, y, x) of scans, (x, y, z) of clouds.
+        place_mm: float32, (P, 3): the same in mm (clouds: in their unit), from the first voxel of the case.
+        shape: Voxels of a window, (z, y, x); (P,) of a cloud.
+        inputs: What an encoder takes.
+    """
+
+    item: str
+    patient: str
+    labels: npt.NDArray[np.int64]
+    position: Values
+    place_mm: Values
+    shape: tuple[int, ...]
+    inputs: Any
+
+
+class Dense(Protocol):
+    """A store, seen place by place."""
+
+    @property
+    def place(self) -> str:
+        """What a place is called: "voxel", "point"."""
+        ...
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The structures by number, without the background."""
+        ...
+
+    @property
+    def seen(self) -> str:
+        """How items are looked at, in words: "windows of 32 x 32 x 32 that cover each scan"."""
+        ...
+
+    def class_of(self, entry: Any) -> str | None:
+        """Return "" for an item whose places have labels, None for others."""
+        ...
+
+    def looks(self, store: Any, index: int, card: Card) -> Iterator[Look]:
+        """Return the looks at an item of a store, made input as a card has it; the same at every call."""
+        ...
+
+    def plain(self, look: Look) -> Values:
+        """Return hand-made features of all places, float32 (P, H): intensities or shape at several scales."""
+        ...
+
+    def pyramid(self, encoder: nn.Module, look: Look) -> Any:
+        """Return what an encoder makes of a look."""
+        ...
+
+    def at(self, pyramid: Any, look: Look, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
+        """Return the features of all levels at some places, float32 (R, C) each, finest first."""
+        ...
