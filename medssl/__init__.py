@@ -25,6 +25,7 @@ _VERBS = (
     "export",
     "fetch",
     "finetune",
+    "import_weights",
     "index",
     "load",
     "load_model",

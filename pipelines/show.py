@@ -24,6 +24,7 @@ _TABLES = {
     "cloud method": "pointcloud.methods.table.CLOUD_METHODS",
     "cloud encoder": "pointcloud.encoders.table.CLOUD_ENCODERS",
 }
+_BOTH = ("code", "weights")  # of published weights, each has a licence
 
 
 def show(name: str, *, every: bool = False) -> None:
@@ -43,9 +44,10 @@ def show(name: str, *, every: bool = False) -> None:
     presets = [p for p in list_presets() if name in {p.name, f"{p.verb}/{p.name}"}]
     rows = {kind: table[name] for kind, table in tables.items() if name in table}
     cards = importlib.import_module("medssl.manifest.cards").list_cards()
-    if not presets and not rows and name not in VERBS and name not in cards:
+    weights = importlib.import_module("medssl.weights.table").SOURCES
+    if not presets and not rows and not any(name in known for known in (VERBS, cards, weights)):
         known = {p.name for p in list_presets()} | {key for table in tables.values() for key in table}
-        known |= set(VERBS) | set(cards)
+        known |= set(VERBS) | set(cards) | set(weights)
         raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
     for kind, row in rows.items():
         _show_row(kind, name, row, every)
@@ -53,6 +55,8 @@ def show(name: str, *, every: bool = False) -> None:
         _show_verb(name, every)
     if name in cards:
         _show_card(name, cards[name])
+    if name in weights:
+        _show_weights(name, weights[name])
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())
@@ -92,6 +96,20 @@ def _show_card(name: str, card: Any) -> None:
         console.say(f"  {what.replace('_', ' ') + ':':<13}{value}")
     console.tell(data={"name": name} | facts)
     console.done(None, f"medssl fetch {name}")
+
+
+def _show_weights(name: str, row: Any) -> None:
+    facts = {key: value for key, value in asdict(row).items() if value and key not in ("name", "target")}
+    facts |= {f"{what} licence": " ".join([facts.pop(what)["name"], *_limits(getattr(row, what))]) for what in _BOTH}
+    console.say(f"Published weights {name}")
+    for what, text in facts.items():
+        console.say(f"  {what.replace('_', ' ') + ':':<17}{text}")
+    console.tell(weights={"name": name} | facts)
+    console.done(None, f"medssl import FILE --as {quoted(name)} --out RUN")
+
+
+def _limits(licence: Any) -> list[str]:
+    return [f"({', '.join(licence.limits)})"] if licence.limits else []
 
 
 def _show_verb(name: str, every: bool) -> None:

@@ -72,6 +72,11 @@ VERBS = Table(
             summary="Write the scans of a manifest as a store that is read by windows.",
         ),
         Verb(
+            name="import",
+            target="pipelines.import_weights.import_weights",
+            summary="Read published weights into a run that every other verb takes.",
+        ),
+        Verb(
             name="pretrain",
             target="pipelines.pretrain.pretrain",
             settings="pipelines.pretrain_settings.PretrainSettings",
@@ -128,12 +133,12 @@ VERBS = Table(
         Verb(
             name="list",
             target="pipelines.list_things.list_things",
-            summary="List presets, methods, encoders, data sets, formats or verbs.",
+            summary="List presets, methods, encoders, data sets, published weights, formats or verbs.",
         ),
         Verb(
             name="show",
             target="pipelines.show.show",
-            summary="Show a preset, a method, an encoder, a data card, or every setting of a verb.",
+            summary="Show a preset, a method, an encoder, a data card, published weights, or every setting of a verb.",
         ),
         Verb(
             name="validate",
