@@ -16,6 +16,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import CLASS, FeatureTable, embed_store
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, resolve
+from medssl.store.fitting import store_misfits
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.writing import atomic_write
@@ -111,6 +112,8 @@ def embed(
     store = _scans(Store.open(data), settings)
     card = load_card(run)
     same_channels(card, store, run=run)
+    for misfit in store_misfits(card, store.entries, store.settings) if card.origin is not None else ():
+        console.warn(misfit)
     store = normalised_as(store, card.inputs_known)
     window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
     fitted = settings.coverage == "fitted"

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from medssl.engine.card import load_card, save_encoder
+from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import ConfigError
 from medssl.evaluation.calibration import DECISION, decision_words
 from medssl.exporting.exportable import Exportable, write_json, write_text
@@ -90,6 +90,7 @@ def export(
         raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
     settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
     card = load_card(run)
+    _say_licence(card)
     if card.kind == "cloud":
         console.say(f"{run}: a run on clouds; to {EXPORTS[to].words}")
         files = () if dry_run else export_clouds(run, card, to, out, encoder_only=settings.encoder_only)
@@ -122,6 +123,18 @@ def export(
     }.get(to, "")
     console.done(list(result.written), next_command, max_difference=result.max_difference)
     return result
+
+
+def _say_licence(card: Card) -> None:
+    """Say where published weights are from, and warn of what their licence does not let be passed on."""
+    if card.origin is None:
+        return
+    console.say(f"from published weights: {card.origin.title} ({card.origin.source}); {card.origin.licence_line}")
+    if card.origin.forbids:
+        console.warn(
+            f"the licence of these weights, or of what they were made from, is {', '.join(card.origin.forbids)}: "
+            f"read it before you pass the export on ({card.origin.published})"
+        )
 
 
 def _to_onnx(model: Exportable, out: Path, settings: ExportSettings) -> ExportResult:

@@ -17,6 +17,7 @@ from medssl.engine.card import save_encoder
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
+from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
 from medssl.engine.trial import StepTime
@@ -165,6 +166,7 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
+        keep_origin(run, None if resume else _start(settings))
         job.record(run)  # again where it is resumed: it may have stopped before
         for line in [*lines, *_carried(job)]:
             run.say(line)
@@ -254,6 +256,12 @@ def _train(
         )
 
 
+def _start(settings: FinetuneSettings) -> Path | None:
+    """Return the run whose weights are taken."""
+    chosen = settings.transfer
+    return Path(chosen.run) if chosen.run and not chosen.from_scratch else None
+
+
 def _keep_reports(run: Run, job: Job) -> None:
     """Write what became of the pretrained weights."""
     if job.reports:
@@ -269,7 +277,7 @@ def _carried(job: Job) -> list[str]:
 def _save(job: Job, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
     """Write the network, the encoder by itself, and the card, which says how many steps were done."""
     card = job.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
-    card = card.model_copy(update={"steps": done})
+    card = card.model_copy(update={"steps": done, "origin": kept_origin(out)})
     return save_encoder(job.method.encoder, card, out, others=job.exported_modules())
 
 

@@ -118,7 +118,11 @@ def resolved_settings(
     source = resolved.settings.transfer.run
     if source:
         card = load_card(Path(source))
-        seen = {f"{resolved.settings.task}.window": card.window, "cloud.points": card.points}
+        seen = {
+            f"{resolved.settings.task}.window": card.window,
+            "cloud.points": card.points,
+            "segmentation.convs_per_stage": card.decoder_convs,
+        }
         defaults = suited | {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
         if defaults:
             resolved = resolve(

@@ -9,7 +9,7 @@ from medssl.engine.card import Card
 from medssl.errors import ConfigError
 from medssl.locking import LOCK, holds
 from medssl.quoting import quoted
-from medssl.weights.fitting import cache_line
+from medssl.store.fitting import cache_line
 from medssl.weights.importing import Ready, ready, write_run
 from medssl.weights.renaming import ImportReport
 from pipelines import console

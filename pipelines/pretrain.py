@@ -14,10 +14,12 @@ from lightning_fabric import Fabric
 
 from medssl.domains.domain import domain_of_card
 from medssl.encoders.contract import Encoder
-from medssl.engine.card import load_card, load_weights, save_encoder
+from medssl.encoders.table import ENCODERS
+from medssl.engine.card import Card, load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
+from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.result import RunResult
 from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.engine.trial import StepTime
@@ -37,6 +39,7 @@ from pipelines.pretrain_clouds import Clouds
 from pipelines.pretrain_kind import Chosen, Kind, choose_items
 from pipelines.pretrain_scans import Scans
 from pipelines.pretrain_settings import PretrainSettings, resolved_settings
+from pipelines.start_encoder import with_encoder_of
 from pipelines.store_channels import start_channels
 
 __all__ = ["PretrainSettings", "build", "pretrain", "screen_note"]
@@ -91,6 +94,7 @@ def pretrain(
         preset = recorded_settings(out)
     asked = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     asked = _as_begun(asked, out) if resume else asked
+    asked = with_encoder_of(asked, Path(init_from)) if init_from else asked
     resolved, until = whole_plan(asked, out, resume=resume)
     settings = resolved.settings
     kind = Clouds(settings) if settings.of_clouds else Scans(settings)
@@ -116,6 +120,7 @@ def pretrain(
     check_processes(network, fabric.world_size)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, kind, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
+    keep_origin(run, start)
     if run.writes:
         for line in [*_plan_lines(resolved, kind, chosen, network, out, world_size=fabric.world_size), *started]:
             run.say(line)
@@ -151,7 +156,7 @@ def pretrain(
                 run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     if run.writes:
-        card = kind.card(chosen, network).model_copy(update={"steps": done})
+        card = kind.card(chosen, network).model_copy(update={"steps": done, "origin": kept_origin(out)})
         others = {name: module for name, module in network.exported_modules().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
@@ -232,7 +237,7 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
         if init_from is not None:
             wanted = kind.settings.encoder.model_dump(mode="json")
             card = load_card(init_from)
-            theirs = dict(card.encoder)
+            theirs = _as_now(card)
             if isinstance(encoder, Encoder):  # 'follow' says no number
                 wanted["in_channels"], theirs["in_channels"] = encoder.in_channels, card.in_channels
             if "attention" not in (wanted.get("pool"), theirs.get("pool")):
@@ -252,6 +257,16 @@ def build(kind: Kind, *, init_from: Path | None) -> Method:
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
         return method
+
+
+def _as_now(card: Card) -> dict[str, Any]:
+    """Return the encoder's settings on a card, with what later releases may say besides, which is what it did then."""
+    if card.kind != "volume":
+        return dict(card.encoder)
+    return {
+        **ENCODERS.settings_of(card.encoder).model_dump(mode="json"),
+        "in_channels": card.encoder.get("in_channels"),
+    }
 
 
 def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[PretrainSettings]:

@@ -1,8 +1,8 @@
 """The encoder of MONAI's Swin UNETR behind the contract; published weights load by name.
 
-By name alone they load into another network. Until MONAI 1.4 patch merging joined the sub-grids 000, 100, 010, 001, 101,
-010, 001 and 111: two twice, two never. From 1.5 on "merging" joins all eight, under the same names and shapes. And all
-published files were trained on arrays (x, y, z), where ours are (z, y, x). ``merging`` and ``axes`` say which.
+By name alone they load into another network. Until MONAI 1.4 patch merging joined the sub-grids 000, 100, 010, 001,
+101, 010, 001 and 111: two twice, two never. From 1.5 on "merging" joins all eight, under the same names and shapes. And
+all published files were trained on arrays (x, y, z), where ours are (z, y, x). ``merging`` and ``axes`` say which.
 """
 
 from __future__ import annotations

@@ -182,12 +182,12 @@ def _check_zip(path: Path, size: int) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name, count in collections.Counter(names).items() if count > 1)
         raise FormatError(path, f"its archive holds '{twice}' twice")
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise FormatError(path, "is a TorchScript program. Take the state dict from its makers, or save one from it")
     if sum(row.file_size for row in rows) > size or any(row.compress_type != zipfile.ZIP_STORED for row in rows):
         raise FormatError(
             path, f"its archive claims {sum(row.file_size for row in rows)} bytes, and the file has {size}"
         )
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        raise FormatError(path, "is a TorchScript program. Take the state dict from its makers, or save one from it")
 
 
 def _allowed() -> list[Any]:
@@ -205,6 +205,8 @@ def _allowed() -> list[Any]:
         *kinds,
         argparse.Namespace,
         collections.defaultdict,
+        list,
+        dict,
     ]
 
 

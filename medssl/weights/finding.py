@@ -1,4 +1,4 @@
-"""A published file as it was found, what it is to become here, and the row of the table that says so."""
+"""A published file as it was found, and what it is to become here."""
 
 from __future__ import annotations
 
@@ -11,57 +11,15 @@ from torch import Tensor
 
 from medssl.engine.card import CardInput
 from medssl.errors import ConfigError, FormatError
-from medssl.table import Row
 from medssl.weights.containers import Container, read_container, read_json
 from medssl.weights.renaming import Rule
 
-__all__ = ["FREE", "Found", "Licence", "Segmenter", "Source", "Wanted", "found_at"]
+__all__ = ["Found", "Segmenter", "Wanted", "found_at"]
 
 Triple = tuple[int, int, int]
 _BESIDE = ("plans.json", "dataset.json", "adaptation_plan.json", "config.json")
 _WEIGHTS = ("checkpoint_final.pth", "checkpoint_best.pth", "model.safetensors", "pytorch_model.bin")
 _PREFIXES = ("module.", "_orig_mod.")
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The licence of something, and what it forbids, as its makers state it: the user confirms it.
-
-    Attributes:
-        name: Its name.
-        limits: Of "non-commercial", "no-derivatives", "share-alike", "own terms", "unknown".
-    """
-
-    name: str
-    limits: tuple[str, ...] = ()
-
-
-FREE = Licence("Apache-2.0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source(Row):
-    """One kind of published weights; ``target`` is the function that recognises it: (Found) -> Wanted or None.
-
-    Attributes:
-        title: What it is.
-        trained_on: Which data, in a few words.
-        code: Licence of the makers' code.
-        weights: Licence of the weights.
-        published: Where they are.
-        encoder: What they become here.
-        input: How the network wants its input, in words.
-        proof: The test that holds it, and against what.
-    """
-
-    title: str
-    trained_on: str
-    code: Licence
-    weights: Licence
-    published: str
-    encoder: str
-    input: str
-    proof: str
 
 
 @dataclass(frozen=True)

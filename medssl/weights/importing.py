@@ -18,8 +18,9 @@ from medssl.engine.card import Card, Origin, save_encoder
 from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter
-from medssl.weights.finding import Found, Source, Wanted, found_at
+from medssl.weights.finding import Found, Wanted, found_at
 from medssl.weights.renaming import ImportReport, fill, rename
+from medssl.weights.source import Source
 from medssl.weights.table import SOURCES
 from medssl.writing import atomic_write
 
@@ -163,7 +164,7 @@ def _origin(source: Source, found: Found, wanted: Wanted) -> Origin:
         sha256=found.container.sha256,
         input=source.input,
         guesses=wanted.guesses,
-        facts=dict(wanted.facts),
+        facts={name: value for name, value in wanted.facts.items() if name != "card"},
     )
 
 

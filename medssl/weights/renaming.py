@@ -35,8 +35,10 @@ class Rule:
         to: The name here, with the pattern's groups; "" leaves the tensor out.
         part: What it is of: stem, blocks, skips, decoder, heads, beside.
         why: Why it is left out, or what is done to it.
-        change: What is done to its numbers; None leaves them.
-        fate: Of one that is changed: "permuted" or "folded".
+        change: What is done to its numbers, and to those of ``takes``; None leaves them.
+        fate: Of one that is changed: "permuted" or "folded"; "folded" of one that is left out, too.
+        takes: Names of more tensors that the change takes, with the pattern's groups.
+        also: More names here, each with what is made for it of the same tensor.
         twin: Of one that is left out as another's second name: that name, with the pattern's groups. Both must be
             equal.
     """
@@ -45,9 +47,11 @@ class Rule:
     to: str
     part: str
     why: str = ""
-    change: Callable[[Tensor], Tensor] | None = None
+    change: Callable[..., Tensor] | None = None
     fate: Fate = "permuted"
     twin: str = ""
+    takes: tuple[str, ...] = ()
+    also: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,16 @@ def rename(state: Mapping[str, Tensor], rules: Sequence[Rule], *, source: str) -
         if not rule.to:
             if rule.twin:
                 _check_twin(state, name, match.expand(rule.twin), source)
-            rows.append(ImportRow(name, "", rule.part, "dropped", rule.why, shape))
+            left_out: Fate = "folded" if rule.fate == "folded" else "dropped"
+            rows.append(ImportRow(name, "", rule.part, left_out, rule.why, shape))
             continue
         here = match.expand(rule.to)
-        if here in found:
-            raise DataError(f"{source}: '{name}' comes to the name '{here}', which another tensor has already.")
-        found[here] = _finite(tensor if rule.change is None else rule.change(tensor), name, source)
+        made = {here: _changed(tensor, rule, [match.expand(other) for other in rule.takes], state, source)}
+        made |= {match.expand(to): change(tensor) for to, change in rule.also}
+        for own, value in made.items():
+            if own in found:
+                raise DataError(f"{source}: '{name}' comes to the name '{own}', which another tensor has already.")
+            found[own] = _finite(value, name, source)
         fate: Fate = "matched" if rule.change is None else rule.fate
         rows.append(ImportRow(name, here, rule.part, fate, rule.why, shape))
     if left:
@@ -181,6 +189,13 @@ def fill(
         held[part_of(name)] += tensor.numel() if name in renamed.state else 0
     rows = [ImportRow("", name, part_of(name), "fresh", "", tuple(state[name].shape)) for name in fresh]
     return ImportReport((*renamed.rows, *rows), {part: held[part] / total[part] for part in total if total[part]})
+
+
+def _changed(tensor: Tensor, rule: Rule, others: Sequence[str], state: Mapping[str, Tensor], source: str) -> Tensor:
+    lacking = [name for name in others if name not in state]
+    if lacking:
+        raise DataError(f"{source}: {lacking[0]} is lacking.")
+    return tensor if rule.change is None else rule.change(tensor, *(state[name] for name in others))
 
 
 def _check_twin(state: Mapping[str, Tensor], name: str, first: str, source: str) -> None:

@@ -101,13 +101,13 @@ def monai_swinvit(found: Found) -> Wanted | None:
         return None
     if not _has(state, "layers1.0.blocks.0.mlp.fc1"):
         return None
-    renamed = {f"swinViT.{_linear(key)}" if _transformer(key) else key: value for key, value in state.items()}
     beside = [Rule(r"(rotation|contrastive|conv|norm)\w*(\..+)?", "", "heads", _HEAD)]
     return _swin(
         found,
         place,
-        renamed,
+        state,
         stripped,
+        body="",
         beside=beside,
         numbers=_WIDE,
         spacing=(2.0, 1.5, 1.5),
@@ -124,14 +124,6 @@ def monai_swin50k(found: Found) -> Wanted | None:
     place, state, stripped = found.state("model", "state_dict", "")
     if not _has(state, "encoder.layers1.0.0.") or "encoder.patch_embed.proj.weight" not in state:
         return None
-    renamed = {}
-    for key, value in state.items():
-        own = key.removeprefix("encoder.")
-        if key.startswith("encoder.") and _transformer(own):
-            first, second, rest = own.partition(".0.0.")
-            renamed[f"swinViT.{_linear(f'{first}.0.{rest}' if second else own)}"] = value
-        else:
-            renamed[key] = value
     beside = [
         Rule(r"encoder\.(mask_token|norm\..+)", "", "beside", "only its pretraining needs it"),
         Rule(r"(decoder|out|proj\w*|\w*head\w*)(\..+)?", "", "heads", _HEAD),
@@ -139,8 +131,11 @@ def monai_swin50k(found: Found) -> Wanted | None:
     return _swin(
         found,
         place,
-        renamed,
+        state,
         stripped,
+        at="encoder.",
+        body="",
+        nested="0.0.",
         beside=beside,
         numbers=_NARROW,
         spacing=None,
@@ -208,6 +203,8 @@ def _swin(
     stripped: tuple[str, ...],
     *,
     at: str = "",
+    body: str = "swinViT.",
+    nested: str = "0.",
     beside: list[Rule],
     numbers: tuple[float, float, float, float],
     spacing: tuple[float, float, float] | None,
@@ -217,15 +214,21 @@ def _swin(
     may_be_fresh: tuple[str, ...] = (),
     guesses: tuple[str, ...] = (),
 ) -> Wanted:
-    settings = _sizes(state, f"{at}swinViT.", found.shown)
+    settings = _sizes(state, f"{at}{body}", nested, found.shown)
+    root, inner = re.escape(f"{at}{body}"), re.escape(nested)
     return Wanted(
         encoder={**settings, "merging": "legacy", "axes": "xyz", "pool": pool},
         place=place,
         state=state,
         rules=(
             *beside,
-            Rule(rf"{re.escape(at)}(swinViT\.patch_embed\..+)", r"encoder.\1", "stem"),
-            Rule(rf"{re.escape(at)}(swinViT\.layers\dc?\..+)", r"encoder.\1", "blocks"),
+            Rule(rf"{root}(patch_embed\..+)", r"encoder.swinViT.\1", "stem"),
+            Rule(
+                rf"{root}(layers\d)\.{inner}(.+\.mlp)\.(?:fc|linear)(\d\..+)",
+                r"encoder.swinViT.\1.0.\2.linear\3",
+                "blocks",
+            ),
+            Rule(rf"{root}(layers\dc?)\.{inner}(.+)", r"encoder.swinViT.\1.0.\2", "blocks"),
             Rule(rf"{re.escape(at)}({_SKIPS})", r"encoder.\1", "skips"),
         ),
         part_of=_part_of,
@@ -252,13 +255,13 @@ def _swin(
     )
 
 
-def _sizes(state: Mapping[str, Tensor], at: str, shown: str) -> dict[str, Any]:
-    """Return the settings that the transformer's tensors tell."""
+def _sizes(state: Mapping[str, Tensor], at: str, nested: str, shown: str) -> dict[str, Any]:
+    """Return the settings that the transformer's tensors tell; ``at`` and ``nested`` are parts of their names."""
     try:
         projection = state[f"{at}patch_embed.proj.weight"]
         depths, heads, side = [], [], 0
         for stage in range(1, 5):
-            inner = f"{at}layers{stage}.0.blocks.{{}}.attn.relative_position_bias_table"
+            inner = f"{at}layers{stage}.{nested}blocks.{{}}.attn.relative_position_bias_table"
             depths.append(next(n for n in range(1000) if inner.format(n) not in state))
             table = state[inner.format(0)]
             heads.append(int(table.shape[1]))
@@ -301,11 +304,3 @@ def _universal(state: Mapping[str, Tensor]) -> bool:
 def _outputs(state: Mapping[str, Tensor]) -> int:
     head = state.get("out.conv.conv.weight")
     return 0 if head is None else int(head.shape[0])
-
-
-def _transformer(key: str) -> bool:
-    return key.startswith(("patch_embed.", "layers1", "layers2", "layers3", "layers4"))
-
-
-def _linear(key: str) -> str:
-    return key.replace(".mlp.fc", ".mlp.linear")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medssl.table import Table
-from medssl.weights.finding import FREE, Licence, Source
+from medssl.weights.source import FREE, Licence, Source
 
 __all__ = ["SOURCES"]
 
@@ -11,6 +11,9 @@ _NC_ND = Licence("CC-BY-NC-ND-4.0", ("non-commercial", "no-derivatives"))
 _HUB = Licence("as its page says", ("unknown",))
 _STAGES = "tests/oracles/test_published_stages.py: dynamic_network_architectures where it is there, else the facts"
 _SWIN = "tests/oracles/test_published_swin.py: MONAI 1.4's network, its features kept; and the eight offsets"
+_CLOUDS = "tests/oracles/test_published_clouds.py: the makers' network, written from its description"
+_SPHERE = "1,024 points about their mean, in the unit sphere"
+_MIT = Licence("MIT")
 _CT = "CT, -175 to 250 HU to 0 and 1, clipped, 1.5 mm, (x, y, z) RAS"
 _HATAMIZADEH = "Tang et al., Self-supervised pre-training of Swin transformers, CVPR 2022, arXiv:2111.14791"
 
@@ -171,6 +174,34 @@ SOURCES = Table(
             encoder="swin (48, version 1)",
             input=_CT,
             proof=_SWIN,
+        ),
+        Source(
+            name="point-mae",
+            target="medssl.weights.clouds.point_mae",
+            title="Point-MAE",
+            paper="Pang et al., Point-MAE, ECCV 2022, arXiv:2203.06604",
+            take_when="Single objects; the usual start of masked modelling on clouds.",
+            trained_on="52,000 shapes of ShapeNet-55",
+            code=_MIT,
+            weights=_MIT,
+            published="github.com/Pang-Yatian/Point-MAE: pretrain.pth",
+            encoder="point_vit (384, 12 blocks)",
+            input=_SPHERE,
+            proof=_CLOUDS,
+        ),
+        Source(
+            name="dgcnn",
+            target="medssl.weights.clouds.dgcnn",
+            title="DGCNN of OcCo or CrossPoint",
+            paper="Wang et al., OcCo, ICCV 2021, arXiv:2010.01089; Afham et al., CVPR 2022, arXiv:2203.00680",
+            take_when="To compare with papers on DGCNN.",
+            trained_on="shapes of ModelNet40 or ShapeNet",
+            code=Licence("MIT (OcCo); CrossPoint's repository says its own", ("unknown",)),
+            weights=_HUB,
+            published="github.com/hansen7/OcCo, github.com/MohamedAfham/CrossPoint",
+            encoder="dgcnn",
+            input=_SPHERE,
+            proof=_CLOUDS,
         ),
     ),
 )

@@ -41,8 +41,8 @@ CT = {"percentile_00_5": -120.5, "percentile_99_5": 301.0, "mean": 71.25, "std":
 
 def _authors(kind: str, *, inputs: int = 1, heads: int = 3, convs: int = 2, sizes=None) -> nn.Module:
     sizes = sizes or SIZES[kind]
-    own = UNet(kind, inputs, heads, convs=convs, **sizes)
     torch.manual_seed(11)
+    own = UNet(kind, inputs, heads, convs=convs, **sizes)
     try:
         from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
     except ImportError:

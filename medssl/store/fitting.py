@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medssl.engine.card import Card
+from medssl.store.write import CT_RANGE
 
 __all__ = ["cache_line", "store_misfits"]
 
@@ -21,18 +22,18 @@ def cache_line(card: Card) -> str:
         words.append("'spacing_mm=[{:.4g},{:.4g},{:.4g}]'".format(*card.spacing_mm))
     clipped = [one.numbers for one in card.inputs if one.numbers is not None and one.modality == "CT"]
     low, high = (min((n[0] for n in clipped), default=0.0), max((n[1] for n in clipped), default=0.0))
-    if low < -1024 or high > 3071:
-        words.append(f"'hu_range=[{min(low, -1024):.0f},{max(high, 3071):.0f}]'")
+    if low < CT_RANGE[0] or high > CT_RANGE[1]:
+        words.append(f"'hu_range=[{min(low, CT_RANGE[0]):.0f},{max(high, CT_RANGE[1]):.0f}]'")
     return " ".join(["medssl cache MANIFEST --out STORE", *words]) if words else ""
 
 
-def store_misfits(card: Card, entries: Sequence[Any], settings: Mapping[str, Any]) -> list[str]:
+def store_misfits(card: Card, entries: Sequence[Any], settings: Mapping[str, Any] | None = None) -> list[str]:
     """Return how scans of a store differ from what a published network was trained on, with the line that mends it.
 
     Args:
         card: Of the network.
         entries: Scans, with ``spacing_mm`` (z, y, x).
-        settings: Of the store.
+        settings: Of the store; None where they are not known.
     """
     said = []
     if card.spacing_mm is not None and len(entries):
@@ -47,7 +48,7 @@ def store_misfits(card: Card, entries: Sequence[Any], settings: Mapping[str, Any
                 f"{off} of {len(entries)} scans differ by more than {_SPACING - 1:.0%} from the {wanted} mm that the "
                 f"network was trained at (mean {mean} mm, up to {ratios.max():.2g} times)"
             )
-    low, high = settings.get("hu_range", (-1024, 3071))
+    low, high = (settings or {}).get("hu_range", (-np.inf, np.inf))
     for one in card.inputs:
         if one.numbers is not None and one.modality == "CT" and (one.numbers[0] < low or one.numbers[1] > high):
             said.append(
