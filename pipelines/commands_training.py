@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.completion import methods, presets_of
+from pipelines.completion import methods, presets_of, sources
 from pipelines.declared import COMMON, Given, command
 from pipelines.options import Out, with_overrides
 
@@ -38,7 +38,10 @@ def _import(
     named: Annotated[
         str | None,
         typer.Option(
-            "--as", metavar="NAME", help="What they are, where it is not to be seen in them; see: medssl list weights."
+            "--as",
+            metavar="NAME",
+            help="What they are, where it is not to be seen in them; see: medssl list weights.",
+            autocompletion=sources,
         ),
     ] = None,
 ) -> None:

@@ -162,7 +162,7 @@ def _difference(ours, theirs) -> float:
 
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("kind", SIZES)
-def test_a_segmenter_of_nnunet_draws_the_same_logits(tmp_path: Path, kind: str, old: bool) -> None:
+def test_a_segmenter_of_nnunet_draws_the_same_logits(tmp_path: Path, kind: str, old: bool, record_property) -> None:
     sizes = SIZES[kind] if not old else {**SIZES[kind], "channels": [4, 8, 8]}  # old plans double up to a maximum
     theirs = _authors(kind, sizes=sizes)
     path = _saved(tmp_path, _checkpoint(theirs, _plans(kind, old=old, sizes=sizes)))
@@ -175,7 +175,9 @@ def test_a_segmenter_of_nnunet_draws_the_same_logits(tmp_path: Path, kind: str, 
     ours = load_segmenter(tmp_path / "run").network.eval()
     images = _images()
     with torch.no_grad():
-        assert _difference(ours.encoder(images), theirs.encoder(images)) < 1e-4
+        difference = _difference(ours.encoder(images), theirs.encoder(images))
+        record_property("nnunet", difference)
+        assert difference < 1e-4
         torch.testing.assert_close(ours(images), theirs(images), atol=2e-5, rtol=1e-4)
         again = load_encoder(tmp_path / "run")(images)
         assert _difference(again, theirs.encoder(images)) < 1e-4
@@ -233,9 +235,15 @@ def test_scalars_of_numpy_under_both_names(tmp_path: Path) -> None:
     assert import_weights(old, out=tmp_path / "run").source == "nnunet"
 
 
-def test_totalsegmentator_is_told_by_the_name_of_its_data(tmp_path: Path) -> None:
+def test_totalsegmentator_is_told_by_the_name_of_its_data(tmp_path: Path, record_property) -> None:
     plans = _plans("unet", dataset_name="Dataset291_TotalSegmentator_part1_organs_1559subj")
-    found = import_weights(_saved(tmp_path, _checkpoint(_authors("unet"), plans)), out=tmp_path / "run")
+    theirs = _authors("unet")
+    found = import_weights(_saved(tmp_path, _checkpoint(theirs, plans)), out=tmp_path / "run")
+    images = _images()
+    with torch.no_grad():
+        difference = _difference(load_encoder(tmp_path / "run")(images), theirs.encoder(images))
+    record_property("totalsegmentator", difference)
+    assert difference < 1e-4
     assert found.source == "totalsegmentator"
     assert "own terms" in found.card.origin.limits
 
@@ -321,7 +329,7 @@ def _openmind_layouts(theirs: nn.Module) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("layout", ["mae", "voco", "simclr", "swinunetr", "s3d"])
-def test_openmind_in_every_layout_of_its_methods(tmp_path: Path, layout: str) -> None:
+def test_openmind_in_every_layout_of_its_methods(tmp_path: Path, layout: str, record_property) -> None:
     sizes = {**SIZES["residual"], "kernels": [[3, 3, 3]] * 3, "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}
     theirs = _authors("residual", heads=1, convs=1, sizes=sizes)
     spelling = "key_to_in_proj" if layout == "voco" else "keys_to_in_proj"
@@ -344,7 +352,9 @@ def test_openmind_in_every_layout_of_its_methods(tmp_path: Path, layout: str) ->
     assert sorted(row.there for row in found.report.rows if row.there) == sorted(state)
     images = _images(size=(16, 8, 24))
     with torch.no_grad():
-        assert _difference(load_encoder(tmp_path / "run")(images), theirs.encoder(images)) < 1e-4
+        difference = _difference(load_encoder(tmp_path / "run")(images), theirs.encoder(images))
+    record_property("openmind-resenc", difference)
+    assert difference < 1e-4
     card = load_card(tmp_path / "run")
     assert card.inputs[0].normalise == "zscore"
     assert card.spacing_mm == (1.0, 1.0, 1.0)
@@ -381,7 +391,7 @@ def test_primus_is_refused_with_what_is_near(tmp_path: Path) -> None:
         import_weights(path, out=tmp_path / "run")
 
 
-def test_vocomni_in_nnunets_form_saw_x_y_z(tmp_path: Path) -> None:
+def test_vocomni_in_nnunets_form_saw_x_y_z(tmp_path: Path, record_property) -> None:
     sizes = {
         **SIZES["unet"],
         "kernels": [[3, 3, 3], [3, 3, 3], [1, 3, 3]],
@@ -396,7 +406,9 @@ def test_vocomni_in_nnunets_form_saw_x_y_z(tmp_path: Path) -> None:
     images = _images(size=(8, 16, 24))
     with torch.no_grad():
         turned = [level.transpose(2, 4) for level in theirs.encoder(images.transpose(2, 4))]
-        assert _difference(load_encoder(tmp_path / "run")(images), turned) < 1e-4
+        difference = _difference(load_encoder(tmp_path / "run")(images), turned)
+    record_property("vocomni-nnunet", difference)
+    assert difference < 1e-4
     assert load_card(tmp_path / "run").inputs[0].numbers == (-175.0, 250.0, -175.0, 425.0)
 
 

@@ -98,7 +98,7 @@ def test_finetuning_from_it_is_finetuning_the_same_weights_built_natively(store,
 
 
 def test_pretraining_goes_on_with_its_encoder_and_keeps_its_licence(store, imported, tmp_path) -> None:
-    overrides = [*QUICK, "train.batch_size=2", "method.window=[8,16,16]"]
+    overrides = [*QUICK, "train.batch_size=2", "method.window=[8,16,16]", "method.patch=[2,4,4]"]
     out = pretrain("simmim", data=store, out=tmp_path / "on", init_from=imported, overrides=overrides).folder
     card = load_card(out)
     assert card.encoder["channels"] == SIZES["unet"]["channels"]
@@ -163,3 +163,9 @@ def test_every_source_is_listed_and_shown_with_licence_and_proof(capsys) -> None
         assert row.weights.name in said
         assert row.proof.partition(":")[0] in said
         assert (root / row.proof.partition(":")[0]).is_file()
+
+
+def test_every_source_has_its_row_in_the_docs() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip().strip("`") for line in text.splitlines() if line.startswith("| `")]
+    assert rows == list(SOURCES)
