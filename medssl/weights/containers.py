@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import hashlib
+import importlib
 import json
 import pickle
 import warnings
@@ -192,8 +193,8 @@ def _check_zip(path: Path, size: int) -> None:
 
 def _allowed() -> list[Any]:
     """Return the classes beyond torch's own list that published files hold; none of them does anything."""
-    multiarray = np._core.multiarray
-    scalar, rebuilt = multiarray.scalar, multiarray._reconstruct  # type: ignore[attr-defined]
+    multiarray: Any = importlib.import_module("numpy._core.multiarray")
+    scalar, rebuilt = multiarray.scalar, multiarray._reconstruct
     kinds = {type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "u2", "u4", "u8", "?")}
     return [
         scalar,

@@ -92,10 +92,9 @@ class ImportReport:
         """Return the report as text: a line a part and fate, with why."""
         said = [f"{part}: {100 * share:.1f} % of its numbers from the file" for part, share in self.shares.items()]
         counts = Counter((row.part, row.fate, row.why) for row in self.rows)
-        said += [
-            f"  {count:4d} tensors of {part} {_WORDS[fate]}{f' ({why})' if why else ''}"
-            for (part, fate, why), count in counts.items()
-        ]
+        for (part, fate, why), count in counts.items():
+            of = "beside these" if part == "beside" else f"of {part}"
+            said.append(f"  {count:4d} tensors {of} {_WORDS[fate]}{f' ({why})' if why else ''}")
         return said + [f"  {count:4d} tensors in '{place}', of no network" for place, count in self.beside.items()]
 
     def as_dict(self) -> dict[str, Any]:

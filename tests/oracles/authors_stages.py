@@ -121,10 +121,10 @@ class UNet(nn.Module):
 
 
 def jittered(network: nn.Module, seed: int = 1) -> nn.Module:
-    """Move every number away from where it was drawn, norms and biases above all."""
+    """Move every number that is saved away from where it was drawn, norms and biases above all."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for tensor in [*network.parameters(), *network.buffers()]:
+        for tensor in {id(one): one for one in network.state_dict(keep_vars=True).values()}.values():
             if tensor.is_floating_point():
                 noise = torch.randn(tensor.shape, generator=generator)
                 tensor.add_(noise * (0.3 if tensor.dim() < 2 else 0.05))
