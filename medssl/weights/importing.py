@@ -16,6 +16,7 @@ from medssl.decoder import DecoderBlocks
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, Origin, save_encoder
 from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.store.write import CT_SCALE, MR_SCALE
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter
 from medssl.weights.finding import Found, Wanted, found_at
@@ -187,10 +188,17 @@ def _card(source: Source, wanted: Wanted, encoder: Any, origin: Origin) -> Card:
         spacing = list(wanted.spacing_mm)
         stored = {"spacing_mm": spacing, "spacings_mm": dict.fromkeys(modalities or ["MR"], spacing)}
     settings = encoder.settings.model_dump(mode="json")
+    inputs = tuple(
+        one
+        if one.normalise == "unit"
+        else one.model_copy(update={"scale": CT_SCALE if one.modality == "CT" else MR_SCALE})
+        for one in wanted.inputs
+    )
     return Card(
         encoder={**settings, "in_channels": encoder.in_channels},
         in_channels=encoder.in_channels,
-        inputs=wanted.inputs,
+        inputs=inputs,
+        scale=inputs[0].scale,
         channels=encoder.channels,
         strides=encoder.strides,
         spacing_mm=wanted.spacing_mm,

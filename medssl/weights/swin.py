@@ -14,7 +14,16 @@ from medssl.errors import DataError
 from medssl.weights.finding import Found, Wanted
 from medssl.weights.renaming import Rule
 
-__all__ = ["monai_swin50k", "monai_swinunetr", "monai_swinvit", "suprem_swin", "voco", "voco1", "vocomni"]
+__all__ = [
+    "monai_swin50k",
+    "monai_swinunetr",
+    "monai_swinunetr_new",
+    "monai_swinvit",
+    "suprem_swin",
+    "voco",
+    "voco1",
+    "vocomni",
+]
 
 _TOPS = ("state_dict", "net", "model", "")
 _NARROW = (-175.0, 250.0, -175.0, 425.0)  # clipped to HU, less, over
@@ -149,11 +158,26 @@ def monai_swin50k(found: Found) -> Wanted | None:
 
 def monai_swinunetr(found: Found) -> Wanted | None:
     """Take a Swin UNETR of MONAI before 1.5, such as BTCV's 14 outputs."""
+    wanted = _swinunetr(found, merging="legacy")
+    if wanted is None:
+        return None
+    state = wanted.state
+    fourteen = _outputs(state) == 14 and not _has(state, "swinViT.layers1c.")
+    doubt = "MONAI before 1.5 trained it: nothing in it shows that. If 1.5 or later did: --as monai-swinunetr-1.5"
+    return replace(wanted, sure=fourteen, guesses=(doubt, *wanted.guesses))
+
+
+def monai_swinunetr_new(found: Found) -> Wanted | None:
+    """Take a Swin UNETR that MONAI 1.5 or later trained; nothing in it shows that, so it must be said."""
+    wanted = _swinunetr(found, merging="monai")
+    return None if wanted is None else replace(wanted, sure=False)
+
+
+def _swinunetr(found: Found, *, merging: str) -> Wanted | None:
     place, state, stripped = found.state(*_TOPS)
     if not _has(state, "swinViT.layers1.") or _outputs(state) == 0 or _universal(state):
         return None
-    fourteen = _outputs(state) == 14 and not _has(state, "swinViT.layers1c.")
-    wanted = _swin(
+    return _swin(
         found,
         place,
         state,
@@ -163,9 +187,10 @@ def monai_swinunetr(found: Found) -> Wanted | None:
         spacing=(2.0, 1.5, 1.5),
         window=(96, 96, 96),
         pool="mean",
+        merging=merging,
         evidence=f"a whole Swin UNETR of {_outputs(state)} outputs",
+        guesses=("-1000 to 1000 HU become 0 and 1, 1.5 x 1.5 x 2 mm: as MONAI's recipe for BTCV has it",),
     )
-    return replace(wanted, sure=fourteen)
 
 
 def suprem_swin(found: Found) -> Wanted | None:
@@ -211,13 +236,14 @@ def _swin(
     window: tuple[int, int, int],
     pool: str,
     evidence: str,
+    merging: str = "legacy",
     may_be_fresh: tuple[str, ...] = (),
     guesses: tuple[str, ...] = (),
 ) -> Wanted:
     settings = _sizes(state, f"{at}{body}", nested, found.shown)
     root, inner = re.escape(f"{at}{body}"), re.escape(nested)
     return Wanted(
-        encoder={**settings, "merging": "legacy", "axes": "xyz", "pool": pool},
+        encoder={**settings, "merging": merging, "axes": "xyz", "pool": pool},
         place=place,
         state=state,
         rules=(
@@ -248,7 +274,7 @@ def _swin(
             f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped),
             f"swin: feature_size {settings['feature_size']}, depths {list(settings['depths'])}, heads "
             f"{list(settings['heads'])}, window {settings['window']}, version {2 if settings['use_v2'] else 1}",
-            "merging legacy (MONAI until 1.4) and axes xyz: no tensor shows either; all published files have both",
+            f"merging {merging} and axes xyz: no tensor shows either; all published files have legacy and xyz",
         ),
         guesses=guesses,
         may_be_fresh=may_be_fresh,
