@@ -91,15 +91,16 @@ def _lines(made: Ready) -> list[str]:
     return [
         f"recognised: {made.source.name}, {made.source.title}",
         *(f"  {line}" for line in made.wanted.evidence),
-        f"it becomes {kept}; encoder {encoder['name']}, {sum(p.numel() for p in _all(made)):,} numbers",
+        f"it becomes {kept}; encoder {encoder['name']}, {_count(made):,} numbers",
         *made.report.lines(),
     ]
 
 
-def _all(made: Ready) -> list[object]:
+def _count(made: Ready) -> int:
+    """Return how many numbers are trained, those of an encoder within a network once."""
     whole = made.modules.get("network")
     modules = [whole] if whole is not None else list(made.modules.values())
-    return [parameter for module in modules for parameter in module.parameters()]
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def _limits(limits: tuple[str, ...]) -> str:

@@ -76,7 +76,7 @@ class SliceEncoder(Encoder):
             near = timm.list_models(f"*{settings.model[:6]}*")[:5]
             hint = f"Near it: {', '.join(near)}. " if near else ""
             raise ConfigError(f"timm has no model '{settings.model}'. {hint}Take resnet18, or test_resnet for a CPU.")
-        chosen = {} if settings.features is None else {"out_indices": settings.features}
+        chosen: dict[str, Any] = {} if settings.features is None else {"out_indices": settings.features}
         if settings.tokens:
             chosen = {"dynamic_img_size": True, "num_classes": 0}
         try:

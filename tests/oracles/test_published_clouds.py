@@ -135,6 +135,52 @@ def test_point_mae_gives_the_same_tokens(tmp_path: Path, record_property) -> Non
     assert load_card(tmp_path / "run").kind == "cloud"
 
 
+def test_point_jepa_gives_the_teachers_tokens(tmp_path: Path, record_property) -> None:
+    """Its mini-PointNet has no bias before the norms, its attention one; the file holds student and teacher."""
+    torch.manual_seed(4)
+    theirs = _MaeEncoder(64, 2, 1)
+    for block in theirs.blocks.blocks:
+        block.attn.qkv = nn.Linear(64, 192)
+    for conv in (theirs.encoder.first_conv, theirs.encoder.second_conv):
+        conv[0] = nn.Conv1d(conv[0].in_channels, conv[0].out_channels, 1, bias=False)
+    jittered(theirs)
+    own = theirs.state_dict()
+    inner = {k.replace("blocks.blocks", "blocks"): v for k, v in own.items() if k.startswith(("blocks", "norm"))}
+    state = {f"teacher.ema_model.{key}": value for key, value in inner.items()}
+    state |= {
+        f"{side}.{key}": value + 1 for key, value in inner.items() for side in ("student", "teacher.online_model")
+    }
+    state |= {f"tokenizer.embedding.{key}": value for key, value in own.items() if key.startswith("encoder.")}
+    state |= {key.replace("pos_embed", "positional_encoding"): v for key, v in own.items() if key.startswith("pos_")}
+    state |= {
+        "teacher.initted": torch.ones(1),
+        "teacher.step": torch.tensor([3]),
+        "mask_token": torch.ones(64),
+        "predictor.predictor_norm.weight": torch.ones(192),
+    }
+    told = {"encoder_heads": 2, "encoder_add_pos_at_every_layer": True, "tokenizer_group_radius": None}
+    for block in theirs.blocks.blocks:
+        block.attn.heads = 2
+    torch.save({"state_dict": state, "hyper_parameters": told, "epoch": 5}, tmp_path / "jepa.ckpt")
+    found = import_weights(tmp_path / "jepa.ckpt", out=tmp_path / "run")
+    assert found.source == "point-jepa"
+    ours = load_cloud_encoder(tmp_path / "run").eval()
+    cloud = _cloud(512)
+    with torch.no_grad():
+        level = ours(cloud, torch.tensor([512])).levels[0]
+        tokens = theirs(*_grouped(cloud, 32, 32))
+    difference = _relative(level.features, tokens)
+    record_property("point-jepa", difference)
+    assert difference < 1e-4
+
+
+def test_recon_is_refused_with_what_is_near(tmp_path: Path) -> None:
+    state = {f"MAE_encoder.{key}": value for key, value in _MaeEncoder(64, 1, 1).state_dict().items()}
+    torch.save({"base_model": state | {"MAE_encoder.img_token": torch.ones(1, 1, 64)}}, tmp_path / "recon.pth")
+    with pytest.raises(DataError, match=r"ReCon's three.*Nearest: Point-MAE"):
+        import_weights(tmp_path / "recon.pth", out=tmp_path / "run")
+
+
 class _Dgcnn(nn.Module):
     def __init__(self, embedding: int) -> None:
         super().__init__()
