@@ -23,6 +23,7 @@ _WORKFLOWS = (
     "export",
     "fetch",
     "finetune",
+    "import_weights",
     "index",
     "load",
     "load_model",

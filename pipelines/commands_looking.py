@@ -18,7 +18,7 @@ _PANEL = "Look and choose"
 @command("list", panel=_PANEL, shared=())
 def _list(
     kind: Annotated[
-        str, typer.Argument(help="presets, methods, encoders, data, formats or verbs.", metavar="KIND")
+        str, typer.Argument(help="presets, methods, encoders, data, weights, formats or verbs.", metavar="KIND")
     ] = "presets",
 ) -> None:
     """List what there is to choose from.
@@ -33,7 +33,10 @@ def _list(
 
 @command("show", panel=_PANEL, shared=())
 def _show(
-    name: Annotated[str, typer.Argument(help="A preset, method, encoder, data card or verb.", autocompletion=shown)],
+    name: Annotated[
+        str,
+        typer.Argument(help="A preset, method, encoder, data card, published weights or verb.", autocompletion=shown),
+    ],
     every: Annotated[
         bool,
         typer.Option(

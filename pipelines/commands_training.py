@@ -1,15 +1,16 @@
-"""The commands that train and judge: pretrain, finetune, evaluate."""
+"""The commands that train and judge: import, pretrain, finetune, evaluate."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medssl.workflows.protocols import PROTOCOLS
-from pipelines.completion import methods, presets_of, protocols
-from pipelines.declared import COMMON, command
+from pipelines.completion import methods, presets_of, protocols, sources
+from pipelines.declared import COMMON, Given, command
 from pipelines.options import Out, with_overrides
 
 __all__ = ["COMMANDS"]
@@ -23,6 +24,38 @@ Devices = Annotated[
 Finish = Annotated[
     bool, typer.Option("--finish", help="Close the run in --out at the step that it reached, and use it as it is.")
 ]
+
+
+def _of_import(given: Given) -> tuple[Sequence[Any], Given]:
+    return (given.pop("weights"),), given
+
+
+@command("import", panel=_PANEL, shared=("overwrite", "dry_run"), ready=_of_import)
+def _import(
+    weights: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="The weights, or their folder with the plans.")
+    ],
+    out: Out,
+    named: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="What they are, where it is not to be seen in them; see: medssl list weights.",
+            autocompletion=sources,
+        ),
+    ] = None,
+) -> None:
+    """Read published weights into a run that every other verb takes. Nothing in the file is executed.
+
+    For example:
+
+      medssl import VoCo_B_SSL_head.pt --out runs/voco-b
+
+      medssl import nnUNet_results/Dataset007_Pancreas/nnUNetTrainer__nnUNetPlans__3d_fullres --out runs/pancreas
+
+      medssl import my_swin.pt --as monai-swinunetr --out runs/swin
+    """
 
 
 @command(
@@ -135,4 +168,4 @@ def _evaluate(
     """
 
 
-COMMANDS = (_pretrain, _finetune, _evaluate)
+COMMANDS = (_import, _pretrain, _finetune, _evaluate)

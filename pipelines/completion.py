@@ -14,13 +14,14 @@ import click
 from medssl.encoders.table import ENCODERS
 from medssl.methods.table import METHODS
 from medssl.presets import list_presets
+from medssl.weights.table import SOURCES
 from medssl.workflows.export_targets import EXPORTS
 from medssl.workflows.protocols import PROTOCOLS
 from medssl.workflows.verbs import VERBS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.methods.table import CLOUD_METHODS
 
-__all__ = ["export_forms", "methods", "presets_of", "protocols", "shown", "verbs_with_settings"]
+__all__ = ["export_forms", "methods", "presets_of", "protocols", "shown", "sources", "verbs_with_settings"]
 
 _IN_NNUNET = ("residual", "unet")  # encoders that nnU-Net has
 
@@ -48,8 +49,14 @@ def protocols(incomplete: str) -> list[str]:
 def shown(incomplete: str) -> list[str]:
     """Return what `medssl show` knows by name."""
     presets = list_presets()
-    names = [*METHODS, *CLOUD_METHODS, *ENCODERS, *CLOUD_ENCODERS, *VERBS, *(preset.name for preset in presets)]
+    names = [*METHODS, *CLOUD_METHODS, *ENCODERS, *CLOUD_ENCODERS, *SOURCES, *VERBS]
+    names += [preset.name for preset in presets]
     return _fitting([*names, *(f"{preset.verb}/{preset.name}" for preset in presets)], incomplete)
+
+
+def sources(incomplete: str) -> list[str]:
+    """Return the published weights that are known."""
+    return _fitting(SOURCES, incomplete)
 
 
 def verbs_with_settings(incomplete: str) -> list[str]:

@@ -110,6 +110,10 @@ class Task(ABC):
     learns: ClassVar[str] = ""
     asks: ClassVar[tuple[str, ...]] = ()
 
+    def as_in(self, card: Card) -> dict[str, Any]:
+        """Return the settings of ``finetune`` that follow the run whose encoder is taken; None where it says nothing."""
+        return {self.sees: card.points if card.window is None else card.window}
+
     def load(self, run: Path) -> Any:
         """Return the trained method of a run, its ``network`` among others, in evaluation mode on the CPU.
 

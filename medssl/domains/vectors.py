@@ -35,6 +35,10 @@ class Vectors(ABC):
 
     own: ClassVar[tuple[str, ...]]
 
+    def misfits(self, card: Card, store: Any) -> list[str]:
+        """Return how a store differs from what published weights were trained on; nothing of weights of our own."""
+        return []
+
     @abstractmethod
     def ready(self, run: Path, card: Card, store: Any, settings: Any, device: Any) -> Ready:
         """Return what embeds a store's items.

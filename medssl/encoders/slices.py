@@ -47,20 +47,27 @@ class SliceEncoder(Encoder):
             near = timm.list_models(f"*{settings.model[:6]}*")[:5]
             hint = f"Near it: {', '.join(near)}. " if near else ""
             raise ConfigError(f"timm has no model '{settings.model}'. {hint}Take resnet18, or test_resnet for a CPU.")
-        chosen = {} if settings.features is None else {"out_indices": settings.features}
+        chosen: dict[str, Any] = {} if settings.features is None else {"out_indices": settings.features}
+        if settings.tokens:
+            chosen = {"dynamic_img_size": True, "num_classes": 0}
         try:
             self.network = timm.create_model(
-                settings.model, pretrained=False, features_only=True, in_chans=settings.input_channels, **chosen
+                settings.model,
+                pretrained=False,
+                features_only=not settings.tokens,
+                in_chans=settings.input_channels,
+                **chosen,
             )
-        except (RuntimeError, AssertionError, IndexError, AttributeError) as error:
+            levels = _token_levels(self.network, settings) if settings.tokens else self.network.feature_info
+        except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"The timm model '{settings.model}' gives no feature pyramid, or not the levels {settings.features}. "
                 f"Take a convolutional one such as resnet18. timm says: {error}"
             ) from error
         self.settings = settings
         self.in_channels = settings.input_channels
-        self.channels = tuple(self.network.feature_info.channels())
-        self.strides = tuple((1, s, s) for s in self.network.feature_info.reduction())
+        self.channels = tuple(levels.channels())
+        self.strides = tuple((1, s, s) for s in levels.reduction())
         self.size_multiple: Triple = self.strides[-1]
         self.kernels: tuple[Triple, ...] = ((1, 3, 3),) * len(self.channels)
         if settings.checkpointing:
@@ -79,4 +86,44 @@ class SliceEncoder(Encoder):
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
         batch, _, depth = images.shape[:3]
         slices = images.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return [level.unflatten(0, (batch, depth)).transpose(1, 2) for level in self.network(slices)], None
+        found = self.network(slices) if not self.settings.tokens else self._tokens(slices)
+        return [level.unflatten(0, (batch, depth)).transpose(1, 2) for level in found], None
+
+    def _tokens(self, slices: Tensor) -> list[Tensor]:
+        """Return a transformer's normed tokens after the blocks that are taken, each (B * z, C, y', x')."""
+        found: list[Tensor] = self.network.forward_intermediates(
+            slices, indices=self._taken, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return found
+
+    @property
+    def _taken(self) -> list[int]:
+        return list(self.settings.features or (len(self.network.blocks) - 1,))
+
+
+class _Levels:
+    """What timm's ``feature_info`` says, of levels that all have the patch as their stride."""
+
+    def __init__(self, count: int, width: int, patch: int) -> None:
+        self._channels, self._reduction = [width] * count, [patch] * count
+
+    def channels(self) -> list[int]:
+        return self._channels
+
+    def reduction(self) -> list[int]:
+        return self._reduction
+
+
+def _token_levels(network: Any, settings: SliceSettings) -> _Levels:
+    """Return the levels of a transformer that are taken: the last block's where none are named.
+
+    Raises:
+        IndexError: It has no such block.
+    """
+    blocks = len(network.blocks)
+    if any(number >= blocks for number in settings.features or ()):
+        raise IndexError(f"it has {blocks} blocks")
+    (height, width) = network.patch_embed.patch_size
+    if height != width:
+        raise RuntimeError(f"its patches are {height} x {width}")
+    return _Levels(len(settings.features or (0,)), network.embed_dim, height)

@@ -23,7 +23,7 @@ from medssl.quoting import quoted
 from medssl.settings import Settings, load_yaml
 from medssl.writing import atomic_write
 
-__all__ = ["Card", "CardInput", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
+__all__ = ["Card", "CardInput", "Origin", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
 
 
 class CardInput(Settings):
@@ -43,6 +43,45 @@ class CardInput(Settings):
     scale: tuple[float, float] = (0.0, 1.0)
     normalise: Scheme = "unit"
     numbers: Numbers | None = None
+
+
+class Origin(Settings):
+    """Where weights are from that were not trained here. Runs that start from them keep it.
+
+    Attributes:
+        source: Row of the table of published weights.
+        title: What they are.
+        published: Where.
+        code: Licence of their makers' code.
+        weights: Licence of the weights, as their makers state it.
+        limits: What the licences forbid or ask: "non-commercial", "no-derivatives", "share-alike", "own terms",
+            "unknown".
+        sha256: Of the file.
+        input: How the network wants its input, in words.
+        guesses: What nobody states and was taken to be so.
+        facts: More, as the file says it.
+    """
+
+    source: str
+    title: str = ""
+    published: str = ""
+    code: str = ""
+    weights: str = ""
+    limits: tuple[str, ...] = ()
+    sha256: str = ""
+    input: str = ""
+    guesses: tuple[str, ...] = ()
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def licence_line(self) -> str:
+        """Both licences, in a line."""
+        return f"licence of the code: {self.code}; of the weights: {self.weights}"
+
+    @property
+    def forbids(self) -> tuple[str, ...]:
+        """What of the limits speaks against passing the weights on."""
+        return tuple(limit for limit in self.limits if limit in ("non-commercial", "no-derivatives", "own terms"))
 
 
 class Card(Settings):
@@ -69,6 +108,8 @@ class Card(Settings):
         data: Counts of scans or clouds and patients, and the fingerprint of the store.
         citation: Papers to cite.
         weights: Names of the files of weights beside the card.
+        decoder_convs: Convolutions of each stage of the decoder that is kept beside it; None where nobody says.
+        origin: Where the weights are from that it started from, where they were published by others.
         medssl: Version that wrote it.
     """
 
@@ -91,6 +132,8 @@ class Card(Settings):
     data: dict[str, Any] = Field(default_factory=dict)
     citation: list[str] = Field(default_factory=list)
     weights: list[str] = Field(default_factory=lambda: ["encoder.safetensors"])
+    decoder_convs: int | None = None
+    origin: Origin | None = None
     medssl: str = __version__
 
     @model_validator(mode="before")

@@ -48,6 +48,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         "data": card.data,
         "citation": card.citation,
         "medssl": card.medssl,
+        **({} if card.origin is None else {"origin": card.origin.model_dump(mode="json")}),
     }
     exportable = partial(
         Exportable,

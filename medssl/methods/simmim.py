@@ -94,8 +94,8 @@ def _masked_embedding(encoder: SwinEncoder, token: Tensor, hidden: Tensor) -> It
 
     def forward(images: Tensor) -> Tensor:
         embedded: Tensor = type(layer).forward(layer, images)
-        z, y, x = embedded.shape[2:]
-        cells = to_cells(hidden, (z, y, x))[:, None]
+        a, b, c = embedded.shape[2:]
+        cells = to_cells(encoder.in_its_axes(hidden), (a, b, c))[:, None]
         return torch.where(cells, token.to(embedded.dtype).view(1, -1, 1, 1, 1), embedded)
 
     layer.forward = forward  # no hook: a compiled encoder does not notice hooks that come and go

@@ -63,6 +63,10 @@ class ScanSegmentation(Task):
     by_target = True
     reads = ("tolerance_mm", "tolerances_mm", "structures", "split", "metrics", "level")
 
+    def as_in(self, card: Card) -> dict[str, Any]:
+        """Return the window, and as many convolutions a stage as the decoder beside the encoder has."""
+        return super().as_in(card) | {"segmentation.convs_per_stage": card.decoder_convs}
+
     def labels(self, store: Store, recipe: Any, *, group: str = "") -> Labels:
         """Return the scans with a label map."""
         return Labels(class_of=lambda entry: None if entry.label_file is None else "labelled")

@@ -173,11 +173,12 @@ def start_doubts(card: Card, entries: Sequence[Entry]) -> list[str]:
         card: The encoder's.
         entries: The scans that are trained on.
     """
+    from medssl.store.fitting import store_misfits
     from medssl.store.normalised import scale_doubts
 
-    doubts = []
+    doubts = [] if card.origin is None else store_misfits(card, entries)
     here = np.mean([e.spacing_mm for e in entries], axis=0)
-    if card.spacing_mm is not None:
+    if card.spacing_mm is not None and card.origin is None:
         ratio = np.maximum(here / np.array(card.spacing_mm), np.array(card.spacing_mm) / here).max()
         if ratio > 1.5:
             theirs, ours = (" x ".join(f"{v:.3g}" for v in s) for s in (card.spacing_mm, here))

@@ -13,6 +13,7 @@ from medssl.encoders.contract import lay_channels_last
 from medssl.engine.card import Card, load_card, load_encoder
 from medssl.errors import ConfigError
 from medssl.exporting.features import FeatureTable, embed_store
+from medssl.store.fitting import store_misfits
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 
@@ -25,6 +26,10 @@ class ScanVectors(Vectors):
     """Scans."""
 
     own = ("coverage", "window", "overlap", "pool", "levels")
+
+    def misfits(self, card: Card, store: Store) -> list[str]:
+        """Return how a store differs from what published weights were trained on; nothing of weights of our own."""
+        return [] if card.origin is None else store_misfits(card, store.entries, store.settings)
 
     def ready(self, run: Path, card: Card, store: Store, settings: Any, device: torch.device) -> Ready:
         """Return what embeds scans."""

@@ -98,6 +98,8 @@ def embed(
     _refuse_foreign(resolved, domain)
     store = _scans(domain.open(data), settings)
     domain.check_inputs(card, store, run)
+    for misfit in domain.vectors.misfits(card, store):
+        events.warning(misfit)
     ready = domain.vectors.ready(run, card, store, settings, device)
     events.message(ready.words)
     if dry_run:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from medssl.domains.domain import domain_of_card
 from medssl.domains.exports import Exported
-from medssl.engine.card import load_card
+from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
@@ -87,7 +87,9 @@ def export(
     if out.resolve() == run.resolve():
         raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
     settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings
-    domain = domain_of_card(load_card(run))
+    card = load_card(run)
+    _say_licence(card)
+    domain = domain_of_card(card)
     check_export(to, what=str(run), domain=domain)
     form = domain.exporting.ready(run, to, out, settings)
     events.message(f"{run}: {form.words}; to {EXPORTS[to].words}")
@@ -103,3 +105,15 @@ def export(
         events.message(line)
     closed(list(found.files), found.following, max_difference=found.max_difference)
     return ExportResult(found.files, found.max_difference)
+
+
+def _say_licence(card: Card) -> None:
+    """Say where published weights are from, and warn of what their licence does not let be passed on."""
+    if card.origin is None:
+        return
+    events.message(f"from published weights: {card.origin.title} ({card.origin.source}); {card.origin.licence_line}")
+    if card.origin.forbids:
+        events.warning(
+            f"the licence of these weights, or of what they were made from, is {', '.join(card.origin.forbids)}: "
+            f"read it before you pass the export on ({card.origin.published})"
+        )

@@ -19,6 +19,7 @@ from medssl.engine.carrying import TransferSettings
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
+from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
 from medssl.engine.trial import StepTime
@@ -157,6 +158,7 @@ def finetune(
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     if run.writes:
+        keep_origin(run, None if resume else _start(settings))
         learning.domain.training.record(run, learning.entries)  # again where it is resumed: it may have stopped before
         for line in [*lines, *_carried(learning)]:
             run.say(line)
@@ -247,6 +249,12 @@ def _train(
         )
 
 
+def _start(settings: FinetuneSettings) -> Path | None:
+    """Return the run whose weights are taken."""
+    chosen = settings.transfer
+    return Path(chosen.run) if chosen.run and not chosen.from_scratch else None
+
+
 def _keep_reports(run: Run, learning: Learning) -> None:
     """Write what became of the pretrained weights."""
     if learning.reports:
@@ -262,7 +270,7 @@ def _carried(learning: Learning) -> list[str]:
 def _save(learning: Learning, settings: FinetuneSettings, out: Path, done: int) -> list[Path]:
     """Write the network, the encoder by itself, and the card, which says how many steps were done."""
     card = learning.card("" if settings.transfer.from_scratch else kept_value(settings.transfer.run, out))
-    card = card.model_copy(update={"steps": done})
+    card = card.model_copy(update={"steps": done, "origin": kept_origin(out)})
     return save_encoder(learning.method.encoder, card, out, others=learning.exported_modules())
 
 

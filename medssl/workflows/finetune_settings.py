@@ -90,9 +90,9 @@ def resolved_settings(
     if source:
         card = load_card(Path(source))
         theirs = domain_of_card(card)
-        seen = card.points if card.window is None else card.window
-        if seen is not None and resolved.settings.task in theirs.tasks:
-            suited[theirs.task(resolved.settings.task).sees] = Auto(seen, f"as in {source}")
+        if resolved.settings.task in theirs.tasks:
+            seen = theirs.task(resolved.settings.task).as_in(card)
+            suited |= {key: Auto(value, f"as in {source}") for key, value in seen.items() if value is not None}
         if suited:
             resolved = resolve(
                 FinetuneSettings, preset=preset, overrides=overrides, command_line=options, defaults=suited

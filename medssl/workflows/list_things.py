@@ -52,11 +52,20 @@ def _encoders() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "For", "Take it when", "Paper"), rows
 
 
+def _weights() -> tuple[tuple[str, ...], Rows]:
+    sources = importlib.import_module("medssl.weights.table").SOURCES
+    rows: Rows = [
+        (name, row.title, row.trained_on, row.weights.name, row.encoder, row.input) for name, row in sources.items()
+    ]
+    return ("Name", "What it is", "Trained on", "Licence of the weights", "Encoder", "Input"), rows
+
+
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "presets": _presets,
     "methods": _methods,
     "encoders": _encoders,
     "data": _data,
+    "weights": _weights,
     "formats": _formats,
     "verbs": _verbs,
 }

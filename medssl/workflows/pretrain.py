@@ -18,6 +18,7 @@ from medssl.engine.card import Card, load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
+from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.result import RunResult
 from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
@@ -33,6 +34,7 @@ from medssl.workflows.load import load
 from medssl.workflows.plan_end import left_off, whole_plan
 from medssl.workflows.pretrain_plan import loader_of, plan_lines, plan_time_lines, pretrain_command
 from medssl.workflows.pretrain_settings import PretrainSettings, resolved_settings
+from medssl.workflows.start_encoder import with_encoder_of
 
 __all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
@@ -86,6 +88,7 @@ def pretrain(
         preset = recorded_settings(out)
     asked = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
     asked = _as_begun(asked, out) if resume else asked
+    asked = with_encoder_of(asked, Path(init_from)) if init_from else asked
     resolved, until = whole_plan(asked, out, resume=resume)
     settings = resolved.settings
     domain = settings.domain
@@ -118,6 +121,7 @@ def pretrain(
     check_processes(network, fabric.world_size)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
+    keep_origin(run, start)
     if run.writes:
         for line in [*plan_lines(resolved, chosen, network, out, world_size=fabric.world_size), *started]:
             run.say(line)
@@ -153,7 +157,7 @@ def pretrain(
                 run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     if run.writes:
-        card = _card(settings, chosen, network).model_copy(update={"steps": done})
+        card = _card(settings, chosen, network).model_copy(update={"steps": done, "origin": kept_origin(out)})
         others = {name: module for name, module in network.exported_modules().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
@@ -255,7 +259,7 @@ def build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
         if init_from is not None:
             wanted = settings.encoder.model_dump(mode="json")
             card = load_card(init_from)
-            theirs = dict(card.encoder)
+            theirs = _as_now(card)
             if isinstance(encoder, Encoder):  # 'follow' says no number
                 wanted["in_channels"], theirs["in_channels"] = encoder.in_channels, card.in_channels
             if "attention" not in (wanted.get("pool"), theirs.get("pool")):
@@ -275,6 +279,16 @@ def build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
         except ValueError as error:
             raise ConfigError(f"The method and the encoder do not fit each other: {error}") from error
         return method
+
+
+def _as_now(card: Card) -> dict[str, Any]:
+    """Return the encoder's settings on a card, with what later releases may say besides, which is what it did then."""
+    if card.kind != "volume":
+        return dict(card.encoder)
+    return {
+        **domain_of_card(card).encoders.settings_of(card.encoder).model_dump(mode="json"),
+        "in_channels": card.encoder.get("in_channels"),
+    }
 
 
 def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[PretrainSettings]:

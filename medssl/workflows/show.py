@@ -25,6 +25,7 @@ _TABLES = {
     "cloud method": "pointcloud.methods.table.CLOUD_METHODS",
     "cloud encoder": "pointcloud.encoders.table.CLOUD_ENCODERS",
 }
+_BOTH = ("code", "weights")  # of published weights, each has a licence
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ def show(name: str, *, every: bool = False) -> Shown:
     presets = [p for p in list_presets() if name in {p.name, f"{p.verb}/{p.name}"}]
     rows = {kind: table[name] for kind, table in tables.items() if name in table}
     cards = importlib.import_module("medssl.manifest.cards").list_cards()
-    if not presets and not rows and name not in VERBS and name not in cards:
+    weights = importlib.import_module("medssl.weights.table").SOURCES
+    if not presets and not rows and not any(name in known for known in (VERBS, cards, weights)):
         known = {p.name for p in list_presets()} | {key for table in tables.values() for key in table}
-        known |= set(VERBS) | set(cards)
+        known |= set(VERBS) | set(cards) | set(weights)
         raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
     figures: dict[str, Any] = {}
     docs: list[SettingDoc] = []
@@ -81,6 +83,11 @@ def show(name: str, *, every: bool = False) -> Shown:
         _say_facts(f"Data set {name}", facts)
         figures["data"] = {"name": name} | facts
         following = Command("fetch", name)
+    if name in weights:
+        facts = _facts_of_weights(weights[name])
+        _say_facts(f"Published weights {name}", facts)
+        figures["weights"] = {"name": name} | facts
+        following = Command("import", "FILE", "--as", name, "--out", "RUN")
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())
@@ -103,8 +110,17 @@ def _in_parts(row: Any) -> str:
     return f"{outcome}; batch norms, where there are any, normalise part by part"
 
 
+def _facts_of_weights(row: Any) -> dict[str, Any]:
+    facts = {key: value for key, value in asdict(row).items() if value and key not in ("name", "target")}
+    for what in _BOTH:
+        licence = getattr(row, what)
+        limits = f" ({', '.join(licence.limits)})" if licence.limits else ""
+        facts[f"{what} licence"] = facts.pop(what)["name"] + limits
+    return facts
+
+
 def _say_facts(title: str, facts: Mapping[str, Any]) -> None:
-    width = 13 if title.startswith("Data set") else 11
+    width = max(11, *(len(what) + 2 for what in facts))
     events.message(title)
     for what, text in facts.items():
         events.message(f"  {what.replace('_', ' ') + ':':<{width}}{text}")

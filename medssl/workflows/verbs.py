@@ -72,6 +72,11 @@ VERBS = Table(
             summary="Write the scans of a manifest as a store that is read by windows.",
         ),
         Verb(
+            name="import",
+            target="medssl.workflows.import_weights.import_weights",
+            summary="Read published weights into a run that every other verb takes.",
+        ),
+        Verb(
             name="pretrain",
             target="medssl.workflows.pretrain.pretrain",
             settings="medssl.workflows.pretrain_settings.PretrainSettings",
@@ -133,13 +138,13 @@ VERBS = Table(
         ),
         Verb(
             name="list",
-            target="medssl.workflows.list_things.list_things",
-            summary="List presets, methods, encoders, data sets, formats or verbs.",
+            target="pipelines.list_things.list_things",
+            summary="List presets, methods, encoders, data sets, published weights, formats or verbs.",
         ),
         Verb(
             name="show",
-            target="medssl.workflows.show.show",
-            summary="Show a preset, a method, an encoder, a data card, or every setting of a verb.",
+            target="pipelines.show.show",
+            summary="Show a preset, a method, an encoder, a data card, published weights, or every setting of a verb.",
         ),
         Verb(
             name="validate",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The same table as docs/architecture.md, as a test below checks.
 LAYERS: dict[int, set[str]] = {
     7: {"workflows"},
-    6: {"reporting", "exporting", "volumes"},
+    6: {"reporting", "exporting", "weights", "volumes"},
     5: {"tasks", "loading", "placement", "store", "reduction"},
     4: {"engine", "manifest", "domains"},
     3: {"methods", "formats", "phantoms", "evaluation"},

@@ -31,6 +31,7 @@ FULL_CALLS: dict[str, str] = {
     "check": "m.parquet a=1 --out c.html --preset x --dry-run",
     "report": "r few ct.parquet a=1 --out o.html --preset x --dry-run",
     "export": "r a=1 --to onnx --out o --preset x --dry-run",
+    "import": "w.pth --as voco --out o --overwrite --dry-run",
     "embed": "r a=1 --data s --out o.npz --preset x --dry-run",
     "reduce": "m.parquet a=1 --out k.parquet --by random --keep 9 --unit slice --index f --shard 1/2 --workers 2 "
     "--preset x --dry-run",

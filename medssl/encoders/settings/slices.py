@@ -22,6 +22,11 @@ class SliceSettings(InputSettings):
     features: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, min_length=1, description="Which levels of the model to take, rising. None takes all."
     )
+    tokens: bool = Field(
+        default=False,
+        description="Of a transformer: take images of any size that its patch divides (its positions are "
+        "interpolated), and norm what is taken of it, as published weights mean it.",
+    )
     checkpointing: bool = Field(
         default=False, description="Recompute features in the backward pass: less memory, about a third more time."
     )

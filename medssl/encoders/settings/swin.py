@@ -29,6 +29,16 @@ class SwinSettings(InputSettings):
     use_v2: bool = Field(
         default=True, description="Whether a residual convolution block begins each stage (Swin UNETR V2, as in VoCo)."
     )
+    merging: Literal["monai", "legacy"] = Field(
+        default="monai",
+        description="Which of the eight sub-grids of tokens a stage joins: 'monai' all, as MONAI from 1.5 on; 'legacy' "
+        "those of MONAI until 1.4, which all published Swin UNETR and VoCo weights were trained with.",
+    )
+    axes: Literal["zyx", "xyz"] = Field(
+        default="zyx",
+        description="Axes of the arrays that the weights were trained on: 'zyx' as here, or 'xyz' as MONAI's users "
+        "have them; images are then turned before the network, and its features back.",
+    )
     drop_path: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Share of residual branches dropped in the deepest block, in training."
     )

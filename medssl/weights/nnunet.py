@@ -1,0 +1,303 @@
+"""nnU-Net v2, TotalSegmentator and nnssl (OpenMind): networks of stages, recognised by their plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medssl.engine.card import CardInput
+from medssl.errors import DataError
+from medssl.weights.finding import Found, Segmenter, Wanted
+from medssl.weights.plans import planned, planned_inputs, planned_network, turning
+from medssl.weights.renaming import Rule
+from medssl.weights.staged_names import Staged, from_shapes, part_of, rules
+
+__all__ = ["nnunet", "openmind_resenc", "totalsegmentator", "vocomni_nnunet"]
+
+Triple = tuple[int, int, int]
+_ZSCORE = "each scan's z-score is of the voxels in its body box here, and of its cropped image there"
+_TOPS = ("network_weights", "state_dict", "model", "")
+
+
+def nnunet(found: Found) -> Wanted | None:
+    """Take a network that nnU-Net v2 trained: its checkpoint holds the plans, or plans.json lies beside it."""
+    return _nnunet(found, total=False)
+
+
+def totalsegmentator(found: Found) -> Wanted | None:
+    """Take one of TotalSegmentator's networks: nnU-Net's, with its own data's name in the plans."""
+    return _nnunet(found, total=True)
+
+
+def vocomni_nnunet(found: Found) -> Wanted | None:
+    """Take VoComni's nnU-Net: no plans, 21 classes, trained in MONAI, so on (x, y, z)."""
+    place, state, stripped = found.state(*_TOPS)
+    if _plans_of(found) is not None or "encoder.stages.0.0.convs.0.conv.weight" not in state:
+        return None
+    if any(name in found.beside for name in ("adaptation_plan.json", "plans.json")):
+        return None
+    sizes = from_shapes(state, shown=found.shown)
+    if sizes.heads != 21 or sizes.in_channels != 1:
+        return None
+    return _staged(
+        found,
+        place,
+        state,
+        stripped,
+        sizes,
+        (2, 1, 0),
+        heads=False,
+        classes=None,
+        inputs=(CardInput(name="ct", modality="CT", normalise="dataset", numbers=(-175.0, 250.0, -175.0, 425.0)),),
+        spacing_mm=(1.5, 1.5, 1.5),
+        window=(64, 64, 64),
+        evidence=(f"a plain U-Net of nnU-Net's names without plans, {sizes.heads} classes, one channel: VoComni",),
+        guesses=(
+            "axes (x, y, z), 1.5 mm and -175 to 250 HU, as MONAI trained VoComni's other networks: its makers publish "
+            "no plans of this one",
+        ),
+    )
+
+
+def openmind_resenc(found: Found) -> Wanted | None:
+    """Take a ResEnc-L of nnssl, whatever method trained it: its adaptation plan is in the file or beside it."""
+    plan = found.container.facts.get("nnssl_adaptation_plan") or found.beside.get("adaptation_plan.json")
+    if plan is None:
+        return None
+    said = dict(plan.get("architecture_plans") or {})
+    kind = str(said.get("arch_class_name", ""))
+    if kind.startswith("Primus"):
+        raise DataError(
+            f"{found.shown}: is a {kind} of nnssl, a transformer with a rotary code, which no encoder here has. "
+            "Nearest: the ResEnc-L that the same method trained."
+        )
+    if kind == "NoSkipResEncL":
+        raise DataError(
+            f"{found.shown}: is a {kind} of nnssl, whose decoder has no skips. Nearest: ResEncL of the same method."
+        )
+    place, state, stripped = found.state(*_TOPS)
+    sizes = from_shapes(state, shown=found.shown)
+    if said.get("arch_kwargs"):
+        sizes = _agreed(
+            planned_network(
+                {"network_class_name": kind, "arch_kwargs": said["arch_kwargs"]},
+                in_channels=sizes.in_channels,
+                heads=sizes.heads,
+                shown=found.shown,
+            ),
+            sizes,
+            found.shown,
+        )
+    pretrain = dict(plan.get("pretrain_plan") or {})
+    config = _used(pretrain, found)
+    axes = turning(pretrain, found.shown)
+    back = [axes.index(axis) for axis in range(3)]
+    spacing, patch = config.get("spacing"), plan.get("recommended_downstream_patchsize")
+    resampled = spacing is not None and len(spacing) == 3 and str(config.get("spacing_style")) != "noresample"
+    beside = [
+        Rule(r"architecture\.(encoder|decoder)\.(.+)", "", "beside", "the second name of a tensor", twin=r"\1.\2"),
+        Rule(r"(densify_\w+|mask_tokens?)(\..+)?", "", "beside", "only its pretraining needs it"),
+        Rule(
+            r"(projector|predictor|\w*proj_head|rotation_head|contrastive_head)\..+",
+            "",
+            "heads",
+            "a head of its method",
+        ),
+    ]
+    init = dict(found.container.facts.get("init_args") or {}) if "init_args" in found.container.facts else {}
+    trainer = str(found.container.facts.get("trainer_name", ""))
+    schemes = [str(one) for one in config.get("normalization_schemes", ["ZScoreNormalization"])]
+    if set(schemes) != {"ZScoreNormalization"}:
+        raise DataError(f"{found.shown}: is normalised by {', '.join(schemes)}; ZScoreNormalization can be followed.")
+    return _staged(
+        found,
+        place,
+        state,
+        stripped,
+        sizes,
+        axes,
+        heads=False,
+        classes=None,
+        beside=beside,
+        inputs=tuple(
+            CardInput(name=_channel(n, sizes.in_channels), normalise="zscore") for n in range(sizes.in_channels)
+        ),
+        spacing_mm=_three([float(spacing[i]) for i in back]) if spacing is not None and resampled else None,
+        window=_ints([patch[i] for i in back]) if patch and len(patch) == 3 else None,
+        evidence=(
+            f"an adaptation plan of nnssl: {kind or 'no class'}" + (f", trained by {trainer}" if trainer else ""),
+        ),
+        guesses=(_ZSCORE, "scans lay as their files had them there, and are turned to RAS here"),
+        facts={
+            "trainer": trainer,
+            **({"configuration": str(init["configuration_name"])} if "configuration_name" in init else {}),
+        },
+    )
+
+
+def _nnunet(found: Found, *, total: bool) -> Wanted | None:
+    plans = _plans_of(found)
+    if plans is None or found.container.facts.get("nnssl_adaptation_plan") or "adaptation_plan.json" in found.beside:
+        return None
+    if ("totalseg" in str(plans.get("dataset_name", "")).lower()) != total:
+        return None
+    init = _init_of(found)
+    place, state, stripped = found.state(*_TOPS)
+    sizes = from_shapes(state, shown=found.shown)
+    name = str(init.get("configuration") or _only(plans, found))
+    said = planned(plans, name, in_channels=sizes.in_channels, heads=sizes.heads, shown=found.shown)
+    network = _agreed(said.network, sizes, found.shown)
+    data = dict(init.get("dataset_json") or found.beside.get("dataset.json") or {})
+    channels = {str(k): str(v) for k, v in dict(data.get("channel_names") or data.get("modality") or {}).items()}
+    inputs, guesses = planned_inputs(plans, name, channels, found.shown)
+    if len(inputs) != network.in_channels:
+        raise DataError(
+            f"{found.shown}: its plans normalise {len(inputs)} channels, and its network takes {network.in_channels}. "
+            "A cascade's second stage also takes masks; nearest: 3d_fullres or 3d_lowres of the same data."
+        )
+    classes = _classes(data, network.heads)
+    if any(one.normalise == "zscore" for one in inputs):
+        guesses += (_ZSCORE,)
+    if not said.reoriented and not total:
+        guesses += ("scans lay as their files had them there, and are turned to RAS here",)
+    return _staged(
+        found,
+        place,
+        state,
+        stripped,
+        network,
+        said.axes,
+        heads=classes is not None,
+        classes=classes,
+        inputs=inputs,
+        spacing_mm=said.spacing_mm,
+        window=said.window,
+        evidence=(
+            f"plans of nnU-Net: {said.dataset or 'no name'}, {name}, {network.name}, {len(network.channels)} stages",
+        ),
+        guesses=guesses,
+        facts={"configuration": name, "dataset": said.dataset},
+    )
+
+
+def _staged(
+    found: Found,
+    place: str,
+    state: Mapping[str, Any],
+    stripped: tuple[str, ...],
+    sizes: Staged,
+    axes: Triple,
+    *,
+    heads: bool,
+    classes: Mapping[int, str] | None,
+    inputs: tuple[CardInput, ...],
+    spacing_mm: tuple[float, float, float] | None,
+    window: Triple | None,
+    evidence: tuple[str, ...],
+    guesses: tuple[str, ...] = (),
+    beside: list[Rule] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Wanted:
+    """Return a network of stages, turned to this project's axes."""
+    own = sizes.turned(axes)
+    seen = window or (128, 128, 128)
+    decoder = Segmenter(convs=own.decoder_convs, classes=classes, window=seen) if own.decoder_convs else None
+    said = [f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped)]
+    said += [f"{own.name}: channels {list(own.channels)}, blocks {list(own.blocks)}"]
+    if axes != (0, 1, 2):
+        said.append(f"its axes are (z, y, x) in the order {list(axes)}: kernels are turned")
+    return Wanted(
+        encoder=own.settings,
+        place=place,
+        state=state,
+        rules=rules(axes, decoder=decoder is not None, heads=heads, beside=beside or ()),
+        part_of=part_of,
+        inputs=inputs,
+        spacing_mm=spacing_mm,
+        window=seen,
+        evidence=(*evidence, *said),
+        guesses=guesses,
+        decoder=decoder,
+        facts=dict(facts or {}),
+    )
+
+
+def _plans_of(found: Found) -> Mapping[str, Any] | None:
+    init = _init_of(found)
+    plans = init.get("plans") or found.beside.get("plans.json")
+    return plans if isinstance(plans, Mapping) and "configurations" in plans else None
+
+
+def _init_of(found: Found) -> Mapping[str, Any]:
+    init = found.container.facts.get("init_args")
+    return init if isinstance(init, Mapping) else {}
+
+
+def _only(plans: Mapping[str, Any], found: Found) -> str:
+    """Return the configuration where the file does not say: that of its folder's name, or the only one in 3D."""
+    named = [
+        name
+        for name in plans["configurations"]
+        if any(part.endswith(f"__{name}") for part in found.container.path.resolve().parts)
+    ]
+    if len(named) == 1:
+        return str(named[0])
+    raise DataError(
+        f"{found.shown}: nothing says which of the plans' configurations it is ({', '.join(plans['configurations'])}): "
+        "its init_args do not, and no folder above it ends in __CONFIGURATION."
+    )
+
+
+def _agreed(said: Staged, seen: Staged, shown: str) -> Staged:
+    """Return what plans say, which must be what the tensors show."""
+    for field in ("name", "channels", "blocks", "kernels"):
+        ours, theirs = getattr(seen, field), getattr(said, field)
+        if ours != theirs:
+            raise DataError(f"{shown}: its plans say {field} {theirs}, and its tensors are of {ours}.")
+    if seen.decoder_convs and seen.strides != said.strides:
+        raise DataError(f"{shown}: its plans say strides {said.strides}, and its decoder has {seen.strides}.")
+    if seen.decoder_convs and said.decoder_convs != seen.decoder_convs:
+        raise DataError(
+            f"{shown}: its plans say {said.decoder_convs} convolutions a stage of the decoder, and its tensors are of "
+            f"{seen.decoder_convs}."
+        )
+    return Staged(**{**vars(said), "decoder_convs": seen.decoder_convs})
+
+
+def _classes(data: Mapping[str, Any], heads: int) -> dict[int, str] | None:
+    """Return the structures by number where dataset.json names one for each channel of the head; None elsewhere."""
+    found: dict[int, str] = {}
+    for name, value in dict(data.get("labels") or {}).items():
+        if isinstance(value, int) and value > 0 and name != "ignore":
+            found[value] = str(name)
+        elif not isinstance(value, int):
+            return None  # regions, or the older value -> name
+    return dict(sorted(found.items())) if sorted(found) == list(range(1, heads)) else None
+
+
+def _used(pretrain: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    """Return the configuration of a pretraining plan, which holds one or several."""
+    configurations = dict(pretrain.get("configurations") or {})
+    if "spacing" in configurations or "spacing_style" in configurations:
+        return configurations
+    named = str(_init_of(found).get("configuration_name") or _init_of(found).get("configuration") or "")
+    if named in configurations:
+        return dict(configurations[named])
+    if len(configurations) == 1:
+        return dict(next(iter(configurations.values())))
+    raise DataError(
+        f"{found.shown}: nothing says which configuration of its pretraining plan it is: {', '.join(configurations)}."
+    )
+
+
+def _channel(number: int, count: int) -> str:
+    return "image" if count == 1 else f"channel {number}"
+
+
+def _three(values: list[float]) -> tuple[float, float, float]:
+    return values[0], values[1], values[2]
+
+
+def _ints(values: Any) -> Triple:
+    a, b, c = (int(one) for one in values)
+    return a, b, c

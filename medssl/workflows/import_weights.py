@@ -1,0 +1,125 @@
+"""The verb ``import``: from a file of published weights to a run that every other verb takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl.engine.card import Card
+from medssl.errors import ConfigError
+from medssl.locking import LOCK, holds
+from medssl.quoting import quoted
+from medssl.store.fitting import cache_line
+from medssl.weights.importing import Ready, ready, write_run
+from medssl.weights.renaming import ImportReport
+from medssl.workflows import events
+from medssl.workflows.closing import closed
+
+__all__ = ["ImportResult", "import_weights"]
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What ``medssl.import_weights`` returns.
+
+    Attributes:
+        folder: The run.
+        source: Row of the table of published weights.
+        card: Its card.
+        report: What became of every tensor.
+        written: The files; none of a dry run.
+    """
+
+    folder: Path
+    source: str
+    card: Card
+    report: ImportReport
+    written: tuple[Path, ...] = ()
+
+
+@holds("medssl import", lambda given: Path(given["out"]))
+def import_weights(
+    weights: str | Path, *, out: str | Path, named: str = "", overwrite: bool = False, dry_run: bool = False
+) -> ImportResult:
+    """Read published weights into a run's folder, which every verb takes as it takes a run of pretraining.
+
+    Nothing in the file is executed. Each of its tensors is carried over, or left out for a reason that the report
+    names; one that has no place is an error, and so is one that is lacking.
+
+    Args:
+        weights: The file, or the folder that holds it beside its plans.
+        out: The run's folder, new or empty.
+        named: Row of ``medssl list weights``; "" recognises it by its tensors.
+        overwrite: Move what is in ``out`` aside.
+        dry_run: Read and compare; write nothing.
+
+    Returns:
+        The run.
+
+    Raises:
+        FormatError: The file cannot be read, or holds more than weights.
+        ConfigError: It is not recognised, or as several; or ``out`` is not empty.
+        DataError: Its tensors are not those of the network that it is of.
+    """
+    out = Path(out)
+    _refuse_full(out, overwrite=overwrite)
+    made = ready(Path(weights), named=named)
+    for line in _lines(made):
+        events.message(line)
+    for guess in made.wanted.guesses:
+        events.message(f"a guess: {guess}")
+    origin = made.card.origin
+    if origin is not None:
+        events.message(f"{origin.licence_line}{_limits(origin.limits)}")
+    if dry_run:
+        closed(None)
+        return ImportResult(out, made.source.name, made.card, made.report)
+    _make_way(out, overwrite=overwrite)
+    written = write_run(made, out)
+    if fitting := cache_line(made.card):
+        events.message(f"a store for it: {fitting}")
+    segments = made.card.method.get("name") == "segmentation"
+    then = f"medssl predict {quoted(out)} SCANS --out PREDICTIONS" if segments else ""
+    told = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
+    closed(written, then or told, run=str(out), source=made.source.name, shares=dict(made.report.shares))
+    return ImportResult(out, made.source.name, made.card, made.report, tuple(written))
+
+
+def _lines(made: Ready) -> list[str]:
+    """Return what was recognised, why, and what became of the tensors."""
+    encoder = made.card.encoder
+    kept = " and ".join(name for name in made.modules)
+    return [
+        f"recognised: {made.source.name}, {made.source.title}",
+        *(f"  {line}" for line in made.wanted.evidence),
+        f"it becomes {kept}; encoder {encoder['name']}, {_count(made):,} numbers",
+        *made.report.lines(),
+    ]
+
+
+def _count(made: Ready) -> int:
+    """Return how many numbers are trained, those of an encoder within a network once."""
+    whole = made.modules.get("network")
+    modules = [whole] if whole is not None else list(made.modules.values())
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _limits(limits: tuple[str, ...]) -> str:
+    said = [limit for limit in limits if limit != "unknown"]
+    asked = "; see the page of the weights" if "unknown" in limits else ""
+    return (f" ({', '.join(said)})" if said else "") + asked
+
+
+def _refuse_full(out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file. Give a folder with --out.")
+    if not overwrite and out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
+        raise ConfigError(f"{out} is not empty. Choose another --out, or move it aside with --overwrite.")
+
+
+def _make_way(out: Path, *, overwrite: bool) -> None:
+    if overwrite and out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
+        aside = next(p for n in range(1_000_000) if not (p := out.with_name(f"{out.name}.old{n or ''}")).exists())
+        out.rename(aside)
+        events.message(f"{out} was moved to {aside}")
+    out.mkdir(parents=True, exist_ok=True)
