@@ -72,27 +72,21 @@ def judge(
     rest = Level.SAME_PATIENT if same_patient else Level.DIFFERENT
     if first.file_hash == second.file_hash or first.content_hash == second.content_hash:
         level = Level.SAME_FILE if first.file_hash == second.file_hash else Level.SAME_ARRAY
-        return Verdict(level=level, agreement=_agreement(1.0), variant=Variant())
+        return Verdict(level=level, agreement=Agreement.of_score(1.0), variant=Variant())
     cache, failures = ({} if cache is None else cache), ({} if failures is None else failures)
     clouds = [_points(targets.get(one.id), cache, failures) for one in (first, second)]
     if clouds[0] is None or clouds[1] is None:
-        return Verdict(level=rest, agreement=_agreement(0.0), variant=variant)
+        return Verdict(level=rest, agreement=Agreement.of_score(0.0), variant=variant)
     apart = relative_chamfer(clouds[0], _turned(clouds[1], variant))
     score = float(np.exp(-apart))  # 1 for equal points
     return Verdict(
-        level=Level.SAME_IMAGE if apart <= SAME_SHAPE else rest, agreement=_agreement(score), variant=variant
+        level=Level.SAME_IMAGE if apart <= SAME_SHAPE else rest, agreement=Agreement.of_score(score), variant=variant
     )
 
 
 def turns() -> list[Variant]:
     """Return the 24 turns by right angles, the cloud as it is first."""
     return [variant for variant in hashes.all_variants(negated=False) if not _is_mirror(variant)]
-
-
-def _agreement(score: float) -> Agreement:
-    return Agreement(
-        score=score, explained=None, correlation=score, unevenness=0.0, overlap=1.0, shift_mm=(0.0, 0.0, 0.0)
-    )
 
 
 def _is_mirror(variant: Variant) -> bool:
