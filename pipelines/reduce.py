@@ -153,8 +153,9 @@ def reduce(
     marks = followed(marks, cases)
     parts = None
     if settings.unit != "scan":
-        whole = [row for row in scans if marks[row["id"]].keep and row["id"] in by_id]
-        kept = [row["id"] for row in whole]
+        # Of a case its first channel chooses, for its channels lie on one grid, and a store cuts them alike.
+        whole = [row for row in led if marks[row["id"]].keep and row["id"] in by_id]
+        kept = {row["id"]: row["case"] or row["id"] for row in whole}
         thinned = [row["id"] for row in whole if row["split"] in settings.thin]
         parts = reduce_parts(kept, thinned, prints, by_id, folder, out, settings)
     moved = one_side(scans, marks) if settings.splits == "mend" else {}

@@ -13,7 +13,8 @@ __all__ = ["MERITS", "Merit", "Worth", "worth_of"]
 
 Facts = Mapping[str, Any]
 _EIGHT_BITS = 256
-_STEPS = 8  # to the doubling: sizes and windows that differ by less than 9 % count as one
+_STEPS = 8  # to the doubling: voxels whose sizes differ by less than 9 % count as equally large
+_WINDOWS = 2  # to the doubling: what is cut off a scan changes its extremes as well, a little
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Merit:
     shown: Callable[[Facts], str] = lambda facts: ""
 
 
-def _steps(value: float) -> float:
-    return float(round(_STEPS * math.log2(value))) if value > 0 else -math.inf
+def _steps(value: float, steps: int = _STEPS) -> float:
+    return float(round(steps * math.log2(value))) if value > 0 else -math.inf
 
 
 def _window(facts: Facts) -> float:
     """Return the width of the intensities; only HU can be compared with each other's."""
-    return _steps(facts["width"]) if facts["units"] == "HU" and facts["width"] else 0.0
+    return _steps(facts["width"], _WINDOWS) if facts["units"] == "HU" and facts["width"] else 0.0
 
 
 MERITS: tuple[Merit, ...] = (
