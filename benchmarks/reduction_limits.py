@@ -11,9 +11,10 @@ below K there is no room: the limit is then just above R, for a copy that is mis
 | `UNEVEN`, a most and not a least | the same, 99 % | the two phases of one heart, both as they came |
 | `RELATED_STRANGERS`, score | the two phases of one heart, both as they came, 95 % | pairs of two patients |
 
-Copies of which the intensities alone explain `SAME_VALUES` are judged by that, and are left out of the kept ones. Three
-limits are not set here: `SAME_VALUES` and `SAME_FUNCTION`, for no rejected pair comes near them, and `RELATED`, for it
-is asked of scans of one patient alone, where being wrong moves none to another split.
+Copies that are a function of the other's numbers (`SAME_VALUES`) are judged by that, and are left out of the kept ones.
+Four limits are not set here: `SAME_VALUES`, for no rejected pair comes near it, `EVIDENCE` and `EQUAL`, which follow from
+what chance gives (`benchmarks/reduction_strangers.py`), and `RELATED`, for it is asked of scans of one patient alone,
+where being wrong moves none to another split.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ class Seen:
         is_what: "copy" of a kind that is to be found, "phase" of the same heart, or "stranger".
         score: Correlation of the detail.
         explained: Share of the variance that the other's intensities explain; None where voxels lie apart.
+        function: How far one is a function of the other's numbers; None where voxels lie apart.
         unevenness: See `medssl.reduction.agreement.Agreement`.
     """
 
     is_what: str
     score: float
     explained: float | None
+    function: float | None
     unevenness: float
 
 
@@ -80,7 +83,7 @@ def halfway(kept: Iterable[float], rejected: Iterable[float], share: float) -> t
 def limits_by_rule(pairs: Sequence[Seen]) -> list[Limit]:
     """Apply the rule to what was looked at on one half."""
     of = {what: [one for one in pairs if one.is_what == what] for what in ("copy", "phase", "stranger")}
-    copies = [one for one in of["copy"] if one.explained is None or one.explained < verify.SAME_VALUES]
+    copies = [one for one in of["copy"] if one.function is None or one.function < verify.SAME_VALUES]
     near = [one for one in of["stranger"] if one.score >= verify.RELATED]
     known = [one.explained for one in copies if one.explained is not None]
     chosen = (

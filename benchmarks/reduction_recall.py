@@ -259,7 +259,7 @@ def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
         elif one_body(first, second) is False:
             is_what = "stranger"
         if is_what:
-            yield Seen(is_what, agreement.score, agreement.explained, agreement.unevenness)
+            yield Seen(is_what, agreement.score, agreement.explained, agreement.function, agreement.unevenness)
 
 
 def report_alone(mine: list[Item], index: Index) -> None:

@@ -111,7 +111,7 @@ class Task(ABC):
     asks: ClassVar[tuple[str, ...]] = ()
 
     def as_in(self, card: Card) -> dict[str, Any]:
-        """Return the settings of ``finetune`` that follow the run whose encoder is taken; None where it says nothing."""
+        """Return the settings of ``finetune`` that follow an encoder's run; None where it says nothing."""
         return {self.sees: card.points if card.window is None else card.window}
 
     def load(self, run: Path) -> Any:

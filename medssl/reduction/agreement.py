@@ -1,14 +1,14 @@
 """How well two scans agree: both on one grid, moved until they agree best.
 
-What is compared is the correlation of the detail (what a blur of five voxels takes away) where the two overlap: two
-patients of one protocol agree in their outlines, but not in that.
+What is compared is the correlation of the detail (what a blur of five voxels takes away) inside of both bodies, where
+the two overlap: two patients of one protocol agree in their outlines, but not in that.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.formats.scan import Scan
 from medssl.reduction import grids, shifts
-from medssl.reduction.explained import Limits, explained_at, explained_by
+from medssl.reduction.explained import Explained, Limits, explained_at, explained_of
 from medssl.reduction.hashes import Variant
+from medssl.reduction.inside import Mask, detail_of, independent, inside
 from medssl.reduction.shifts import Field, Shift
 from medssl.reduction.slice_thickness import Thicker, thicker, thinned
 
@@ -29,6 +30,11 @@ _COARSE = 32
 _FINE = 80
 _BLUR = 5
 _PATCH = 4
+_LEAST_INSIDE = 0.4  # of the smaller body's cells that must lie inside the other
+_PLAIN = 0.9  # score from which the shift that was found is not doubted
+_INSIDE = 1.0 - 1e-4  # of a moved cell
+_FEWEST = 27  # cells inside both, below which there is nothing to tell by
+_ALL = 1.0 - 1e-6  # a score of 1 would be evidence without end
 _FLAT = 1e-3  # of the range of intensities
 _EQUAL = 0.005  # below this, 1 - correlation of patches is rounding and interpolation
 _ONE_SIZE = 0.01  # voxels that differ by less are taken as equally large
@@ -40,9 +46,16 @@ class Agreement:
     """How well two scans agree where they agree best.
 
     Attributes:
-        score: Correlation of the detail over the whole overlap, 0 to 1; a changed sign counts as agreement.
+        score: Correlation of the detail inside both bodies, 0 to 1; a changed sign counts as agreement.
+        evidence: By how many standard deviations that lies above what strangers come to, given how many independent
+            cells lie inside both: the same score tells less of a small or smooth body. 0 where nobody looked.
         explained: Share of the second's variance that is a function of the first's intensities alone, 1 for a copy in
-            8 bits or with another intercept; None where voxels do not lie on voxels.
+            8 bits or with another intercept; over all voxels or inside both bodies, where it is more.
+            None where voxels do not lie on voxels.
+        function: How far the one's numbers are a function of the other's, inside both bodies: 1 for a copy in 8 bits,
+            in another window or with the sign changed; None where voxels do not lie on voxels.
+        equal: Share of the smaller one's voxels, background left out, that hold the very same number in the other, less
+            what chance would give; 0 where voxels do not lie on voxels.
         correlation: Correlation of the images where they overlap; negative where the sign was changed.
         overlap: Share of the smaller scan that lies within the other.
         shift_mm: How far the second was moved, (z, y, x), so that its first voxel lies there in the first scan.
@@ -51,11 +64,29 @@ class Agreement:
     """
 
     score: float
+    evidence: float
     explained: float | None
+    function: float | None
+    equal: float
     correlation: float
     overlap: float
     shift_mm: tuple[float, float, float]
     unevenness: float
+
+    @classmethod
+    def of_score(cls, score: float) -> Agreement:
+        """Return the agreement of what a score alone tells: equal arrays, clouds, pairs nobody looked at."""
+        return cls(
+            score=score,
+            evidence=0.0,
+            explained=1.0 if score == 1.0 else None,
+            function=1.0 if score == 1.0 else None,
+            equal=1.0 if score == 1.0 else 0.0,
+            correlation=score,
+            overlap=1.0 if score > 0.0 else 0.0,
+            shift_mm=(0.0, 0.0, 0.0),
+            unevenness=0.0,
+        )
 
 
 def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agreement:
@@ -73,16 +104,20 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
     """
     turn = variant or Variant()
     one_mm: tuple[float, ...]
-    one, one_mm = _canonical(first)
-    two, two_mm = _canonical(second)
+    one, one_mm, one_begin = _canonical(first)
+    two, two_mm, two_begin = _canonical(second)
+    header_mm = two_begin - one_begin if turn == Variant() else None
+    if one.shape == two.shape:  # and so is the grid, whatever became of the header
+        header_mm = np.zeros(3)
     turned = two.transpose(turn.order)
     turned_mm: tuple[float, ...] = tuple(two_mm[axis] for axis in turn.order)
     turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in turn.flips)]
     if turned.shape == one.shape:
         turned_mm = one_mm
     limits = _limits(one, turned, first, second)
-    seen = _aligned((one, turned), (one_mm, turned_mm), limits)
-    overlap, explained, shift_mm = seen.overlap, None, seen.shift_mm
+    seen = _aligned((one, turned), (one_mm, turned_mm), limits, header_mm=header_mm)
+    overlap, shift_mm = seen.overlap, seen.shift_mm
+    told: Explained | None = None
     thick = thicker(one_mm, turned_mm)
     if thick is not None and seen.score >= WORTH_A_LOOK:
         one, turned, shift_mm = _on_thick_slices((one, turned), (one_mm, turned_mm), limits, thick, shift_mm)
@@ -99,13 +134,16 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
             seen = _aligned(shared, (one_mm, one_mm), limits, start=(0, 0, 0))
             step = np.rint(seen.shift_mm / np.array(one_mm)).astype(np.intp)
             if not step.any():
-                explained = max(explained_by(*shared, limits), explained_by(*shared[::-1], limits[::-1]))
+                told = explained_of(*shared, limits)
                 break
             offset = offset + step
     z_mm, y_mm, x_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
     return Agreement(
         score=seen.score,
-        explained=explained,
+        evidence=seen.evidence,
+        explained=told.share if told else None,
+        function=told.function if told else None,
+        equal=told.equal if told else 0.0,
         correlation=seen.correlation,
         overlap=overlap,
         shift_mm=(z_mm, y_mm, x_mm),
@@ -118,6 +156,7 @@ class _Aligned:
     """An `Agreement` of two arrays, the shift as an array."""
 
     score: float
+    evidence: float
     correlation: float
     overlap: float
     shift_mm: npt.NDArray[np.float64]
@@ -129,36 +168,86 @@ def _aligned(
     sizes_mm: tuple[tuple[float, ...], tuple[float, ...]],
     limits: Limits,
     start: Shift | None = None,
+    header_mm: npt.NDArray[np.float64] | None = None,
 ) -> _Aligned:
-    """Move the second array until it agrees best with the first, from a shift in cells or from all there are."""
+    """Move the second array until it agrees best with the first, from a shift in cells or from all there are.
+
+    Where ``header_mm`` says how far to move it, that is tried as well: what was blanked can hide the best shift.
+    """
     spans = list(zip(arrays, sizes_mm, limits, strict=True))
     longest = max(n * size for array, mm, _ in spans for n, size in zip(array.shape, mm, strict=True))
     coarse_mm = longest / _COARSE
     fine_mm = min(coarse_mm, max(longest / _FINE, min(sorted(mm)[1] for mm in sizes_mm)))
     fields = [_on_grid(array, mm, fine_mm, limit) for array, mm, limit in spans]
     starts = [_starts(array.shape, mm, fine_mm) for array, mm, _ in spans]
-    detail = [_detail(field) for field in fields]
+    detail = [detail_of(field) for field in fields]
     reach = 1
+    placed = start
     if start is None:
         cubes = (fine_mm,) * 3
         rough = [_on_grid(field, cubes, coarse_mm, limit) for field, limit in zip(fields, limits, strict=True)]
         begins = [_starts(field.shape, cubes, coarse_mm) for field in fields]
         shift_mm = np.array(shifts.best_shift(rough[0], rough[1])) * coarse_mm + begins[0] - begins[1]
         z, y, x = np.rint(shift_mm / fine_mm).astype(int).tolist()
-        start, reach = (z, y, x), max(1, round(coarse_mm / fine_mm))
-    shift = shifts.climb(detail[0], detail[1], start, reach)
-    moved_detail, fraction = shifts.fractional(detail[0], detail[1], shift)
-    score = abs(shifts.correlation(detail[0], moved_detail, shift, trim=1))
-    moved = shifts.moved(fields[1], fraction)
-    places = shifts.overlap(fields[0].shape, fields[1].shape, shift)
-    share = np.prod([s.stop - s.start for s in places[0]]) / min(fields[0].size, fields[1].size)
+        placed, reach = (z, y, x), max(1, round(coarse_mm / fine_mm))
+    assert placed is not None
+    shift = shifts.climb(detail[0], detail[1], placed, reach)
+    masks = [
+        inside(field, tuple(math.ceil(size / fine_mm - _ONE_SIZE) for size in mm))
+        for field, mm in zip(fields, sizes_mm, strict=True)
+    ]
+    looked = _Looked((fields[0], fields[1]), (detail[0], detail[1]), (masks[0], masks[1]))
+    best = _seen(looked, shift, shifts.fraction(detail[0], detail[1], shift))
+    if header_mm is not None and best.score < _PLAIN:
+        cells = (header_mm - starts[0] + starts[1]) / fine_mm
+        z, y, x = np.rint(cells).astype(int).tolist()
+        if (z, y, x) != shift:
+            told = _seen(looked, (z, y, x), tuple((cells - (z, y, x)).tolist()))
+            best = max(best, told, key=lambda one: one.score)
+    return replace(best, shift_mm=best.shift_mm * fine_mm + starts[0] - starts[1])
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """Two scans on one grid of cubes: intensities, their detail, and which cells are inside the body."""
+
+    fields: tuple[Field, Field]
+    details: tuple[Field, Field]
+    masks: tuple[Mask, Mask]
+
+
+def _seen(looked: _Looked, shift: Shift, fraction: tuple[float, ...]) -> _Aligned:
+    """Return how well two scans agree at a shift in cells and a fraction; ``shift_mm`` of it is in cells."""
+    one, two = looked.fields
+    moved, moved_detail = shifts.moved(two, fraction), shifts.moved(looked.details[1], fraction)
+    places, parts = shifts.overlap(one.shape, two.shape, shift)
+    both = looked.masks[0][places] & (shifts.moved(looked.masks[1].astype(np.float32), fraction) >= _INSIDE)[parts]
+    score, evidence = 0.0, 0.0
+    if np.count_nonzero(both) >= max(_FEWEST, _LEAST_INSIDE * min(np.count_nonzero(mask) for mask in looked.masks)):
+        score, evidence = _inside_both((one[places], moved[parts]), both)
     return _Aligned(
-        score=min(1.0, score),
-        correlation=shifts.correlation(fields[0], moved, shift),
-        overlap=float(share),
-        shift_mm=(np.array(shift) + fraction) * fine_mm + starts[0] - starts[1],
-        unevenness=_unevenness((fields[0], moved), (detail[0], moved_detail), shift),
+        score=score,
+        evidence=evidence,
+        correlation=shifts.correlation(one, moved, shift),
+        overlap=both.size / min(one.size, two.size),
+        shift_mm=np.array(shift) + np.array(fraction),
+        unevenness=_unevenness((one, moved), (looked.details[0], moved_detail), shift),
     )
+
+
+def _inside_both(parts: tuple[Field, Field], both: Mask) -> tuple[float, float]:
+    """Return score and evidence of two parts that lie on each other, by the cells that are inside both bodies."""
+    edges = tuple(slice(1, -1) if n > 4 else slice(None) for n in both.shape)  # there the blur has half of its cells
+    one, two = (detail_of(part, both)[edges] for part in parts)
+    kept = both[edges]
+    if not kept.any():
+        return 0.0, 0.0
+    a, b = one[kept].astype(np.float64), two[kept].astype(np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    score = min(1.0, abs(float((a * b).sum())) / spread) if spread > 1e-12 * a.size else 0.0
+    free = max(0.0, independent(one, two, kept) - 3.0)
+    return score, float(np.arctanh(min(score, _ALL)) * np.sqrt(free))
 
 
 def _limits(one: npt.NDArray[Any], two: npt.NDArray[Any], first: Scan, second: Scan) -> Limits:
@@ -202,9 +291,13 @@ def _on_thick_slices(
     return result
 
 
-def _canonical(scan: Scan) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+def _canonical(
+    scan: Scan,
+) -> tuple[npt.NDArray[Any], tuple[float, float, float], npt.NDArray[np.float64]]:
+    """Return voxels in canonical orientation, their size, and where the first voxel's corner lies in mm, (z, y, x)."""
     values, affine = geometry.to_canonical(scan.values, scan.header.affine)
-    return values, geometry.spacing_mm(affine)
+    mm = geometry.spacing_mm(affine)
+    return values, mm, np.asarray(affine, dtype=np.float64)[2::-1, 3] - np.array(mm) / 2
 
 
 def _on_grid(values: npt.NDArray[Any], mm: tuple[float, ...], cell_mm: float, limits: tuple[float, float]) -> Field:
@@ -259,10 +352,3 @@ def _unevenness(fields: tuple[Field, Field], details: tuple[Field, Field], shift
     share = np.cumsum(weight[order]) / weight.sum()
     low, middle = (float(patches[order][min(np.searchsorted(share, q), len(order) - 1)]) for q in (0.05, 0.5))
     return (1.0 - low) / (1.0 - middle + _EQUAL)
-
-
-def _detail(field: Field) -> Field:
-    from scipy.ndimage import uniform_filter
-
-    result: Field = field - uniform_filter(field, size=[min(_BLUR, n) for n in field.shape], mode="nearest")
-    return result

@@ -22,8 +22,8 @@ __all__ = ["JOURNAL", "Pair", "look_at"]
 JOURNAL = "verdicts.jsonl"
 _TOGETHER = 8  # pairs that share a reading of their first scan, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
-_LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.SAME_FUNCTION, verify.EXPLAINED, verify.UNEVEN)
-_RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.RELATED, verify.RELATED_STRANGERS)))
+_LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.EXPLAINED, verify.UNEVEN, verify.EQUAL)
+_RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.EVIDENCE, verify.RELATED, verify.RELATED_STRANGERS)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Level, Verdict, verify
+from medssl.reduction.worth import worth_of
 from medssl.spreadsheet import csv_text
 from medssl.writing import atomic_write
 
@@ -238,7 +239,7 @@ def find_duplicates_to_remove(
     workers: int = 1,
     turned: bool = True,
 ) -> list[str]:
-    """Return the ids that could be left out: each is a copy of a scan that is kept, the one with the most voxels.
+    """Return the ids that could be left out: each is a copy of a better scan; see `worth`.
 
     Arguments are those of `find_duplicates`.
     """
@@ -283,6 +284,7 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
         turned=turned,
         patients=patients,
         channels=channels,
+        worth=worth_of([row for row in rows if row["id"] in by_id], index.fingerprints).values,
         journal=journal,
         workers=workers,
     )

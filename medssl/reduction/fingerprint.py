@@ -25,7 +25,7 @@ from medssl.reduction import grids, hashes, keypoints
 
 __all__ = ["VERSION", "Failure", "Fingerprint", "Target", "fingerprint", "fingerprint_of", "read_target", "targets_of"]
 
-VERSION = 5  # of everything below that changes a fingerprint; files of another version are made again
+VERSION = 6  # of everything below that changes a fingerprint; files of another version are made again
 _SMALL = 32  # voxels along each axis of the grid that the hashes are taken from
 _CHUNK = 1 << 18  # voxels that are worked on at a time, so that they stay near the processor
 _FINE_POINTS, _COARSE_POINTS = 64, 32
@@ -145,6 +145,9 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
     between its 0.5 % and 99.5 % intensities, which a new scale does not change: ``entropy`` in bits of a 64-bin
     histogram, ``body`` the share of voxels that are foreground, ``edge_z edge_y edge_x`` the mean difference of
     neighbours along an axis in the middle as a share of that range (a sharper kernel or less smoothing raises it).
+    What tells the better of two copies: ``levels``, how many different intensities the sample holds, ``clipped``, the
+    share of it at the lowest and at the highest one, and ``slices`` and ``held``, how many slices and voxels are left
+    without outer planes of one value (padding).
 
     Args:
         scan: The scan.
@@ -188,7 +191,7 @@ def fingerprint_of(scan: Scan, *, id: str, size_bytes: int, mtime_ns: int, file_
         slices=hashes.plane_bits(thumbs),
         points=points,
         point_codes=codes,
-        statistics=_statistics(values, taken, limits, mask),
+        statistics=_statistics(values, taken, limits, mask, inside),
     )
 
 
@@ -263,7 +266,11 @@ def _points(
 
 
 def _statistics(
-    values: npt.NDArray[Any], taken: grids.Sample, limits: tuple[float, float], mask: npt.NDArray[np.bool_]
+    values: npt.NDArray[Any],
+    taken: grids.Sample,
+    limits: tuple[float, float],
+    mask: npt.NDArray[np.bool_],
+    held: tuple[slice, ...],
 ) -> dict[str, float]:
     low, high = limits
     scale = 1.0 / (high - low) if high > low else 0.0
@@ -280,6 +287,10 @@ def _statistics(
         "std": math.sqrt(float(((taken.levels - mean) ** 2 * taken.counts).sum()) / size),
         "entropy": float(-(present * np.log2(present)).sum()),
         "body": float(mask.mean()),
+        "levels": float(len(taken.levels)),
+        "clipped": float(sum(taken.counts[place] for place in {0, len(taken.counts) - 1} if len(taken.counts))) / size,
+        "slices": float(held[0].stop - held[0].start),
+        "held": float(math.prod(part.stop - part.start for part in held)),
     }
     # At full resolution, for texture would not survive leaving voxels out.
     middle = values[tuple(_middle(n) for n in values.shape)].astype(np.float32)

@@ -12,8 +12,9 @@ from medssl.reduction.duplicates import Found, Match
 from medssl.reduction.groups import lead
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import Level
+from medssl.reduction.worth import Worth
 
-__all__ = ["Mark", "Related", "keep_priority", "mark_copies", "one_side", "sides"]
+__all__ = ["Mark", "Related", "mark_copies", "one_side", "sides"]
 
 Related = Literal["keep", "one"]
 Row = Mapping[str, Any]
@@ -43,30 +44,13 @@ class Mark:
     group: str = ""
 
 
-def keep_priority(rows: Sequence[Row]) -> dict[str, float]:
-    """Return id -> what a scan is worth keeping for when another is its copy.
-
-    A labelled scan goes before one without a label, then a test scan before others, for a copy is taken out of training
-    and not out of the test; then more voxels go before fewer.
-    """
-
-    def order(row: Row) -> tuple[bool, bool, float]:
-        voxels = float(np.prod(row["shape"])) if row.get("shape") else float(row.get("points") or 0)
-        return bool(row.get("label_path")), row.get("split") == "test", voxels
-
-    steps = {key: float(place) for place, key in enumerate(sorted({order(row) for row in rows}))}
-    return {row["id"]: steps[order(row)] for row in rows}
-
-
-def mark_copies(
-    rows: Sequence[Row], found: Found, worth: Mapping[str, float], *, related: Related = "keep"
-) -> dict[str, Mark]:
+def mark_copies(rows: Sequence[Row], found: Found, worth: Worth, *, related: Related = "keep") -> dict[str, Mark]:
     """Return what is said of each readable scan by its copies alone.
 
     Args:
         rows: The manifest's readable rows.
         found: What `duplicates.find_copies` came to.
-        worth: From `keep_priority`.
+        worth: What each scan is worth among its copies, by which ``found`` chose.
         related: "keep" keeps every kernel, phase and echo of one acquisition; "one" keeps the one worth most.
     """
     ids = [row["id"] for row in rows]
@@ -75,7 +59,7 @@ def mark_copies(
     stands = dict(found.groups.removed)
     levels = {name: _between(name, leader, looked).verdict.level.value for name, leader in stands.items()}
     scores = {name: _score(name, leader, looked) for name, leader in stands.items()}
-    reasons = {name: f"{levels[name]} as {leader}" for name, leader in stands.items()}
+    reasons = {name: f"{levels[name]} as {leader}, {worth.why(leader, name)}" for name, leader in stands.items()}
     if related == "one":
         kept = found.groups.kept
         place = {name: number for number, name in enumerate(kept)}
@@ -89,11 +73,15 @@ def mark_copies(
                 np.array([place[m.second] for m in pairs], dtype=np.int64),
                 np.array([1.0 - m.verdict.agreement.score for m in pairs], dtype=np.float64),
             ),
-            worth=[worth[name] for name in kept],
+            worth=[worth.values[name] for name in kept],
         )
         for name, leader in led.removed.items():
             scores[name] = _score(name, leader, looked)
-            stands[name], levels[name], reasons[name] = leader, Level.RELATED.value, f"related to {leader}"
+            stands[name], levels[name], reasons[name] = (
+                leader,
+                Level.RELATED.value,
+                f"related to {leader}, {worth.why(leader, name)}",
+            )
         for name, leader in found.groups.removed.items():
             if leader in led.removed:  # what stood for it is left out itself
                 reasons[name] = f"{levels[name]} as {leader}, which is related to {led.removed[leader]}"

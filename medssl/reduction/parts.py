@@ -3,7 +3,7 @@
 One row a part, in Parquet, sorted by scan and place, in canonical orientation (axes z, y, x, growing upwards, to the
 front and to the right), which is that of the store:
 
-    id               the scan
+    id               the scan, or the case where it is a channel of one: its first channel was looked at
     axis             "z", "y" or "x" for slices; "" for blocks
     index            which slice, from 0; for blocks, a running number
     start, stop      first and one-past-last voxel of the part, (z, y, x)
@@ -44,7 +44,7 @@ class Part:
     """A slice or a block of a scan, in voxels of its canonical orientation.
 
     Attributes:
-        id: The scan.
+        id: The scan, or its case.
         axis: "z", "y" or "x" of a slice; "" of a block.
         index: Which slice, from 0; for blocks, a running number.
         start: First voxel (z, y, x).

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Field", "Shift", "best_shift", "climb", "correlation", "fractional", "moved", "overlap"]
+__all__ = ["Field", "Shift", "best_shift", "climb", "correlation", "fraction", "moved", "overlap"]
 
 _LEAST_OVERLAP = 0.4  # of the smaller field
 Field = npt.NDArray[np.float32]
@@ -68,10 +68,13 @@ def climb(one: Field, two: Field, start: Shift, reach: int) -> Shift:
     return best
 
 
-def fractional(one: Field, two: Field, shift: Shift) -> tuple[Field, tuple[float, ...]]:
-    """Return the second's detail moved by the fraction of a voxel that a parabola through the neighbours gives."""
+def fraction(one: Field, two: Field, shift: Shift) -> tuple[float, ...]:
+    """Return the fraction of a cell by which the second is to be moved besides; a parabola through neighbours gives it.
+
+    It is 0 where details do not agree better for it.
+    """
     middle = abs(correlation(one, two, shift, trim=1))
-    fraction = []
+    found = []
     for axis in range(3):
         beside = []
         for step in (-1, 1):
@@ -79,11 +82,9 @@ def fractional(one: Field, two: Field, shift: Shift) -> tuple[Field, tuple[float
             near[axis] += step
             beside.append(abs(correlation(one, two, (near[0], near[1], near[2]), trim=1)))
         bend = beside[0] - 2 * middle + beside[1]
-        fraction.append(float(np.clip(0.5 * (beside[0] - beside[1]) / bend, -0.5, 0.5)) if bend < -1e-9 else 0.0)
-    nearer = moved(two, tuple(fraction))
-    if abs(correlation(one, nearer, shift, trim=1)) <= middle:
-        return two, (0.0, 0.0, 0.0)
-    return nearer, tuple(fraction)
+        found.append(float(np.clip(0.5 * (beside[0] - beside[1]) / bend, -0.5, 0.5)) if bend < -1e-9 else 0.0)
+    nearer = abs(correlation(one, moved(two, tuple(found)), shift, trim=1))
+    return tuple(found) if nearer > middle else (0.0, 0.0, 0.0)
 
 
 def moved(field: Field, fraction: tuple[float, ...]) -> Field:

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from medssl.formats.scan import Scan
-from medssl.reduction.agreement import WORTH_A_LOOK, Agreement, compare
+from medssl.reduction.agreement import Agreement, compare
 from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
 
 __all__ = [
+    "EQUAL",
+    "EVIDENCE",
     "EXPLAINED",
     "RELATED",
     "RELATED_STRANGERS",
-    "SAME_FUNCTION",
     "SAME_IMAGE",
     "SAME_VALUES",
     "UNEVEN",
@@ -29,11 +30,12 @@ __all__ = [
 
 # SAME_IMAGE, UNEVEN, EXPLAINED and RELATED_STRANGERS are what the rule of benchmarks/reduction_limits.py gives.
 SAME_IMAGE = 0.68  # correlation of the detail from which two scans are one image
-SAME_VALUES = 0.99  # share of the variance that a change of intensities alone explains
+SAME_VALUES = 0.97  # how far one is a function of the other's numbers from which only intensities were changed
 UNEVEN = 6.94  # unevenness from which two scans are one body at two moments: 9.9 and more for ED and ES, of copies 4.0
-SAME_FUNCTION = WORTH_A_LOOK  # from which one image in a narrow window is the other, where `SAME_VALUES` holds
 EXPLAINED = 0.81  # share of the variance below which two scans on one grid are two bodies, however alike in detail
 RELATED = 0.55  # from which scans of one patient show one body at one time, or nearly
+EVIDENCE = 7.0  # standard deviations above strangers: less is chance, given all shifts and turns that are tried
+EQUAL = 0.5  # share of voxels that hold one number in both from which two scans come from one acquisition
 RELATED_STRANGERS = 0.74  # the same of scans that nobody says are of one patient; brains of two reached 0.65
 
 
@@ -53,8 +55,8 @@ class Level(StrEnum):
         return self in (Level.SAME_FILE, Level.SAME_ARRAY, Level.SAME_IMAGE)
 
 
-_EXACT = Agreement(score=1.0, explained=1.0, correlation=1.0, overlap=1.0, shift_mm=(0.0, 0.0, 0.0), unevenness=0.0)
-_UNSEEN = Agreement(score=0.0, explained=None, correlation=0.0, overlap=0.0, shift_mm=(0.0, 0.0, 0.0), unevenness=0.0)
+_EXACT = Agreement.of_score(1.0)
+_UNSEEN = Agreement.of_score(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +84,19 @@ def verify(
 ) -> Verdict:
     """Say what two scans are to each other.
 
-    "related" is another kernel, phase or echo of one acquisition, or a repetition; what is done with it is the user's
-    policy. Two frames of a beating heart agree as well as a smoothed copy does (0.8 to 0.98 for cine MRI), but what
-    differs is all in one place; a copy differs everywhere alike or not at all. Between scans of one patient whose
-    voxels lie on each other, one must besides be a function of the other's intensities to be its copy.
+    One is a copy of the other where its numbers are a function of the other's (8 bits, a window, a new scale or sign:
+    `SAME_VALUES`), whatever was cut or blanked. Else the detail inside both bodies has to agree (`SAME_IMAGE`), by more
+    than bodies so small or smooth do by chance (`EVIDENCE`), everywhere alike (`UNEVEN`), and where voxels lie on each
+    other intensities have to explain each other (`EXPLAINED`). Two frames of a beating heart agree as well as a
+    smoothed copy does (0.8 to 0.98 for cine MRI), but what differs is all in one place.
 
-    Heads and hearts of two patients agree by chance up to a point, most of all where slices are thick. So scans that
-    the manifest does not give to one patient need `RELATED_STRANGERS` to be related, for that moves scans between
-    splits, and, where voxels lie on each other, `EXPLAINED` to be copies. A narrow window takes most of the detail
-    away, but what is left is a function of the other's intensities: then `SAME_FUNCTION` is enough.
+    Phases, kernels and contrasts of one patient agree in all of that. So scans that the manifest gives to one patient
+    are copies only where one is a function of the other; on another grid that cannot be seen, and they are "related":
+    another kernel, phase or echo of one acquisition, or a repetition. What is done with those is the user's policy.
+
+    Heads and hearts of two patients agree by chance up to a point, most of all where slices are thick. So other scans
+    need `RELATED_STRANGERS` to be related, for that moves scans between splits. Whoever they are of, scans are related
+    where most of their voxels hold the very same number (`EQUAL`).
 
     Args:
         first: Fingerprint of the first.
@@ -108,11 +114,13 @@ def verify(
     if scans is None:
         return Verdict(level=rest, agreement=_UNSEEN, variant=variant)
     seen = compare(*scans, variant=variant)
-    explained = 1.0 if seen.explained is None else seen.explained
-    least = SAME_VALUES if same_patient else EXPLAINED
-    whole = seen.explained is not None and seen.explained >= SAME_VALUES and seen.score >= SAME_FUNCTION
-    if whole or (seen.score >= SAME_IMAGE and explained >= least and seen.unevenness <= UNEVEN):
+    telling = seen.evidence >= EVIDENCE
+    function = (seen.function or 0.0) >= SAME_VALUES
+    alike = seen.score >= SAME_IMAGE and seen.unevenness <= UNEVEN and (seen.explained or 1.0) >= EXPLAINED
+    if function or (telling and alike and not same_patient):
         level = Level.SAME_IMAGE
+    elif seen.equal >= EQUAL or (telling and seen.score >= (RELATED if same_patient else RELATED_STRANGERS)):
+        level = Level.RELATED
     else:
-        level = Level.RELATED if seen.score >= (RELATED if same_patient else RELATED_STRANGERS) else rest
+        level = rest
     return Verdict(level=level, agreement=seen, variant=variant)

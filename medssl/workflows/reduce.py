@@ -94,9 +94,10 @@ def reduce(
     from medssl.manifest.schema import Manifest, read_manifest, write_manifest
     from medssl.reduction.duplicates import write_pairs
     from medssl.reduction.fingerprint import targets_of
-    from medssl.reduction.marks import keep_priority, mark_copies, one_side
+    from medssl.reduction.marks import mark_copies, one_side
     from medssl.reduction.reduced import counts_of, marked
     from medssl.reduction.whole_cases import case_members, followed, followers_of, whole_cases
+    from medssl.reduction.worth import worth_of
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
@@ -133,11 +134,11 @@ def reduce(
         return events.written(Reduced(None, written=(folder,), next=onwards, figures=reading))
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
-    worth = keep_priority(scans)
+    worth = worth_of(scans, prints.fingerprints, test_first=settings.splits == "leave")
     look = settings.copies or settings.splits == "mend"
     if not look:
         events.message("no pair is looked at: copies=false and splits=leave do nothing with copies")
-    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth, look=look, manifest=source)
+    found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth.values, look=look, manifest=source)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)
     marks = mark_copies(scans, found, worth, related=settings.related)
@@ -155,8 +156,9 @@ def reduce(
     marks = followed(marks, cases)
     parts = None
     if settings.unit != "scan":
-        whole = [row for row in scans if marks[row["id"]].keep and row["id"] in by_id]
-        kept = [row["id"] for row in whole]
+        # Of a case its first channel chooses, for its channels lie on one grid, and a store cuts them alike.
+        whole = [row for row in led if marks[row["id"]].keep and row["id"] in by_id]
+        kept = {row["id"]: row["case"] or row["id"] for row in whole}
         thinned = [row["id"] for row in whole if row["split"] in settings.thin]
         parts = reduce_parts(kept, thinned, prints, by_id, folder, out, settings)
     moved = one_side(scans, marks) if settings.splits == "mend" else {}

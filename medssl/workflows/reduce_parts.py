@@ -70,7 +70,7 @@ def recipe_of(settings: ReduceSettings, unit: str | None = None) -> Recipe | Non
 
 
 def reduce_parts(
-    kept: Sequence[str],
+    kept: Mapping[str, str],
     thinned: Sequence[str],
     prints: Index,
     targets: Mapping[str, Target],
@@ -81,7 +81,8 @@ def reduce_parts(
     """Choose slices or blocks of the scans that are kept, and write the table.
 
     Args:
-        kept: Scans that are kept; of those that are not thinned out every part is.
+        kept: Scans that are kept, of a case the one that leads it -> the name that a store gives it: that of its case.
+            Of those that are not thinned out every part is kept.
         thinned: Scans of which parts are chosen.
         prints: Their fingerprints.
         targets: id -> where a scan lies.
@@ -101,7 +102,7 @@ def reduce_parts(
     recipe = recipe_of(settings)
     made, failed = described([targets[name] for name in kept], recipe, folder, settings)
     shapes = {one.id: one.shape for one in prints.fingerprints}
-    cut = {name: _parts(name, shapes[name], made.get(name), settings) for name in kept if name not in failed}
+    cut = {name: _parts(kept[name], shapes[name], made.get(name), settings) for name in kept if name not in failed}
     pools = [name for name in thinned if name in cut]
     others = [name for name in cut if name not in set(pools)]
     parts = [one for name in (*pools, *others) for one in cut[name]]
@@ -111,11 +112,12 @@ def reduce_parts(
     about = {"by": settings.by, "keep": settings.keep, "within": settings.within, "seed": settings.seed}
     write_parts(parts_frame(parts, choice), path, {**about, "near": settings.near, "unit": settings.unit})
     remaining = Counter(parts[place].id for place in choice.kept)
-    shares = {name: remaining[name] / max(1, len(cut[name])) for name in pools}
+    shares = {kept[name]: remaining[kept[name]] / max(1, len(cut[name])) for name in pools}
     number = len(choice.kept)
     for name, reason in list(failed.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")
-    events.message(f"{settings.by} keeps {number:,} of {len(parts):,} {settings.unit}s of {len(cut)} scans")
+    noun = "scans" if all(name == scan for scan, name in kept.items()) else "cases, by their first channel"
+    events.message(f"{settings.by} keeps {number:,} of {len(parts):,} {settings.unit}s of {len(cut)} {noun}")
     if shares:
         few, most = min(shares, key=lambda n: (shares[n], n)), max(shares, key=lambda n: (shares[n], n))
         events.message(f"from {shares[few]:.0%} ({few}) to {shares[most]:.0%} ({most}) of a scan")

@@ -469,3 +469,27 @@ def test_cases_of_several_channels_are_chosen_whole(tmp_path, by):
     assert not (by_case["P00"] == by_case["P77"] == {True})
     store = medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"]).store
     assert {entry.id for entry in store.entries} == {case for case, keeps in by_case.items() if True in keeps}
+
+
+def test_slices_of_a_case_are_chosen_once_and_a_store_finds_them(tmp_path):
+    from pipelines.pretrain_scans import chosen_slices
+
+    from medssl.reduction.parts import kept_slices, read_parts
+    from medssl.store.read import Store
+
+    for n in range(3):
+        for k, name in enumerate(("t1", "t2")):
+            write_nifti(tmp_path / "d" / f"P{n:02d}" / f"P{n:02d}_{name}.nii.gz", body(10 * n + k), AFFINE)
+    file, out = tmp_path / "m.parquet", tmp_path / "r.parquet"
+    medssl.index(tmp_path / "d", out=file, overrides=["val=0", "test=0"])
+    given = ["planted=0", "pictures=0"]
+    medssl.reduce(file, out=out, unit="slice", by="kcentre", keep="0.3", overrides=given)
+    table = kept_slices(tmp_path / "r.slices.parquet")
+    assert sorted(table) == ["P00", "P01", "P02"]
+    assert read_parts(tmp_path / "r.slices.parquet")["id"].n_unique() == 3
+    depth = body(0).shape[0]
+    assert {count for _, count in table.values()} == {depth}
+    assert {len(kept) for kept, _ in table.values()} == {-(-depth * 3 // 10)}
+    medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"])
+    chosen = chosen_slices(str(tmp_path / "r.slices.parquet"), Store.open(tmp_path / "store"))
+    assert sorted(chosen) == ["P00", "P01", "P02"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -10,7 +12,7 @@ import medssl
 from medssl.manifest.schema import read_manifest
 from pointcloud.reduction.copies import RADIUS, find_cloud_copies
 from pointcloud.reduction.prints import CloudTarget, cloud_prints
-from pointcloud.reduction.verdict import relative_chamfer
+from pointcloud.reduction.verdict import BENT, SAME_SHAPE, bent, relative_chamfer
 
 TURN = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float32)  # y up from z up
 
@@ -160,3 +162,30 @@ def test_groups_of_clouds_are_drawn_with_the_limit_of_clouds(reduced):
     assert "700 points" in page
     assert "same cloud from" in page
     assert "related from" not in page  # the limits of volumes say nothing of clouds
+
+
+def fitted(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a shape whose points are those of one sphere pushed outwards, as fitted templates have them."""
+    number = np.arange(count) + 0.5
+    polar, around = np.arccos(1 - 2 * number / count), np.pi * (1 + 5**0.5) * number
+    sphere = np.stack([np.cos(around) * np.sin(polar), np.sin(around) * np.sin(polar), np.cos(polar)], axis=1)
+    bumps = 1 + 0.08 * np.cos(sphere @ generator.normal(0, 2, (3, 3))).mean(axis=1, keepdims=True)
+    return (sphere * bumps * [1.0, 1.5, 0.6] * generator.uniform(0.95, 1.05, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [64, 256, 1024])
+def test_alike_shapes_that_were_sampled_in_one_way_are_no_copies(count, tmp_path):
+    generator = np.random.default_rng(count)
+    shapes = [fitted(count, generator) for _ in range(6)]
+    near = [relative_chamfer(one, two) for one, two in itertools.pairwise(shapes)]
+    assert min(near) < SAME_SHAPE  # by the distance alone some are
+    for n, points in enumerate(shapes):
+        np.save(tmp_path / f"shape{n}.npy", points)
+    own = 0.4 * np.sqrt(4 * np.pi / count)
+    shaken = shapes[0] + generator.normal(0, 0.25 * own, shapes[0].shape).astype(np.float32)
+    assert bent(shapes[0], shaken) < BENT * relative_chamfer(shapes[0], shaken)
+    targets = {path.stem: CloudTarget(id=path.stem, path=str(path)) for path in sorted(tmp_path.glob("*.npy"))}
+    prints, _ = cloud_prints(list(targets.values()), tmp_path / "prints")
+    looked = find_cloud_copies(prints, targets).matches
+    assert looked
+    assert not [one for one in looked if one.verdict.level.is_copy]
