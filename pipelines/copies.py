@@ -209,6 +209,7 @@ def find(
     worth: Mapping[str, float] | None = None,
 ) -> Found:
     """Look at every pair that may be copies, and say how many of what level there are."""
+    from medssl.reduction.candidates import DOUBTFUL, LIKELY
     from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
 
@@ -231,6 +232,12 @@ def find(
             engine=settings.engine,
             progress=show,
         )
+    if found.crowded:
+        console.say(
+            f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {DOUBTFUL} likeliest of "
+            f"those in doubt and {LIKELY} others"
+        )
+    console.tell(looked_at=len(found.matches), unlike=found.unlike, crowded=found.crowded)
     for name, reason in list(found.failures.items())[:_SHOWN]:
         console.warn(f"{name}: {reason}")
     if len(found.failures) > _SHOWN:

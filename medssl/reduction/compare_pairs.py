@@ -20,7 +20,7 @@ from medssl.reduction.verify import Level, Verdict
 __all__ = ["JOURNAL", "Pair", "look_at"]
 
 JOURNAL = "verdicts.jsonl"
-_TOGETHER = 8  # pairs that share a reading of their first scan, and that a kill may cost
+_TOGETHER = 8  # pairs that one worker looks at in a row, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
 _LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.SAME_FUNCTION, verify.EXPLAINED, verify.UNEVEN)
 _RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.RELATED, verify.RELATED_STRANGERS)))
@@ -67,8 +67,8 @@ def look_at(
 ) -> tuple[list[Verdict], dict[str, str]]:
     """Return a verdict for each pair, and id -> reason for scans that could not be read any more.
 
-    A scan is read once for eight pairs that it is the first of. A pair of which one scan cannot be read is judged
-    by its fingerprints alone.
+    A worker takes eight pairs at a time that share scans where any do, and keeps the scans that it read last, up to
+    `decoded.MOST_BYTES`. A pair of which one scan cannot be read is judged by its fingerprints alone.
 
     Args:
         pairs: What to look at.
