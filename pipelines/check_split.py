@@ -117,6 +117,7 @@ def check_split(
     folder = copies.index_folder(source, file if test is None else file.with_name(f"{file.stem}-and-test"), index)
     copies.say_plan(targets, folder)
     if dry_run:
+        copies.say_pairs(rows, targets, folder, settings)
         console.done(None, f"medssl check-split {quoted(file)}")
         return SplitResult((), {})
     prints = copies.fingerprints(rows, targets, folder, settings, manifest=source)

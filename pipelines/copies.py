@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medssl.reporting.scan_figures import CloudLook
     from pointcloud.reduction.prints import CloudPrint
 
-__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
+__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_pairs", "say_plan"]
 
 _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511
@@ -73,6 +73,37 @@ def say_plan(targets: Sequence[Target], folder: Path) -> int:
     console.say(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
     console.tell(scans=len(targets), to_read=len(todo), bytes_to_read=size)
     return len(todo)
+
+
+def say_pairs(
+    rows: Sequence[Mapping[str, Any]], targets: Sequence[Target], folder: Path, settings: CopySettings
+) -> None:
+    """Say how many pairs are to be looked at and about how long that takes, where all scans have fingerprints."""
+    from medssl.reduction.candidates import DOUBTFUL, LIKELY, propose
+    from medssl.reduction.compare_pairs import JOURNAL, processor_seconds, unseen
+    from medssl.reduction.duplicates import pairs_of
+    from medssl.reduction.index import Index, known_fingerprints, read_index
+
+    wanted = {target.id for target in targets}
+    if not targets or len(known_fingerprints(targets, folder, table_only=True)) < len(wanted):
+        console.say(
+            "how many pairs are looked at is known once all scans have fingerprints; a scan is in about "
+            f"{DOUBTFUL} pairs in doubt and {LIKELY} likely ones at most"
+        )
+        return
+    index = Index(tuple(one for one in read_index(folder).fingerprints if one.id in wanted))
+    proposals = propose(index, radius=settings.radius, turned=settings.turned)
+    patients = {row["id"]: row["patient"] for row in rows}
+    pairs = pairs_of(index, proposals.pairs, {target.id: target for target in targets}, patients)
+    todo = unseen(pairs, folder / JOURNAL)
+    seconds = processor_seconds(todo)
+    console.say(
+        f"{len(pairs)} pairs may be copies, {len(todo)} of them are to be looked at: about {seconds:.0f} s of a "
+        f"processor, by {min(3, len(todo))} that were tried"
+    )
+    if proposals.crowded:
+        console.say(f"{proposals.crowded} more would not be looked at, for both scans have likelier ones")
+    console.tell(pairs=len(pairs), to_look_at=len(todo), crowded=proposals.crowded, processor_s=round(seconds, 1))
 
 
 def fingerprints(

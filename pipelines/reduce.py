@@ -122,6 +122,7 @@ def reduce(
     folder = copies.index_folder(source, file if not isinstance(manifest, Manifest) else out, index)
     copies.say_plan(targets, folder)
     if dry_run:
+        copies.say_pairs(rows, targets, folder, settings)
         console.say(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
         console.done(None, f"medssl reduce {quoted(file)} --out {quoted(out)}")
         return Reduced(None)

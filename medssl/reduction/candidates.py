@@ -42,9 +42,9 @@ __all__ = [
 
 RADIUS = 77  # 0.15 of the bits: what it proposes wrongly is looked at and dropped
 EXACT_UP_TO = 20_000  # codes; beyond, multi-index hashing
-LIKELY = 32  # pairs of a scan that are kept where its points, or the hashes of scans without any, leave little doubt
-DOUBTFUL = 4  # pairs of a scan that are kept where they do
-_NEAREST = 64  # pairs of a scan by one hash that are held against its points
+LIKELY = 128  # pairs of a scan that are kept where its points, or the hashes of scans without any, leave little doubt
+DOUBTFUL = 8  # pairs of a scan that are kept where they do
+_NEAREST = 128  # pairs of a scan by one hash that are held against its points
 _SURE = 15.0  # agreeing points times their share; strangers came to 7 among 4,005 pairs of brains
 _WORTH_A_LOOK = 2.5  # the same of pairs that nothing else proposes
 _NOTHING = 0.25  # the same of pairs that a hash proposes: below, no point agrees with another
@@ -146,7 +146,8 @@ def propose(
     for sure, most in ((True, LIKELY), (False, DOUBTFUL)):
         some = sorted(pair for pair, score in evidence.items() if (score >= _SURE) == sure)
         first, second = np.array(some, dtype=np.int64).reshape(-1, 2).T
-        doubt = np.array([0.0 if sure else -evidence[pair] for pair in some])
+        # Half as likely is less likely; what lies between is decided by worth, so that the scans of a group meet.
+        doubt = np.array([0.0 if sure else -np.floor(np.log2(evidence[pair])) for pair in some])
         kept = likeliest(first, second, doubt, rank, most)
         for place in np.flatnonzero(~kept).tolist():
             del found[some[place]]

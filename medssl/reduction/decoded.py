@@ -41,3 +41,8 @@ class Decoded:
         while self._bytes > self._most:
             self._bytes -= self._kept.popitem(last=False)[1].values.nbytes
         return scan
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
+        self._kept.clear()
+        self._bytes = 0

@@ -31,6 +31,7 @@ __all__ = [
     "find_duplicates",
     "find_duplicates_to_remove",
     "groups_of",
+    "pairs_of",
     "together",
     "write_pairs",
 ]
@@ -120,6 +121,27 @@ def find_copies(
     """
     proposals = propose(index, radius=radius, turned=turned, worth=None if worth is None else _values(index, worth))
     proposed = proposals.pairs
+    pairs = pairs_of(index, proposed, targets, patients)
+    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
+    matches = [
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
+        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
+    ]
+    matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
+    matches.sort(key=lambda match: (match.first, match.second))
+    failures = {one.id: one.reason for one in index.failures} | unread
+    groups = groups_of(index, matches, worth=worth)
+    recall = search_recall(index, radius=radius)
+    return Found(tuple(matches), groups, failures, recall, proposals.unlike, proposals.crowded)
+
+
+def pairs_of(
+    index: Index,
+    proposed: Sequence[Candidate],
+    targets: Mapping[str, Target],
+    patients: Mapping[str, str] | None = None,
+) -> list[Pair]:
+    """Return what is to be looked at of proposed pairs; arguments are those of `find_copies`."""
     owner = patients or {}
     pairs = []
     for one in proposed:
@@ -133,17 +155,7 @@ def find_copies(
                 same_patient=first.id in owner and owner[first.id] == owner.get(second.id),
             )
         )
-    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
-    matches = [
-        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
-        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
-    ]
-    matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
-    matches.sort(key=lambda match: (match.first, match.second))
-    failures = {one.id: one.reason for one in index.failures} | unread
-    groups = groups_of(index, matches, worth=worth)
-    recall = search_recall(index, radius=radius)
-    return Found(tuple(matches), groups, failures, recall, proposals.unlike, proposals.crowded)
+    return pairs
 
 
 def _of_channels(pair: Pair, verdict: Verdict, channels: Mapping[str, str] | None) -> Verdict:
