@@ -30,6 +30,7 @@ __all__ = [
     "DOUBTFUL",
     "EXACT_UP_TO",
     "LIKELY",
+    "NEAREST",
     "RADIUS",
     "Candidate",
     "Proposals",
@@ -44,7 +45,8 @@ RADIUS = 77  # 0.15 of the bits: what it proposes wrongly is looked at and dropp
 EXACT_UP_TO = 20_000  # codes; beyond, multi-index hashing
 LIKELY = 128  # pairs of a scan that are kept where its points, or the hashes of scans without any, leave little doubt
 DOUBTFUL = 8  # pairs of a scan that are kept where they do
-_NEAREST = 128  # pairs of a scan by one hash that are held against its points
+NEAREST = 4  # pairs of a scan by the nearest of its hashes that are kept whatever its points say
+_HASHED = 128  # pairs of a scan by one hash that are held against its points
 _SURE = 15.0  # agreeing points times their share; strangers came to 7 among 4,005 pairs of brains
 _WORTH_A_LOOK = 2.5  # the same of pairs that nothing else proposes
 _NOTHING = 0.25  # the same of pairs that a hash proposes: below, no point agrees with another
@@ -108,9 +110,10 @@ def propose(
 ) -> Proposals:
     """Return the pairs that one of the fingerprints proposes and that the points of both scans do not speak against.
 
-    Scans without any contrast have no hash; only equal files and arrays are told of them. A scan keeps its `DOUBTFUL`
-    likeliest pairs of those whose points leave it open, and `LIKELY` of the others. Where it has more of these, they
-    are the ones with the scans worth most, which are the same for all scans of a large group: so all of a group meet.
+    Scans without any contrast have no hash; only equal files and arrays are told of them. A scan keeps its `NEAREST`
+    pairs by hash, the `DOUBTFUL` likeliest of those whose points leave it open, and `LIKELY` of the others. Where it
+    has more of these, they are the ones with the scans worth most, which are the same for all scans of a large group:
+    so all of a group meet.
 
     Args:
         index: Fingerprints.
@@ -129,9 +132,10 @@ def propose(
     equal = dict(found)
     crowded = 0
     for proposed in _hashed(index, radius, turned=turned, parts=parts):
-        near = likeliest(proposed.first, proposed.second, proposed.distance // _STEP, rank, _NEAREST)
+        near = likeliest(proposed.first, proposed.second, proposed.distance // _STEP, rank, _HASHED)
         crowded += int(np.count_nonzero(~near))
         _take(found, proposed.candidates(np.flatnonzero(near)))
+    nearest = _nearest_by_hash(found, equal, rank)
     points = points_of(prints)
     evidence = _held_against_points(points, [one for pair, one in found.items() if pair not in equal])
     if parts:
@@ -140,6 +144,7 @@ def propose(
             if pair not in equal:
                 evidence[pair] = max(score, evidence.get(pair, 0.0))
                 _take(found, [one])
+    evidence = {pair: score for pair, score in evidence.items() if pair not in nearest}
     unlike = [p for p, n in evidence.items() if n < (_WORTH_A_LOOK if found[p].how == "points" else _NOTHING)]
     for pair in unlike:
         del found[pair], evidence[pair]
@@ -153,6 +158,16 @@ def propose(
             del found[some[place]]
             crowded += 1
     return Proposals(pairs=tuple(found[pair] for pair in sorted(found)), unlike=len(unlike), crowded=crowded)
+
+
+def _nearest_by_hash(
+    found: dict[tuple[int, int], Candidate], equal: dict[tuple[int, int], Candidate], rank: npt.NDArray[np.int64]
+) -> set[tuple[int, int]]:
+    """Return the pairs that are among the nearest of a scan by a hash; they are looked at whatever the points say."""
+    pairs = [pair for pair in found if pair not in equal]
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    kept = likeliest(first, second, np.array([found[pair].distance for pair in pairs]), rank, NEAREST)
+    return {pairs[place] for place in np.flatnonzero(kept).tolist()}
 
 
 def search_recall(index: Index, *, radius: int = RADIUS, which: str = "field") -> float:

@@ -63,16 +63,22 @@ def hamming_pairs(codes: Codes, radius: int, *, others: Codes | None = None) -> 
     against = codes if others is None else _checked(others, words=codes.shape[1])
     rows = max(1, _BLOCK_BYTES // (8 * 3 * max(1, len(against))))
     columns = np.ascontiguousarray(against.T)  # word by word, so that each pass runs through memory in order
+    half = -(-len(columns) // 2)
 
     def blocks() -> Iterator[_Found]:
         for start in range(0, len(codes), rows):
             block = codes[start : start + rows]
             from_column = 0 if others is not None else start
+            # Codes that differ too much in the first half of their words need no look at the other half.
             apart = np.zeros((len(block), len(against) - from_column), dtype=np.uint16)
-            for word, column in enumerate(columns):
-                apart += np.bitwise_count(block[:, word, None] ^ column[None, from_column:])
+            for word in range(half):
+                apart += np.bitwise_count(block[:, word, None] ^ columns[word][None, from_column:])
             near, far = np.nonzero(apart <= radius)
-            yield near + start, far + from_column, apart[near, far].astype(np.float64)
+            total = apart[near, far]
+            for word in range(half, len(columns)):
+                total += np.bitwise_count(block[near, word] ^ columns[word][far + from_column])
+            kept = total <= radius
+            yield near[kept] + start, far[kept] + from_column, total[kept].astype(np.float64)
 
     return _collected(blocks(), among=others is None)
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.reduction import keypoints
-from medssl.reduction.candidates import DOUBTFUL, LIKELY, propose
+from medssl.reduction.candidates import DOUBTFUL, LIKELY, NEAREST, propose
 from medssl.reduction.crowds import likeliest
 from medssl.reduction.decoded import Decoded
 from medssl.reduction.fingerprint import Target, fingerprint_of
@@ -82,7 +82,7 @@ def test_of_scans_with_one_outline_few_are_proposed_and_each_copy_is(outlines):
     found = propose(outlines)
     names = {(outlines.ids[one.first], outlines.ids[one.second]) for one in found.pairs}
     assert {(f"{seed:02d}", f"{seed:02d} copy") for seed in range(0, 80, 4)} <= names
-    assert len(found.pairs) <= len(outlines) * (DOUBTFUL + 1)
+    assert len(found.pairs) <= len(outlines) * (DOUBTFUL + NEAREST)
     assert found.unlike + found.crowded > 0  # what is not looked at is counted
 
 
@@ -107,8 +107,9 @@ def test_points_of_a_turned_scan_have_the_turned_hashes(variant):
     here, there = printed(values, "a"), printed(np.ascontiguousarray(turned), "b")
     codes = keypoints.turned(here.point_codes, variant)
     nearest = np.bitwise_count(codes[:, None] ^ there.point_codes[None]).min(axis=1)
-    assert np.median(nearest) <= 2
-    assert np.median(np.bitwise_count(here.point_codes[:, None] ^ there.point_codes[None]).min(axis=1)) > 6
+    assert np.median(nearest) <= 6
+    unturned = np.bitwise_count(here.point_codes[:, None] ^ there.point_codes[None]).min(axis=1)
+    assert np.median(unturned) > 8
 
 
 def test_scans_are_read_once_while_there_is_room(tmp_path):
