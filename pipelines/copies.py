@@ -217,6 +217,8 @@ def find_all(
             progress=lambda done, _: shown.reach(done),
         )
     failed |= pairs.failures
+    if pairs.crowded:
+        console.say(f"{pairs.crowded} pairs of clouds were not looked at: each cloud keeps its nearest ones")
     for name, reason in list(failed.items())[:_SHOWN]:
         console.warn(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class Turned:
         first: int64 (n,), places.
         second: int64 (n,), larger ones.
         distance: (n,), differing bits of 511 once the second is turned.
-        variant: How the second is to be turned, never not at all.
+        variant: How the second is to be turned.
     """
 
     first: npt.NDArray[np.int64]
@@ -67,24 +68,25 @@ def pair_codes(stored: hashes.Coefficients) -> hashes.Code:
     return result
 
 
-def turned_pairs(stored: hashes.Coefficients, radius: int) -> Turned:
+def turned_pairs(stored: hashes.Coefficients, radius: int, variants: Sequence[Variant] | None = None) -> Turned:
     """Return pairs whose hashes differ in at most ``radius`` bits once the second is turned, by the best way to do so.
 
     Args:
         stored: (n, 8, 8, 8) as `hashes.coefficients` gives them, none of them all zeros.
         radius: Differing bits of 511, inclusive.
+        variants: The ways to turn a scan that are tried; by default all 95.
     """
     firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     distances, variants = [np.zeros(0)], [np.zeros(0, np.int64)]
-    every = hashes.all_variants()
+    every = list(variants or hashes.all_variants()[1:])
     if len(stored) > 1:
         upright = pair_codes(stored)
         bits = int(np.count_nonzero((stored != 0).any(axis=0)))
-        for order in itertools.permutations(range(3)):
+        for order in sorted({one.order for one in every}):
             moved = stored.transpose(0, *(1 + axis for axis in order))
             near = multi_index_pairs(upright, _code_radius(radius, bits), others=pair_codes(moved))
             one_way = near.first < near.second
-            ways = [number for number, one in enumerate(every) if one.order == order and number]
+            ways = [number for number, one in enumerate(every) if one.order == order]
             first, second = near.first[one_way], near.second[one_way]
             distance, way = _best(stored, first, second, [every[number] for number in ways])
             kept = distance <= radius
