@@ -77,7 +77,7 @@ def turned_pairs(stored: hashes.Coefficients, radius: int, variants: Sequence[Va
         variants: The ways to turn a scan that are tried; by default all 95.
     """
     firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    distances, variants = [np.zeros(0)], [np.zeros(0, np.int64)]
+    distances, numbers = [np.zeros(0)], [np.zeros(0, np.int64)]
     every = list(variants or hashes.all_variants()[1:])
     if len(stored) > 1:
         upright = pair_codes(stored)
@@ -93,9 +93,9 @@ def turned_pairs(stored: hashes.Coefficients, radius: int, variants: Sequence[Va
             firsts.append(first[kept])
             seconds.append(second[kept])
             distances.append(distance[kept])
-            variants.append(np.array(ways)[way[kept]])
+            numbers.append(np.array(ways)[way[kept]])
     first, second = np.concatenate(firsts), np.concatenate(seconds)
-    distance, variant = np.concatenate(distances), np.concatenate(variants)
+    distance, variant = np.concatenate(distances), np.concatenate(numbers)
     ordered = np.lexsort((variant, distance, second, first))
     first, second = first[ordered], second[ordered]
     new = np.concatenate([first[:1] == first[:1], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
