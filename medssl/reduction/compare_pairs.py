@@ -136,7 +136,7 @@ def processor_seconds(pairs: Sequence[Pair], timed: int = 3) -> float:
         return 0.0
     chosen = np.unique(np.linspace(0, len(pairs) - 1, timed).astype(int)).tolist()
     jobs = {place: ((pairs[place],),) for place in chosen}
-    spent = [seconds for _, seconds in run_jobs(_timed, jobs, workers=1, crashed=lambda job, why: 0.0)]
+    spent: list[float] = [seconds for _, seconds in run_jobs(_timed, jobs, workers=1, crashed=lambda job, why: 0.0)]
     return sum(spent) / len(spent) * len(pairs)
 
 
