@@ -1,49 +1,57 @@
-"""Pairs of scans that may be copies, from their fingerprints alone.
+"""Pairs of scans that may be copies, from their fingerprints alone, and as few as the fingerprints allow.
 
 Equal and near hashes find whole copies; runs of equal slices find what was cut along z and left alone besides; points
 that agree on one shift find what was cut, padded or masked in any other way, and small rotations.
+
+What is proposed in any of these ways is then held against the points of both scans. Bodies of one kind look alike, and
+the pairs that do so by chance are a share of all pairs; so of pairs that the points leave in doubt each scan keeps the
+likeliest few. The rest is counted, never dropped in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl.reduction import hashes
+from medssl.reduction.crowds import likeliest
 from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
 from medssl.reduction.index import Index
 from medssl.reduction.neighbours import Pairs, hamming_pairs, multi_index_pairs, planted_recall
+from medssl.reduction.point_votes import Points, agreeing, points_of, voted
+from medssl.reduction.slice_votes import slice_pairs
+from medssl.reduction.turned import turned_pairs
 
 __all__ = [
+    "DOUBTFUL",
     "EXACT_UP_TO",
+    "LIKELY",
+    "NEAREST",
     "RADIUS",
     "Candidate",
+    "Proposals",
     "candidates",
     "point_candidates",
+    "propose",
     "search_recall",
     "slice_candidates",
 ]
 
 RADIUS = 77  # 0.15 of the bits: what it proposes wrongly is looked at and dropped
 EXACT_UP_TO = 20_000  # codes; beyond, multi-index hashing
-_SLICE_RADIUS = 10.0  # mean differing bits of 63 over the slices that lie on each other
-_SEED_RADIUS = 4  # differing bits of the slices that propose an offset
-_LEAST_SHARE = 0.6
-_LEAST_SLICES = 4
-_LEAST_VOTES = 2  # slices that must propose one offset: a single one does by chance
-_POINT_RADIUS = 8  # differing bits of 63 of two points
-_POINT_VOTES = 4  # points that must agree on one shift
-_SHIFT = 8  # quarters of a cell within which shifts are one
-_BINS = 1 << 9  # of shifts along an axis; more would come round again, which costs a look and no more
-_FAR = 1 << 30  # added to offsets, so that none is negative
-_LOW_HALF = (1 << 32) - 1
-_CAP = 200  # codes of one bucket that are compared in full
-_FEW = 4_000_000  # codes of slices or points, of some 25,000 scans: up to there recall comes before speed
-_BANDS = 6  # as many bands then, whose buckets hold more codes
+LIKELY = 128  # pairs of a scan that are kept where its points, or the hashes of scans without any, leave little doubt
+DOUBTFUL = 8  # pairs of a scan that are kept where they do
+NEAREST = 4  # pairs of a scan by the nearest of its hashes that are kept whatever its points say
+_HASHED = 128  # pairs of a scan by one hash that are held against its points
+_SURE = 15.0  # agreeing points times their share; strangers came to 7 among 4,005 pairs of brains
+_WORTH_A_LOOK = 2.5  # the same of pairs that nothing else proposes
+_NOTHING = 0.25  # the same of pairs that a hash proposes: below, no point agrees with another
+_STEP = 16  # differing bits that make one pair nearer than another
+_POINT_VOTES = 4  # agreeing points at which the distance of a pair is that of the radius
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,47 +73,101 @@ class Candidate:
     variant: Variant = field(default_factory=Variant)
 
 
-def candidates(index: Index, *, radius: int = RADIUS, turned: bool = True, parts: bool = True) -> list[Candidate]:
-    """Return every pair that one of the fingerprints proposes, once each, by the nearest hash that did.
+@dataclass(frozen=True, kw_only=True)
+class Proposals:
+    """What the fingerprints propose.
 
-    Scans without any contrast have no hash; only equal files and arrays are told of them.
+    Attributes:
+        pairs: Those worth looking at, sorted, each once.
+        unlike: Pairs that some hash or run of points proposed, and that the points of both scans speak against.
+        crowded: Pairs that may be copies and are not among the likeliest of either scan: they are not looked at.
+    """
+
+    pairs: tuple[Candidate, ...]
+    unlike: int
+    crowded: int
+
+
+def candidates(
+    index: Index,
+    *,
+    radius: int = RADIUS,
+    turned: bool = True,
+    parts: bool = True,
+    worth: Sequence[float] | None = None,
+) -> list[Candidate]:
+    """Return the pairs of `propose`."""
+    return list(propose(index, radius=radius, turned=turned, parts=parts, worth=worth).pairs)
+
+
+def propose(
+    index: Index,
+    *,
+    radius: int = RADIUS,
+    turned: bool = True,
+    parts: bool = True,
+    worth: Sequence[float] | None = None,
+) -> Proposals:
+    """Return the pairs that one of the fingerprints proposes and that the points of both scans do not speak against.
+
+    Scans without any contrast have no hash; only equal files and arrays are told of them. A scan keeps its `NEAREST`
+    pairs by hash, the `DOUBTFUL` likeliest of those whose points leave it open, and `LIKELY` of the others. Where it
+    has more of these, they are the ones with the scans worth most, which are the same for all scans of a large group:
+    so all of a group meet.
 
     Args:
         index: Fingerprints.
         radius: Differing bits of 511, inclusive.
-        turned: Look for flipped, swapped and negated copies as well, 95 searches more; exact, so its time grows with
-            the square of the number of scans.
+        turned: Look for flipped, swapped and negated copies as well.
         parts: Look for scans of a part of the body that another shows.
+        worth: What each scan is worth keeping for; by default its voxels.
     """
     prints = index.fingerprints
+    values = np.array([np.prod(one.shape) for one in prints] if worth is None else worth, dtype=np.float64)
+    rank = np.empty(len(prints), dtype=np.int64)
+    rank[np.lexsort((np.arange(len(prints)), -values))] = np.arange(len(prints))
     found: dict[tuple[int, int], Candidate] = {}
-
-    def take(new: Iterable[Candidate]) -> None:
-        for one in new:
-            before = found.get((one.first, one.second))
-            if before is None or one.distance < before.distance:
-                found[one.first, one.second] = one
-
-    take(_equal(prints, "file", lambda one: one.file_hash))
-    take(_equal(prints, "array", lambda one: one.content_hash))
-    for which in ("field", "box"):
-        codes = index.codes(which)
-        present = np.flatnonzero(codes.any(axis=1)) if len(codes) else np.zeros(0, dtype=np.intp)
-        codes = codes[present]
-        near = _near(codes, radius)
-        take(_of(near, present, which, Variant()))
-        if turned and len(codes) > 1:
-            stored = np.stack([getattr(prints[place], which) for place in present])
-            for variant in hashes.all_variants()[1:]:
-                other = hashes.bits(hashes.turned(stored, variant))
-                near = hamming_pairs(codes, radius, others=other)
-                one_way = near.first < near.second
-                near = Pairs(near.first[one_way], near.second[one_way], near.distance[one_way])
-                take(_of(near, present, f"turned {which}", variant))
+    _take(found, _equal(prints, "file", lambda one: one.file_hash))
+    _take(found, _equal(prints, "array", lambda one: one.content_hash))
+    equal = dict(found)
+    crowded = 0
+    for proposed in _hashed(index, radius, turned=turned, parts=parts):
+        near = likeliest(proposed.first, proposed.second, proposed.distance // _STEP, rank, _HASHED)
+        crowded += int(np.count_nonzero(~near))
+        _take(found, proposed.candidates(np.flatnonzero(near)))
+    nearest = _nearest_by_hash(found, equal, rank)
+    points = points_of(prints)
+    evidence = _held_against_points(points, [one for pair, one in found.items() if pair not in equal])
     if parts:
-        take(slice_candidates(index))
-        take(point_candidates(index))
-    return [found[pair] for pair in sorted(found)]
+        for one, score in _by_points(points):
+            pair = one.first, one.second
+            if pair not in equal:
+                evidence[pair] = max(score, evidence.get(pair, 0.0))
+                _take(found, [one])
+    evidence = {pair: score for pair, score in evidence.items() if pair not in nearest}
+    unlike = [p for p, n in evidence.items() if n < (_WORTH_A_LOOK if found[p].how == "points" else _NOTHING)]
+    for pair in unlike:
+        del found[pair], evidence[pair]
+    for sure, most in ((True, LIKELY), (False, DOUBTFUL)):
+        some = sorted(pair for pair, score in evidence.items() if (score >= _SURE) == sure)
+        first, second = np.array(some, dtype=np.int64).reshape(-1, 2).T
+        # Half as likely is less likely; what lies between is decided by worth, so that the scans of a group meet.
+        doubt = np.array([0.0 if sure else -np.floor(np.log2(evidence[pair])) for pair in some])
+        kept = likeliest(first, second, doubt, rank, most)
+        for place in np.flatnonzero(~kept).tolist():
+            del found[some[place]]
+            crowded += 1
+    return Proposals(pairs=tuple(found[pair] for pair in sorted(found)), unlike=len(unlike), crowded=crowded)
+
+
+def _nearest_by_hash(
+    found: dict[tuple[int, int], Candidate], equal: dict[tuple[int, int], Candidate], rank: npt.NDArray[np.int64]
+) -> set[tuple[int, int]]:
+    """Return the pairs that are among the nearest of a scan by a hash; they are looked at whatever the points say."""
+    pairs = [pair for pair in found if pair not in equal]
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    kept = likeliest(first, second, np.array([found[pair].distance for pair in pairs]), rank, NEAREST)
+    return {pairs[place] for place in np.flatnonzero(kept).tolist()}
 
 
 def search_recall(index: Index, *, radius: int = RADIUS, which: str = "field") -> float:
@@ -119,96 +181,104 @@ def search_recall(index: Index, *, radius: int = RADIUS, which: str = "field") -
     return planted_recall(codes[codes.any(axis=1)], radius, search=lambda some: _near(some, radius))
 
 
-def _near(codes: hashes.Code, radius: int) -> Pairs:
-    return hamming_pairs(codes, radius) if len(codes) <= EXACT_UP_TO else multi_index_pairs(codes, radius)
-
-
 def slice_candidates(index: Index) -> list[Candidate]:
-    """Return pairs of which one shows a part of what the other shows along z, or both overlap by 60 % of the shorter.
-
-    Two slices or more that are nearly equal propose an offset; what counts is the mean distance of all slices that lie
-    on each other at that offset. Slices must be equally thick. Scans of fewer than 4 slices are left out.
-    """
-    prints = index.fingerprints
-    long = [place for place, one in enumerate(prints) if len(one.slices) >= _LEAST_SLICES]
-    if len(long) < 2:
-        return []
-    codes = np.concatenate([prints[place].slices for place in long])
-    position = np.concatenate([np.arange(len(prints[place].slices)) for place in long])
-    scan = np.repeat(np.array(long, dtype=np.int64), [len(prints[place].slices) for place in long])
-    first, second = _across(codes, scan, _SEED_RADIUS)
-    best: dict[tuple[int, int], float] = {}
-    offset = position[first] - position[second] + _FAR
-    for a, b, step, _ in _voted(scan[first], scan[second], offset, _LEAST_VOTES):
-        distance = _on_each_other(prints[a].slices, prints[b].slices, step - _FAR)
-        if distance <= _SLICE_RADIUS:
-            best[a, b] = min(distance, best.get((a, b), np.inf))
-    return [Candidate(first=a, second=b, distance=d / 63, how="slices") for (a, b), d in sorted(best.items())]
-
-
-def _on_each_other(one: hashes.Code, two: hashes.Code, offset: int) -> float:
-    start, stop = max(0, offset), min(len(one), len(two) + offset)
-    if stop - start < max(_LEAST_SLICES, _LEAST_SHARE * min(len(one), len(two))):
-        return float("inf")
-    apart: npt.NDArray[np.uint8] = np.bitwise_count(one[start:stop] ^ two[start - offset : stop - offset])
-    return float(apart.mean())
+    """Return pairs of which one shows a part of what the other shows along z; see `slice_votes`."""
+    return list(_sliced(index).candidates())
 
 
 def point_candidates(index: Index) -> list[Candidate]:
-    """Return pairs of which 3 points or more, with like surroundings, are moved against each other in one way.
+    """Return pairs whose points agree on one shift well enough to be worth a look; see `point_votes`.
 
     The distance told falls with the number of those points from that of the radius on, so that it can be compared with
     the distances of hashes.
     """
-    prints = index.fingerprints
-    if len(prints) < 2:
-        return []
-    codes = np.concatenate([one.point_codes for one in prints])
-    places = np.concatenate([one.points for one in prints]).astype(np.int64)
-    scan = np.repeat(np.arange(len(prints), dtype=np.int64), [len(one.point_codes) for one in prints])
-    first, second = _across(codes, scan, _POINT_RADIUS)
-    scale = places[:, 0]
-    alike = scale[first] == scale[second]
-    first, second = first[alike], second[alike]
-    shift = places[first, 1:] - places[second, 1:]
-    most: dict[tuple[int, int], int] = {}
-    # Shifts that a border of the bins parts in one of the eight ways to lay them lie together in another.
-    for laid in np.ndindex(2, 2, 2):
-        z, y, x = ((shift + np.array(laid) * (_SHIFT // 2)) // _SHIFT % _BINS).T
-        bins = ((scale[first] % 32 * _BINS + z) * _BINS + y) * _BINS + x
-        for a, b, _, votes in _voted(scan[first], scan[second], bins, _POINT_VOTES):
-            most[a, b] = max(votes, most.get((a, b), 0))
+    return [one for one, score in _by_points(points_of(index.fingerprints)) if score >= _WORTH_A_LOOK]
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """Pairs that one hash proposes; distances in differing bits of ``bits``."""
+
+    first: npt.NDArray[np.int64]
+    second: npt.NDArray[np.int64]
+    distance: npt.NDArray[np.float64]
+    how: str
+    bits: int = hashes.BITS
+    variant: Sequence[Variant] | None = None
+
+    def candidates(self, places: npt.NDArray[np.intp] | None = None) -> Iterator[Candidate]:
+        """Yield the pairs at these places, or all."""
+        for place in (np.arange(len(self.first)) if places is None else places).tolist():
+            yield Candidate(
+                first=int(self.first[place]),
+                second=int(self.second[place]),
+                distance=float(self.distance[place]) / self.bits,
+                how=self.how,
+                variant=Variant() if self.variant is None else self.variant[place],
+            )
+
+
+def _hashed(index: Index, radius: int, *, turned: bool, parts: bool) -> Iterator[_Proposed]:
+    """Yield what each of the hashes of whole scans and of slices proposes."""
+    for which in ("field", "box"):
+        codes = index.codes(which)
+        present = np.flatnonzero(codes.any(axis=1)) if len(codes) else np.zeros(0, dtype=np.intp)
+        near = _near(codes[present], radius)
+        yield _Proposed(present[near.first], present[near.second], near.distance, which)
+        if turned and len(present) > 1:
+            ways = turned_pairs(np.stack([getattr(index.fingerprints[place], which) for place in present]), radius)
+            yield _Proposed(
+                present[ways.first], present[ways.second], ways.distance, f"turned {which}", variant=ways.variant
+            )
+    if parts:
+        yield _sliced(index)
+
+
+def _sliced(index: Index) -> _Proposed:
+    return _Proposed(*slice_pairs(index.fingerprints), "slices", bits=63)
+
+
+def _near(codes: hashes.Code, radius: int) -> Pairs:
+    return hamming_pairs(codes, radius) if len(codes) <= EXACT_UP_TO else multi_index_pairs(codes, radius)
+
+
+def _by_points(points: dict[int, Points]) -> Iterator[tuple[Candidate, float]]:
+    """Yield pairs whose points agree on one shift, and the number of agreeing points times their share."""
     least_alike = RADIUS / hashes.BITS * _POINT_VOTES
-    return [Candidate(first=a, second=b, distance=least_alike / n, how="points") for (a, b), n in sorted(most.items())]
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for level in points.values():
+        first, second, shift = voted(level)
+        agree, share, _ = agreeing(level, first, second, shift)
+        for pair, many, part in zip(
+            zip(first.tolist(), second.tolist(), strict=True), agree.tolist(), share.tolist(), strict=True
+        ):
+            best[pair] = max((many * part, many), best.get(pair, (0.0, 0)))
+    for (a, b), (score, many) in best.items():
+        yield Candidate(first=a, second=b, distance=least_alike / max(1, many), how="points"), score
 
 
-def _voted(
-    first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], bins: npt.NDArray[np.int64], least: int
-) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (first scan, second scan, bin, votes) of every bin of a pair that has enough votes.
-
-    Args:
-        first: Scan of each vote.
-        second: The other one.
-        bins: What each vote is for, 0 to 2^32 - 1.
-        least: Votes that are enough.
-    """
-    pair, which, together = np.unique(first << 32 | second, return_inverse=True, return_counts=True)
-    kept = np.flatnonzero(together[which] >= least)  # most pairs meet once or twice, by chance
-    voted, votes = np.unique(which[kept] << 32 | bins[kept], return_counts=True)
-    enough = votes >= least
-    named, bins = pair[voted[enough] >> 32], voted[enough] & _LOW_HALF
-    columns = named >> 32, named & _LOW_HALF, bins, votes[enough]
-    yield from zip(*(column.tolist() for column in columns), strict=True)
+def _held_against_points(points: dict[int, Points], proposed: Sequence[Candidate]) -> dict[tuple[int, int], float]:
+    """Return for each pair the number of agreeing points times their share; infinity where too few can tell."""
+    result: dict[tuple[int, int], float] = {}
+    ways: dict[Variant, list[tuple[int, int]]] = {}
+    for one in proposed:
+        ways.setdefault(one.variant, []).append((one.first, one.second))
+    for variant, pairs in ways.items():
+        first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        score, told = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=bool)
+        for level in points.values():
+            agree, share, enough = agreeing(level, first, second, variant=variant)
+            score = np.where(enough, np.maximum(score, agree * share), score)
+            told |= enough
+        result |= dict(zip(pairs, np.where(told, score, np.inf).tolist(), strict=True))
+    return result
 
 
-def _across(codes: hashes.Code, scan: npt.NDArray[np.int64], radius: int) -> tuple[npt.NDArray[np.int64], ...]:
-    """Return places of near 63-bit codes of two different scans, the earlier scan first."""
-    telling = np.flatnonzero(codes)
-    near = multi_index_pairs(codes[telling][:, None], radius, bands=_BANDS if len(telling) <= _FEW else 0, cap=_CAP)
-    first, second = telling[near.first], telling[near.second]
-    across = scan[first] < scan[second]
-    return first[across], second[across]
+def _take(found: dict[tuple[int, int], Candidate], new: Iterable[Candidate]) -> None:
+    for one in new:
+        before = found.get((one.first, one.second))
+        if before is None or one.distance < before.distance:
+            found[one.first, one.second] = one
 
 
 def _equal(prints: tuple[Fingerprint, ...], how: str, key: Callable[[Fingerprint], Hashable]) -> Iterator[Candidate]:
@@ -218,8 +288,3 @@ def _equal(prints: tuple[Fingerprint, ...], how: str, key: Callable[[Fingerprint
         earlier = first.setdefault(key(one), place)
         if earlier != place:
             yield Candidate(first=earlier, second=place, distance=0.0, how=how)
-
-
-def _of(pairs: Pairs, present: npt.NDArray[np.intp], how: str, variant: Variant) -> Iterator[Candidate]:
-    for a, b, distance in zip(present[pairs.first], present[pairs.second], pairs.distance, strict=True):
-        yield Candidate(first=int(a), second=int(b), distance=float(distance) / hashes.BITS, how=how, variant=variant)

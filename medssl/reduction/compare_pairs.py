@@ -7,20 +7,24 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 from typing import Any
+
+import numpy as np
 
 from medssl.errors import DiskError, MedSSLError
 from medssl.pool import Engine, run_jobs
 from medssl.reduction import fingerprint, verify
 from medssl.reduction.agreement import Agreement
+from medssl.reduction.decoded import Decoded
 from medssl.reduction.fingerprint import Fingerprint, Target
 from medssl.reduction.hashes import Variant
 from medssl.reduction.verify import Level, Verdict
 
-__all__ = ["JOURNAL", "Pair", "look_at"]
+__all__ = ["JOURNAL", "Pair", "look_at", "processor_seconds", "unseen"]
 
 JOURNAL = "verdicts.jsonl"
-_TOGETHER = 8  # pairs that share a reading of their first scan, and that a kill may cost
+_TOGETHER = 8  # pairs that share their first scan and a worker, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
 _LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.EXPLAINED, verify.UNEVEN, verify.EQUAL)
 _RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.EVIDENCE, verify.RELATED, verify.RELATED_STRANGERS)))
@@ -57,6 +61,9 @@ class Pair:
         return f"{files}:{turn}:{int(self.same_patient)}:{_RULES}"
 
 
+_decoded = Decoded(lambda target: fingerprint.read_target(target))
+
+
 def look_at(
     pairs: Sequence[Pair],
     *,
@@ -67,8 +74,9 @@ def look_at(
 ) -> tuple[list[Verdict], dict[str, str]]:
     """Return a verdict for each pair, and id -> reason for scans that could not be read any more.
 
-    A scan is read once for eight pairs that it is the first of. A pair of which one scan cannot be read is judged
-    by its fingerprints alone.
+    Pairs go in the order of the groups that they make, and each worker keeps the scans that it read last, up to
+    `decoded.MOST_BYTES`: so it reads a scan about once. A pair of which one scan cannot be read is judged by
+    its fingerprints alone.
 
     Args:
         pairs: What to look at.
@@ -84,7 +92,8 @@ def look_at(
     verdicts: dict[int, Verdict] = {}
     jobs: dict[int, list[int]] = {}
     by_first: dict[str, int] = {}
-    for place, pair in enumerate(pairs):
+    for place in _group_by_group(pairs):
+        pair = pairs[place]
         if not pair.needs_voxels:
             verdicts[place] = verify.verify(pair.first, pair.second)
         elif pair.key in known:
@@ -110,7 +119,46 @@ def look_at(
                 progress(len(verdicts), len(pairs))
     except OSError as error:
         raise DiskError.of(journal or "journal", error) from error
+    finally:
+        _decoded.forget()  # where no worker but this very process has read
     return [verdicts[place] for place in range(len(pairs))], failures
+
+
+def unseen(pairs: Sequence[Pair], journal: Path | None) -> list[Pair]:
+    """Return the pairs that `look_at` would read scans for."""
+    known = _read(journal)
+    return [pair for pair in pairs if pair.needs_voxels and pair.key not in known]
+
+
+def processor_seconds(pairs: Sequence[Pair], timed: int = 3) -> float:
+    """Return about how long a processor looks at pairs, from a few of them that are looked at here and now."""
+    if not pairs:
+        return 0.0
+    chosen = np.unique(np.linspace(0, len(pairs) - 1, timed).astype(int)).tolist()
+    jobs = {place: ((pairs[place],),) for place in chosen}
+    spent: list[float] = [seconds for _, seconds in run_jobs(_timed, jobs, workers=1, crashed=lambda job, why: 0.0)]
+    return sum(spent) / len(spent) * len(pairs)
+
+
+def _timed(pairs: tuple[Pair, ...]) -> float:
+    begin = process_time()
+    _look(pairs)
+    return process_time() - begin
+
+
+def _group_by_group(pairs: Sequence[Pair]) -> list[int]:
+    """Return the places of the pairs so that those whose scans hang together follow each other."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    number: dict[str, int] = {}
+    ends = np.array([[number.setdefault(one.id, len(number)) for one in (p.first, p.second)] for p in pairs])
+    if not len(pairs):
+        return []
+    links = coo_array((np.ones(len(pairs)), (ends[:, 0], ends[:, 1])), shape=(len(number),) * 2)
+    group = connected_components(links, directed=False)[1]
+    order: list[int] = np.argsort(group[ends[:, 0]], kind="stable").tolist()
+    return order
 
 
 def _look(pairs: tuple[Pair, ...]) -> tuple[list[Verdict], dict[str, str]]:
@@ -129,7 +177,7 @@ def _look(pairs: tuple[Pair, ...]) -> tuple[list[Verdict], dict[str, str]]:
 
 def _scan(target: Target, failures: dict[str, str]) -> Any:
     try:
-        return fingerprint.read_target(target)
+        return _decoded(target)
     except (MedSSLError, OSError) as error:
         failures[target.id] = str(error)
         return None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medssl.pool import Engine
-from medssl.reduction.candidates import RADIUS, Candidate, candidates, search_recall
+from medssl.reduction.candidates import RADIUS, Candidate, propose, search_recall
 from medssl.reduction.compare_pairs import JOURNAL, Pair, look_at
 from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
@@ -32,6 +32,7 @@ __all__ = [
     "find_duplicates",
     "find_duplicates_to_remove",
     "groups_of",
+    "pairs_of",
     "together",
     "write_pairs",
 ]
@@ -63,12 +64,16 @@ class Found:
         groups: Who stands for whom: copies only, and of these the scan with the most voxels.
         failures: id -> why it could not be looked at.
         recall: Share of planted pairs that the search for near hashes found; 1 where it was exact.
+        unlike: Pairs that fingerprints proposed and that were not looked at, for no points of theirs agree.
+        crowded: Pairs that may be copies and were not looked at, for both scans have likelier ones enough.
     """
 
     matches: tuple[Match, ...]
     groups: Groups
     failures: dict[str, str]
     recall: float
+    unlike: int = 0
+    crowded: int = 0
 
 
 def together(first: Found, second: Found) -> Found:
@@ -81,7 +86,8 @@ def together(first: Found, second: Found) -> Found:
     )
     matches = sorted((*first.matches, *second.matches), key=lambda match: (match.first, match.second))
     recall = min(first.recall, second.recall)
-    return Found(tuple(matches), groups, first.failures | second.failures, recall)
+    unlike, crowded = first.unlike + second.unlike, first.crowded + second.crowded
+    return Found(tuple(matches), groups, first.failures | second.failures, recall, unlike, crowded)
 
 
 def find_copies(
@@ -114,7 +120,29 @@ def find_copies(
         engine: Where they run, see `medssl.pool.run_jobs`.
         progress: Called with (pairs done, pairs in all).
     """
-    proposed = candidates(index, radius=radius, turned=turned)
+    proposals = propose(index, radius=radius, turned=turned, worth=None if worth is None else _values(index, worth))
+    proposed = proposals.pairs
+    pairs = pairs_of(index, proposed, targets, patients)
+    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
+    matches = [
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
+        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
+    ]
+    matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
+    matches.sort(key=lambda match: (match.first, match.second))
+    failures = {one.id: one.reason for one in index.failures} | unread
+    groups = groups_of(index, matches, worth=worth)
+    recall = search_recall(index, radius=radius)
+    return Found(tuple(matches), groups, failures, recall, proposals.unlike, proposals.crowded)
+
+
+def pairs_of(
+    index: Index,
+    proposed: Sequence[Candidate],
+    targets: Mapping[str, Target],
+    patients: Mapping[str, str] | None = None,
+) -> list[Pair]:
+    """Return what is to be looked at of proposed pairs; arguments are those of `find_copies`."""
     owner = patients or {}
     pairs = []
     for one in proposed:
@@ -128,16 +156,7 @@ def find_copies(
                 same_patient=first.id in owner and owner[first.id] == owner.get(second.id),
             )
         )
-    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
-    matches = [
-        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
-        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
-    ]
-    matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
-    matches.sort(key=lambda match: (match.first, match.second))
-    failures = {one.id: one.reason for one in index.failures} | unread
-    groups = groups_of(index, matches, worth=worth)
-    return Found(tuple(matches), groups, failures, search_recall(index, radius=radius))
+    return pairs
 
 
 def _of_channels(pair: Pair, verdict: Verdict, channels: Mapping[str, str] | None) -> Verdict:

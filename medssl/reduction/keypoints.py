@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from medssl.reduction import hashes
 from medssl.reduction.grids import Field
+from medssl.reduction.hashes import Variant
 
-__all__ = ["MOST", "Points", "cell_mm", "finest_mm", "keypoints"]
+__all__ = ["MOST", "Points", "cell_mm", "finest_mm", "keypoints", "turned"]
 
 Points = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint64]]
 MOST = 64  # points of one scan
@@ -76,6 +77,29 @@ def keypoints(field: Field, most: int = MOST) -> Points:
         return np.zeros((0, 3), dtype=np.int16), np.zeros(0, dtype=np.uint64)
     fine = at + _vertex(strength, at)
     return np.rint((fine + 0.5) * 4).astype(np.int16), _described(smooth, fine)
+
+
+def turned(codes: npt.NDArray[np.uint64], variant: Variant) -> npt.NDArray[np.uint64]:
+    """Return the hashes that points have once the scan is turned, but for bits of frequencies next to the median.
+
+    Args:
+        codes: uint64, any shape, as `keypoints` gives them.
+        variant: What is done to the scan.
+    """
+    places, flipped = _turned_bits(variant)
+    bits = np.unpackbits(np.ascontiguousarray(codes).view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+    turned = np.pad(bits[:, places] ^ flipped, ((0, 0), (0, 1)))
+    packed = np.ascontiguousarray(np.packbits(turned, axis=1, bitorder="little")).view("<u8").astype(np.uint64)
+    return packed.reshape(codes.shape)
+
+
+@functools.cache
+def _turned_bits(variant: Variant) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
+    """Return from which of the 63 bits each comes in a turned scan, and which change."""
+    places = np.arange(_LOW**3).reshape(_LOW, _LOW, _LOW).transpose(variant.order).ravel()[1:] - 1
+    odd = sum(axis % 2 for axis, flip in zip(np.indices((_LOW,) * 3), variant.flips, strict=True) if flip)
+    flipped = (np.broadcast_to(odd, (_LOW,) * 3).ravel()[1:] + variant.negated) % 2
+    return places, flipped.astype(np.uint8)
 
 
 def _along(axis: int, part: slice) -> tuple[slice, ...]:

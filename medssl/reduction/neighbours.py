@@ -63,16 +63,22 @@ def hamming_pairs(codes: Codes, radius: int, *, others: Codes | None = None) -> 
     against = codes if others is None else _checked(others, words=codes.shape[1])
     rows = max(1, _BLOCK_BYTES // (8 * 3 * max(1, len(against))))
     columns = np.ascontiguousarray(against.T)  # word by word, so that each pass runs through memory in order
+    half = -(-len(columns) // 2)
 
     def blocks() -> Iterator[_Found]:
         for start in range(0, len(codes), rows):
             block = codes[start : start + rows]
             from_column = 0 if others is not None else start
+            # Codes that differ too much in the first half of their words need no look at the other half.
             apart = np.zeros((len(block), len(against) - from_column), dtype=np.uint16)
-            for word, column in enumerate(columns):
-                apart += np.bitwise_count(block[:, word, None] ^ column[None, from_column:])
+            for word in range(half):
+                apart += np.bitwise_count(block[:, word, None] ^ columns[word][None, from_column:])
             near, far = np.nonzero(apart <= radius)
-            yield near + start, far + from_column, apart[near, far].astype(np.float64)
+            total = apart[near, far]
+            for word in range(half, len(columns)):
+                total += np.bitwise_count(block[near, word] ^ columns[word][far + from_column])
+            kept = total <= radius
+            yield near[kept] + start, far[kept] + from_column, total[kept].astype(np.float64)
 
     return _collected(blocks(), among=others is None)
 
@@ -126,7 +132,14 @@ def unit_vectors(vectors: Vectors) -> npt.NDArray[np.float32]:
 
 
 def multi_index_pairs(
-    codes: Codes, radius: int, *, bands: int = 0, seed: int = 0, cap: int = 1000, block: int = 1 << 20
+    codes: Codes,
+    radius: int,
+    *,
+    others: Codes | None = None,
+    bands: int = 0,
+    seed: int = 0,
+    cap: int = 1000,
+    block: int = 1 << 20,
 ) -> Pairs:
     """Return pairs of codes that differ in at most ``radius`` bits and agree in all bits of at least one band.
 
@@ -140,6 +153,7 @@ def multi_index_pairs(
     Args:
         codes: uint64 (n, words).
         radius: Differing bits, inclusive.
+        others: uint64 (m, words), as in `hamming_pairs`.
         bands: Bands; 0 takes as many as make a band about as long as log2 of the number of codes less 2, so that a band
             of evenly spread codes puts about four into a bucket.
         seed: Seed of the dealing.
@@ -148,27 +162,27 @@ def multi_index_pairs(
         block: Candidates that are checked at a time.
     """
     codes = _checked(codes)
-    count, words = codes.shape
-    if count < 2:
+    against = codes if others is None else _checked(others, words=codes.shape[1])
+    if min(len(codes), len(against)) < (2 if others is None else 1):
         return _collected(iter(()), among=True)
-    bits = words * 64
-    useful = np.array([bit for bit in range(bits) if _varies(codes, bit)], dtype=np.int64)
-    bands = bands or max(1, len(useful) // max(1, math.ceil(math.log2(count)) - 2))
+    both = codes if others is None else np.concatenate([codes, others])
+    useful = np.array([bit for bit in range(codes.shape[1] * 64) if _varies(both, bit)], dtype=np.int64)
+    bands = bands or max(1, len(useful) // max(1, math.ceil(math.log2(max(2, len(against)))) - 2))
     # Where there are more bands than bits that vary, empty ones put all codes into one bucket, as they should.
     dealt = np.array_split(np.random.default_rng(seed).permutation(useful), bands)
     capped = 0
     found: list[npt.NDArray[np.int64]] = []
     for band in dealt:
-        key = _band_key(codes, band)
-        order = np.lexsort((*codes.T[::-1], key)) if _crowded(key, cap) else np.argsort(key, kind="stable")
-        pairs, too_full = _bucket_pairs(codes, key[order], order, radius, cap, block)
+        left = _bucketed(codes, band, cap)
+        right = left if others is None else _bucketed(against, band, cap)
+        pairs, too_full = _bucket_pairs(left, right, radius, cap, block)
         capped += too_full
         found.append(pairs)
         if len(found) > 8:
             found = [_distinct(np.concatenate(found))]
     places = _distinct(np.concatenate(found))
-    first, second = places // count, places % count
-    distance = np.bitwise_count(codes[first] ^ codes[second]).sum(axis=1).astype(np.float64)
+    first, second = places // len(against), places % len(against)
+    distance = np.bitwise_count(codes[first] ^ against[second]).sum(axis=1).astype(np.float64)
     return Pairs(first, second, distance, capped)
 
 
@@ -249,38 +263,67 @@ def _band_key(codes: Codes, band: npt.NDArray[np.int64]) -> Codes:
     return key
 
 
-def _crowded(key: Codes, cap: int) -> bool:
-    return bool(np.unique(key, return_counts=True)[1].max() > cap)
+@dataclass(frozen=True)
+class _Bucketed:
+    """Codes sorted by their bits in a band, those of a crowded bucket by the whole code too."""
+
+    codes: Codes
+    key: Codes
+    order: npt.NDArray[np.intp]
+
+
+def _bucketed(codes: Codes, band: npt.NDArray[np.int64], cap: int) -> _Bucketed:
+    key = _band_key(codes, band)
+    crowded = bool(np.unique(key, return_counts=True)[1].max() > cap)
+    order = np.lexsort((*codes.T[::-1], key)) if crowded else np.argsort(key, kind="stable")
+    return _Bucketed(codes, key[order], order)
 
 
 def _bucket_pairs(
-    codes: Codes, key: Codes, order: npt.NDArray[np.intp], radius: int, cap: int, block: int
+    one: _Bucketed, two: _Bucketed, radius: int, cap: int, block: int
 ) -> tuple[npt.NDArray[np.int64], int]:
     """Return pairs of one band as first * n + second, and how many buckets were too full."""
-    count = len(codes)
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    sizes = np.diff(np.append(starts, count))
-    last = np.repeat(starts + sizes - 1, sizes)  # the end of the bucket that each sorted place is in
-    reach = np.minimum(last - np.arange(count), cap)
+    begins, reach, too_full = _among(one.key, cap) if one is two else _between(one.key, two.key, cap)
     kept: list[npt.NDArray[np.int64]] = []
-    begin = 0
-    ends = np.cumsum(reach)
-    while begin < count:
+    begin, ends = 0, np.cumsum(reach)
+    while begin < len(reach):
         base = ends[begin - 1] if begin else 0
         stop = max(begin + 1, int(np.searchsorted(ends, base + block, side="right")))
         here = reach[begin:stop]
         total = int(here.sum())
         if total:
             left = np.repeat(np.arange(begin, stop), here)
-            right = left + 1 + np.arange(total) - np.repeat(np.cumsum(here) - here, here)
-            one, two = order[left], order[right]
+            right = np.repeat(begins[begin:stop], here) + np.arange(total) - np.repeat(np.cumsum(here) - here, here)
+            a, b = one.order[left], two.order[right]
             apart = np.zeros(total, dtype=np.uint16)
-            for word in range(codes.shape[1]):
-                column = codes[:, word]
-                apart += np.bitwise_count(column[one] ^ column[two])
+            for word in range(one.codes.shape[1]):
+                apart += np.bitwise_count(one.codes[:, word][a] ^ two.codes[:, word][b])
             near = apart <= radius
-            one, two = one[near], two[near]
-            kept.append(_distinct(np.minimum(one, two) * count + np.maximum(one, two)))
+            a, b = a[near], b[near]
+            if one is two:
+                a, b = np.minimum(a, b), np.maximum(a, b)
+            kept.append(_distinct(a * len(two.order) + b))
         begin = stop
-    pairs = np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
-    return pairs, int(np.count_nonzero(sizes - 1 > cap))
+    return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64), too_full
+
+
+_Ranges = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]
+
+
+def _among(key: Codes, cap: int) -> _Ranges:
+    """Return from which sorted place on, and for how many, each code is compared, and the buckets cut short by it."""
+    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    sizes = np.diff(np.append(starts, len(key)))
+    last = np.repeat(starts + sizes - 1, sizes)  # the end of the bucket that each sorted place is in
+    return np.arange(1, len(key) + 1), np.minimum(last - np.arange(len(key)), cap), int((sizes - 1 > cap).sum())
+
+
+def _between(one: Codes, two: Codes, cap: int) -> _Ranges:
+    """Return the same of codes that are compared with others; of a full bucket, with those at the same share of it."""
+    starts, stops = np.searchsorted(two, one, side="left"), np.searchsorted(two, one, side="right")
+    mine = np.searchsorted(one, one, side="left")
+    share = (np.arange(len(one)) - mine) / (np.searchsorted(one, one, side="right") - mine)
+    middle = (starts + share * (stops - starts)).astype(np.intp) - cap // 2
+    begins = np.maximum(starts, np.minimum(middle, stops - cap))
+    full = np.unique(one[stops - starts > cap])
+    return begins, np.minimum(stops - begins, cap), len(full)

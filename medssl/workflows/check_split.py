@@ -118,6 +118,7 @@ def check_split(
     folder = copies.index_folder(source, file if test is None else file.with_name(f"{file.stem}-and-test"), index)
     figures = copies.say_plan(targets, folder)
     if dry_run:
+        figures |= copies.say_pairs(rows, targets, folder, settings)
         return events.written(SplitResult((), {}, next=Command("check-split", file), figures=figures))
     prints = copies.fingerprints(rows, targets, folder, settings, figures=figures, manifest=source)
     assert prints is not None, "nothing is left to other shards"
@@ -169,7 +170,7 @@ def check_split(
     following = Command("cache", file, "--out", f"stores/{file.stem}")
     if leaks:  # two manifests are mended by hand
         following = reduce_command(file) if test is None else Command()
-    figures |= {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
+    figures |= copies.looked_at(found) | {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
     return events.written(replace(result, written=tuple(written), next=following, figures=figures))
 
 

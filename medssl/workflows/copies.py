@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reporting.scan_figures import CloudLook
 
-__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_plan"]
+__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_pairs", "say_plan"]
 
 _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511
@@ -73,6 +73,46 @@ def say_plan(targets: Sequence[Target], folder: Path) -> dict[str, Any]:
     said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} are to be read"
     events.message(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
     return {"scans": len(targets), "to_read": len(todo), "bytes_to_read": size}
+
+
+def say_pairs(
+    rows: Sequence[Mapping[str, Any]], targets: Sequence[Target], folder: Path, settings: CopySettings
+) -> dict[str, Any]:
+    """Say how many pairs are to be looked at and about how long that takes, where all scans have fingerprints.
+
+    Returns:
+        The same as figures; none where it is not known yet.
+    """
+    from medssl.reduction.candidates import DOUBTFUL, LIKELY, propose
+    from medssl.reduction.compare_pairs import JOURNAL, processor_seconds, unseen
+    from medssl.reduction.duplicates import pairs_of
+    from medssl.reduction.index import Index, known_fingerprints, read_index
+
+    wanted = {target.id for target in targets}
+    if not targets or len(known_fingerprints(targets, folder, table_only=True)) < len(wanted):
+        events.message(
+            "how many pairs are looked at is known once all scans have fingerprints; a scan is in about "
+            f"{DOUBTFUL} pairs in doubt and {LIKELY} likely ones at most"
+        )
+        return {}
+    index = Index(tuple(one for one in read_index(folder).fingerprints if one.id in wanted))
+    proposals = propose(index, radius=settings.radius, turned=settings.turned)
+    patients = {row["id"]: row["patient"] for row in rows}
+    pairs = pairs_of(index, proposals.pairs, {target.id: target for target in targets}, patients)
+    todo = unseen(pairs, folder / JOURNAL)
+    seconds = processor_seconds(todo)
+    events.message(
+        f"{len(pairs)} pairs may be copies, {len(todo)} of them are to be looked at: about {seconds:.0f} s of a "
+        f"processor, by {min(3, len(todo))} that were tried"
+    )
+    if proposals.crowded:
+        events.message(f"{proposals.crowded} more would not be looked at, for both scans have likelier ones")
+    return {
+        "pairs": len(pairs),
+        "to_look_at": len(todo),
+        "crowded": proposals.crowded,
+        "processor_s": round(seconds, 1),
+    }
 
 
 def fingerprints(
@@ -186,6 +226,8 @@ def find_all(
             progress=lambda done, _: shown.reach(done),
         )
     failed |= pairs.failures
+    if pairs.crowded:
+        events.message(f"{pairs.crowded} pairs of clouds were not looked at: each cloud keeps its nearest ones")
     for name, reason in list(failed.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints
@@ -198,6 +240,11 @@ def cloud_look() -> CloudLook:
     return CloudLook(cloud_intake().draw, cloud_intake().same_from)
 
 
+def looked_at(found: Found) -> dict[str, int]:
+    """Return how many pairs were looked at, how many of them are unlike, and how many were not looked at, as figures."""
+    return {"looked_at": len(found.matches), "unlike": found.unlike, "crowded": found.crowded}
+
+
 def find(
     index: Index,
     rows: Sequence[Mapping[str, Any]],
@@ -207,6 +254,7 @@ def find(
     worth: Mapping[str, float] | None = None,
 ) -> Found:
     """Look at every pair that may be copies, and say how many of what level there are."""
+    from medssl.reduction.candidates import DOUBTFUL, LIKELY
     from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
 
@@ -228,6 +276,11 @@ def find(
             workers=settings.hands,
             engine=settings.engine,
             progress=show,
+        )
+    if found.crowded:
+        events.message(
+            f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {DOUBTFUL} likeliest of "
+            f"those in doubt and {LIKELY} others"
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")

@@ -125,6 +125,7 @@ def reduce(
     reading = copies.say_plan(targets, folder)
     again = Command("reduce", file, "--out", out)
     if dry_run:
+        reading |= copies.say_pairs(rows, targets, folder, settings)
         events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
         return events.written(Reduced(None, next=again, figures=reading))
     prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
@@ -189,6 +190,7 @@ def reduce(
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
     figures = {
+        **copies.looked_at(found),
         **reading,
         "scans": len(rows),
         "kept": counts.kept,

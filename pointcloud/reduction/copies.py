@@ -6,23 +6,26 @@ A copy may be reordered, moved, scaled, turned by right angles (y up, z up), thi
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from medssl.reduction import hashes
 from medssl.reduction.candidates import Candidate
+from medssl.reduction.crowds import likeliest
 from medssl.reduction.duplicates import Found, Match
 from medssl.reduction.groups import lead
 from medssl.reduction.hashes import Variant
-from medssl.reduction.neighbours import Pairs, hamming_pairs
+from medssl.reduction.neighbours import Pairs
+from medssl.reduction.turned import turned_pairs
 from pointcloud.reduction.prints import CloudPrint, CloudTarget
 from pointcloud.reduction.verdict import Points, judge, turns
 
-__all__ = ["RADIUS", "find_cloud_copies"]
+__all__ = ["LIKELY", "RADIUS", "find_cloud_copies"]
 
 RADIUS = 77  # differing bits of 511
+LIKELY = 32  # pairs of a cloud that are looked at
+_STEP = 16  # differing bits that make one pair nearer than another
 
 
 def find_cloud_copies(
@@ -44,7 +47,8 @@ def find_cloud_copies(
         patients: id -> patient or object; clouds of one are told as such where they are no copies.
         progress: Called with (pairs done, pairs in all).
     """
-    proposed = _candidates(prints, radius)
+    values = [float(one.count) if worth is None else worth[one.id] for one in prints]
+    proposed, crowded = _candidates(prints, radius, values)
     owner = patients or {}
     cache: dict[str, Points] = {}
     failures: dict[str, str] = {}
@@ -64,31 +68,34 @@ def find_cloud_copies(
         np.array([place[m.second] for m in copies], dtype=np.int64),
         np.array([1.0 - m.verdict.agreement.score for m in copies], dtype=np.float64),
     )
-    values = [float(one.count) if worth is None else worth[one.id] for one in prints]
     matches.sort(key=lambda match: (match.first, match.second))
-    return Found(tuple(matches), lead(ids, pairs, worth=values), failures, 1.0)
+    return Found(tuple(matches), lead(ids, pairs, worth=values), failures, 1.0, crowded=crowded)
 
 
-def _candidates(prints: Sequence[CloudPrint], radius: int) -> list[Candidate]:
-    """Return each pair once: equal files or points, and near occupancies under the 24 turns by right angles."""
+def _candidates(prints: Sequence[CloudPrint], radius: int, worth: Sequence[float]) -> tuple[list[Candidate], int]:
+    """Return pairs, each once, and how many were left out for likelier ones.
+
+    Of clouds with equal files or points each is paired with the one worth most. Near occupancies under the 24 turns by
+    right angles propose the rest, of which a cloud keeps the `LIKELY` nearest.
+    """
     found: dict[tuple[int, int], Candidate] = {}
     for how in ("file", "array"):
         clusters: dict[str, list[int]] = {}
         for number, one in enumerate(prints):
             clusters.setdefault(one.file_hash if how == "file" else one.content_hash, []).append(number)
         for members in clusters.values():
-            for low, high in itertools.combinations(members, 2):
+            best = max(members, key=lambda number: (worth[number], -number))
+            for low, high in (sorted((best, number)) for number in members if number != best):
                 found.setdefault((low, high), Candidate(first=low, second=high, distance=0.0, how=how))
-    stored = [one.occupancy for one in prints]
-    if len(stored) > 1:
-        codes = hashes.bits(np.stack(stored))
-        for variant in turns():
-            near = hamming_pairs(
-                codes, radius, others=hashes.bits(np.stack([hashes.turned(c, variant) for c in stored]))
-            )
-            for a, b, d in zip(near.first.tolist(), near.second.tolist(), near.distance.tolist(), strict=True):
-                before = found.get((a, b))
-                if a < b and (before is None or d / hashes.BITS < before.distance):
-                    how = "field" if variant == Variant() else "turned field"
-                    found[a, b] = Candidate(first=a, second=b, distance=d / hashes.BITS, how=how, variant=variant)
-    return [found[pair] for pair in sorted(found)]
+    if len(prints) < 2:
+        return [], 0
+    near = turned_pairs(np.stack([one.occupancy for one in prints]), radius, turns())
+    rank = np.empty(len(prints), dtype=np.int64)
+    rank[np.lexsort((np.arange(len(prints)), -np.asarray(worth)))] = np.arange(len(prints))
+    kept = likeliest(near.first, near.second, near.distance // _STEP, rank, LIKELY)
+    for place in np.flatnonzero(kept).tolist():
+        a, b, variant = int(near.first[place]), int(near.second[place]), near.variant[place]
+        how = "field" if variant == Variant() else "turned field"
+        share = float(near.distance[place]) / hashes.BITS
+        found.setdefault((a, b), Candidate(first=a, second=b, distance=share, how=how, variant=variant))
+    return [found[pair] for pair in sorted(found)], int(np.count_nonzero(~kept))

@@ -9,9 +9,10 @@ import pytest
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
-from medssl.reduction.candidates import _across, point_candidates
+from medssl.reduction.candidates import point_candidates
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.index import Index
+from medssl.reduction.point_votes import like_points
 
 
 @pytest.mark.parametrize(("changed", "least"), [(4, 0.99), (6, 0.9), (8, 0.7)])
@@ -22,11 +23,8 @@ def test_like_points_are_seen_among_very_many(changed, least):
     copied = rng.choice(len(codes), 500, replace=False)
     flips = np.array([np.bitwise_or.reduce(np.uint64(1) << rng.choice(63, changed, replace=False).astype(np.uint64))
                       for _ in copied])  # fmt: skip
-    both = np.concatenate([codes, codes[copied] ^ flips])
-    scan = np.concatenate([np.zeros(len(codes), np.int64), np.ones(len(copied), np.int64)])
-    first, second = _across(both, scan, 8)
-    found = set(zip(first.tolist(), second.tolist(), strict=True))
-    share = np.mean([(int(place), len(codes) + n) in found for n, place in enumerate(copied)])
+    found = like_points(codes, 8, codes[copied] ^ flips).as_set()
+    share = np.mean([(int(place), n) in found for n, place in enumerate(copied)])
     assert share >= least
 
 

@@ -1,0 +1,77 @@
+"""Scans of which one shows a part of what the other shows along z: their slices lie on each other at one offset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from medssl.reduction import hashes
+from medssl.reduction.fingerprint import Fingerprint
+from medssl.reduction.neighbours import multi_index_pairs
+
+__all__ = ["slice_pairs"]
+
+_SLICE_RADIUS = 10.0  # mean differing bits of 63 over the slices that lie on each other
+_SEED_RADIUS = 4  # differing bits of the slices that propose an offset
+_LEAST_SHARE = 0.6
+_LEAST_SLICES = 4
+_LEAST_VOTES = 2  # slices that must propose one offset: a single one does by chance
+_CAP = 200  # codes of one bucket that are compared in full
+_BANDS = 6  # with a radius of 4, of codes that agree in one band none is missed
+_FAR = 1 << 30  # added to offsets, so that none is negative
+_LOW_HALF = (1 << 32) - 1
+
+Ints = npt.NDArray[np.int64]
+
+
+def slice_pairs(prints: Sequence[Fingerprint]) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """Return pairs of which one shows a part of what the other shows along z, or both overlap by 60 % of the shorter.
+
+    Two slices or more that are nearly equal propose an offset; what counts is the mean distance of all slices that lie
+    on each other at that offset. Slices must be equally thick. Scans of fewer than 4 slices are left out.
+
+    Returns:
+        first (n,), second (n,), larger, and the mean of differing bits of 63 (n,); sorted, each pair once.
+    """
+    counts = np.array([len(one.slices) if len(one.slices) >= _LEAST_SLICES else 0 for one in prints], dtype=np.int64)
+    nothing = np.zeros(0, dtype=np.int64)
+    if np.count_nonzero(counts) < 2:
+        return nothing, nothing, np.zeros(0)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    codes = np.concatenate([one.slices[:count] for one, count in zip(prints, counts, strict=True)])
+    scan = np.repeat(np.arange(len(prints)), counts)
+    position = np.arange(len(codes)) - starts[scan]
+    telling = np.flatnonzero(codes)
+    near = multi_index_pairs(codes[telling][:, None], _SEED_RADIUS, bands=_BANDS, cap=_CAP)
+    one, two = telling[near.first], telling[near.second]
+    across = scan[one] < scan[two]
+    one, two = one[across], two[across]
+    pair, which = np.unique(scan[one] << 32 | scan[two], return_inverse=True)
+    asked, votes = np.unique(which << 32 | (position[one] - position[two] + _FAR), return_counts=True)
+    asked = asked[votes >= _LEAST_VOTES]
+    named = pair[asked >> 32]
+    first, second, offset = named >> 32, named & _LOW_HALF, (asked & _LOW_HALF) - _FAR
+    distance = _on_each_other(codes, starts, first, second, offset)
+    kept = np.flatnonzero(distance <= _SLICE_RADIUS)
+    kept = kept[np.lexsort((distance[kept], named[kept]))]
+    kept = kept[np.unique(named[kept], return_index=True)[1]]
+    return first[kept], second[kept], distance[kept]
+
+
+def _on_each_other(
+    codes: hashes.Code, starts: Ints, first: Ints, second: Ints, offset: Ints
+) -> npt.NDArray[np.float64]:
+    """Return the mean distance of the slices that lie on each other; infinity where these are too few."""
+    sizes = np.diff(starts)
+    begin = np.maximum(0, offset)
+    stop = np.minimum(sizes[first], sizes[second] + offset)
+    shared = stop - begin
+    enough = shared >= np.maximum(_LEAST_SLICES, _LEAST_SHARE * np.minimum(sizes[first], sizes[second]))
+    result = np.full(len(first), np.inf)
+    for place in np.flatnonzero(enough).tolist():
+        a, b = int(starts[first[place]] + begin[place]), int(starts[second[place]] + begin[place] - offset[place])
+        count = int(shared[place])
+        result[place] = np.bitwise_count(codes[a : a + count] ^ codes[b : b + count]).mean()
+    return result

@@ -1,0 +1,138 @@
+"""What bounds the number of pairs where very many scans look alike, and what it must not lose."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from medssl.formats.scan import Scan, ScanHeader
+from medssl.reduction import keypoints
+from medssl.reduction.candidates import DOUBTFUL, LIKELY, NEAREST, propose
+from medssl.reduction.crowds import likeliest
+from medssl.reduction.decoded import Decoded
+from medssl.reduction.fingerprint import Target, fingerprint_of
+from medssl.reduction.hashes import Variant
+from medssl.reduction.index import Index
+
+
+def all_pairs(count):
+    return np.array(list(itertools.combinations(range(count), 2)), dtype=np.int64).reshape(-1, 2).T
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_a_limit_that_is_not_reached_leaves_out_nothing(count):
+    first, second = all_pairs(count)
+    doubt = np.random.default_rng(count).random(len(first))
+    assert likeliest(first, second, doubt, np.arange(count), count - 1).all()
+
+
+def test_each_scan_keeps_its_likeliest_pairs_and_the_number_grows_with_the_scans():
+    first, second = all_pairs(60)
+    doubt = np.random.default_rng(0).random(len(first))
+    kept = likeliest(first, second, doubt, np.arange(60), 3)
+    assert kept.sum() <= 3 * 60
+    for scan in range(60):
+        mine = np.flatnonzero((first == scan) | (second == scan))
+        assert kept[mine[np.argsort(doubt[mine])[:3]]].all()
+
+
+def test_scans_of_a_large_group_meet_at_the_one_worth_most():
+    first, second = all_pairs(50)
+    rank = np.random.default_rng(1).permutation(50)
+    kept = likeliest(first, second, np.zeros(len(first)), rank, 2)
+    hub = int(np.argmin(rank))
+    assert ((first[kept] == hub) | (second[kept] == hub)).sum() == 49
+
+
+def printed(values, name):
+    path = Path(name)
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    header = ScanHeader(path=path, paths=(path,), format="nifti", shape=values.shape, affine=affine, dtype="f")
+    return fingerprint_of(Scan(header=header, values=values), id=name, size_bytes=1, mtime_ns=1, file_hash=name)
+
+
+def body(seed):
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij"))
+    inside = ((grid / np.array([0.85, 0.7, 0.6])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    texture = ndimage.gaussian_filter(generator.standard_normal(inside.shape), 1.5)
+    return np.where(inside, 40 + 300 * texture, -1000).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def outlines():
+    """Eighty bodies of one outline, with texture of their own, and an altered copy of each fourth."""
+    generator = np.random.default_rng(0)
+    prints = []
+    for seed in range(80):
+        values = body(seed)
+        prints.append(printed(values, f"{seed:02d}"))
+        if seed % 4 == 0:
+            prints.append(
+                printed(values + generator.normal(0, 10, values.shape).astype(np.float32), f"{seed:02d} copy")
+            )
+    return Index(tuple(prints))
+
+
+def test_of_scans_with_one_outline_few_are_proposed_and_each_copy_is(outlines):
+    found = propose(outlines)
+    names = {(outlines.ids[one.first], outlines.ids[one.second]) for one in found.pairs}
+    assert {(f"{seed:02d}", f"{seed:02d} copy") for seed in range(0, 80, 4)} <= names
+    assert len(found.pairs) <= len(outlines) * (DOUBTFUL + NEAREST)
+    assert found.unlike + found.crowded > 0  # what is not looked at is counted
+
+
+def test_among_few_scans_nothing_is_left_out_for_a_limit(outlines):
+    few = Index(outlines.fingerprints[: DOUBTFUL + 1])
+    assert propose(few).crowded == 0
+    assert LIKELY > DOUBTFUL
+
+
+def test_the_order_of_worth_changes_no_number_where_no_limit_is_reached(outlines):
+    few = Index(outlines.fingerprints[: DOUBTFUL + 1])
+    assert propose(few, worth=list(range(len(few)))) == propose(few)
+
+
+@pytest.mark.parametrize(
+    "variant", [Variant(flips=(True, False, True)), Variant(order=(2, 0, 1)), Variant(negated=True)]
+)
+def test_points_of_a_turned_scan_have_the_turned_hashes(variant):
+    values = ndimage.gaussian_filter(np.random.default_rng(3).standard_normal((40, 36, 32)), 1.5).astype(np.float32)
+    turned = values.transpose(variant.order)[tuple(slice(None, None, -1 if f else 1) for f in variant.flips)]
+    turned = -turned if variant.negated else turned
+    here, there = printed(values, "a"), printed(np.ascontiguousarray(turned), "b")
+    codes = keypoints.turned(here.point_codes, variant)
+    nearest = np.bitwise_count(codes[:, None] ^ there.point_codes[None]).min(axis=1)
+    assert np.median(nearest) <= 6
+    unturned = np.bitwise_count(here.point_codes[:, None] ^ there.point_codes[None]).min(axis=1)
+    assert np.median(unturned) > 8
+
+
+def test_scans_are_read_once_while_there_is_room(tmp_path):
+    values = np.zeros((4, 4, 4), dtype=np.float32)
+    targets = []
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+        targets.append(Target(id=name, path=str(tmp_path / name)))
+    read = []
+
+    def taken(target):
+        read.append(target.id)
+        path = Path(target.path)
+        header = ScanHeader(path=path, paths=(path,), format="nifti", shape=values.shape, affine=np.eye(4), dtype="f")
+        return Scan(header=header, values=values.copy())
+
+    decoded = Decoded(taken, most_bytes=2 * values.nbytes)
+    for name in "ababcba":
+        decoded(targets["abc".index(name)])
+    assert read == ["a", "b", "c", "a"]
+    (tmp_path / "a").write_text("another")
+    decoded(targets[0])
+    assert read == ["a", "b", "c", "a", "a"]
+    decoded.forget()
+    decoded(targets[0])
+    assert len(read) == 6
