@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reporting.scan_figures import CloudLook
 
-__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "say_pairs", "say_plan"]
+__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "looked_at", "say_pairs", "say_plan"]
 
 _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511
@@ -241,7 +241,7 @@ def cloud_look() -> CloudLook:
 
 
 def looked_at(found: Found) -> dict[str, int]:
-    """Return how many pairs were looked at, how many of them are unlike, and how many were not looked at, as figures."""
+    """Return as figures how many pairs were looked at, how many are unlike, and how many were not looked at."""
     return {"looked_at": len(found.matches), "unlike": found.unlike, "crowded": found.crowded}
 
 
