@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 from medssl.encoders.table import ENCODERS, pooled_as_then
 from medssl.engine.train_settings import TrainSettings
 from medssl.errors import ConfigError
+from medssl.input_schemes import FOLLOW, Normalise
 from medssl.methods.table import METHODS
-from medssl.normalising import FOLLOW, Normalise
 from medssl.presets import list_presets
 from medssl.settings import Auto, Resolved, Settings, resolve
 from medssl.windows import Apart

@@ -11,7 +11,6 @@ from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
-from medssl.store.index import INDEX
 from medssl.workflows.verbs import VERBS, settings_of
 from pipelines import console
 
@@ -46,9 +45,13 @@ def _with_store(resolved: Resolved[Any]) -> Resolved[Any]:
     """Hold the settings of a training verb against its store, where they name one that is there."""
     settings = resolved.settings
     folder = getattr(getattr(settings, "data", None), "store", "")
-    if not folder or not hasattr(settings, "encoder") or not (Path(folder) / INDEX).is_file() or settings.of_clouds:
+    if not folder or not hasattr(settings, "encoder") or settings.of_clouds:
         return resolved
-    from medssl.store.read import Store  # these need torch, and only where a store is there
+    from medssl.store.index import INDEX  # this and what follows is loaded only where a store is named
+
+    if not (Path(folder) / INDEX).is_file():
+        return resolved
+    from medssl.store.read import Store
     from pipelines.store_channels import follow_channels
 
     return follow_channels(resolved, Store.open(folder))

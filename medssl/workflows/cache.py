@@ -21,7 +21,6 @@ from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds
 from medssl.workflows.refusals import say_refusals
 from medssl.workflows.result import Command, Result
-from medssl.workflows.suited_method import suited_cloud_method, suited_method
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -111,6 +110,8 @@ def cache(
     if clouds().kind in kinds:
         held, listing = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
+            from medssl.workflows.suited_method import suited_cloud_method
+
             onwards = _pretrain(_for_machine(*suited_cloud_method(_to_train_on(source))), folder)
             figures: dict[str, Any] = {"listed": 0 if held is None else len(held)}
             return events.written(Cached(held, written=listing, next=onwards, figures=figures))
@@ -176,6 +177,8 @@ def _following(store: Store, folder: Path) -> Command:
 
 def _suited(store: Store) -> str:
     """Return the preset that suits the scans on this machine, and say why."""
+    from medssl.workflows.suited_method import suited_method
+
     entries = store.entries
     boxes = [entry.body_box for entry in entries]
     method, because = suited_method(
