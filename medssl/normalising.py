@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import DataError
+from medssl.input_schemes import FOLLOW, SCHEMES, Normalise, Scheme
 
 __all__ = [
     "FOLLOW",
@@ -44,15 +45,7 @@ __all__ = [
     "takes",
 ]
 
-Scheme = Literal["unit", "zscore", "dataset", "nnunet"]
-Normalise = Literal["follow", "unit", "zscore", "dataset", "nnunet"]  # what a run may be told
-FOLLOW = (
-    "How stored values become the network's input: 'unit' (the CT window, or percentiles of the body, become 0 and 1), "
-    "'zscore' (of each scan), 'dataset' (z-score over the training scans), 'nnunet' (its CT scheme, z-scores "
-    "elsewhere); 'follow' takes that of the run it starts from, else the store's."
-)
 Numbers = tuple[float, float, float, float]  # smallest and largest value, what is taken off, what it is divided by
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 _TISSUE_HU = -500
 _SKETCH = 400  # quantiles of tissue that are kept of each scan
 _LEVELS = np.arange(-32768, 32768)  # what int16 holds

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from medssl.domains.domain import Domain, Features
 from medssl.domains.labels import StoreLabels
 from medssl.errors import DataError
-from pointcloud.store import INDEX, CloudEntry, CloudStore
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +17,7 @@ if TYPE_CHECKING:
     from medssl.domains.dense import Dense
     from medssl.engine.card import Card
     from pointcloud.batch import CloudPlan
+    from pointcloud.store import CloudEntry, CloudStore
 
 _BATCH = 32
 __all__ = ["POINTS", "CloudProbe", "Points"]
@@ -32,7 +30,7 @@ class Points(Domain):
     noun = "cloud"
     owner = "object"
     kind = "cloud"
-    listing = INDEX
+    listing = "clouds.json"
     recipes: ClassVar[Mapping[str, str | None]] = {
         "classification": "point_classification_small",
         "segmentation": "point_parts_small",
@@ -59,6 +57,8 @@ class Points(Domain):
 
     def open(self, folder: str | Path) -> CloudStore:
         """Open a store of clouds."""
+        from pointcloud.store import CloudStore
+
         return CloudStore.open(folder)
 
     def labels_of(self, store: CloudStore) -> StoreLabels:
@@ -151,6 +151,8 @@ class CloudProbe:
         self, encoder: nn.Module, card: Card, samples: _CloudSamples, progress: Callable[[int], None]
     ) -> Features:
         """Return one vector a cloud, the mean over draws of its points; and the same of other points."""
+        import numpy as np
+
         from pointcloud.embedding import drawing_words, embed_drawn
         from pointcloud.encoders.contract import CloudEncoder
 

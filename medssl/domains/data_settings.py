@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medssl.normalising import FOLLOW, Normalise
+from medssl.input_schemes import FOLLOW, Normalise
 from medssl.settings import Settings
 from medssl.windows import Apart
 

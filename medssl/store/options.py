@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from medssl.normalising import Scheme
+from medssl.input_schemes import Scheme
 from medssl.settings import Settings
 from medssl.store.accepting import Accepted
 

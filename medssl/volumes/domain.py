@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from medssl.domains.domain import Domain, Features
 from medssl.domains.labels import StoreLabels
 from medssl.errors import ConfigError
@@ -151,6 +149,7 @@ class ScanProbe:
 
     def features(self, encoder: nn.Module, card: Card, samples: Samples, progress: Callable[[int], None]) -> Features:
         """Return one vector a scan, or a slice."""
+        import numpy as np
         import torch
 
         from medssl.encoders.contract import Encoder
@@ -173,6 +172,8 @@ def start_doubts(card: Card, entries: Sequence[Entry]) -> list[str]:
         card: The encoder's.
         entries: The scans that are trained on.
     """
+    import numpy as np
+
     from medssl.store.fitting import store_misfits
     from medssl.store.normalised import scale_doubts
 

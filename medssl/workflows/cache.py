@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.domains.suited_method import suited_cloud_method, suited_method
+from medssl.domains.suited_method import suited_method
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
@@ -111,6 +111,8 @@ def cache(
     if clouds().kind in kinds:
         held, listing = _clouds(source, folder, settings, dry_run=dry_run)
         if "volume" not in kinds:
+            from medssl.domains.suited_method import suited_cloud_method
+
             onwards = _pretrain(_for_machine(*suited_cloud_method(_to_train_on(source))), folder)
             figures: dict[str, Any] = {"listed": 0 if held is None else len(held)}
             return events.written(Cached(held, written=listing, next=onwards, figures=figures))

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from medssl.reduction.index import Index
     from medssl.reporting.scan_figures import CloudLook
 
-__all__ = ["CopySettings", "cloud_look", "find", "find_all", "fingerprints", "index_folder", "looked_at", "say_pairs", "say_plan"]
+__all__ = [
+    "CopySettings",
+    "cloud_look",
+    "find",
+    "find_all",
+    "fingerprints",
+    "index_folder",
+    "looked_at",
+    "say_pairs",
+    "say_plan",
+]
 
 _SHOWN = 8
 _PLANE_BITS, _BITS = 63, 511

@@ -63,18 +63,45 @@ def test_settings_of_every_row_need_no_torch(table):
     assert loaded(looked, ("torch", "monai", "polars", "scipy", *READERS)) == []
 
 
-def test_showing_a_verb_imports_no_engine_and_no_compiler():
-    """Settings of training lie in the methods' modules, which need torch; nothing beyond it is loaded."""
-    beyond = ("lightning_fabric", "torch._dynamo", "blosc2", "polars", "nibabel", "matplotlib.pyplot")
-    quiet = (
-        "import io, contextlib\nfrom medssl.workflows.show import show\n"
-        "with contextlib.redirect_stdout(io.StringIO()):\n    show('pretrain')"
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "list",
+        "list encoders",
+        "show voco",
+        "show pretrain",
+        "show pretrain/voco",
+        "show cache",
+        "show index",
+        "validate pretrain/voco",
+        "validate pretrain/point_mae_small",
+        "copy pretrain/voco --dry-run",
+    ],
+)
+def test_commands_that_look_import_neither_torch_nor_numpy(words):
+    assert loaded(command(words), HEAVY) == []
+
+
+def command(words: str) -> str:
+    """Return the statements that run a command line in this process, its words going nowhere."""
+    return (
+        "import contextlib, io\nfrom pipelines.cli import app\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    with contextlib.suppress(SystemExit):\n        app({words.split()!r})"
     )
-    assert loaded(quiet, beyond) == []
-    assert (
-        loaded("from medssl.workflows.verbs import settings_of; settings_of('cache'); settings_of('index')", ("torch",))
-        == []
-    )
+
+
+def test_verbs_that_bring_data_in_import_no_torch(tmp_path):
+    """One after the other in one process each; seconds of start are paid a hundred times where scans are few."""
+    write_cohort(tmp_path / "scans", subjects=2, shape=(12, 16, 16))
+    manifest, store = tmp_path / "m.parquet", tmp_path / "store"
+    for words in (
+        f"index {tmp_path / 'scans'} --out {manifest} workers=1",
+        f"check {manifest} --out {tmp_path / 'c.html'} pictures=0",
+        f"cache {manifest} --out {store} workers=1 split=train",
+    ):
+        assert loaded(command(words), ("torch", "monai", "lightning_fabric")) == [], words
+    assert (store / "store.json").is_file()
 
 
 def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):

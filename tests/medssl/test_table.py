@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from typing import get_args
 
 import pytest
@@ -12,14 +13,18 @@ from medssl.errors import ConfigError
 from medssl.formats.table import FORMATS
 from medssl.methods.table import METHODS
 from medssl.reduction.table import STRATEGIES
+from medssl.store.index import INDEX as SCANS
 from medssl.table import Row, Table
 from medssl.tasks.table import TASKS
+from medssl.volumes import VOLUMES
 from medssl.workflows.finetune_settings import FinetuneSettings
 from medssl.workflows.reduce_settings import ReduceSettings
 from medssl.workflows.verbs import VERBS
+from pointcloud.domain import POINTS
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.formats.table import FORMATS as CLOUD_FORMATS
 from pointcloud.methods.table import CLOUD_METHODS
+from pointcloud.store import INDEX as CLOUDS
 from pointcloud.tasks.table import CLOUD_TASKS
 
 TABLES = (
@@ -78,3 +83,11 @@ def test_settings_without_a_name_are_refused_with_the_names():
         ENCODERS.settings_of({"channels": [4, 8]})
     with pytest.raises(ConfigError, match="The strategy 'all' takes no settings"):
         STRATEGIES.settings_class("all")
+
+
+def test_a_domain_is_listed_by_light_names_and_its_parts_are_there():
+    assert (VOLUMES.listing, POINTS.listing) == (SCANS, CLOUDS)
+    for domain in (VOLUMES, POINTS):
+        for name, place in domain.parts.items():
+            assert pkgutil.resolve_name(place) is not None, name
+        assert all(domain.task(name).learns and domain.task(name).sees for name in domain.tasks)

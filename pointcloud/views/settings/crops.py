@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from medssl.settings import Settings
@@ -31,5 +30,7 @@ class CropSettings(Settings):
 
     def length(self, points: int) -> int:
         """Return the most points that a crop of a cloud of ``points`` can have."""
+        import numpy as np  # here: showing and checking settings needs none
+
         share = float(np.float32(self.share[1]))  # shares are drawn in float32, and as many points are kept of each
         return max(1, math.ceil(share * points - 1e-6))
