@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import ConfigError
 from medssl.presets import find_preset
-from medssl.quoting import quoted
+from medssl.workflows import events
+from medssl.workflows.result import Command, Result
 from medssl.writing import atomic_write
-from pipelines import console
 from pipelines.validate import verb_of
 
-__all__ = ["copy_preset"]
+__all__ = ["Copied", "copy_preset"]
 
 
-def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
-    """Copy a preset to a new file, and return the file.
+@dataclass(frozen=True)
+class Copied(Result):
+    """A copy of a preset.
+
+    Attributes:
+        path: The file; not yet there after a dry run.
+    """
+
+    path: Path
+
+
+def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Copied:
+    """Copy a preset to a new file.
 
     Args:
         name: The preset, such as ``voco`` or ``pretrain/voco``.
@@ -32,11 +44,9 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Path:
     if target.exists():
         raise ConfigError(f"{target}: exists, and is not written over. Choose another name.")
     if dry_run:
-        console.say(f"would copy {source} to {target}")
-        console.done(None, f"medssl copy {quoted(name)} {quoted(out)}")
-        return target
+        events.message(f"would copy {source} to {target}")
+        return events.written(Copied(target, next=Command("copy", name, out)))
     text = source.read_text(encoding="utf-8")
     with atomic_write(target) as aside:
         aside.write_text(text, encoding="utf-8")
-    console.done(target, f"medssl {verb_of(source)} {quoted(target)}")
-    return target
+    return events.written(Copied(target, written=(target,), next=Command(verb_of(source), target)))

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
-from medssl.quoting import quoted
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
+from medssl.workflows import events
+from medssl.workflows.result import Command, Result
 from medssl.workflows.verbs import VERBS, settings_of
-from pipelines import console
 
-__all__ = ["validate", "verb_of"]
+__all__ = ["Validated", "validate", "verb_of"]
 
 
-def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = ()) -> Resolved[Any]:
-    """Resolve a settings file as its verb would, print the result with the origin of each value, and return it.
+@dataclass(frozen=True)
+class Validated(Result):
+    """A settings file that is right.
+
+    Attributes:
+        verb: The verb that it is for.
+        resolved: What it resolves to, with the origin of each value.
+    """
+
+    verb: str
+    resolved: Resolved[Any]
+
+    @property
+    def settings(self) -> Any:
+        """The settings."""
+        return self.resolved.settings
+
+
+def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = ()) -> Validated:
+    """Resolve a settings file as its verb would, and show the result with the origin of each value.
 
     Args:
         preset: A YAML file, or a preset's name.
@@ -34,11 +53,18 @@ def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = (
     if cls is None:
         raise ConfigError(f"'{chosen}' takes no settings file. Verbs that do: {', '.join(_with_settings())}.")
     resolved = _with_store(resolve(cls, preset=path, overrides=overrides))
-    console.say(dump_with_origins(resolved).rstrip())
-    console.tell(verb=chosen, settings=resolved.settings.model_dump(mode="json"), origins=resolved.origins)
-    console.done(None, f"medssl {chosen} {quoted(preset)}")
-    console.say(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
-    return resolved
+    events.message(dump_with_origins(resolved).rstrip(), lines=True)
+    settings = resolved.settings.model_dump(mode="json")
+    found = events.written(
+        Validated(
+            chosen,
+            resolved,
+            next=Command(chosen, preset),
+            figures={"verb": chosen, "settings": settings, "origins": resolved.origins},
+        )
+    )
+    events.message(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
+    return found
 
 
 def _with_store(resolved: Resolved[Any]) -> Resolved[Any]:

