@@ -211,7 +211,8 @@ def told(preset: str, steps: int, runs: Sequence[Mapping[str, Mapping[str, Any]]
         if None not in chance:
             luck, (beside, beats, _) = f"{np.mean(chance):.3f}", against(np.array(chance), after, more_is_better)
             verdict = "not beyond chance" if better and not beats else verdict
-        cells = [preset, str(steps), name, luck, f"{before.mean():.3f}", f"{after.mean():.3f}", shown, beside, verdict]
+        cells = [preset, str(steps), str(len(runs)), name, luck, f"{before.mean():.3f}", f"{after.mean():.3f}", shown]
+        cells += [beside, verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -242,8 +243,10 @@ def main() -> None:
     found: dict[str, list[dict[str, dict[str, Any]]]] = json.loads(file.read_text()) if file.is_file() else {}
     stores = {"scans": scans(out / "scans"), "clouds": clouds(out / "clouds")}
     print(f"{options.steps} steps, {options.runs} runs; {file}")
-    print("| preset | steps | signal | chance | random | trained | beside random [95 %] | beside chance [95 %] | |")
-    print("|---" * 9 + "|")
+    print(
+        "| preset | steps | runs | signal | chance | random | trained | beside random [95 %] | beside chance [95 %] | |"
+    )
+    print("|---" * 10 + "|")
     for preset in options.only or SIGNALS:
         store = stores["clouds" if preset.startswith("point_") else "scans"]
         key = ", ".join([preset, f"{options.steps} steps", *options.set])
