@@ -1,4 +1,4 @@
-"""Time and memory of ``medssl import`` of a file of 1.2 GB: the largest published Swin (VoCo-H with its heads).
+"""Time and memory of ``medssl import`` of a file of 1.2 GB: a Swin of VoCo-L's size with its heads.
 
     python benchmarks/import_weights.py [GIGABYTES]
 
@@ -19,17 +19,16 @@ import time
 from pathlib import Path
 
 SIZE_GB = 1.2
-_SWIN = {"name": "swin", "feature_size": 192}
 
 
 def make(path: Path, size_gb: float) -> int:
-    """Write a VoCo-H of random numbers, with heads that fill the file up; return its bytes."""
+    """Write a VoCo-L of random numbers, with heads that fill the file up; return its bytes."""
     import torch
 
     from medssl.encoders.table import build_encoder
 
-    width = 192 if size_gb >= 1 else 48
-    state = build_encoder({**_SWIN, "feature_size": width}).state_dict()
+    width = 96 if size_gb >= 1 else 48
+    state = build_encoder({"name": "swin", "feature_size": width}).state_dict()
     kept = {f"module.backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("pooling")}
     rest = int(size_gb * 1e9) - sum(t.numel() * t.element_size() for t in kept.values())
     for side in ("student", "teacher"):
@@ -65,7 +64,7 @@ def main() -> None:
         return
     size_gb = float(sys.argv[1]) if len(sys.argv) > 1 else SIZE_GB
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "VoCo_H_SSL_head.pt"
+        path = Path(folder) / "VoCo_L_SSL_head.pt"
         size = make(path, size_gb)
         start = time.perf_counter()
         with path.open("rb") as file:

@@ -36,16 +36,9 @@ def test_voco_2_gives_what_the_released_code_gives(monkeypatch: pytest.MonkeyPat
     """Three scans of different counts of negatives; Luffy03/Large-Scale-Medical 1ad538b on the same features."""
     scans, crops, bases, width = 3, 2, 4, 5
     settings = VoCoSettings(
-        crop=(8, 8, 8),
-        grid=(1, 2, 2),
-        teacher="heads",
-        student_bases=True,
-        inter="student",
-        by_scan=True,
-        regulariser="bases",
-        hidden=8,
-        projected=8,
-    )
+        crop=(8, 8, 8), grid=(1, 2, 2), teacher="heads", student_bases=True, inter="student", by_scan=True,
+        regulariser="bases", hidden=8, projected=8,
+    )  # fmt: skip
     method = VoCo(settings, build_encoder(UNET))
     student = {"crops": wave(scans, crops, width, k=1.3), "bases": wave(scans, bases, width, k=0.7)}
     student = {name: rows.requires_grad_() for name, rows in student.items()}
@@ -217,16 +210,9 @@ def test_point_mae_scores_hidden_patches_by_chamfer_of_squares() -> None:
     """Pang et al.: of each hidden patch the mean squared distance to the nearest point, both ways, about its centre."""
     torch.manual_seed(0)
     vit = {
-        "name": "point_vit",
-        "width": 12,
-        "depth": 1,
-        "heads": 2,
-        "points_per_token": 8,
-        "patch": 6,
-        "tokeniser": "pointnet",
-        "positions": "every",
-        "pool": "max_mean",
-    }
+        "name": "point_vit", "width": 12, "depth": 1, "heads": 2, "points_per_token": 8, "patch": 6,
+        "tokeniser": "pointnet", "positions": "every", "pool": "max_mean",
+    }  # fmt: skip
     method = PointMAE(PointMAESettings(points=64, decoder_depth=1), CLOUD_ENCODERS.build(vit)).eval()
     points = torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(0))
     views = PointMAEViews(points, torch.full((2,), 64), torch.rand(2, 8, generator=torch.Generator().manual_seed(1)))
