@@ -64,6 +64,7 @@ def draw_arms(
     metric = METRICS[scores[0].metric]
     name = f"{metric.words} ({metric.unit})" if metric.unit else metric.words
     baselines = sorted({c.baseline for c in comparisons})
+    title = against if len(baselines) < 2 else "what each is compared with"
     rows = []
     for how in dict.fromkeys(score.how for score in scores):
         own = [score for score in scores if score.how == how]
@@ -83,7 +84,7 @@ def draw_arms(
         rows.append(
             Row(
                 curves, gains, baselines, score_title=f"{start}{name}", score_name=name,
-                gain_title=f"{start}gain over {against}", gain_name=f"difference, {name}",
+                gain_title=f"{start}gain over {title}", gain_name=f"difference, {name}",
             )
         )  # fmt: skip
     return draw_rows(rows, path, owner=owner)
