@@ -64,6 +64,7 @@ def draw_arms(
     metric = METRICS[scores[0].metric]
     name = f"{metric.words} ({metric.unit})" if metric.unit else metric.words
     baselines = sorted({c.baseline for c in comparisons})
+    title = against if len(baselines) < 2 else "what each is compared with"
     rows = []
     for how in dict.fromkeys(score.how for score in scores):
         own = [score for score in scores if score.how == how]
@@ -74,15 +75,16 @@ def draw_arms(
             for arm in dict.fromkeys(s.arm for s in own)
         ]  # fmt: skip
         gains = [
-            Curve(arm, [_point(c.labels, c.difference, c.run_means if len(c.run_means) > 1 else c.draw_means)
-                        for c in compared if c.arm == arm])
-            for arm in dict.fromkeys(c.arm for c in compared)
+            Curve(f"{arm} over {baseline}" if len(baselines) > 1 else arm,
+                  [_point(c.labels, c.difference, c.run_means if len(c.run_means) > 1 else c.draw_means)
+                   for c in compared if (c.arm, c.baseline) == (arm, baseline)])
+            for arm, baseline in dict.fromkeys((c.arm, c.baseline) for c in compared)
         ]  # fmt: skip
         start = f"{how}: " if how else ""
         rows.append(
             Row(
                 curves, gains, baselines, score_title=f"{start}{name}", score_name=name,
-                gain_title=f"{start}gain over {against}", gain_name=f"difference, {name}",
+                gain_title=f"{start}gain over {title}", gain_name=f"difference, {name}",
             )
         )  # fmt: skip
     return draw_rows(rows, path, owner=owner)
@@ -109,6 +111,7 @@ def draw_rows(rows: Sequence[Row], path: Path, *, owner: str = "patient") -> Pat
         numbers = sorted({point[0] for curve in row.scores for point in curve.points})
         place = {n: i for i, n in enumerate(numbers)}
         others = [curve.label for curve in row.scores if curve.label not in row.baseline]
+        others += [curve.label for curve in row.gains if curve.label not in (*others, *row.baseline)]
         colour = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(others)}
         _draw(axes[0], row.scores, place, colour, joined=True)
         axes[0].set(ylabel=row.score_name, title=row.score_title)
@@ -117,6 +120,8 @@ def draw_rows(rows: Sequence[Row], path: Path, *, owner: str = "patient") -> Pat
             _draw(axes[1], row.gains, place, colour, joined=False)
             axes[1].axhline(0, color=_BASELINE_COLOUR, linewidth=1)
             axes[1].set(ylabel=row.gain_name, title=row.gain_title)
+            if not {curve.label for curve in row.gains} <= {curve.label for curve in row.scores}:
+                axes[1].legend(frameon=False)
         elif wide:
             axes[1].set_axis_off()
         for panel in axes:

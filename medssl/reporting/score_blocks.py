@@ -116,11 +116,16 @@ def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
         charts.append((told, drawn, f"{over}; small dots are runs, of a single one draws."))
         gains = [row for row in compared if row.how == how]
         if gains:
-            told = f"{start}gain over {gains[0].baseline}, {metric}"
+            several = len({row.baseline for row in gains}) > 1
+            told = f"{start}gain over {'what each is compared with' if several else gains[0].baseline}, {metric}"
             arms = list(dict.fromkeys(s.arm for s in own))
             marks = [
-                Marks(arm, [_mark(row) for row in gains if row.arm == arm], colour=arms.index(arm))
-                for arm in dict.fromkeys(row.arm for row in gains)
+                Marks(
+                    f"{arm} over {baseline}" if several else arm,
+                    [_mark(row) for row in gains if (row.arm, row.baseline) == (arm, baseline)],
+                    colour=arms.index(arm),
+                )
+                for arm, baseline in dict.fromkeys((row.arm, row.baseline) for row in gains)
             ]
             charts.append((told, interval_chart(marks, what=told, x_name=f"labelled {unit}s", baseline=0.0), ""))
     title = f"{content['target']}: {metric}" if content.get("target") else metric
