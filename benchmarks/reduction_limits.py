@@ -12,8 +12,8 @@ below K there is no room: the limit is then just above R, for a copy that is mis
 | `RELATED_STRANGERS`, score | the two phases of one heart, both as they came, 95 % | pairs of two patients |
 
 Copies that are a function of the other's numbers (`SAME_VALUES`) are judged by that, and are left out of the kept ones.
-Four limits are not set here: `SAME_VALUES`, for no rejected pair comes near it, `EVIDENCE` and `EQUAL`, which follow from
-what chance gives (`benchmarks/reduction_strangers.py`), and `RELATED`, for it is asked of scans of one patient alone,
+Four limits are not set here: `SAME_VALUES`, for no rejected pair comes near it, `EVIDENCE` and `EQUAL`, which follow
+from chance (`benchmarks/reduction_strangers.py`), and `RELATED`, for it is asked of scans of one patient alone,
 where being wrong moves none to another split.
 """
 
