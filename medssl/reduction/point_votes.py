@@ -3,7 +3,7 @@
 Two points are like each other where their hashes are near. A pair of scans of which several like points are moved by
 one shift is then looked at as a whole: of the points of each that lie within the other, how many have a like one where
 the shift says. Agreeing points times their share come to 5 to 60 for nearly all copies made in 42 ways, and to 2.5 or
-more for 1 of 4,005 pairs of brains of two patients.
+more for 2 of 4,005 pairs of brains of two patients.
 
 Points that a fifth of all scans show (an outline that is the same in all of them) tell nothing, and are left out.
 """
