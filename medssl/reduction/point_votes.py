@@ -3,9 +3,9 @@
 Two points are like each other where their hashes are near. A pair of scans of which several like points are moved by
 one shift is then looked at as a whole: of the points of each that lie within the other, how many have a like one where
 the shift says. Agreeing points times their share come to 5 to 60 for nearly all copies made in 42 ways, and to 2.5 or
-more for 1 of 4,005 pairs of brains of two patients.
+more for 2 of 4,005 pairs of brains of two patients.
 
-Points that a tenth of all scans show (an outline that is the same in all of them) tell nothing, and are left out.
+Points that a fifth of all scans show (an outline that is the same in all of them) tell nothing, and are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BEYOND = 3  # quarters of a cell by which a point may lie beside the place that
 _ALIKE = 14  # differing bits of two points at one place that are the same
 _TOGETHER = 128  # pairs that are compared at a time
 _SAMPLE = 128  # scans that say how common a point is
-_COMMON = 0.1  # of them
+_COMMON = 0.2  # of them
 _FEW_SCANS = 64  # of which none says what is common
 _SHARE_KEPT = 3  # a third of the points of each scan, the rarest, is kept however common they are
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like

@@ -20,6 +20,7 @@ _LEAST_SLICES = 4
 _LEAST_VOTES = 2  # slices that must propose one offset: a single one does by chance
 _CAP = 200  # codes of one bucket that are compared in full
 _BANDS = 6  # with a radius of 4, of codes that agree in one band none is missed
+_TOGETHER = 1 << 14  # pairs that are compared at a time
 _FAR = 1 << 30  # added to offsets, so that none is negative
 _LOW_HALF = (1 << 32) - 1
 
@@ -29,8 +30,9 @@ Ints = npt.NDArray[np.int64]
 def slice_pairs(prints: Sequence[Fingerprint]) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
     """Return pairs of which one shows a part of what the other shows along z, or both overlap by 60 % of the shorter.
 
-    Two slices or more that are nearly equal propose an offset; what counts is the mean distance of all slices that lie
-    on each other at that offset. Slices must be equally thick. Scans of fewer than 4 slices are left out.
+    Two slices or more that are nearly equal propose an offset, and of a pair the offset that most propose is tried.
+    What counts is the mean distance of all slices that lie on each other there. Slices must be equally thick. Scans of
+    fewer than 4 slices are left out.
 
     Returns:
         first (n,), second (n,), larger, and the mean of differing bits of 63 (n,); sorted, each pair once.
@@ -50,13 +52,14 @@ def slice_pairs(prints: Sequence[Fingerprint]) -> tuple[Ints, Ints, npt.NDArray[
     one, two = one[across], two[across]
     pair, which = np.unique(scan[one] << 32 | scan[two], return_inverse=True)
     asked, votes = np.unique(which << 32 | (position[one] - position[two] + _FAR), return_counts=True)
-    asked = asked[votes >= _LEAST_VOTES]
+    asked, votes = asked[votes >= _LEAST_VOTES], votes[votes >= _LEAST_VOTES]
+    # Of a pair the offset that most slices propose; of equal ones the first.
+    asked = asked[np.lexsort((asked, -votes, asked >> 32))]
+    asked = asked[np.unique(asked >> 32, return_index=True)[1]]
     named = pair[asked >> 32]
     first, second, offset = named >> 32, named & _LOW_HALF, (asked & _LOW_HALF) - _FAR
     distance = _on_each_other(codes, starts, first, second, offset)
     kept = np.flatnonzero(distance <= _SLICE_RADIUS)
-    kept = kept[np.lexsort((distance[kept], named[kept]))]
-    kept = kept[np.unique(named[kept], return_index=True)[1]]
     return first[kept], second[kept], distance[kept]
 
 
@@ -70,8 +73,14 @@ def _on_each_other(
     shared = stop - begin
     enough = shared >= np.maximum(_LEAST_SLICES, _LEAST_SHARE * np.minimum(sizes[first], sizes[second]))
     result = np.full(len(first), np.inf)
-    for place in np.flatnonzero(enough).tolist():
-        a, b = int(starts[first[place]] + begin[place]), int(starts[second[place]] + begin[place] - offset[place])
-        count = int(shared[place])
-        result[place] = np.bitwise_count(codes[a : a + count] ^ codes[b : b + count]).mean()
+    places = np.flatnonzero(enough)
+    for begins in range(0, len(places), _TOGETHER):
+        part = places[begins : begins + _TOGETHER]
+        count = shared[part]
+        ends = np.cumsum(count)
+        step = np.arange(ends[-1]) - np.repeat(ends - count, count)
+        a = np.repeat(starts[first[part]] + begin[part], count) + step
+        b = np.repeat(starts[second[part]] + begin[part] - offset[part], count) + step
+        apart = np.bitwise_count(codes[a] ^ codes[b]).astype(np.float64)
+        result[part] = np.add.reduceat(apart, ends - count) / count
     return result

@@ -138,12 +138,12 @@ VERBS = Table(
         ),
         Verb(
             name="list",
-            target="pipelines.list_things.list_things",
+            target="medssl.workflows.list_things.list_things",
             summary="List presets, methods, encoders, data sets, published weights, formats or verbs.",
         ),
         Verb(
             name="show",
-            target="pipelines.show.show",
+            target="medssl.workflows.show.show",
             summary="Show a preset, a method, an encoder, a data card, published weights, or every setting of a verb.",
         ),
         Verb(
