@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from medssl.domains.suited_method import suited_method
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
@@ -178,6 +177,8 @@ def _following(store: Store, folder: Path) -> Command:
 
 def _suited(store: Store) -> str:
     """Return the preset that suits the scans on this machine, and say why."""
+    from medssl.domains.suited_method import suited_method
+
     entries = store.entries
     boxes = [entry.body_box for entry in entries]
     method, because = suited_method(
