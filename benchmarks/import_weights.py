@@ -38,7 +38,7 @@ def make(path: Path, size_gb: float) -> int:
 
 def imported(path: Path, out: Path) -> None:
     """Import in this process and print what it took."""
-    from pipelines.import_weights import import_weights
+    from medssl.workflows.import_weights import import_weights
 
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.perf_counter()

@@ -35,7 +35,8 @@ from medssl.workflows.score_files import Scored
 
 __all__ = ["JOINED", "TRIVIAL", "dense_probe_protocol"]
 
-TRIVIAL, JOINED = "trivial", "joined"
+TRIVIAL = "trivial"
+JOINED = "joined"
 _PLACES = 12  # a counter that keeps these draws apart from all others
 _CHUNK = 1 << 22  # logits that are held at once
 _ARMS = {

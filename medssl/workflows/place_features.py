@@ -37,7 +37,9 @@ __all__ = [
     "questions",
 ]
 
-POSITION, HANDMADE, PLACED = "position", "handmade", "placed"
+POSITION = "position"
+HANDMADE = "handmade"
+PLACED = "placed"
 _DRAWN = 14  # a counter that keeps these draws apart from all others
 _FITTED = 8  # training items that the scales are of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipelines.import_weights import import_weights
+from medssl.workflows.import_weights import import_weights
 from torch import nn
 
 from medssl.engine.card import load_card, load_encoder

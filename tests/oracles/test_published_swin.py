@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipelines.import_weights import import_weights
+from medssl.workflows.import_weights import import_weights
 
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_encoder

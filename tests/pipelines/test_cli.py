@@ -42,6 +42,7 @@ FULL_CALLS: dict[str, str] = {
     "finetune": "r a=1 --data s --out o --preset p --task segmentation --from-scratch --labels 4 --draw 1 "
     "--predict test --devices 2 --resume --overwrite --dry-run",
     "evaluate": "r --data s --out o --against a --against b --protocol few-label --shard 1/2 --preset x --dry-run a=1",
+    "match": "r a.nii.gz --point 1,2,3 --in b.nii.gz c.nii.gz a=1 --out m --preset x --dry-run",
     "predict": "r new.nii.gz more/ a=1 --run q --out p --preset x --overwrite --dry-run",
     "list": "methods",
     "show": "voco",
@@ -330,7 +331,10 @@ def test_shown_defaults_are_those_that_hold(name):
 def test_options_and_defaults_are_those_of_the_verb():
     """An option that the verb does not know, or another default than its own, is a second description of one thing."""
     by_hand = {"workers", "as_json", "quiet", "verbose"}  # a setting, and how things are said
-    named = {"predict": {"inputs": None, "runs": None}}  # what the command line spells otherwise
+    named = {
+        "predict": {"inputs": None, "runs": None},
+        "match": {"more": None},
+    }  # what the command line spells otherwise
     for made in app.registered_commands:
         known = inspect.signature(function_of(made.name)).parameters
         options_ = any(one.kind is one.VAR_KEYWORD for one in known.values())  # settings by name

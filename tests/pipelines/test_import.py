@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipelines.embed import embed
-from pipelines.export import export
-from pipelines.finetune import finetune
-from pipelines.import_weights import import_weights
-from pipelines.list_things import list_things
-from pipelines.pretrain import pretrain
-from pipelines.show import show
+from medssl.workflows.embed import embed
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.import_weights import import_weights
+from medssl.workflows.list_things import list_things
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.show import show
 
 import medssl
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
