@@ -181,10 +181,9 @@ def whole_verb(kind: str, count: int, work: Path, data: Path | None) -> dict[str
 
 def _verb(folder: Path) -> None:
     """Index and reduce a folder; print what it cost as JSON. The index is not counted."""
-    from medssl.workflows.reduce import reduce
-
     from medssl.manifest.build import build_manifest
     from medssl.manifest.schema import write_manifest
+    from medssl.workflows.reduce import reduce
 
     manifest, _ = build_manifest(folder, depth="header", workers=1)
     path = folder / "scans.parquet"

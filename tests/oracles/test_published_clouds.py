@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from medssl.workflows.import_weights import import_weights
 from torch import nn
 
 from medssl.engine.card import load_card
 from medssl.errors import DataError
+from medssl.workflows.import_weights import import_weights
 from pointcloud.embedding import load_cloud_encoder
 from tests.oracles.authors_stages import jittered
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from medssl.workflows.import_weights import import_weights
 from torch import nn
 
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import DataError
+from medssl.workflows.import_weights import import_weights
 from tests.oracles.authors_stages import jittered
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

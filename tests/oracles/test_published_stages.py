@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from medssl.workflows.import_weights import import_weights
 from torch import nn
 
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.tasks.segmenter import load_segmenter
+from medssl.workflows.import_weights import import_weights
 from tests.oracles.authors_stages import UNet, jittered
 
 SIZES = {

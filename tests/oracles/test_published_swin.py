@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from medssl.workflows.import_weights import import_weights
 
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import load_card, load_encoder
 from medssl.errors import ConfigError, DataError
+from medssl.workflows.import_weights import import_weights
 from tests.oracles.authors_swin import features, images, sampled, swin_unetr
 
 KEPT = Path(__file__).with_name("monai_1_4_swin.json")

@@ -8,13 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from medssl.workflows.embed import embed
-from medssl.workflows.export import export
-from medssl.workflows.finetune import finetune
-from medssl.workflows.import_weights import import_weights
-from medssl.workflows.list_things import list_things
-from medssl.workflows.pretrain import pretrain
-from medssl.workflows.show import show
 
 import medssl
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
@@ -23,6 +16,13 @@ from medssl.randomness import numpy_generator
 from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
 from medssl.weights.table import SOURCES
+from medssl.workflows.embed import embed
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.import_weights import import_weights
+from medssl.workflows.list_things import list_things
+from medssl.workflows.pretrain import pretrain
+from medssl.workflows.show import show
 from tests.oracles.test_published_stages import SIZES, _authors, _checkpoint, _plans
 
 QUICK = ["train.steps=2", "train.log_every=1", "train.threads=1", "train.accelerator=cpu"]

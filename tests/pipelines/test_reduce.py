@@ -472,10 +472,9 @@ def test_cases_of_several_channels_are_chosen_whole(tmp_path, by):
 
 
 def test_slices_of_a_case_are_chosen_once_and_a_store_finds_them(tmp_path):
-    from medssl.volumes.training import chosen_slices
-
     from medssl.reduction.parts import kept_slices, read_parts
     from medssl.store.read import Store
+    from medssl.volumes.training import chosen_slices
 
     for n in range(3):
         for k, name in enumerate(("t1", "t2")):
