@@ -34,7 +34,7 @@ from medssl.engine.schedules import learning_rates
 from medssl.phantoms import phantom
 from medssl.randomness import Stream
 from medssl.settings import resolve
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.pretrain import as_input, build
 from medssl.workflows.pretrain_settings import PretrainSettings
 from pointcloud.shapes import CLASSES, shape

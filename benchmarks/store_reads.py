@@ -33,11 +33,11 @@ from monai.transforms import (
 )
 
 from medssl.formats.nifti import read, write_nifti
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.index import write_index
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import Job, prepare
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 
 CROP = (96, 96, 96)
 

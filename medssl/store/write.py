@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,12 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.errors import CacheError
 from medssl.normalising import statistics_of
-from medssl.regions import Region
 from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
-from medssl.store.index import SCANS, Record, stem_of, write_index, write_record
+from medssl.store.index import SCANS, Record, stem_of, write_record
 from medssl.store.options import CT_RANGE, CT_SCALE
 from medssl.writing import atomic_write
-
-if TYPE_CHECKING:
-    from medssl.store.read import Store
 
 __all__ = [
     "CT_RANGE",
@@ -31,9 +26,7 @@ __all__ = [
     "FOREGROUND_LIMIT",
     "MR_SCALE",
     "ChannelImage",
-    "Item",
     "foreground_coordinates",
-    "store_from_arrays",
     "write_entry",
 ]
 
@@ -66,56 +59,6 @@ class ChannelImage:
     intercept: float = 0.0
     fill: int | None = None
     source_path: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """A scan in memory, in the units in which it is to be stored.
-
-    Attributes:
-        id: Its name; unique in the store.
-        values: Integers that fit int16, axes (z, y, x), or (C, z, y, x) with C ``channels``. HU for CT.
-        affine: 4x4, RAS+ mm from (x, y, z) indices; 1 mm voxels when left out.
-        labels: Integers on the same grid, 0 for background; -1 for "not known".
-        modality: "CT", "MR" or another DICOM modality; one for all channels, or one each.
-        patient: Key of the patient; scans without one count as patients of their own.
-        split: "train", "val", "test" or "".
-        targets: Classes of the patient or the scan by name.
-        channels: Names of the channels, in their order; () for a scan of one that has no name.
-        lacks: Names of channels that the case lacks; what ``values`` holds of them is not looked at.
-    """
-
-    id: str
-    values: npt.NDArray[np.generic]
-    affine: npt.NDArray[np.float64] | None = None
-    labels: npt.NDArray[np.generic] | None = None
-    modality: str | tuple[str, ...] = "CT"
-    patient: str = ""
-    split: str = ""
-    targets: Mapping[str, str] = field(default_factory=dict)
-    channels: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
-
-    def images(self) -> list[ChannelImage]:
-        """Return the channels.
-
-        Raises:
-            CacheError: Names, modalities and values do not go together.
-        """
-        values = np.asarray(self.values)
-        names = self.channels or (ONE,)
-        stacked = values if self.channels and values.ndim == 4 else values[None]
-        kinds = (self.modality,) * len(names) if isinstance(self.modality, str) else self.modality
-        if len(stacked) != len(names) or len(kinds) != len(names) or not set(self.lacks) <= set(names):
-            raise CacheError(
-                f"{self.id}: {len(names)} channels are named ({', '.join(names)}; lacking: "
-                f"{', '.join(self.lacks) or 'none'}), with {len(kinds)} modalities and values of shape {values.shape}. "
-                "Give one name and one modality for each channel, and values with axes (channel, z, y, x)."
-            )
-        return [
-            ChannelImage(name=name, values=None if name in self.lacks else one, modality=kind)
-            for name, one, kind in zip(names, stacked, kinds, strict=True)
-        ]
 
 
 def foreground_coordinates(
@@ -279,53 +222,6 @@ def write_entry(
     )
     write_record(folder, stem, record)
     return record
-
-
-def store_from_arrays(
-    folder: Path,
-    items: Iterable[Item],
-    *,
-    classes: Mapping[int, str] | None = None,
-    regions: Sequence[Region] = (),
-    settings: Mapping[str, Any] | None = None,
-) -> Store:
-    """Make a store of scans in memory, without a manifest and as they are: no turning, resampling or scaling.
-
-    Args:
-        folder: Where; made if absent.
-        items: The scans, in the order of their rows.
-        classes: Names of the structures; "structure N" for those left out.
-        regions: Unions of structures that are segmented in their place.
-        settings: Kept in ``store.json``.
-
-    Returns:
-        The opened store.
-    """
-    from medssl.store.read import Store
-
-    entries, found, statistics = [], set[int](), {}
-    for item in items:
-        affine = np.eye(4) if item.affine is None else np.asarray(item.affine, dtype=np.float64)
-        record = write_entry(
-            folder,
-            item.id,
-            item.images(),
-            affine,
-            item.labels,
-            patient=item.patient,
-            split=item.split,
-            targets=item.targets.items(),
-        )
-        entries.append(record.entry)
-        statistics[record.entry.id] = record.statistics
-        found |= {number for number in record.class_voxels if number >= 0}
-    named = {number: "background" if number == 0 else f"structure {number}" for number in sorted(found)}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_index(
-        folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions,
-        statistics=statistics,
-    )  # fmt: skip
-    return Store.open(folder)
 
 
 def _stored(scan_id: str, images: Sequence[ChannelImage]) -> list[npt.NDArray[np.int16] | None]:

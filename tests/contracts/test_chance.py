@@ -10,8 +10,8 @@ from medssl.methods.contract import Method
 from medssl.methods.voco import VoCo
 from medssl.randomness import Stream
 from medssl.reporting.prose import signal_of
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from pointcloud.cloud import make_cloud
 from pointcloud.loading import held_out_clouds
 from pointcloud.store import CloudStore

@@ -24,8 +24,8 @@ from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
 from medssl.reporting.prose import signal_of
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.windows import WindowBatch
 

@@ -17,8 +17,8 @@ from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.randomness import Stream
 from medssl.settings import Settings
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.views.intensity import IntensitySettings
 from medssl.windows import WindowBatch
 from tests.contracts.test_methods import CASES, SWIN, VIT, slots, tensors

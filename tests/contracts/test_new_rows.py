@@ -61,7 +61,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import medssl
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.volumes.recipe import Grid, decide_recipe
 from medssl.domains.deciding import Machine
 from pipelines.auto_settings import AutoSettings

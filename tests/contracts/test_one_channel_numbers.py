@@ -20,8 +20,8 @@ from torch import Tensor
 from medssl.encoders.table import build_encoder
 from medssl.loading import WindowLoader
 from medssl.randomness import Stream
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_loading import ClassLoader
 from medssl.tasks.class_samples import class_names, samples_of
 from medssl.tasks.class_settings import ClassificationSettings

@@ -20,8 +20,8 @@ from medssl.exporting.nnunet_names import encoder_from_nnunet
 from medssl.exporting.runs import exportable_of
 from medssl.loading import WindowLoader
 from medssl.randomness import Stream
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_loading import ClassLoader

@@ -12,7 +12,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches, patient_numbers
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.windows import WindowBatch, WindowPlan
 
 PLAN = WindowPlan(size=(16, 24, 20), placement="anywhere")

@@ -14,9 +14,10 @@ from medssl.errors import DataError
 from medssl.loading import WindowLoader, channel_facts
 from medssl.normalising import Statistics, check_takes, fitted_numbers, statistics_of, takes
 from medssl.randomness import Stream
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays, write_entry
+from medssl.store.write import write_entry
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.windows import WindowPlan, as_input
 

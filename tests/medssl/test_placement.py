@@ -11,7 +11,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.placement import draw_gap, gap_distribution, part_starts
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.windows import WindowPlan
 
 PARTS = WindowPlan(size=(1, 16, 16), placement="anywhere", count=4, relation="partitions")

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from medssl.evaluation.overlap import overlap
-from medssl.evaluation.statistics.comparison import holm
+from medssl.evaluation.statistics.holm import holm
 from medssl.evaluation.surface import surface_distances_mm, surface_score
 
 

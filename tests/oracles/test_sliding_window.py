@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import InferenceSettings, probabilities_of
 
 WINDOW = 12

@@ -20,9 +20,9 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.onnx import run_onnx
 from medssl.loading import channel_facts
 from medssl.phantoms.brains import SEQUENCES
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import InferenceSettings, predict_store, probabilities_of
 from medssl.tasks.outputs import ClassOutput
 from medssl.tasks.segmenter import load_segmenter

@@ -11,8 +11,8 @@ from medssl.domains.domain import domain_of
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import ConfigError, DataError
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.evaluate_settings import DenseProbeSettings
 from pointcloud.cloud import make_cloud

@@ -9,7 +9,7 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.exportable import perturbed
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_samples import samples_of
 from medssl.tasks.class_settings import ClassificationSettings

@@ -17,8 +17,9 @@ from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.evaluation.draws import labelled_patients
 from medssl.formats.nifti import write_nifti
 from medssl.settings import resolve
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.index import write_index
-from medssl.store.write import Item, store_from_arrays, write_entry
+from medssl.store.write import write_entry
 from medssl.workflows.arms import digest
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.evaluate_settings import EvaluateSettings

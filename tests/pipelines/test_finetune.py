@@ -17,7 +17,7 @@ from medssl.formats.nifti import read
 from medssl.presets import list_presets
 from medssl.randomness import numpy_generator
 from medssl.settings import resolve
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
 from medssl.workflows.finetune import FinetuneSettings, finetune
 

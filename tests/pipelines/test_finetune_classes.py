@@ -9,7 +9,7 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
 from medssl.workflows.finetune import finetune

@@ -13,7 +13,7 @@ import medssl
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.segmenter import load_segmenter
 from medssl.weights.table import SOURCES
 from medssl.workflows.embed import embed

@@ -9,7 +9,7 @@ import pytest
 
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.finetune import finetune
 from medssl.workflows.pretrain import pretrain
 

@@ -20,9 +20,9 @@ from medssl.formats.nifti import write_nifti
 from medssl.loading import WindowLoader
 from medssl.methods.contract import Method
 from medssl.normalising import SCHEMES
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.inference import mean_probabilities
 from medssl.tasks.segmenter import load_segmenter
 from medssl.workflows.arms import check_same

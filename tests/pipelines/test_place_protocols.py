@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from medssl.errors import ConfigError
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.evaluate import evaluate
 from pointcloud.cloud import make_cloud
 from pointcloud.store_writing import CloudItem, store_from_clouds

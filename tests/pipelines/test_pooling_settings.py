@@ -11,7 +11,7 @@ from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import CheckpointError, ConfigError
 from medssl.exporting.exportable import perturbed
 from medssl.settings import dump_with_origins
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.embed import embed
 from medssl.workflows.finetune_settings import resolved_settings
 from medssl.workflows.pretrain import pretrain

@@ -41,7 +41,7 @@ def ended(out: Path) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_hundred_files_killed_twice_and_resumed(tmp_path):
-    from medssl.store.write import Item, store_from_arrays
+    from medssl.store.in_memory import Item, store_from_arrays
 
     items = [Item(id=f"s{n}", values=v, labels=lab, split="train") for n in range(2) for v, lab in [scan(n)]]
     store_from_arrays(tmp_path / "store", items, classes={1: "left", 2: "right"})

@@ -7,7 +7,7 @@ import pytest
 
 from medssl.engine.run import read_metrics
 from medssl.phantoms import phantom
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.pretrain import pretrain
 from pipelines import console
 

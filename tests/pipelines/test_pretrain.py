@@ -14,7 +14,7 @@ from medssl.engine.loop import Interrupted
 from medssl.engine.meters import Report
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.settings import load_yaml
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.pretrain import pretrain, screen_note
 from pipelines import console
 

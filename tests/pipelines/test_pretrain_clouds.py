@@ -136,7 +136,7 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
 
 
 def test_methods_and_stores_of_the_two_kinds_are_not_mixed(store, tmp_path):
-    from medssl.store.write import Item, store_from_arrays
+    from medssl.store.in_memory import Item, store_from_arrays
 
     store_from_arrays(tmp_path / "scans", [Item(id="a", values=np.zeros((8, 8, 8), np.int16), modality="CT")])
     with pytest.raises(ConfigError, match=r"holds scans, and the method 'point_mae' is for clouds"):

@@ -10,7 +10,7 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.evaluate import evaluate
 
 ENCODER = {"name": "unet", "channels": [4, 8]}

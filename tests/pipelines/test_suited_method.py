@@ -7,7 +7,7 @@ import pytest
 
 import medssl
 from medssl.domains.suited_method import suited_method
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.cache import _suited
 from medssl.workflows.pretrain import pretrain
 

@@ -17,7 +17,7 @@ from medssl.errors import ConfigError, DataError
 from medssl.evaluation.metrics import METRICS, Metric
 from medssl.evaluation.score_table import ScoreTable
 from medssl.settings import resolve
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.table import Row
 from medssl.volumes import VOLUMES
 from medssl.workflows.evaluate import evaluate

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from medssl import geometry
 from medssl.store.body import find_body
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import scale_intensity
 from medssl.store.read import Store
-from medssl.store.write import Item, foreground_coordinates, store_from_arrays
+from medssl.store.write import foreground_coordinates
 
 SHAPES = [(1, 1, 1), (5, 7, 3), (64, 64, 64), (65, 40, 70), (9, 130, 66)]
 

@@ -15,6 +15,7 @@ from medssl.evaluation.metrics import METRICS, Metric, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.crossed import Interval, crossed_interval, p_of
 from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of, unfinished_in
+from medssl.evaluation.statistics.holm import holm
 
 __all__ = [
     "FEWEST_FOR_VERDICT",
@@ -23,7 +24,6 @@ __all__ = [
     "Verdict",
     "compare",
     "first_metric",
-    "holm",
     "scores_of",
 ]
 
@@ -292,31 +292,6 @@ def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overl
         logit=other is None and metric.over != "patients",
     )  # fmt: skip
     return replace(found, note=found.note.replace("patient", unit))
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Correct p values for having asked several questions (Holm 1979).
-
-    The i-th smallest of m p values is multiplied by m - i + 1, then made to grow with its rank and capped at 1: the
-    chance of even one false alarm among the questions stays under the level at which the corrected values are read.
-
-    Args:
-        p_values: p of each question; NaN where it is not defined, which counts as a question and stays NaN.
-
-    Returns:
-        Corrected p of each question, in the same order.
-
-    Example:
-        >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
-        {'a': 0.03, 'b': 0.06, 'c': 0.06}
-    """
-    ordered = sorted(p_values.items(), key=lambda item: (math.isnan(item[1]), item[1]))
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for rank, (name, p) in enumerate(ordered):
-        largest = p if math.isnan(p) else max(largest, min(1.0, p * (len(ordered) - rank)))
-        corrected[name] = largest
-    return {name: corrected[name] for name in p_values}
 
 
 def first_metric(comparisons: Sequence[Comparison]) -> str:

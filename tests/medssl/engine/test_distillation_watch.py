@@ -15,7 +15,7 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.loading import WindowLoader
 from medssl.methods.table import build_method
 from medssl.randomness import Stream
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 
 SETTINGS = TrainSettings(steps=1000, warmup=0.1)
 K = 512

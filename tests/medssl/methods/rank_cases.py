@@ -16,8 +16,8 @@ from medssl.encoders.table import build_encoder
 from medssl.loading import WindowLoader
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_loading import ClassBatch
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import ClassificationTask

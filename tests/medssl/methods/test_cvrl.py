@@ -13,7 +13,7 @@ from medssl.loading import WindowLoader
 from medssl.methods.table import build_method
 from medssl.objectives.infonce import info_nce, pairs_of_views
 from medssl.randomness import Stream
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 
 CVRL = {"name": "cvrl", "window": [4, 16, 16], "crop": [4, 16, 16], "gap_mm": 6.0, "hidden": 16, "projected": 8}
 FLAT = {"name": "unet", "dims": 2, "channels": [4, 6]}

@@ -10,7 +10,7 @@ from medssl.encoders.table import build_encoder
 from medssl.loading import WindowLoader
 from medssl.methods.table import build_method
 from medssl.randomness import Stream
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 
 LOCAL = {"name": "local_contrast", "window": [1, 64, 64], "partitions": 3, "blocks": 1, "projected": 16}
 

@@ -13,7 +13,7 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.loading import WindowLoader
 from medssl.methods.table import build_method
 from medssl.settings import resolve
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 
 CROPS = {"window": [4, 16, 16], "crop": [4, 16, 16], "hidden": 16}
 CASES = {

@@ -12,7 +12,7 @@ from medssl.reporting.findings import headline
 from medssl.reporting.page import build_page
 from medssl.reporting.privacy import Cleaner
 from medssl.reporting.reading import gather
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.evaluate import evaluate
 

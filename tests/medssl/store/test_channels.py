@@ -11,10 +11,11 @@ import pytest
 
 from medssl.errors import CacheError
 from medssl.store.build import Plan, superseded
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.options import StoreSettings
 from medssl.store.read import Store
 from medssl.store.verify import verify
-from medssl.store.write import ChannelImage, Item, store_from_arrays, write_entry
+from medssl.store.write import ChannelImage, write_entry
 
 NAMES = ("adc", "dwi", "t2")
 

@@ -10,9 +10,9 @@ import pytest
 from medssl.loading import WindowLoader
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.options import StoreSettings
 from medssl.store.prepare import scale_intensity
-from medssl.store.write import Item, store_from_arrays
 from medssl.windows import WindowPlan
 
 SHAPE = (5, 6, 7)

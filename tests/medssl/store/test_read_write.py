@@ -12,9 +12,10 @@ import pytest
 from medssl.errors import CacheError, DataError
 from medssl.store import read
 from medssl.store.blocks import grid_of
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.index import read_index, read_record, stem_of
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays, write_entry
+from medssl.store.write import write_entry
 
 
 def make(folder, count=3, shape=(30, 70, 40)):

@@ -10,8 +10,8 @@ import torch
 
 from medssl.encoders.table import build_encoder
 from medssl.randomness import Stream
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_loading import ClassLoader, resized

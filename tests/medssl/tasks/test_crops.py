@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.crops import CropProbe, crop_features, crop_size, crops_of
 
 ENCODER = {"name": "unet", "channels": [4, 6, 8], "strides": [1, 2, 2]}

@@ -7,9 +7,10 @@ from medssl.errors import DataError
 from medssl.formats.nifti import read
 from medssl.geometry import to_canonical
 from medssl.randomness import numpy_generator
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.index import write_index
 from medssl.store.read import Store
-from medssl.store.write import Item, store_from_arrays, write_entry
+from medssl.store.write import write_entry
 from medssl.tasks.inference import InferenceSettings, predict_store, prediction_file, probabilities_of
 from medssl.tasks.outputs import ClassOutput
 

@@ -6,7 +6,7 @@ from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader
 from medssl.randomness import Stream, numpy_generator
-from medssl.store.write import Item, store_from_arrays
+from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.segmentation import LabelTable, SegmentationSettings, SegmentationTask
 from medssl.views.intensity import IntensitySettings
 from medssl.views.spatial import SpatialSettings

@@ -17,7 +17,8 @@ from medssl.errors import DataError
 from medssl.evaluation.curve import draw_arms
 from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.score_table import COLUMNS, ScoreTable
-from medssl.evaluation.statistics.comparison import compare, holm, scores_of
+from medssl.evaluation.statistics.comparison import compare, scores_of
+from medssl.evaluation.statistics.holm import holm
 from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in, write_summary
 from medssl.evaluation.statistics.wording import (
     across,
