@@ -41,7 +41,7 @@ from medssl.phantoms import phantom
 from medssl.reduction.candidates import candidates
 from medssl.reduction.fingerprint import Target, read_target
 from medssl.reduction.index import Index, make_fingerprints, read_index
-from medssl.reduction.slices import HASH_6, as_8_bit, difference_hash
+from medssl.reduction.slices import as_8_bit, difference_hash
 from medssl.reduction.verify import Level, Verdict, verify
 
 SEED = 0
@@ -53,6 +53,7 @@ ONE_BODY = (
 )
 HALVES = ("choose", "report")
 IMAGEDEDUP, CLEANVISION = 10, 0
+HASH_6 = 6  # differing bits of 64, inclusive, up to which the paper calls two slices the same
 
 
 @dataclass(frozen=True)

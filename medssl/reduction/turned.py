@@ -24,7 +24,8 @@ from medssl.reduction.neighbours import multi_index_pairs
 
 __all__ = ["Turned", "pair_codes", "turned_pairs"]
 
-_CHECKED = 1 << 12  # pairs that are turned in all ways at a time
+_CHECKED = 1 << 16  # pairs that are compared at a time
+_TURNED = 1 << 12  # scans that are turned at a time
 _SPARE = 2.0  # standard deviations of the bits that a pair at the radius is expected to differ in
 _MEAN = 0  # place of the mean, which is no frequency, among those that are even along each axis
 
@@ -114,10 +115,16 @@ def _best(
     stored: hashes.Coefficients, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], ways: list[Variant]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return for each pair in how many bits it differs turned in the best of these ways, and which that is."""
-    distance, way = np.zeros(len(first)), np.zeros(len(first), dtype=np.int64)
-    for begin in range(0, len(first), _CHECKED):
-        part = slice(begin, begin + _CHECKED)
-        codes, other = hashes.bits(stored[first[part]]), stored[second[part]]
-        apart = np.stack([np.bitwise_count(codes ^ hashes.bits(hashes.turned(other, one))).sum(axis=1) for one in ways])
-        way[part], distance[part] = apart.argmin(axis=0), apart.min(axis=0)
+    distance, way = np.full(len(first), np.inf), np.zeros(len(first), dtype=np.int64)
+    codes = hashes.bits(stored)
+    # A scan is in many pairs, and is turned in each way once: finding its median takes longer than comparing codes.
+    asked, place = np.unique(second, return_inverse=True)
+    for number, one in enumerate(ways):
+        parts = [asked[begin : begin + _TURNED] for begin in range(0, len(asked), _TURNED)]
+        moved = np.concatenate([codes[:0], *(hashes.bits(hashes.turned(stored[part], one)) for part in parts)])
+        for begin in range(0, len(first), _CHECKED):
+            part = slice(begin, begin + _CHECKED)
+            apart = np.bitwise_count(codes[first[part]] ^ moved[place[part]]).sum(axis=1)
+            nearer = np.flatnonzero(apart < distance[part]) + begin
+            distance[nearer], way[nearer] = apart[nearer - begin], number
     return distance, way
