@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from medssl import __version__
-from medssl.encoders.contract import Encoder
-from medssl.encoders.pooling import Pool
+from medssl.encoders.settings.input import Pool
 from medssl.encoders.table import ENCODERS, build_encoder
-from medssl.engine.checkpoint import save_tensors
 from medssl.errors import CheckpointError, ConfigError
 from medssl.normalising import Numbers, Scheme, takes
 from medssl.quoting import quoted
 from medssl.settings import Settings, load_yaml
 from medssl.writing import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from medssl.encoders.contract import Encoder
 
 __all__ = ["Card", "CardInput", "Origin", "fill_encoder", "load_card", "load_encoder", "load_weights", "save_encoder"]
 
@@ -173,6 +174,8 @@ def save_encoder(
     Returns:
         The files.
     """
+    from medssl.engine.checkpoint import save_tensors
+
     modules = {"encoder": encoder, **(others or {})}
     written = []
     for name, module in modules.items():
@@ -206,6 +209,8 @@ def load_weights(folder: Path, name: str = "encoder") -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is missing or damaged.
     """
+    from safetensors.torch import load_file  # loads torch, which reading a card needs not
+
     path = Path(folder) / f"{name}.safetensors"
     try:
         tensors: dict[str, Tensor] = load_file(path)

@@ -1,38 +1,18 @@
-"""What a fine-tuned network starts from: the settings, and carrying a pretrained encoder over."""
+"""Carrying a pretrained encoder over to the network that is fine-tuned."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
 from torch import nn
 
 from medssl.engine.card import load_card, load_weights
-from medssl.engine.channel_transfer import ChannelPolicy, ChannelTransfer
+from medssl.engine.channel_transfer import ChannelTransfer
 from medssl.engine.transfer import TransferReport, carry_over
-from medssl.settings import Settings
+from medssl.engine.transfer_settings import TransferSettings
 
-__all__ = ["TransferSettings", "carry_encoder", "channel_transfer"]
-
-
-class TransferSettings(Settings):
-    """What the network starts from."""
-
-    run: str = Field(default="", description="The pretraining run whose encoder is used; '' for none.")
-    from_scratch: bool = Field(default=False, description="Take the encoder's architecture, but not its weights.")
-    minimum_share: float = Field(
-        default=0.9, ge=0, le=1, description="Least share of the encoder's weights that must fit."
-    )
-    channels: ChannelPolicy = Field(
-        default="repeat",
-        description="Where the store has other channels than the pretraining run: 'repeat' takes its first kernels in "
-        "turn, 'average' their mean for every channel, both scaled so that an image shown in every channel gives what "
-        "it gave; 'match' copies channels of the same name and draws the rest afresh.",
-    )
-    decoder: bool = Field(
-        default=True, description="Carry the decoder over too, as far as it fits, where one was kept."
-    )
+__all__ = ["carry_encoder", "channel_transfer"]
 
 
 def channel_transfer(settings: TransferSettings, channels: Sequence[str]) -> ChannelTransfer:

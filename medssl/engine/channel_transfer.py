@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
+from medssl.engine.transfer_settings import ChannelPolicy
 from medssl.errors import ConfigError, TransferError
 
 __all__ = ["ChannelPolicy", "ChannelTransfer"]
-
-ChannelPolicy = Literal["repeat", "average", "match"]
 
 
 @dataclass(frozen=True)

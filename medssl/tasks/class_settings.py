@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from medssl.settings import Settings
-from medssl.views.intensity import IntensitySettings
-from medssl.views.spatial import SpatialSettings
+from medssl.views.settings.intensity import IntensitySettings
+from medssl.views.settings.spatial import SpatialSettings
 
 __all__ = ["ClassificationSettings"]
 

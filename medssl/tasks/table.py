@@ -12,7 +12,7 @@ TASKS = Table(
         Row(
             name="segmentation",
             target="medssl.tasks.task_segmentation.ScanSegmentation",
-            settings="medssl.tasks.segmentation.SegmentationSettings",
+            settings="medssl.tasks.settings.segmentation.SegmentationSettings",
             take_when="each voxel has a class",
             needs="a store of scans with label maps",
         ),

@@ -15,13 +15,13 @@ from medssl.domains.domain import Domain, domain_named, domains, store_for
 from medssl.domains.labels import check_task
 from medssl.domains.learning import Learning
 from medssl.engine.card import save_encoder
-from medssl.engine.carrying import TransferSettings
 from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
+from medssl.engine.transfer_settings import TransferSettings
 from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
 from medssl.evaluation.metrics import known_scores

@@ -12,14 +12,13 @@ from medssl.domains.data_settings import LabelledSettings
 from medssl.domains.domain import Domain, domain_named, domain_of, domain_of_card, domain_with, domains
 from medssl.domains.labels import suited_task
 from medssl.encoders.table import ENCODERS, pooled_as_then
-from medssl.engine.card import load_card
-from medssl.engine.carrying import TransferSettings
 from medssl.engine.train_settings import TrainSettings
+from medssl.engine.transfer_settings import TransferSettings
 from medssl.errors import ConfigError
 from medssl.settings import Auto, Resolved, Settings, flatten, resolve
 from medssl.tasks.class_settings import ClassificationSettings
-from medssl.tasks.inference import InferenceSettings
-from medssl.tasks.segmentation import SegmentationSettings
+from medssl.tasks.settings.inference import InferenceSettings
+from medssl.tasks.settings.segmentation import SegmentationSettings
 from medssl.workflows.pretrain_settings import EncoderSettings
 
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ def resolved_settings(
             )
     source = resolved.settings.transfer.run
     if source:
+        from medssl.engine.card import load_card  # loads numpy, which a look at the settings needs not
+
         card = load_card(Path(source))
         theirs = domain_of_card(card)
         if resolved.settings.task in theirs.tasks:

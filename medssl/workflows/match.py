@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from torch import nn
 
 from medssl.domains.dense import Values
@@ -27,7 +26,7 @@ from medssl.store.alone import job_alone, recipe_of, store_alone
 from medssl.tasks.dense_looks import ScanPlaces
 from medssl.workflows import events
 from medssl.workflows.closing import closed
-from medssl.workflows.file_limits import FileLimits
+from medssl.workflows.match_settings import RIVAL_MM, MatchSettings
 from medssl.workflows.predict_inputs import Item, Takes, find_inputs
 from medssl.workflows.predict_settings import PredictSettings
 from medssl.writing import atomic_write
@@ -35,21 +34,6 @@ from medssl.writing import atomic_write
 __all__ = ["Match", "MatchSettings", "match"]
 
 Triple = tuple[int, int, int]
-_RIVAL_MM = 10.0  # a second place counts as another from this distance on
-
-
-class MatchSettings(FileLimits):
-    """How a place is looked for."""
-
-    verb: ClassVar[str] = "match"
-
-    window: Triple | None = Field(
-        default=None, description="Voxels that the encoder sees at once, (z, y, x). None: as in training."
-    )
-    places: int = Field(default=40000, ge=100, description="Voxels of each scan that are looked at, drawn evenly.")
-    rival_mm: float = Field(
-        default=_RIVAL_MM, gt=0, description="How far from the best place the second best is looked for, mm."
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +59,9 @@ class Match:
     @property
     def certainty(self) -> str:
         """In words, by rules of thumb that nothing was calibrated on."""
-        if self.back_mm <= _RIVAL_MM and self.ratio < 0.9:
+        if self.back_mm <= RIVAL_MM and self.ratio < 0.9:
             return "the way back ends near the point"
-        if self.back_mm <= _RIVAL_MM:
+        if self.back_mm <= RIVAL_MM:
             return "the way back ends near the point, but another place is nearly as alike"
         return "doubtful: the way back ends elsewhere"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medssl.quoting import quoted
 
@@ -27,6 +27,10 @@ class Command(tuple[str, ...]):
         """Make it of a verb, paths, options and settings."""
         return super().__new__(cls, map(str, words))
 
+    def __getnewargs__(self) -> tuple[str, ...]:
+        """Return the words, each by itself, as a copy and a pickle hand them in."""
+        return tuple(self)
+
     def __str__(self) -> str:
         """Return it as a shell takes it; "" where there is none."""
         return quoted("medssl", *self) if self else ""
@@ -47,3 +51,15 @@ class Result:
     next: Command = field(default=Command(), repr=False)
     on_new: Command = field(default=Command(), repr=False)
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    if not TYPE_CHECKING:  # a checker knows the attributes that there are
+
+        def __getattr__(self, name: str) -> Any:
+            """Say where an attribute is that a part of the result has, such as ``rows`` of ``.manifest``."""
+            if not name.startswith("_"):
+                for part in fields(type(self)):
+                    if part.name not in Result.__dataclass_fields__ and hasattr(self.__dict__.get(part.name), name):
+                        raise AttributeError(
+                            f"'{type(self).__name__}' has no attribute '{name}'; what it found has: .{part.name}.{name}"
+                        )
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")

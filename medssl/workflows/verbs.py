@@ -97,7 +97,7 @@ VERBS = Table(
         Verb(
             name="predict",
             target="medssl.workflows.predict.predict",
-            settings="medssl.workflows.predict.PredictSettings",
+            settings="medssl.workflows.predict_settings.PredictSettings",
             summary="Run a fine-tuned run on new scans or clouds: masks, classes or parts.",
         ),
         Verb(
@@ -115,13 +115,13 @@ VERBS = Table(
         Verb(
             name="embed",
             target="medssl.workflows.embed.embed",
-            settings="medssl.workflows.embed.EmbedSettings",
+            settings="medssl.workflows.embed_settings.EmbedSettings",
             summary="Write one vector for every scan of a store.",
         ),
         Verb(
             name="match",
             target="medssl.workflows.match.match",
-            settings="medssl.workflows.match.MatchSettings",
+            settings="medssl.workflows.match_settings.MatchSettings",
             summary="Find a place of one scan in others by frozen features.",
         ),
         Verb(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from medssl.settings import Settings
-from pointcloud.views.spatial import SpatialSettings
+from pointcloud.views.settings.spatial import SpatialSettings
 
 __all__ = ["CloudTaskSettings"]
 

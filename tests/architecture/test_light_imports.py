@@ -18,6 +18,7 @@ import medssl.store
 import medssl.tasks
 import medssl.views
 from medssl.phantoms import write_cohort
+from medssl.workflows.verbs import VERBS
 
 READERS = ("SimpleITK", "nibabel", "pydicom")
 READERS_AND_TABLES = ("SimpleITK", "open3d", "polars", "pydicom", "nibabel", "skimage", "onnx", "matplotlib.pyplot")
@@ -56,6 +57,8 @@ def test_looking_around_imports_nothing_heavy(statement):
         "medssl.encoders.table.ENCODERS",
         "pointcloud.methods.table.CLOUD_METHODS",
         "pointcloud.encoders.table.CLOUD_ENCODERS",
+        "medssl.tasks.table.TASKS",
+        "pointcloud.tasks.table.CLOUD_TASKS",
     ],
 )
 def test_settings_of_every_row_need_no_torch(table):
@@ -75,7 +78,16 @@ def test_settings_of_every_row_need_no_torch(table):
         "show cache",
         "show index",
         "validate pretrain/voco",
+        "show pretrain --all",
+        "show finetune",
+        "show evaluate",
+        "show predict",
+        "show embed",
+        "show match",
         "validate pretrain/point_mae_small",
+        "validate finetune/segmentation",
+        "validate finetune/classification",
+        "validate finetune/point_parts_small",
         "copy pretrain/voco --dry-run",
     ],
 )
@@ -89,6 +101,12 @@ def command(words: str) -> str:
         "import contextlib, io\nfrom pipelines.cli import app\nwith contextlib.redirect_stdout(io.StringIO()):\n"
         f"    with contextlib.suppress(SystemExit):\n        app({words.split()!r})"
     )
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_and_settings_of_every_verb_import_no_torch(verb):
+    assert loaded(command(f"show {verb}"), ("torch", "monai", "polars", *READERS)) == []
+    assert loaded(command(f"{verb} --help"), HEAVY) == []
 
 
 def test_verbs_that_bring_data_in_import_no_torch(tmp_path):
