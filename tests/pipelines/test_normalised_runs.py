@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.engine.card import load_card, load_weights
+from medssl.engine.card import load_card, load_encoder, load_weights
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.features import embed_scan
 from medssl.exporting.runs import exportable_of
