@@ -9,6 +9,7 @@ from medssl.engine.card import Card, load_card, load_encoder
 from medssl.errors import DataError
 from medssl.evaluation.calibration import read_decision
 from medssl.exporting.exportable import Exportable, ExportInput
+from medssl.quoting import quoted
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
 
@@ -30,7 +31,11 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     """
     card = load_card(run)
     if card.spacing_mm is None:
-        raise DataError(f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input.")
+        raise DataError(
+            f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input. Train it on a "
+            f"store, whose voxel size it then has: medssl finetune {quoted(run)} --data STORE --out TUNED; or medssl "
+            f"pretrain METHOD --data STORE --init-from {quoted(run)} --out ON."
+        )
     intensity = card.scale if card.modality == "CT" else None
     stored = dict(card.data.get("store_settings", {}))
     kept, (low, high) = stored.get("hu_range"), stored.get("percentiles") or (0.5, 99.5)

@@ -26,11 +26,11 @@ from medssl.methods.table import METHODS, build_method
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings
 from medssl.store.entry import Entry
-from medssl.store.normalised import channels_as, normalised
+from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
 from medssl.volumes.card import seen_of, volume_card
 from medssl.volumes.channels import follow_channels
-from medssl.volumes.inputs import input_of, input_words, record_input, recorded_input, show_by
+from medssl.volumes.inputs import as_input_of, input_words, record_input, show_by
 from medssl.windows import WindowPlan
 
 __all__ = ["TRAINING", "ScanTraining", "chosen_slices"]
@@ -50,12 +50,11 @@ class ScanTraining(Training):
         self, store: Store, train: Sequence[str], settings: Any, *, start: str | Path | None, resumed: Path | None
     ) -> Store:
         """Normalise the scans: fitted on what is trained on, or as the run it starts from or goes on with."""
-        known = recorded_input(resumed, len(store.channels)) if resumed else None
-        return normalised(store, known or input_of(store, train, settings.data.normalise, start))
+        return as_input_of(store, train, settings.data.normalise, start=start, resumed=resumed)
 
     def taken(self, store: Store, card: Card) -> Store:
         """Normalise the scans as the card says."""
-        return normalised(store, channels_as(store, card.inputs_known))
+        return normalised_as(store, card.inputs_known)
 
     def record(self, run: Run, entries: Sequence[Entry]) -> None:
         """Write how the input is normalised."""

@@ -20,6 +20,7 @@ from medssl.store.write import CT_SCALE, MR_SCALE
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter
 from medssl.weights.finding import Found, Wanted, found_at
+from medssl.weights.refused import refused_by_name, refused_by_tensors
 from medssl.weights.renaming import ImportReport, fill, rename
 from medssl.weights.source import Source
 from medssl.weights.table import SOURCES
@@ -84,8 +85,10 @@ def recognised(found: Found, *, named: str = "") -> tuple[Source, Wanted]:
         ConfigError: None or several are; the message has what is near, and what the file holds.
     """
     if named:
+        if (refused_row := refused_by_name(named)) is not None:
+            raise ConfigError(f"{found.shown}: {refused_row.words}.")
         source = SOURCES.row(named)
-        wanted = pkgutil.resolve_name(source.target)(found)
+        wanted = _taken_by(source, found)
         if wanted is None:
             raise ConfigError(f"{found.shown}: is not of '{named}' ({source.title}). {_holds(found)}")
         return source, wanted
@@ -93,7 +96,7 @@ def recognised(found: Found, *, named: str = "") -> tuple[Source, Wanted]:
     refused: list[DataError] = []
     for row in SOURCES.values():
         try:
-            wanted = pkgutil.resolve_name(row.target)(found)
+            wanted = _taken_by(row, found)
         except DataError as error:
             refused.append(error)
             continue
@@ -109,6 +112,9 @@ def recognised(found: Found, *, named: str = "") -> tuple[Source, Wanted]:
             f"{found.shown}: its tensors may be of {several}, which differ in how their input is made and not in their "
             f"tensors. Say which it is: --as {first}. See them with: medssl list weights"
         )
+    for state in found.container.states.values():
+        if (refused_row := refused_by_tensors(state)) is not None:
+            raise ConfigError(f"{found.shown}: {refused_row.words}.")
     if refused:
         raise refused[0]
     raise ConfigError(f"{found.shown}: is none of the published weights that are known. {_holds(found)}")
@@ -152,6 +158,20 @@ def _built(wanted: Wanted) -> tuple[nn.Module, dict[str, nn.Module], dict[str, A
     task = SegmentationTask(settings, encoder, said.classes)
     more = {"method": describe_segmenter(task, said.classes, start=""), **convs}
     return task.network, {"encoder": encoder, "network": task.network}, more
+
+
+def _taken_by(row: Source, found: Found) -> Wanted | None:
+    """Ask a row whether a file is of it. Plans are others' text: where they lack or mix up something, it is said."""
+    try:
+        wanted: Wanted | None = pkgutil.resolve_name(row.target)(found)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        where = ", ".join(found.beside) or "within the file"
+        raise DataError(
+            f"{found.shown}: what it says of itself ({where}) is not as {row.name} writes it ({said}). Take it from "
+            "where the weights are from."
+        ) from error
+    return wanted
 
 
 def _origin(source: Source, found: Found, wanted: Wanted) -> Origin:
@@ -218,4 +238,9 @@ def _holds(found: Found) -> str:
     stem = found.container.path.stem.lower()
     near = [row.name for row in SOURCES.values() if any(word in stem for word in row.name.split("-"))]
     hint = f"By its name it is near {', '.join(near)}. " if near else f"{did_you_mean(stem, SOURCES)} "
+    if any("encoder.stages.0." in key for key in keys):
+        hint = (
+            "Its names are those of nnU-Net, and no plans are there: give the folder TRAINER__PLANS__CONFIGURATION "
+            "with plans.json, or the checkpoint as nnU-Net wrote it. "
+        )
     return f"{hint}It holds {len(keys)} tensors: {shown}. See what is known with: medssl list weights"

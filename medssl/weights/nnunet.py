@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from medssl.engine.card import CardInput
@@ -16,6 +17,7 @@ __all__ = ["nnunet", "openmind_resenc", "totalsegmentator", "vocomni_nnunet"]
 
 Triple = tuple[int, int, int]
 _ZSCORE = "each scan's z-score is of the voxels in its body box here, and of its cropped image there"
+_POOLED = "its makers take no single vector of it: ours is encoder.pool=prenorm (mean before the last norm)"
 _TOPS = ("network_weights", "state_dict", "model", "")
 
 
@@ -88,6 +90,12 @@ def openmind_resenc(found: Found) -> Wanted | None:
             sizes,
             found.shown,
         )
+    levels = any(
+        key.startswith("projector.") and tensor.ndim == 2 and tensor.shape[1] == sum(sizes.channels)
+        for key, tensor in state.items()
+    )
+    if levels:  # VoCo's own vector there
+        sizes = replace(sizes, pool="levels")
     pretrain = dict(plan.get("pretrain_plan") or {})
     config = _used(pretrain, found)
     axes = turning(pretrain, found.shown)
@@ -126,6 +134,7 @@ def openmind_resenc(found: Found) -> Wanted | None:
         window=_ints([patch[i] for i in back]) if patch and len(patch) == 3 else None,
         evidence=(
             f"an adaptation plan of nnssl: {kind or 'no class'}" + (f", trained by {trainer}" if trainer else ""),
+            *(["its projector takes the means of all levels: encoder.pool=levels"] if levels else []),
         ),
         guesses=(_ZSCORE, "scans lay as their files had them there, and are turned to RAS here"),
         facts={
@@ -156,6 +165,11 @@ def _nnunet(found: Found, *, total: bool) -> Wanted | None:
             "A cascade's second stage also takes masks; nearest: 3d_fullres or 3d_lowres of the same data."
         )
     classes = _classes(data, network.heads)
+    if network.heads and classes is None:
+        guesses += (
+            f"its head of {network.heads} channels is left out: dataset.json names no class for each of them (regions, "
+            "or none)",
+        )
     if any(one.normalise == "zscore" for one in inputs):
         guesses += (_ZSCORE,)
     if not said.reoriented and not total:
@@ -216,7 +230,7 @@ def _staged(
         spacing_mm=spacing_mm,
         window=seen,
         evidence=(*evidence, *said),
-        guesses=guesses,
+        guesses=(*guesses, *([_POOLED] if own.pool == "prenorm" else [])),
         decoder=decoder,
         facts=dict(facts or {}),
     )
@@ -240,11 +254,13 @@ def _only(plans: Mapping[str, Any], found: Found) -> str:
         for name in plans["configurations"]
         if any(part.endswith(f"__{name}") for part in found.container.path.resolve().parts)
     ]
-    if len(named) == 1:
-        return str(named[0])
+    every = list(plans["configurations"])
+    if len(named) == 1 or len(every) == 1:
+        return str((named or every)[0])
     raise DataError(
         f"{found.shown}: nothing says which of the plans' configurations it is ({', '.join(plans['configurations'])}): "
-        "its init_args do not, and no folder above it ends in __CONFIGURATION."
+        "its init_args do not, and no folder above it ends in __CONFIGURATION. Put it in such a folder, as "
+        "nnUNetTrainer__nnUNetPlans__3d_fullres/fold_0."
     )
 
 
@@ -261,7 +277,7 @@ def _agreed(said: Staged, seen: Staged, shown: str) -> Staged:
             f"{shown}: its plans say {said.decoder_convs} convolutions a stage of the decoder, and its tensors are of "
             f"{seen.decoder_convs}."
         )
-    return Staged(**{**vars(said), "decoder_convs": seen.decoder_convs})
+    return Staged(**{**vars(said), "decoder_convs": seen.decoder_convs, "pool": seen.pool})
 
 
 def _classes(data: Mapping[str, Any], heads: int) -> dict[int, str] | None:

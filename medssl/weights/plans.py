@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ _NETWORKS = {
     "ResidualEncoderUNet": "residual",
     "PlainConvUNet": "unet",
 }
+_MOST_STAGES = 32
 _NEAREST = "Nearest: a network of PlainConvUNet or ResidualEncoderUNet, or medssl pretrain with encoder.name=residual"
 
 
@@ -62,7 +64,7 @@ def planned(plans: Mapping[str, Any], configuration: str, *, in_channels: int, h
     return Planned(
         network=network,
         axes=axes,
-        spacing_mm=_floats([spacing[i] for i in back]) if spacing is not None and len(spacing) == 3 else None,
+        spacing_mm=None if spacing is None else _spacing(spacing, back, shown),
         window=_ints([patch[i] for i in back]) if patch is not None and len(patch) == 3 else None,
         configuration=configuration,
         dataset=str(plans.get("dataset_name", "")),
@@ -93,6 +95,8 @@ def planned_network(said: Mapping[str, Any], *, in_channels: int, heads: int, sh
         raise DataError(f"{shown}: its network is {kind}, which no encoder here is. {_NEAREST}.")
     residual = _NETWORKS[kind] == "residual"
     stages = int(kwargs["n_stages"])
+    if not 1 < stages <= _MOST_STAGES:
+        raise DataError(f"{shown}: its plans say {stages} stages.")
     counted = kwargs["n_blocks_per_stage" if residual else "n_conv_per_stage"]
     wrong = _foreign(kwargs)
     if wrong:
@@ -137,6 +141,8 @@ def planned_inputs(
             if not own:
                 raise DataError(f"{shown}: its plans say no intensities of channel {place} ({name}).")
             low, high, mean, std = (float(own[key]) for key in ("percentile_00_5", "percentile_99_5", "mean", "std"))
+            if not all(math.isfinite(one) for one in (low, high, mean, std)) or low >= high or std <= 0:
+                raise DataError(f"{shown}: its plans' intensities of channel {place} ({name}) are none: {dict(own)}.")
             inputs.append(CardInput(name=name, modality="CT", normalise="nnunet", numbers=(low, high, mean, std)))
         elif scheme == "ZScoreNormalization":
             inputs.append(CardInput(name=name, modality="", normalise="zscore"))
@@ -228,6 +234,10 @@ def _ints(values: Any) -> Triple:
     return a, b, c
 
 
-def _floats(values: Any) -> tuple[float, float, float]:
-    a, b, c = (float(one) for one in values)
+def _spacing(said: Any, back: Sequence[int], shown: str) -> tuple[float, float, float]:
+    """Return a voxel size in this project's axes."""
+    whole = isinstance(said, list | tuple) and len(said) == 3
+    if not whole or not all(isinstance(one, int | float) and 0 < one < math.inf for one in said):
+        raise DataError(f"{shown}: spacing of its plans is no voxel size: {said}.")
+    a, b, c = (float(said[axis]) for axis in back)
     return a, b, c

@@ -171,6 +171,11 @@ def fill(
         for name, here in state.items()
         if name in renamed.state and renamed.state[name].shape != here.shape
     ]
+    wrong += [
+        f"{name} is {renamed.state[name].dtype} there and {here.dtype} here".replace("torch.", "")
+        for name, here in state.items()
+        if name in renamed.state and here.is_floating_point() and not renamed.state[name].is_floating_point()
+    ]
     wrong += [f"{name} has no place here" for name in renamed.state if name not in state]
     fresh = [name for name in state if name not in renamed.state]
     begun = {part_of(name) for name in renamed.state}  # a part that may be lacking lacks as a whole

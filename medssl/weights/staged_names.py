@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from medssl.encoders.settings.input import Pool
 from medssl.errors import DataError
 from medssl.weights.renaming import Rule
 
@@ -31,6 +32,7 @@ class Staged:
         in_channels: Of the input.
         decoder_convs: Convolutions of each stage of the decoder; 0 without one.
         heads: Channels of its head; 0 without one.
+        pool: How its features become one vector: ``prenorm`` where its makers take none, as of networks made here.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Staged:
     in_channels: int
     decoder_convs: int = 0
     heads: int = 0
+    pool: Pool = "prenorm"
 
     def turned(self, axes: Sequence[int]) -> Staged:
         """Return the sizes with the axes of this project: axis i of the file is axis ``axes[i]`` here."""
@@ -56,6 +59,7 @@ class Staged:
             "blocks": self.blocks,
             "kernels": self.kernels,
             "strides": self.strides,
+            "pool": self.pool,
         }
 
 
@@ -78,14 +82,17 @@ def from_shapes(state: Mapping[str, Tensor], *, shown: str) -> Staged:
         shape = state[key].shape
         if len(shape) != 5:
             raise DataError(
-                f"{shown}: its kernels have {len(shape) - 2} axes. Networks of three are taken: 3d_fullres."
+                f"{shown}: '{key}' has the shape {tuple(shape)}. Networks of three axes are taken: 3d_fullres."
             )
         stage = len(channels)
         channels.append(shape[0])
         kernels.append((shape[2], shape[3], shape[4]))
         blocks.append(next(n for n in range(1000) if first.format(stage, n) not in state))
     if len(channels) < 2:
-        raise DataError(f"{shown}: no stages of nnU-Net's encoders are in it.")
+        inner = next((key for key in state if "encoder.stages.0." in key), "")
+        before = inner.partition("encoder.stages.0.")[0]
+        hint = f" Some names begin with '{before}' before 'encoder.': save the state dict without it." if before else ""
+        raise DataError(f"{shown}: no stages of nnU-Net's encoders are in it.{hint}")
     seen = state.get("encoder.stem.convs.0.conv.weight") if residual else state[first.format(0, 0)]
     if seen is None:
         raise DataError(f"{shown}: its residual encoder has no stem.")
@@ -99,7 +106,10 @@ def from_shapes(state: Mapping[str, Tensor], *, shown: str) -> Staged:
     }
     if len(convs) > 1:
         raise DataError(f"{shown}: stages of its decoder have different numbers of convolutions, {sorted(convs)}.")
-    head = state.get(f"decoder.seg_layers.{len(channels) - 2}.weight")
+    last = f"decoder.seg_layers.{len(channels) - 2}"
+    head = state.get(f"{last}.weight")
+    if head is None and any(key.startswith("decoder.seg_layers.") for key in state):
+        raise DataError(f"{shown}: '{last}.weight' is lacking, the head of its decoder, and others are there.")
     return Staged(
         name=name,
         channels=tuple(channels),

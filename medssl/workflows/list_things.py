@@ -54,10 +54,14 @@ def _encoders() -> tuple[tuple[str, ...], Rows]:
 
 def _weights() -> tuple[tuple[str, ...], Rows]:
     sources = importlib.import_module("medssl.weights.table").SOURCES
-    rows: Rows = [
-        (name, row.title, row.trained_on, row.weights.name, row.encoder, row.input) for name, row in sources.items()
-    ]
-    return ("Name", "What it is", "Trained on", "Licence of the weights", "Encoder", "Input"), rows
+    rows: Rows = [(name, row.title, row.trained_on, row.weights.name, row.encoder) for name, row in sources.items()]
+    return ("Name", "What it is", "Trained on", "Licence of the weights", "Encoder"), rows
+
+
+def _tell_refused() -> None:
+    refused = importlib.import_module("medssl.weights.refused").REFUSED
+    cells = [(name, row.why, row.nearest) for name, row in refused.items()]
+    events.table("Not taken", ("Name", "Why not", "The nearest that is"), cells, key="not_taken")
 
 
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
@@ -97,5 +101,7 @@ def list_things(kind: str = "presets") -> Listed:
         raise ConfigError(f"Cannot list '{kind}'. {did_you_mean(kind, KINDS)}")
     columns, rows = KINDS[kind]()
     events.table(kind.capitalize(), columns, rows, key=kind)
+    if kind == "weights":
+        _tell_refused()
     first = "/".join(rows[0][:2]) if kind == "presets" else rows[0][0]
     return events.written(Listed(columns, tuple(rows), next=Command("show", first) if kind != "formats" else Command()))

@@ -59,7 +59,8 @@ def show(name: str, *, every: bool = False) -> Shown:
     rows = {kind: table[name] for kind, table in tables.items() if name in table}
     cards = importlib.import_module("medssl.manifest.cards").list_cards()
     weights = importlib.import_module("medssl.weights.table").SOURCES
-    if not presets and not rows and not any(name in known for known in (VERBS, cards, weights)):
+    refused = importlib.import_module("medssl.weights.refused").refused_by_name(name)
+    if not presets and not rows and not refused and not any(name in known for known in (VERBS, cards, weights)):
         known = {p.name for p in list_presets()} | {key for table in tables.values() for key in table}
         known |= set(VERBS) | set(cards) | set(weights)
         raise ConfigError(f"Nothing is called '{name}'. {did_you_mean(bare, known)}")
@@ -88,6 +89,11 @@ def show(name: str, *, every: bool = False) -> Shown:
         _say_facts(f"Published weights {name}", facts)
         figures["weights"] = {"name": name} | facts
         following = Command("import", "FILE", "--as", name, "--out", "RUN")
+    if refused:
+        facts = {"why not": refused.why, "nearest": refused.nearest}
+        _say_facts(f"Published weights {refused.name} ({refused.title}), which are not taken", facts)
+        figures["weights"] = {"name": refused.name, "taken": False} | facts
+        following = Command("list", "weights")
     for preset in presets:
         text = find_preset(f"{preset.verb}/{preset.name}").read_text(encoding="utf-8")
         place = preset.path.relative_to(preset_folder())

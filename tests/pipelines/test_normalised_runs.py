@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.engine.card import load_card, load_encoder
+from medssl.engine.card import load_card, load_encoder, load_weights
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.features import embed_scan
 from medssl.exporting.runs import exportable_of
@@ -85,7 +85,8 @@ def test_a_card_says_what_a_run_was_given(home: Path, scheme: str) -> None:
     (given,) = load_card(home / scheme).inputs
     assert given.normalise == scheme
     assert (given.numbers is not None) == (scheme in ("dataset", "nnunet"))
-    assert (home / scheme / "input.json").is_file() == (scheme != "unit")
+    (written,) = json.loads((home / scheme / "input.json").read_text())
+    assert (written["normalise"], written["scale"]) == (scheme, [-1000.0, 1000.0])
 
 
 def test_finetuning_follows_and_says_where_it_does_not(home: Path, tmp_path: Path, capsys) -> None:
@@ -130,7 +131,7 @@ def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, capsys) -> None:
-    """Whatever the store's is; what trains on goes by the store's, and says that it is another."""
+    """Whatever the store's is; what trains on takes it too, resumed as well, unless it is told not to, and says so."""
     shutil.copytree(home / "store", tmp_path / "soft")
     listing = tmp_path / "soft/store.json"
     text, count = re.subn(r'"scale": ?\[\s*-1000.0,\s*1000.0\s*\]', '"scale": [-160.0, 240.0]', listing.read_text())
@@ -143,11 +144,36 @@ def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, cap
     capsys.readouterr()
     soft = {"data": tmp_path / "soft", "out": tmp_path / "run", "dry_run": True}
     finetune(home / "unit", overrides=TUNED, **soft)
-    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
     pretrain(preset="masked_small", init_from=home / "unit", overrides=MASKED, **soft)
+    assert "HU and the store" not in capsys.readouterr().out
+    asked = "data.normalise=unit"
+    finetune(home / "unit", overrides=[*TUNED, asked], **soft)
+    assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
+    pretrain(preset="masked_small", init_from=home / "unit", overrides=[*MASKED, asked], **soft)
     assert "-1000 to 1000 HU and the store has -160 to 240" in capsys.readouterr().out
     finetune(home / "zscore", overrides=TUNED, **soft)  # z-scores hang on no scale
     assert "HU and the store" not in capsys.readouterr().out
+
+
+def test_training_on_another_ct_scale_is_that_of_the_start_also_when_resumed(home: Path, tmp_path: Path) -> None:
+    """Of a store whose 0 and 1 are other HU, the weights come out as of one with the start's, bit for bit."""
+    shutil.copytree(home / "store", tmp_path / "soft")
+    listing = tmp_path / "soft/store.json"
+    listing.write_text(
+        re.sub(r'"scale": ?\[\s*-1000.0,\s*1000.0\s*\]', '"scale": [-160.0, 240.0]', listing.read_text())
+    )
+    settings = [key for key in MASKED if "steps" not in key]
+    start = {"preset": "masked_small", "init_from": home / "unit"}
+    for name, store in (("a", home / "store"), ("b", tmp_path / "soft")):
+        pretrain(data=store, out=tmp_path / name, overrides=[*settings, "train.steps=4"], **start)
+    pretrain(data=tmp_path / "soft", out=tmp_path / "c", overrides=[*settings, "train.steps=2"], **start)
+    for path in ("card.json", "encoder.safetensors"):
+        (tmp_path / "c" / path).unlink()
+    pretrain(out=tmp_path / "c", finish=True)
+    for name in "bc":
+        assert load_card(tmp_path / name).scale == (-1000.0, 1000.0)
+    first, second = (load_weights(tmp_path / name, "encoder") for name in "ab")
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_a_run_goes_on_with_the_input_it_began_with(home: Path, tmp_path: Path) -> None:
