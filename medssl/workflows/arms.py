@@ -10,6 +10,7 @@ from typing import Any
 
 from medssl.domains.domain import domain_of_card
 from medssl.engine.card import Card, load_card
+from medssl.engine.run import differences
 from medssl.errors import ConfigError, DataError
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, flatten
@@ -18,6 +19,11 @@ __all__ = ["architecture_of", "arms_of", "check_same", "digest", "same_command",
 
 # What finetune carries over: runs that share a frozen encoder differ in their decoder alone.
 _CARRIED = ("encoder.safetensors", "decoder.safetensors", "network.safetensors")
+
+_POOLED = (
+    "They differ by encoder.pool alone, whose default was mean and became prenorm for unet and residual: a run that is "
+    "pretrained with the other's encoder.pool can stand beside it."
+)
 
 
 def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
@@ -44,12 +50,13 @@ def arms_of(runs: Sequence[Path], baseline: str) -> dict[str, str]:
     return arms
 
 
-def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
+def check_same(runs: Sequence[Path], *, windows: bool = True, pools: bool = True) -> None:
     """Refuse runs of different architectures: one baseline could not be that of both.
 
     Args:
         runs: The pretraining runs.
         windows: Whether their windows must be equal too: where each is fine-tuned at its own.
+        pools: Whether what has no weights of their pooling must be equal: a segmenter pools nothing.
 
     Raises:
         ConfigError: Encoders, input or windows differ.
@@ -57,16 +64,20 @@ def check_same(runs: Sequence[Path], *, windows: bool = True) -> None:
     first = load_card(runs[0])
     for run in runs[1:]:
         card = load_card(run)
-        compared: list[tuple[str, object, object]] = [("encoder", architecture_of(first), architecture_of(card))]
+        both = [architecture_of(first), architecture_of(card)]
+        if not pools and not any(own.get("pool") == "attention" for own in both):
+            both = [{**own, "pool": None} for own in both]
+        compared: list[tuple[str, object, object]] = [("encoder", both[0], both[1])]
         compared.append(("input", first.schemes, card.schemes))
         if windows:
             compared += [("window", first.window, card.window), ("number of points", first.points, card.points)]
         for what, ours, theirs in compared:
             if ours != theirs:
+                pooled = what == "encoder" and [key for key, *_ in differences(*both)] == ["pool"]
                 raise ConfigError(
                     f"{run} has the {what} {theirs}, {runs[0]} has {ours}. Arms of one comparison share their "
                     "architecture, the scheme that normalises their input, and their window where the settings name "
-                    "none; compare these in two comparisons."
+                    "none; compare these in two comparisons" + (f". {_POOLED}" if pooled else ".")
                 )
 
 
@@ -85,7 +96,7 @@ def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tup
         ConfigError: As of ``check_same``.
     """
     own = recipe.origins[f"{task}.window"] == "default"
-    check_same(runs, windows=own)
+    check_same(runs, windows=own, pools=task != "segmentation")
     return load_card(runs[0]).window if own else None
 
 

@@ -48,3 +48,11 @@ def test_two_decoders_on_one_encoder_are_two_arms(tmp_path):
     (runs[1] / "decoder.safetensors").write_bytes(b"a decoder")
     (runs[2] / "decoder.safetensors").write_bytes(b"another")
     assert len(set(arms_of(runs, "scratch").values())) == 4
+
+
+def test_a_pool_without_weights_matters_where_something_is_pooled(tmp_path):
+    older, newer = ({"name": "unet", "channels": [4, 8], "pool": pool} for pool in ("mean", "prenorm"))
+    runs = runs_of(tmp_path, older, newer)
+    check_same(runs, pools=False)
+    with pytest.raises(ConfigError, match=r"differ by encoder\.pool alone"):
+        check_same(runs)
