@@ -29,6 +29,7 @@ from medssl.reduction.turned import turned_pairs
 __all__ = [
     "DOUBTFUL",
     "EXACT_UP_TO",
+    "HASHES_ALONE",
     "LIKELY",
     "NEAREST",
     "RADIUS",
@@ -43,7 +44,8 @@ __all__ = [
 
 RADIUS = 77  # 0.15 of the bits: what it proposes wrongly is looked at and dropped
 EXACT_UP_TO = 20_000  # codes; beyond, multi-index hashing
-LIKELY = 128  # pairs of a scan that are kept where its points, or the hashes of scans without any, leave little doubt
+LIKELY = 128  # pairs of a scan that are kept where its points leave little doubt
+HASHES_ALONE = 24  # pairs of a scan that are kept where it has too few points to tell, the nearest by hash
 DOUBTFUL = 16  # pairs of a scan that are kept where they do
 NEAREST = 4  # pairs of a scan by the nearest of its hashes that are kept whatever its points say
 _HASHED = 128  # pairs of a scan by one hash that are held against its points
@@ -111,9 +113,9 @@ def propose(
     """Return the pairs that one of the fingerprints proposes and that the points of both scans do not speak against.
 
     Scans without any contrast have no hash; only equal files and arrays are told of them. A scan keeps its `NEAREST`
-    pairs by hash, the `DOUBTFUL` likeliest of those whose points leave it open, and `LIKELY` of the others. Where it
-    has more of these, they are the ones with the scans worth most, which are the same for all scans of a large group:
-    so all of a group meet.
+    pairs by hash, the `DOUBTFUL` likeliest of those whose points leave it open, the `HASHES_ALONE` nearest of those
+    that have too few points to tell, and `LIKELY` of the others. Where it has more of these, they are the ones with the
+    scans worth most, which are the same for all scans of a large group: so all of a group meet.
 
     Args:
         index: Fingerprints.
@@ -148,11 +150,20 @@ def propose(
     unlike = [p for p, n in evidence.items() if n < (_WORTH_A_LOOK if found[p].how == "points" else _NOTHING)]
     for pair in unlike:
         del found[pair], evidence[pair]
-    for sure, most in ((True, LIKELY), (False, DOUBTFUL)):
-        some = sorted(pair for pair, score in evidence.items() if (score >= _SURE) == sure)
+    # Half as likely is less likely; what lies between is decided by worth, so that the scans of a group meet. Where the
+    # scans have too few points to tell, their hashes do.
+    groups: dict[int, dict[tuple[int, int], float]] = {LIKELY: {}, DOUBTFUL: {}, HASHES_ALONE: {}}
+    for pair, score in evidence.items():
+        if np.isinf(score):
+            groups[HASHES_ALONE][pair] = found[pair].distance * hashes.BITS // _STEP
+        elif score >= _SURE:
+            groups[LIKELY][pair] = 0.0
+        else:
+            groups[DOUBTFUL][pair] = -np.floor(np.log2(score))
+    for most, doubts in groups.items():
+        some = sorted(doubts)
         first, second = np.array(some, dtype=np.int64).reshape(-1, 2).T
-        # Half as likely is less likely; what lies between is decided by worth, so that the scans of a group meet.
-        doubt = np.array([0.0 if sure else -np.floor(np.log2(evidence[pair])) for pair in some])
+        doubt = np.array([doubts[pair] for pair in some])
         kept = likeliest(first, second, doubt, rank, most)
         for place in np.flatnonzero(~kept).tolist():
             del found[some[place]]

@@ -264,7 +264,7 @@ def find(
     worth: Mapping[str, float] | None = None,
 ) -> Found:
     """Look at every pair that may be copies, and say how many of what level there are."""
-    from medssl.reduction.candidates import DOUBTFUL, LIKELY
+    from medssl.reduction.candidates import DOUBTFUL, HASHES_ALONE, LIKELY
     from medssl.reduction.compare_pairs import JOURNAL
     from medssl.reduction.duplicates import find_copies
 
@@ -290,7 +290,7 @@ def find(
     if found.crowded:
         events.message(
             f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {DOUBTFUL} likeliest of "
-            f"those in doubt and {LIKELY} others"
+            f"those in doubt, {HASHES_ALONE} of those with too few points to tell, and {LIKELY} others"
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")
