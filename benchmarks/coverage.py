@@ -180,8 +180,22 @@ def nearest_right(
 def show_clouds(rng: np.random.Generator, tables: int) -> None:
     """Print the table of probes of clouds."""
     print(f"\nProbes of clouds whose points are drawn, {tables} tables\n")
-    print(row(["variance by drawing", "labelled", "tested", "accuracy: one", "eight", "difference: one", "eight",
-               "SD over draws"]) + "\n|" + "--:|" * 8)  # fmt: skip
+    print(
+        row(
+            [
+                "variance by drawing",
+                "labelled",
+                "tested",
+                "accuracy: one",
+                "eight",
+                "difference: one",
+                "eight",
+                "SD over draws",
+            ]
+        )
+        + "\n|"
+        + "--:|" * 8
+    )
     for share in (0.02, 0.1, 0.3):
         for labelled, tested in ((20, 100), (100, 100), (20, 400), (100, 400)):
             means = np.array(cloud_tables(rng, tables, labelled, tested, share), dtype=float).mean(axis=0)

@@ -81,22 +81,36 @@ _CROPS = ("method.window=[20,28,20]", "method.crop=[16,16,16]", "method.local_cr
 _PARTS = ("method.window=[4,20,16]", *_UNET)
 _VIT = ("method.window=" + _WINDOW, "encoder.depth=2", "encoder.patch=[4,4,4]", "method.patch=[4,4,4]")
 _VOCO = ("crop=[8,8,8]", "random_crops=4")
-_CLOUD = (f"method.points={POINTS}", "encoder.width=32", "encoder.depth=2", "encoder.points_per_token=8",
-          "encoder.patch=8", "train.batch_size=16")  # fmt: skip
+_CLOUD = (
+    f"method.points={POINTS}",
+    "encoder.width=32",
+    "encoder.depth=2",
+    "encoder.points_per_token=8",
+    "encoder.patch=8",
+    "train.batch_size=16",
+)
 # How a preset is made smaller; those that are not named are of crops, or of clouds.
 SMALLER: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("masked_small", "spark_small", "spark_s3d_small"), _MASKED),
     "simmim_small": _VIT,
     "mae_small": _VIT[:-1],
     "voco_small": ("method.window=" + _WINDOW, *(f"method.{key}" for key in _VOCO), *_UNET),
-    "voco_masked_small": ("method.voco.window=" + _WINDOW, *(f"method.voco.{key}" for key in _VOCO),
-                          "method.masked.window=" + _WINDOW, "method.masked.patch=[2,2,2]", *_UNET),
-    "joined_small": (*(f"method.parts.{part}.method.window={_WINDOW}" for part in ("contrast", "masked")),
-                     "method.parts.contrast.method.crop=[12,12,12]", "method.parts.masked.method.patch=[2,2,2]",
-                     *_UNET),
+    "voco_masked_small": (
+        "method.voco.window=" + _WINDOW,
+        *(f"method.voco.{key}" for key in _VOCO),
+        "method.masked.window=" + _WINDOW,
+        "method.masked.patch=[2,2,2]",
+        *_UNET,
+    ),
+    "joined_small": (
+        *(f"method.parts.{part}.method.window={_WINDOW}" for part in ("contrast", "masked")),
+        "method.parts.contrast.method.crop=[12,12,12]",
+        "method.parts.masked.method.patch=[2,2,2]",
+        *_UNET,
+    ),
     **dict.fromkeys(("global_contrast_small", "local_contrast_small"), _PARTS),
     "cvrl_small": ("method.window=[8,20,16]", "method.crop=[8,16,12]", *_UNET),
-}  # fmt: skip
+}
 
 
 def scans(folder: Path) -> str:
@@ -107,20 +121,29 @@ def scans(folder: Path) -> str:
         low, high = np.percentile(made.values, (0.5, 99.5))  # stored as `medssl cache` stores MR: 0 and 16384
         values = np.rint(((made.values - low) / (high - low)).clip(0, 1) * 16384).astype(np.int16)
         items.append(
-            Item(id=f"p{number}", values=values, patient=f"p{number}", modality="MR",
-                 split="train" if number < TRAINED else "val")
-        )  # fmt: skip
+            Item(
+                id=f"p{number}",
+                values=values,
+                patient=f"p{number}",
+                modality="MR",
+                split="train" if number < TRAINED else "val",
+            )
+        )
     return str(store_from_arrays(folder, items).folder)
 
 
 def clouds(folder: Path) -> str:
     """Write the store of shapes: 12 of each of some classes to train on, 4 held out."""
     items = [
-        CloudItem(id=f"{name}-{n}", cloud=shape(name, n, seed=0, points=POINTS), patient=f"{name}-{n}",
-                  split="train" if n < 12 else "val")
+        CloudItem(
+            id=f"{name}-{n}",
+            cloud=shape(name, n, seed=0, points=POINTS),
+            patient=f"{name}-{n}",
+            split="train" if n < 12 else "val",
+        )
         for name in CLASSES[:KINDS]
         for n in range(16)
-    ]  # fmt: skip
+    ]
     return str(store_from_clouds(folder, items, classes=dict(enumerate(CLASSES[:KINDS]))).folder)
 
 
@@ -162,10 +185,16 @@ def _neighbours(encoder: Any, train: Any, held_out: Any) -> float:
 def one_run(preset: str, store: str, *, steps: int, seed: int, more: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Train a preset for some steps; return each signal's values on the way, its chance, and the loss on the way."""
     overrides = [
-        f"train.steps={steps}", f"train.seed={seed}", f"data.store={store}", "train.threads=1", "data.held_out_share=0",
-        "train.precision=32-true", "train.lr=3e-3", *SMALLER.get(preset, _CLOUD if "point_" in preset else _CROPS),
+        f"train.steps={steps}",
+        f"train.seed={seed}",
+        f"data.store={store}",
+        "train.threads=1",
+        "data.held_out_share=0",
+        "train.precision=32-true",
+        "train.lr=3e-3",
+        *SMALLER.get(preset, _CLOUD if "point_" in preset else _CROPS),
         *more,
-    ]  # fmt: skip
+    ]
     settings = resolve(PretrainSettings, preset=preset, overrides=overrides).settings
     domain, training = settings.domain, settings.domain.training
     items = domain.open(settings.data.store)

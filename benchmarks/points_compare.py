@@ -52,17 +52,27 @@ METHODS = {
 # All lay within .03 of the preset. The presets of the distillations were looked at on shapes of seed 0.
 TUNED = {
     "point_mae_small": [
-        "train.lr=2e-3", "method.ratio=0.8", "method.spatial.jitter=0.01", "method.spatial.scale=[0.8,1.25]",
+        "train.lr=2e-3",
+        "method.ratio=0.8",
+        "method.spatial.jitter=0.01",
+        "method.spatial.scale=[0.8,1.25]",
         "method.spatial.translate=0",
     ],
     "point_jepa_small": ["train.lr=2e-3", "method.momentum=0.99"],
     "point_occo_small": ["train.lr=4e-3"],
-}  # fmt: skip
+}
 POINTS = 256
 ENCODER = [
-    "encoder.width=64", "encoder.depth=3", "encoder.heads=4", "encoder.points_per_token=16", "encoder.patch=16",
-    "encoder.tokeniser=pointnet", "encoder.tokeniser_scale=0.25", "encoder.positions=every", "encoder.pool=max_mean",
-]  # fmt: skip
+    "encoder.width=64",
+    "encoder.depth=3",
+    "encoder.heads=4",
+    "encoder.points_per_token=16",
+    "encoder.patch=16",
+    "encoder.tokeniser=pointnet",
+    "encoder.tokeniser_scale=0.25",
+    "encoder.positions=every",
+    "encoder.pool=max_mean",
+]
 # Labelled objects (of shapes) or patients (of organs, each with all its organs); None takes all.
 LABELS: dict[str, tuple[int | None, ...]] = {"shapes": (20, 40, 80, None), "organs": (1, 2, 5, None)}
 TESTED = 20  # shapes of each class
@@ -78,12 +88,14 @@ def prepared(data: str, out: Path, options: argparse.Namespace) -> Path:
     if data == "shapes":
         items = [
             CloudItem(
-                id=f"{name}-{n}", cloud=shape(name, n, seed=options.shapes_seed, points=POINTS), patient=f"{name}-{n}",
+                id=f"{name}-{n}",
+                cloud=shape(name, n, seed=options.shapes_seed, points=POINTS),
+                patient=f"{name}-{n}",
                 split="train" if n < options.per_class else "test",
             )
             for name in CLASSES
             for n in range(options.per_class + TESTED)
-        ]  # fmt: skip
+        ]
         return store_from_clouds(folder, items, classes=dict(enumerate(CLASSES))).folder
     with np.load(Path(os.environ["MEDSSL_DATA"]) / "points/head_neck_organs.npz", allow_pickle=False) as file:
         points, label, classes, names = (file[key] for key in ("points", "label", "classes", "patient"))
@@ -93,11 +105,13 @@ def prepared(data: str, out: Path, options: argparse.Namespace) -> Path:
     tested = {order[i] for i in np.random.default_rng(0).permutation(len(order))[:8]}
     items = [
         CloudItem(
-            id=f"{names[n]}-{classes[label[n]]}", cloud=make_cloud(points[n], label=int(label[n]), unit="mm"),
-            patient=patients[n], split="test" if patients[n] in tested else "train",
+            id=f"{names[n]}-{classes[label[n]]}",
+            cloud=make_cloud(points[n], label=int(label[n]), unit="mm"),
+            patient=patients[n],
+            split="test" if patients[n] in tested else "train",
         )
         for n in range(len(points))
-    ]  # fmt: skip
+    ]
     return store_from_clouds(folder, items, classes={n: str(name) for n, name in enumerate(classes)}).folder
 
 
@@ -113,13 +127,25 @@ def pretrained(store: Path, preset: str, seed: int, options: argparse.Namespace)
     if (run / "card.json").is_file():
         return run
     medssl.pretrain(
-        preset, data=store, out=run, resume=(run / "run.yaml").is_file(),
+        preset,
+        data=store,
+        out=run,
+        resume=(run / "run.yaml").is_file(),
         overrides=[
-            *ENCODER, *TUNED.get(preset, []), f"method.spatial.rotate={options.rotate}", f"method.points={POINTS}",
-            f"train.steps={options.steps}", f"train.seed={seed}", "train.batch_size=32", "train.threads=1",
-            "train.precision=32-true", "data.held_out_share=0", "train.log_every=50", "train.checkpoint_every=100000",
+            *ENCODER,
+            *TUNED.get(preset, []),
+            f"method.spatial.rotate={options.rotate}",
+            f"method.points={POINTS}",
+            f"train.steps={options.steps}",
+            f"train.seed={seed}",
+            "train.batch_size=32",
+            "train.threads=1",
+            "train.precision=32-true",
+            "data.held_out_share=0",
+            "train.log_every=50",
+            "train.checkpoint_every=100000",
         ],
-    )  # fmt: skip
+    )
     return run
 
 
@@ -128,12 +154,18 @@ def probed(run: Path, store: Path, seed: int, *, fresh: bool) -> Mapping[str, An
     out = run / "probe"
     if not (out / "probe.json").is_file():
         medssl.evaluate(
-            run, data=store, out=out, protocol="probe",
+            run,
+            data=store,
+            out=out,
+            protocol="probe",
             overrides=[
-                f"probe.how={list(PROBES)}", f"probe.few_shot={[list(task) for task in TASKS]}", "probe.shares=[1]",
-                f"probe.random={seed + 1}", "probe.metric=accuracy",
+                f"probe.how={list(PROBES)}",
+                f"probe.few_shot={[list(task) for task in TASKS]}",
+                "probe.shares=[1]",
+                f"probe.random={seed + 1}",
+                "probe.metric=accuracy",
             ],
-        )  # fmt: skip
+        )
     found: Mapping[str, Any] = json.loads((out / "probe.json").read_text())["few_shot"]
     return {run.name: found[run.name], **({"random": found[f"random-seed{seed}"]} if fresh else {})}
 
@@ -151,14 +183,25 @@ def finetuned(
     out = tuned_in(run, labels, seed, options, scratch=scratch)
     if not (out / "predictions.csv").is_file():
         medssl.finetune(
-            run, data=store, out=out, task="classification", preset="point_classification_small", labels=labels,
-            draw=seed, from_scratch=scratch, overwrite=out.exists(),
+            run,
+            data=store,
+            out=out,
+            task="classification",
+            preset="point_classification_small",
+            labels=labels,
+            draw=seed,
+            from_scratch=scratch,
+            overwrite=out.exists(),
             overrides=[
-                f"cloud.points={POINTS}", f"cloud.spatial.rotate={options.rotate}",
-                f"train.steps={options.finetune_steps}", f"train.seed={seed}", "train.threads=1",
-                "train.log_every=40", "train.checkpoint_every=100000",
+                f"cloud.points={POINTS}",
+                f"cloud.spatial.rotate={options.rotate}",
+                f"train.steps={options.finetune_steps}",
+                f"train.seed={seed}",
+                "train.threads=1",
+                "train.log_every=40",
+                "train.checkpoint_every=100000",
             ],
-        )  # fmt: skip
+        )
     cases, _ = read_predictions(out, "test")
     return by_patient(cases.patients, cases.predicted == cases.truth)
 

@@ -26,6 +26,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,13 +117,18 @@ def cases_of(data: str, store: Store, limit: int) -> dict[str, Cases]:
                 places.append(low / free)
         place = np.array(places)
         side = np.where(place[:, 2] > 0.5, "right", "left")
-        return {"whole": whole, "crops": Cases(torch.stack(images), np.repeat(owner, 3), {
-            "place, R2": place, "side, AUROC": side})}  # fmt: skip
+        return {
+            "whole": whole,
+            "crops": Cases(torch.stack(images), np.repeat(owner, 3), {"place, R2": place, "side, AUROC": side}),
+        }
     if data == "acdc":
         group = [dict(store.entries[item].targets)["diagnosis"] for item in items]
         images = torch.stack([central(store, item, size) for item in items])
-        return {"whole": Cases(images, np.array(owner), {
-            "diagnosis, AUROC": np.array(group), "same patient, share": np.array(owner)})}  # fmt: skip
+        return {
+            "whole": Cases(
+                images, np.array(owner), {"diagnosis, AUROC": np.array(group), "same patient, share": np.array(owner)}
+            )
+        }
     images, whose, marks, level = [], [], [], []
     for item, name in zip(items, owner, strict=True):
         labels, depth = store.labels(item), store.entries[item].shape[0]
@@ -133,8 +139,13 @@ def cases_of(data: str, store: Store, limit: int) -> dict[str, Cases]:
             whose.append(name)
             marks.append("tumour" if (labels[max(low, 0) : low + size[0]] > 0).any() else "none")
             level.append([part / (SLABS - 1)])
-    return {"slabs": Cases(torch.stack(images), np.array(whose), {
-        "tumour in slab, AUROC": np.array(marks), "slab level, R2": np.array(level)})}  # fmt: skip
+    return {
+        "slabs": Cases(
+            torch.stack(images),
+            np.array(whose),
+            {"tumour in slab, AUROC": np.array(marks), "slab level, R2": np.array(level)},
+        )
+    }
 
 
 @torch.no_grad()
@@ -172,9 +183,11 @@ def explained(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> t
     fold, guess = folds(patients), np.zeros_like(wanted)
     for held in range(FOLDS):
         model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))
-        guess[fold == held] = model.fit(vectors[fold != held], wanted[fold != held]).predict(
-            vectors[fold == held]
-        ).reshape(-1, wanted.shape[1])  # fmt: skip
+        guess[fold == held] = (
+            model.fit(vectors[fold != held], wanted[fold != held])
+            .predict(vectors[fold == held])
+            .reshape(-1, wanted.shape[1])
+        )
     _, own = np.unique(patients, return_inverse=True)
 
     def r2(weights: np.ndarray) -> np.ndarray:
@@ -208,9 +221,13 @@ def class_predictions(
 ) -> ClassPredictions:
     """Return probabilities as the project scores them."""
     return ClassPredictions(
-        tuple(map(str, range(len(truth)))), tuple(map(str, patients)), truth, chance, chance.argmax(axis=1),
+        tuple(map(str, range(len(truth)))),
+        tuple(map(str, patients)),
+        truth,
+        chance,
+        chance.argmax(axis=1),
         tuple(map(str, classes)),
-    )  # fmt: skip
+    )
 
 
 def found_again(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) -> tuple[float, np.ndarray]:
@@ -224,8 +241,9 @@ def found_again(vectors: np.ndarray, truth: np.ndarray, patients: np.ndarray) ->
     return float(each.mean()), each
 
 
-def pretrained(data: str, store: Store, encoder: str, method: str, pool: str, seed: int, out: Path,
-               options: argparse.Namespace) -> Encoder:  # fmt: skip
+def pretrained(
+    data: str, store: Store, encoder: str, method: str, pool: str, seed: int, out: Path, options: argparse.Namespace
+) -> Encoder:
     """Return a pretrained encoder; train it where that is not done yet."""
     run = out / data / "runs" / f"{encoder}-{method}-{pool}-steps{options.steps}-seed{seed}"
     if not (run / "card.json").is_file():
@@ -233,14 +251,25 @@ def pretrained(data: str, store: Store, encoder: str, method: str, pool: str, se
         preset.write_text(json.dumps({"method": {"name": method}, "encoder": ENCODER[encoder], "train": {"lr": 1e-3}}))
         seen, crop = (WHOLE[data], VIEW[data]) if method == "simclr" else (VIEW[data], None)
         medssl.pretrain(
-            preset, data=store.folder, out=run, resume=run.is_dir(),
+            preset,
+            data=store.folder,
+            out=run,
+            resume=run.is_dir(),
             overrides=[
-                f"method.window={list(seen)}", METHOD[method], *([f"method.crop={list(crop)}"] if crop else []),
-                f"encoder.pool={pool}", "data.splits=[train,test]",
-                "data.held_out_share=0", f"train.steps={options.steps}", f"train.seed={seed}",
-                "train.precision=32-true", "train.threads=1", "train.log_every=25", "train.probe_every=1000000",
+                f"method.window={list(seen)}",
+                METHOD[method],
+                *([f"method.crop={list(crop)}"] if crop else []),
+                f"encoder.pool={pool}",
+                "data.splits=[train,test]",
+                "data.held_out_share=0",
+                f"train.steps={options.steps}",
+                f"train.seed={seed}",
+                "train.precision=32-true",
+                "train.threads=1",
+                "train.log_every=25",
+                "train.probe_every=1000000",
             ],
-        )  # fmt: skip
+        )
     return load_encoder(run)
 
 
@@ -352,10 +381,14 @@ def measure(groups: Mapping[str, Cases], network: Encoder, own: Row, options: ar
             vectors = pooled(network, cases.images, POOLS)
             for target, truth in cases.truths.items():
                 for pool, found in vectors.items():
-                    note("frozen", target, pool, lambda: score(target, found, truth, cases.patients))  # noqa: B023
+                    note("frozen", target, pool, partial(score, target, found, truth, cases.patients))
                     if options.tuned and target in TUNED_TARGETS:
-                        note(f"tuned {options.tuned}", target, pool,
-                             lambda: tuned(network, pool, cases, target, int(own["seed"]), options.tuned))  # noqa: B023  # fmt: skip
+                        note(
+                            f"tuned {options.tuned}",
+                            target,
+                            pool,
+                            partial(tuned, network, pool, cases, target, int(own["seed"]), options.tuned),
+                        )
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -388,9 +421,11 @@ def cell(found: Found, target: str) -> str:
     """Return a score with its interval over runs and patients."""
     shares = not target.endswith("R2")
     interval = crossed_interval(
-        np.array([[values] for _, values in found.values()]), estimate=float(np.mean([s for s, _ in found.values()])),
-        bounds=(0, 1) if shares else (-np.inf, 1), logit=shares,
-    )  # fmt: skip
+        np.array([[values] for _, values in found.values()]),
+        estimate=float(np.mean([s for s, _ in found.values()])),
+        bounds=(0, 1) if shares else (-np.inf, 1),
+        logit=shares,
+    )
     return interval_text(interval)
 
 

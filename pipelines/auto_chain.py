@@ -217,17 +217,32 @@ class AutoChain:
             words += [f"data.draw={settings.draw}"]
         labels = self._usable_labels(store)
         key = key_of(
-            self.hand.stages.key_after("pretrain"), self.deciding.store_key(store, labels=True), recipe.finetune_preset,
-            words, labels, from_scratch,
-        )  # fmt: skip
+            self.hand.stages.key_after("pretrain"),
+            self.deciding.store_key(store, labels=True),
+            recipe.finetune_preset,
+            words,
+            labels,
+            from_scratch,
+        )
         start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
         self.hand.head(out.name, f"learn to {recipe.learns} {start}")
         if self.hand.ready(out.name, key, out / "network.safetensors"):
             return
         chosen = ["--labels", labels] if labels is not None else []
         fresh = ["--from-scratch"] if from_scratch else []
-        self.hand.command("finetune", self.encoder, "--data", self.store_folder, "--out", out, "--preset",
-                      recipe.finetune_preset, *chosen, *fresh, *words)  # fmt: skip
+        self.hand.command(
+            "finetune",
+            self.encoder,
+            "--data",
+            self.store_folder,
+            "--out",
+            out,
+            "--preset",
+            recipe.finetune_preset,
+            *chosen,
+            *fresh,
+            *words,
+        )
         self.hand.train(
             out.name,
             key,
@@ -324,8 +339,13 @@ class AutoChain:
         console.say(self.deciding.unlabelled)
         self._export(self.encoder, "encoder")
         self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
-        return AutoResult(folder=self.out, decisions=tuple(self.decisions), encoder=self.encoder, report=report,
-                          failed=self.hand.failed)  # fmt: skip
+        return AutoResult(
+            folder=self.out,
+            decisions=tuple(self.decisions),
+            encoder=self.encoder,
+            report=report,
+            failed=self.hand.failed,
+        )
 
     def _close(self, report: Path | None, comparison: Mapping[str, Any], following: Sequence[str]) -> None:
         if comparison:
@@ -354,8 +374,19 @@ def words_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _manifest_key(manifest: Manifest) -> str:
-    columns = ("id", "path", "file_hash", "size_bytes", "mtime_ns", "label_path", "label_mtime_ns", "label_file_hash",
-               "targets", "split", "error")  # fmt: skip
+    columns = (
+        "id",
+        "path",
+        "file_hash",
+        "size_bytes",
+        "mtime_ns",
+        "label_path",
+        "label_mtime_ns",
+        "label_file_hash",
+        "targets",
+        "split",
+        "error",
+    )
     cases = [[row["case"], row["channel"]] for row in manifest.rows() if row["case"]]
     more = [cases, list(manifest.settings.get("channels", ()))] if cases else []
     return key_of([[row[name] for name in columns] for row in manifest.rows()], _meaning(manifest), *more)

@@ -50,17 +50,29 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
         cache(indexed.manifest, out=store, overrides=["points=1024"])
         if overwrite or not (run / "card.json").is_file():
             pretrain(
-                "point_mae_small", data=store, out=run, overwrite=run.exists(),
+                "point_mae_small",
+                data=store,
+                out=run,
+                overwrite=run.exists(),
                 overrides=[
-                    f"method.points={_POINTS}", "method.spatial.rotate=any", "encoder.width=64", "encoder.depth=3",
-                    f"train.steps={steps}", f"train.seed={seed}", "train.threads=1",
-                    f"train.probe_every={max(1, steps // 4)}", "data.held_out_share=0.15",
+                    f"method.points={_POINTS}",
+                    "method.spatial.rotate=any",
+                    "encoder.width=64",
+                    "encoder.depth=3",
+                    f"train.steps={steps}",
+                    f"train.seed={seed}",
+                    "train.threads=1",
+                    f"train.probe_every={max(1, steps // 4)}",
+                    "data.held_out_share=0.15",
                 ],
-            )  # fmt: skip
+            )
         found = evaluate(
-            run, data=store, out=out / "probe", protocol="probe",
+            run,
+            data=store,
+            out=out / "probe",
+            protocol="probe",
             overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}", "probe.shares=[1]", "probe.metric=accuracy"],
-        )  # fmt: skip
+        )
         title = "title=Made-up shapes as point clouds"
         page = report(run, out / "probe", out=out / "report.html", overrides=[title]).path
         facts["probe"] = {

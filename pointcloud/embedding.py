@@ -95,10 +95,14 @@ def drawing_words(drawn: Drawn) -> str:
     """Return what drawing points did to vectors, in words; "" where nothing was drawn twice."""
     if drawn.draws == 1:
         return ""
-    told = "" if drawn.share is None else (
-        f"; over draws a cloud's vectors vary by {drawn.share:.1%} of the variance between clouds, and their mean by "
-        f"{drawn.share / drawn.draws:.1%}"
-    )  # fmt: skip
+    told = (
+        ""
+        if drawn.share is None
+        else (
+            f"; over draws a cloud's vectors vary by {drawn.share:.1%} of the variance between clouds, and their mean "
+            f"by {drawn.share / drawn.draws:.1%}"
+        )
+    )
     return f"vectors are means over {drawn.draws} draws of a cloud's points, by its id{told}"
 
 

@@ -44,8 +44,14 @@ def part_colours(examples: Sequence[PartExample], names: Mapping[int, str]) -> d
         examples: The clouds.
         names: Part -> name.
     """
-    shown = sorted({int(part) for one in examples for parts in (one.truth, *one.predicted.values())
-                    for part in np.unique(parts[one.truth >= 0])})  # fmt: skip
+    shown = sorted(
+        {
+            int(part)
+            for one in examples
+            for parts in (one.truth, *one.predicted.values())
+            for part in np.unique(parts[one.truth >= 0])
+        }
+    )
     colours = {}
     for place, part in enumerate(shown):
         red, green, blue = (PALETTE[place % len(PALETTE)] * 255).round().astype(int).tolist()
@@ -79,9 +85,15 @@ def draw_part_examples(examples: Sequence[PartExample], path: Path, names: Mappi
             if not row:
                 axis.set_title(one.title, fontsize=13)
     for row, name in enumerate(rows):
-        axes[row][0].text(-0.04, 0.5, name, transform=axes[row][0].transAxes, rotation=90, fontsize=13,
-                          va="center", ha="right")  # fmt: skip
-    figure.legend(handles=[Patch(color=colour, label=name) for name, colour in colours.values()],
-                  loc="outside lower center", ncols=min(2, len(colours)), frameon=False, fontsize=15)  # fmt: skip
+        axes[row][0].text(
+            -0.04, 0.5, name, transform=axes[row][0].transAxes, rotation=90, fontsize=13, va="center", ha="right"
+        )
+    figure.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in colours.values()],
+        loc="outside lower center",
+        ncols=min(2, len(colours)),
+        frameon=False,
+        fontsize=15,
+    )
     with atomic_write(path) as aside:
         figure.savefig(aside, format="png", dpi=120)

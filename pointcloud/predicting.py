@@ -32,9 +32,14 @@ class NewClouds(NewItems):
         return ()
 
     def sorted(
-        self, rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: Any,
+        self,
+        rows: Sequence[Row],
+        manifest: Manifest,
+        takes: Takes,
+        wanted: tuple[str, ...],
+        settings: Any,
         found: Inputs,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make an item of each cloud, of the class that is named where one is."""
         told = {"targets": json.dumps({"class": settings.cloud_class})} if settings.cloud_class else {}
         for one in rows:
@@ -45,8 +50,9 @@ class NewClouds(NewItems):
         """Return how clouds are predicted."""
         return CloudWorker(predictor, card)
 
-    def of_array(self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None,
-                 modality: str) -> Path:  # fmt: skip
+    def of_array(
+        self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None, modality: str
+    ) -> Path:
         """Write a cloud (N, 3)."""
         if values.ndim != 2 or values.shape[1] != 3:
             raise ConfigError(f"A cloud is an array (N, 3). Got one of shape {values.shape}.")

@@ -102,9 +102,12 @@ def _task(facts: CloudFacts) -> tuple[str, str, dict[str, Any], Decision]:
         because = f"clouds have classes ({shown})"
         because += f"; no cloud to train on has {', '.join(left)}, which is left out" if left else ""
         settings = {"classification.classes": seen} if left else {}
-        return "point_classification", "tell classes apart", settings, Decision(
-            "task", f"{len(seen)} classes of clouds", because
-        )  # fmt: skip
+        return (
+            "point_classification",
+            "tell classes apart",
+            settings,
+            Decision("task", f"{len(seen)} classes of clouds", because),
+        )
     if facts.parts:
         because = f"points of {facts.parts} training clouds have classes"
         return "point_parts", "name the part of each point", {}, Decision("task", "parts of clouds", because)

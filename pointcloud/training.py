@@ -52,9 +52,15 @@ class CloudTraining(Training):
         """Return this process's clouds."""
         own = settings.train
         return CloudLoader(
-            train, plan, batch_size=own.batch_size, seed=own.seed, rank=rank, world_size=world_size,
-            threads=own.threads, pin=pin,
-        )  # fmt: skip
+            train,
+            plan,
+            batch_size=own.batch_size,
+            seed=own.seed,
+            rank=rank,
+            world_size=world_size,
+            threads=own.threads,
+            pin=pin,
+        )
 
     def held_out(self, store: CloudStore, plan: CloudPlan, settings: Any) -> Sequence[Batch]:
         """Return the clouds that are only looked at, the same points of each every time."""
@@ -85,8 +91,9 @@ class CloudTraining(Training):
             fitted, wanted = (embed_clouds(method.encoder, part) for part in parts)
             if not (np.isfinite(fitted).all() and np.isfinite(wanted).all()):
                 return {}  # the guards of the loop will say what is wrong
-            found = class_probe(fitted, classes[: len(bank)], [e.id for e in bank], wanted, how="knn-20",
-                                classes=int(classes.max()) + 1)  # fmt: skip
+            found = class_probe(
+                fitted, classes[: len(bank)], [e.id for e in bank], wanted, how="knn-20", classes=int(classes.max()) + 1
+            )
             truth = classes[len(bank) :]
             return {
                 "knn_accuracy": float((found.predicted == truth).mean()),
@@ -108,9 +115,16 @@ class CloudTraining(Training):
         return f"clouds of {plan.points or 'all their'} points"
 
     def card(
-        self, encoder: nn.Module, entries: Sequence[CloudEntry], settings: Any, *, plan: CloudPlan,
-        method: Mapping[str, Any], data: Mapping[str, Any], citation: Sequence[str],
-    ) -> Card:  # fmt: skip
+        self,
+        encoder: nn.Module,
+        entries: Sequence[CloudEntry],
+        settings: Any,
+        *,
+        plan: CloudPlan,
+        method: Mapping[str, Any],
+        data: Mapping[str, Any],
+        citation: Sequence[str],
+    ) -> Card:
         """Return the card of an encoder of clouds."""
         assert isinstance(encoder, CloudEncoder)
         return Card(

@@ -30,9 +30,13 @@ class CloudVectors(Vectors):
 
         def embed(done: Callable[[int], None]) -> tuple[FeatureTable, str]:
             (drawn,) = embed_drawn(
-                encoder, store, CloudPlan(points=points), batch_size=settings.batch_size, draws=settings.point_draws,
+                encoder,
+                store,
+                CloudPlan(points=points),
+                batch_size=settings.batch_size,
+                draws=settings.point_draws,
                 progress=done,
-            )  # fmt: skip
+            )
             entries = store.entries
             classes = [{} if e.label is None else {CLASS: store.classes.get(e.label, str(e.label))} for e in entries]
             table = FeatureTable(

@@ -45,9 +45,15 @@ def finish_classes(
         for store, what in ((learning.items.held_out, "held-out"), (learning.items.predict, "test"))
     )
     return write_classes(
-        run, classes, held_out, asked, calibrate=calibrate,
-        split=learning.settings.data.held_out_split, noun=learning.domain.noun, told=told,
-    )  # fmt: skip
+        run,
+        classes,
+        held_out,
+        asked,
+        calibrate=calibrate,
+        split=learning.settings.data.held_out_split,
+        noun=learning.domain.noun,
+        told=told,
+    )
 
 
 def write_classes(

@@ -107,16 +107,31 @@ class ClassTask(Task):
         cases: ClassPredictions = next(iter(scored.values())).kept[0]
         known = [cases.classes[number] for number in np.unique(cases.truth)]
         several = len(known) > 1
-        told = [(f"always naming the most frequent class would be right in {_majority(cases):.3f} of cases"
-                 f"{', and has AUROC 0.5' if several else ''}", False)]  # fmt: skip
+        told = [
+            (
+                f"always naming the most frequent class would be right in {_majority(cases):.3f} of cases"
+                f"{', and has AUROC 0.5' if several else ''}",
+                False,
+            )
+        ]
         if several and len(known) < len(cases.classes):
-            told.append((f"scores are over {len(known)} of {len(cases.classes)} classes: the split '{test}' shows no "
-                         f"other than {', '.join(known)}", False))  # fmt: skip
+            told.append(
+                (
+                    f"scores are over {len(known)} of {len(cases.classes)} classes: the split '{test}' shows no "
+                    f"other than {', '.join(known)}",
+                    False,
+                )
+            )
         lacking = sorted({name for own in scored.values() for name, v in own.kept[0].scores().items() if np.isnan(v)})
         if lacking:
-            told.append((f"{', '.join(lacking)}: not defined, for all cases of the split '{test}' are of one class "
-                         f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share "
-                         "for it.", True))  # fmt: skip
+            told.append(
+                (
+                    f"{', '.join(lacking)}: not defined, for all cases of the split '{test}' are of one class "
+                    f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share "
+                    "for it.",
+                    True,
+                )
+            )
         told += [(f"{name}: {decision_words(own.kept[1], cases.classes)}", False) for name, own in scored.items()]
         return told
 
@@ -180,7 +195,12 @@ def _examples(cases: ClassPredictions) -> list[dict[str, object]]:
             seen.add(cases.patients[row])
             scan, _, place = cases.keys[row].rpartition(":")
             found.append(
-                {"id": scan, "slice": int(place) if place else None, "truth": cases.classes[cases.truth[row]],
-                 "predicted": cases.classes[cases.predicted[row]], "probability": float(sure[row])}
-            )  # fmt: skip
+                {
+                    "id": scan,
+                    "slice": int(place) if place else None,
+                    "truth": cases.classes[cases.truth[row]],
+                    "predicted": cases.classes[cases.predicted[row]],
+                    "probability": float(sure[row]),
+                }
+            )
     return found

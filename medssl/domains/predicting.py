@@ -178,9 +178,14 @@ class NewItems(ABC):
 
     @abstractmethod
     def sorted(
-        self, rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: Any,
+        self,
+        rows: Sequence[Row],
+        manifest: Manifest,
+        takes: Takes,
+        wanted: tuple[str, ...],
+        settings: Any,
         found: Inputs,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make items of the readable rows of a manifest, in ``found``.
 
         Raises:
@@ -197,8 +202,9 @@ class NewItems(ABC):
         """
 
     @abstractmethod
-    def of_array(self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None,
-                 modality: str) -> Item | Path:  # fmt: skip
+    def of_array(
+        self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None, modality: str
+    ) -> Item | Path:
         """Write an array as a file of its own, which is then read as any other.
 
         Args:

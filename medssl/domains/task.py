@@ -229,9 +229,16 @@ class Task(ABC):
 
     @abstractmethod
     def key(
-        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
-        labels: Labels, draws: Draws, test: Any,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        *,
+        recipe: dict[str, Any],
+        card: Card,
+        window: Sequence[int] | None,
+        entries: Sequence[Any],
+        labels: Labels,
+        draws: Draws,
+        test: Any,
+    ) -> list[Any]:
         """Return what the scores of a few-label run depend on, as JSON can hold it.
 
         Args:

@@ -37,8 +37,9 @@ class Training(ABC):
         """
         return resolved
 
-    def as_input(self, store: Any, train: Sequence[str], settings: Any, *, start: str | Path | None,
-                 resumed: Path | None) -> Any:  # fmt: skip
+    def as_input(
+        self, store: Any, train: Sequence[str], settings: Any, *, start: str | Path | None, resumed: Path | None
+    ) -> Any:
         """Return a store as the network's input.
 
         Args:
@@ -104,9 +105,16 @@ class Training(ABC):
 
     @abstractmethod
     def card(
-        self, encoder: nn.Module, entries: Sequence[Any], settings: Any, *, plan: Any, method: Mapping[str, Any],
-        data: Mapping[str, Any], citation: Sequence[str],
-    ) -> Card:  # fmt: skip
+        self,
+        encoder: nn.Module,
+        entries: Sequence[Any],
+        settings: Any,
+        *,
+        plan: Any,
+        method: Mapping[str, Any],
+        data: Mapping[str, Any],
+        citation: Sequence[str],
+    ) -> Card:
         """Return the card of a trained encoder.
 
         Args:

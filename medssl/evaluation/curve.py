@@ -70,23 +70,39 @@ def draw_arms(
         own = [score for score in scores if score.how == how]
         compared = [row for row in comparisons if row.how == how]
         curves = [
-            Curve(arm, [_point(s.labels, s.interval, s.run_means if len(s.run_means) > 1 else s.draw_means)
-                        for s in own if s.arm == arm])
+            Curve(
+                arm,
+                [
+                    _point(s.labels, s.interval, s.run_means if len(s.run_means) > 1 else s.draw_means)
+                    for s in own
+                    if s.arm == arm
+                ],
+            )
             for arm in dict.fromkeys(s.arm for s in own)
-        ]  # fmt: skip
+        ]
         gains = [
-            Curve(f"{arm} over {baseline}" if len(baselines) > 1 else arm,
-                  [_point(c.labels, c.difference, c.run_means if len(c.run_means) > 1 else c.draw_means)
-                   for c in compared if (c.arm, c.baseline) == (arm, baseline)])
+            Curve(
+                f"{arm} over {baseline}" if len(baselines) > 1 else arm,
+                [
+                    _point(c.labels, c.difference, c.run_means if len(c.run_means) > 1 else c.draw_means)
+                    for c in compared
+                    if (c.arm, c.baseline) == (arm, baseline)
+                ],
+            )
             for arm, baseline in dict.fromkeys((c.arm, c.baseline) for c in compared)
-        ]  # fmt: skip
+        ]
         start = f"{how}: " if how else ""
         rows.append(
             Row(
-                curves, gains, baselines, score_title=f"{start}{name}", score_name=name,
-                gain_title=f"{start}gain over {title}", gain_name=f"difference, {name}",
+                curves,
+                gains,
+                baselines,
+                score_title=f"{start}{name}",
+                score_name=name,
+                gain_title=f"{start}gain over {title}",
+                gain_name=f"difference, {name}",
             )
-        )  # fmt: skip
+        )
     return draw_rows(rows, path, owner=owner)
 
 
@@ -145,8 +161,15 @@ def _draw(
         ends = [[p[1] - p[2] for p in curve.points], [p[3] - p[1] for p in curve.points]]
         shade = colour.get(curve.label, _BASELINE_COLOUR)
         panel.errorbar(  # type: ignore[attr-defined]
-            places, means, yerr=ends, color=shade, marker="o", markersize=5, capsize=3, label=curve.label,
+            places,
+            means,
+            yerr=ends,
+            color=shade,
+            marker="o",
+            markersize=5,
+            capsize=3,
+            label=curve.label,
             linestyle="-" if joined else "none",
-        )  # fmt: skip
+        )
         for at, point in zip(places, curve.points, strict=True):
             panel.scatter([at] * len(point[4]), point[4], s=12, color=shade, alpha=0.35, linewidths=0)  # type: ignore[attr-defined]

@@ -66,8 +66,12 @@ def mean_ranks(data_sets: Mapping[str, Mapping[str, Task]], *, level: float = 0.
             f"Mean ranks need 2 data sets and 2 methods, and there are {len(data_sets)} and {len(methods)}. Numbers of "
             "labels of one data set share its patients, and are no data sets of their own."
         )
-    ranks_SM = np.array([np.mean([_ranked(name, task, found, methods) for task, found in tasks.items()], axis=0)
-                         for name, tasks in data_sets.items()])  # fmt: skip
+    ranks_SM = np.array(
+        [
+            np.mean([_ranked(name, task, found, methods) for task, found in tasks.items()], axis=0)
+            for name, tasks in data_sets.items()
+        ]
+    )
     intervals = [crossed_interval(ranks_SM[None, None, :, m], level=level) for m in range(len(methods))]
     order = np.argsort([interval.estimate for interval in intervals], kind="stable")
     number, count = len(methods), len(data_sets)

@@ -23,8 +23,17 @@ __all__ = ["COLUMNS", "SCORES", "ScoreTable"]
 
 SCORES = "scores.parquet"
 COLUMNS = ("run", "how", "seed", "draw", "labels", "item", "patient", "target", "metric", "value", "note")
-_STRUCTURE = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "truth_ml", "prediction_ml", "truth_voxels",
-              "prediction_voxels")  # fmt: skip
+_STRUCTURE = (
+    "dice",
+    "iou",
+    "hd95_mm",
+    "assd_mm",
+    "nsd",
+    "truth_ml",
+    "prediction_ml",
+    "truth_voxels",
+    "prediction_voxels",
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +84,15 @@ class ScoreTable:
 
     @classmethod
     def of_structures(
-        cls, scores: Iterable[StructureScore], *, run: str, how: str = "", seed: int = 0, draw: int = 0,
+        cls,
+        scores: Iterable[StructureScore],
+        *,
+        run: str,
+        how: str = "",
+        seed: int = 0,
+        draw: int = 0,
         labels: int | None = None,
-    ) -> ScoreTable:  # fmt: skip
+    ) -> ScoreTable:
         """Return the table of a segmenter's scores."""
         return cls.of_rows(
             (run, how, seed, draw, labels, s.case, s.patient, s.structure, name, float(getattr(s, name)), s.empty)
@@ -87,9 +102,15 @@ class ScoreTable:
 
     @classmethod
     def of_classes(
-        cls, cases: ClassPredictions, *, run: str, how: str = "", seed: int = 0, draw: int = 0,
+        cls,
+        cases: ClassPredictions,
+        *,
+        run: str,
+        how: str = "",
+        seed: int = 0,
+        draw: int = 0,
         labels: int | None = None,
-    ) -> ScoreTable:  # fmt: skip
+    ) -> ScoreTable:
         """Return the table of a classifier: for each case and class its probability, and whether truth and call."""
         return cls.of_rows(
             (run, how, seed, draw, labels, key, patient, name, metric, float(value), "")
@@ -104,9 +125,19 @@ class ScoreTable:
 
     @classmethod
     def of_values(
-        cls, values: Iterable[float], items: Sequence[str], patients: Sequence[str], *, run: str, metric: str,
-        targets: Sequence[str] | None = None, how: str = "", seed: int = 0, draw: int = 0, labels: int | None = None,
-    ) -> ScoreTable:  # fmt: skip
+        cls,
+        values: Iterable[float],
+        items: Sequence[str],
+        patients: Sequence[str],
+        *,
+        run: str,
+        metric: str,
+        targets: Sequence[str] | None = None,
+        how: str = "",
+        seed: int = 0,
+        draw: int = 0,
+        labels: int | None = None,
+    ) -> ScoreTable:
         """Return the table of one figure an item, such as whether a probe named it right."""
         named = targets if targets is not None else [""] * len(items)
         rows = zip(values, items, patients, named, strict=True)

@@ -132,11 +132,17 @@ def score_case(
         tolerance = float(tolerance_mm if isinstance(tolerance_mm, int | float) else tolerance_mm[name])
         box = boxes[label]
         surface = surface_score(
-            truth[box] == label, prediction[box] == label, spacing_mm=spacing_mm, tolerance_mm=tolerance,
+            truth[box] == label,
+            prediction[box] == label,
+            spacing_mm=spacing_mm,
+            tolerance_mm=tolerance,
             diagonal_mm=diagonal,
-        )  # fmt: skip
-        scores.append(StructureScore(case=case, patient=patient, label=label, structure=name,
-                                     **asdict(overlaps[label]), **asdict(surface)))  # fmt: skip
+        )
+        scores.append(
+            StructureScore(
+                case=case, patient=patient, label=label, structure=name, **asdict(overlaps[label]), **asdict(surface)
+            )
+        )
     return scores
 
 

@@ -178,8 +178,15 @@ def _properties(channel: ExportInput) -> dict[str, float]:
     """Return the numbers with which nnU-Net's normalisation scales a channel as training did."""
     if channel.numbers is not None:
         low, high, less, over = channel.numbers
-        return {"percentile_00_5": low, "percentile_99_5": high, "mean": less, "std": over, "median": less,
-                "min": low, "max": high}  # fmt: skip
+        return {
+            "percentile_00_5": low,
+            "percentile_99_5": high,
+            "mean": less,
+            "std": over,
+            "median": less,
+            "min": low,
+            "max": high,
+        }
     low, high = channel.intensity or (0.0, 1.0)
     ends = {"percentile_00_5": low, "percentile_99_5": high, "mean": low, "std": high - low}
     return {**ends, "median": low, "min": low, "max": high}

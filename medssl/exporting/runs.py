@@ -41,12 +41,16 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     kept, (low, high) = stored.get("hu_range"), stored.get("percentiles") or (0.5, 99.5)
     inputs = tuple(
         ExportInput(
-            c.name, c.modality, c.scale if c.modality == "CT" else None, c.normalise, c.numbers,
+            c.name,
+            c.modality,
+            c.scale if c.modality == "CT" else None,
+            c.normalise,
+            c.numbers,
             None if kept is None or c.modality != "CT" else (float(kept[0]), float(kept[1])),
             (float(low), float(high)),
         )
         for c in card.inputs
-    )  # fmt: skip
+    )
     notes = {
         "method": card.method,
         "steps": card.steps,

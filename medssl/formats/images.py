@@ -96,9 +96,11 @@ def grey_pixels(path: Path, picture: Any, *, channel: str = "") -> tuple[npt.NDA
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise FormatError(path, f"The picture is damaged ({error}).") from error
     alpha = colours[..., 3] if colours.shape[-1] == 4 else None
-    said = ["transparency: the picture has see-through pixels, whose values were taken as they are"] if (
-        alpha is not None and alpha.size and alpha.min() != alpha.max()
-    ) else []  # fmt: skip
+    said = (
+        ["transparency: the picture has see-through pixels, whose values were taken as they are"]
+        if (alpha is not None and alpha.size and alpha.min() != alpha.max())
+        else []
+    )
     red, green, blue = (colours[..., n].astype(np.int32) for n in range(3))
     apart = np.maximum(np.abs(red - green), np.abs(green - blue))
     if int(apart.max()) <= noise:

@@ -119,20 +119,30 @@ def check_page(
     volumes = summary["scans"] - summary["clouds"]
     kinds = [(count, kind) for count, kind in ((volumes, "scans"), (summary["clouds"], "clouds")) if count]
     owners = "patients" if volumes or not kinds else "objects"
-    tiles = [*(kinds or [(0, "scans")]), (summary["patients"], owners), (summary["labelled"], "with labels"),
-             (summary["unreadable"], "unreadable")]  # fmt: skip
-    tiles += [(count, f"{modality} scans") for modality, count in summary["modalities"].items()
-              if modality != "points"]  # fmt: skip
+    tiles = [
+        *(kinds or [(0, "scans")]),
+        (summary["patients"], owners),
+        (summary["labelled"], "with labels"),
+        (summary["unreadable"], "unreadable"),
+    ]
+    tiles += [(count, f"{modality} scans") for modality, count in summary["modalities"].items() if modality != "points"]
     tiles += [(count, f"in {split}") for split, count in summary["splits"].items() if split != "none"]
     rows = [row for row in manifest.rows() if row["error"] is None]
     seen = ["Middle slices, between the 0.5 and 99.5 percentiles."] if volumes else []
     seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     page = template.render(
-        name=name, beside=beside, root=root, result=result, tiles=tiles, charts=_charts(rows), examples=_EXAMPLES,
-        pictures=_pictures(rows, pictures, draw_cloud), seen=" ".join(seen),
+        name=name,
+        beside=beside,
+        root=root,
+        result=result,
+        tiles=tiles,
+        charts=_charts(rows),
+        examples=_EXAMPLES,
+        pictures=_pictures(rows, pictures, draw_cloud),
+        seen=" ".join(seen),
         look="middle slice" if volumes else "view from the front",
-    )  # fmt: skip
+    )
     return visible(page, lines=True)
 
 

@@ -87,9 +87,13 @@ class CropMethod(Method):
         local = None
         if chosen.local_views:
             local = random_crops(
-                batch, stream, size=chosen.local_crop, count=chosen.local_views, spatial=chosen.spatial,
+                batch,
+                stream,
+                size=chosen.local_crop,
+                count=chosen.local_views,
+                spatial=chosen.spatial,
                 intensity=chosen.intensity,
-            )  # fmt: skip
+            )
         return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient)
 
     def pictures(self, views: CropViews) -> dict[str, Tensor]:

@@ -52,9 +52,13 @@ class MoCo(CropMethod):
         self.settings = settings
         v3 = settings.version == "v3"
         head = Projection(
-            encoder.embedding_dim, settings.hidden, settings.projected,
-            layers=3 if v3 else 2, norm="batch_plain" if v3 else settings.head_norm, last_norm=v3,
-        )  # fmt: skip
+            encoder.embedding_dim,
+            settings.hidden,
+            settings.projected,
+            layers=3 if v3 else 2,
+            norm="batch_plain" if v3 else settings.head_norm,
+            last_norm=v3,
+        )
         self.student = Embedder(encoder, head)
         self.teacher = EMATeacher(
             self.student, momentum=settings.momentum, final_momentum=settings.final_momentum, train_mode=v3

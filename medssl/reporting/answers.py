@@ -22,9 +22,11 @@ from medssl.reporting.scored import Found, found_of
 __all__ = ["Answer", "answers_of"]
 
 _LEADS = {
-    "segmentation": ("dice",), "classification": ("auroc", "balanced_accuracy"), "parts": ("instance_miou",),
+    "segmentation": ("dice",),
+    "classification": ("auroc", "balanced_accuracy"),
+    "parts": ("instance_miou",),
     "probe": ("probe_accuracy",),
-}  # fmt: skip
+}
 _ALONE = "Nothing was compared with it, so this says nothing of pretraining."
 
 
@@ -86,10 +88,12 @@ def _arms(group: Sequence[Comparison], found: Found, content: Mapping[str, Any],
     parts = []
     for arm in (first.arm, first.baseline):
         own = [
-            score for row in group for score in found.scores
+            score
+            for row in group
+            for score in found.scores
             if (score.arm, score.how, score.labels, score.metric, score.target)
             == (arm, row.how, row.labels, row.metric, "")
-        ]  # fmt: skip
+        ]
         if len(own) == 1:
             scored = interval_text(own[0].interval, digits=first.of.digits)
         else:

@@ -95,8 +95,10 @@ def scatter_chart(points: Sequence[tuple[float, float, str, str]], *, what: str,
     frame = _frame(min(xs), max(xs), min(ys), max(ys))
     parts = _axes(frame, x_name, y_name)
     for x, y, group, name in points:
-        parts.append(f'<circle class="dot c{groups.index(group) % _COLOURS} soft-dot" cx="{frame.x(x):.1f}" '
-                     f'cy="{frame.y(y):.1f}" r="4"><title>{escape(name)}</title></circle>')  # fmt: skip
+        parts.append(
+            f'<circle class="dot c{groups.index(group) % _COLOURS} soft-dot" cx="{frame.x(x):.1f}" '
+            f'cy="{frame.y(y):.1f}" r="4"><title>{escape(name)}</title></circle>'
+        )
     counts = ", ".join(f"{sum(p[2] == g for p in points)} {g}" for g in groups)
     return _svg(parts, f"{what}: {counts}") + _legend(groups)
 
@@ -135,13 +137,20 @@ def interval_chart(arms: Sequence[Marks], *, what: str, x_name: str, baseline: f
         for x, (place, estimate, low, high, draws) in zip(spots, arm.points, strict=True):
             ends = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else ""
             if ends:
-                parts.append(f'<line class="line {colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(low):.1f}" '
-                             f'y2="{frame.y(high):.1f}"/>')  # fmt: skip
-            parts += [f'<circle class="dot faint {colour}" cx="{x:.1f}" cy="{frame.y(d):.1f}" r="2"/>' for d in draws
-                      if math.isfinite(d)]  # fmt: skip
+                parts.append(
+                    f'<line class="line {colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(low):.1f}" '
+                    f'y2="{frame.y(high):.1f}"/>'
+                )
+            parts += [
+                f'<circle class="dot faint {colour}" cx="{x:.1f}" cy="{frame.y(d):.1f}" r="2"/>'
+                for d in draws
+                if math.isfinite(d)
+            ]
             text = f"{arm.name}, {x_name} {place}: {estimate:.3f}{ends}"
-            parts.append(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{frame.y(estimate):.1f}" r="4">'
-                         f"<title>{escape(text)}</title></circle>")  # fmt: skip
+            parts.append(
+                f'<circle class="dot {colour}" cx="{x:.1f}" cy="{frame.y(estimate):.1f}" r="4">'
+                f"<title>{escape(text)}</title></circle>"
+            )
             told.append(text)
     return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([a.name for a in arms], [a.colour for a in arms])
 
@@ -186,8 +195,10 @@ def histogram_chart(
                 top, under = frame.y(foot + row[place]), frame.y(foot)
                 title = f"<title>{escape(known[i][0])}: {row[place]}</title>"
                 left = frame.x(low) + place * thick + 0.4
-                parts.append(f'<rect class="dot c{i % _COLOURS}" x="{left:.1f}" y="{top:.1f}" '
-                             f'width="{thick - 0.8:.1f}" height="{under - top:.1f}">{title}</rect>')  # fmt: skip
+                parts.append(
+                    f'<rect class="dot c{i % _COLOURS}" x="{left:.1f}" y="{top:.1f}" '
+                    f'width="{thick - 0.8:.1f}" height="{under - top:.1f}">{title}</rect>'
+                )
                 foot += row[place]
     for value, name in marks:
         at, title = frame.x(value), f"<title>{escape(name)} {_number(value)}</title>"
@@ -214,13 +225,17 @@ def _axes(frame: _Frame, x_name: str, y_name: str = "", *, ticks: bool = True) -
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 5}" y="{at + 3.5:.1f}" text-anchor="end">{_number(value)}</text>')
     for value in _ticks(frame.low_x, frame.high_x, 5) if ticks else ():
-        parts.append(f'<text x="{frame.x(value):.1f}" y="{_HEIGHT - _FOOT + 14}" text-anchor="middle">'
-                     f"{_number(value)}</text>")  # fmt: skip
-    parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
-                 f"{escape(x_name)}</text>")  # fmt: skip
+        parts.append(
+            f'<text x="{frame.x(value):.1f}" y="{_HEIGHT - _FOOT + 14}" text-anchor="middle">{_number(value)}</text>'
+        )
+    parts.append(
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>'
+    )
     if y_name:
-        parts.append(f'<text transform="rotate(-90)" x="{-(_HEIGHT - _FOOT + _TOP) / 2}" y="10" text-anchor="middle">'
-                     f"{escape(y_name)}</text>")  # fmt: skip
+        parts.append(
+            f'<text transform="rotate(-90)" x="{-(_HEIGHT - _FOOT + _TOP) / 2}" y="10" text-anchor="middle">'
+            f"{escape(y_name)}</text>"
+        )
     return parts
 
 

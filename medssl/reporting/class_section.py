@@ -77,8 +77,10 @@ def _one_run(name: str, run: Mapping[str, Any]) -> list[Block]:
     if len(roc) > 1:
         drawn = line_chart(
             [Series("ROC", [(x, y) for x, y in roc]), Series("chance", [(0.0, 0.0), (1.0, 1.0)])],
-            what=f"ROC curve of {name}", x_name="false positive rate", zero=True,
-        )  # fmt: skip
+            what=f"ROC curve of {name}",
+            x_name="false positive rate",
+            zero=True,
+        )
         charts.append((f"ROC curve of {name}", drawn, "True positive rate over false positive rate."))
     classes, counts = list(run["classes"]), run["confusion"]
     rows = [

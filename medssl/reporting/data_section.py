@@ -93,8 +93,9 @@ def _of_cloud_store(name: str, content: Mapping[str, Any], clean: Cleaner) -> li
         "labelled": sum(cloud["label_file"] is not None or cloud["label"] is not None for cloud in clouds),
         "splits": Counter(cloud["split"] for cloud in clouds),
     }
-    counts = Counter(classes.get(str(cloud["label"]), str(cloud["label"])) for cloud in clouds
-                     if cloud["label"] is not None)  # fmt: skip
+    counts = Counter(
+        classes.get(str(cloud["label"]), str(cloud["label"])) for cloud in clouds if cloud["label"] is not None
+    )
     told = [("classes", ", ".join(f"{word} {count}" for word, count in sorted(counts.items())))]
     told += [("points of a cloud", _points(clouds))] if clouds else []
     blocks: list[Block] = [Text(f"Store: {name}", "head"), *_summary(summary), Listing([(k, v) for k, v in told if v])]
@@ -109,11 +110,15 @@ def _summary(summary: Mapping[str, Any]) -> list[Block]:
     clouds = int(summary.get("clouds", 0))
     scans = int(summary["scans"]) - clouds
     counts = [(scans, "scans")] * bool(scans or not clouds) + [(clouds, "clouds")] * bool(clouds)
-    named = (("patients", "patients" if scans or not clouds else "objects"), ("labelled", "with labels"),
-             ("unreadable", "unreadable"))  # fmt: skip
+    named = (
+        ("patients", "patients" if scans or not clouds else "objects"),
+        ("labelled", "with labels"),
+        ("unreadable", "unreadable"),
+    )
     counts += [(summary[key], words) for key, words in named if summary.get(key)]
-    counts += [(n, f"{modality} scans") for modality, n in summary.get("modalities", {}).items()
-               if modality != "points"]  # fmt: skip
+    counts += [
+        (n, f"{modality} scans") for modality, n in summary.get("modalities", {}).items() if modality != "points"
+    ]
     counts += [(n, _SPLITS.get(split, split)) for split, n in summary.get("splits", {}).items() if split != "none"]
     return [Tiles([(f"{n:,}", words) for n, words in counts])]
 
@@ -129,11 +134,15 @@ def _findings(check: Mapping[str, Any], clean: Cleaner) -> list[Block]:
     told = f"The check found {counted(errors, 'error')}, {counted(warnings, 'warning')} and "
     told += f"{counted(notes, 'thing')} to know."
     rows = [
-        (severity, kind.replace("-", " "), str(len(found)),
-         clean.text(f"{found[0]['scan']}: {found[0]['what']}" if found[0].get("scan") else found[0]["what"]),
-         clean.text(found[0].get("todo") or ""))
+        (
+            severity,
+            kind.replace("-", " "),
+            str(len(found)),
+            clean.text(f"{found[0]['scan']}: {found[0]['what']}" if found[0].get("scan") else found[0]["what"]),
+            clean.text(found[0].get("todo") or ""),
+        )
         for (severity, kind), found in groups.items()
-    ]  # fmt: skip
+    ]
     note = f"and {len(rows) - _KINDS} kinds more" if len(rows) > _KINDS else ""
     table = Table(("severity", "kind", "times", "such as", "what to do"), rows[:_KINDS], note=note)
     return [Text(told, "bad" if errors else ""), table]

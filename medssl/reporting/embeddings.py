@@ -72,9 +72,13 @@ def read_embeddings(path: Path) -> Embeddings:
     groups = [str(value or f"no {by}") for value in columns.get(chosen, empty)]
     runs = {str(run) for run in columns.get("run", ())}
     return Embeddings(
-        vectors, ids, [str(m) for m in columns.get("modality", empty)], groups, by,
+        vectors,
+        ids,
+        [str(m) for m in columns.get("modality", empty)],
+        groups,
+        by,
         runs.pop() if len(runs) == 1 else "",
-    )  # fmt: skip
+    )
 
 
 def embedding_map(name: str, path: Path) -> list[Block]:
@@ -91,11 +95,14 @@ def embedding_map(name: str, path: Path) -> list[Block]:
     places = left[:, :2] * strength[:2]
     if places.shape[1] < 2:
         return []
-    marked = [(float(x), float(y), found.groups[i], found.ids[i])
-              for (x, y), i in zip(places, np.flatnonzero(known).tolist(), strict=True)]  # fmt: skip
+    marked = [
+        (float(x), float(y), found.groups[i], found.ids[i])
+        for (x, y), i in zip(places, np.flatnonzero(known).tolist(), strict=True)
+    ]
     title = f"Scans by their embedding, {name}"
-    svg = scatter_chart(marked, what=title, x_name=f"first component ({shares[0]:.0%})",
-                        y_name=f"second ({shares[1]:.0%})")  # fmt: skip
+    svg = scatter_chart(
+        marked, what=title, x_name=f"first component ({shares[0]:.0%})", y_name=f"second ({shares[1]:.0%})"
+    )
     of = f"{counted(len(marked), 'vector')} of {vectors.shape[1]} numbers"
     whose = f", of the encoder of {found.run}" if found.run else ""
     note = f"Principal components of {of}{whose}; the two shown hold {shares[0] + shares[1]:.0%} of the variance. "

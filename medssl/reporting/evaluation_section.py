@@ -65,8 +65,9 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     for arm in arms:
         own = [replace(row, target=row.target or "mean") for row in scores if row.arm == arm]
         inside = score_blocks(own, [], content, title=f"{arm}: mean over patients", named=False)
-        counts: Mapping[str, Any] = next((run.get("counts", {}) for name, run in content.get("runs", {}).items()
-                       if clean.text(name) == arm), {})  # fmt: skip
+        counts: Mapping[str, Any] = next(
+            (run.get("counts", {}) for name, run in content.get("runs", {}).items() if clean.text(name) == arm), {}
+        )
         heads, rows = count_rows({key: EmptyCounts(**found) for key, found in counts.items()})
         if rows:
             note = "Absent: neither truth nor prediction shows it, left out of means; missed and invented score 0."
@@ -103,8 +104,10 @@ def _cases(folder: Path, content: Mapping[str, Any], material: Material, clean: 
     blocks: list[Block] = []
     if figures:
         third = any(len(plane.paths) > 2 for _, _, planes in figures for plane in planes)
-        said = (f"Cases of {names[0]} by their mean Dice over structures, in the geometry of their source files, each "
-                "cut where the structures are largest.")  # fmt: skip
+        said = (
+            f"Cases of {names[0]} by their mean Dice over structures, in the geometry of their source files, each "
+            "cut where the structures are largest."
+        )
         labels = [_TRUTH, names[0], *([compared] if third and compared else [])]
         blocks = [Text("Best, median and worst case", "head"), Text(said, "soft"), Overlays(figures, contours=labels)]
     if problems:

@@ -19,8 +19,18 @@ __all__ = ["Headline", "differing_settings", "headline"]
 
 _PRETEXT = ("reconstruction", "position_accuracy", "position_error_mm")  # the signal that is told, in this order
 # Settings that may differ between the arms of a fair comparison: what is compared, and what changes no result.
-_MAY_DIFFER = ("transfer.", "data.predict", "data.held_out", "train.threads", "train.keep_last", "train.log_every",
-               "train.probe_every", "train.checkpoint_every", "inference.", "data.store")  # fmt: skip
+_MAY_DIFFER = (
+    "transfer.",
+    "data.predict",
+    "data.held_out",
+    "train.threads",
+    "train.keep_last",
+    "train.log_every",
+    "train.probe_every",
+    "train.checkpoint_every",
+    "inference.",
+    "data.store",
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,10 @@ def headline(material: Material) -> Headline:
         if note := found_of(folder, content).note:
             beware.append(f"{note}.")
         if content.get("missing"):
-            beware.append(f"{counted(len(content['missing']), 'run')} of the few-label comparison "
-                          f"{folder.resolve().name} ({_words(content)}) are not done.")  # fmt: skip
+            beware.append(
+                f"{counted(len(content['missing']), 'run')} of the few-label comparison "
+                f"{folder.resolve().name} ({_words(content)}) are not done."
+            )
         for row in rows if content.get("runs") else ():
             beware += _beware(row, folder, material)
         for name, run in content.get("runs", {}).items():
@@ -74,13 +86,17 @@ def _beware(row: Comparison, folder: Path, material: Material) -> list[str]:
     unknown = [name for name, run in runs.items() if run is None]
     told = []
     if unknown and not row.change:
-        told.append(f"It is not known here what {' and '.join(unknown)} began with, so this says nothing of "
-                    "pretraining. Give the folder of that run too.")  # fmt: skip
+        told.append(
+            f"It is not known here what {' and '.join(unknown)} began with, so this says nothing of "
+            "pretraining. Give the folder of that run too."
+        )
     arm, baseline = runs.values()
     unlike = differing_settings(arm, baseline) if arm and baseline else []
     if unlike:
-        told.append(f"{row.arm} and {row.baseline} differ in more than their start: "
-                    f"{'; '.join(unlike[:6])}. The difference may come from that.")  # fmt: skip
+        told.append(
+            f"{row.arm} and {row.baseline} differ in more than their start: "
+            f"{'; '.join(unlike[:6])}. The difference may come from that."
+        )
     return told
 
 
@@ -111,8 +127,10 @@ def _without_scores(material: Material) -> list[str]:
         points = [(float(row["step"]), float(row[key])) for row in run.rows if row.get(key) is not None]
         reading = stopping_sentence(name, points, steps=int(run.settings["train.steps"])) if name else ""
         state = "has been pretrained" if run.card else "is being pretrained"
-        told.append(f"{run.name} {state}. {reading} Whether it helps a task is not known before it is fine-tuned and "
-                    "compared with scratch.".replace("  ", " "))  # fmt: skip
+        told.append(
+            f"{run.name} {state}. {reading} Whether it helps a task is not known before it is fine-tuned and "
+            "compared with scratch.".replace("  ", " ")
+        )
     if not told:
         summaries = [manifest.summary() for manifest in material.manifests.values()]
         summaries = summaries or [check["summary"] for check in material.checks.values()]

@@ -128,10 +128,16 @@ class Material:
         """Leave out evaluations of which another holds every row: nothing is told twice."""
         for kind in (self.few_label, self.class_arms, self.scores, self.class_scores, self.part_scores, self.probes):
             tables = [_rows_of(folder) for folder, _ in kind]
-            kept = [place for place, one in enumerate(tables) if one is None or not any(
-                other is not None and one <= other and (one < other or before < place)
-                for before, other in enumerate(tables) if before != place
-            )]  # fmt: skip
+            kept = [
+                place
+                for place, one in enumerate(tables)
+                if one is None
+                or not any(
+                    other is not None and one <= other and (one < other or before < place)
+                    for before, other in enumerate(tables)
+                    if before != place
+                )
+            ]
             kind[:] = [kind[place] for place in kept]
 
     @property
@@ -169,8 +175,12 @@ class Material:
                 found += [p for p in (row["path"], row["label_path"], *(row["paths"] or ())) if p]
         for check in self.checks.values():
             found += [finding["path"] for finding in check.get("findings", ()) if finding.get("path")]
-        found += [str(value) for run in self.runs for key, value in run.settings.items()
-                  if key in ("data.store", "transfer.run") and value]  # fmt: skip
+        found += [
+            str(value)
+            for run in self.runs
+            for key, value in run.settings.items()
+            if key in ("data.store", "transfer.run") and value
+        ]
         return [place for place in found if place]
 
 

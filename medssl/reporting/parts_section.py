@@ -34,10 +34,13 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     classes = list(dict.fromkeys(name for found in runs.values() for name in found["by_class"]))
     if len(classes) > 1:
         lines = [
-            [clean.text(name), str(content.get("clouds", {}).get(name, "")),
-             *(_number(found["by_class"].get(name)) for found in runs.values())]
+            [
+                clean.text(name),
+                str(content.get("clouds", {}).get(name, "")),
+                *(_number(found["by_class"].get(name)) for found in runs.values()),
+            ]
             for name in classes
-        ]  # fmt: skip
+        ]
         blocks.append(Table(("class", "clouds", *heads), lines, caption="Mean IoU by class", matrix=True))
     of_part = [found.get("by_part", {}) for found in runs.values()]  # scores of earlier releases have none
     lines = [

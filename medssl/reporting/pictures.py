@@ -113,8 +113,11 @@ def cut_planes(
         window = (slice(first[rows], last[rows]), slice(first[columns], last[columns]))
         index = int(np.clip(at[axis], 0, volume.values.shape[axis] - 1))
         cut = np.take(volume.values, index, axis=axis)[window]
-        shown = np.clip((np.nan_to_num(cut.astype(np.float32), nan=volume.low) - volume.low)
-                        / ((volume.high - volume.low) or 1.0), 0, 1)  # fmt: skip
+        shown = np.clip(
+            (np.nan_to_num(cut.astype(np.float32), nan=volume.low) - volume.low) / ((volume.high - volume.low) or 1.0),
+            0,
+            1,
+        )
         # rows grow upwards on the page; in the axial and coronal planes the patient's right is on the left, and in
         # the sagittal one the front
         tall, wide = cut.shape[0] * volume.spacing_mm[rows], cut.shape[1] * volume.spacing_mm[columns]

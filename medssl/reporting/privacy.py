@@ -12,8 +12,11 @@ from medssl.nameless import Nameless
 __all__ = ["Cleaner", "short_name"]
 
 # An absolute path in running text: POSIX with two parts or more, a home, a drive or a share.
-_ABSOLUTE = re.compile(r"""(?<![\w.:/\\~-])(?:~?/(?!/)[^\s'"<>|,;:()\[\]{}]+|~[\w-]+/[^\s'"<>|,;:()\[\]{}]*
-                           |[A-Za-z]:[\\/][^\s'"<>|,;()\[\]{}]*|\\\\[^\s'"<>|,;()\[\]{}]+)""", re.VERBOSE)  # fmt: skip
+_ABSOLUTE = re.compile(
+    r"""(?<![\w.:/\\~-])(?:~?/(?!/)[^\s'"<>|,;:()\[\]{}]+|~[\w-]+/[^\s'"<>|,;:()\[\]{}]*
+                           |[A-Za-z]:[\\/][^\s'"<>|,;()\[\]{}]*|\\\\[^\s'"<>|,;()\[\]{}]+)""",
+    re.VERBOSE,
+)
 _LEAST_KNOWN = 3  # a known place this short ("/", "/x") is left to the pattern
 
 
@@ -41,8 +44,9 @@ class Cleaner:
         self._nameless = tuple(nameless)
         places = {str(place).rstrip("/\\") for place in known}
         # the longest first: a file before the folder that it lies in
-        self._known = sorted((p for p in places if (len(p) > _LEAST_KNOWN and p[0] in "/\\~") or ":" in p[:3]),
-                             key=len, reverse=True)  # fmt: skip
+        self._known = sorted(
+            (p for p in places if (len(p) > _LEAST_KNOWN and p[0] in "/\\~") or ":" in p[:3]), key=len, reverse=True
+        )
 
     def text(self, text: str) -> str:
         """Return running text with every absolute path shortened.

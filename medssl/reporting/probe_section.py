@@ -27,16 +27,20 @@ def _probes(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
     protocols: Mapping[str, str] = content.get("protocols", {})
     scores, compared = read_found(folder, content, clean)
     blocks: list[Block] = [
-        Text("The encoders as their runs left them; a simple classifier of their features is fitted on the training "
-             "part and scored on the other. Nothing is chosen on what is scored."),
+        Text(
+            "The encoders as their runs left them; a simple classifier of their features is fitted on the training "
+            "part and scored on the other. Nothing is chosen on what is scored."
+        ),
         *comparison_blocks(compared, content),
         *score_blocks(scores, compared, content, title="Probes", folder=folder),
-    ]  # fmt: skip
+    ]
     tasks = next((found["few_shot"] for found in encoders.values()), ())
     if tasks:
         heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))
-        lines = [[clean.text(name), *(mean_and_spread(task["accuracies"]) for task in found["few_shot"])]
-                 for name, found in encoders.items()]  # fmt: skip
+        lines = [
+            [clean.text(name), *(mean_and_spread(task["accuracies"]) for task in found["few_shot"])]
+            for name, found in encoders.items()
+        ]
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
         blocks.append(Table(heads, lines, caption=told))
     if protocols:

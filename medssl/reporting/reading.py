@@ -104,10 +104,15 @@ def kind_of(path: Path) -> list[Kind]:
     found: list[Kind] = []
     if path.is_dir():
         names: tuple[tuple[str, Kind], ...] = (
-            ("store.json", "store"), ("clouds.json", "clouds"), ("run.yaml", "run"), ("few_label.json", "few-label"),
-            ("scores.json", "scores"), ("class_scores.json", "class-scores"), ("probe.json", "probe"),
+            ("store.json", "store"),
+            ("clouds.json", "clouds"),
+            ("run.yaml", "run"),
+            ("few_label.json", "few-label"),
+            ("scores.json", "scores"),
+            ("class_scores.json", "class-scores"),
+            ("probe.json", "probe"),
             ("part_scores.json", "part-scores"),
-        )  # fmt: skip
+        )
         names += tuple((name, "few-label") for name in _ARMS)
         found = list(dict.fromkeys(kind for name, kind in names if (path / name).is_file()))
         if (path / SCORES).is_file() and not set(found) & set(_EVALUATED):
@@ -116,9 +121,13 @@ def kind_of(path: Path) -> list[Kind]:
             found.append("embeddings")
     elif path.is_file():
         by_name: dict[str, Kind] = {
-            "scores.json": "scores", "few_label.json": "few-label", "store.json": "store",
-            "class_scores.json": "class-scores", "probe.json": "probe", "part_scores.json": "part-scores",
-        }  # fmt: skip
+            "scores.json": "scores",
+            "few_label.json": "few-label",
+            "store.json": "store",
+            "class_scores.json": "class-scores",
+            "probe.json": "probe",
+            "part_scores.json": "part-scores",
+        }
         by_name |= dict.fromkeys(_ARMS, "few-label")
         if path.name in by_name:
             found = [by_name[path.name]]
@@ -206,10 +215,13 @@ def _read_table(path: Path, material: Material) -> None:
         material.notes.append(f"{file.name}: rows of scores without their summary; what was asked is read off the rows")
     several = len({(row["labels"], len(row["draw_means"])) for row in content["scores"]} | {(None, 1)}) > 2
     kinds: dict[tuple[str, bool], list[tuple[Path, dict[str, Any]]]] = {
-        ("segmentation", True): material.few_label, ("segmentation", False): material.scores,
-        ("classification", True): material.class_arms, ("classification", False): material.class_scores,
-        ("parts", False): material.part_scores, ("probe", False): material.probes,
-    }  # fmt: skip
+        ("segmentation", True): material.few_label,
+        ("segmentation", False): material.scores,
+        ("classification", True): material.class_arms,
+        ("classification", False): material.class_scores,
+        ("parts", False): material.part_scores,
+        ("probe", False): material.probes,
+    }
     kinds.get((content["kind"], several), kinds[content["kind"], False]).append((folder, content))
 
 

@@ -44,12 +44,13 @@ def _run(run: RunRecord, clean: Cleaner) -> list[Block]:
     pairs += _environment(environment, clean)
     order = {"command line": 0, "preset": 1, "file": 1, "auto": 2, "default": 3}
     rows = [
-        (key, _shown(clean.value(value)), clean.text(run.origins.get(key, "")))
-        for key, value in run.settings.items()
-    ]  # fmt: skip
+        (key, _shown(clean.value(value)), clean.text(run.origins.get(key, ""))) for key, value in run.settings.items()
+    ]
     rows.sort(key=lambda row: next((rank for start, rank in order.items() if row[2].startswith(start)), 2))
-    settings = Details(f"All {len(rows)} settings of {run.name}, those that were chosen first",
-                       (Table(("setting", "value", "origin"), rows),))  # fmt: skip
+    settings = Details(
+        f"All {len(rows)} settings of {run.name}, those that were chosen first",
+        (Table(("setting", "value", "origin"), rows),),
+    )
     return [Text(run.name, "head"), Listing([(k, v) for k, v in pairs if v]), settings]
 
 

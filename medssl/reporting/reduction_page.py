@@ -78,7 +78,7 @@ def reduction_page(
         _strategy_section(marks, figures, strategy, pictures),
         unread_section({**unreadable, **found.failures}, clean),
         _record_section(recall, found, settings, clean),
-    ]  # fmt: skip
+    ]
     title = f"Reduction of {name}"
     return render_page(title, _headline(counts, found, recall, moved), [one for one in sections if one is not None])
 
@@ -94,8 +94,11 @@ def score_charts(rows: Sequence[Mapping[str, Any]], found: Found, clouds: CloudL
     held = {row["id"] for row in rows if row["kind"] == "cloud"}
     looked = [one for one in found.matches if one.candidate.how not in ("file", "array")]
     scans, of_clouds = ([one for one in looked if (one.first in held) is wanted] for wanted in (False, True))
-    of_scans = ((RELATED, "related from, one patient"), (SAME_IMAGE, "same image from"),
-                (RELATED_STRANGERS, "related from, two patients"))  # fmt: skip
+    of_scans = (
+        (RELATED, "related from, one patient"),
+        (SAME_IMAGE, "same image from"),
+        (RELATED_STRANGERS, "related from, two patients"),
+    )
     of_two = ((round(clouds.same_from, 2), "same cloud from"),) if clouds is not None else ()
     of_points = "The score is e to the minus mean distance of the points, as a share of the distance of neighbours."
     drawn = [
@@ -105,8 +108,10 @@ def score_charts(rows: Sequence[Mapping[str, Any]], found: Found, clouds: CloudL
     charts = [chart for chart in drawn if chart is not None]
     hash_ = histogram_chart(
         [(level.value, [one.candidate.distance for one in looked if one.verdict.level is level]) for level in Level],
-        what="distance of the hashes that proposed them", x_name="share of differing bits", ends=(0.0, 0.25),
-    )  # fmt: skip
+        what="distance of the hashes that proposed them",
+        x_name="share of differing bits",
+        ends=(0.0, 0.25),
+    )
     if charts and hash_:
         charts.append(("What proposed them", hash_, "Of 511 bits; slices have 63, and points count by their number."))
     return [Charts(charts)] if charts else []
@@ -189,9 +194,12 @@ def _near_section(
     if chosen:
         top = max([*chosen, radius or 0.0]) * 1.05
         drawn = histogram_chart(
-            [("left out", chosen)], what="distance to the scan that stands for it", x_name="distance", ends=(0.0, top),
+            [("left out", chosen)],
+            what="distance to the scan that stands for it",
+            x_name="distance",
+            ends=(0.0, top),
             marks=((radius, "radius"),) if radius is not None and radius == radius else (),
-        )  # fmt: skip
+        )
         blocks.append(Charts([(f"How far from a kept scan ({strategy})", drawn, "")]))
     return Section("near", "How near", blocks) if blocks else None
 
@@ -220,18 +228,22 @@ def _group_section(marks: Mapping[str, Mark], found: Found, figures: ScanFigures
         blocks.append(Text(f"{leader} stands for {counted(len(members), 'scan')}", "head"))
         drawn = [figures.figure(leader, f"Kept: {leader}, {figures.grid(leader)}")]
         drawn += [
-            figures.figure(name, f"Left out: {name}, {_relation(marks[name], by_pair.get(_pair(name, leader)))}, "
-                                 f"{figures.grid(name)}")
+            figures.figure(
+                name,
+                f"Left out: {name}, {_relation(marks[name], by_pair.get(_pair(name, leader)))}, {figures.grid(name)}",
+            )
             for name in members[:_MEMBERS]
-        ]  # fmt: skip
+        ]
         whole = [figure for figure in drawn if figure is not None]
         if whole:
             blocks.append(Overlays(whole, small=True))
         if len(members) > _MEMBERS or len(whole) < len(drawn):
             blocks.append(Text(f"All: {', '.join(members[:_LISTED])}", "soft"))
     if len(ordered) > pictures:
-        rows = [(leader, str(len(groups[leader])), ", ".join(sorted(groups[leader])[:_MEMBERS]))
-                for leader in ordered[pictures : pictures + _LISTED]]  # fmt: skip
+        rows = [
+            (leader, str(len(groups[leader])), ", ".join(sorted(groups[leader])[:_MEMBERS]))
+            for leader in ordered[pictures : pictures + _LISTED]
+        ]
         blocks.append(Details(f"{len(ordered) - pictures:,} groups more", [Table(("kept", "copies", "such as"), rows)]))
     return Section("groups", "Groups", blocks)
 
@@ -247,8 +259,13 @@ def _doubt_section(found: Found, figures: ScanFigures, pictures: int) -> Section
     if not doubtful or not pictures:
         return None
     doubtful.sort(key=lambda one: (-one.verdict.agreement.score, one.first, one.second))
-    blocks: list[Block] = [Text("Pairs that agree well, and not well enough to leave one out. Both are kept unless "
-                                "the setting 'related' says otherwise.", "soft")]  # fmt: skip
+    blocks: list[Block] = [
+        Text(
+            "Pairs that agree well, and not well enough to leave one out. Both are kept unless "
+            "the setting 'related' says otherwise.",
+            "soft",
+        )
+    ]
     for one in doubtful[:_DOUBTS]:
         pair = [figures.figure(name, f"{name}, {figures.grid(name)}") for name in (one.first, one.second)]
         whole = [figure for figure in pair if figure is not None]

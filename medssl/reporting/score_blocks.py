@@ -111,8 +111,9 @@ def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
                 Marks(arm, [_mark(s) for s in own if s.arm == arm], colour=number)
                 for number, arm in enumerate(dict.fromkeys(s.arm for s in own))
             ],
-            what=told, x_name=f"labelled {unit}s",
-        )  # fmt: skip
+            what=told,
+            x_name=f"labelled {unit}s",
+        )
         charts.append((told, drawn, f"{over}; small dots are runs, of a single one draws."))
         gains = [row for row in compared if row.how == how]
         if gains:
@@ -135,8 +136,10 @@ def arm_blocks(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list
     if tasks:
         heads = ("encoder", *(f"{task['ways']}-way {task['shots']}-shot" for task in tasks))
         told = f"Few-shot accuracy: mean (SD) over {tasks[0]['draws']} tasks of drawn classes and drawn labelled items"
-        rows = [[clean.text(arm), *(mean_and_spread(task["accuracies"]) for task in own)]
-                for arm, own in content["few_shot"].items()]  # fmt: skip
+        rows = [
+            [clean.text(arm), *(mean_and_spread(task["accuracies"]) for task in own)]
+            for arm, own in content["few_shot"].items()
+        ]
         blocks.append(Table(heads, rows, caption=told))
     failed = content.get("failed") or {}
     if failed:

@@ -100,9 +100,13 @@ def summary_of_table(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)  # sections and headline ask for the same
 def _computed(
-    path: Path, written_ns: int, scores: tuple[Score, ...], rows: tuple[Comparison, ...], unit: str,
+    path: Path,
+    written_ns: int,
+    scores: tuple[Score, ...],
+    rows: tuple[Comparison, ...],
+    unit: str,
     overlap: tuple[tuple[int, float], ...],
-) -> Found:  # fmt: skip
+) -> Found:
     """Compute what a summary holds from the rows at ``path``, which were written at ``written_ns``."""
     table = ScoreTable.read(path)
     arms = {score.arm for score in scores}
@@ -113,12 +117,23 @@ def _computed(
     changes = {(row.arm, row.baseline): row.change for row in rows}
     return Found(
         scores_of(
-            table, metrics=list(dict.fromkeys(score.metric for score in scores)), level=level, unit=unit,
-            pooled=pooled, targets=any(score.target for score in scores), overlap=shared,
+            table,
+            metrics=list(dict.fromkeys(score.metric for score in scores)),
+            level=level,
+            unit=unit,
+            pooled=pooled,
+            targets=any(score.target for score in scores),
+            overlap=shared,
         ),
         compare(
-            table, list(changes), metrics=list(dict.fromkeys(row.metric for row in rows)), level=level, unit=unit,
-            pooled=pooled, overlap=shared, change=lambda arm, baseline: changes[arm, baseline],
+            table,
+            list(changes),
+            metrics=list(dict.fromkeys(row.metric for row in rows)),
+            level=level,
+            unit=unit,
+            pooled=pooled,
+            overlap=shared,
+            change=lambda arm, baseline: changes[arm, baseline],
         ),
         table,
-    )  # fmt: skip
+    )

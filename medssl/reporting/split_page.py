@@ -55,10 +55,15 @@ def split_page(
     blocks: list[Block] = [Tiles(tiles)]
     if leaks:
         listed = [
-            (f"{one.first} ({one.splits[0]})", f"{one.second} ({one.splits[1]})", one.level,
-             "" if one.score is None else f"{one.score:.3f}", " and ".join(dict.fromkeys(one.patients)))
+            (
+                f"{one.first} ({one.splits[0]})",
+                f"{one.second} ({one.splits[1]})",
+                one.level,
+                "" if one.score is None else f"{one.score:.3f}",
+                " and ".join(dict.fromkeys(one.patients)),
+            )
             for one in leaks[:_LISTED]
-        ]  # fmt: skip
+        ]
         note = f"and {len(leaks) - _LISTED:,} more; the JSON file lists all" if len(leaks) > _LISTED else ""
         blocks.append(Table(("scan", "and", "are of one", "score", "patients"), listed, note=note))
     sections = [Section("sides", "Both sides", blocks)]

@@ -79,8 +79,9 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     blocks += _pictures(run)
     blocks += _curves(run)
     blocks += _beside_no_training(run)
-    said = [stopping_sentence(name, points, steps=int(settings["train.steps"]))
-            for name, points in _held_out(run).items()]  # fmt: skip
+    said = [
+        stopping_sentence(name, points, steps=int(settings["train.steps"])) for name, points in _held_out(run).items()
+    ]
     said = [text for text in said if text]
     if said:
         blocks += [Text("When to stop", "head"), *(Text(text) for text in said), Text(_TOLD, "soft")]
@@ -133,12 +134,16 @@ def _carried(part: str, report: Mapping[str, Any], clean: Cleaner) -> list[Block
     share = 100 * float(report.get("share", 0.0))
     told = f"Of the {part}'s weights {share:.1f} % were carried over from {clean.word(str(report.get('source', '')))}."
     counts = [(words, str(n)) for fate, words in _FATES.items() if (n := sum(r["status"] == fate for r in rows))]
-    blocks: list[Block] = [Text(told, "" if share >= 90 or part != "encoder" else "doubt"),
-                           Table(("fate", "tensors"), counts)]  # fmt: skip
+    blocks: list[Block] = [
+        Text(told, "" if share >= 90 or part != "encoder" else "doubt"),
+        Table(("fate", "tensors"), counts),
+    ]
     odd = [r for r in rows if r["status"] != "matched"]
     if odd:
-        lines = [(str(r["name"]), _FATES.get(r["status"], r["status"]), _times(r["pretrained"]), _times(r["network"]))
-                 for r in odd]  # fmt: skip
+        lines = [
+            (str(r["name"]), _FATES.get(r["status"], r["status"]), _times(r["pretrained"]), _times(r["network"]))
+            for r in odd
+        ]
         listed = Table(("tensor", "fate", "shape there", "shape here"), lines)
         blocks.append(Details(f"{counted(len(odd), 'tensor')} of the {part} that did not simply match", (listed,)))
     return blocks

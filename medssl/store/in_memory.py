@@ -109,7 +109,11 @@ def store_from_arrays(
     named = {number: "background" if number == 0 else f"structure {number}" for number in sorted(found)}
     folder.mkdir(parents=True, exist_ok=True)
     write_index(
-        folder, entries, settings=settings or {}, classes={**named, **(classes or {})}, regions=regions,
+        folder,
+        entries,
+        settings=settings or {},
+        classes={**named, **(classes or {})},
+        regions=regions,
         statistics=statistics,
-    )  # fmt: skip
+    )
     return Store.open(folder)

@@ -149,9 +149,15 @@ def write_entry(
     """
     if isinstance(values, np.ndarray):
         single = ChannelImage(
-            name=ONE, values=values, modality=modality, scale=scale, slope=slope, intercept=intercept, fill=fill,
+            name=ONE,
+            values=values,
+            modality=modality,
+            scale=scale,
+            slope=slope,
+            intercept=intercept,
+            fill=fill,
             source_path=source_path,
-        )  # fmt: skip
+        )
         images: Sequence[ChannelImage] = [single]
     else:
         images = values
@@ -249,9 +255,15 @@ def _channel(image: ChannelImage, stored: npt.NDArray[np.int16] | None, file: st
     else:
         fill = image.fill
     return Channel(
-        name=image.name, file=file, modality=image.modality, scale=scale, slope=image.slope, intercept=image.intercept,
-        fill=fill, source_path=image.source_path,
-    )  # fmt: skip
+        name=image.name,
+        file=file,
+        modality=image.modality,
+        scale=scale,
+        slope=image.slope,
+        intercept=image.intercept,
+        fill=fill,
+        source_path=image.source_path,
+    )
 
 
 def _body_of(

@@ -303,9 +303,13 @@ def label_values(output: Output, probabilities: Tensor, entry: Entry) -> npt.NDA
     kind: type[np.unsignedinteger] = np.uint8 if max(output.numbers) < 256 else np.uint16
     numbers = torch.tensor(output.numbers, device=probabilities.device)
     values: npt.NDArray[np.integer] = to_source_grid(
-        probabilities, entry.affine, entry.source_shape, entry.source_affine,
-        decide=lambda found: numbers[output.decide(found)], dtype=kind,
-    )  # fmt: skip
+        probabilities,
+        entry.affine,
+        entry.source_shape,
+        entry.source_affine,
+        decide=lambda found: numbers[output.decide(found)],
+        dtype=kind,
+    )
     return values
 
 

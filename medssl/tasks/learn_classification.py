@@ -58,9 +58,16 @@ class ClassificationLearning(Learning):
         """Return this rank's samples."""
         train = self.settings.train
         return ClassLoader(
-            self.train, self.settings.classification, batch_size=train.batch_size, seed=train.seed, rank=rank,
-            world_size=world_size, threads=train.threads, pin=pin, drop=self.settings.data.drop_channels,
-        )  # fmt: skip
+            self.train,
+            self.settings.classification,
+            batch_size=train.batch_size,
+            seed=train.seed,
+            rank=rank,
+            world_size=world_size,
+            threads=train.threads,
+            pin=pin,
+            drop=self.settings.data.drop_channels,
+        )
 
     def held_out(self) -> list[WindowBatch]:
         """Return some held-out samples."""
@@ -107,6 +114,9 @@ class ClassificationLearning(Learning):
         samples = self._samples(store)
         with told.progress(len(samples), f"{what} samples classified") as bar, fabric.autocast():
             return predict_classes(
-                self.method, samples, batch_size=self.settings.train.batch_size, device=fabric.device,
+                self.method,
+                samples,
+                batch_size=self.settings.train.batch_size,
+                device=fabric.device,
                 progress=bar.advance,
-            )  # fmt: skip
+            )

@@ -128,13 +128,23 @@ def score_map(
     spacing_mm = geometry.spacing_mm(true_affine)
     if regions:
         return score_regions(
-            true, scored, case=truth.case, patient=truth.patient, regions=list(regions.values()),
-            spacing_mm=spacing_mm, tolerance_mm=tolerance_mm,
-        )  # fmt: skip
+            true,
+            scored,
+            case=truth.case,
+            patient=truth.patient,
+            regions=list(regions.values()),
+            spacing_mm=spacing_mm,
+            tolerance_mm=tolerance_mm,
+        )
     return score_case(
-        true, scored, case=truth.case, patient=truth.patient, structures=structures, spacing_mm=spacing_mm,
+        true,
+        scored,
+        case=truth.case,
+        patient=truth.patient,
+        structures=structures,
+        spacing_mm=spacing_mm,
         tolerance_mm=tolerance_mm,
-    )  # fmt: skip
+    )
 
 
 def _processors() -> int:

@@ -51,9 +51,16 @@ class ScanClassification(ClassTask):
         return classifiers_of(runs, settings.batch_size, device)
 
     def key(
-        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
-        labels: Labels, draws: Draws, test: str,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        *,
+        recipe: dict[str, Any],
+        card: Card,
+        window: Sequence[int] | None,
+        entries: Sequence[Any],
+        labels: Labels,
+        draws: Draws,
+        test: str,
+    ) -> list[Any]:
         """Return recipe, encoder, window, scans and draws."""
         own = {name: value for name, value in recipe.items() if name not in ("segmentation", "inference")}
         listed = [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in entries]

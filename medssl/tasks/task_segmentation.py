@@ -113,12 +113,18 @@ class ScanSegmentation(Task):
     def score(self, run: Path, test: MaskTest, progress: Callable[[str], None] = silent) -> RunScores:
         """Score every case; one that cannot be scored is listed with the reason."""
         rows, failed = score_predictions(
-            find_predictions(run), test.reference, structures=test.structures, tolerance_mm=test.tolerance_mm,
-            workers=test.workers, on_case=progress,
-        )  # fmt: skip
+            find_predictions(run),
+            test.reference,
+            structures=test.structures,
+            tolerance_mm=test.tolerance_mm,
+            workers=test.workers,
+            on_case=progress,
+        )
         if not rows:
-            raise DataError(f"{run}: no case could be scored ({len(failed)} failed; the first: "
-                            f"{next(iter(failed.values()), 'none was there')}).")  # fmt: skip
+            raise DataError(
+                f"{run}: no case could be scored ({len(failed)} failed; the first: "
+                f"{next(iter(failed.values()), 'none was there')})."
+            )
         counts = empty_counts(rows)
         return RunScores(
             table=ScoreTable.of_structures(rows, run=""),
@@ -145,8 +151,9 @@ class ScanSegmentation(Task):
             for kind, scans in by_kind(reference.refused).items()
         ]
         if not reference.by_patient:
-            found.append("Patients are not known, so every case counts as a patient of its own. A store or manifest "
-                         "knows.")  # fmt: skip
+            found.append(
+                "Patients are not known, so every case counts as a patient of its own. A store or manifest knows."
+            )
         return found
 
     def definitions(self, unit: str) -> dict[str, str]:
@@ -154,9 +161,16 @@ class ScanSegmentation(Task):
         return {"empty": EMPTY_MASKS}
 
     def key(
-        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
-        labels: Labels, draws: Draws, test: MaskTest,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        *,
+        recipe: dict[str, Any],
+        card: Card,
+        window: Sequence[int] | None,
+        entries: Sequence[Any],
+        labels: Labels,
+        draws: Draws,
+        test: MaskTest,
+    ) -> list[Any]:
         """Return recipe, encoder, scans, structures and tolerances."""
         own = {name: value for name, value in recipe.items() if name != "classification"}
         return [

@@ -112,9 +112,14 @@ class Volumes(Domain):
         from medssl.tasks.dense_looks import scan_places
 
         return scan_places(
-            store, card, window=settings.window, windows=settings.windows, count=settings.count, seed=settings.seed,
+            store,
+            card,
+            window=settings.window,
+            windows=settings.windows,
+            count=settings.count,
+            seed=settings.seed,
             encoder=build_encoder(card.encoder),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -159,9 +164,14 @@ class ScanProbe:
         assert isinstance(encoder, Encoder)
         seen = replace(samples, store=normalised_as(samples.store, card.inputs_known))
         found = class_features(
-            encoder, seen, self.looked, levels=self.levels, batch_size=self.batch_size,
-            device="cuda" if torch.cuda.is_available() else "cpu", progress=progress,
-        )  # fmt: skip
+            encoder,
+            seen,
+            self.looked,
+            levels=self.levels,
+            batch_size=self.batch_size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            progress=progress,
+        )
         return Features(found.keys, found.patients, found.truth, np.asarray(found.vectors))
 
 

@@ -77,9 +77,14 @@ class NewScans(NewItems):
         return [*guess_lines(rows), *over]
 
     def sorted(
-        self, rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: Any,
+        self,
+        rows: Sequence[Row],
+        manifest: Manifest,
+        takes: Takes,
+        wanted: tuple[str, ...],
+        settings: Any,
         found: Inputs,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make items of scans, or of the cases that they are channels of."""
         good = [{**row, "label_path": None, "label_values": None} for row in rows]
         if wanted:
@@ -101,8 +106,9 @@ class NewScans(NewItems):
         """Return how scans are predicted."""
         return ScanWorker(predictor, card)
 
-    def of_array(self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None,
-                 modality: str) -> Item:  # fmt: skip
+    def of_array(
+        self, values: Any, work: Path, takes: Takes, *, affine: Any, spacing_mm: Sequence[float] | None, modality: str
+    ) -> Item:
         """Write a scan (z, y, x), or a case (C, z, y, x) in the order of the run's channels."""
         count = len(takes.names)
         stacked = values if values.ndim == 4 else values[None]
@@ -129,9 +135,16 @@ class NewScans(NewItems):
             if facts["error"]:
                 raise DataError(f"The array of channel {channel.name}: {facts['error']}")
             rows.append(
-                {**facts, "id": f"image-{place}", "modality": kind or "unknown", "units": "arbitrary",
-                 "patient": "image", "channel": channel.name if count > 1 else "", "case": "image" if count > 1 else ""}
-            )  # fmt: skip
+                {
+                    **facts,
+                    "id": f"image-{place}",
+                    "modality": kind or "unknown",
+                    "units": "arbitrary",
+                    "patient": "image",
+                    "channel": channel.name if count > 1 else "",
+                    "case": "image" if count > 1 else "",
+                }
+            )
         names = takes.names if count > 1 else ()
         manifest = manifest_of_rows(rows, settings={"channels": list(names)})
         return Item("image", "array", manifest, channels=",".join(names) or "scans")
@@ -183,8 +196,10 @@ def _wanted(takes: Takes, settings: Any) -> tuple[str, ...]:
     given = tuple(name.strip() for name in settings.channels.split(",") if name.strip())
     listed = ", ".join(names)
     if len(given) != len(names):
-        raise ConfigError(f"channels={settings.channels}: {takes.run} takes {len(names)} channels ({listed}). "
-                          f"Name what the new scans call each, in this order.")  # fmt: skip
+        raise ConfigError(
+            f"channels={settings.channels}: {takes.run} takes {len(names)} channels ({listed}). "
+            f"Name what the new scans call each, in this order."
+        )
     lower = [name.casefold() for name in given]
     for place, name in enumerate(names):
         if name.casefold() in lower and lower.index(name.casefold()) != place:
@@ -216,9 +231,10 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
         )
     for group in groups:
         lacking = [
-            ours for ours, name in zip(takes.names, wanted, strict=True)
+            ours
+            for ours, name in zip(takes.names, wanted, strict=True)
             if not group.rows.get(spelled.get(name.casefold(), ""))
-        ]  # fmt: skip
+        ]
         members = [dict(row) for row in group.members]
         shown, path = shown_of(members[0], manifest), str(members[0]["path"])
         if lacking and (not takes.fills or len(lacking) == len(wanted)):

@@ -92,9 +92,17 @@ class ScanTraining(Training):
             }
         own = settings.train
         return WindowLoader(
-            train, plan, batch_size=own.batch_size, seed=own.seed, rank=rank, world_size=world_size,
-            threads=own.threads, pin=pin, drop=data.drop_channels, **more,
-        )  # fmt: skip
+            train,
+            plan,
+            batch_size=own.batch_size,
+            seed=own.seed,
+            rank=rank,
+            world_size=world_size,
+            threads=own.threads,
+            pin=pin,
+            drop=data.drop_channels,
+            **more,
+        )
 
     def counted(self, train: Store, plan: Any, settings: Any) -> tuple[int, str] | None:
         """Return the chosen slices where a method takes one window of each."""
@@ -152,15 +160,28 @@ class ScanTraining(Training):
         ]
 
     def card(
-        self, encoder: nn.Module, entries: Sequence[Entry], settings: Any, *, plan: Any, method: Mapping[str, Any],
-        data: Mapping[str, Any], citation: Sequence[str],
-    ) -> Card:  # fmt: skip
+        self,
+        encoder: nn.Module,
+        entries: Sequence[Entry],
+        settings: Any,
+        *,
+        plan: Any,
+        method: Mapping[str, Any],
+        data: Mapping[str, Any],
+        citation: Sequence[str],
+    ) -> Card:
         """Return the card of an encoder of volumes."""
         assert isinstance(encoder, Encoder)
         return volume_card(
-            encoder, entries, settings.train, settings=settings.encoder, window=plan.size, method=method, data=data,
+            encoder,
+            entries,
+            settings.train,
+            settings=settings.encoder,
+            window=plan.size,
+            method=method,
+            data=data,
             citation=citation,
-        )  # fmt: skip
+        )
 
     def tuned_facts(self, entries: Sequence[Entry], settings: Any) -> dict[str, Any]:
         """Return voxel sizes and orientations, and how windows are put together."""

@@ -43,9 +43,15 @@ class ScanVectors(Vectors):
 
         def embed(done: Callable[[int], None]) -> tuple[FeatureTable, str]:
             table = embed_store(
-                encoder, store, progress=lambda _: done(1), window=window, fitted=fitted, overlap=settings.overlap,
-                batch_size=settings.batch_size, levels=settings.levels,
-            )  # fmt: skip
+                encoder,
+                store,
+                progress=lambda _: done(1),
+                window=window,
+                fitted=fitted,
+                overlap=settings.overlap,
+                batch_size=settings.batch_size,
+                levels=settings.levels,
+            )
             return table, ""
 
         words = f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"

@@ -77,9 +77,15 @@ def write_arms(
         return "pretraining" if len(arms) == 1 else f"pretraining ({arm})"
 
     found = found_in(
-        table, list(pairs or [(arm, baseline) for arm in arms]), metrics=[metric], compared=[metric], level=level,
-        unit=unit, overlap=overlap, change=change,
-    )  # fmt: skip
+        table,
+        list(pairs or [(arm, baseline) for arm in arms]),
+        metrics=[metric],
+        compared=[metric],
+        level=level,
+        unit=unit,
+        overlap=overlap,
+        change=change,
+    )
     found = replace(found, missing=missing, failed=failed or {})
     patients = max(score.interval.patients for score in found.scores)
     show_scores(found, title=f"{metric_of(metric).words}, {patients} test {unit}s", unit=unit, baseline=baseline)
@@ -105,9 +111,13 @@ def overlap_words(overlap: Mapping[int, float], unit: str) -> list[str]:
     some = [f"{share:.0%} with {n}" for n, share in overlap.items() if 0 < share < 1]
     told = []
     if some:
-        told.append(f"two draws have labelled {unit}s in common ({', '.join(some)}), and are counted as that much less "
-                    "independent (Nadeau and Bengio)")  # fmt: skip
+        told.append(
+            f"two draws have labelled {unit}s in common ({', '.join(some)}), and are counted as that much less "
+            "independent (Nadeau and Bengio)"
+        )
     if alike:
-        told.append(f"with {', '.join(alike)} labels all draws are of the same {unit}s: the luck of their choice is "
-                    "not included")  # fmt: skip
+        told.append(
+            f"with {', '.join(alike)} labels all draws are of the same {unit}s: the luck of their choice is "
+            "not included"
+        )
     return told

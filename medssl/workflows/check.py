@@ -129,9 +129,14 @@ def check(
         page = page / check_name(file)
     with settings.limits():
         html = check_page(
-            source, kept, name=file.name, beside=page.with_suffix(".json").name, pictures=settings.pictures,
-            draw_cloud=clouds().draw, root=source.root if settings.privacy == "paths" else "",
-        )  # fmt: skip
+            source,
+            kept,
+            name=file.name,
+            beside=page.with_suffix(".json").name,
+            pictures=settings.pictures,
+            draw_cloud=clouds().draw,
+            root=source.root if settings.privacy == "paths" else "",
+        )
     written = [page, page.with_suffix(".json")]
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:

@@ -148,9 +148,15 @@ def _evaluate(
     unit = owner_of(items, task.noun, patients)
     found = found_in(
         ScoreTable.joined(own.table.as_run(name, labels=labels) for name, own in scored.items()),
-        [(names[0], name) for name in names[1:]], metrics=task.metrics, compared=task.compared(settings),
-        level=settings.level, unit=unit, pooled=False, targets=task.by_target, change=change_between(runs),
-    )  # fmt: skip
+        [(names[0], name) for name in names[1:]],
+        metrics=task.metrics,
+        compared=task.compared(settings),
+        level=settings.level,
+        unit=unit,
+        pooled=False,
+        targets=task.by_target,
+        change=change_between(runs),
+    )
     unseen = {name: lacking for name, folder in runs.items() if (lacking := unseen_of(folder))}
     for name, lacking in unseen.items():
         events.warning(

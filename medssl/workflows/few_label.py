@@ -92,10 +92,14 @@ def few_label(
     for line in [*task.doubts(test, drawn), *_start_doubts(domain, drawn, runs)]:
         events.warning(line)
     key = task.key(
-        recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT), card=card, window=window,
-        entries=[*drawn.entries, *tested.entries], labels=labels, test=test,
+        recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT),
+        card=card,
+        window=window,
+        entries=[*drawn.entries, *tested.entries],
+        labels=labels,
+        test=test,
         draws=Draws(seed=few.draw_seed, sets=sets.sets, named=bool(few.subsets)),
-    )  # fmt: skip
+    )
     plan = FewLabelPlan(
         arms=arms_of(runs, SCRATCH), sizes=sets.sizes, draws=sets.draws, seeds=few.seeds, key=digest(*key)
     )
@@ -161,9 +165,18 @@ def few_label(
             f"{len(missing)} runs are not done yet (failed, or left to other shards); run the command again."
         )
     return write_arms(
-        ScoreTable.joined(result.table for result in done), out, name="few_label", kind=task.kind, baseline=SCRATCH,
-        against=SCRATCH, metric=metric, metrics=task.metrics, level=settings.level, unit=domain.owner,
-        overlap=sets.overlap(), missing=missing,
+        ScoreTable.joined(result.table for result in done),
+        out,
+        name="few_label",
+        kind=task.kind,
+        baseline=SCRATCH,
+        against=SCRATCH,
+        metric=metric,
+        metrics=task.metrics,
+        level=settings.level,
+        unit=domain.owner,
+        overlap=sets.overlap(),
+        missing=missing,
         failed={cell.file.as_posix(): {"": reason} for cell, reason in failed.items()},
         content={
             **labels.facts,
@@ -174,7 +187,7 @@ def few_label(
             "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
         },
         then=f"medssl report {quoted(*runs, out)}",
-    )  # fmt: skip
+    )
 
 
 def _recipe(

@@ -29,10 +29,25 @@ __all__ = ["IndexSettings", "Indexed", "index"]
 
 _NAMES = {"patient_pattern": "REGEX", "targets": "TABLE"}  # may hold names of files and people: said as these
 _DECIDES = (
-    "modality", "patient_pattern", "unit", "class_folders", "depth", "val", "test", "seed", "stratify", "keep_split",
-    "label_maps", "targets", "targets_key", "targets_columns", "pictures", "picture_channel", "channels",
+    "modality",
+    "patient_pattern",
+    "unit",
+    "class_folders",
+    "depth",
+    "val",
+    "test",
+    "seed",
+    "stratify",
+    "keep_split",
+    "label_maps",
+    "targets",
+    "targets_key",
+    "targets_columns",
+    "pictures",
+    "picture_channel",
+    "channels",
     "channel_gap_mm",
-)  # fmt: skip
+)
 
 
 class IndexSettings(FileLimits):

@@ -144,9 +144,12 @@ class Journal:
             self.own |= set(line.get("files", ()))
             if "item" in line:
                 self.done[line["item"]] = Done(
-                    key=line["key"], files=tuple(line["files"]), rows=tuple(line["rows"]),
-                    differs=tuple(line["differs"]), reason=line.get("reason", ""),
-                )  # fmt: skip
+                    key=line["key"],
+                    files=tuple(line["files"]),
+                    rows=tuple(line["rows"]),
+                    differs=tuple(line["differs"]),
+                    reason=line.get("reason", ""),
+                )
 
     def _forget(self) -> None:
         """Remove what predict wrote before, and the journal of it."""

@@ -230,10 +230,14 @@ def as_input(
 def _card(settings: PretrainSettings, chosen: Chosen[Any], network: Method) -> Card:
     domain = settings.domain
     return domain.training.card(
-        network.encoder, chosen.train.entries, settings, plan=network.plan,
-        method=settings.method.model_dump(mode="json"), data=data_facts(chosen, domain.noun),
+        network.encoder,
+        chosen.train.entries,
+        settings,
+        plan=network.plan,
+        method=settings.method.model_dump(mode="json"),
+        data=data_facts(chosen, domain.noun),
         citation=[domain.methods[settings.method.name].paper, domain.encoders[settings.encoder.name].paper],
-    )  # fmt: skip
+    )
 
 
 def _start_lines(start: Path, store: Any, chosen: Chosen[Any]) -> list[str]:

@@ -53,15 +53,23 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     """
     own, split = settings.probe, settings.split or "test"
     frozen = frozen_of(
-        runs, data, random=own.random, windows=own.scans.window is None and own.points is None, protocol="probe",
+        runs,
+        data,
+        random=own.random,
+        windows=own.scans.window is None and own.points is None,
+        protocol="probe",
         taken=(MAJORITY,),
-    )  # fmt: skip
+    )
     runs, domain, store, card = frozen.runs, frozen.domain, frozen.store, frozen.card
     asked = domain.probed(store, own, card)
     train, test = train_and_test(
-        store, asked.class_of, split=split, protocol="probe", wanted=f"{domain.noun}s of known class",
+        store,
+        asked.class_of,
+        split=split,
+        protocol="probe",
+        wanted=f"{domain.noun}s of known class",
         splits=own.fit_splits,
-    )  # fmt: skip
+    )
     sets = label_sets_of(train.entries, asked.class_of, own, shares=False)
     parts = [asked.samples(part) for part in (train, test)]
     patients = [len(set(part.patients())) for part in parts]
@@ -87,15 +95,20 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
                 for n, draw, rows in _drawn(labelled, sets):
                     truth = labelled.truth[rows]
                     fit = class_probe(
-                        labelled.of_draw(draw)[rows], truth, [labelled.patients[row] for row in rows],
+                        labelled.of_draw(draw)[rows],
+                        truth,
+                        [labelled.patients[row] for row in rows],
                         tested.of_draw(draw),
-                        how=how, classes=len(asked.classes), seed=own.seed,
-                    )  # fmt: skip
+                        how=how,
+                        classes=len(asked.classes),
+                        seed=own.seed,
+                    )
                     lacking |= {n} if len(np.unique(truth)) < len(asked.classes) else set()
                     said = _cases(tested, fit.probability, fit.predicted, asked.classes)
                     cells.append(ScoreTable.of_classes(said, run=name, how=how, labels=n, draw=draw))
-                    chosen.append({"arm": name, "how": how, "n": n, "draw": draw, "value": fit.chosen,
-                                   "folds": fit.folds})  # fmt: skip
+                    chosen.append(
+                        {"arm": name, "how": how, "n": n, "draw": draw, "value": fit.chosen, "folds": fit.folds}
+                    )
             few_shots[name], left = _few_shot(labelled, tested, own)
     for line in left:
         events.warning(line)
@@ -106,14 +119,28 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     cells += _always_the_most_frequent(labelled, tested, sets, own, asked.classes)
     _show_few_shot(few_shots)
     return write_arms(
-        ScoreTable.joined(cells), out, name="probe", kind="classification", baseline=RANDOM,
-        against="random encoders of the same shape", metric=own.metric, metrics=CLASS_METRICS, level=settings.level,
-        unit=owner, overlap=sets.overlap(distinct=True),
-        content={"target": asked.asked, "classes": asked.classes, "split": split,
-                 "probes": {how: PROBES[how] for how in own.how}, "few_shot": few_shots,
-                 "settings": own.model_dump(mode="json"), "chosen": chosen},
+        ScoreTable.joined(cells),
+        out,
+        name="probe",
+        kind="classification",
+        baseline=RANDOM,
+        against="random encoders of the same shape",
+        metric=own.metric,
+        metrics=CLASS_METRICS,
+        level=settings.level,
+        unit=owner,
+        overlap=sets.overlap(distinct=True),
+        content={
+            "target": asked.asked,
+            "classes": asked.classes,
+            "split": split,
+            "probes": {how: PROBES[how] for how in own.how},
+            "few_shot": few_shots,
+            "settings": own.model_dump(mode="json"),
+            "chosen": chosen,
+        },
         then=f"medssl report {quoted(*runs, out)}",
-    )  # fmt: skip
+    )
 
 
 def _embedded(
@@ -159,7 +186,7 @@ def _cases(
     decision = Decision(threshold=0.5 if len(classes) == 2 else None)
     return ClassPredictions(
         tested.keys, tested.patients, tested.truth, probability, predicted, tuple(classes)
-    ).by_patient(decision)  # fmt: skip
+    ).by_patient(decision)
 
 
 def _always_the_most_frequent(
@@ -180,11 +207,17 @@ def _few_shot(labelled: Features, tested: Features, own: ProbeSettings) -> tuple
     allowed, left = tasks_of(own.few_shot, labelled.truth.tolist(), tested.truth.tolist())
     return [
         few_shot(
-            labelled.vectors, labelled.truth.tolist(), tested.vectors, tested.truth.tolist(), ways=ways, shots=shots,
-            draws=own.tasks, seed=own.seed,
+            labelled.vectors,
+            labelled.truth.tolist(),
+            tested.vectors,
+            tested.truth.tolist(),
+            ways=ways,
+            shots=shots,
+            draws=own.tasks,
+            seed=own.seed,
         )
         for ways, shots in allowed
-    ], left  # fmt: skip
+    ], left
 
 
 def _show_few_shot(found: Mapping[str, Sequence[FewShot]]) -> None:

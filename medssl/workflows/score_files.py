@@ -95,13 +95,26 @@ def found_in(
     """
     return Scored(
         scores=scores_of(
-            table, metrics=metrics, level=level, unit=unit, pooled=pooled, targets=targets, overlap=overlap,
+            table,
+            metrics=metrics,
+            level=level,
+            unit=unit,
+            pooled=pooled,
+            targets=targets,
+            overlap=overlap,
         ),
         comparisons=compare(
-            table, pairs, metrics=compared, level=level, unit=unit, pooled=pooled, overlap=overlap, change=change,
+            table,
+            pairs,
+            metrics=compared,
+            level=level,
+            unit=unit,
+            pooled=pooled,
+            overlap=overlap,
+            change=change,
         ),
         table=table,
-    )  # fmt: skip
+    )
 
 
 def show_comparisons(found: Scored, *, unit: str, against: str = "", of: str = "") -> None:

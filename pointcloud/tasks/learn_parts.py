@@ -116,7 +116,9 @@ class PartLearning(CloudLearning):
         content = {"split": self.settings.data.held_out_split, "clouds": len(store), "scores": scores}
         run.write_text("validation.json", json.dumps(content, indent=1) + "\n")
         told.table(
-            f"{len(store)} held-out clouds", ["Score", "Value"], [[k, f"{v:.3f}"] for k, v in scores.items()],
+            f"{len(store)} held-out clouds",
+            ["Score", "Value"],
+            [[k, f"{v:.3f}"] for k, v in scores.items()],
             key="held_out",
-        )  # fmt: skip
+        )
         return scores

@@ -95,9 +95,16 @@ class CloudClassification(ClassTask):
         return cloud_classifiers_of(runs, device)
 
     def key(
-        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
-        labels: Labels, draws: Draws, test: str,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        *,
+        recipe: dict[str, Any],
+        card: Card,
+        window: Sequence[int] | None,
+        entries: Sequence[Any],
+        labels: Labels,
+        draws: Draws,
+        test: str,
+    ) -> list[Any]:
         """Return recipe, encoder, clouds with their classes, and draws."""
         return _key(recipe, card, entries, labels, draws)
 
@@ -249,9 +256,16 @@ class PartScoring(Task):
         return [path]
 
     def key(
-        self, *, recipe: dict[str, Any], card: Card, window: Sequence[int] | None, entries: Sequence[Any],
-        labels: Labels, draws: Draws, test: PartTest,
-    ) -> list[Any]:  # fmt: skip
+        self,
+        *,
+        recipe: dict[str, Any],
+        card: Card,
+        window: Sequence[int] | None,
+        entries: Sequence[Any],
+        labels: Labels,
+        draws: Draws,
+        test: PartTest,
+    ) -> list[Any]:
         """Return recipe, encoder, clouds with their labels, draws, and which parts a class may have."""
         files = [e.label_file for e in entries]
         return [*_key(recipe, card, entries, labels, draws), files, sorted(test.parts_of.items())]
@@ -311,8 +325,9 @@ def _listed(run: Path, test: PartTest) -> list[dict[str, str]]:
             f"{path}: the predicted parts cannot be read ({error}). Make them with: medssl finetune"
         ) from error
     if not found:
-        raise DataError(f"{path}: no cloud with labelled points is in the split '{test.split}'. Choose another: "
-                        "split=NAME.")  # fmt: skip
+        raise DataError(
+            f"{path}: no cloud with labelled points is in the split '{test.split}'. Choose another: split=NAME."
+        )
     return found
 
 

@@ -174,11 +174,16 @@ def scores_of(
                     (grid,) = grids
                     found.append(
                         Score(
-                            arm=arm, how=how, labels=labels, target=target or "",
-                            metric=name, run_means=_means(grid.score_of, 1), draw_means=_means(grid.score_of, 0),
+                            arm=arm,
+                            how=how,
+                            labels=labels,
+                            target=target or "",
+                            metric=name,
+                            run_means=_means(grid.score_of, 1),
+                            draw_means=_means(grid.score_of, 0),
                             interval=_interval(grid, None, metric, level, _shared(overlap, labels), unit),
                         )
-                    )  # fmt: skip
+                    )
     return found
 
 
@@ -224,29 +229,54 @@ def compare(
                 if grids is None:
                     continue
                 row = _compared(arm, baseline, how, labels, metric, grids, level, unit, overlap)
-                found.append(replace(row, change=change(arm, baseline) if change else "",
-                                     unfinished=unfinished_in([arms[arm], arms[baseline]])))  # fmt: skip
+                found.append(
+                    replace(
+                        row,
+                        change=change(arm, baseline) if change else "",
+                        unfinished=unfinished_in([arms[arm], arms[baseline]]),
+                    )
+                )
     corrected = holm({str(place): row.p for place, row in enumerate(found)})
-    return [_judged(replace(row, p_holm=corrected[str(place)], questions=len(found)))
-            for place, row in enumerate(found)]  # fmt: skip
+    return [
+        _judged(replace(row, p_holm=corrected[str(place)], questions=len(found))) for place, row in enumerate(found)
+    ]
 
 
 def _compared(
-    arm: str, baseline: str, how: str, labels: int | None, metric: Metric, grids: Sequence[Grid], level: float,
-    unit: str, overlap: Mapping[int, float] | None,
-) -> Comparison:  # fmt: skip
+    arm: str,
+    baseline: str,
+    how: str,
+    labels: int | None,
+    metric: Metric,
+    grids: Sequence[Grid],
+    level: float,
+    unit: str,
+    overlap: Mapping[int, float] | None,
+) -> Comparison:
     own, other = grids
     interval = _interval(own, other, metric, level, _shared(overlap, labels), unit)
     gap_GD = own.score_of - other.score_of.mean(axis=0, keepdims=True)
     of_patient = own.values.mean(axis=(0, 1)) - other.values.mean(axis=(0, 1))
     counted = metric.over == "patients"
     return Comparison(
-        arm=arm, baseline=baseline, how=how, labels=labels, target="", metric=metric.name, change="", unit=unit,
-        difference=interval, baseline_runs=len(other.score_of),
-        run_means=_means(gap_GD, 1), draw_means=_means(gap_GD, 0),
-        above=int((of_patient > 0).sum()) if counted else -1, below=int((of_patient < 0).sum()) if counted else -1,
-        ahead=int((metric.sign * gap_GD > 0).sum()), left_out=own.left_out, p=p_of(interval),
-    )  # fmt: skip
+        arm=arm,
+        baseline=baseline,
+        how=how,
+        labels=labels,
+        target="",
+        metric=metric.name,
+        change="",
+        unit=unit,
+        difference=interval,
+        baseline_runs=len(other.score_of),
+        run_means=_means(gap_GD, 1),
+        draw_means=_means(gap_GD, 0),
+        above=int((of_patient > 0).sum()) if counted else -1,
+        below=int((of_patient < 0).sum()) if counted else -1,
+        ahead=int((metric.sign * gap_GD > 0).sum()),
+        left_out=own.left_out,
+        p=p_of(interval),
+    )
 
 
 def _judged(row: Comparison) -> Comparison:
@@ -257,13 +287,18 @@ def _judged(row: Comparison) -> Comparison:
         return replace(row, reason="both score the same" if same else found.note)
     if found.patients < FEWEST_FOR_VERDICT:
         crossed = "the interval excludes 0, but " if row.p < alpha else ""
-        return replace(row, reason=f"{crossed}{found.patients} {row.unit}s cannot settle it: a test that assumes "
-                                   f"nothing of how differences are spread needs {FEWEST_FOR_VERDICT}")  # fmt: skip
+        return replace(
+            row,
+            reason=f"{crossed}{found.patients} {row.unit}s cannot settle it: a test that assumes "
+            f"nothing of how differences are spread needs {FEWEST_FOR_VERDICT}",
+        )
     if not row.p < alpha:
         return replace(row, reason="the interval holds 0")
     if not row.p_holm < alpha:
-        return replace(row, reason=f"the interval excludes 0, but the test does not once it is corrected for "
-                                   f"{row.questions} questions")  # fmt: skip
+        return replace(
+            row,
+            reason=f"the interval excludes 0, but the test does not once it is corrected for {row.questions} questions",
+        )
     better = row.of.sign * found.estimate > 0
     reason = "an improvement" if better else "a loss"
     floor, threshold = 2 * 0.5**found.patients, alpha / row.questions
@@ -279,18 +314,39 @@ def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overl
     score = own.score - (0.0 if other is None else other.score)
     if not own.patients:
         runs, draws, _ = own.values.shape
-        return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=0,
-                        note=f"no {unit} has a score")  # fmt: skip
+        return Interval(
+            estimate=_NAN,
+            low=_NAN,
+            high=_NAN,
+            level=level,
+            runs=runs,
+            draws=draws,
+            patients=0,
+            note=f"no {unit} has a score",
+        )
     values = None if other is None else other.values
     if metric.name in _OF_TWO_CLASSES and math.isnan(score):
         runs, draws, patients = own.values.shape
-        return Interval(estimate=_NAN, low=_NAN, high=_NAN, level=level, runs=runs, draws=draws, patients=patients,
-                        note="all cases are of one class, so it is not defined")  # fmt: skip
+        return Interval(
+            estimate=_NAN,
+            low=_NAN,
+            high=_NAN,
+            level=level,
+            runs=runs,
+            draws=draws,
+            patients=patients,
+            note="all cases are of one class, so it is not defined",
+        )
     bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
     found = crossed_interval(
-        own.values, values, level=level, estimate=score, overlap=overlap, bounds=bounds,
+        own.values,
+        values,
+        level=level,
+        estimate=score,
+        overlap=overlap,
+        bounds=bounds,
         logit=other is None and metric.over != "patients",
-    )  # fmt: skip
+    )
     return replace(found, note=found.note.replace("patient", unit))
 
 

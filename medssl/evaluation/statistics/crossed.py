@@ -154,12 +154,16 @@ def crossed_interval(
     error, scale = math.sqrt(variance), max(1e-12, float(np.abs(own).max(initial=0.0)))
     few = "1 patient is" if patients == 1 else f"{patients} patients are"
     note = (
-        "not defined" if not math.isfinite(middle)
-        else f"{few} too few for an interval" if patients < FEWEST_PATIENTS
-        else "not defined without one of the patients" if not finite
-        else "every patient gives the same value, so there is no spread to make an interval of" if error <= 1e-9 * scale
+        "not defined"
+        if not math.isfinite(middle)
+        else f"{few} too few for an interval"
+        if patients < FEWEST_PATIENTS
+        else "not defined without one of the patients"
+        if not finite
+        else "every patient gives the same value, so there is no spread to make an interval of"
+        if error <= 1e-9 * scale
         else ""
-    )  # fmt: skip
+    )
     if note:
         return Interval(**found, low=_NAN, high=_NAN, note=note)
     half = float(t.ppf((1 + level) / 2, freedom)) * error

@@ -120,8 +120,11 @@ def cells_of(
     """
     import polars as pl
 
-    kinds = {"patients": [metric.name], "classes": ["probability", "truth", "predicted"],
-             "parts": ["shape_iou", "points_right", "points_labelled"]}[metric.over]  # fmt: skip
+    kinds = {
+        "patients": [metric.name],
+        "classes": ["probability", "truth", "predicted"],
+        "parts": ["shape_iou", "points_right", "points_labelled"],
+    }[metric.over]
     chosen = table.frame.filter(
         (pl.col("how") == how) & pl.col("labels").eq_missing(labels) & pl.col("metric").is_in(kinds)
     )
@@ -189,8 +192,10 @@ def grids_of(arms: Sequence[Cells]) -> tuple[Grid, ...] | None:
     kept = tuple(name for name, use in zip(names, known, strict=True) if use)
     left_out = len(names) - len(kept)
     found_GDP = [values_GDP[..., known] for _, values_GDP in blocks]
-    return tuple(Grid(own, own.sum(axis=-1) / len(kept) if kept else own.sum(axis=-1) * np.nan, kept, left_out, seeds)
-                 for own in found_GDP)  # fmt: skip
+    return tuple(
+        Grid(own, own.sum(axis=-1) / len(kept) if kept else own.sum(axis=-1) * np.nan, kept, left_out, seeds)
+        for own in found_GDP
+    )
 
 
 def _scored(
@@ -265,9 +270,13 @@ def _predictions(frame: pl.DataFrame) -> ClassPredictions:
         blocks[metric][row[item], column[target]] = value
         owner[item] = patient
     return ClassPredictions(
-        tuple(items), tuple(owner[item] for item in items), blocks["truth"].argmax(axis=1), blocks["probability"],
-        blocks["predicted"].argmax(axis=1), tuple(classes),
-    )  # fmt: skip
+        tuple(items),
+        tuple(owner[item] for item in items),
+        blocks["truth"].argmax(axis=1),
+        blocks["probability"],
+        blocks["predicted"].argmax(axis=1),
+        tuple(classes),
+    )
 
 
 def _items(cell: _Figures | ClassPredictions) -> Sequence[str]:

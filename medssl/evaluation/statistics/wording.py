@@ -124,30 +124,57 @@ def score_rows(scores: Sequence[Score], *, baseline: str = "") -> Table:
     for how, labels, arm, target in order:
         own = groups[how, labels, arm, target]
         first = next(iter(own.values()))
-        rows.append([
-            how, "" if labels is None else str(labels), arm, target,
-            *(interval_text(own[m].interval, digits=metric_of(m).digits) if m in own else "" for m in metrics),
-            ", ".join(f"{v:.3f}" for v in first.run_means) if len(first.run_means) > 1 else "",
-            str(len(first.draw_means)) if len(first.draw_means) > 1 else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                how,
+                "" if labels is None else str(labels),
+                arm,
+                target,
+                *(interval_text(own[m].interval, digits=metric_of(m).digits) if m in own else "" for m in metrics),
+                ", ".join(f"{v:.3f}" for v in first.run_means) if len(first.run_means) > 1 else "",
+                str(len(first.draw_means)) if len(first.draw_means) > 1 else "",
+            ]
+        )
     return _filled(heads, rows)
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> Table:
     """Return heads and rows of a table of comparisons, without the columns that are empty in every row."""
-    heads = ["how", "n", "run", "against", "metric", "difference", "each run", "ahead", "better", "worse", "p",
-             "p Holm", "verdict"]  # fmt: skip
+    heads = [
+        "how",
+        "n",
+        "run",
+        "against",
+        "metric",
+        "difference",
+        "each run",
+        "ahead",
+        "better",
+        "worse",
+        "p",
+        "p Holm",
+        "verdict",
+    ]
     rows = []
     for row in comparisons:
         digits, (better, worse) = row.of.digits, (row.above, row.below)[:: row.of.sign]
-        rows.append([
-            row.how, "" if row.labels is None else str(row.labels), row.arm, row.baseline, _head(row.metric),
-            interval_text(row.difference, signed=True, digits=digits),
-            ", ".join(f"{v:+.{digits}f}" for v in row.run_means) if len(row.run_means) > 1 else "",
-            f"{row.ahead}/{row.pairs}" if row.pairs > 1 else "",
-            str(better) if better >= 0 else "", str(worse) if worse >= 0 else "",
-            p_text(row.p), p_text(row.p_holm), row.verdict,
-        ])  # fmt: skip
+        rows.append(
+            [
+                row.how,
+                "" if row.labels is None else str(row.labels),
+                row.arm,
+                row.baseline,
+                _head(row.metric),
+                interval_text(row.difference, signed=True, digits=digits),
+                ", ".join(f"{v:+.{digits}f}" for v in row.run_means) if len(row.run_means) > 1 else "",
+                f"{row.ahead}/{row.pairs}" if row.pairs > 1 else "",
+                str(better) if better >= 0 else "",
+                str(worse) if worse >= 0 else "",
+                p_text(row.p),
+                p_text(row.p_holm),
+                row.verdict,
+            ]
+        )
     return _filled(heads, rows)
 
 
@@ -255,9 +282,11 @@ def _difference(row: Comparison) -> str:
 def _where(row: Comparison) -> str:
     """Return what the difference is over, in brackets."""
     found = row.difference
-    counts = [_counted(found.runs, "pretraining run") if found.runs > 1 else "",
-              _counted(found.draws, "draw") if found.draws > 1 else "",
-              _counted(found.patients, f"test {row.unit}")]  # fmt: skip
+    counts = [
+        _counted(found.runs, "pretraining run") if found.runs > 1 else "",
+        _counted(found.draws, "draw") if found.draws > 1 else "",
+        _counted(found.patients, f"test {row.unit}"),
+    ]
     over = _listed([count for count in counts if count])
     if not found.known:
         return f" on {over}"

@@ -25,6 +25,11 @@ class CropSettings(Settings):
         flip=(0.0, 0.0, 0.5), rotate_degrees=(15.0, 15.0, 15.0), scale=(0.8, 1.25), probability=0.8
     )
     intensity: IntensitySettings = IntensitySettings(
-        contrast=(0.65, 1.5), brightness=0.15, gamma=(0.7, 1.5), noise=0.08, blur_voxels=1.0, low_resolution=1.5,
+        contrast=(0.65, 1.5),
+        brightness=0.15,
+        gamma=(0.7, 1.5),
+        noise=0.08,
+        blur_voxels=1.0,
+        low_resolution=1.5,
         probability=0.5,
-    )  # fmt: skip
+    )
