@@ -92,7 +92,7 @@ def few_label(
     for line in [*task.doubts(test, drawn), *_start_doubts(domain, drawn, runs)]:
         events.warning(line)
     key = task.key(
-        recipe=resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT),
+        recipe=_recipe_key(resolved),
         card=card,
         window=window,
         entries=[*drawn.entries, *tested.entries],
@@ -188,6 +188,14 @@ def few_label(
         },
         then=f"medssl report {quoted(*runs, out)}",
     )
+
+
+def _recipe_key(resolved: Resolved[FinetuneSettings]) -> dict[str, Any]:
+    """Return what of the recipe decides a cell; the pooling is the card's where nobody said another."""
+    found = resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT)
+    if resolved.origins.get("encoder.pool") == "default":
+        found["encoder"].pop("pool", None)
+    return found
 
 
 def _recipe(
