@@ -137,8 +137,9 @@ def test_each_image_stands_alone_and_channels_last_changes_nothing(name: str, po
         together = encoder.embed(batch)
         torch.testing.assert_close(encoder.embed(batch[1:2])[0], together[1], atol=1e-4, rtol=1e-3)
         last = encoder.embed(batch.to(memory_format=torch.channels_last_3d))
-    # a cell may be a single voxel, whose rounding no mean takes away
-    torch.testing.assert_close(last, together, atol=1e-3 if pool == "cells" else 1e-4, rtol=1e-3)
+    # A cell may be a single voxel, whose rounding no mean takes away; a Swin's last norm is over two places here, and
+    # divides by what they differ.
+    torch.testing.assert_close(last, together, atol=1e-3 if pool == "cells" or name == "swin" else 1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
