@@ -189,9 +189,7 @@ def test_every_trainable_parameter_gets_a_gradient(case, store):
         for name, p in method.named_parameters()
         if p.requires_grad and (p.grad is None or not bool(p.grad.abs().sum() > 0))
     ]
-    if (
-        method.encoder.pooling.kind == "prenorm"
-    ):  # the last norm lies behind what is read; reconstruction trains it all the same
+    if method.encoder.pooling.kind == "prenorm":  # its norm lies behind what is read; reconstruction still trains it
         assert {name.rpartition(".")[0].rpartition(".")[2] for name in lacking} <= {"norm"}
         assert len(lacking) <= 2
         return
@@ -236,15 +234,17 @@ def test_training_lowers_the_loss_on_scans_with_structure(case, store):
     optimiser = torch.optim.Adam([p for p in method.parameters() if p.requires_grad], lr=3e-3)
     loader = WindowLoader(store, method.plan, batch_size=3 * method.plan.count, seed=0, threads=0)
     history = []
-    for step in range(30):
+    # Without the positive in its denominator a loss jumps about from batch to batch.
+    steps, some = (60, 20) if "dcl" in case else (30, 5)
+    for step in range(steps):
         batch = loader.batch(step)
-        losses = method(method.views(batch, Stream(0, step, slots(method))), step / 30)
+        losses = method(method.views(batch, Stream(0, step, slots(method))), step / steps)
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()
-        method.after_step(step / 30)
+        method.after_step(step / steps)
         history.append(losses.total.item())
-    assert sum(history[-5:]) < 0.9 * sum(history[:5])
+    assert sum(history[-some:]) < 0.9 * sum(history[:some])
 
 
 @pytest.mark.parametrize("case", sorted(MOVING))

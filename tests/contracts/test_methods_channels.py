@@ -73,7 +73,12 @@ def test_two_channels_train(case: str, store: Store) -> None:
     parameters = [(name, p) for name, p in method.named_parameters() if p.requires_grad]
     idle = [name for name, p in parameters if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     # of swin the convolutions beside the way to the coarsest level are not trained by this method
-    assert not [name for name in idle if not (case.endswith("swin") and "encoder.encoder" in name)]
+    idle = [name for name in idle if not (case.endswith("swin") and "encoder.encoder" in name)]
+    if method.encoder.pooling.kind == "prenorm":  # type: ignore[union-attr]  # the last norm lies behind what is read
+        assert {name.rpartition(".")[0].rpartition(".")[2] for name in idle} <= {"norm"}
+        assert len(idle) <= 2
+    else:
+        assert not idle
     method.after_step(0.1)
     with torch.no_grad():
         assert all(torch.isfinite(value) for value in method.eval().probe(views).values())

@@ -259,7 +259,7 @@ def test_every_method_is_tried() -> None:
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("name", sorted(ON_EMBEDDINGS | OTHERS))
 def test_methods_train_and_probe_what_is_pooled_or_refuse(name: str, pool: str, store: Store) -> None:
-    places_too = name == "ibot" and pool in ("grid", "levels")
+    places_too = name == "ibot" and pool in ("grid", "levels", "cells")
     if places_too:
         with pytest.raises(ValueError, match=r"images and places alike.*Set encoder\.pool"):
             made(name, pool)

@@ -147,7 +147,7 @@ def test_a_probe_reads_both_channels_and_never_what_a_lacking_one_holds(name: st
     samples = samples_of(store, settings, class_names(store, settings))
     found = class_features(encoder_of(name), samples, settings, levels="all", batch_size=5)
     alone = class_features(encoder_of(name), samples, settings, levels="all", batch_size=1)
-    np.testing.assert_allclose(found.vectors, alone.vectors, atol=2e-3)
+    np.testing.assert_allclose(found.vectors, alone.vectors, atol=5e-3)  # of swin a norm is over two places
     assert np.isfinite(found.vectors).all()
     assert len(np.unique(found.vectors.round(4), axis=0)) == len(store)
 
