@@ -91,7 +91,7 @@ def fit(
         ConfigError: A process has fewer items than the batch is to have parts, or the method trains with one process
             alone.
     """
-    fabric = fabric or launch(settings)
+    fabric = fabric or launch(settings, method)
     check_processes(method, fabric.world_size)
     device = fabric.device
     method = _on_device(method, settings, fabric)

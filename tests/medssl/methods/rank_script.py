@@ -29,7 +29,7 @@ STEPS = 6
 SETTINGS = {
     "steps": STEPS, "optimiser": "sgd", "momentum": 0.5, "lr": 0.02, "warmup": 0.0, "weight_decay": 0.01, "clip": 1.0,
     "log_every": 1, "probe_every": 1000, "checkpoint_every": 1000, "accelerator": "cpu", "precision": "32-true",
-    "devices": 1,
+    "devices": 1, "find_unused": True,  # a norm behind what is read gets no gradient
 }  # fmt: skip
 
 
