@@ -53,11 +53,17 @@ class Crops:
 def crop_size(window: Triple, multiple: Triple) -> Triple:
     """Return the size of crops of which several fit a window: half of it, and what an encoder takes.
 
+    A crop that would be a single voxel at the coarsest level, which no norm can take, is twice as large.
+
     Example:
         >>> crop_size((32, 48, 8), (8, 8, 8))
         (16, 24, 8)
+        >>> crop_size((16, 16, 16), (8, 8, 8))
+        (16, 16, 16)
     """
     z, y, x = (max(m, -(-(w // 2) // m) * m) for w, m in zip(window, multiple, strict=True))
+    if (z, y, x) == tuple(multiple):
+        z, y, x = (m if m == 1 else 2 * m for m in multiple)
     return z, y, x
 
 

@@ -155,7 +155,7 @@ def test_what_is_unknown_names_its_first_keys(tmp_path) -> None:
 
 
 def test_every_source_is_listed_and_shown_with_licence_and_proof(capsys) -> None:
-    assert [row[0] for row in list_things("weights")] == list(SOURCES)
+    assert [row[0] for row in list_things("weights").rows] == list(SOURCES)
     root = Path(__file__).resolve().parents[2]
     for name, row in SOURCES.items():
         show(name)
