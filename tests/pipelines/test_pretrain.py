@@ -63,8 +63,8 @@ def identical(a, b):
 def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsys, real_pictures):
     run = pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
     assert sorted(path.name for path in run.folder.iterdir()) == [
-        "card.json", "checkpoints", "decoder.safetensors", "encoder.safetensors", "environment.json", "log.txt",
-        "metrics.jsonl", "progress.png", "run.yaml", "tensorboard", "views.png",
+        "card.json", "checkpoints", "decoder.safetensors", "encoder.safetensors", "environment.json", "input.json",
+        "log.txt", "metrics.jsonl", "progress.png", "run.yaml", "tensorboard", "views.png",
     ]  # fmt: skip
     said = capsys.readouterr().out
     assert "4 scans of 2 patients (CT, 1 x 1 x 1 mm); 2 held out" in said

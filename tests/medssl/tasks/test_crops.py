@@ -86,4 +86,4 @@ def test_scans_without_labels_are_asked_for_place_alone(store):
 def test_a_crop_is_half_a_window_and_what_the_encoder_takes():
     assert crop_size((1, 96, 96), (1, 16, 16)) == (1, 48, 48)
     assert crop_size((8, 48, 32), (4, 8, 8)) == (4, 24, 16)
-    assert crop_size((8, 8, 8), (8, 8, 8)) == (8, 8, 8)
+    assert crop_size((8, 8, 8), (8, 8, 8)) == (16, 16, 16)  # not a single voxel at the coarsest level
