@@ -10,9 +10,10 @@ from scipy.spatial.distance import cdist
 
 import medssl
 from medssl.manifest.schema import read_manifest
+from medssl.reduction.hashes import Variant
 from pointcloud.reduction.copies import RADIUS, find_cloud_copies
 from pointcloud.reduction.prints import CloudTarget, cloud_prints
-from pointcloud.reduction.verdict import BENT, SAME_SHAPE, bent, relative_chamfer
+from pointcloud.reduction.verdict import BENT, SAME_SHAPE, bent, judge, relative_chamfer
 
 TURN = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float32)  # y up from z up
 
@@ -186,6 +187,8 @@ def test_alike_shapes_that_were_sampled_in_one_way_are_no_copies(count, tmp_path
     assert bent(shapes[0], shaken) < BENT * relative_chamfer(shapes[0], shaken)
     targets = {path.stem: CloudTarget(id=path.stem, path=str(path)) for path in sorted(tmp_path.glob("*.npy"))}
     prints, _ = cloud_prints(list(targets.values()), tmp_path / "prints")
-    looked = find_cloud_copies(prints, targets).matches
-    assert looked
-    assert not [one for one in looked if one.verdict.level.is_copy]
+    assert not [one for one in find_cloud_copies(prints, targets).matches if one.verdict.level.is_copy]
+    # Few of them are proposed, if any: every pair is judged.
+    pairs = [judge(*pair, Variant(), targets, cache={}, failures={}) for pair in itertools.combinations(prints, 2)]
+    assert len(pairs) == 15
+    assert not [one for one in pairs if one.level.is_copy]
