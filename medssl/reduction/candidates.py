@@ -152,15 +152,17 @@ def propose(
         del found[pair], evidence[pair]
     # Half as likely is less likely; what lies between is decided by worth, so that the scans of a group meet. Where the
     # scans have too few points to tell, their hashes do.
-    groups: dict[int, dict[tuple[int, int], float]] = {LIKELY: {}, DOUBTFUL: {}, HASHES_ALONE: {}}
+    likely: dict[tuple[int, int], float] = {}
+    doubtful: dict[tuple[int, int], float] = {}
+    untold: dict[tuple[int, int], float] = {}
     for pair, score in evidence.items():
         if np.isinf(score):
-            groups[HASHES_ALONE][pair] = found[pair].distance * hashes.BITS // _STEP
+            untold[pair] = found[pair].distance * hashes.BITS // _STEP
         elif score >= _SURE:
-            groups[LIKELY][pair] = 0.0
+            likely[pair] = 0.0
         else:
-            groups[DOUBTFUL][pair] = -np.floor(np.log2(score))
-    for most, doubts in groups.items():
+            doubtful[pair] = -np.floor(np.log2(score))
+    for most, doubts in ((LIKELY, likely), (DOUBTFUL, doubtful), (HASHES_ALONE, untold)):
         some = sorted(doubts)
         first, second = np.array(some, dtype=np.int64).reshape(-1, 2).T
         doubt = np.array([doubts[pair] for pair in some])
