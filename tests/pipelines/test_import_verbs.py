@@ -137,7 +137,7 @@ def test_fine_tuning_of_segments_and_classes_starts_from_all_of_it(imported, sto
 def test_pretraining_goes_on_from_it(imported, stores, tmp_path) -> None:
     name, run = imported
     for method in ROWS[name][3]:
-        overrides = [*QUICK, _window("method", name), "train.probe_every=0"]
+        overrides = [*QUICK, _window("method", name)]
         if method in ("simmim", "masked"):
             overrides.append(f"method.patch=[{','.join(str(n // 2) for n in ROWS[name][1])}]")
         out = pretrain(method, data=stores[ROWS[name][2]], out=tmp_path / method, init_from=run, overrides=overrides)
