@@ -16,8 +16,8 @@ class         the normed class token of a transformer that has one              
 ============  =============================================================================  ====================
 
 What enters the last normalisation: of encoders of stages the last convolution that a norm follows (of a residual block
-that of its branch, the skip left out); of ``swin`` the second convolution of its coarsest residual block; of ``vit`` and
-``primus`` the tokens that the last layer norm takes. A ``timm`` model does not say which of its norms is the last.
+that of its branch, the skip left out); of ``swin`` the second convolution of its coarsest residual block; of ``vit``
+and ``primus`` the tokens that the last layer norm takes. A ``timm`` model does not say which norm is its last.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def test_pretraining_goes_on_from_it(imported, stores, tmp_path) -> None:
     name, run = imported
     for method in ROWS[name][3]:
         overrides = [*QUICK, _window("method", name)]
-        if method in ("simmim", "masked"):
+        if method in ("simmim", "masked", "spark"):
             overrides.append(f"method.patch=[{','.join(str(n // 2) for n in ROWS[name][1])}]")
         out = pretrain(method, data=stores[ROWS[name][2]], out=tmp_path / method, init_from=run, overrides=overrides)
         assert load_card(out.folder).encoder == load_card(run).encoder
