@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medssl.command import Command
 from medssl.domains.dense import Dense, Look, Values
 from medssl.evaluation.dense_probe import DenseFit, Overlaps, dense_probe, drawn_places, legendre, overlaps
 from medssl.evaluation.label_sets import LabelSets
 from medssl.evaluation.metrics import EMPTY_MASKS
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import DenseProbeSettings, EvaluateSettings
 from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
 from medssl.workflows.labelled import label_sets_of, patient_of, train_and_test
@@ -111,8 +110,7 @@ def dense_probe_protocol(
         f"{sets.draws} draws; {len(test.entries)} test {domain.noun}s of {patients[1]} {domain.owner}s"
     )
     if dry_run:
-        closed(None, same_command(frozen.runs, data, out, settings, "dense-probe"))
-        return Scored()
+        return events.written(Scored(next=same_command(frozen.runs, data, out, settings, "dense-probe")))
     drawn = {patient for n in sets.sizes for draw in sets.different(n) for patient in sets.patients(n, draw)}
     labelled = train.subset([entry.id for entry in train.entries if patient_of(entry) in drawn])
     encoders = {source.arm: frozen.encoder(source) for source in frozen.sources}
@@ -176,7 +174,7 @@ def dense_probe_protocol(
             ],
             "trivial": [{"n": n, "draw": draw, "arm": name} for (n, draw), name in chosen.items()],
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        then=Command("report", *frozen.runs, out),
     )
 
 

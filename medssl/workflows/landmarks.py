@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from medssl.command import Command
 from medssl.domains.dense import Dense
 from medssl.evaluation.matching import landmarks_of, nearest
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.evaluate_settings import DrawSettings, EvaluateSettings, PlaceSettings
@@ -44,8 +44,8 @@ def landmarks(
     """
     own = settings.landmarks
     found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="landmarks", dry_run=dry_run)
-    if found is None:
-        return Scored()
+    if isinstance(found, Scored):
+        return found
     frozen, dense, train, test = found
     asked, overlap = asked_from(train, own, dense)
     rows = []
@@ -78,7 +78,7 @@ def landmarks(
             "asked": len(asked),
             "settings": own.model_dump(mode="json"),
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        then=Command("report", *frozen.runs, out),
     )
 
 

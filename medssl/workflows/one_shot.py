@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medssl.command import Command
 from medssl.evaluation.dense_probe import overlaps
 from medssl.evaluation.matching import carried
 from medssl.evaluation.registration import Way, registered_labels
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.store.read import Store
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
@@ -47,8 +47,8 @@ def one_shot(
     """
     own = settings.one_shot
     found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="one-shot", dry_run=dry_run)
-    if found is None:
-        return Scored()
+    if isinstance(found, Scored):
+        return found
     frozen, dense, train, test = found
     asked, overlap = asked_from(train, own, dense)
     ways = own.registration if isinstance(frozen.store, Store) else ()
@@ -90,7 +90,7 @@ def one_shot(
             "registration_failed": failed,
             "settings": own.model_dump(mode="json"),
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        then=Command("report", *frozen.runs, out),
     )
 
 

@@ -19,11 +19,11 @@ from medssl.evaluation.dense_probe import Scales
 from medssl.randomness import numpy_generator
 from medssl.workflows import events
 from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, PlaceSettings
 from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
 from medssl.workflows.labelled import patient_of, train_and_test
 from medssl.workflows.progress import Progress
+from medssl.workflows.score_files import Scored
 
 __all__ = [
     "HANDMADE",
@@ -158,8 +158,8 @@ def opened(
     own: PlaceSettings,
     protocol: str,
     dry_run: bool,
-) -> tuple[Frozen, Dense, Any, Any] | None:
-    """Open what a protocol needs and say what it will do; None for a dry run.
+) -> tuple[Frozen, Dense, Any, Any] | Scored:
+    """Open what a protocol needs and say what it will do; of a dry run return its end.
 
     Raises:
         ConfigError: A setting is wrong, or the runs differ in architecture.
@@ -179,8 +179,7 @@ def opened(
         f"{len(test.entries)} test {noun}s"
     )
     if dry_run:
-        closed(None, same_command(frozen.runs, data, out, settings, protocol))
-        return None
+        return events.written(Scored(next=same_command(frozen.runs, data, out, settings, protocol)))
     return frozen, dense, train, test
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medssl.command import Command
 from medssl.evaluation.matching import best_threshold, iou, prompt_row, similarity
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.evaluate_settings import EvaluateSettings
@@ -48,8 +48,8 @@ def prompt(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSet
     """
     own = settings.prompt
     found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="prompt", dry_run=dry_run)
-    if found is None:
-        return Scored()
+    if isinstance(found, Scored):
+        return found
     frozen, dense, train, test = found
     asked, _ = asked_from(train, own, dense)
     rows: list[tuple[object, ...]] = []
@@ -104,7 +104,7 @@ def prompt(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSet
             "thresholds": thresholds,
             "settings": own.model_dump(mode="json"),
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        then=Command("report", *frozen.runs, out),
     )
 
 

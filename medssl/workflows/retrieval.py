@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medssl.command import Command
 from medssl.domains.dense import Dense
 from medssl.errors import ConfigError, did_you_mean
 from medssl.evaluation.matching import nearest
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.evaluate_settings import EvaluateSettings
@@ -57,8 +57,8 @@ def retrieval(
     """
     own = settings.retrieval
     found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="retrieval", dry_run=dry_run)
-    if found is None:
-        return Scored()
+    if isinstance(found, Scored):
+        return found
     frozen, dense, train, test = found
     classes = _classes(frozen, own.target)
     with events.progress(len(train.entries) + len(test.entries), f"{frozen.domain.noun}s read") as bar:
@@ -99,7 +99,7 @@ def retrieval(
             "target": own.target,
             "settings": own.model_dump(mode="json"),
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        then=Command("report", *frozen.runs, out),
     )
 
 

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from medssl.chains import auto_chain
+from medssl.chains.auto import auto
+from medssl.chains.auto_settings import AutoSettings
 from medssl.domains.deciding import Machine
 from medssl.errors import ConfigError
 from medssl.settings import resolve
 from medssl.workflows.finetune import FinetuneSettings
 from medssl.workflows.pretrain import PretrainSettings
-from pipelines import auto_chain
-from pipelines.auto import auto
-from pipelines.auto_settings import AutoSettings
 from pointcloud.recipe import CloudFacts, decide_cloud_recipe
 from pointcloud.shapes import CLASSES, shape
 

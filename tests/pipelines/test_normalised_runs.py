@@ -122,7 +122,7 @@ def test_prediction_takes_trainings_input_to_the_bit(home: Path, tmp_path: Path,
 
 
 def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
-    table = embed(home / "zscore", data=home / "store", out=tmp_path / "v.npz", overrides=["coverage=whole"])
+    table = embed(home / "zscore", data=home / "store", out=tmp_path / "v.npz", overrides=["coverage=whole"]).table
     encoder, store = load_encoder(home / "zscore"), Store.open(home / "store")
     made = normalised_as(store, load_card(home / "zscore").inputs_known)
     np.testing.assert_array_equal(table.vectors[0], embed_scan(encoder, made, 0, window=None)[0])
@@ -138,8 +138,8 @@ def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, cap
     assert count == 4
     listing.write_text(text)
     assert Store.open(tmp_path / "soft").entries[0].scale == (-160.0, 240.0)
-    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz")
-    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz")
+    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz").table
+    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz").table
     np.testing.assert_array_equal(ours.vectors, theirs.vectors)
     capsys.readouterr()
     soft = {"data": tmp_path / "soft", "out": tmp_path / "run", "dry_run": True}

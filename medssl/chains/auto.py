@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medssl.chains.auto_chain import AutoChain, AutoResult
+from medssl.chains.auto_settings import AutoSettings
+from medssl.chains.auto_stages import StageRunner, Stages
 from medssl.domains.domain import Domain, domains
 from medssl.errors import DataError
 from medssl.locking import holds
 from medssl.settings import resolve
+from medssl.workflows import events
+from medssl.workflows.taking import takes_places
 from medssl.workflows.verbs import function_of
-from pipelines import console
-from pipelines.auto_chain import AutoChain, AutoResult
-from pipelines.auto_settings import AutoSettings
-from pipelines.auto_stages import StageRunner, Stages
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoResult", "AutoSettings", "auto"]
 
 
+@takes_places
 @holds("medssl auto", lambda given: Path(given["out"]))
 def auto(
     scans: str | Path,
@@ -107,7 +109,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     file = out / "manifest.parquet"
     hand.head("index", "describe everything, one row a scan or cloud")
     hand.command("index", scans, *words, "--out", file)
-    with console.part("index"):
+    with events.part("index"):
         manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
     return manifest
 
@@ -130,7 +132,7 @@ def _domain_for(manifest: Manifest, scans: Path) -> Domain:
     chosen = max(domains(), key=lambda domain: len(owners[domain.kind]))
     for other in domains():
         if other is not chosen and owners[other.kind]:
-            console.warn(
+            events.warning(
                 f"{scans} holds {chosen.noun}s and {other.noun}s: the {chosen.noun}s are taken, the {other.noun}s "
                 "passed over; give each kind a folder of its own"
             )
