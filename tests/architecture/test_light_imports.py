@@ -142,7 +142,8 @@ def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
     assert (tmp_path / "b.parquet").is_file()
     (tmp_path / "pipelines" / "__init__.py").write_text("raise RuntimeError('a package of the user')")
     every = "from medssl.workflows.verbs import VERBS, function_of, settings_of\nfor name in VERBS:\n"
-    every += "    function_of(name), settings_of(name)\nimport medssl\nfor name in medssl.__all__:\n    getattr(medssl, name)"
+    every += "    function_of(name), settings_of(name)\n"
+    every += "import medssl\nfor name in medssl.__all__:\n    getattr(medssl, name)"
     said = run("-c", every)
     assert said.returncode == 0, said.stderr
     chains = "import medssl\nprint(medssl.auto('scans', out='auto', dry_run=True).folder.name)\n"
