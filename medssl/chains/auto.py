@@ -15,6 +15,8 @@ from medssl.errors import DataError
 from medssl.locking import holds
 from medssl.settings import resolve
 from medssl.workflows import events
+from medssl.workflows.export_targets import EXPORTS, check_export
+from medssl.workflows.intake import clouds
 from medssl.workflows.taking import takes_places
 from medssl.workflows.verbs import function_of
 
@@ -71,16 +73,30 @@ def auto(
     options = {"budget": budget, "method": method, "labels": labels, "export": tuple(export) or None}
     resolved = resolve(AutoSettings, preset=preset, overrides=list(overrides), command_line=options)
     scans, out, settings = Path(scans), Path(out), resolved.settings
+    _refuse_exports(scans, settings)
     hand = StageRunner(Stages(out / "stages.json"), anew=overwrite)
     manifest = _headers(scans, settings) if dry_run else _indexed(scans, out, settings, hand)
     chain = AutoChain(_domain_for(manifest, scans), scans, out, resolved, hand)
     return chain.plan(manifest) if dry_run else chain.run(manifest)
 
 
+def _refuse_exports(scans: Path, settings: AutoSettings) -> None:
+    """Refuse a form of export that this kind of data has not, before anything else is done.
+
+    Raises:
+        ConfigError: One was asked for.
+    """
+    every = {domain.name for domain in domains()}
+    if any(every - set(EXPORTS[form].domains) for form in settings.export):
+        with events.aside():
+            held = _domain_for(_headers(scans, settings), scans)
+        for form in settings.export:
+            check_export(form, what=str(scans), domain=held)
+
+
 def _headers(scans: Path, settings: AutoSettings) -> Manifest:
     """Return the manifest as headers alone give it; write nothing."""
     from medssl.manifest.build import Targets, build_manifest
-    from pointcloud.describe import cloud_reader
 
     manifest, _ = build_manifest(
         scans,
@@ -91,7 +107,7 @@ def _headers(scans: Path, settings: AutoSettings) -> Manifest:
         test=settings.test,
         seed=settings.seed,
         channels=settings.channels,
-        clouds=cloud_reader(unit=settings.unit),
+        clouds=clouds().reader(unit=settings.unit),
         targets=Targets(file=Path(settings.targets)) if settings.targets else None,
     )
     return manifest

@@ -21,7 +21,6 @@ from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
 from medssl.workflows import events
-from medssl.workflows.export_targets import check_export
 from medssl.workflows.predict_command import predict_command
 from medssl.workflows.result import Result
 from medssl.workflows.verbs import function_of
@@ -92,8 +91,6 @@ class AutoChain:
             raise ConfigError(
                 f"{scans} holds {domain.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
             )
-        for form in settings.export:
-            check_export(form, what=str(scans), domain=domain)
         self.scans, self.out, self.settings, self.hand = scans, out, settings, hand
         self.decisions = self.deciding.decisions
         self.manifest_file, self.store_folder = out / "manifest.parquet", out / "store"

@@ -297,12 +297,10 @@ def _time_lines(
     resolved: Resolved[FinetuneSettings],
     learning: Learning,
     out: Path,
-    *,
-    done: int | None = 0,
-    until: int | None = None,
+    **told: Any,
 ) -> list[str]:
-    """Return what is said of the time that training takes here; nothing where no step is left to train."""
-    settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
+    """Return what is said of the time that training takes here; ``told`` is more of `time_lines`."""
+    settings, aside = resolved.settings, free_beside(out)
 
     def smaller(step: StepTime) -> str:
         domain, task = learning.domain, learning.task
@@ -320,11 +318,9 @@ def _time_lines(
     return time_lines(
         learning.method,
         lambda: learning.loader(rank=0, world_size=1, pin=False),
-        train,
-        done=done,
-        until=until,
-        by_default=resolved.origins.get("train.steps") == "default",
+        resolved,
         smaller=smaller,
+        **told,
     )
 
 

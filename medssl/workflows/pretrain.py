@@ -111,10 +111,7 @@ def pretrain(
     training.shown(network, chosen.train)
     started = [] if start is None else _start_lines(start, store, chosen)
     if dry_run:
-        lines = plan_lines(resolved, chosen, network, out, world_size=None)
-        for line in [*lines, *started, *plan_time_lines(resolved, chosen, network, preset or method, out, None)]:
-            events.message(line)
-        events.message(_tried(settings, chosen, network))
+        _say_plan(resolved, chosen, network, preset or method, out, started)
         return events.written(RunResult(out, read=load))
 
     fabric = launch(settings.train, network)
@@ -178,6 +175,24 @@ def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fres
             f"doubtful: {settings.method.name} freezes the encoder, and its weights are random. Start from a "
             "pretrained one with --init-from RUN."
         )
+
+
+def _say_plan(
+    resolved: Resolved[PretrainSettings],
+    chosen: Chosen[Any],
+    network: Method,
+    named: str | Path | None,
+    out: Path,
+    started: Sequence[str],
+) -> None:
+    """Say what a run would do, and try its first step: once, be it for the time that it takes or by itself."""
+    steps: list[Any] = []
+    lines = plan_lines(resolved, chosen, network, out, world_size=None)
+    times = plan_time_lines(resolved, chosen, network, named, out, None, tried=steps.append)
+    for line in [*lines, *started, *times]:
+        events.message(line)
+    if not steps:
+        events.message(_tried(resolved.settings, chosen, network))
 
 
 _TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two
