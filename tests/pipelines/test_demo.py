@@ -92,7 +92,7 @@ def test_real_data_are_used_where_they_are_named(tmp_path, decathlon, monkeypatc
     if by == "environment":
         monkeypatch.setenv("MEDSSL_DATA", str(decathlon))
     named = {"option": decathlon, "environment": None, "the set itself": decathlon / "hippocampus"}[by]
-    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7", "clouds=0"])
+    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7", "cases=0", "clouds=0"])
     assert "The demo uses real data: 7 scans" in capsys.readouterr().out
     images = sorted((given["scans"] / "imagesTr").iterdir())
     assert len(images) == 7

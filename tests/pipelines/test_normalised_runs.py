@@ -130,6 +130,23 @@ def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
         embed_scan(encoder, store, 0, window=None)
 
 
+def test_one_scan_in_another_unit_stops_no_folder(home: Path, tmp_path: Path, capsys) -> None:
+    """It is skipped, counted and said; the others have the vectors that they have without it."""
+    odd = Item(id="odd", values=scan(9) + 2000, patient="p9", split="test", modality="MR")
+    good = Item(id="good", values=scan(3), patient="p3", split="test")
+    both = store_from_arrays(tmp_path / "both", [odd, good], settings={"hu_range": [-1024, 3071]})
+    with pytest.raises(DataError, match="odd"):
+        normalised_as(both, load_card(home / "nnunet").inputs_known)
+    found = embed(home / "nnunet", data=both.folder, out=tmp_path / "v.npz")
+    assert found.table.ids == ("good",)
+    assert list(found.table.failed) == list(found.figures["failed"]) == ["odd"]
+    assert "odd: " in capsys.readouterr().err
+    alone = store_from_arrays(tmp_path / "alone", [good], settings={"hu_range": [-1024, 3071]})
+    np.testing.assert_array_equal(
+        found.table.vectors, embed(home / "nnunet", data=alone.folder, out=tmp_path / "w.npz").table.vectors
+    )
+
+
 def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, capsys) -> None:
     """Whatever the store's is; what trains on takes it too, resumed as well, unless it is told not to, and says so."""
     shutil.copytree(home / "store", tmp_path / "soft")
