@@ -40,7 +40,7 @@ class AutoResult(Result):
         decisions: What was chosen, and why.
         encoder: The pretraining run; None after a dry run.
         pretrained: The fine-tuning run from the pretrained encoder; None without labels.
-        scratch: The same from fresh weights; None where nothing can be scored.
+        scratch: The same from scratch; None where nothing can be scored.
         comparison: Score of both with intervals, and their difference; empty where nothing can be scored.
         report: The report; None where it failed.
         failed: Late stages that failed, and why; everything before them is there.
@@ -223,7 +223,7 @@ class AutoChain:
             labels,
             from_scratch,
         )
-        start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
+        start = "from random initialization, with the same recipe" if from_scratch else "from the pretrained encoder"
         self.hand.head(out.name, f"learn to {recipe.learns} {start}")
         if self.hand.ready(out.name, key, out / "network.safetensors"):
             return

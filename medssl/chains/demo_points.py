@@ -24,7 +24,7 @@ _PROBE = "knn"  # what the last sentence names
 
 
 def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Result:
-    """Pretrain on made-up shapes, and see what frozen features know that fresh weights do not.
+    """Pretrain on made-up shapes, and see what frozen features know that random initialization does not.
 
     Args:
         out: The folder for everything that is made.
