@@ -112,9 +112,7 @@ def _finetune(
     ] = None,
     from_scratch: Annotated[
         bool,
-        typer.Option(
-            "--from-scratch", help="RUN's architecture and recipe from random initialization, to compare with."
-        ),
+        typer.Option("--from-scratch", help="RUN's architecture and recipe without its weights, to compare with."),
     ] = False,
     labels: Annotated[
         int | None, typer.Option("--labels", metavar="N", help="Use the labels of N patients; all if unset.")

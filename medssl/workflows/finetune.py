@@ -103,7 +103,7 @@ def finetune(
         overrides: ``key=value`` settings, such as ``train.steps=500``.
         task: "segmentation" or "classification"; when None what the preset says, else what the store's labels are for:
             segmentation where there are label maps or labels of points, classification where there are classes alone.
-        from_scratch: Take the encoder's architecture from ``encoder_run`` but random initialization: the same recipe and
+        from_scratch: Take the encoder's architecture from ``encoder_run``, its weights at random: the same recipe and
             budget, for comparison.
         labels: Patients whose labels are used; None uses all.
         draw: Which draw of ``labels`` patients; subsets of one draw are nested.
