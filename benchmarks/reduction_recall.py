@@ -9,6 +9,7 @@ Hash-6 of "Less is More".
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py             # under 10 minutes of one core
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half choose             # and the limits by the rule
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half report --each ct=7 hippocampus=14 acdc=12 phantom=4
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py --work F --workers 2    # a stopped run goes on
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --full      # every scan; hours
     python benchmarks/reduction_recall.py                               # phantoms alone
 """
@@ -16,12 +17,10 @@ Hash-6 of "Less is More".
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import math
 import os
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,11 +31,11 @@ from reduction_limits import Seen, limits_by_rule
 from reduction_other_ways import CLEANVISION, IMAGEDEDUP, hash_6_share, other_false, slices_of
 from reduction_scans import HALVES, ONE_BODY, SEED, Item, build, one_body, originals
 
-from medssl.formats.scan import Scan
 from medssl.reduction.candidates import candidates
-from medssl.reduction.fingerprint import read_target
+from medssl.reduction.compare_pairs import look_at
+from medssl.reduction.duplicates import pairs_of
 from medssl.reduction.index import Index, make_fingerprints, read_index
-from medssl.reduction.verify import Level, Verdict, verify
+from medssl.reduction.verify import Level, Verdict
 
 # --- the search -------------------------------------------------------------------------------------------------------
 
@@ -57,22 +56,26 @@ class Look:
         return self.verdict.level.is_copy
 
 
-def search(items: list[Item], index: Index) -> list[Look]:
-    """Look at the proposed pairs of two patients, and at those of one patient of which one is an original."""
+def search(items: list[Item], index: Index, journal: Path | None = None, workers: int = 1) -> list[Look]:
+    """Look at the proposed pairs of two patients, and at those of one patient of which one is an original.
+
+    Nobody is told whose scans are. Verdicts are kept in the journal, so a run that was stopped goes on.
+    """
     by_id = {item.id: item for item in items}
     ordered = [by_id[name] for name in index.ids]
-    reading = functools.lru_cache(maxsize=4)(lambda place: read_target(ordered[place].target))
-    looks = []
+    chosen = []
     for one in candidates(index):
         first, second = ordered[one.first], ordered[one.second]
         if first.original.patient == second.original.patient and first.change is not None and second.change is not None:
             continue  # two copies of one scan, or of two of one patient: too many to look at
-        prints = index.fingerprints[one.first], index.fingerprints[one.second]
-        known = prints[0].content_hash == prints[1].content_hash
-        scans: tuple[Scan, Scan] | None = None if known else (reading(one.first), reading(one.second))
-        verdict = verify(*prints, scans, variant=one.variant)
-        looks.append(Look(first, second, one.how, one.distance, verdict))
-    return looks
+        chosen.append(one)
+    pairs = pairs_of(index, chosen, {item.id: item.target for item in items})
+    verdicts, unread = look_at(pairs, journal=journal, workers=workers)
+    assert not unread, unread
+    return [
+        Look(ordered[one.first], ordered[one.second], one.how, one.distance, verdict)
+        for one, verdict in zip(chosen, verdicts, strict=True)
+    ]
 
 
 def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
@@ -275,6 +278,10 @@ def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
         print(f"| {label} | {len(looks)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
 
 
+def _processor() -> float:
+    return sum(os.times()[:4])  # of this process and of those that look
+
+
 def _counts(words: list[str]) -> dict[str, int]:
     return {kind: int(count) for kind, count in (one.split("=") for one in words)}
 
@@ -295,34 +302,35 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="where files are kept for the next call; a temporary folder if absent"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that look (default 1)")
     parser.add_argument("--phantoms", type=int, default=8, help="made-up patients, each as CT and MR (default 8)")
     parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="which tables to print")
     chosen = parser.parse_args()
     each = {} if chosen.full else {"ct": 3, "hippocampus": 7, "acdc": 2, "lgg": 6, "phantom": 1}
     each |= _counts(chosen.each)
     root = os.environ.get("MEDSSL_DATA")
-    begin = time.process_time()
+    begin = _processor()
     with tempfile.TemporaryDirectory() as scratch:
         work = chosen.work or Path(scratch)
         scans = originals(Path(root) if root else None, work, chosen.phantoms)
         wanted = HALVES if chosen.half == "both" else (chosen.half,)
         items = build(scans, work, each, wanted, _counts(chosen.after))
-        spent = time.process_time() - begin
+        spent = _processor() - begin
         print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
         for half in wanted:
             mine = [item for item in items if item.half == half]
-            begin = time.process_time()
+            begin = _processor()
             make_fingerprints([item.target for item in mine], work / f"prints-{half}")
             index = read_index(work / f"prints-{half}")
-            printed = time.process_time()
+            printed = _processor()
             if chosen.alone:
                 report_alone(mine, index)
                 continue
-            looks = search(mine, index)
-            looked = time.process_time()
+            looks = search(mine, index, work / f"verdicts-{half}.jsonl", chosen.workers)
+            looked = _processor()
             _limits(half, looks)
             report(half, mine, looks, index)
-            rest = time.process_time() - looked
+            rest = _processor() - looked
             print(
                 f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
                 f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s."
