@@ -99,6 +99,10 @@ class Exportable:
         notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
         decision: Of a classifier, how its logits become probabilities and a class.
         looks: Of a classifier, at what it looks: level, and how a scan is fitted to the window.
+        decoder: Of an encoder, the weights of the decoder that was pretrained with it, by `UNetDecoder`'s names.
+        overlap: Of a segmenter, the share of a window that its neighbour covers too, as its run predicts.
+        mirror: Axes of "z", "y", "x" that are mirrored and averaged, as its run predicts.
+        interpolation: How the training store resampled images: "cubic" or "linear".
     """
 
     name: str
@@ -114,6 +118,10 @@ class Exportable:
     inputs: tuple[ExportInput, ...] = ()
     decision: Decision | None = None
     looks: ClassificationSettings | None = None
+    decoder: Mapping[str, Tensor] | None = None
+    overlap: float = 0.5
+    mirror: tuple[str, ...] = ()
+    interpolation: str = "cubic"
 
     @property
     def channels(self) -> tuple[ExportInput, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from medssl.engine.card import Card, load_card, load_encoder
+from medssl.engine.card import Card, load_card, load_encoder, load_weights
+from medssl.engine.predicts import predicts_as
 from medssl.errors import DataError
 from medssl.evaluation.calibration import read_decision
 from medssl.exporting.exportable import Exportable, ExportInput
 from medssl.quoting import quoted
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
+from medssl.tasks.settings.inference import InferenceSettings
 
 __all__ = ["exportable_of"]
 
@@ -67,6 +69,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         intensity=intensity,
         notes=notes,
         inputs=inputs,
+        interpolation=str(stored.get("interpolation", "cubic")),
     )
     if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":
         classifier = load_classifier(run)
@@ -79,7 +82,10 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         )
     if "network.safetensors" in card.weights and not encoder_only:
         task = load_segmenter(run)
+        said = InferenceSettings.model_validate(predicts_as(run, card)["inference"])
         return exportable(
+            overlap=said.overlap,
+            mirror=said.mirror,
             network=task.network.eval(),
             window=task.settings.window,
             classes=task.class_names if task.regions else ("background", *task.class_names),
@@ -89,6 +95,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     encoder = load_encoder(run)
     return exportable(
         network=encoder,
+        decoder=load_weights(run, "decoder") if "decoder.safetensors" in card.weights else None,
         window=_fitting(card, encoder.size_multiple),
     )
 
