@@ -7,7 +7,7 @@ all, beside the same network from scratch. Several pretraining seeds; intervals 
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
         [--seeds 3] [--steps 200] [--finetune-steps 80] [--rotate any] [--shapes-seed 0] [--per-class 40]
-        [--labels 20 40 80 all] [--table]
+        [--labels 20 40 80 all] [--only ARM ...] [--table]
 
 Every step is skipped when it is done, so a stopped run goes on; --table only writes the tables of what is there.
 `organs` are surfaces of organs of 28 patients, in the unit sphere, without which size alone tells most of them apart.
@@ -266,14 +266,15 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
 def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dict[str, list[Any]]]:
     """Run what is not done yet, and return each arm's figures: a mapping of patients a seed, or a number."""
     store = prepared(data, out, options) if not options.table else out / "store"
-    found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in METHODS}
+    methods = {name: preset for name, preset in METHODS.items() if not options.only or name in options.only}
+    found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in methods}
 
     def add(arm: str, head: str, value: Any) -> None:
         found[arm].setdefault(head, []).append(value)
 
     for stage in options.stages:
         for seed in range(options.seeds):
-            for number, (arm, preset) in enumerate(METHODS.items()):
+            for number, (arm, preset) in enumerate(methods.items()):
                 run = run_of(out, preset, seed, options)
                 if options.table and not (run / "card.json").is_file():
                     continue
@@ -321,6 +322,7 @@ def main() -> None:
     parser.add_argument(
         "--labels", nargs="+", type=number_or_all, help="labelled objects, or patients of organs; 'all' too"
     )
+    parser.add_argument("--only", nargs="+", choices=list(METHODS), help="arms; else all")
     parser.add_argument("--table", action="store_true", help="write the tables of what is there; run nothing")
     options = parser.parse_args()
     text = ""

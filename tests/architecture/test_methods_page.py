@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from medssl.methods.table import METHODS
 from pointcloud.methods.table import CLOUD_METHODS
 
@@ -43,3 +45,26 @@ def test_every_method_has_its_signal() -> None:
     """The table of signals names a preset of every method."""
     measured = set(re.findall(r"^\| `?(\w+)_small`? \|", PAGE, re.MULTILINE))
     assert set(METHODS) | set(CLOUD_METHODS) <= measured
+
+
+def test_every_preset_is_of_a_method_that_has_a_row() -> None:
+    rows = {name for name, rest in _ROW.findall(PAGE) if rest.count(" | ") >= 3}
+    presets = sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+    assert len(presets) >= len(rows)
+    for preset in presets:
+        named = yaml.safe_load(preset.read_text(encoding="utf-8"))["method"]["name"]
+        assert named in rows, f"{preset.name}: {named}"
+
+
+def test_the_head_of_a_preset_promises_what_the_table_shows() -> None:
+    """A preset with a row that learns says so; one without says what it is made for and where it was not shown."""
+    verdicts: dict[str, set[str]] = {}
+    for preset, verdict in re.findall(r"^\| `?(\w+_small)`?[^|]* \|.*\| ([^|]+) \|$", PAGE, re.MULTILINE):
+        verdicts.setdefault(preset, set()).add(verdict)
+    assert len(verdicts) >= len(METHODS)
+    for preset, found in verdicts.items():
+        head = (ROOT / "configs" / "pretrain" / f"{preset}.yaml").read_text(encoding="utf-8")
+        expected = re.search(r"^# Expected: (.*)$", head, re.MULTILINE)
+        assert expected, f"{preset}: no line 'Expected'"
+        careful = expected[1].startswith("made for ") and "docs/methods.md" in expected[1]
+        assert careful != ("learns" in found), f"{preset}: {sorted(found)}, and its head says '{expected[1]}'"
