@@ -33,7 +33,7 @@ class ScanExports(Exports):
 
 
 def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
-    from medssl.exporting.onnx import export_onnx
+    from medssl.exporting.onnx import STANDING_ALONE, export_onnx
 
     path = out if out.suffix == ".onnx" else out.with_name(f"{out.name}.onnx")
     report = export_onnx(
@@ -43,7 +43,10 @@ def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
         f"opset {report.opset}; input images {report.inputs['images']}; outputs {', '.join(report.outputs)}; "
         f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
     )
-    return Exported((report.path, report.path.with_suffix(".json")), report.max_difference, (said,))
+    beside = [report.path.with_name(name) for name in STANDING_ALONE]
+    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT SCAN.nii.gz"
+    files = (report.path, report.path.with_suffix(".json"), *beside)
+    return Exported(files, report.max_difference, (said,), following=following)
 
 
 def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
