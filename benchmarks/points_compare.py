@@ -206,17 +206,20 @@ def finetuned(
     return by_patient(cases.patients, cases.predicted == cases.truth)
 
 
-def grid_of(rows: list[Mapping[str, float]]) -> np.ndarray:
-    """Return accuracies by seed (a pretraining run each), draw (one) and patient."""
-    return np.array([[[row[name] for name in sorted(rows[0])]] for row in rows])
+Draws = list[Mapping[str, float]]  # each patient's accuracy, by draw of points (of what is fine-tuned one)
 
 
-def spread(rows: list[Mapping[str, float]], level: float = 0.95) -> str:
+def grid_of(runs: Sequence[Draws]) -> np.ndarray:
+    """Return accuracies by seed (a pretraining run each), draw and patient."""
+    return np.array([[[draw[name] for name in sorted(draw)] for draw in draws] for draws in runs])
+
+
+def spread(rows: Sequence[Draws], level: float = 0.95) -> str:
     """Return the mean over seeds and patients, with an interval over both."""
     return interval_text(crossed_interval(grid_of(rows), level=level, bounds=(0, 1)))
 
 
-def difference(one: list[Mapping[str, float]], other: list[Mapping[str, float]]) -> str:
+def difference(one: Sequence[Draws], other: Sequence[Draws]) -> str:
     """Return the mean difference on the same patients, with such an interval; seeds of both arms count."""
     return interval_text(crossed_interval(grid_of(one), grid_of(other)), signed=True)
 
@@ -229,13 +232,14 @@ def by_patient(patients: Sequence[str], right: Sequence[float]) -> dict[str, flo
     return {patient: float(np.mean(own)) for patient, own in found.items()}
 
 
-def right_by_patient(rows: pl.DataFrame) -> dict[str, float]:
-    """Return each patient's share of items that were told right, of rows of truth and prediction by class."""
+def right_by_patient(rows: pl.DataFrame) -> Draws:
+    """Return each patient's share of items that were told right by draw, of rows of truth and prediction by class."""
     wide = rows.filter(pl.col("metric") != "probability").pivot(
-        "metric", index=["item", "patient", "target"], values="value"
+        "metric", index=["draw", "item", "patient", "target"], values="value"
     )
-    known = wide.filter(pl.col("truth") == 1)
-    return by_patient(known["patient"].to_list(), known["predicted"].to_list())
+    known = wide.filter(pl.col("truth") == 1).sort("draw")
+    draws = known.partition_by("draw", maintain_order=True)
+    return [by_patient(own["patient"].to_list(), own["predicted"].to_list()) for own in draws]
 
 
 def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
@@ -256,7 +260,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
     pairs = [(arm, base) for arm in METHODS for base in ("fresh weights", "from scratch")]
     pairs += [("distillation with contrast", "distillation"), ("our best", "distillation with contrast")]
     for arm, base in pairs:
-        shared = [h for h in found.get(arm, {}) if h in found.get(base, {}) and isinstance(found[arm][h][0], dict)]
+        shared = [h for h in found.get(arm, {}) if h in found.get(base, {}) and isinstance(found[arm][h][0], list)]
         if shared:
             said = "; ".join(f"{head} {difference(found[arm][head], found[base][head])}" for head in shared)
             lines.append(f"* {arm} minus {base}: {said}")
@@ -298,7 +302,7 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                         if options.table and not (place / "predictions.csv").is_file():
                             continue
                         of_patient = finetuned(run, store, labels, seed, options, scratch=scratch)
-                        add("from scratch" if scratch else arm, head, of_patient)
+                        add("from scratch" if scratch else arm, head, [of_patient])
     return found
 
 

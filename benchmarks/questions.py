@@ -207,7 +207,7 @@ def larger_pool(bench: Bench, options: argparse.Namespace) -> str:
 def reduced(bench: Bench, options: argparse.Namespace) -> str:
     """(g): encoders of brains, of brains among copies, and of what reduction or chance leaves of those."""
     data, store = DATA["brains"], bench.data("brains")
-    mixture, marked, at_random = (bench.out / f"{name}.parquet" for name in ("mixed", "reduced", "random"))
+    mixture, marked, drawn = (bench.out / f"{name}.parquet" for name in ("mixed", "reduced", "drawn"))
     with bench.step(marked, "mix copies among the brains, and reduce") as wanted:
         if wanted:
             medssl.index(mixed(bench.manifest("brains"), bench.out / "copies"), out=mixture)
@@ -217,12 +217,12 @@ def reduced(bench: Bench, options: argparse.Namespace) -> str:
         "mixed": bench.store("mixed", data.spacing),
         "reduced": bench.store("reduced", data.spacing),
     }
-    if not bench.plan and not at_random.is_file():
+    if not bench.plan and not drawn.is_file():
         every = pl.read_parquet(mixture)
         left = pl.read_parquet(marked).filter(pl.col("keep"), pl.col("split") == "train").height
         train = every.filter(pl.col("split") == "train").sample(left, seed=0)
-        pl.concat([train, every.filter(pl.col("split") != "train")]).write_parquet(at_random)
-    pools["random"] = bench.store("random", data.spacing)
+        pl.concat([train, every.filter(pl.col("split") != "train")]).write_parquet(drawn)
+    pools["drawn"] = bench.store("drawn", data.spacing)
     runs = [
         run
         for pool, where in pools.items()
@@ -234,13 +234,20 @@ def reduced(bench: Bench, options: argparse.Namespace) -> str:
         return ""
     summary = json.loads((out / "dense_probe.json").read_text())
     overlap = {int(n): share for n, share in summary["overlap"].items()}
-    pairs = [("reduced", "mixed"), ("reduced", "random"), ("clean", "mixed")]
+    pairs = [("reduced", "mixed"), ("reduced", "drawn"), ("clean", "mixed")]
     named = [(f"{one}-{options.steps[0]}", f"{other}-{options.steps[0]}") for one, other in pairs]
     rows = compare(ScoreTable.read(out / SCORES), named, metrics=["dice"], overlap=overlap)
-    return "\n".join(
-        f"{row.arm} minus {row.baseline}, n = {row.labels}: {row.difference.estimate:+.3f} "
-        f"[{row.difference.low:+.3f}, {row.difference.high:+.3f}], p {row.p_holm:.2g}"
-        for row in rows
+    gone = pl.read_parquet(marked).filter(~pl.col("keep"))
+    made = gone.filter(pl.col("path").str.contains("/copies/")).height
+    lines = [f"reduction left out {gone.height} files, {made} of them copies that were made"]
+    return (
+        "\n".join(lines)
+        + "\n"
+        + "\n".join(
+            f"{row.arm} minus {row.baseline}, n = {row.labels}: {row.difference.estimate:+.3f} "
+            f"[{row.difference.low:+.3f}, {row.difference.high:+.3f}], p {row.p_holm:.2g}"
+            for row in rows
+        )
     )
 
 

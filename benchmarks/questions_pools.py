@@ -23,7 +23,7 @@ def copies_of(path: Path, folder: Path) -> list[Path]:
     """Write overlapping slabs of a scan and two further exports of it; return their files."""
     image = nib.load(path)
     values, name = np.asarray(image.dataobj, dtype=np.float32), path.name.split(".")[0]
-    along = int(np.argmax(image.header.get_zooms()[:3]))  # slices are thickest across
+    along = int(np.argmin(values.shape))  # across slices, of which there are fewest
     depth, found = values.shape[along], []
     for slab in range(SLABS):
         first, last = round(depth * slab / 5), round(depth * (slab + 2) / 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Stream", "numpy_generator"]
+__all__ = ["Stream", "counter_of", "numpy_generator"]
 
 _MASK = (1 << 64) - 1
 
@@ -28,6 +29,11 @@ def numpy_generator(seed: int, *counters: int) -> np.random.Generator:
         True
     """
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed & _MASK, *(c & _MASK for c in counters)])))
+
+
+def counter_of(name: str) -> int:
+    """Return a name as a counter for `numpy_generator`, such as the id of an item whose draws its row must not move."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 class Stream:

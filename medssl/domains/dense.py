@@ -5,7 +5,7 @@ A look is what an encoder sees at once: a window of a case, or a cloud. Its plac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from medssl.engine.card import Card
 
-__all__ = ["Dense", "Look", "Values"]
+__all__ = ["Carried", "Dense", "Look", "Values"]
 
 Values = npt.NDArray[np.float32]
 
@@ -46,6 +46,19 @@ class Look:
     inputs: Any
 
 
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """Labels of one item carried to places of another.
+
+    Attributes:
+        labels: (R,), structures by number.
+        why: Why a step failed; "" where none did.
+    """
+
+    labels: npt.NDArray[np.int64]
+    why: str
+
+
 class Dense(Protocol):
     """A store, seen place by place."""
 
@@ -64,8 +77,37 @@ class Dense(Protocol):
         """How items are looked at, in words: "windows of 32 x 32 x 32 that cover each scan"."""
         ...
 
+    @property
+    def partial(self) -> bool:
+        """Whether looks show parts of an item, so that structures are not whole."""
+        ...
+
+    @property
+    def registered(self) -> Callable[..., Carried] | None:
+        """What carries labels by registration; None where that is not for this kind of data.
+
+        It takes the labelled store and row, the other store and row, the places in mm, and ``way`` and ``seed``.
+        """
+        ...
+
     def class_of(self, entry: Any) -> str | None:
         """Return "" for an item whose places have labels, None for others."""
+        ...
+
+    def shown(self, store: Any, index: int) -> frozenset[int] | None:
+        """Return the structures that an item of a store shows, by number; None where no label of it is known."""
+        ...
+
+    def classes(self, store: Any, target: str) -> dict[str, str]:
+        """Return the class of each item: of a target, or its own; empty where none is asked for.
+
+        Raises:
+            ConfigError: There is no such target.
+        """
+        ...
+
+    def size(self, entry: Any, places: int) -> float:
+        """Return what one place is of: mm3 of a voxel, the share of a cloud's known points."""
         ...
 
     def looks(self, store: Any, index: int, card: Card) -> Iterator[Look]:

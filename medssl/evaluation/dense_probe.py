@@ -13,7 +13,7 @@ The classifier is a multinomial logistic regression. Dice of drawn places weighs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +138,11 @@ class DenseFit:
     bias: float
     dice: float
     folds: int
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What was chosen, for a summary."""
+        return {"penalty": self.penalty, "bias": self.bias, "dice": self.dice, "folds": self.folds}
 
 
 def dense_probe(
@@ -273,6 +278,41 @@ def overlaps(
 
     every = np.ones(len(truth), bool)
     return Overlaps(counted(truth, predicted == truth), counted(truth, every), counted(predicted, every))
+
+
+def dice_rows(
+    found: Overlaps, items: Sequence[tuple[str, str]], names: Sequence[str], *, arm: str, labels: int, draw: int
+) -> list[tuple[object, ...]]:
+    """Return the Dice of every item and structure as rows of a `ScoreTable`, with a note on what is empty.
+
+    Args:
+        found: Of M items and K structures.
+        items: Id and patient of each.
+        names: The structures.
+        arm: The arm.
+        labels: Number of labelled patients.
+        draw: Their draw.
+    """
+    dice, rows = found.dice(), list[tuple[object, ...]]()
+    for row, (item, patient) in enumerate(items):
+        for column, name in enumerate(names):
+            parts = (("truth", found.truth), ("prediction", found.predicted))
+            lacking = [word for word, of in parts if not of[row, column]]
+            note = "both" if len(lacking) == 2 else "".join(lacking)
+            rows.append((arm, "", 0, draw, labels, item, patient, name, "dice", float(dice[row, column]), note))
+    return rows
+
+
+def in_order(labels: Whole, names: Mapping[int, str]) -> Whole:
+    """Return 0 for background and 1, 2, ... for the structures in the order of names, in place of their numbers.
+
+    Args:
+        labels: Numbers of structures, or 0.
+        names: The structures by number.
+    """
+    table = np.zeros(max(names) + 1, np.int64)
+    table[list(names)] = np.arange(1, len(names) + 1)
+    return np.asarray(table[labels])
 
 
 def _fitted(

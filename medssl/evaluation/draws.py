@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 
 from medssl.errors import DataError
-from medssl.randomness import numpy_generator
+from medssl.randomness import counter_of, numpy_generator
 
 __all__ = ["labelled_patients", "stratified_patients"]
-
-
-def _stream(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def labelled_patients(patients: Iterable[str], n: int, *, draw: int, seed: int = 0) -> tuple[str, ...]:
@@ -44,7 +39,7 @@ def labelled_patients(patients: Iterable[str], n: int, *, draw: int, seed: int =
         )
     if draw < 0:
         raise DataError(f"Draws are numbered from 0. Got {draw}.")
-    order = numpy_generator(seed, _stream("labelled patients"), draw).permutation(len(different))
+    order = numpy_generator(seed, counter_of("labelled patients"), draw).permutation(len(different))
     return tuple(different[i] for i in order[:n])
 
 

@@ -20,8 +20,8 @@ _CONTROL_MM = 30.0  # between control points of the deformation
 
 
 def registered_labels(
-    fixed: npt.NDArray[np.floating],
-    moving: npt.NDArray[np.floating],
+    fixed: npt.NDArray[Any],
+    moving: npt.NDArray[Any],
     labels: npt.NDArray[np.integer],
     spacings_mm: tuple[Sequence[float], Sequence[float]],
     *,

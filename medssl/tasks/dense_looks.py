@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medssl.domains.dense import Look, Values
+from medssl.domains.dense import Carried, Look, Values
 from medssl.encoders.contract import Encoder
-from medssl.errors import ConfigError, DataError
+from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.evaluation.registration import Way, registered_labels
 from medssl.loading import channel_facts
 from medssl.placement import covering_origins
 from medssl.randomness import numpy_generator
@@ -64,9 +65,48 @@ class ScanPlaces:
             return f"windows of {size} that cover each scan"
         return f"{self.count} windows of {size} at random places of each scan"
 
+    @property
+    def partial(self) -> bool:
+        """Whether windows lie at random places."""
+        return self.windows == "random"
+
     def class_of(self, entry: Entry) -> str | None:
         """Return "" where there is a label map."""
         return None if entry.label_file is None else ""
+
+    def shown(self, store: Store, index: int) -> frozenset[int] | None:
+        """Return the structures that a scan shows."""
+        found = np.unique(store.labels(index))
+        return frozenset(found.tolist()) & self.names.keys() if (found >= 0).any() else None
+
+    def classes(self, store: Store, target: str) -> dict[str, str]:
+        """Return the classes of a target."""
+        if not target:
+            return {}
+        known = {name for entry in store.entries for name, _ in entry.targets}
+        if target not in known:
+            hint = did_you_mean(target, known) if known else "It has none."
+            raise ConfigError(f"retrieval.target: the store has no target '{target}'. {hint}")
+        return {entry.id: label for entry in store.entries if (label := entry.target(target)) is not None}
+
+    def size(self, entry: Entry, places: int) -> float:
+        """Return the volume of a voxel, mm3."""
+        return float(np.prod(entry.spacing_mm))
+
+    def registered(
+        self, labelled: Store, row: int, other: Store, index: int, place_mm: Values, *, way: Way, seed: int
+    ) -> Carried:
+        """Return the labels of one scan at places of another, carried by SimpleITK on the first channel of both."""
+        fixed, moving = other.entries[index], labelled.entries[row]
+        both = [place for place, there in enumerate(zip(fixed.present, moving.present, strict=True)) if all(there)]
+        if not both:
+            return Carried(labels=np.zeros(len(place_mm), np.int64), why="there is no channel that both cases have")
+        spacings = fixed.spacing_mm, moving.spacing_mm
+        values = other.values(index, both[0]), labelled.values(row, both[0])
+        mask, why = registered_labels(*values, labelled.labels(row), spacings, way=way, seed=seed)
+        voxels = np.rint(place_mm / np.array(spacings[0])).astype(int)
+        found = mask[tuple(voxels.T)].astype(np.int64)
+        return Carried(labels=np.where(np.isin(found, list(self.names)), found, 0), why=why)
 
     def looks(self, store: Store, index: int, card: Card) -> Iterator[Look]:
         """Return the windows of a scan."""

@@ -7,33 +7,39 @@ the first never alone: does pretraining beat random weights, and does it add to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl.domains.dense import Dense, Look, Values
-from medssl.evaluation.dense_probe import DenseFit, Overlaps, dense_probe, drawn_places, legendre, overlaps
+from medssl.errors import DataError
+from medssl.evaluation.dense_probe import (
+    DenseFit,
+    Overlaps,
+    dense_probe,
+    dice_rows,
+    drawn_places,
+    in_order,
+    legendre,
+    overlaps,
+)
 from medssl.evaluation.label_sets import LabelSets
 from medssl.evaluation.metrics import EMPTY_MASKS
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
-from medssl.randomness import numpy_generator
+from medssl.randomness import counter_of, numpy_generator
 from medssl.workflows import events
-from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
-from medssl.workflows.evaluate_settings import DenseProbeSettings, EvaluateSettings
-from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
-from medssl.workflows.labelled import label_sets_of, patient_of, train_and_test
-from medssl.workflows.place_features import HANDMADE, POSITION, looked_at
+from medssl.workflows.evaluate_settings import DenseProbeSettings
+from medssl.workflows.frozen import RANDOM, Frozen
+from medssl.workflows.labelled import label_sets_of, patient_of
+from medssl.workflows.place_features import HANDMADE, POSITION, looked_at, methods_of
+from medssl.workflows.place_study import Found, PlaceProtocol, Study
+from medssl.workflows.places_shown import few_of
 from medssl.workflows.progress import Progress
-from medssl.workflows.score_files import Scored
 
-__all__ = ["JOINED", "TRIVIAL", "dense_probe_protocol"]
+__all__ = ["DENSE_PROBE", "JOINED", "TRIVIAL"]
 
 TRIVIAL = "trivial"
 JOINED = "joined"
@@ -73,50 +79,47 @@ class _Arm:
     fits: dict[Cell, DenseFit] = field(default_factory=dict)
 
 
-def dense_probe_protocol(
-    runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False
-) -> Scored:
-    """Read structures off the frozen encoders of runs, of random encoders, and off what needs no network.
-
-    Args:
-        runs: Pretraining runs of one architecture; METHOD-seed0, METHOD-seed1, ... are taken together.
-        data: A store with label maps, or of clouds with labels of their points, split into train and test.
-        out: Folder of the comparison: dense_probe.json, dense_probe.csv, dense_probe.png.
-        settings: Settings of the verb.
-        dry_run: Say what would be done; write nothing.
+def _planned(study: Study) -> tuple[str, LabelSets]:
+    """Return what will be done, and the draws of labelled patients.
 
     Raises:
-        ConfigError: A setting is wrong, or the runs differ in architecture.
-        CheckpointError: A run has no finished encoder.
-        DataError: The store lacks labels, a test split or enough patients.
+        DataError: There are too few patients, or no draw of a size shows a structure.
     """
-    own, split = settings.dense_probe, settings.split or "test"
-    frozen = frozen_of(
-        runs,
-        data,
-        random=own.random,
-        windows=own.window is None and own.points is None,
-        protocol="dense probe",
-        taken=(POSITION, HANDMADE, TRIVIAL),
-    )
-    domain, dense = frozen.domain, frozen.domain.dense(frozen.store, own, frozen.card)
-    train, test = train_and_test(
-        frozen.store, dense.class_of, split=split, protocol="dense-probe", wanted=f"{domain.noun}s with labels"
-    )
-    sets = label_sets_of(train.entries, dense.class_of, own)
-    patients = [len({patient_of(entry) for entry in part.entries}) for part in (train, test)]
-    events.message(
-        f"{', '.join(dense.names.values())}; {dense.seen}; frozen encoders of {', '.join(frozen.pretrained)} and "
-        f"{own.random} random ones; n = {', '.join(map(str, sets.sizes))} of {patients[0]} labelled {domain.owner}s, "
-        f"{sets.draws} draws; {len(test.entries)} test {domain.noun}s of {patients[1]} {domain.owner}s"
-    )
-    if dry_run:
-        closed(None, same_command(frozen.runs, data, out, settings, "dense-probe"))
-        return Scored()
+    sets = label_sets_of(study.train.entries, study.dense.class_of, study.own)
+    owners = len({patient_of(entry) for entry in study.train.entries})
+    said = f"n = {', '.join(map(str, sets.sizes))} of {owners} labelled {study.owner}s, {sets.draws} draws"
+    return said, _showing(study, sets)
+
+
+def _showing(study: Study, sets: LabelSets) -> LabelSets:
+    """Return the draws in which a structure is shown, and say which are left out and what others lack."""
+    items: dict[str, list[str]] = {}
+    for entry in study.train.entries:
+        items.setdefault(patient_of(entry), []).append(entry.id)
+    kept: dict[int, tuple[tuple[str, ...], ...]] = {}
+    for n, draws in sets.sets.items():
+        lacking = [study.shown.lacking(item for owner in draw for item in items[owner]) for draw in draws]
+        bare = [place for place, names in enumerate(lacking) if len(names) == len(study.dense.names)]
+        kept[n] = tuple(draw for place, draw in enumerate(draws) if place not in bare)
+        if not kept[n]:
+            raise DataError(
+                f"dense_probe.sizes: in none of the {len(draws)} draws of {n} labelled {study.owner}s does one show a "
+                "structure, so there is nothing to fit. Ask for more, or name them with dense_probe.subsets."
+            )
+        if bare:
+            events.warning(f"n = {n}: {len(bare)} of {len(draws)} draws left out, in which nobody shows a structure")
+        some = dict.fromkeys(name for place, names in enumerate(lacking) if place not in bare for name in names)
+        if some:
+            events.warning(f"n = {n}: draws lack {few_of(list(some))}, which probes fitted on them never name")
+    return LabelSets(kept)
+
+
+def _found(study: Study, sets: LabelSets) -> Found:
+    frozen, dense, own, test = study.frozen, study.dense, study.own, study.test
     drawn = {patient for n in sets.sizes for draw in sets.different(n) for patient in sets.patients(n, draw)}
-    labelled = train.subset([entry.id for entry in train.entries if patient_of(entry) in drawn])
+    labelled = study.train.subset([entry.id for entry in study.train.entries if patient_of(entry) in drawn])
     encoders = {source.arm: frozen.encoder(source) for source in frozen.sources}
-    with events.progress(len(labelled.entries) + len(test.entries), f"{domain.noun}s read") as bar:
+    with events.progress(len(labelled.entries) + len(test.entries), f"{study.noun}s read") as bar:
         places = _places(frozen, dense, encoders, labelled, own, bar)
         arms = {POSITION: _Arm((POSITION,)), HANDMADE: _Arm((POSITION, HANDMADE))}
         for source in frozen.sources:
@@ -128,12 +131,15 @@ def dense_probe_protocol(
     chosen = {
         cell: max((POSITION, HANDMADE), key=lambda arm: arms[arm].fits[cell].dice) for cell in arms[POSITION].fits
     }
-    rows = [
-        _rows(name, cell, counted[name, cell], test.entries, dense) for name, arm in arms.items() for cell in arm.fits
-    ]
-    rows += [_rows(TRIVIAL, cell, counted[name, cell], test.entries, dense) for cell, name in chosen.items()]
+    owners, names = [(entry.id, patient_of(entry)) for entry in test.entries], list(dense.names.values())
+    rows: list[tuple[object, ...]] = []
+    for name, arm in arms.items():
+        for n, draw in arm.fits:
+            rows += dice_rows(counted[name, (n, draw)], owners, names, arm=name, labels=n, draw=draw)
+    for (n, draw), name in chosen.items():
+        rows += dice_rows(counted[name, (n, draw)], owners, names, arm=TRIVIAL, labels=n, draw=draw)
     pairs = {}
-    for method in dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained):
+    for method in methods_of(frozen):
         pairs[method, RANDOM] = f"pretraining ({method})"
         pairs[f"{method}-{JOINED}", TRIVIAL] = f"a pretrained encoder ({method}) beside hand-made features"
     arms_said = _ARMS | {
@@ -141,42 +147,19 @@ def dense_probe_protocol(
     }
     for name, said in arms_said.items():
         events.message(f"{name}: {said}")
-    return write_arms(
-        ScoreTable.joined(rows),
-        out,
-        name="dense_probe",
-        kind="segmentation",
-        baseline=RANDOM,
-        against="random encoders; and, joined, against the best of what needs no network",
+    fits = [(name, n, draw, fit) for name, arm in arms.items() for (n, draw), fit in arm.fits.items()]
+    return Found(
+        table=ScoreTable.of_rows(rows),
         metric="dice",
-        metrics=["dice"],
-        level=settings.level,
-        unit=domain.owner,
         overlap=sets.overlap(distinct=True),
         pairs=pairs,
+        arms=arms_said,
         content={
-            "split": split,
-            "seen": dense.seen,
-            "arms": arms_said,
-            "structures": list(dense.names.values()),
+            "structures": names,
             "definitions": {"empty masks": EMPTY_MASKS},
-            "settings": own.model_dump(mode="json"),
-            "chosen": [
-                {
-                    "arm": name,
-                    "n": n,
-                    "draw": draw,
-                    "penalty": fit.penalty,
-                    "bias": fit.bias,
-                    "dice": fit.dice,
-                    "folds": fit.folds,
-                }
-                for name, arm in arms.items()
-                for (n, draw), fit in arm.fits.items()
-            ],
+            "chosen": [{"arm": name, "n": n, "draw": draw, **fit.chosen} for name, n, draw, fit in fits],
             "trivial": [{"n": n, "draw": draw, "arm": name} for (n, draw), name in chosen.items()],
         },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
     )
 
 
@@ -203,34 +186,26 @@ def _places(
     bar: Progress,
 ) -> _Places:
     """Draw places of labelled items, and return what every arm sees there."""
-    order = _order(dense)
     blocks: dict[str, list[list[Values]]] = {}
     truth, weight, item, patient = [], [], [], []
     for index, entry in enumerate(store.entries):
         every = looked_at(frozen, dense, store, index)
         for number, looks in enumerate(every):
             look = next(iter(looks.values()))
-            draw = numpy_generator(own.seed, index, number, _PLACES)
+            draw = numpy_generator(own.seed, counter_of(entry.id), number, _PLACES)
             rows, stands = drawn_places(look.labels, max(20, own.places // len(every)), draw)
             if not len(rows):
                 continue
             pyramids = {arm: dense.pyramid(encoder, looks[arm]) for arm, encoder in encoders.items()}
             for name, found in _blocks(dense, looks, pyramids, dense.plain(look), rows).items():
                 blocks.setdefault(name, []).append(found)
-            truth.append(order[look.labels[rows]])
+            truth.append(in_order(look.labels[rows], dense.names))
             weight.append(stands)
             item.append(np.full(len(rows), entry.id))
             patient.append(np.full(len(rows), patient_of(entry)))
         bar.advance(note=entry.id)
     joined = {name: [np.concatenate(level) for level in zip(*parts, strict=True)] for name, parts in blocks.items()}
     return _Places(joined, *(np.concatenate(part) for part in (truth, weight, item, patient)))
-
-
-def _order(dense: Dense) -> npt.NDArray[np.int64]:
-    """Return the table from structure numbers to 0 (background), 1, 2, ... in the order of names."""
-    table = np.zeros(max(dense.names) + 1, np.int64)
-    table[list(dense.names)] = np.arange(1, len(dense.names) + 1)
-    return table
 
 
 def _fit(arm: _Arm, places: _Places, sets: LabelSets, *, structures: int, seed: int) -> None:
@@ -258,7 +233,7 @@ def _counted(
     bar: Progress,
 ) -> dict[tuple[str, Cell], Overlaps]:
     """Predict every place of the test items with every fit, and count the overlaps."""
-    structures, order = len(dense.names), _order(dense)
+    structures = len(dense.names)
     cells = list(next(iter(arms.values())).fits)
     fitted = {
         name: (
@@ -277,7 +252,7 @@ def _counted(
             for start in range(0, len(known), step):
                 rows = known[start : start + step]
                 blocks = _blocks(dense, looks, pyramids, plain, rows)
-                truth, whole = order[look.labels[rows]], np.zeros(len(rows), np.int64)
+                truth, whole = in_order(look.labels[rows], dense.names), np.zeros(len(rows), np.int64)
                 for name, arm in arms.items():
                     features = np.concatenate([block for sees in arm.sees for block in blocks[sees]], axis=1)
                     weight, offset = fitted[name]
@@ -291,18 +266,13 @@ def _counted(
     return {key: Overlaps(*found) for key, found in sums.items()}
 
 
-def _rows(arm: str, cell: Cell, found: Overlaps, entries: Sequence[Any], dense: Dense) -> ScoreTable:
-    """Return the Dice of every test item and structure."""
-    dice, (n, draw) = found.dice(), cell
-
-    def note(row: int, column: int) -> str:
-        lacking = [
-            name for name, of in (("truth", found.truth), ("prediction", found.predicted)) if not of[row, column]
-        ]
-        return {0: "", 1: lacking[0] if lacking else "", 2: "both"}[len(lacking)]
-
-    return ScoreTable.of_rows(
-        (arm, "", 0, draw, n, entry.id, patient_of(entry), name, "dice", float(dice[row, column]), note(row, column))
-        for row, entry in enumerate(entries)
-        for column, name in enumerate(dense.names.values())
-    )
+DENSE_PROBE = PlaceProtocol(
+    name="dense-probe",
+    kind="segmentation",
+    metrics=("dice",),
+    against="random encoders; and, joined, against the best of what needs no network",
+    joined=(JOINED,),
+    taken=(POSITION, HANDMADE, TRIVIAL),
+    plan=_planned,
+    work=_found,
+)

@@ -86,7 +86,14 @@ class Frozen:
 
 
 def frozen_of(
-    runs: Sequence[Path], data: Path, *, random: int, windows: bool, protocol: str, taken: Sequence[str] = ()
+    runs: Sequence[Path],
+    data: Path,
+    *,
+    random: int,
+    windows: bool,
+    protocol: str,
+    taken: Sequence[str] = (),
+    joined: Sequence[str] = (),
 ) -> Frozen:
     """Open a store and the encoders that are read on it.
 
@@ -97,6 +104,7 @@ def frozen_of(
         windows: Whether the runs' windows must be equal too.
         protocol: Its name, for errors.
         taken: Names of arms that a run must not have.
+        joined: Words that arms join to the name of a run, which no other run may have as its own.
 
     Raises:
         ConfigError: The runs differ in architecture, or in kind from the store; or one bears another arm's name.
@@ -111,9 +119,10 @@ def frozen_of(
         domain.check_kind(load_card(run), data, run)
     check_same(runs, windows=windows)
     arms = list(arms_of(runs, RANDOM))[1:]
-    for name in (RANDOM, *taken):
-        if any(re.fullmatch(rf"{name}(-seed\d+)?", arm) for arm in arms):
-            raise ConfigError(f"A run is called '{name}', as what it is compared with is. Rename its folder.")
+    derived = [f"{arm.partition('-seed')[0]}-{word}" for arm in (RANDOM, *arms) for word in joined]
+    for plain in (RANDOM, *taken, *derived):
+        if any(re.fullmatch(rf"{re.escape(plain)}(-seed\d+)?", arm) for arm in arms):
+            raise ConfigError(f"A run is called '{plain}', as what it is compared with is. Rename its folder.")
     store = domain.open(data)
     for run in runs:
         domain.check_inputs(load_card(run), store, run)

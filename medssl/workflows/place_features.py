@@ -6,9 +6,8 @@ root of their channels, so that a distance weighs them alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,30 +15,35 @@ import numpy.typing as npt
 
 from medssl.domains.dense import Dense, Look, Values
 from medssl.evaluation.dense_probe import Scales
-from medssl.randomness import numpy_generator
+from medssl.randomness import counter_of, numpy_generator
+from medssl.reporting.prose import counted
 from medssl.workflows import events
-from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
-from medssl.workflows.evaluate_settings import EvaluateSettings, PlaceSettings
-from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
-from medssl.workflows.labelled import patient_of, train_and_test
+from medssl.workflows.evaluate_settings import DrawSettings
+from medssl.workflows.frozen import RANDOM, Frozen
+from medssl.workflows.labelled import label_sets_of, patient_of
+from medssl.workflows.place_study import Study
+from medssl.workflows.places_shown import few_of
 from medssl.workflows.progress import Progress
 
 __all__ = [
     "HANDMADE",
     "PLACED",
     "POSITION",
+    "TAKEN",
+    "AskedFrom",
     "Described",
     "PlaceReader",
     "arm_words",
+    "asked_from",
     "looked_at",
-    "opened",
+    "methods_of",
     "questions",
 ]
 
 POSITION = "position"
 HANDMADE = "handmade"
 PLACED = "placed"
+TAKEN = (POSITION, HANDMADE, f"{HANDMADE}-{PLACED}")  # arms that no run may be called as
 _DRAWN = 14  # a counter that keeps these draws apart from all others
 _FITTED = 8  # training items that the scales are of
 
@@ -49,6 +53,7 @@ class Described:
     """Places of one item; R of them, drawn evenly.
 
     Attributes:
+        row: Where it is in its store.
         item: Its id.
         patient: Its patient.
         labels: (R,), structures by number.
@@ -58,6 +63,7 @@ class Described:
         whole_mm: (P, 3).
     """
 
+    row: int
     item: str
     patient: str
     labels: npt.NDArray[np.int64]
@@ -78,27 +84,31 @@ def looked_at(frozen: Frozen, dense: Dense, store: Any, index: int) -> list[dict
 
 
 class PlaceReader:
-    """Reads places of items.
+    """Reads places of items; scales are fitted on training items.
 
     Args:
-        frozen: The encoders.
-        dense: How items are looked at.
-        own: How many places.
-        train: Items that the scales are fitted on.
+        study: The encoders, the items, and how they are looked at.
     """
 
-    def __init__(self, frozen: Frozen, dense: Dense, own: PlaceSettings, train: Any) -> None:
-        self._frozen, self._dense, self._own = frozen, dense, own
-        self._encoders = {source.arm: frozen.encoder(source) for source in frozen.sources}
-        some = [self._read(train, index)[1] for index in range(min(_FITTED, len(train.entries)))]
+    def __init__(self, study: Study) -> None:
+        self._frozen, self._dense, self._own = study.frozen, study.dense, study.own
+        self._encoders = {source.arm: self._frozen.encoder(source) for source in self._frozen.sources}
+        some: list[dict[str, list[Values]]] = []
+        entries = study.train.entries
+        for index in sorted(range(len(entries)), key=lambda row: entries[row].id):  # whatever the order of the store
+            some += [blocks] if (blocks := self._read(study.train, index)[1]) else []
+            if len(some) == _FITTED:
+                break
         self._scales = {
             name: [Scales.of([np.concatenate(parts)]) for parts in zip(*(blocks[name] for blocks in some), strict=True)]
             for name in some[0]
         }
 
-    def described(self, store: Any, index: int) -> Described:
-        """Return the places of an item."""
+    def described(self, store: Any, index: int) -> Described | None:
+        """Return the places of an item; None where none of those that are looked at has a known label."""
         looks, blocks = self._read(store, index)
+        if not looks:
+            return None
         scaled = {
             name: [scale.applied([block]) for scale, block in zip(self._scales[name], own, strict=True)]
             for name, own in blocks.items()
@@ -112,6 +122,7 @@ class PlaceReader:
         labels, places = (np.concatenate([part[i] for part in looks]) for i in (0, 1))
         whole = [np.concatenate([part[i] for part in looks]) for i in (2, 3)]
         return Described(
+            row=index,
             item=entry.id,
             patient=patient_of(entry),
             labels=labels,
@@ -122,10 +133,14 @@ class PlaceReader:
         )
 
     def all(self, store: Any, bar: Progress) -> Iterator[Described]:
-        """Return the places of every item."""
+        """Return the places of every item; one without a known label among them is said to be left out."""
         for index, entry in enumerate(store.entries):
-            yield self.described(store, index)
+            found = self.described(store, index)
             bar.advance(note=entry.id)
+            if found is None:
+                events.warning(f"{entry.id} left out: none of the {self._dense.place}s looked at has a known label")
+                continue
+            yield found
 
     def _read(self, store: Any, index: int) -> tuple[list[tuple[Any, ...]], dict[str, list[Values]]]:
         """Return labels and places in mm of each look, drawn and whole, and every block of the drawn ones."""
@@ -138,7 +153,7 @@ class PlaceReader:
             if not len(known):
                 continue
             some = max(20, self._own.places // len(every))
-            draw = numpy_generator(self._own.seed, index, number, _DRAWN)
+            draw = numpy_generator(self._own.seed, counter_of(store.entries[index].id), number, _DRAWN)
             rows = known if len(known) <= some else np.sort(draw.choice(known, some, replace=False))
             looks.append((look.labels[rows], look.place_mm[rows], look.labels[known], look.place_mm[known]))
             found = {POSITION: [look.position[rows]], HANDMADE: [self._dense.plain(look)[rows]]}
@@ -149,39 +164,40 @@ class PlaceReader:
         return looks, {n: [np.concatenate(level) for level in zip(*own, strict=True)] for n, own in blocks.items()}
 
 
-def opened(
-    runs: Sequence[Path],
-    *,
-    data: Path,
-    out: Path,
-    settings: EvaluateSettings,
-    own: PlaceSettings,
-    protocol: str,
-    dry_run: bool,
-) -> tuple[Frozen, Dense, Any, Any] | None:
-    """Open what a protocol needs and say what it will do; None for a dry run.
+@dataclass(frozen=True)
+class AskedFrom:
+    """The training items that are asked from, one a draw.
 
-    Raises:
-        ConfigError: A setting is wrong, or the runs differ in architecture.
-        CheckpointError: A run has no finished encoder.
-        DataError: The store lacks labels or a test split.
+    Attributes:
+        items: Ids.
+        overlap: What two draws have in common.
     """
-    windows = own.window is None and own.points is None
-    taken = (POSITION, HANDMADE, "affine", "deformable")
-    frozen = frozen_of(runs, data, random=own.random, windows=windows, protocol=protocol, taken=taken)
-    noun, dense = frozen.domain.noun, frozen.domain.dense(frozen.store, own, frozen.card)
-    train, test = train_and_test(
-        frozen.store, dense.class_of, split=settings.split or "test", protocol=protocol, wanted=f"{noun}s with labels"
-    )
-    events.message(
-        f"{protocol}: {', '.join(dense.names.values())}; {dense.seen}, {own.places} {dense.place}s of each; frozen "
-        f"encoders of {', '.join(frozen.pretrained)} and {own.random} random ones; {len(train.entries)} training and "
-        f"{len(test.entries)} test {noun}s"
-    )
-    if dry_run:
-        closed(None, same_command(frozen.runs, data, out, settings, protocol))
-        return None
-    return frozen, dense, train, test
+
+    items: tuple[str, ...]
+    overlap: dict[int, float]
+
+
+def asked_from(study: Study) -> tuple[str, AskedFrom]:
+    """Draw the training items that are asked from, of those that show a structure; and say so in words."""
+    own = study.own
+    drawn = DrawSettings(sizes=(1,), draws=own.draws, draw_seed=own.draw_seed)
+    able = [entry for entry in study.train.entries if study.shown.of(entry.id)]
+    sets = label_sets_of(able, study.dense.class_of, drawn)
+    first = {patient_of(entry): entry.id for entry in sorted(able, key=lambda entry: entry.id, reverse=True)}
+    items = tuple(first[sets.patients(1, draw)[0]] for draw in sets.different(1))
+    words = f"{own.places} {study.dense.place}s of each; asked from {len(items)} of {len(first)} {study.owner}s"
+    bare = len(study.train.entries) - len(able)
+    words += f" ({counted(bare, study.noun)} without a structure left out)" if bare else ""
+    lacking = {name: sum(name in study.shown.lacking([item]) for item in items) for name in study.dense.names.values()}
+    some = [f"{name} ({times})" for name, times in lacking.items() if times]
+    if some:
+        words += f"; of these {len(items)} some lack {few_of(some)}"
+    return words, AskedFrom(items, sets.overlap(distinct=True))
+
+
+def methods_of(frozen: Frozen) -> list[str]:
+    """Return the arms of the runs, those of METHOD-seed0, METHOD-seed1, ... as one."""
+    return list(dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained))
 
 
 def arm_words(frozen: Frozen) -> dict[str, str]:
@@ -191,18 +207,17 @@ def arm_words(frozen: Frozen) -> dict[str, str]:
         HANDMADE: "values (of clouds the surface) at several scales, no network",
         f"{HANDMADE}-{PLACED}": "the same with position",
         f"{RANDOM}-{PLACED}": "an encoder that was never trained, with position",
-        "affine": "SimpleITK's affine registration",
-        "deformable": "SimpleITK's affine and B-spline registration",
+        "affine": "SimpleITK's affine registration, of the first channel",
+        "deformable": "SimpleITK's affine and B-spline registration, of the first channel",
         "anyone": "all training patients alike",
     }
-    methods = dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained)
-    return found | {f"{method}-{PLACED}": f"the encoder of {method} with position" for method in methods}
+    return found | {f"{method}-{PLACED}": f"the encoder of {method} with position" for method in methods_of(frozen)}
 
 
 def questions(frozen: Frozen, *others: str) -> dict[tuple[str, str], str]:
     """Return the comparisons of a protocol and what changes in each: never pretraining over random weights alone."""
     pairs = {}
-    for method in dict.fromkeys(arm.partition("-seed")[0] for arm in frozen.pretrained):
+    for method in methods_of(frozen):
         pairs[method, RANDOM] = f"pretraining ({method})"
         for other in (f"{HANDMADE}-{PLACED}", *others):
             pairs[f"{method}-{PLACED}", other] = f"a pretrained encoder ({method}) with position"

@@ -1,7 +1,8 @@
 """The prompt protocol of ``medssl evaluate``: a structure segmented from one place in it, by how alike features are.
 
 For each structure of a test item the place nearest to its centroid is the prompt; what is as alike to it as a threshold
-says is named. The threshold is the best of the training items, one for each arm, so nothing is read off the test part.
+says is named. The threshold is the best of the training items of all draws together, one for each arm, so nothing is
+read off the test part.
 
 Reference:
     MMC, arXiv:2308.11448, whose zero-shot protocol this follows: a place, a map of cosines, a threshold, IoU, and how
@@ -11,106 +12,91 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from medssl.errors import DataError
 from medssl.evaluation.matching import best_threshold, iou, prompt_row, similarity
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
-from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.evaluate_settings import EvaluateSettings
-from medssl.workflows.frozen import RANDOM
-from medssl.workflows.landmarks import asked_from
-from medssl.workflows.place_features import Described, PlaceReader, arm_words, opened, questions
-from medssl.workflows.score_files import Scored
+from medssl.workflows.place_features import (
+    PLACED,
+    TAKEN,
+    AskedFrom,
+    Described,
+    PlaceReader,
+    arm_words,
+    asked_from,
+    questions,
+)
+from medssl.workflows.place_study import Found, PlaceProtocol, Study
 
-__all__ = ["prompt"]
+__all__ = ["PROMPT"]
 
-Map = tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_], int]
+_FEWEST = 2  # places of a structure: the prompt, and one to find
+Cosines = npt.NDArray[np.floating]
+Truth = npt.NDArray[np.bool_]
 
 
-def prompt(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False) -> Scored:
-    """Segment structures from one place each.
-
-    Args:
-        runs: Pretraining runs of one architecture.
-        data: A store with label maps, or of clouds with labels of their points, split into train and test.
-        out: Folder of the comparison: prompt.json, prompt.csv, prompt.png.
-        settings: Settings of the verb; the training items of all draws together give the thresholds.
-        dry_run: Say what would be done; write nothing.
-
-    Raises:
-        ConfigError, CheckpointError, DataError: As of `medssl.workflows.place_features.opened`.
-    """
-    own = settings.prompt
-    found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="prompt", dry_run=dry_run)
-    if found is None:
-        return Scored()
-    frozen, dense, train, test = found
-    asked, _ = asked_from(train, own, dense)
-    rows: list[tuple[object, ...]] = []
-    with events.progress(len(asked) + len(test.entries), f"{frozen.domain.noun}s read") as bar:
-        reader = PlaceReader(frozen, dense, own, train)
-        maps: dict[str, list[tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]]] = {}
-        for item in reader.all(train.subset(asked), bar):
+def _found(study: Study, asked: AskedFrom) -> Found:
+    names, rows = study.dense.names, list[tuple[object, ...]]()
+    with events.progress(len(asked.items) + len(study.test.entries), f"{study.noun}s read") as bar:
+        reader = PlaceReader(study)
+        maps: dict[str, list[tuple[Cosines, Truth]]] = {}
+        for item in reader.all(study.train.subset(asked.items), bar):
             for arm in item.arms:
-                maps.setdefault(arm, []).extend((cosine, truth) for cosine, truth, _ in _maps(item, arm, dense.names))
+                maps.setdefault(arm, []).extend((cosine, truth) for cosine, truth, _ in _maps(item, arm, names))
+        _check(study, any(maps.values()), "training")
         thresholds = {arm: best_threshold(own_maps) for arm, own_maps in maps.items()}
-        for item in reader.all(test, bar):
+        for item in reader.all(study.test, bar):
             for arm, threshold in thresholds.items():
-                for cosine, truth, number in _maps(item, arm, dense.names):
-                    scores = {
-                        "prompt_iou": iou(cosine >= threshold, truth),
-                        "intra_similarity": cosine[truth].mean(),
-                        "inter_similarity": cosine[~truth].mean() if not truth.all() else float("nan"),
-                    }
-                    rows += [
-                        (
-                            arm,
-                            "",
-                            0,
-                            0,
-                            len(asked),
-                            item.item,
-                            item.patient,
-                            dense.names[number],
-                            name,
-                            float(value),
-                            "",
-                        )
-                        for name, value in scores.items()
-                    ]
-    return write_arms(
-        ScoreTable.of_rows(rows),
-        out,
-        name="prompt",
-        kind="prompt",
-        baseline=RANDOM,
+                for cosine, truth, number in _maps(item, arm, names):
+                    start = (arm, "", 0, 0, len(asked.items), item.item, item.patient, names[number])
+                    rows += [(*start, name, value, "") for name, value in _scores(cosine, truth, threshold).items()]
+    _check(study, bool(rows), "test")
+    return Found(
+        table=ScoreTable.of_rows(rows),
         metric="prompt_iou",
-        against="random encoders; and, with position, against hand-made features",
-        metrics=["prompt_iou", "intra_similarity", "inter_similarity"],
-        level=settings.level,
-        unit=frozen.domain.owner,
-        overlap={len(asked): 0.0},
-        pairs=questions(frozen),
-        content={
-            "split": settings.split or "test",
-            "seen": dense.seen,
-            "arms": arm_words(frozen),
-            "thresholds": thresholds,
-            "settings": own.model_dump(mode="json"),
-        },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        overlap={len(asked.items): 0.0},
+        pairs=questions(study.frozen),
+        arms=arm_words(study.frozen),
+        content={"thresholds": thresholds},
     )
 
 
-def _maps(item: Described, arm: str, names: Mapping[int, str]) -> Iterator[Map]:
-    """Return the map of cosines, the truth and the number of every structure that an item shows twice or more."""
+def _check(study: Study, some: bool, word: str) -> None:
+    if not some:
+        raise DataError(
+            f"{study.test.folder}: no structure holds {_FEWEST} of the {study.own.places} {study.dense.place}s that "
+            f"are looked at in a {word} {study.noun}. Look at more, with prompt.places."
+        )
+
+
+def _maps(item: Described, arm: str, names: Mapping[int, str]) -> Iterator[tuple[Cosines, Truth, int]]:
+    """Return the map of cosines, the truth and the number of every structure that an item shows often enough."""
     for number in names:
         truth = item.labels == number
-        if truth.sum() >= 2:
+        if truth.sum() >= _FEWEST:
             yield similarity(item.arms[arm], prompt_row(item.labels, item.place_mm, number)), truth, number
+
+
+def _scores(cosine: Cosines, truth: Truth, threshold: float) -> dict[str, float]:
+    return {
+        "prompt_iou": iou(cosine >= threshold, truth),
+        "intra_similarity": float(cosine[truth].mean()),
+        "inter_similarity": float(cosine[~truth].mean()) if not truth.all() else float("nan"),
+    }
+
+
+PROMPT = PlaceProtocol(
+    name="prompt",
+    kind="prompt",
+    metrics=("prompt_iou", "intra_similarity", "inter_similarity"),
+    against="random encoders; and, with position, against hand-made features",
+    joined=(PLACED,),
+    taken=TAKEN,
+    plan=asked_from,
+    work=_found,
+)

@@ -7,64 +7,57 @@ knows a class, the same class; beside every arm stands "anyone", all training pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medssl.domains.dense import Dense
-from medssl.errors import ConfigError, did_you_mean
+from medssl.errors import ConfigError
 from medssl.evaluation.matching import nearest
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
-from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.evaluate_settings import EvaluateSettings
-from medssl.workflows.frozen import RANDOM, Frozen
+from medssl.workflows.frozen import RANDOM
 from medssl.workflows.place_features import (
     HANDMADE,
     PLACED,
     POSITION,
+    TAKEN,
     Described,
     PlaceReader,
     arm_words,
-    opened,
     questions,
 )
-from medssl.workflows.score_files import Scored
+from medssl.workflows.place_study import Found, PlaceProtocol, Study
 
-__all__ = ["ANYONE", "retrieval"]
+__all__ = ["ANYONE", "RETRIEVAL"]
 
 ANYONE = "anyone"
+Classes = Mapping[str, str]
 
 
-def retrieval(
-    runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSettings, dry_run: bool = False
-) -> Scored:
-    """Find nearest patients.
-
-    Args:
-        runs: Pretraining runs of one architecture.
-        data: A store with label maps, or of clouds with labels of their points, split into train and test.
-        out: Folder of the comparison: retrieval.json, retrieval.csv, retrieval.png.
-        settings: Settings of the verb.
-        dry_run: Say what would be done; write nothing.
+def _planned(study: Study) -> tuple[str, Classes]:
+    """Return what will be done, and the class of each item.
 
     Raises:
-        ConfigError, CheckpointError, DataError: As of `medssl.workflows.place_features.opened`; or there is no such
-            target.
+        ConfigError: There is no such target, or as many neighbours are asked for as there are.
     """
-    own = settings.retrieval
-    found = opened(runs, data=data, out=out, settings=settings, own=own, protocol="retrieval", dry_run=dry_run)
-    if found is None:
-        return Scored()
-    frozen, dense, train, test = found
-    classes = _classes(frozen, own.target)
-    with events.progress(len(train.entries) + len(test.entries), f"{frozen.domain.noun}s read") as bar:
-        reader = PlaceReader(frozen, dense, own, train)
-        bank = [_Item(item, dense) for item in reader.all(train, bar)]
-        asked = [_Item(item, dense) for item in reader.all(test, bar)]
+    own, there = study.own, len(study.train.entries)
+    classes = study.dense.classes(study.frozen.store, own.target)
+    if own.neighbours >= there:
+        more = f"Set retrieval.neighbours to 1 to {there - 1}." if there > 1 else "Label more patients."
+        raise ConfigError(
+            f"retrieval.neighbours: {own.neighbours} nearest of {there} training {study.noun}s are all of them, "
+            f"whatever features say. {more}"
+        )
+    return f"{own.places} {study.dense.place}s of each; the {own.neighbours} nearest of {there}", classes
+
+
+def _found(study: Study, classes: Classes) -> Found:
+    train, test = study.train, study.test
+    with events.progress(len(train.entries) + len(test.entries), f"{study.noun}s read") as bar:
+        reader = PlaceReader(study)
+        bank = [_Item(item, study, train) for item in reader.all(train, bar)]
+        asked = [_Item(item, study, test) for item in reader.all(test, bar)]
     rows: list[tuple[object, ...]] = []
     arms = [arm for arm in bank[0].vectors if arm not in (POSITION, f"{HANDMADE}-{PLACED}")]
     arms = [arm for arm in arms if not arm.partition("-seed")[0].endswith(f"-{PLACED}")]  # a mean place tells nothing
@@ -72,54 +65,34 @@ def retrieval(
         near = np.tile(np.arange(len(bank)), (len(asked), 1))
         if arm != ANYONE:
             queries, there = (np.stack([item.vectors[arm] for item in part]) for part in (asked, bank))
-            near, _ = nearest(queries - there.mean(axis=0), there - there.mean(axis=0), own.neighbours)
+            near, _ = nearest(queries - there.mean(axis=0), there - there.mean(axis=0), study.own.neighbours)
         for item, found_rows in zip(asked, near, strict=True):
             for metric, value in _scores(item, [bank[row] for row in found_rows], classes).items():
                 rows.append((arm, "", 0, 0, len(bank), item.key, item.patient, "", metric, value, ""))
-    metrics = ["volume_gap"] + (["same_class"] if classes else [])
-    pairs = {pair: said for pair, said in questions(frozen).items() if pair[1] == RANDOM}
+    pairs = {pair: said for pair, said in questions(study.frozen).items() if pair[1] == RANDOM}
     pairs |= {(arm, HANDMADE): f"a pretrained encoder ({arm})" for arm, _ in list(pairs)}
-    return write_arms(
-        ScoreTable.of_rows(rows),
-        out,
-        name="retrieval",
-        kind="retrieval",
-        baseline=RANDOM,
-        metric=metrics[-1],
-        against="random encoders, and hand-made features",
-        metrics=metrics,
-        level=settings.level,
-        unit=frozen.domain.owner,
+    return Found(
+        table=ScoreTable.of_rows(rows),
+        metric="same_class" if classes else "volume_gap",
         overlap={len(bank): 0.0},
         pairs=pairs,
-        content={
-            "split": settings.split or "test",
-            "seen": dense.seen,
-            "arms": arm_words(frozen),
-            "target": own.target,
-            "settings": own.model_dump(mode="json"),
-        },
-        then=f"medssl report {quoted(*frozen.runs, out)}",
+        arms=arm_words(study.frozen),
+        content={"target": study.own.target},
     )
 
 
 class _Item:
-    """An item as one vector for each arm, with the volumes of its structures."""
+    """An item as one vector for each arm, with the sizes of its structures."""
 
-    def __init__(self, of: Described, dense: Dense) -> None:
+    def __init__(self, of: Described, study: Study, store: Any) -> None:
         self.key, self.patient = of.item, of.patient
         self.vectors: dict[str, npt.NDArray[Any]] = {arm: own.mean(axis=0) for arm, own in of.arms.items()}
-        counts = np.array([(of.whole_labels == number).sum() for number in dense.names], dtype=float)
-        self.volumes = np.where(counts > 0, counts * (_voxel(of) if dense.place == "voxel" else 1.0), np.nan)
+        counts = np.array([(of.whole_labels == number).sum() for number in study.dense.names], dtype=float)
+        size = study.dense.size(store.entries[of.row], len(of.whole_labels))
+        self.volumes = np.where(counts > 0, counts * size, np.nan)
 
 
-def _voxel(of: Described) -> float:
-    """Return the volume of a voxel, from the distances of places along each axis."""
-    steps = [np.diff(np.unique(np.round(of.whole_mm[:, axis], 4))) for axis in range(3)]
-    return float(np.prod([step.min() if len(step) else 1.0 for step in steps]))
-
-
-def _scores(item: _Item, near: Sequence[_Item], classes: Mapping[str, str]) -> dict[str, float]:
+def _scores(item: _Item, near: Sequence[_Item], classes: Classes) -> dict[str, float]:
     gaps = np.abs(np.log(np.stack([other.volumes for other in near]) / item.volumes))
     scores = {"volume_gap": float(np.nanmean(gaps)) if np.isfinite(gaps).any() else float("nan")}
     if classes:
@@ -129,15 +102,14 @@ def _scores(item: _Item, near: Sequence[_Item], classes: Mapping[str, str]) -> d
     return scores
 
 
-def _classes(frozen: Frozen, target: str) -> dict[str, str]:
-    """Return the class of each item: of scans of a target, of clouds their own; empty where none is asked for."""
-    entries = frozen.store.entries
-    if frozen.domain.kind == "cloud":
-        return {entry.id: str(entry.label) for entry in entries if entry.label is not None}
-    if not target:
-        return {}
-    known = {name for entry in entries for name, _ in entry.targets}
-    if target not in known:
-        hint = did_you_mean(target, known) if known else "It has none."
-        raise ConfigError(f"retrieval.target: the store has no target '{target}'. {hint}")
-    return {entry.id: label for entry in entries if (label := entry.target(target)) is not None}
+RETRIEVAL = PlaceProtocol(
+    name="retrieval",
+    kind="retrieval",
+    metrics=("volume_gap", "same_class"),
+    against="random encoders, and hand-made features",
+    joined=(PLACED,),
+    taken=(*TAKEN, ANYONE),
+    plan=_planned,
+    work=_found,
+    whole=True,
+)

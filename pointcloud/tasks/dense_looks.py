@@ -41,6 +41,8 @@ class CloudPlaces:
     points: int | None
     seed: int = 0
     place = "point"
+    partial = False
+    registered = None
 
     @property
     def seen(self) -> str:
@@ -50,6 +52,19 @@ class CloudPlaces:
     def class_of(self, entry: CloudEntry) -> str | None:
         """Return "" where points have labels."""
         return None if entry.label_file is None else ""
+
+    def shown(self, store: CloudStore, index: int) -> frozenset[int] | None:
+        """Return the parts that a cloud shows."""
+        found = frozenset((np.unique(store.labels(index)) + 1).tolist()) & self.names.keys()
+        return found or None
+
+    def classes(self, store: CloudStore, target: str) -> dict[str, str]:
+        """Return the classes of the clouds themselves."""
+        return {entry.id: str(entry.label) for entry in store.entries if entry.label is not None}
+
+    def size(self, entry: CloudEntry, places: int) -> float:
+        """Return the share of a point: clouds hold as many points as they were sampled with."""
+        return 1 / places
 
     def looks(self, store: CloudStore, index: int, card: Card) -> Iterator[Look]:
         """Return one look at a cloud."""
