@@ -7,11 +7,11 @@ Arrays have axes (z, y, x) and run to the patient's head, front and right (RAS+)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Stored", "body_of", "in_hounsfield", "resampled", "to_stored", "weights_along"]
+__all__ = ["Stored", "body_of", "in_hounsfield", "resampled", "seen", "to_stored", "weights_along"]
 
 _POLE = math.sqrt(3.0) - 2.0  # of the cubic B-spline's prefilter
 _MARGIN = 12  # edge values that are put before and behind, as SciPy does for the mode "nearest"
@@ -53,8 +53,13 @@ def to_stored(channels, spacing_mm, said):
     return Stored(values, fills, rows, box, ratio, first)
 
 
-@dataclass(frozen=True)
-class Stored:
+def seen(image, said):
+    """Return an image of axes (C, x, y, z), in RAS+ order and on the network's voxels, as the network takes it."""
+    case = to_stored(list(image.transpose(0, 3, 2, 1)), (1.0, 1.0, 1.0), said)
+    return np.ascontiguousarray(case.as_input(case.values).transpose(0, 3, 2, 1))
+
+
+class Stored(NamedTuple):
     """A case as the training store held it.
 
     Attributes:

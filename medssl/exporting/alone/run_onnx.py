@@ -75,9 +75,10 @@ def _slide(session, image, outside, window, how):
         if how["steps"] == "even":
             step = (length - own) / max(1, count - 1)
         starts.append([min(round(number * step), length - own) for number in range(count)])
-        place = (np.arange(own) - (own - 1) / 2.0) / (own / 8.0)
+        middle = own // 2 if how["steps"] == "even" else (own - 1) / 2.0
+        place = (np.arange(own) - middle) / (own / 8.0)
         weight = weight[..., None] * np.exp(-0.5 * place**2) if len(starts) > 1 else np.exp(-0.5 * place**2)
-    weight = np.maximum(weight, max(weight.min(), 1e-3)).astype(np.float32)
+    weight = np.maximum(weight, max(weight.min(), 6e-9 if how["steps"] == "even" else 1e-3)).astype(np.float32)
     sums = weights = 0.0
     for corner in product(*starts):
         place = tuple(slice(a, a + n) for a, n in zip(corner, window, strict=True))
