@@ -22,7 +22,7 @@ from medssl.exporting.standing_alone import standing_alone
 from medssl.extras import EXTRAS, library
 from medssl.writing import atomic_write
 
-__all__ = ["OPSET", "STANDING_ALONE", "OnnxReport", "export_onnx", "run_onnx"]
+__all__ = ["OPSET", "STANDING_ALONE", "OnnxReport", "Outputs", "export_onnx", "run_onnx"]
 
 OPSET = 20
 STANDING_ALONE = ("medssl_input.py", "run_onnx.py")
@@ -51,7 +51,7 @@ class OnnxReport:
     shapes_checked: list[list[int]]
 
 
-class _Outputs(nn.Module):
+class Outputs(nn.Module):
     """A network with named outputs: of a segmenter logits, of a classifier probabilities too, levels of an encoder."""
 
     def __init__(self, model: Exportable) -> None:
@@ -99,7 +99,7 @@ def export_onnx(
             f"'dynamic_size' is for convolutional encoders. Export the window {model.window}, and slide it."
         )
     training = model.network.training
-    wrapped = _Outputs(model).eval()
+    wrapped = Outputs(model).eval()
     device = next(model.network.parameters()).device
     model.network.eval().to("cpu")
     try:
@@ -148,7 +148,7 @@ def run_onnx(path: Path, images: Tensor) -> list[np.ndarray[Any, np.dtype[np.flo
     return outputs
 
 
-def _program(wrapped: _Outputs, model: Exportable, *, dynamic_size: bool, opset: int) -> Any:
+def _program(wrapped: Outputs, model: Exportable, *, dynamic_size: bool, opset: int) -> Any:
     """Return torch's ONNX program of the network."""
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if dynamic_size:

@@ -26,6 +26,8 @@ class ScanExports(Exports):
             "onnx": lambda: _to_onnx(model, out, settings),
             "monai": lambda: _to_monai(model, out),
             "nnunet": lambda: _to_nnunet(model, out, settings),
+            "torchscript": lambda: _to_torchscript(model, out),
+            "hub": lambda: _to_hub(run, model, out),
             "safetensors": lambda: _to_safetensors(run, model, out),
         }
         decided = "" if model.decision is None else decision_words(model.decision, model.classes)
@@ -104,6 +106,24 @@ def _to_monai(model: Exportable, out: Path) -> Exported:
     )
     said = (f"network: {bundle.how}; {bundle.max_difference:.2g} from torch at most",)
     return Exported(tuple(bundle.written), bundle.max_difference, said, following=following)
+
+
+def _to_torchscript(model: Exportable, out: Path) -> Exported:
+    from medssl.exporting.torchscript import export_torchscript
+
+    path = out if out.suffix in (".pt", ".ts") else out.with_name(f"{out.name}.pt")
+    files, difference = export_torchscript(model, path)
+    return Exported(tuple(files), difference, (f"{difference:.2g} from torch at most",))
+
+
+def _to_hub(run: Path, model: Exportable, out: Path) -> Exported:
+    from medssl.exporting.hub import write_hub_files
+
+    plain = _to_safetensors(run, model, out)
+    written = dict.fromkeys((*plain.files, *write_hub_files(model, load_card(run), out)))
+    said = ("nothing was uploaded: hf upload NAME FOLDER does; choose the licence in README.md first",)
+    following = f"medssl import {quoted(out)} --out runs/{quoted(run.resolve().name)}-again"
+    return Exported(tuple(written), said=said, following=following)
 
 
 _LOADERS = {

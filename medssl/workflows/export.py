@@ -80,7 +80,7 @@ def export(
 
     Args:
         run: A pretraining or fine-tuning run that has ended.
-        to: "onnx", "monai", "nnunet" or "safetensors".
+        to: "onnx", "monai", "nnunet", "torchscript", "hub" or "safetensors".
         out: A file for ONNX (``.onnx`` is put behind a name without it), a folder for the others.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
