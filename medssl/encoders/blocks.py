@@ -18,6 +18,7 @@ from medssl.encoders.settings.sizes import Triple, as_triples
 from medssl.errors import ConfigError
 
 __all__ = [
+    "BranchBlock",
     "ConvBlock",
     "InstanceNorm",
     "ResidualBlock",
@@ -58,24 +59,36 @@ class InstanceNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, instance normalisation and, if asked for, a leaky ReLU.
+    """Convolution, normalisation and, if asked for, a (leaky) ReLU.
 
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
         kernel: Odd kernel size, (z, y, x); the padding keeps the size.
         stride: Stride, (z, y, x).
-        nonlinear: Whether the leaky ReLU follows.
+        nonlinear: Whether the ReLU follows.
+        norm: Makes the normalisation of so many channels.
+        slope: Of the ReLU below 0.
+        dilation: Between a kernel's voxels, along all axes.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: Triple, stride: Triple = (1, 1, 1), nonlinear: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: Triple,
+        stride: Triple = (1, 1, 1),
+        nonlinear: bool = True,
+        norm: Callable[[int], nn.Module] = InstanceNorm,
+        slope: float = NEGATIVE_SLOPE,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        padding = tuple((size - 1) // 2 for size in kernel)
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)  # type: ignore[arg-type]
-        self.norm = InstanceNorm(out_channels)
-        self.nonlin = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True) if nonlinear else nn.Identity()
+        z, y, x = (dilation * ((size - 1) // 2) for size in kernel)
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, (z, y, x), dilation, bias=False)
+        self.norm = norm(out_channels)
+        self.nonlin = nn.LeakyReLU(slope, inplace=True) if nonlinear else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, out_channels, z, y, x) of (B, in_channels, z, y, x)."""
@@ -87,10 +100,46 @@ class ConvBlock(nn.Module):
         return self.nonlin(self.norm(convolved)), convolved
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions beside a skip that pools where the block strides and projects where the channels change.
+class BranchBlock(nn.Module):
+    """A branch of convolutions, named ``conv1`` and on, beside a skip; a (leaky) ReLU of their sum.
 
-    The second normalisation starts at zero (see ``initialise``), so that a fresh block is its skip.
+    The last normalisation of the branch starts at zero (see ``initialise``), so that a fresh block is its skip.
+
+    Args:
+        branch: The convolutions; the last has no ReLU of its own.
+        skip: From the block's input to what is added.
+        slope: Of the ReLU below 0.
+    """
+
+    def __init__(self, branch: Sequence[ConvBlock], skip: nn.Module, *, slope: float = NEGATIVE_SLOPE) -> None:
+        super().__init__()
+        self._count = len(branch)
+        for number, conv in enumerate(branch, start=1):
+            self.add_module(f"conv{number}", conv)
+        self.skip = skip
+        self.nonlin = nn.LeakyReLU(slope, inplace=True)
+
+    @property
+    def branch(self) -> list[ConvBlock]:
+        """The convolutions in their order."""
+        return [getattr(self, f"conv{number}") for number in range(1, self._count + 1)]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, out_channels, z, y, x) of (B, in_channels, z, y, x)."""
+        return self.with_convolved(features)[0]
+
+    def with_convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output, and what the branch's last convolution makes, which its last norm takes."""
+        *before, last = self.branch
+        inner = features
+        for conv in before:
+            inner = conv(inner)
+        branch, convolved = last.with_convolved(inner)
+        return self.nonlin(branch + self.skip(features)), convolved
+
+
+class ResidualBlock(BranchBlock):
+    """Two convolutions beside a skip that pools where the block strides and projects where the channels change.
 
     Args:
         in_channels: Channels in.
@@ -104,26 +153,16 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: Triple, stride: Triple = (1, 1, 1)) -> None:
-        super().__init__()
-        self.conv1 = ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride)
-        self.conv2 = ConvBlock(out_channels, out_channels, kernel=kernel, nonlinear=False)
+        branch = [
+            ConvBlock(in_channels, out_channels, kernel=kernel, stride=stride),
+            ConvBlock(out_channels, out_channels, kernel=kernel, nonlinear=False),
+        ]
         skip: list[nn.Module] = []
         if stride != (1, 1, 1):
             skip.append(nn.AvgPool3d(stride, stride))
         if in_channels != out_channels:
             skip.append(ConvBlock(in_channels, out_channels, kernel=(1, 1, 1), nonlinear=False))
-        self.skip = nn.Sequential(*skip)
-        self.nonlin = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (B, out_channels, z, y, x) of (B, in_channels, z, y, x)."""
-        output: Tensor = self.nonlin(self.conv2(self.conv1(features)) + self.skip(features))
-        return output
-
-    def with_convolved(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the output, and what the second convolution makes, which the block's last norm takes."""
-        branch, convolved = self.conv2.with_convolved(self.conv1(features))
-        return self.nonlin(branch + self.skip(features)), convolved
+        super().__init__(branch, nn.Sequential(*skip))
 
 
 def initialise(network: nn.Module) -> None:
@@ -138,9 +177,10 @@ def initialise(network: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.conv2.norm.weight)
-            nn.init.zeros_(module.conv2.norm.bias)
+        if isinstance(module, BranchBlock):
+            norm = module.branch[-1].norm
+            nn.init.zeros_(norm.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(norm.bias)  # type: ignore[arg-type]
 
 
 def cumulative_strides(strides: Sequence[Triple]) -> tuple[Triple, ...]:

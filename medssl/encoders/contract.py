@@ -51,7 +51,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Return the pyramid of images (B, C, z, y, x), and what enters the last normalisation where that is pooled."""
+        """Return the pyramid of images (B, C, z, y, x), and what ``Pooling`` takes beside it."""
 
     def forward(self, images: Tensor, *, pooled: bool = False) -> Any:
         """Return the pyramid of ``images`` (B, C, z, y, x): one (B, channels[i], ...) tensor a level, finest first.

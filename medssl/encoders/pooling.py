@@ -12,11 +12,12 @@ grid          means of the coarsest level in 2 x 2 x 2 cells; see ``Pooling``   
 levels        means over space of all levels of the pyramid, finest first                    sum(channels)
 cells         the same cells of the three coarsest levels, finest first; see ``Pooling``       up to 8 sum of three
 attention     gated attention over the places of the coarsest level, with weights to train   channels[-1]
+class         the normed class token of a transformer that has one                           channels[-1]
 ============  =============================================================================  ====================
 
-What enters the last normalisation: of ``unet`` and ``residual`` the last convolution of the last block (of a residual
-block that of its branch, the skip left out); of ``swin`` the second convolution of its coarsest residual block; of
-``vit`` the tokens that the last layer norm takes. A ``timm`` model does not say which of its norms is the last.
+What enters the last normalisation: of encoders of stages the last convolution that a norm follows (of a residual block
+that of its branch, the skip left out); of ``swin`` the second convolution of its coarsest residual block; of ``vit``
+and ``primus`` the tokens that the last layer norm takes. A ``timm`` model does not say which norm is its last.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ class Pooling(nn.Module):
 
         Args:
             pyramid: Levels (B, channels[i], z, y, x), finest first.
-            before_norm: What enters the last normalisation, (B, channels[-1], z, y, x); for ``prenorm`` alone.
+            before_norm: What enters the last normalisation, (B, channels[-1], z, y, x), for ``prenorm``; the class
+                token (B, channels[-1], 1, 1, 1), for ``class``; None for the others.
         """
         coarsest = pyramid[-1].float()
-        if self.kind == "prenorm":
+        if self.kind in ("prenorm", "class"):
             assert before_norm is not None
             return _mean(before_norm)
         if self.kind == "levels":

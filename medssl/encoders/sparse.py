@@ -21,6 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from medssl.encoders.batch_norm import FixedBatchNorm
 from medssl.encoders.blocks import NORM_EPS, InstanceNorm, check_input_size, run_stage
 from medssl.encoders.pooling import Pooling
 from medssl.encoders.staged import StagedEncoder
@@ -28,7 +29,7 @@ from medssl.synchronised_norm import SynchronisedBatchNorm
 
 __all__ = ["active_only", "active_places", "sparse_pyramid"]
 
-_SPREADING = (nn.Conv3d, nn.AvgPool3d, nn.MaxPool3d)
+_SPREADING = (nn.Conv3d, nn.AvgPool3d, nn.MaxPool3d, FixedBatchNorm)  # the last shifts zeros away from zero
 _BATCH_NORMS = (nn.BatchNorm3d, nn.SyncBatchNorm, SynchronisedBatchNorm)
 # These see one place at a time, and leave zero at zero.
 _POINTWISE = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.GELU, nn.SiLU, nn.PReLU, nn.Dropout)

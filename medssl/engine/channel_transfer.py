@@ -23,13 +23,14 @@ class ChannelTransfer:
 
     With P pretrained channels, C of the network, kernels k:
 
-    ========  ==========================================================================
-    policy    kernel of channel c
-    ========  ==========================================================================
-    repeat    k[c mod P] * P / C
-    average   mean(k) * P / C
-    match     that of the pretrained channel of the same name; without one freshly drawn
-    ========  ==========================================================================
+    ============  ==========================================================================
+    policy        kernel of channel c
+    ============  ==========================================================================
+    repeat        k[c mod P] * P / C
+    repeat_whole  k[c mod P], as nnU-Net and STU-Net do
+    average       mean(k) * P / C
+    match         that of the pretrained channel of the same name; without one freshly drawn
+    ============  ==========================================================================
 
     So an image that is shown in every channel gives with "average" what it gave, and with "repeat" too wherever C is a
     multiple of P (from one channel to four each kernel is a quarter of the old one).
@@ -80,11 +81,12 @@ class ChannelTransfer:
             found = [name for name in self.here if name in self.there]
             fresh = [name for name in self.here if name not in self.there]
             return f"{told}{', '.join(found) or 'none'} by name; freshly drawn: {', '.join(fresh) or 'none'}"
-        return told + (
-            f"kernels repeated in turn, times {share}"
-            if self.policy == "repeat"
-            else f"mean of the kernels for every channel, times {share}"
-        )
+        words = {
+            "repeat": f"kernels repeated in turn, times {share}",
+            "repeat_whole": "kernels repeated in turn, as they are",
+            "average": f"mean of the kernels for every channel, times {share}",
+        }
+        return told + words[self.policy]
 
     def kernels(self, part: nn.Module, pretrained: Mapping[str, Tensor]) -> frozenset[str]:
         """Return the names of the part's kernels that see the input and must be adapted."""
@@ -107,8 +109,9 @@ class ChannelTransfer:
         before, now = len(self.there), len(self.here)
         if self.policy == "average":
             return (kernel.sum(dim=1, keepdim=True) / now).expand_as(fresh)
-        if self.policy == "repeat":
-            return kernel[:, [c % before for c in range(now)]] * (before / now)
+        if self.policy in ("repeat", "repeat_whole"):
+            repeated = kernel[:, [c % before for c in range(now)]]
+            return repeated * (before / now) if self.policy == "repeat" else repeated
         places = [(c, self.there.index(name)) for c, name in enumerate(self.here) if name in self.there]
         if not places:
             return None

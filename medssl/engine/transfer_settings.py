@@ -10,7 +10,7 @@ from medssl.settings import Settings
 
 __all__ = ["ChannelPolicy", "TransferSettings"]
 
-ChannelPolicy = Literal["repeat", "average", "match"]
+ChannelPolicy = Literal["repeat", "repeat_whole", "average", "match"]
 
 
 class TransferSettings(Settings):
@@ -25,7 +25,8 @@ class TransferSettings(Settings):
         default="repeat",
         description="Where the store has other channels than the pretraining run: 'repeat' takes its first kernels in "
         "turn, 'average' their mean for every channel, both scaled so that an image shown in every channel gives what "
-        "it gave; 'match' copies channels of the same name and draws the rest afresh.",
+        "it gave; 'repeat_whole' is 'repeat' without the scale, as nnU-Net does; 'match' copies channels of the same "
+        "name and draws the rest afresh.",
     )
     decoder: bool = Field(
         default=True, description="Carry the decoder over too, as far as it fits, where one was kept."

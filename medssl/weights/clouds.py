@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medssl.errors import DataError
-from medssl.weights.finding import Found, Wanted
+from medssl.weights.finding import Found, Wanted, found_in
 from medssl.weights.renaming import Rule
 
 __all__ = ["dgcnn", "point_jepa", "point_mae"]
@@ -129,7 +129,7 @@ def _point_vit(
         part_of=_part_of,
         evidence=(
             f"{evidence}, {depth} blocks of width {width}",
-            f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped),
+            found_in(place, stripped),
         ),
         guesses=(
             f"{_ORDER}point, not at the first or a drawn one",
@@ -164,7 +164,7 @@ def dgcnn(found: Found) -> Wanted | None:
         part_of=_part_of,
         evidence=(
             f"conv1 to conv5 with bn1 to bn5, edges of 6 numbers, widths {list(widths)}: DGCNN of classification",
-            f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped),
+            found_in(place, stripped),
         ),
         guesses=("20 neighbours: no tensor shows it",),
         facts={"card": {"points": 1024, "unit": "unknown"}},

@@ -14,7 +14,7 @@ from medssl.errors import ConfigError, FormatError
 from medssl.weights.containers import Container, read_container, read_json
 from medssl.weights.renaming import Rule
 
-__all__ = ["Found", "Segmenter", "Wanted", "found_at"]
+__all__ = ["Found", "Segmenter", "Wanted", "found_at", "found_in"]
 
 Triple = tuple[int, int, int]
 _BESIDE = ("plans.json", "dataset.json", "adaptation_plan.json", "config.json")
@@ -128,6 +128,11 @@ def found_at(path: Path) -> Found:
             if (folder / name).is_file():
                 beside[name] = read_json(folder / name)
     return Found(read_container(file), beside, str(file))
+
+
+def found_in(place: str, stripped: Sequence[str]) -> str:
+    """Return where in a file the tensors lie, and which prefixes were taken off, as a line of evidence."""
+    return f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped)
 
 
 def _weights_in(folder: Path) -> Path:

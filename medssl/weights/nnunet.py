@@ -1,24 +1,23 @@
-"""nnU-Net v2, TotalSegmentator and nnssl (OpenMind): networks of stages, recognised by their plans."""
+"""nnU-Net v2 and TotalSegmentator: networks of stages, recognised by their plans."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from medssl.engine.card import CardInput
 from medssl.errors import DataError
-from medssl.weights.finding import Found, Segmenter, Wanted
-from medssl.weights.plans import planned, planned_inputs, planned_network, turning
+from medssl.weights.finding import Found, Segmenter, Wanted, found_in
+from medssl.weights.plans import planned, planned_inputs
 from medssl.weights.renaming import Rule
 from medssl.weights.staged_names import Staged, from_shapes, part_of, rules
 
-__all__ = ["nnunet", "openmind_resenc", "totalsegmentator", "vocomni_nnunet"]
+__all__ = ["TOPS", "ZSCORE", "agreed", "init_of", "nnunet", "staged", "totalsegmentator", "vocomni_nnunet"]
 
 Triple = tuple[int, int, int]
-_ZSCORE = "each scan's z-score is of the voxels in its body box here, and of its cropped image there"
+ZSCORE = "each scan's z-score is of the voxels in its body box here, and of its cropped image there"
 _POOLED = "its makers take no single vector of it: ours is encoder.pool=prenorm (mean before the last norm)"
-_TOPS = ("network_weights", "state_dict", "model", "")
+TOPS = ("network_weights", "state_dict", "model", "")
 
 
 def nnunet(found: Found) -> Wanted | None:
@@ -33,7 +32,7 @@ def totalsegmentator(found: Found) -> Wanted | None:
 
 def vocomni_nnunet(found: Found) -> Wanted | None:
     """Take VoComni's nnU-Net: no plans, 21 classes, trained in MONAI, so on (x, y, z)."""
-    place, state, stripped = found.state(*_TOPS)
+    place, state, stripped = found.state(*TOPS)
     if _plans_of(found) is not None or "encoder.stages.0.0.convs.0.conv.weight" not in state:
         return None
     if any(name in found.beside for name in ("adaptation_plan.json", "plans.json")):
@@ -41,7 +40,7 @@ def vocomni_nnunet(found: Found) -> Wanted | None:
     sizes = from_shapes(state, shown=found.shown)
     if sizes.heads != 21 or sizes.in_channels != 1:
         return None
-    return _staged(
+    return staged(
         found,
         place,
         state,
@@ -61,101 +60,18 @@ def vocomni_nnunet(found: Found) -> Wanted | None:
     )
 
 
-def openmind_resenc(found: Found) -> Wanted | None:
-    """Take a ResEnc-L of nnssl, whatever method trained it: its adaptation plan is in the file or beside it."""
-    plan = found.container.facts.get("nnssl_adaptation_plan") or found.beside.get("adaptation_plan.json")
-    if plan is None:
-        return None
-    said = dict(plan.get("architecture_plans") or {})
-    kind = str(said.get("arch_class_name", ""))
-    if kind.startswith("Primus"):
-        raise DataError(
-            f"{found.shown}: is a {kind} of nnssl, a transformer with a rotary code, which no encoder here has. "
-            "Nearest: the ResEnc-L that the same method trained."
-        )
-    if kind == "NoSkipResEncL":
-        raise DataError(
-            f"{found.shown}: is a {kind} of nnssl, whose decoder has no skips. Nearest: ResEncL of the same method."
-        )
-    place, state, stripped = found.state(*_TOPS)
-    sizes = from_shapes(state, shown=found.shown)
-    if said.get("arch_kwargs"):
-        sizes = _agreed(
-            planned_network(
-                {"network_class_name": kind, "arch_kwargs": said["arch_kwargs"]},
-                in_channels=sizes.in_channels,
-                heads=sizes.heads,
-                shown=found.shown,
-            ),
-            sizes,
-            found.shown,
-        )
-    levels = any(
-        key.startswith("projector.") and tensor.ndim == 2 and tensor.shape[1] == sum(sizes.channels)
-        for key, tensor in state.items()
-    )
-    if levels:  # VoCo's own vector there
-        sizes = replace(sizes, pool="levels")
-    pretrain = dict(plan.get("pretrain_plan") or {})
-    config = _used(pretrain, found)
-    axes = turning(pretrain, found.shown)
-    back = [axes.index(axis) for axis in range(3)]
-    spacing, patch = config.get("spacing"), plan.get("recommended_downstream_patchsize")
-    resampled = spacing is not None and len(spacing) == 3 and str(config.get("spacing_style")) != "noresample"
-    beside = [
-        Rule(r"architecture\.(encoder|decoder)\.(.+)", "", "beside", "the second name of a tensor", twin=r"\1.\2"),
-        Rule(r"(densify_\w+|mask_tokens?)(\..+)?", "", "beside", "only its pretraining needs it"),
-        Rule(
-            r"(projector|predictor|\w*proj_head|rotation_head|contrastive_head)\..+",
-            "",
-            "heads",
-            "a head of its method",
-        ),
-    ]
-    init = dict(found.container.facts.get("init_args") or {}) if "init_args" in found.container.facts else {}
-    trainer = str(found.container.facts.get("trainer_name", ""))
-    schemes = [str(one) for one in config.get("normalization_schemes", ["ZScoreNormalization"])]
-    if set(schemes) != {"ZScoreNormalization"}:
-        raise DataError(f"{found.shown}: is normalised by {', '.join(schemes)}; ZScoreNormalization can be followed.")
-    return _staged(
-        found,
-        place,
-        state,
-        stripped,
-        sizes,
-        axes,
-        heads=False,
-        classes=None,
-        beside=beside,
-        inputs=tuple(
-            CardInput(name=_channel(n, sizes.in_channels), normalise="zscore") for n in range(sizes.in_channels)
-        ),
-        spacing_mm=_three([float(spacing[i]) for i in back]) if spacing is not None and resampled else None,
-        window=_ints([patch[i] for i in back]) if patch and len(patch) == 3 else None,
-        evidence=(
-            f"an adaptation plan of nnssl: {kind or 'no class'}" + (f", trained by {trainer}" if trainer else ""),
-            *(["its projector takes the means of all levels: encoder.pool=levels"] if levels else []),
-        ),
-        guesses=(_ZSCORE, "scans lay as their files had them there, and are turned to RAS here"),
-        facts={
-            "trainer": trainer,
-            **({"configuration": str(init["configuration_name"])} if "configuration_name" in init else {}),
-        },
-    )
-
-
 def _nnunet(found: Found, *, total: bool) -> Wanted | None:
     plans = _plans_of(found)
     if plans is None or found.container.facts.get("nnssl_adaptation_plan") or "adaptation_plan.json" in found.beside:
         return None
     if ("totalseg" in str(plans.get("dataset_name", "")).lower()) != total:
         return None
-    init = _init_of(found)
-    place, state, stripped = found.state(*_TOPS)
+    init = init_of(found)
+    place, state, stripped = found.state(*TOPS)
     sizes = from_shapes(state, shown=found.shown)
     name = str(init.get("configuration") or _only(plans, found))
     said = planned(plans, name, in_channels=sizes.in_channels, heads=sizes.heads, shown=found.shown)
-    network = _agreed(said.network, sizes, found.shown)
+    network = agreed(said.network, sizes, found.shown)
     data = dict(init.get("dataset_json") or found.beside.get("dataset.json") or {})
     channels = {str(k): str(v) for k, v in dict(data.get("channel_names") or data.get("modality") or {}).items()}
     inputs, guesses = planned_inputs(plans, name, channels, found.shown)
@@ -171,10 +87,10 @@ def _nnunet(found: Found, *, total: bool) -> Wanted | None:
             "or none)",
         )
     if any(one.normalise == "zscore" for one in inputs):
-        guesses += (_ZSCORE,)
+        guesses += (ZSCORE,)
     if not said.reoriented and not total:
         guesses += ("scans lay as their files had them there, and are turned to RAS here",)
-    return _staged(
+    return staged(
         found,
         place,
         state,
@@ -194,7 +110,7 @@ def _nnunet(found: Found, *, total: bool) -> Wanted | None:
     )
 
 
-def _staged(
+def staged(
     found: Found,
     place: str,
     state: Mapping[str, Any],
@@ -216,7 +132,7 @@ def _staged(
     own = sizes.turned(axes)
     seen = window or (128, 128, 128)
     decoder = Segmenter(convs=own.decoder_convs, classes=classes, window=seen) if own.decoder_convs else None
-    said = [f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped)]
+    said = [found_in(place, stripped)]
     said += [f"{own.name}: channels {list(own.channels)}, blocks {list(own.blocks)}"]
     if axes != (0, 1, 2):
         said.append(f"its axes are (z, y, x) in the order {list(axes)}: kernels are turned")
@@ -237,12 +153,13 @@ def _staged(
 
 
 def _plans_of(found: Found) -> Mapping[str, Any] | None:
-    init = _init_of(found)
+    init = init_of(found)
     plans = init.get("plans") or found.beside.get("plans.json")
     return plans if isinstance(plans, Mapping) and "configurations" in plans else None
 
 
-def _init_of(found: Found) -> Mapping[str, Any]:
+def init_of(found: Found) -> Mapping[str, Any]:
+    """Return what a checkpoint's trainer was made with; empty where it does not say."""
     init = found.container.facts.get("init_args")
     return init if isinstance(init, Mapping) else {}
 
@@ -264,7 +181,7 @@ def _only(plans: Mapping[str, Any], found: Found) -> str:
     )
 
 
-def _agreed(said: Staged, seen: Staged, shown: str) -> Staged:
+def agreed(said: Staged, seen: Staged, shown: str) -> Staged:
     """Return what plans say, which must be what the tensors show."""
     for field in ("name", "channels", "blocks", "kernels"):
         ours, theirs = getattr(seen, field), getattr(said, field)
@@ -289,31 +206,3 @@ def _classes(data: Mapping[str, Any], heads: int) -> dict[int, str] | None:
         elif not isinstance(value, int):
             return None  # regions, or the older value -> name
     return dict(sorted(found.items())) if sorted(found) == list(range(1, heads)) else None
-
-
-def _used(pretrain: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    """Return the configuration of a pretraining plan, which holds one or several."""
-    configurations = dict(pretrain.get("configurations") or {})
-    if "spacing" in configurations or "spacing_style" in configurations:
-        return configurations
-    named = str(_init_of(found).get("configuration_name") or _init_of(found).get("configuration") or "")
-    if named in configurations:
-        return dict(configurations[named])
-    if len(configurations) == 1:
-        return dict(next(iter(configurations.values())))
-    raise DataError(
-        f"{found.shown}: nothing says which configuration of its pretraining plan it is: {', '.join(configurations)}."
-    )
-
-
-def _channel(number: int, count: int) -> str:
-    return "image" if count == 1 else f"channel {number}"
-
-
-def _three(values: list[float]) -> tuple[float, float, float]:
-    return values[0], values[1], values[2]
-
-
-def _ints(values: Any) -> Triple:
-    a, b, c = (int(one) for one in values)
-    return a, b, c

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["REFUSED", "RefusedSource", "refused_by_name", "refused_by_tensors"]
 
-_RESENC = "openmind-resenc (MR, z-score) or totalsegmentator (CT)"
-
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedSource(Row):
@@ -47,63 +45,6 @@ class RefusedSource(Row):
 REFUSED = Table(
     "source of weights that is not taken",
     (
-        RefusedSource(
-            name="openmind-primus",
-            title="OpenMind's Primus-M",
-            why="it is a transformer with a rotary code of three axes and gated blocks, which no encoder here has",
-            nearest="openmind-resenc, the ResEnc-L that the same method trained",
-            told_by=r"(encoder\.)?eva\.blocks\.\d+\..+",
-            other_names=("primus", "primus-m"),
-        ),
-        RefusedSource(
-            name="ct-fm",
-            title="CT-FM",
-            why="it is a SegResNet with batch norms and strided convolutions between its levels, which no encoder "
-            "here is",
-            nearest="voco (CT, -175 to 250 HU) or totalsegmentator",
-            told_by=r"(backbone\.|encoder\.)*layers\.\d+\.blocks\.\d+\.conv1\..+",
-            other_names=("ctfm", "ct_fm"),
-        ),
-        RefusedSource(
-            name="suprem-segresnet",
-            title="SuPreM's SegResNet",
-            why="it is a SegResNet with group norms before its convolutions, which no encoder here is",
-            nearest="suprem-swin, of the same data",
-            told_by=r"(backbone\.)?down_layers\.\d+\.\d+\..+",
-            other_names=("segresnet",),
-        ),
-        RefusedSource(
-            name="3dino",
-            title="3DINO's ViT-L",
-            why="its blocks see a class token that volumes' 'vit' has not",
-            nearest="meddinov3 or dinov2 for slices, openmind-resenc for volumes",
-            told_by=r"(backbone\.)?blocks\.\d+\.\d+\.attn\..+",
-            other_names=("3dino-vit",),
-        ),
-        RefusedSource(
-            name="medicalnet",
-            title="MedicalNet's ResNets",
-            why="they are 3D ResNets with batch norms, a max-pool and dilated stages, which no encoder here is",
-            nearest=_RESENC,
-            told_by=r"layer1\.0\.conv1\.weight",
-            axes=5,
-        ),
-        RefusedSource(
-            name="stu-net",
-            title="STU-Net",
-            why="its shortcuts are strided convolutions with a bias and no norm, which no encoder here has",
-            nearest="totalsegmentator, trained on the same data",
-            told_by=r"conv_blocks_context\.\d+\.\d+\.(conv1|conv3|norm1)\..+",
-            other_names=("stunet",),
-        ),
-        RefusedSource(
-            name="models-genesis",
-            title="Models Genesis",
-            why="it halves by max-pooling, and its batch norms take a batch's own statistics in use too",
-            nearest="openmind-resenc of the method Models Genesis (MR), or voco (CT)",
-            told_by=r"down_tr\d+\.ops\.\d+\..+",
-            other_names=("genesis", "modelsgenesis"),
-        ),
         RefusedSource(
             name="recon",
             title="ReCon",

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from medssl.engine.card import CardInput
 from medssl.errors import DataError
-from medssl.weights.finding import Found, Wanted
+from medssl.weights.finding import Found, Wanted, found_in
+from medssl.weights.positions import behind_first, placed
 from medssl.weights.renaming import Rule
 
 __all__ = ["biomedclip", "dinov2", "dinov3", "meddinov3", "radimagenet"]
@@ -48,8 +49,8 @@ def dinov2(found: Found) -> Wanted | None:
         why = "the class token's place goes into it"
         rules += [
             Rule(r"register_tokens", "encoder.network.reg_token", "stem"),
-            Rule(r"cls_token", "encoder.network.cls_token", "stem", why, _placed, "folded", takes=("pos_embed",)),
-            Rule(r"pos_embed", "encoder.network.pos_embed", "stem", why, _behind_first, "folded"),
+            Rule(r"cls_token", "encoder.network.cls_token", "stem", why, placed, "folded", takes=("pos_embed",)),
+            Rule(r"pos_embed", "encoder.network.pos_embed", "stem", why, behind_first, "folded"),
         ]
     rules.append(Rule(r"cls_token|pos_embed", r"encoder.network.\g<0>", "stem"))
     model = f"vit_{size}_patch{patch}{'_reg4' if registers else ''}_dinov2"
@@ -187,7 +188,7 @@ def _slices(
         window=_WINDOW,
         evidence=(
             evidence,
-            f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped),
+            found_in(place, stripped),
         ),
         guesses=(*guesses, *((_MEAN_OF_PATCHES,) if tokens else ())),
     )
@@ -241,14 +242,6 @@ def _size(width: int, found: Found) -> str:
 
 def _summed(weight: Tensor) -> Tensor:
     return weight.sum(dim=1, keepdim=True)
-
-
-def _placed(token: Tensor, positions: Tensor) -> Tensor:
-    return token + positions[:, :1]
-
-
-def _behind_first(positions: Tensor) -> Tensor:
-    return positions[:, 1:].clone()
 
 
 def _part_of(name: str) -> str:

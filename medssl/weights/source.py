@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medssl.table import Row
 
-__all__ = ["FREE", "Licence", "Source"]
+__all__ = ["FREE", "HUB", "MIT", "NC_ND", "Licence", "Source"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Licence:
 
 
 FREE = Licence("Apache-2.0")
+MIT = Licence("MIT")
+NC_ND = Licence("CC-BY-NC-ND-4.0", ("non-commercial", "no-derivatives"))
+HUB = Licence("as its page says", ("unknown",))
 
 
 @dataclass(frozen=True, kw_only=True)

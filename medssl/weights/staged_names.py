@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medssl.encoders.settings.input import Pool
 from medssl.errors import DataError
+from medssl.weights.axes import turning_kernels
 from medssl.weights.renaming import Rule
 
 __all__ = ["Staged", "from_shapes", "part_of", "rules"]
@@ -133,7 +134,7 @@ def rules(
         heads: Whether its heads are.
         beside: Rules for what else such a file holds, tried first.
     """
-    turn = None if tuple(axes) == (0, 1, 2) else _turn(axes)
+    turn = None if tuple(axes) == (0, 1, 2) else turning_kernels(axes)
     why = "" if turn is None else "kernels turned to (z, y, x)"
     to_decoder = r"\g<0>" if decoder else ""
     left = "" if decoder else "the decoder is not taken"
@@ -195,12 +196,3 @@ def part_of(name: str) -> str:
 def _turned(triples: Sequence[Triple], axes: Sequence[int]) -> tuple[Triple, ...]:
     back = [list(axes).index(axis) for axis in range(3)]
     return tuple((each[back[0]], each[back[1]], each[back[2]]) for each in triples)
-
-
-def _turn(axes: Sequence[int]) -> Any:
-    back = [list(axes).index(axis) for axis in range(3)]
-
-    def turned(kernel: Tensor) -> Tensor:
-        return kernel.permute(0, 1, *(2 + axis for axis in back)).contiguous()
-
-    return turned

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from medssl.engine.card import CardInput
 from medssl.errors import DataError
-from medssl.weights.finding import Found, Wanted
+from medssl.weights.finding import Found, Wanted, found_in
 from medssl.weights.renaming import Rule
 
 __all__ = [
@@ -43,17 +44,13 @@ def voco(found: Found) -> Wanted | None:
         Rule(r"backbone\.(decoder\d|out)\..+", "", "decoder", _DECODER),
         Rule(r"(queue|proto|\w*head)\w*(\..+)?", "", "heads", _HEAD),
     ]
-    return _swin(
+    return _voco(
         found,
         place,
         state,
         stripped,
         at="backbone.",
         beside=beside,
-        numbers=_NARROW,
-        spacing=(1.5, 1.5, 1.5),
-        window=(64, 64, 64),
-        pool="levels",
         evidence="'backbone.swinViT' beside projection heads 'student' and 'teacher': VoCo",
     )
 
@@ -63,16 +60,12 @@ def vocomni(found: Found) -> Wanted | None:
     place, state, stripped = found.state(*_TOPS)
     if not _has(state, "swinViT.layers1c.") or _outputs(state) != 21:
         return None
-    return _swin(
+    return _voco(
         found,
         place,
         state,
         stripped,
         beside=[_decoder()],
-        numbers=_NARROW,
-        spacing=(1.5, 1.5, 1.5),
-        window=(64, 64, 64),
-        pool="levels",
         evidence="a whole Swin UNETR V2 of 21 outputs: VoComni",
     )
 
@@ -87,17 +80,13 @@ def voco1(found: Found) -> Wanted | None:
         Rule(rf"{other}\..+", "", "beside", f"the {taken} is taken"),
         Rule(rf"{taken}\.\w*(proj_head|head|proj)\w*\..+", "", "heads", "a projection head"),
     ]
-    wanted = _swin(
+    wanted = _voco(
         found,
         place,
         state,
         stripped,
         at=f"{taken}.",
         beside=beside,
-        numbers=_NARROW,
-        spacing=(1.5, 1.5, 1.5),
-        window=(64, 64, 64),
-        pool="levels",
         evidence=f"'{taken}.swinViT' is a whole encoder: the first VoCo",
     )
     return replace(wanted, facts={"taken": taken})
@@ -271,7 +260,7 @@ def _swin(
         window=window,
         evidence=(
             evidence,
-            f"tensors in '{place or 'the outermost mapping'}'" + "".join(f", without '{one}'" for one in stripped),
+            found_in(place, stripped),
             f"swin: feature_size {settings['feature_size']}, depths {list(settings['depths'])}, heads "
             f"{list(settings['heads'])}, window {settings['window']}, version {2 if settings['use_v2'] else 1}",
             f"merging {merging} and axes xyz: no tensor shows either; all published files have legacy and xyz",
@@ -279,6 +268,10 @@ def _swin(
         guesses=guesses,
         may_be_fresh=may_be_fresh,
     )
+
+
+# What VoCo's files share: window of HU, voxels, crop, and the means of all levels as a vector.
+_voco = partial(_swin, numbers=_NARROW, spacing=(1.5, 1.5, 1.5), window=(64, 64, 64), pool="levels")
 
 
 def _sizes(state: Mapping[str, Tensor], at: str, nested: str, shown: str) -> dict[str, Any]:

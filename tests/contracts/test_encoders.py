@@ -24,7 +24,26 @@ SMALL: dict[str, dict[str, object]] = {name: ENCODERS.load(name).smallest() for 
     },
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
-    "vit": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "positions": "learned", "grid": [3, 2, 2]},
+    "vit": {
+        "width": 24,
+        "depth": 3,
+        "heads": 2,
+        "patch": [2, 4, 4],
+        "positions": "learned",
+        "grid": [3, 2, 2],
+        "class_token": True,
+    },
+    "primus": {"width": 24, "depth": 3, "heads": 2, "patch": [2, 4, 4], "grid": [3, 2, 2]},
+    "segres": {
+        "channels": [4, 6, 8],
+        "blocks": [1, 2, 1],
+        "strides": [1, [1, 2, 2], 2],
+        "kernels": [[1, 3, 3], 3, 3],
+        "beyond": ["y", "x"],
+    },
+    "resnet": {"channels": [4, 4, 8, 8, 8], "blocks": [1, 2, 1, 1, 1], "bottleneck": True, "kernels": [7, 3, 3, 3, 3]},
+    "stunet": {"channels": [4, 6, 8], "blocks": [1, 2, 1], "strides": [1, [1, 2, 2], 2]},
+    "unet3d": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2], "kernels": [[1, 3, 3], 3, 3]},
 }
 NAMES = sorted(ENCODERS)
 

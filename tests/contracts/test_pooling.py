@@ -26,8 +26,8 @@ from medssl.store.read import Store
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import Classifier
 
-POOLS = get_args(Pool)
-SMALL = {
+POOLS = [pool for pool in get_args(Pool) if pool != "class"]  # of a class token alone: at the end
+SMALL = {name: ENCODERS.load(name).smallest() for name in ENCODERS} | {
     "residual": {"channels": [4, 6, 8], "blocks": [1, 2, 1], "strides": [1, [1, 2, 2], 2]},
     "unet": {"channels": [4, 6, 8], "strides": [1, [1, 2, 2], 2]},
     "swin": {"feature_size": 12, "depths": [1, 1, 1, 1], "heads": [2, 2, 2, 2], "window": 4},
@@ -41,6 +41,11 @@ LAST_NORM = {
     "unet": "stages.2.1.norm",
     "swin": "encoder10.layer.norm2",
     "vit": "norm",
+    "primus": "norm",
+    "segres": "stages.2.1.norm2",
+    "resnet": "stages.4.0.conv2.norm",
+    "stunet": "stages.2.0.conv2.norm",
+    "unet3d": "stages.2.2.norm",
 }
 
 
@@ -337,3 +342,18 @@ def test_a_classifier_takes_the_vector(pool: str) -> None:
 def test_settings_tell_the_pool_apart_from_unknown_ones() -> None:
     parsed = TypeAdapter(ENCODERS.settings_union()).validate_python({"name": "vit", "pool": "grid"})
     assert build_encoder(parsed).embedding_dim == 8 * 384
+
+
+def test_the_class_token_is_a_vector_where_there_is_one() -> None:
+    encoder = small("vit", "class", class_token=True).eval()
+    batch = images(encoder)
+    entered = []
+    encoder.norm.register_forward_hook(lambda _, inputs, output: entered.append(output))
+    with torch.no_grad():
+        pyramid, vectors = encoder(batch, pooled=True)
+    assert vectors.shape == (2, encoder.embedding_dim) == (2, 24)
+    assert any(torch.equal(vectors, each) for each in entered if each.dim() == 2)
+    assert not torch.allclose(vectors, pyramid[-1].mean(dim=(2, 3, 4)))
+    for wrong in ({"name": "unet"}, {"name": "vit"}):
+        with pytest.raises(ConfigError, match="class_token"):
+            build_encoder({**wrong, "pool": "class"})

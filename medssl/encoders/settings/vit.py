@@ -1,4 +1,4 @@
-"""Settings of `medssl.encoders.vit`."""
+"""Settings of `medssl.encoders.vit`, and what transformers over tokens share."""
 
 from __future__ import annotations
 
@@ -9,33 +9,25 @@ from pydantic import Field, model_validator
 from medssl.encoders.settings.input import InputSettings
 from medssl.encoders.settings.sizes import Triple, as_triples
 
-__all__ = ["Positive", "ViTSettings"]
+__all__ = ["Positive", "Size", "TokenSettings", "ViTSettings"]
 
 Positive = Annotated[int, Field(ge=1)]
 
 
-class _Size(NamedTuple):
+class Size(NamedTuple):
+    """A usual size of a transformer: channels of a token, blocks, heads."""
+
     width: int
     depth: int
     heads: int
 
 
-class ViTSettings(InputSettings):
-    """A plain vision transformer. ``size`` names the usual three; ``width``, ``depth``, ``heads`` override it.
+class TokenSettings(InputSettings):
+    """Patches, places and layers of a transformer over tokens; ``size`` names usual ones, which the rest override."""
 
-    For a CPU: ``size: tiny``, and patches so large that a window has a few hundred tokens.
-    """
+    sizes: ClassVar[dict[str, Size]]
 
-    sizes: ClassVar[dict[str, _Size]] = {
-        "tiny": _Size(192, 12, 3),
-        "small": _Size(384, 12, 6),
-        "base": _Size(768, 12, 12),
-    }
-
-    name: Literal["vit"] = "vit"
-    size: Literal["tiny", "small", "base"] = Field(
-        default="small", description="ViT-Ti (192 channels, 3 heads), ViT-S (384, 6) or ViT-B (768, 12); 12 blocks."
-    )
+    size: str = Field(description="Name of a usual size.")
     width: Positive | None = Field(default=None, description="Channels of a token. None: as the size has it.")
     depth: Positive | None = Field(default=None, description="Blocks. None: as the size has it.")
     heads: Positive | None = Field(default=None, description="Attention heads. None: as the size has it.")
@@ -43,11 +35,13 @@ class ViTSettings(InputSettings):
     patch: Positive | tuple[Positive, Positive, Positive] = Field(
         default=16, description="Voxels of a token, a number or [z,y,x]; 1 along z for windows of one slice."
     )
-    positions: Literal["sincos", "learned"] = Field(
-        default="sincos", description="Fixed sine and cosine code, or a learnt table of 'grid' tokens."
-    )
     grid: tuple[Positive, Positive, Positive] | None = Field(
         default=None, description="Tokens of the learnt table, [z,y,x]; interpolated for windows of other sizes."
+    )
+    interpolation: Literal["size", "offset"] = Field(
+        default="size",
+        description="How the table is interpolated: 'size', to the tokens of the window; 'offset', by (tokens + 0.1) / "
+        "table, as DINOv2 and 3DINO do.",
     )
     layers: tuple[Positive, ...] | None = Field(
         default=None,
@@ -63,11 +57,6 @@ class ViTSettings(InputSettings):
         width, depth, heads = self.dimensions
         if width % heads:
             raise ValueError(f"heads must divide the width, {width}. Got {heads}. Try {max(1, width // 64)}.")
-        if (self.positions == "learned") != (self.grid is not None):
-            raise ValueError(
-                "positions: learned needs 'grid', the tokens of its table along z, y, x (window / patch); "
-                f"'sincos' needs none. Got positions {self.positions} and grid {self.grid}."
-            )
         most = max(1, self.halvings)
         layers = self.taken
         if list(layers) != sorted(set(layers)) or layers[-1] != depth or len(layers) > most:
@@ -78,10 +67,10 @@ class ViTSettings(InputSettings):
         return self
 
     @property
-    def dimensions(self) -> _Size:
+    def dimensions(self) -> Size:
         """Channels of a token, blocks and heads."""
         usual = self.sizes[self.size]
-        return _Size(self.width or usual.width, self.depth or usual.depth, self.heads or usual.heads)
+        return Size(self.width or usual.width, self.depth or usual.depth, self.heads or usual.heads)
 
     @property
     def patch_size(self) -> Triple:
@@ -101,6 +90,42 @@ class ViTSettings(InputSettings):
         depth = self.dimensions.depth
         count = min(max(1, self.halvings), depth)
         return tuple(depth * (step + 1) // count for step in range(count))
+
+
+class ViTSettings(TokenSettings):
+    """A plain vision transformer. ``size`` names the usual ones; ``width``, ``depth``, ``heads`` override it.
+
+    For a CPU: ``size: tiny``, and patches so large that a window has a few hundred tokens.
+    """
+
+    sizes: ClassVar[dict[str, Size]] = {
+        "tiny": Size(192, 12, 3),
+        "small": Size(384, 12, 6),
+        "base": Size(768, 12, 12),
+        "large": Size(1024, 24, 16),
+    }
+
+    name: Literal["vit"] = "vit"
+    size: Literal["tiny", "small", "base", "large"] = Field(
+        default="small",
+        description="ViT-Ti (192 channels, 3 heads), ViT-S (384, 6), ViT-B (768, 12); 12 blocks; ViT-L (1024, 16, 24 "
+        "blocks).",
+    )
+    positions: Literal["sincos", "learned"] = Field(
+        default="sincos", description="Fixed sine and cosine code, or a learnt table of 'grid' tokens."
+    )
+    class_token: bool = Field(
+        default=False, description="A token of no patch that all look at, as weights need that were trained with one."
+    )
+
+    @model_validator(mode="after")
+    def _table_has_a_grid(self) -> Self:
+        if (self.positions == "learned") != (self.grid is not None):
+            raise ValueError(
+                "positions: learned needs 'grid', the tokens of its table along z, y, x (window / patch); "
+                f"'sincos' needs none. Got positions {self.positions} and grid {self.grid}."
+            )
+        return self
 
 
 def _halvings(length: int) -> int:

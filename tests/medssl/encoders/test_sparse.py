@@ -17,6 +17,26 @@ PATCH, SIZE = (4, 8, 8), (12, 32, 16)
 ENCODERS = {
     "unet": {"name": "unet", "channels": [4, 6, 8], "kernels": [[1, 3, 3], 3, 3], "strides": [1, [1, 2, 2], 2]},
     "residual": {"name": "residual", "channels": [4, 6, 8, 8], "blocks": [1, 2, 1, 1], "strides": [1, 2, 2, [1, 2, 2]]},
+    "segres": {
+        "name": "segres",
+        "channels": [4, 6, 8],
+        "blocks": 1,
+        "strides": [1, 2, [1, 2, 2]],
+        "beyond": ["y", "x"],
+    },
+    "segres of kept statistics": {"name": "segres", "channels": [4, 6], "blocks": 1, "statistics": "fixed"},
+    "resnet": {
+        "name": "resnet",
+        "channels": [4, 4, 6],
+        "blocks": 1,
+        "strides": [1, 2, 2],
+        "kernels": 3,
+        "dilations": [1, 1, 2],
+        "shortcut": "padded",
+        "statistics": "fixed",
+    },
+    "stunet": {"name": "stunet", "channels": [4, 6, 8]},
+    "unet3d": {"name": "unet3d", "channels": [4, 6, 8]},
     "strided first stage": {"name": "unet", "channels": [4, 6], "strides": [2, 2]},
 }
 

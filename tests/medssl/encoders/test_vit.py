@@ -96,3 +96,18 @@ def test_layers_can_be_named():
 def test_settings_that_do_not_agree(wrong, said):
     with pytest.raises(ConfigError, match=said):
         build_encoder({**TINY, "patch": 8, **wrong})
+
+
+def test_a_class_token_takes_part_and_stays_out_of_maps_and_of_hidden_tokens() -> None:
+    encoder = build_encoder({**TINY, "patch": 4, "class_token": True, "pool": "class"}).eval()
+    images = torch.rand(2, 1, 8, 8, 12, generator=torch.Generator().manual_seed(0))
+    tokens, grid = encoder.embed_patches(images)
+    with torch.no_grad():
+        pyramid, vector = encoder(images, pooled=True)
+        placed = tokens + encoder.positions(grid)
+        assert torch.allclose(encoder.as_map(encoder.encode(placed)[-1], grid), pyramid[-1], atol=1e-6)
+        assert encoder.encode(placed[:, :5])[-1].shape == (2, 5, 24)
+        encoder.cls_token.add_(torch.randn(1, 1, 24))
+        moved, other = encoder(images, pooled=True)
+    assert not torch.allclose(other, vector, atol=1e-3)
+    assert not torch.allclose(moved[-1], pyramid[-1], atol=1e-3), "every token looks at it"

@@ -67,6 +67,7 @@ def test_kernels_by_policy_are_those_of_the_table() -> None:
         return None if found is None else found.flatten().tolist()
 
     assert by("repeat", ("a", "b")) == [2.0, 4.0]  # the first two, doubled
+    assert by("repeat_whole", ("a", "b")) == [1.0, 2.0]
     assert by("average", ("a", "b")) == [5.0, 5.0]  # the mean, 2.5, doubled
     assert by("average", ("a",)) == [10.0]
     assert by("match", ("t2", "b")) == [3.0, 9.0]

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medssl.errors import DataError, FormatError
+from medssl.errors import ConfigError, DataError, FormatError
 from medssl.weights.containers import read_container, read_json
-from medssl.weights.finding import Found
-from medssl.weights.renaming import Rule, rename
+from medssl.weights.finding import Found, found_at
+from medssl.weights.renaming import Rule, fill, rename
 
 
 class Touches:
@@ -160,3 +160,67 @@ def test_plans_with_a_key_twice_are_refused(tmp_path: Path) -> None:
     path.write_text('{"a": 1, "a": 2}')
     with pytest.raises(FormatError, match="'a' stands twice"):
         read_json(path)
+
+
+def test_two_tensors_on_one_place_of_the_file(tmp_path: Path) -> None:
+    """Of torch they are views of one storage, which is allowed; in safetensors the format forbids it."""
+    whole = torch.arange(6.0)
+    torch.save({"state_dict": {"a": whole[:4], "b": whole[2:].view(2, 2)}}, tmp_path / "a.pth")
+    held = read_container(tmp_path / "a.pth").states["state_dict"]
+    network = torch.nn.ParameterDict({"a": torch.zeros(4), "b": torch.zeros(2, 2)})
+    renamed = rename(held, (Rule(r"(a|b)", r"\1", "stem"),), source="file")
+    fill(network, renamed, part_of=lambda _: "stem", source="file")
+    with torch.no_grad():
+        network["a"].zero_()
+    assert network["b"].tolist() == [[2.0, 3.0], [4.0, 5.0]], "what was loaded shares nothing"
+    path = tmp_path / "a.safetensors"
+    rows = {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in ("a", "b")}
+    header = json.dumps(rows).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 8)
+    refused(path, "cannot be read")
+
+
+@pytest.mark.parametrize("kept", [4, 8, 40])
+def test_a_header_that_is_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(4)}, path)
+    path.write_bytes(path.read_bytes()[:kept])
+    refused(path, "header")
+
+
+def test_numbers_of_another_kind_are_refused(tmp_path: Path) -> None:
+    network, rules = torch.nn.ParameterDict({"a": torch.zeros(2)}), (Rule("a", "a", "stem"),)
+    for values, said in (
+        (torch.ones(2, dtype=torch.complex64), "complex64"),
+        (torch.ones(2, dtype=torch.bool), "bool"),
+        (torch.ones(2, dtype=torch.int8), "int8"),
+    ):
+        torch.save({"a": values}, tmp_path / "a.pth")
+        renamed = rename(read_container(tmp_path / "a.pth").states[""], rules, source="file")
+        with pytest.raises(DataError, match=said):
+            fill(network, renamed, part_of=lambda _: "stem", source="file")
+    path = tmp_path / "a.safetensors"
+    header = json.dumps({"a": {"dtype": "X9", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 8)
+    refused(path, "cannot be read")
+
+
+def test_links_are_followed_to_files_and_nowhere_else(tmp_path: Path) -> None:
+    """A hub's cache is of links; one that leads nowhere, in a circle or to a folder is no file of weights."""
+    (tmp_path / "blobs").mkdir()
+    torch.save({"a": torch.ones(2)}, tmp_path / "blobs" / "0f3a")
+    for name, target in {
+        "cache": "../blobs/0f3a",
+        "nowhere": "../blobs/none",
+        "circle": "model.pth",
+        "folder": "../blobs",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pth").symlink_to(target)
+        if name == "cache":
+            assert found_at(tmp_path / name).container.states[""]["a"].tolist() == [1.0, 1.0]
+            continue
+        with pytest.raises(ConfigError, match="holds no weights"):
+            found_at(tmp_path / name)
+        with pytest.raises((FormatError, ConfigError), match=r"no such file|holds no weights"):
+            found_at(tmp_path / name / "model.pth")

@@ -16,31 +16,12 @@ from medssl.workflows.show import show
 from tests.oracles.test_published_stages import _adaptation, _authors, _checkpoint, _plans
 
 
-def _segresnet() -> dict[str, torch.Tensor]:
-    from monai.networks.nets import SegResNet
-
-    return SegResNet(init_filters=8, norm=("GROUP", {"num_groups": 8}), blocks_down=(1, 1)).state_dict()
-
-
-def _segresnet_ds() -> dict[str, torch.Tensor]:
-    from monai.networks.nets import SegResNetDS
-
-    return SegResNetDS(init_filters=8, norm="BATCH", blocks_down=(1, 1)).state_dict()
-
-
 def _named(*names: str) -> dict[str, torch.Tensor]:
     return {name: torch.ones(2, 2, 3, 3, 3) for name in names}
 
 
 FILES = {
-    "ct-fm": lambda: _segresnet_ds(),
-    "suprem-segresnet": lambda: {"net": {f"module.{k}": v for k, v in _segresnet().items()}},
-    "3dino": lambda: {"teacher": _named("backbone.patch_embed.proj.weight", "backbone.blocks.0.0.attn.qkv.weight")},
-    "medicalnet": lambda: {"state_dict": _named("module.conv1.weight", "module.layer1.0.conv1.weight")},
-    "stu-net": lambda: {"state_dict": _named("conv_blocks_context.0.0.conv1.weight")},
-    "models-genesis": lambda: {"state_dict": _named("module.down_tr64.ops.0.conv1.weight")},
     "point-bert": lambda: {"base_model": _named("module.transformer_q.cls_token")},
-    "openmind-primus": lambda: {"network_weights": _named("eva.blocks.0.attn.q_proj.weight")},
 }
 
 
@@ -61,7 +42,7 @@ def test_slices_of_the_same_names_are_not_taken_for_medicalnet(tmp_path: Path) -
         ready(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("called", [*REFUSED, "CTFM", "primus", "stunet"])
+@pytest.mark.parametrize("called", [*REFUSED, "PointBERT"])
 def test_each_is_shown_and_refused_by_its_name(tmp_path: Path, called: str, capsys) -> None:
     row = refused_by_name(called)
     show(called)

@@ -1,0 +1,252 @@
+"""Every verb takes an imported run as it takes one of pretraining: convolutions, a Swin, a ViT, Primus, a cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medssl.encoders.table import build_encoder
+from medssl.engine.card import Card, load_card, load_weights, save_encoder
+from medssl.errors import DataError
+from medssl.randomness import numpy_generator
+from medssl.store.in_memory import Item, store_from_arrays
+from medssl.workflows.embed import embed
+from medssl.workflows.evaluate import evaluate
+from medssl.workflows.export import export
+from medssl.workflows.finetune import finetune
+from medssl.workflows.import_weights import import_weights
+from medssl.workflows.pretrain import pretrain
+from pointcloud.shapes import CLASSES, shape
+from pointcloud.store_writing import CloudItem, store_from_clouds
+from tests.oracles.authors_stages import jittered
+from tests.oracles.authors_volumes import GenesisUNet, MedicalResNet, STUNet, VolumeDINO
+from tests.oracles.test_published_clouds import _MaeEncoder
+from tests.oracles.test_published_stages import _adaptation
+from tests.oracles.test_published_swin import _saved
+from tests.oracles.test_published_volumes import _primus_files
+
+QUICK = ["train.steps=1", "train.batch_size=2", "train.log_every=1", "train.threads=1", "train.accelerator=cpu"]
+
+
+def _segres() -> dict:
+    from monai.networks.nets.segresnet_ds import SegResEncoder
+
+    return {"state_dict": jittered(SegResEncoder(init_filters=4, blocks_down=(1, 1, 1), norm="batch")).state_dict()}
+
+
+def _primus() -> dict:
+    trainer, state, _ = _primus_files()["mae"]
+    plan = _adaptation()
+    plan["architecture_plans"] = {"arch_class_name": "PrimusM", "arch_kwargs": None}
+    return {"network_weights": state, "nnssl_adaptation_plan": plan, "trainer_name": trainer}
+
+
+def _prefixed(network: torch.nn.Module, prefix: str) -> dict:
+    return {f"{prefix}{key}": value for key, value in jittered(network).state_dict().items()}
+
+
+# The file, the window, whether the scans are CT, and methods that pretraining goes on with
+ROWS = {
+    "ct-fm": (_segres, (8, 16, 16), True, ("spark", "simclr")),
+    "medicalnet": (
+        lambda: {"state_dict": _prefixed(MedicalResNet((1, 1, 1, 1), (4, 6, 8, 8), "B", deep=False), "module.")},
+        (16, 16, 32),
+        False,
+        ("simmim",),
+    ),
+    "stu-net": (lambda: {"state_dict": _prefixed(STUNet((4, 6, 8), (1, 1, 1)), "")}, (8, 16, 16), True, ("masked",)),
+    "models-genesis": (
+        lambda: {"state_dict": _prefixed(GenesisUNet(4), "module.")},
+        (16, 16, 16),
+        True,
+        ("models_genesis",),
+    ),
+    "3dino": (
+        lambda: {"teacher": _prefixed(VolumeDINO(128, 2, patch=4, side=3, chunks=1), "backbone.")},
+        (8, 12, 12),
+        False,
+        ("mae", "simmim"),
+    ),
+    "openmind-primus": (_primus, (8, 12, 12), False, ("simmim",)),
+    "voco": (None, (32, 32, 64), True, ("simmim",)),
+}
+
+
+def _scan(number: int, *, ct: bool) -> Item:
+    generator = numpy_generator(3, number)
+    values = generator.normal(0, 60, (34, 36, 66)) if ct else generator.normal(4000, 900, (34, 36, 66)).clip(0, 16384)
+    labels = np.zeros(values.shape, dtype=np.int16)
+    labels[8:22, 5:24, 6:36] = 1
+    values += 400 * labels
+    return Item(
+        id=f"s{number}",
+        values=values.astype(np.int16),
+        labels=labels,
+        modality="CT" if ct else "MR",
+        patient=f"p{number}",
+        split="train" if number < 4 else "test",
+        targets={"size": "large" if number % 2 else "small"},
+    )
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[bool, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        ct: store_from_arrays(folder / f"{ct}", [_scan(n, ct=ct) for n in range(8)], classes={1: "block"}).folder
+        for ct in (True, False)
+    }
+
+
+@pytest.fixture(scope="module", params=list(ROWS))
+def imported(request, tmp_path_factory) -> tuple[str, Path]:
+    folder = tmp_path_factory.mktemp("imported")
+    content = ROWS[request.param][0]
+    path = folder / "weights.pth"
+    if content is None:
+        _saved(path, request.param)
+    else:
+        torch.save(content(), path)
+    assert import_weights(path, out=folder / "run").source == request.param
+    return request.param, folder / "run"
+
+
+def _window(group: str, name: str) -> str:
+    return f"{group}.window=[{','.join(map(str, ROWS[name][1]))}]"
+
+
+def test_fine_tuning_of_segments_and_classes_starts_from_all_of_it(imported, stores, tmp_path) -> None:
+    name, run = imported
+    store = stores[ROWS[name][2]]
+    for group, more in (("segmentation", []), ("classification", ["classification.target=size"])):
+        overrides = [*QUICK, _window(group, name), "data.predict=[]", *more]
+        out = finetune(run, data=store, out=tmp_path / group, overrides=overrides).folder
+        card = load_card(out)
+        assert card.origin == load_card(run).origin
+        assert [one.numbers for one in card.inputs] == [one.numbers for one in load_card(run).inputs]
+        before, after = load_weights(run, "encoder"), load_weights(out, "encoder")
+        kept = [key for key in before if not before[key].is_floating_point() or "running" in key]
+        assert all(torch.equal(before[key], after[key]) for key in kept), "statistics that came with it stay"
+        far = max(float((before[key] - after[key]).abs().max()) for key in before if key not in kept)
+        assert 0 < far < 0.1, "one step away from what was imported"
+
+
+def test_pretraining_goes_on_from_it(imported, stores, tmp_path) -> None:
+    name, run = imported
+    for method in ROWS[name][3]:
+        overrides = [*QUICK, _window("method", name)]
+        if method in ("simmim", "masked", "spark"):
+            overrides.append(f"method.patch=[{','.join(str(n // 2) for n in ROWS[name][1])}]")
+        out = pretrain(method, data=stores[ROWS[name][2]], out=tmp_path / method, init_from=run, overrides=overrides)
+        assert load_card(out.folder).encoder == load_card(run).encoder
+        assert load_card(out.folder).origin == load_card(run).origin
+
+
+def test_it_embeds_is_probed_and_searched(imported, stores, tmp_path) -> None:
+    name, run = imported
+    store = stores[ROWS[name][2]]
+    table = embed(run, data=store, out=tmp_path / "v.npz", overrides=["device=cpu", f"window={list(ROWS[name][1])}"])
+    assert table.vectors.shape[0] == 8
+    assert np.isfinite(table.vectors).all()
+    assert np.unique(table.vectors, axis=0).shape[0] == 8
+    asked = {
+        "probe": ["probe.target=size", "probe.shares=[1]", "probe.draws=1", "probe.few_shot=[]"],
+        "dense-probe": [
+            "dense_probe.sizes=[2]",
+            "dense_probe.draws=1",
+            "dense_probe.random=1",
+            "dense_probe.places=80",
+        ],
+        "retrieval": ["retrieval.random=1", "retrieval.places=200", "retrieval.neighbours=2"],
+    }
+    for protocol, overrides in asked.items():
+        found = evaluate(run, data=store, out=tmp_path / protocol, protocol=protocol, overrides=overrides)
+        assert len(found.scores) > 0
+
+
+def test_it_is_exported_with_its_licence(imported, tmp_path, capsys) -> None:
+    _, run = imported
+    for to in ("safetensors", "onnx"):
+        export(run, to=to, out=tmp_path / to)
+        said = capsys.readouterr()
+        assert "licence of the code" in said.out
+        forbids = load_card(run).origin.forbids
+        assert ("read it before you pass the export on" in said.err) == bool(forbids)
+    with pytest.raises(DataError, match=r"nnU-Net has no network like"):
+        export(run, to="nnunet", out=tmp_path / "nnunet")
+
+
+def test_a_network_of_kept_statistics_fine_tunes_as_the_same_weights_built_here(stores, tmp_path) -> None:
+    from monai.networks.nets.segresnet_ds import SegResEncoder
+
+    theirs = jittered(SegResEncoder(init_filters=4, blocks_down=(1, 1, 1), norm="batch"))
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "a.pth")
+    import_weights(tmp_path / "a.pth", out=tmp_path / "imported")
+    card = load_card(tmp_path / "imported")
+    encoder = build_encoder({**card.encoder, "in_channels": 1})
+    own = encoder.state_dict()
+    own["stem.weight"] = theirs.conv_init.weight.flip(3, 4)
+    for stage, level in enumerate(theirs.layers):
+        at = f"stages.{stage}.{int(stage > 0)}"
+        if stage < 2:
+            own[f"stages.{stage + 1}.0.weight"] = level["downsample"].weight.flip(3, 4)
+        for n in (1, 2):
+            own[f"{at}.conv{n}.weight"] = getattr(level["blocks"][0], f"conv{n}").weight.flip(3, 4)
+            for key, value in getattr(level["blocks"][0], f"norm{n}").state_dict().items():
+                if key != "num_batches_tracked":
+                    own[f"{at}.norm{n}.{key}"] = value
+    encoder.load_state_dict(own)
+    (tmp_path / "native").mkdir()
+    shared = {key: getattr(card, key) for key in ("encoder", "in_channels", "channels", "strides", "inputs", "window")}
+    save_encoder(encoder, Card(**shared, modality="CT", spacing_mm=card.spacing_mm), tmp_path / "native")
+    runs = [
+        finetune(
+            tmp_path / name,
+            data=stores[True],
+            out=tmp_path / f"{name}-tuned",
+            overrides=[*QUICK, "train.steps=2", "segmentation.window=[8,16,16]", "data.predict=[]"],
+        ).folder
+        for name in ("imported", "native")
+    ]
+    first, second = (load_weights(run, "network") for run in runs)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_store_in_other_units_is_refused(stores, tmp_path) -> None:
+    torch.save(ROWS["3dino"][0](), tmp_path / "a.pth")
+    import_weights(tmp_path / "a.pth", out=tmp_path / "run")
+    with pytest.raises(DataError, match="HU"):
+        embed(tmp_path / "run", data=stores[True], out=tmp_path / "v.npz", overrides=["device=cpu", "window=[8,12,12]"])
+
+
+def test_clouds_go_the_same_ways(tmp_path) -> None:
+    theirs = jittered(_MaeEncoder(64, 1, 1))
+    torch.save({"base_model": _prefixed(theirs, "module.MAE_encoder.")}, tmp_path / "pretrain.pth")
+    run = import_weights(tmp_path / "pretrain.pth", out=tmp_path / "run").folder
+    items = [
+        CloudItem(
+            id=f"{name}-{n}",
+            cloud=shape(name, n, seed=0, points=90),
+            patient=f"{name}-{n}",
+            split=("train", "train", "train", "test")[n],
+        )
+        for name in CLASSES[:2]
+        for n in range(4)
+    ]
+    store = store_from_clouds(tmp_path / "store", items, classes=dict(enumerate(CLASSES))).folder
+    brief = ["train.steps=1", "train.batch_size=2", "train.log_every=1", "train.accelerator=cpu"]
+    tuned = finetune(run, data=store, out=tmp_path / "tuned", overrides=[*brief, "cloud.points=64", "cloud.hidden=[8]"])
+    assert load_card(tuned.folder).origin.source == "point-mae"
+    on = pretrain(
+        "point_mae", data=store, out=tmp_path / "on", init_from=run, overrides=[*brief, "method.points=64"]
+    ).folder
+    assert load_card(on).encoder == load_card(run).encoder
+    assert embed(run, data=store, out=tmp_path / "v.npz", overrides=["device=cpu"]).vectors.shape[0] == 8
+    asked = ["probe.shares=[1]", "probe.draws=1", "probe.few_shot=[]"]
+    assert evaluate(run, data=store, out=tmp_path / "probe", protocol="probe", overrides=asked).scores
+    export(run, to="safetensors", out=tmp_path / "out")
+    assert load_card(tmp_path / "out").origin.source == "point-mae"
