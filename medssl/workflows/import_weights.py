@@ -12,6 +12,7 @@ from medssl.locking import LOCK, holds
 from medssl.store.fitting import cache_line
 from medssl.weights.importing import Ready, ready, write_run
 from medssl.weights.renaming import ImportReport
+from medssl.weights.shared import Shared, shared_folder
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
@@ -68,6 +69,8 @@ def import_weights(
     """
     out = Path(out)
     _refuse_full(out, overwrite=overwrite)
+    if not named and (shared := shared_folder(Path(weights))) is not None:
+        return _taken_over(shared, out, overwrite=overwrite, dry_run=dry_run)
     made = ready(Path(weights), named=named)
     for line in _lines(made):
         events.message(line)
@@ -95,6 +98,22 @@ def import_weights(
             figures={"run": str(out), "source": made.source.name, "shares": dict(made.report.shares)},
         )
     )
+
+
+def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) -> ImportResult:
+    """Make a run of a folder that was exported from one."""
+    kept = ", ".join(shared.weights)
+    events.message(f"recognised: a run that medssl exported ({kept}; encoder {shared.card.encoder['name']})")
+    report = ImportReport((), dict.fromkeys(shared.weights, 1.0))
+    if dry_run:
+        closed(None)
+        return ImportResult(out, "medssl", shared.card, report)
+    _make_way(out, overwrite=overwrite)
+    written = shared.write(out)
+    tuned = f"medssl predict {quoted(out)} SCANS --out PREDICTIONS"
+    then = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
+    closed(written, tuned if "network" in shared.weights else then, run=str(out), source="medssl")
+    return ImportResult(out, "medssl", shared.card, report, tuple(written))
 
 
 def _lines(made: Ready) -> list[str]:
