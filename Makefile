@@ -12,7 +12,7 @@ READY := $(VENV)/.medssl-ready
 # One thread a process: workers share the processors instead of fighting for them.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help setup demo test test-all mutants coverage lowest lint format bench fuzz golden constraints clean
+.PHONY: help setup demo test test-all mutants coverage lowest lint format site bench fuzz golden constraints clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || \
@@ -50,6 +50,10 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## Write all files in the house's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+site: $(READY) ## The documentation as build/site, made from docs/ and the code; ends on a link that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --config-file mkdocs.yml
+	@echo "wrote build/site/index.html"
 
 N ?= 300
 SEED ?= 1
