@@ -19,18 +19,23 @@ _PANEL = "Start here"
 
 @command("demo", panel=_PANEL, shared=(*COMMON, "overwrite"), found=lambda result: not result.ok)
 def _demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for everything that is made.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder for all that is made; runs/demo if unset.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="A folder with real data (hippocampus/); MEDSSL_DATA if unset.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="More patients, scans of full size, more steps, heads of four channels.")
+    ] = False,
 ) -> None:
-    """Show the whole chain in minutes, on made-up patients or on real data that you name.
+    """Show the whole chain in about a minute, on made-up patients or on real data that you name.
 
     For example:
 
       medssl demo
+
+      medssl demo --full --out runs/demo-full
 
       medssl demo --data datasets --out runs/demo-real
     """

@@ -1,7 +1,8 @@
-"""``medssl demo``: the whole chain in minutes on made-up patients or real scans, heads of four channels, and clouds."""
+"""``medssl demo``: the whole chain in about a minute on made-up patients and clouds; with ``full`` in some minutes."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,10 +19,25 @@ from medssl.settings import Settings, resolve
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
+from medssl.writing import atomic_write
 
 __all__ = ["DemoSettings", "Demonstrated", "demo"]
 
 _REAL = "hippocampus"
+_MADE_OF = "made_of.json"  # in the folder of made-up patients: the settings that name them
+_COHORT = {"subjects", "modality", "unlabelled", "dicom", "size", "seed"}
+# What --full takes instead of the defaults: enough patients and steps for a comparison that says something.
+_FULL = {
+    "subjects": 24,
+    "unlabelled": 8,
+    "size": 48,
+    "real_scans": 80,
+    "pretrain_steps": 900,
+    "finetune_steps": 400,
+    "cases": 20,
+    "clouds": 16,
+    "cloud_steps": 150,
+}
 
 
 class DemoSettings(Settings):
@@ -29,24 +45,24 @@ class DemoSettings(Settings):
 
     verb: ClassVar[str] = "demo"
 
-    subjects: int = Field(default=24, ge=6, description="Made-up patients.")
+    subjects: int = Field(default=12, ge=6, description="Made-up patients.")
     modality: Literal["CT", "MR"] = Field(default="MR", description="What the made-up patients look like.")
-    unlabelled: int = Field(default=8, ge=0, description="How many of them come without labels.")
+    unlabelled: int = Field(default=4, ge=0, description="How many of them come without labels.")
     dicom: int = Field(default=2, ge=0, description="How many of them come as DICOM series.")
-    size: int = Field(default=48, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
-    real_scans: int = Field(default=80, ge=6, description="How many scans of a real data set are taken.")
+    size: int = Field(default=32, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
+    real_scans: int = Field(default=24, ge=6, description="How many scans of a real data set are taken.")
     method: str = Field(default="voco", description="Pretraining method; the cheapest by default.")
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
-    pretrain_steps: int = Field(default=900, ge=1, description="Steps of pretraining.")
-    finetune_steps: int = Field(default=400, ge=1, description="Steps of each fine-tuning run.")
+    pretrain_steps: int = Field(default=120, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=120, ge=1, description="Steps of each fine-tuning run.")
     cases: int = Field(
-        default=20, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
+        default=0, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
     )
     case_steps: int = Field(default=200, ge=1, description="Steps of each segmenter of them.")
     clouds: int = Field(
-        default=16, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
+        default=8, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
     )
-    cloud_steps: int = Field(default=150, ge=1, description="Steps of pretraining on them.")
+    cloud_steps: int = Field(default=30, ge=1, description="Steps of pretraining on them.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
@@ -91,19 +107,22 @@ class _Scans:
 @takes_places
 def demo(
     *,
-    out: str | Path = "runs/demo",
+    out: str | Path | None = None,
     data: str | Path | None = None,
+    full: bool = False,
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Demonstrated:
-    """Show the whole chain in a few minutes on two CPU cores, without a network.
+    """Show the whole chain in about a minute on two CPU cores, without a network.
 
     Args:
-        out: The folder for everything that is made. The same call goes on where an earlier one stopped.
+        out: The folder for everything that is made; ``runs/demo`` when None, and ``runs/demo-full`` in full. The same
+            call goes on where an earlier one stopped.
         data: A folder that holds ``hippocampus/`` of the Medical Segmentation Decathlon; the environment variable
             MEDSSL_DATA when None; made-up patients where neither is given.
+        full: Take more patients, larger scans and more steps, and heads of four channels: some minutes.
         preset: Settings by name or file.
         overrides: ``key=value``; see ``medssl show demo``.
         overwrite: Train anew; earlier runs are moved aside.
@@ -115,13 +134,20 @@ def demo(
     Raises:
         ConfigError: A setting is wrong, or ``data`` holds no such data set.
     """
-    settings = resolve(DemoSettings, preset=preset, overrides=list(overrides)).settings
-    out, real = Path(out), _real_folder(data)
+    defaults = _FULL if full else None
+    settings = resolve(DemoSettings, preset=preset, overrides=list(overrides), defaults=defaults).settings
+    out, real = Path(out or ("runs/demo-full" if full else "runs/demo")), _real_folder(data)
     told = (world(settings, out, real, overwrite, dry_run) for world in _WORLDS)
     parts = tuple(part for part in told if part is not None)
     written = tuple(path for part in parts for path in part.written)
+    if not full:
+        events.message(f"with more patients and steps, and heads of four channels: {_in_full(real)}")
     events.facts(written=[str(path) for path in written], next=str(parts[0].next) or None)
     return Demonstrated(parts=parts, written=written, next=parts[0].next, on_new=parts[0].on_new)
+
+
+def _in_full(real: Path | None) -> Command:
+    return Command("demo", "--full", *(("--data", real.parent) if real else ()))
 
 
 def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> Result:
@@ -200,6 +226,12 @@ def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
         f"{settings.unlabelled} without labels, {settings.dicom} as DICOM; in {folder}"
     )
     scans = _Scans(folder, f"No real data was named, so the demo uses {said}", test=0.5)
+    kept, made_of = folder / _MADE_OF, settings.model_dump(mode="json", include=_COHORT)
+    if kept.is_file() and (found := json.loads(kept.read_text(encoding="utf-8"))) != made_of:
+        other = ", ".join(f"{key}={found.get(key)}" for key in made_of if found.get(key) != made_of[key])
+        raise ConfigError(
+            f"{folder}: other made-up patients are there ({other}). Give these settings, or another folder with --out."
+        )
     if not (folder / "dataset.json").exists():  # written last, so a folder that has it is whole
         write_cohort(
             folder,
@@ -211,15 +243,13 @@ def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
             unlabelled=settings.unlabelled,
             dicom=settings.dicom,
         )
+        with atomic_write(kept) as aside:
+            aside.write_text(json.dumps(made_of), encoding="utf-8")
     return scans
 
 
 def _real_scans(source: Path, folder: Path, settings: DemoSettings) -> _Scans:
     """Lay out a part of a real data set, as links to its files (copies where links are not allowed)."""
-    import json
-
-    from medssl.writing import atomic_write
-
     described = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
     training = sorted(described["training"], key=lambda row: str(row["image"]))[: settings.real_scans]
     for row in training:
