@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Generic, Required, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from medssl.batch import Batch
 from medssl.errors import ConfigError
 from medssl.randomness import numpy_generator
 
-__all__ = ["Order", "StepLoader", "group_numbers"]
+__all__ = ["Order", "StepLoader", "group_numbers", "order_of"]
 
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORDER = 2
@@ -48,6 +48,13 @@ class Order(TypedDict, total=False):
     world_size: int
     threads: int
     pin: bool
+
+
+def order_of(train: Any, *, rank: int, world_size: int, pin: bool) -> Order:
+    """Return the order that settings of training name, for one process."""
+    return Order(
+        batch_size=train.batch_size, seed=train.seed, threads=train.threads, rank=rank, world_size=world_size, pin=pin
+    )
 
 
 class StepLoader(ABC, Generic[B]):

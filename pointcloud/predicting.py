@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from medssl.domains.predicting import Inputs, Item, NewItems, Prepared, Row, Takes, alone, shown_of
+from medssl.domains.predicting import Asked, Inputs, Item, NewItems, Prepared, Row, Takes, alone, shown_of
 from medssl.engine.card import Card
 from medssl.errors import ConfigError
 from medssl.manifest.freshness import file_hash
-from medssl.manifest.schema import Manifest
 from pointcloud.store import CloudEntry, CloudStore
 from pointcloud.storing import CloudStoreSettings, cloud_alone
 from pointcloud.tasks.prediction import CloudClassPredictor, PartPredictor
@@ -31,17 +30,10 @@ class NewClouds(NewItems):
             raise ConfigError(f"channels={settings.channels}: {takes.run} takes clouds. Leave it out.")
         return ()
 
-    def sorted(
-        self,
-        rows: Sequence[Row],
-        manifest: Manifest,
-        takes: Takes,
-        wanted: tuple[str, ...],
-        settings: Any,
-        found: Inputs,
-    ) -> None:
+    def sorted(self, rows: Sequence[Row], asked: Asked, found: Inputs) -> None:
         """Make an item of each cloud, of the class that is named where one is."""
-        told = {"targets": json.dumps({"class": settings.cloud_class})} if settings.cloud_class else {}
+        manifest, named = asked.manifest, asked.settings.cloud_class
+        told = {"targets": json.dumps({"class": named})} if named else {}
         for one in rows:
             row = {**one, **told}
             found.items.append(Item(row["id"], shown_of(row, manifest), alone([{**row, "case": ""}], (), manifest)))

@@ -11,13 +11,14 @@ from torch import nn
 
 from medssl.batch import Batch
 from medssl.domains.choosing import Chosen
-from medssl.domains.training import Training
+from medssl.domains.training import Trained, Training
 from medssl.engine.card import Card
 from medssl.evaluation.probes import class_probe
 from medssl.methods.contract import Method
 from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
+from medssl.step_loader import order_of
 from pointcloud.attention import draw_attention
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds
@@ -50,16 +51,11 @@ class CloudTraining(Training):
         self, train: CloudStore, plan: CloudPlan, settings: Any, *, rank: int, world_size: int, pin: bool
     ) -> CloudLoader:
         """Return this process's clouds."""
-        own = settings.train
+        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
         return CloudLoader(
             train,
             plan,
-            batch_size=own.batch_size,
-            seed=own.seed,
-            rank=rank,
-            world_size=world_size,
-            threads=own.threads,
-            pin=pin,
+            **order,
         )
 
     def held_out(self, store: CloudStore, plan: CloudPlan, settings: Any) -> Sequence[Batch]:
@@ -114,31 +110,22 @@ class CloudTraining(Training):
         """Return how many points of a cloud a step sees."""
         return f"clouds of {plan.points or 'all their'} points"
 
-    def card(
-        self,
-        encoder: nn.Module,
-        entries: Sequence[CloudEntry],
-        settings: Any,
-        *,
-        plan: CloudPlan,
-        method: Mapping[str, Any],
-        data: Mapping[str, Any],
-        citation: Sequence[str],
-    ) -> Card:
+    def card(self, trained: Trained) -> Card:
         """Return the card of an encoder of clouds."""
+        encoder, settings = trained.encoder, trained.settings
         assert isinstance(encoder, CloudEncoder)
         return Card(
             kind="cloud",
             encoder=settings.encoder.model_dump(mode="json"),
             in_channels=3,
             channels=encoder.channels,
-            points=plan.points,
-            unit="+".join(sorted({e.unit for e in entries})),
-            method=dict(method),
+            points=trained.plan.points,
+            unit="+".join(sorted({e.unit for e in trained.entries})),
+            method=dict(trained.method),
             steps=settings.train.steps,
             batch_size=settings.train.batch_size,
-            data=dict(data),
-            citation=list(citation),
+            data=dict(trained.data),
+            citation=list(trained.citation),
         )
 
     def pictures(self, method: Method, held_out: Sequence[Batch], out: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from medssl.batch import Batch
 from medssl.domains.choosing import Labelled, choose_labelled
-from medssl.domains.training import Training
+from medssl.domains.training import Trained, Training
 from medssl.engine.card import Card, load_card
 from medssl.engine.carrying import carry_encoder
 from medssl.engine.fresh import fresh_weights
@@ -196,20 +196,22 @@ class Learning(ABC):
     def card(self, start: str) -> Card:
         """Return the card of a network that started from the weights of run ``start``."""
         domain, settings = self.domain, self.settings
-        return self.training.card(
-            self.method.encoder,
-            self.entries,
-            settings,
+        facts = {
+            f"{domain.noun}s": [e.id for e in self.entries],
+            "patients": len({e.patient or e.id for e in self.entries}),
+            "store_settings": self.store.settings,
+            **self.training.tuned_facts(self.entries, settings),
+        }
+        trained = Trained(
+            encoder=self.method.encoder,
+            entries=self.entries,
+            settings=settings,
             plan=self.method.plan,
             method=self.described(start),
-            data={
-                f"{domain.noun}s": [e.id for e in self.entries],
-                "patients": len({e.patient or e.id for e in self.entries}),
-                "store_settings": self.store.settings,
-                **self.training.tuned_facts(self.entries, settings),
-            },
+            data=facts,
             citation=[domain.encoders[settings.encoder.name].paper],
         )
+        return self.training.card(trained)
 
     def exported_modules(self) -> Mapping[str, nn.Module]:
         """Return what is kept beside the encoder."""

@@ -14,6 +14,7 @@ from medssl.manifest.schema import Manifest, manifest_of_rows
 from medssl.prediction import Target, Written
 
 __all__ = [
+    "Asked",
     "Failed",
     "Inputs",
     "Item",
@@ -153,6 +154,23 @@ class Worker(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What items are made of, and for whom.
+
+    Attributes:
+        manifest: Of a folder.
+        takes: What a run takes.
+        wanted: Its channels.
+        settings: Of ``predict``.
+    """
+
+    manifest: Manifest
+    takes: Takes
+    wanted: tuple[str, ...]
+    settings: Any
+
+
 class NewItems(ABC):
     """New items of a kind of data; it holds no state. Settings are those of ``predict``."""
 
@@ -177,15 +195,7 @@ class NewItems(ABC):
         return []
 
     @abstractmethod
-    def sorted(
-        self,
-        rows: Sequence[Row],
-        manifest: Manifest,
-        takes: Takes,
-        wanted: tuple[str, ...],
-        settings: Any,
-        found: Inputs,
-    ) -> None:
+    def sorted(self, rows: Sequence[Row], asked: Asked, found: Inputs) -> None:
         """Make items of the readable rows of a manifest, in ``found``.
 
         Raises:

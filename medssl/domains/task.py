@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medssl.evaluation.score_table import ScoreTable
     from medssl.prediction import Predictor
 
-__all__ = ["Draws", "Labels", "RunScores", "Task", "silent"]
+__all__ = ["Basis", "Draws", "Labels", "RunScores", "Task", "silent"]
 
 
 def silent(_: str) -> None:
@@ -75,6 +75,29 @@ class RunScores:
     failed: Mapping[str, str] = field(default_factory=dict)
     counts: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     kept: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What a few-label comparison rests on.
+
+    Attributes:
+        recipe: Settings of ``finetune`` without what the protocol sets.
+        card: Of the first arm's run: all share its encoder.
+        window: What the runs bring into the comparison, where the recipe names none.
+        entries: What may be drawn, then what is tested.
+        labels: Of `Task.labels`.
+        draws: Who is labelled.
+        test: Of `Task.test_set`.
+    """
+
+    recipe: dict[str, Any]
+    card: Card
+    window: Sequence[int] | None
+    entries: Sequence[Any]
+    labels: Labels
+    draws: Draws
+    test: Any
 
 
 class Task(ABC):
@@ -138,15 +161,7 @@ class Task(ABC):
     def learning(self, domain: Any, settings: Any, store: Any) -> Learning:
         """Return a fine-tuning run of this task.
 
-        Args:
-            domain: Of the store, a `Domain`.
-            settings: Of ``finetune``.
-            store: All items, as the network's input.
-
-        Raises:
-            ConfigError: Settings do not fit the store.
-            DataError: Nothing is left to train on.
-            TransferError: Too little of the pretrained encoder fits.
+        It takes, and raises, what `Learning` says.
         """
         found: Learning = pkgutil.resolve_name(self.learns)(self, domain, settings, store)
         return found
@@ -228,25 +243,5 @@ class Task(ABC):
         return []
 
     @abstractmethod
-    def key(
-        self,
-        *,
-        recipe: dict[str, Any],
-        card: Card,
-        window: Sequence[int] | None,
-        entries: Sequence[Any],
-        labels: Labels,
-        draws: Draws,
-        test: Any,
-    ) -> list[Any]:
-        """Return what the scores of a few-label run depend on, as JSON can hold it.
-
-        Args:
-            recipe: Settings of ``finetune`` without what the protocol sets.
-            card: Of the first arm's run: all share its encoder.
-            window: What the runs bring into the comparison, where the recipe names none.
-            entries: What may be drawn, then what is tested.
-            labels: Of `labels`.
-            draws: Who is labelled.
-            test: Of `test_set`.
-        """
+    def key(self, of: Basis) -> list[Any]:
+        """Return what the scores of a few-label run depend on, as JSON can hold it."""

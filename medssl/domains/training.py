@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +22,32 @@ from medssl.engine.run import Run
 from medssl.methods.contract import Method
 from medssl.settings import Resolved, Settings
 
-__all__ = ["Training"]
+__all__ = ["Trained", "Training"]
 
 S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """An encoder, and what its card says of how it came about.
+
+    Attributes:
+        encoder: What was trained.
+        entries: What it was trained on.
+        settings: Of the run.
+        plan: What its method took of the store.
+        method: What the method or task says of itself.
+        data: Facts about what it was trained on.
+        citation: Papers to cite.
+    """
+
+    encoder: nn.Module
+    entries: Sequence[Any]
+    settings: Any
+    plan: Any
+    method: Mapping[str, Any]
+    data: Mapping[str, Any]
+    citation: Sequence[str]
 
 
 class Training(ABC):
@@ -104,28 +128,8 @@ class Training(ABC):
         return None
 
     @abstractmethod
-    def card(
-        self,
-        encoder: nn.Module,
-        entries: Sequence[Any],
-        settings: Any,
-        *,
-        plan: Any,
-        method: Mapping[str, Any],
-        data: Mapping[str, Any],
-        citation: Sequence[str],
-    ) -> Card:
-        """Return the card of a trained encoder.
-
-        Args:
-            encoder: What was trained.
-            entries: What it was trained on.
-            settings: Of the run.
-            plan: What its method took of the store.
-            method: What the method or task says of itself.
-            data: Facts about what it was trained on.
-            citation: Papers to cite.
-        """
+    def card(self, trained: Trained) -> Card:
+        """Return the card of a trained encoder."""
 
     def tuned_facts(self, entries: Sequence[Any], settings: Any) -> dict[str, Any]:
         """Return what the card of a fine-tuned network says of the files that it saw, and of how it predicts."""

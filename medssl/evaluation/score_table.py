@@ -83,37 +83,19 @@ class ScoreTable:
         return cls(pl.concat(frames))
 
     @classmethod
-    def of_structures(
-        cls,
-        scores: Iterable[StructureScore],
-        *,
-        run: str,
-        how: str = "",
-        seed: int = 0,
-        draw: int = 0,
-        labels: int | None = None,
-    ) -> ScoreTable:
-        """Return the table of a segmenter's scores."""
+    def of_structures(cls, scores: Iterable[StructureScore], *, run: str) -> ScoreTable:
+        """Return the table of a segmenter's scores; `as_run` says which of several it is."""
         return cls.of_rows(
-            (run, how, seed, draw, labels, s.case, s.patient, s.structure, name, float(getattr(s, name)), s.empty)
+            (run, "", 0, 0, None, s.case, s.patient, s.structure, name, float(getattr(s, name)), s.empty)
             for s in scores
             for name in _STRUCTURE
         )
 
     @classmethod
-    def of_classes(
-        cls,
-        cases: ClassPredictions,
-        *,
-        run: str,
-        how: str = "",
-        seed: int = 0,
-        draw: int = 0,
-        labels: int | None = None,
-    ) -> ScoreTable:
+    def of_classes(cls, cases: ClassPredictions, *, run: str) -> ScoreTable:
         """Return the table of a classifier: for each case and class its probability, and whether truth and call."""
         return cls.of_rows(
-            (run, how, seed, draw, labels, key, patient, name, metric, float(value), "")
+            (run, "", 0, 0, None, key, patient, name, metric, float(value), "")
             for row, (key, patient) in enumerate(zip(cases.keys, cases.patients, strict=True))
             for number, name in enumerate(cases.classes)
             for metric, value in (

@@ -13,6 +13,7 @@ from medssl.encoders.contract import Encoder
 from medssl.engine.run import Run
 from medssl.errors import DataError
 from medssl.evaluation.class_logits import ClassLogits
+from medssl.step_loader import order_of
 from medssl.store.read import Store
 from medssl.tasks.class_inference import predict_classes
 from medssl.tasks.class_loading import ClassLoader, class_batches
@@ -56,16 +57,11 @@ class ClassificationLearning(Learning):
 
     def loader(self, *, rank: int, world_size: int, pin: bool) -> ClassLoader:
         """Return this rank's samples."""
-        train = self.settings.train
+        order = order_of(self.settings.train, rank=rank, world_size=world_size, pin=pin)
         return ClassLoader(
             self.train,
             self.settings.classification,
-            batch_size=train.batch_size,
-            seed=train.seed,
-            rank=rank,
-            world_size=world_size,
-            threads=train.threads,
-            pin=pin,
+            **order,
             drop=self.settings.data.drop_channels,
         )
 

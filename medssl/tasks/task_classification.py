@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.domains.class_task import ClassTask
-from medssl.domains.task import Draws, Labels
-from medssl.engine.card import Card
+from medssl.domains.task import Basis, Labels
 from medssl.evaluation.few_label import SEEDING, without_later
 from medssl.store.read import Store
 from medssl.tasks.class_samples import class_names, class_of_scan
@@ -50,18 +49,9 @@ class ScanClassification(ClassTask):
 
         return classifiers_of(runs, settings.batch_size, device)
 
-    def key(
-        self,
-        *,
-        recipe: dict[str, Any],
-        card: Card,
-        window: Sequence[int] | None,
-        entries: Sequence[Any],
-        labels: Labels,
-        draws: Draws,
-        test: str,
-    ) -> list[Any]:
+    def key(self, of: Basis) -> list[Any]:
         """Return recipe, encoder, window, scans and draws."""
-        own = {name: value for name, value in recipe.items() if name not in ("segmentation", "inference")}
-        listed = [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in entries]
-        return [without_later(own), without_later(card.encoder), window, SEEDING, listed, sorted(draws.sets.items())]
+        own = {name: value for name, value in of.recipe.items() if name not in ("segmentation", "inference")}
+        listed = [(e.id, e.patient, *e.files, e.label_file, e.targets) for e in of.entries]
+        draws = sorted(of.draws.sets.items())
+        return [without_later(own), without_later(of.card.encoder), of.window, SEEDING, listed, draws]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medssl.domains.task import Draws, Labels, RunScores, Task, silent
+from medssl.domains.task import Basis, Labels, RunScores, Task, silent
 from medssl.encoders.table import ENCODERS
 from medssl.engine.card import Card
 from medssl.errors import ConfigError, DataError, MedSSLError, did_you_mean
@@ -160,30 +160,19 @@ class ScanSegmentation(Task):
         """Return how empty masks are scored."""
         return {"empty": EMPTY_MASKS}
 
-    def key(
-        self,
-        *,
-        recipe: dict[str, Any],
-        card: Card,
-        window: Sequence[int] | None,
-        entries: Sequence[Any],
-        labels: Labels,
-        draws: Draws,
-        test: MaskTest,
-    ) -> list[Any]:
+    def key(self, of: Basis) -> list[Any]:
         """Return recipe, encoder, scans, structures and tolerances."""
-        own = {name: value for name, value in recipe.items() if name != "classification"}
+        own = {name: value for name, value in of.recipe.items() if name != "classification"}
+        encoder = ENCODERS.settings_of(of.card.encoder).model_dump(mode="json")
         return [
-            without_later(
-                {**own, "encoder": ENCODERS.settings_of(card.encoder).model_dump(mode="json"), "card_window": window}
-            ),
-            draws.seed,
+            without_later({**own, "encoder": encoder, "card_window": of.window}),
+            of.draws.seed,
             SEEDING,
             # the names of a store's files hold a hash of source and settings, and are the same on every machine
-            [(e.id, e.patient, *e.files, e.label_file) for e in entries],
-            sorted(test.structures.items()),
-            test.tolerance_mm,
-            *([sorted(draws.sets.items())] if draws.named else []),
+            [(e.id, e.patient, *e.files, e.label_file) for e in of.entries],
+            sorted(of.test.structures.items()),
+            of.test.tolerance_mm,
+            *([sorted(of.draws.sets.items())] if of.draws.named else []),
         ]
 
 

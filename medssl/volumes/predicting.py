@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medssl.domains.predicting import (
+    Asked,
     Failed,
     Inputs,
     Item,
@@ -76,16 +77,9 @@ class NewScans(NewItems):
         over = [f"labels beside {labelled} of the scans are not looked at"] if labelled else []
         return [*guess_lines(rows), *over]
 
-    def sorted(
-        self,
-        rows: Sequence[Row],
-        manifest: Manifest,
-        takes: Takes,
-        wanted: tuple[str, ...],
-        settings: Any,
-        found: Inputs,
-    ) -> None:
+    def sorted(self, rows: Sequence[Row], asked: Asked, found: Inputs) -> None:
         """Make items of scans, or of the cases that they are channels of."""
+        manifest, takes, wanted, settings = asked.manifest, asked.takes, asked.wanted, asked.settings
         good = [{**row, "label_path": None, "label_values": None} for row in rows]
         if wanted:
             _cases(good, manifest, takes, wanted, found)

@@ -13,7 +13,7 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.domains.choosing import Chosen
 from medssl.domains.data_settings import DataSettings
-from medssl.domains.training import Training
+from medssl.domains.training import Trained, Training
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card
@@ -25,6 +25,7 @@ from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings
+from medssl.step_loader import order_of
 from medssl.store.entry import Entry
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
@@ -90,16 +91,11 @@ class ScanTraining(Training):
                 "apart": data.apart,
                 "pairs": data.pair == "channels",
             }
-        own = settings.train
+        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
         return WindowLoader(
             train,
             plan,
-            batch_size=own.batch_size,
-            seed=own.seed,
-            rank=rank,
-            world_size=world_size,
-            threads=own.threads,
-            pin=pin,
+            **order,
             drop=data.drop_channels,
             **more,
         )
@@ -159,28 +155,18 @@ class ScanTraining(Training):
             "Set a smaller window or crop (medssl show METHOD names the keys), or let `medssl auto` fit them."
         ]
 
-    def card(
-        self,
-        encoder: nn.Module,
-        entries: Sequence[Entry],
-        settings: Any,
-        *,
-        plan: Any,
-        method: Mapping[str, Any],
-        data: Mapping[str, Any],
-        citation: Sequence[str],
-    ) -> Card:
+    def card(self, trained: Trained) -> Card:
         """Return the card of an encoder of volumes."""
-        assert isinstance(encoder, Encoder)
+        assert isinstance(trained.encoder, Encoder)
         return volume_card(
-            encoder,
-            entries,
-            settings.train,
-            settings=settings.encoder,
-            window=plan.size,
-            method=method,
-            data=data,
-            citation=citation,
+            trained.encoder,
+            trained.entries,
+            trained.settings.train,
+            settings=trained.settings.encoder,
+            window=trained.plan.size,
+            method=trained.method,
+            data=trained.data,
+            citation=trained.citation,
         )
 
     def tuned_facts(self, entries: Sequence[Entry], settings: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 
 from medssl.domains.domain import Domain, domain_of
 from medssl.domains.labels import check_task, suited_task
-from medssl.domains.task import Draws, Task
+from medssl.domains.task import Basis, Draws, Task
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells, run_cells
@@ -91,7 +91,7 @@ def few_label(
     sets = label_sets_of(drawn.entries, labels.class_of, few)
     for line in [*task.doubts(test, drawn), *_start_doubts(domain, drawn, runs)]:
         events.warning(line)
-    key = task.key(
+    basis = Basis(
         recipe=_recipe_key(resolved),
         card=card,
         window=window,
@@ -101,7 +101,7 @@ def few_label(
         draws=Draws(seed=few.draw_seed, sets=sets.sets, named=bool(few.subsets)),
     )
     plan = FewLabelPlan(
-        arms=arms_of(runs, SCRATCH), sizes=sets.sizes, draws=sets.draws, seeds=few.seeds, key=digest(*key)
+        arms=arms_of(runs, SCRATCH), sizes=sets.sizes, draws=sets.draws, seeds=few.seeds, key=digest(*task.key(basis))
     )
     part = shard_of(shard) if shard else (0, 1)
     shown = "".join(f"{word}; " for word in (labels.asked, f"recipe {preset}" if preset else "") if word)

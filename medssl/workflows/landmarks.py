@@ -14,17 +14,8 @@ from medssl.errors import DataError
 from medssl.evaluation.matching import landmarks_of, nearest
 from medssl.evaluation.score_table import ScoreTable
 from medssl.workflows import events
-from medssl.workflows.place_features import (
-    PLACED,
-    TAKEN,
-    AskedFrom,
-    Described,
-    PlaceReader,
-    arm_words,
-    asked_from,
-    questions,
-)
-from medssl.workflows.place_study import Found, PlaceProtocol, Study
+from medssl.workflows.place_features import AskedFrom, Described, PlaceReader, arm_words, asking, questions
+from medssl.workflows.place_study import Found, Study
 
 __all__ = ["LANDMARKS"]
 
@@ -70,14 +61,4 @@ def _errors(source: Described, there: Described, marks: Marks, truth: Marks, dra
                 yield (arm, "", 0, draw, 1, there.item, there.patient, name, metric, float(value), "")
 
 
-LANDMARKS = PlaceProtocol(
-    name="landmarks",
-    kind="landmarks",
-    metrics=("landmark_mm", "level_mm"),
-    against="random encoders; and, with position, against hand-made features",
-    joined=(PLACED,),
-    taken=TAKEN,
-    plan=asked_from,
-    work=_found,
-    whole=True,
-)
+LANDMARKS = asking("landmarks", _found, kind="landmarks", metrics=("landmark_mm", "level_mm"), whole=True)

@@ -19,17 +19,8 @@ from medssl.evaluation.matching import carried
 from medssl.evaluation.metrics import EMPTY_MASKS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.workflows import events
-from medssl.workflows.place_features import (
-    PLACED,
-    TAKEN,
-    AskedFrom,
-    Described,
-    PlaceReader,
-    arm_words,
-    asked_from,
-    questions,
-)
-from medssl.workflows.place_study import Found, PlaceProtocol, Study
+from medssl.workflows.place_features import AskedFrom, Described, PlaceReader, arm_words, asking, questions
+from medssl.workflows.place_study import Found, Study
 
 __all__ = ["ONE_SHOT"]
 
@@ -77,13 +68,11 @@ def _dice(
     return dice_rows(found, [(there.item, there.patient)], list(dense.names.values()), arm=arm, labels=1, draw=draw)
 
 
-ONE_SHOT = PlaceProtocol(
-    name="one-shot",
+ONE_SHOT = asking(
+    "one-shot",
+    _found,
     kind="segmentation",
     metrics=("dice",),
-    against="random encoders; and, with position, against hand-made features and registration",
-    joined=(PLACED,),
-    taken=(*TAKEN, "affine", "deformable"),
-    plan=asked_from,
-    work=_found,
+    beside=" and registration",
+    taken=("affine", "deformable"),
 )

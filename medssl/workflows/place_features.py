@@ -6,7 +6,7 @@ root of their channels, so that a distance weighs them alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from medssl.workflows import events
 from medssl.workflows.evaluate_settings import DrawSettings
 from medssl.workflows.frozen import RANDOM, Frozen
 from medssl.workflows.labelled import label_sets_of, patient_of
-from medssl.workflows.place_study import Study
+from medssl.workflows.place_study import Found, PlaceProtocol, Study
 from medssl.workflows.places_shown import few_of
 from medssl.workflows.progress import Progress
 
@@ -34,7 +34,7 @@ __all__ = [
     "Described",
     "PlaceReader",
     "arm_words",
-    "asked_from",
+    "asking",
     "looked_at",
     "methods_of",
     "questions",
@@ -193,6 +193,40 @@ def asked_from(study: Study) -> tuple[str, AskedFrom]:
     if some:
         words += f"; of these {len(items)} some lack {few_of(some)}"
     return words, AskedFrom(items, sets.overlap(distinct=True))
+
+
+def asking(
+    name: str,
+    work: Callable[[Study, AskedFrom], Found],
+    *,
+    kind: str,
+    metrics: tuple[str, ...],
+    beside: str = "",
+    taken: tuple[str, ...] = (),
+    whole: bool = False,
+) -> PlaceProtocol:
+    """Return a protocol that asks one training patient a draw; see `PlaceProtocol`.
+
+    Args:
+        name: Its name.
+        work: What it does.
+        kind: What is looked for.
+        metrics: Those that are measured.
+        beside: What stands beside hand-made features, in words.
+        taken: Arms of its own that no run may be called as.
+        whole: Whether whole structures are measured.
+    """
+    return PlaceProtocol(
+        name=name,
+        kind=kind,
+        metrics=metrics,
+        against=f"random encoders; and, with position, against hand-made features{beside}",
+        joined=(PLACED,),
+        taken=(*TAKEN, *taken),
+        plan=asked_from,
+        work=work,
+        whole=whole,
+    )
 
 
 def methods_of(frozen: Frozen) -> list[str]:

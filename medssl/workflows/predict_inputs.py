@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.domains.domain import domains
-from medssl.domains.predicting import Failed, Inputs, Item, Takes, failed_row
+from medssl.domains.predicting import Asked, Failed, Inputs, Item, Takes, failed_row
 from medssl.errors import DataError, ManifestError
 from medssl.manifest.build import build_manifest
 from medssl.manifest.schema import Manifest, read_manifest
@@ -148,7 +148,8 @@ def _sort(manifest: Manifest, takes: Takes, wanted: tuple[str, ...], settings: P
             found.failed.append(failed_row(row, manifest, manifest.nameless().text(str(row["error"]))))
         else:
             good.append(row)
-    own.new_items.sorted(good, manifest, takes, wanted, settings, found)
+    asked = Asked(manifest=manifest, takes=takes, wanted=wanted, settings=settings)
+    own.new_items.sorted(good, asked, found)
 
 
 def _tell_apart(found: Inputs) -> None:

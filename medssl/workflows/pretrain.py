@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from medssl.domains.choosing import Chosen, choose_items, data_facts
 from medssl.domains.domain import domain_of_card, store_for
+from medssl.domains.training import Trained
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
 from medssl.engine.launch import launch, on_first_rank
@@ -229,15 +230,16 @@ def as_input(
 
 def _card(settings: PretrainSettings, chosen: Chosen[Any], network: Method) -> Card:
     domain = settings.domain
-    return domain.training.card(
-        network.encoder,
-        chosen.train.entries,
-        settings,
+    trained = Trained(
+        encoder=network.encoder,
+        entries=chosen.train.entries,
+        settings=settings,
         plan=network.plan,
         method=settings.method.model_dump(mode="json"),
         data=data_facts(chosen, domain.noun),
         citation=[domain.methods[settings.method.name].paper, domain.encoders[settings.encoder.name].paper],
     )
+    return domain.training.card(trained)
 
 
 def _start_lines(start: Path, store: Any, chosen: Chosen[Any]) -> list[str]:

@@ -105,7 +105,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
                     )
                     lacking |= {n} if len(np.unique(truth)) < len(asked.classes) else set()
                     said = _cases(tested, fit.probability, fit.predicted, asked.classes)
-                    cells.append(ScoreTable.of_classes(said, run=name, how=how, labels=n, draw=draw))
+                    cells.append(ScoreTable.of_classes(said, run=name).as_run(name, how=how, labels=n, draw=draw))
                     chosen.append(
                         {"arm": name, "how": how, "n": n, "draw": draw, "value": fit.chosen, "folds": fit.folds}
                     )
@@ -198,7 +198,8 @@ def _always_the_most_frequent(
         shares = np.bincount(labelled.truth[rows], minlength=len(classes)) / len(rows)
         probability = np.tile(shares, (len(tested.truth), 1))
         said = _cases(tested, probability, np.full(len(tested.truth), int(shares.argmax())), classes)
-        found += [ScoreTable.of_classes(said, run=MAJORITY, how=how, labels=n, draw=draw) for how in own.how]
+        table = ScoreTable.of_classes(said, run=MAJORITY)
+        found += [table.as_run(MAJORITY, how=how, labels=n, draw=draw) for how in own.how]
     return found
 
 

@@ -21,17 +21,8 @@ from medssl.errors import DataError
 from medssl.evaluation.matching import best_threshold, iou, prompt_row, similarity
 from medssl.evaluation.score_table import ScoreTable
 from medssl.workflows import events
-from medssl.workflows.place_features import (
-    PLACED,
-    TAKEN,
-    AskedFrom,
-    Described,
-    PlaceReader,
-    arm_words,
-    asked_from,
-    questions,
-)
-from medssl.workflows.place_study import Found, PlaceProtocol, Study
+from medssl.workflows.place_features import AskedFrom, Described, PlaceReader, arm_words, asking, questions
+from medssl.workflows.place_study import Found, Study
 
 __all__ = ["PROMPT"]
 
@@ -90,13 +81,4 @@ def _scores(cosine: Cosines, truth: Truth, threshold: float) -> dict[str, float]
     }
 
 
-PROMPT = PlaceProtocol(
-    name="prompt",
-    kind="prompt",
-    metrics=("prompt_iou", "intra_similarity", "inter_similarity"),
-    against="random encoders; and, with position, against hand-made features",
-    joined=(PLACED,),
-    taken=TAKEN,
-    plan=asked_from,
-    work=_found,
-)
+PROMPT = asking("prompt", _found, kind="prompt", metrics=("prompt_iou", "intra_similarity", "inter_similarity"))

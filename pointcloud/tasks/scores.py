@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.domains.class_task import ClassTask
-from medssl.domains.task import Draws, Labels, RunScores, Task, silent
-from medssl.engine.card import Card
+from medssl.domains.task import Basis, Labels, RunScores, Task, silent
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.few_label import SEEDING
 from medssl.evaluation.metrics import PART_METRICS, metric_of
@@ -58,10 +57,10 @@ def classes_asked(store: CloudStore, wanted: Sequence[str] | None) -> dict[int, 
     return {numbers[name]: name for name in wanted}
 
 
-def _key(recipe: dict[str, Any], card: Card, entries: Sequence[Any], labels: Labels, draws: Draws) -> list[Any]:
-    own = {name: value for name, value in recipe.items() if name not in ("segmentation", "inference", "encoder")}
-    listed = [(e.id, e.patient, e.file, labels.class_of(e)) for e in entries]
-    return [own, card.encoder, SEEDING, listed, sorted(draws.sets.items())]
+def _key(of: Basis) -> list[Any]:
+    own = {name: value for name, value in of.recipe.items() if name not in ("segmentation", "inference", "encoder")}
+    listed = [(e.id, e.patient, e.file, of.labels.class_of(e)) for e in of.entries]
+    return [own, of.card.encoder, SEEDING, listed, sorted(of.draws.sets.items())]
 
 
 class CloudClassification(ClassTask):
@@ -94,19 +93,9 @@ class CloudClassification(ClassTask):
 
         return cloud_classifiers_of(runs, device)
 
-    def key(
-        self,
-        *,
-        recipe: dict[str, Any],
-        card: Card,
-        window: Sequence[int] | None,
-        entries: Sequence[Any],
-        labels: Labels,
-        draws: Draws,
-        test: str,
-    ) -> list[Any]:
+    def key(self, of: Basis) -> list[Any]:
         """Return recipe, encoder, clouds with their classes, and draws."""
-        return _key(recipe, card, entries, labels, draws)
+        return _key(of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,20 +244,10 @@ class PartScoring(Task):
         draw_part_examples(_examples(test, scored), path, test.store.parts)
         return [path]
 
-    def key(
-        self,
-        *,
-        recipe: dict[str, Any],
-        card: Card,
-        window: Sequence[int] | None,
-        entries: Sequence[Any],
-        labels: Labels,
-        draws: Draws,
-        test: PartTest,
-    ) -> list[Any]:
+    def key(self, of: Basis) -> list[Any]:
         """Return recipe, encoder, clouds with their labels, draws, and which parts a class may have."""
-        files = [e.label_file for e in entries]
-        return [*_key(recipe, card, entries, labels, draws), files, sorted(test.parts_of.items())]
+        files = [e.label_file for e in of.entries]
+        return [*_key(of), files, sorted(of.test.parts_of.items())]
 
 
 def _examples(test: PartTest, scored: Mapping[str, RunScores]) -> list[PartExample]:

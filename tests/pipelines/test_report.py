@@ -138,7 +138,7 @@ def few_label(folder, arms=(("scratch", 2), ("masked", 1))):
                     rows += score_case(truth_of(index), guess, case=case, patient=f"p{index}",
                                        structures={1: "head", 2: "tail"}, spacing_mm=(3, 2, 2),
                                        tolerance_mm=1.0)  # fmt: skip
-                cells.append(ScoreTable.of_structures(rows, run=arm, draw=draw, labels=n))
+                cells.append(ScoreTable.of_structures(rows, run=arm).as_run(arm, draw=draw, labels=n))
     return write_arms(
         ScoreTable.joined(cells), folder, name="few_label", kind="segmentation", baseline="scratch", against="scratch",
         metric="dice", metrics=["dice"], level=0.95, unit="patient", overlap={}, content=

@@ -64,8 +64,8 @@ class Brightness(Task):
         table = ScoreTable.of_values(values, items, patients, run="", metric=self.metric)
         return RunScores(table=table, items=len(rows), failed={i: "not measured" for i in test if i not in found})
 
-    def key(self, *, recipe, card, window, entries, labels, draws, test):
-        return [recipe["train"]["steps"], [e.id for e in entries], sorted(draws.sets.items())]
+    def key(self, of):
+        return [of.recipe["train"]["steps"], [e.id for e in of.entries], sorted(of.draws.sets.items())]
 
 
 def truth_of(number):

@@ -312,31 +312,14 @@ def _judged(row: Comparison) -> Comparison:
 
 def _interval(own: Grid, other: Grid | None, metric: Metric, level: float, overlap: float, unit: str) -> Interval:
     score = own.score - (0.0 if other is None else other.score)
-    if not own.patients:
-        runs, draws, _ = own.values.shape
-        return Interval(
-            estimate=_NAN,
-            low=_NAN,
-            high=_NAN,
-            level=level,
-            runs=runs,
-            draws=draws,
-            patients=0,
-            note=f"no {unit} has a score",
-        )
+    runs, draws, _ = own.values.shape
+    note = "" if own.patients else f"no {unit} has a score"
+    if not note and metric.name in _OF_TWO_CLASSES and math.isnan(score):
+        note = "all cases are of one class, so it is not defined"
+    if note:
+        nothing = {"estimate": _NAN, "low": _NAN, "high": _NAN, "level": level}
+        return Interval(**nothing, runs=runs, draws=draws, patients=len(own.patients), note=note)
     values = None if other is None else other.values
-    if metric.name in _OF_TWO_CLASSES and math.isnan(score):
-        runs, draws, patients = own.values.shape
-        return Interval(
-            estimate=_NAN,
-            low=_NAN,
-            high=_NAN,
-            level=level,
-            runs=runs,
-            draws=draws,
-            patients=patients,
-            note="all cases are of one class, so it is not defined",
-        )
     bounds = (metric.low, metric.high) if other is None else (metric.low - metric.high, metric.high - metric.low)
     found = crossed_interval(
         own.values,

@@ -35,9 +35,9 @@ def test_positions_are_products_of_legendre_polynomials():
     assert np.array_equal(legendre(np.array([[3.0, 0, 0]])), legendre(np.array([[1.0, 0, 0]])))
 
 
-@given(st.lists(st.integers(-1, 3), min_size=1, max_size=300), st.integers(20, 60), st.integers(0, 5))
-def test_drawn_places_stand_for_all_of_their_structure(labels, count, seed):
-    labels = np.array(labels)
+@given(st.integers(1, 400), st.integers(20, 60), st.integers(0, 100))
+def test_drawn_places_stand_for_all_of_their_structure(length, count, seed):
+    labels = np.random.default_rng(seed).integers(-1, 4, length)
     rows, weight = drawn_places(labels, count, np.random.default_rng(seed))
     assert len(set(rows.tolist())) == len(rows) <= max(count, 4)
     assert (np.diff(rows) > 0).all()

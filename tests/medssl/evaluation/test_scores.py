@@ -122,7 +122,7 @@ def test_empties_are_counted_structure_by_structure():
 
 def test_a_table_holds_every_figure_and_who_lacks_a_structure():
     rows = [row("a1", "a", "x", 1.0), row("a1", "a", "y", float("nan"), "both")]
-    frame = ScoreTable.of_structures(rows, run="r", labels=4).frame
+    frame = ScoreTable.of_structures(rows, run="").as_run("r", labels=4).frame
     assert set(SEGMENTATION_METRICS) < set(frame["metric"])
     lacking = frame.filter((pl.col("metric") == "dice") & (pl.col("target") == "y")).row(0, named=True)
     assert (lacking["value"], lacking["note"], lacking["labels"], lacking["patient"]) == (None, "both", 4, "a")

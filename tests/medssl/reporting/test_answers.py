@@ -34,7 +34,9 @@ def cases(seed, gain, count=20):
 def classified(out, *runs, **content):
     """Write what ``evaluate`` leaves of classifiers."""
     out.mkdir(parents=True, exist_ok=True)
-    table = ScoreTable.joined(ScoreTable.of_classes(cases(n, 1.5 - n), run=run, labels=8) for n, run in enumerate(runs))
+    table = ScoreTable.joined(
+        ScoreTable.of_classes(cases(n, 1.5 - n), run=run).as_run(run, labels=8) for n, run in enumerate(runs)
+    )
     found = found_in(
         table, [(runs[0], other) for other in runs[1:]], metrics=CLASS_METRICS,
         compared=["auroc", "balanced_accuracy", "brier"], level=0.95, pooled=False,
@@ -206,7 +208,7 @@ def test_the_most_frequent_class_is_no_pretrained_arm(tmp_path):
     """A probe shows it beside the others and compares it with none: it is chance, and no answer of its own."""
     out = classified(tmp_path / "probe", "cl", "random", protocol="probe")
     table = ScoreTable.joined(
-        ScoreTable.of_classes(cases(n, gain), run=run, labels=8)
+        ScoreTable.of_classes(cases(n, gain), run=run).as_run(run, labels=8)
         for n, (run, gain) in enumerate({"cl": 1.5, "random": 0.5, "majority": 0.0}.items())
     )
     found = found_in(

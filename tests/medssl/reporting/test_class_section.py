@@ -97,7 +97,7 @@ def arms(out, gain):
         for draw in range(3):
             predicted = np.where(np.arange(40) < right + draw, truth, 1 - truth)
             cases = ClassPredictions(owners, owners, truth, np.eye(2)[predicted] * 0.8 + 0.1, predicted, CLASSES)
-            cells.append(ScoreTable.of_classes(cases, run=arm, how="linear", labels=5, draw=draw))
+            cells.append(ScoreTable.of_classes(cases, run=arm).as_run(arm, how="linear", labels=5, draw=draw))
     return write_arms(
         ScoreTable.joined(cells), out, name="probe", kind="classification", baseline="random",
         against="random encoders", metric="accuracy", metrics=["accuracy"], level=0.95, unit="patient",
