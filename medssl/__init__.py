@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import importlib
 import logging
-from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 
-# Where the functions are: most in `medssl.workflows`; chains of them, and the check of the machine, in `pipelines`.
+# Where the functions are: verbs in `medssl.workflows`, chains of them in `medssl.chains`.
 _WORKFLOWS = (
     "cache",
     "check",
     "check_split",
+    "doctor",
     "embed",
     "evaluate",
     "export",
@@ -34,7 +34,7 @@ _WORKFLOWS = (
     "reduce",
     "report",
 )
-_CHAINS = ("auto", "demo", "doctor")
+_CHAINS = ("auto", "demo")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 __all__ = ["__version__", "set_verbosity", *_WORKFLOWS, *_CHAINS]
 
@@ -66,25 +66,9 @@ def __getattr__(name: str) -> Any:
     if name in _WORKFLOWS:
         return getattr(importlib.import_module(f"medssl.workflows.{name}"), name)
     if name in _CHAINS:
-        _refuse_another_pipelines()
-        return getattr(importlib.import_module(f"pipelines.{name}"), name)
+        return getattr(importlib.import_module(f"medssl.chains.{name}"), name)
     raise AttributeError(f"module 'medssl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-def _refuse_another_pipelines() -> None:
-    """Say so where a package of the user's has the name of the one that serves the verbs.
-
-    Raises:
-        ImportError: It lies elsewhere than beside this one.
-    """
-    found = list(importlib.import_module("pipelines").__path__)
-    ours = Path(__file__).resolve().parents[1] / "pipelines"
-    if ours.is_dir() and all(Path(place).resolve() != ours for place in found):
-        raise ImportError(
-            f"A package called 'pipelines' at {found[0]} hides the one that serves medssl's verbs, at {ours}. "
-            "Start Python in another folder, rename yours, or use the command line: medssl VERB."
-        )

@@ -164,7 +164,7 @@ class DecoderBlocks(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def _draw(self) -> None:
-        """Draw fresh weights."""
+        """Draw initial weights."""
         initialise(self)
         for module in self.modules():
             if isinstance(module, nn.ConvTranspose3d):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,25 @@ class ListedStore(Generic[Index, Item]):
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Index]]:
         return type(self), (self.folder, self._index)  # open files and locks stay behind
+
+    @classmethod
+    @abstractmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open the store that lies in a folder."""
+
+    def __fspath__(self) -> str:
+        """Return the folder, so that a store may stand where a path is wanted.
+
+        Raises:
+            CacheError: It is a part of what lies there, or is read otherwise: by its folder it would be another.
+        """
+        whole = type(self).open(self.folder)
+        if (type(self), self.entries) != (type(whole), whole.entries):
+            raise CacheError(
+                f"{self.folder}: this is {len(self)} of its {len(whole)} {self.noun}s, or they are read otherwise than "
+                "they lie there. A verb reads a whole store: give its folder, and choose with the verb's settings."
+            )
+        return str(self.folder)
 
     def __len__(self) -> int:
         """Return the number of items."""

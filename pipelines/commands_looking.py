@@ -88,7 +88,7 @@ def _copy(
     """
 
 
-@command("doctor", panel=_PANEL, shared=(), found=lambda findings: any(finding.fatal for finding in findings))
+@command("doctor", panel=_PANEL, shared=(), found=lambda result: not result.ok)
 def _doctor(
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where the disk's speed is measured; nothing is left there.")

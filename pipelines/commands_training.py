@@ -111,7 +111,8 @@ def _finetune(
         typer.Option("--task", metavar="segmentation|classification", help="As the labels are if unset."),
     ] = None,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="RUN's architecture and recipe with fresh weights, to compare with.")
+        bool,
+        typer.Option("--from-scratch", help="RUN's architecture and recipe without its weights, to compare with."),
     ] = False,
     labels: Annotated[
         int | None, typer.Option("--labels", metavar="N", help="Use the labels of N patients; all if unset.")

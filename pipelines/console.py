@@ -1,6 +1,6 @@
 """How the command line listens: rich on a terminal, plain lines off it, one JSON object for programs.
 
-What workflows tell is in `medssl.workflows.events`; chains of verbs tell by the same functions, under the names here.
+What workflows and chains of them tell is in `medssl.workflows.events`.
 """
 
 from __future__ import annotations
@@ -14,44 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from medssl.quoting import visible
-from medssl.workflows.closing import closed as done
-from medssl.workflows.events import (
-    Kind,
-    Listener,
-    aside,
-    cleaned,
-    detail,
-    listening,
-    part,
-    progress,
-    table,
-)
-from medssl.workflows.events import listener as manner
-from medssl.workflows.events import message as say
-from medssl.workflows.events import warning as warn
-from medssl.workflows.progress import Progress, duration
+from medssl.workflows.events import Kind, Listener, listener, listening
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "Manner",
-    "Progress",
-    "aside",
-    "cleaned",
-    "detail",
-    "done",
-    "duration",
-    "fail",
-    "manner",
-    "part",
-    "progress",
-    "say",
-    "speaking",
-    "table",
-    "tell",
-    "warn",
-]
+__all__ = ["Manner", "fail", "speaking"]
 
 _STYLES: dict[Kind, str] = {
     "detail": "dim",
@@ -116,16 +84,11 @@ def speaking(chosen: Manner) -> Iterator[Manner]:
             _write_json(chosen.facts)
 
 
-def tell(**facts: Any) -> None:
-    """Keep facts for the JSON object; nothing is printed."""
-    manner().facts.update(facts)
-
-
 def fail(kind: str, message: str) -> None:
     """Print an error on standard error, and as the JSON object where one is wanted."""
     # Settings and weights are told in several lines; names of files, which stand in all other errors, cannot begin one.
     shown = visible(message, lines=kind in {"ConfigError", "TransferError"})
-    one = manner()
+    one = listener()
     one.tell(f"error: {shown}", "error")
     if isinstance(one, Manner) and one.as_json:
         _write_json(one.facts | {"error": {"kind": kind, "message": message}})

@@ -15,6 +15,7 @@ import typer
 
 from medssl.errors import DiskError, MedSSLError
 from medssl.refusing import is_panic
+from medssl.workflows import events
 from medssl.workflows.verbs import function_of
 from pipelines import console
 
@@ -104,7 +105,7 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
 def _unexpected(error: BaseException, verb: str) -> str:
     """Return one line on an error that no verb knows, and keep the traceback where it can be found."""
     trace = "".join(traceback.format_exception(error))
-    console.detail(trace)
+    events.detail(trace)
     said = " ".join(str(error).split())[:300]
     if isinstance(error, MemoryError):
         return "There was not enough memory. Use fewer workers, smaller batches or windows, or a larger machine."

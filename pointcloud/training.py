@@ -10,12 +10,12 @@ import numpy as np
 from torch import nn
 
 from medssl.batch import Batch
+from medssl.command import Command
 from medssl.domains.choosing import Chosen
 from medssl.domains.training import Trained, Training
 from medssl.engine.card import Card
 from medssl.evaluation.probes import class_probe
 from medssl.methods.contract import Method
-from medssl.quoting import quoted
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
 from medssl.step_loader import order_of
@@ -139,10 +139,9 @@ class CloudTraining(Training):
         draw_attention(method.encoder, batch.network_input(), batch.count, path)
         return [path]
 
-    def following(self, out: str, entries: Sequence[CloudEntry], plan: Any, settings: Any) -> tuple[str, str]:
+    def following(self, out: str, entries: Sequence[CloudEntry], plan: Any, settings: Any) -> tuple[Command, str]:
         """Return the command that makes vectors of clouds."""
-        store = settings.data.store
-        return f"medssl embed {quoted(out)} --data {quoted(store)} --out {quoted(f'{out}.parquet')}", ""
+        return Command("embed", out, "--data", settings.data.store, "--out", f"{out}.parquet"), ""
 
 
 TRAINING = CloudTraining()

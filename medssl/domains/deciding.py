@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from medssl.command import Command
+
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
 
@@ -207,7 +209,7 @@ class Deciding(ABC):
     def store_key(self, store: Any, *, labels: bool) -> str:
         """Return a name of what is in the store, with labels or without."""
 
-    def following(self, tuned: Path, encoder: Path, store: Path) -> list[str]:
+    def following(self, tuned: Path, encoder: Path, store: Path) -> Command:
         """Return the command to run next, where something was fine-tuned: it looks at the encoder's frozen features.
 
         Args:
@@ -216,4 +218,4 @@ class Deciding(ABC):
             store: What they saw.
         """
         probe = ["--protocol", "probe", "--against", "random", "--out", str(store.parent / "probe")]
-        return ["medssl", "evaluate", str(encoder), "--data", str(store), *probe]
+        return Command("evaluate", encoder, "--data", store, *probe)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from medssl.batch import Batch
+from medssl.command import Command
 from medssl.domains.choosing import Chosen
 from medssl.engine.card import Card
 from medssl.engine.loop import Loader
@@ -144,8 +145,8 @@ class Training(ABC):
         return []
 
     @abstractmethod
-    def following(self, out: str, entries: Sequence[Any], plan: Any, settings: Any) -> tuple[str, str]:
-        """Return the command that a user may want after pretraining; or "", and what must be there first.
+    def following(self, out: str, entries: Sequence[Any], plan: Any, settings: Any) -> tuple[Command, str]:
+        """Return the command that a user may want after pretraining; or none, and what must be there first.
 
         Args:
             out: The run.

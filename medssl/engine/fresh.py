@@ -11,12 +11,12 @@ from medssl.randomness import numpy_generator
 
 __all__ = ["fresh_weights"]
 
-_INITIAL = 8  # counter that keeps the draw of fresh weights apart from all others
+_INITIAL = 8  # counter that keeps the draw of initial weights apart from all others
 
 
 @contextmanager
 def fresh_weights(seed: int) -> Iterator[None]:
-    """Draw fresh weights inside; the same whatever is carried over: arms of a comparison differ in that alone."""
+    """Draw initial weights inside; the same whatever is carried over: arms of a comparison differ in that alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(numpy_generator(seed, 0, 0, _INITIAL).integers(1 << 62)))
         yield

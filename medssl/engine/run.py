@@ -52,6 +52,10 @@ class Run:
         self._tensorboard: SummaryWriter | None = None
         self._draws = True  # until TensorBoard turns out to be missing
 
+    def __fspath__(self) -> str:
+        """Return the folder, so that a run may stand where a path is wanted."""
+        return str(self.folder)
+
     @classmethod
     def create(
         cls,

@@ -56,6 +56,19 @@ class Manifest:
     settings: dict[str, Any] = field(default_factory=dict)
     file: str = field(default="", compare=False)
 
+    def __fspath__(self) -> str:
+        """Return its file, so that a manifest may stand where a path is wanted.
+
+        Raises:
+            ManifestError: It is in no file, or the file holds something else.
+        """
+        if not self.file or not Path(self.file).is_file() or not read_manifest(self.file).frame.equals(self.frame):
+            raise ManifestError(
+                f"This manifest of {len(self)} rows is not the one of a file{f' ({self.file})' if self.file else ''}. "
+                "Write it with medssl.manifest.schema.write_manifest, and give that file."
+            )
+        return self.file
+
     def __len__(self) -> int:
         """Return the number of rows, unreadable ones included."""
         return self.frame.height

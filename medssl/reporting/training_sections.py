@@ -312,4 +312,4 @@ def _times(values: Sequence[float] | None) -> str:
 
 
 def _plain(key: str) -> str:
-    return key.split("/")[-1].replace("_", " ")
+    return key.removeprefix("part/").replace("_", " ")  # names of structures may hold a stroke themselves

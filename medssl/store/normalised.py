@@ -12,7 +12,17 @@ from medssl.store.entry import Channel, Entry
 from medssl.store.read import Store
 from medssl.store.write import CT_RANGE, MR_SCALE
 
-__all__ = ["Channels", "Known", "channels_as", "channels_of", "fitted", "normalised", "normalised_as", "scale_doubts"]
+__all__ = [
+    "Channels",
+    "Known",
+    "channels_as",
+    "channels_of",
+    "fitted",
+    "normalised",
+    "normalised_as",
+    "scale_doubts",
+    "suited",
+]
 
 Channels = Sequence[tuple[Scheme, Numbers | None]]
 
@@ -127,6 +137,22 @@ def normalised_as(store: Store, inputs: Sequence[Known]) -> Store:
         return replace(entry, scale=own.scale, more=tuple(more))
 
     return normalised(store.with_entries(scaled(entry) for entry in store.entries), channels_as(store, inputs))
+
+
+def suited(store: Store, inputs: Sequence[Known]) -> tuple[Store, dict[str, str]]:
+    """Return the scans that are the input of a trained network, made so, and of all others id -> why they are not."""
+    try:
+        return normalised_as(store, inputs), {}
+    except DataError:
+        pass  # of one scan at least
+    fitting: list[Entry] = []
+    unfit: dict[str, str] = {}
+    for entry in store.entries:
+        try:
+            fitting += normalised_as(store.subset([entry.id]), inputs).entries
+        except DataError as error:
+            unfit[entry.id] = str(error).removeprefix(f"{entry.id}: ")
+    return store.with_entries(fitting), unfit
 
 
 def scale_doubts(entries: Sequence[Entry], inputs: Sequence[Known]) -> list[str]:

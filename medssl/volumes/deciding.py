@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.command import Command
 from medssl.domains.deciding import Deciding, Decision, Recipe, key_of, word
 from medssl.domains.splitting import settle_split
 from medssl.manifest.channel_cases import cases_of
@@ -124,13 +125,13 @@ class ScanDeciding(Deciding):
         more = [regions_json(store.regions)] if labels and store.regions else []
         return key_of(rows, store.settings, store.classes if labels else None, *more)
 
-    def following(self, tuned: Path, encoder: Path, store: Path) -> list[str]:
+    def following(self, tuned: Path, encoder: Path, store: Path) -> Command:
         """Export the segmenter, where that is not done; of a classifier the encoder can be looked at."""
         if self._target:
-            return [*super().following(tuned, encoder, store), f"probe.scans.target={self._target}"]
+            return Command(*super().following(tuned, encoder, store), f"probe.scans.target={self._target}")
         if "onnx" in self.settings.export:
-            return []
-        return ["medssl", "export", str(tuned), "--to", "onnx", "--out", str(store.parent / "segmenter.onnx")]
+            return Command()
+        return Command("export", tuned, "--to", "onnx", "--out", store.parent / "segmenter.onnx")
 
 
 def _grids(manifest: Manifest) -> list[Grid]:

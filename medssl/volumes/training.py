@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from medssl.batch import Batch
+from medssl.command import Command
 from medssl.domains.choosing import Chosen
 from medssl.domains.data_settings import DataSettings
 from medssl.domains.training import Trained, Training
@@ -23,7 +24,6 @@ from medssl.errors import ConfigError, DataError
 from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
-from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings
 from medssl.step_loader import order_of
 from medssl.store.entry import Entry
@@ -181,23 +181,22 @@ class ScanTraining(Training):
         """Return the schemes."""
         return input_words(entries)
 
-    def following(self, out: str, entries: Sequence[Entry], plan: Any, settings: Any) -> tuple[str, str]:
+    def following(self, out: str, entries: Sequence[Entry], plan: Any, settings: Any) -> tuple[Command, str]:
         """Return the command that fine-tunes on the store's labels, or on those of another store."""
 
-        def small(task: str) -> str:
+        def small(task: str) -> tuple[str, ...]:
             """Return the words that let fine-tuning take the settings for a CPU, where there is no GPU."""
             if not on_cpu(settings.train):
-                return ""
-            window = f"{task}.window=[{','.join(map(str, plan.size))}]"
-            return f" --preset {task}_small {quoted(window)}"
+                return ()
+            return ("--preset", f"{task}_small", f"{task}.window=[{','.join(map(str, plan.size))}]")
 
         masks = any(entry.label_file is not None for entry in entries)
         if not masks and not any(entry.targets for entry in entries):
-            later = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}" + small("segmentation")
-            return "", f"once a STORE of labelled scans is there (index and cache them as these): {later}"
+            later = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned", *small("segmentation"))
+            return Command(), f"once a STORE of labelled scans is there (index and cache them as these): {later}"
         task = "segmentation" if masks else "classification"
-        told = f"medssl finetune {quoted(out)} --data {quoted(settings.data.store)} --task {quoted(task)} "
-        return f"{told}--out {quoted(f'{out}-{task}')}" + small(task), ""
+        told = ("finetune", out, "--data", settings.data.store, "--task", task, "--out", f"{out}-{task}")
+        return Command(*told, *small(task)), ""
 
 
 def _lacking(store: Store) -> str:

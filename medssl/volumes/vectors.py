@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from medssl.engine.card import Card, load_card, load_encoder
 from medssl.errors import ConfigError
 from medssl.exporting.features import FeatureTable, embed_store
 from medssl.store.fitting import store_misfits
-from medssl.store.normalised import normalised_as
+from medssl.store.normalised import suited
 from medssl.store.read import Store
 
 __all__ = ["VECTORS", "ScanVectors"]
@@ -35,7 +36,7 @@ class ScanVectors(Vectors):
         """Return what embeds scans."""
         encoder = load_encoder(run, pool=settings.pool).eval().to(device)
         lay_channels_last(encoder)
-        store = normalised_as(store, card.inputs_known)
+        store, unfit = suited(store, card.inputs_known)
         window = None if settings.coverage == "whole" else _window(settings, run, encoder.size_multiple)
         fitted = settings.coverage == "fitted"
         size = "" if window is None else " x ".join(map(str, window))
@@ -52,7 +53,8 @@ class ScanVectors(Vectors):
                 batch_size=settings.batch_size,
                 levels=settings.levels,
             )
-            return table, ""
+            done(len(unfit))
+            return replace(table, failed={**unfit, **table.failed}), ""
 
         words = f"{len(store)} scans, {said}; vectors of the encoder of {run}, pool {encoder.pooling.kind}, on {device}"
         return Ready(words, embed)

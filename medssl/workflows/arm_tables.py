@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medssl.command import Command
 from medssl.evaluation.curve import draw_arms
 from medssl.evaluation.few_label import MAJORITY, Cell
 from medssl.evaluation.metrics import UNITS, metric_of
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.naming import of_what
-from medssl.evaluation.statistics.summary_file import as_json
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.score_files import (
     Scored,
     cell_lines,
@@ -44,7 +43,7 @@ def write_arms(
     unit: str,
     overlap: Mapping[int, float],
     content: Mapping[str, Any],
-    then: str,
+    then: Command,
     missing: Sequence[Cell] = (),
     failed: Mapping[str, Mapping[str, str]] | None = None,
     pairs: Mapping[tuple[str, str], str] | None = None,
@@ -101,8 +100,7 @@ def write_arms(
     with atomic_write(lines) as aside:
         aside.write_text(cell_lines(table, metrics), encoding="utf-8")
     draw_arms(found.scores, found.comparisons, figure, against=against, owner=unit)
-    closed([*files, lines, figure], then, scores=as_json(found.scores), comparisons=as_json(found.comparisons))
-    return replace(found, files=[*files, lines, figure])
+    return events.written(replace(found, written=(*files, lines, figure), next=then, figures=found.as_figures()))
 
 
 def overlap_words(overlap: Mapping[int, float], unit: str) -> list[str]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medssl.command import Command
 from medssl.domains.domain import domain_of_card
 from medssl.engine.card import Card, load_card
 from medssl.engine.run import differences
 from medssl.errors import ConfigError, DataError
-from medssl.quoting import quoted
 from medssl.settings import Resolved, Settings, flatten
 
 __all__ = ["architecture_of", "arms_of", "check_same", "digest", "same_command", "shared_window"]
@@ -107,7 +107,7 @@ def architecture_of(card: Card) -> dict[str, Any]:
 
 def same_command(
     runs: Sequence[Path], data: Path, out: Path, settings: Settings, protocol: str = "", shard: str | None = None
-) -> str:
+) -> Command:
     """Return the command of ``evaluate`` that was tried, with the settings that are not its defaults."""
     usual = flatten(type(settings)())
     given = {key: value for key, value in flatten(settings).items() if key not in usual or usual[key] != value}
@@ -115,7 +115,7 @@ def same_command(
     more: list[object] = [word for run in runs[1:] for word in ("--against", run)]
     more += ["--protocol", protocol] if protocol else []
     more += [*words, "--shard", shard] if shard else words
-    return f"medssl evaluate {quoted(runs[0], '--data', data, '--out', out, *more)}"
+    return Command("evaluate", runs[0], "--data", data, "--out", out, *more)
 
 
 def digest(*parts: object) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.command import Command
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
@@ -20,7 +21,8 @@ from medssl.workflows import events
 from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds
 from medssl.workflows.refusals import say_refusals
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -67,7 +69,13 @@ class Cached(Result):
 
     store: Any
 
+    @property
+    def place(self) -> Path | None:
+        """The store's folder; None after a dry run."""
+        return None if self.store is None else Path(self.store.folder)
 
+
+@takes_places
 @holds("medssl cache", lambda given: part_of(given["out"], given["overrides"]))
 def cache(
     manifest: str | Path | Manifest,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.command import Command
 from medssl.settings import resolve
 from medssl.workflows import events
 from medssl.workflows.check_mending import mend_of, reduce_command
 from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult, Finding
@@ -72,6 +74,7 @@ def check_name(manifest: Path) -> str:
     return f"{manifest.stem if manifest.suffix == '.parquet' else manifest.name}-check.html"
 
 
+@takes_places
 def check(
     manifest: str | Path | Manifest,
     *,

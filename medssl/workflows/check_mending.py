@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssl.workflows.result import Command
+from medssl.command import Command
 
 if TYPE_CHECKING:
     from medssl.manifest.check import CheckResult, Finding

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from medssl.command import Command
 from medssl.errors import DataError
 from medssl.settings import resolve
 from medssl.workflows import copies, events
 from medssl.workflows.check_mending import reduce_command
 from medssl.workflows.copies import CopySettings
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -54,6 +56,7 @@ class SplitResult(Result):
         return not self.leaks and not any(severity == "error" for severity, *_ in self.doubts)
 
 
+@takes_places
 def check_split(
     manifest: str | Path | Manifest,
     *,

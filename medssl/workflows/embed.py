@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medssl.command import Command
 from medssl.domains.domain import Domain, domain_of_card, domains
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable
-from medssl.quoting import quoted
 from medssl.settings import Resolved, resolve
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.devices import device_named
 from medssl.workflows.embed_settings import EmbedSettings
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 from medssl.writing import atomic_write
 
-__all__ = ["EmbedSettings", "embed"]
+__all__ = ["EmbedSettings", "Embedded", "embed"]
 
 _EMPTY = FeatureTable((), (), (), (), (), np.zeros((0, 0), np.float32))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Embedded(Result):
+    """What ``medssl.embed(...)`` returns.
+
+    Attributes:
+        table: The vectors, and what they are of; empty after a dry run.
+    """
+
+    table: FeatureTable
+
+
+@takes_places
 def embed(
     run: str | Path,
     *,
@@ -33,7 +47,7 @@ def embed(
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
-) -> FeatureTable:
+) -> Embedded:
     """Write one vector for every scan or cloud of a store, with its id, patient, split and classes.
 
     Args:
@@ -43,10 +57,10 @@ def embed(
             ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)).
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
-        dry_run: Say what would be done; write nothing, and return an empty table.
+        dry_run: Say what would be done; write nothing; the table is empty.
 
     Returns:
-        What was written.
+        The table of vectors, and where it was written.
 
     Raises:
         ConfigError: A setting is wrong, or ``out`` is neither kind of file.
@@ -69,7 +83,7 @@ def embed(
     ready = domain.vectors.ready(run, card, store, settings, device)
     events.message(ready.words)
     if dry_run:
-        return _finished(_EMPTY, out, run, dry_run=True)
+        return events.written(Embedded(table=_EMPTY))
     with events.progress(len(store), f"{domain.noun}s embedded") as bar:
         table, said = ready.embed(bar.advance)
     if said:
@@ -78,23 +92,9 @@ def embed(
         events.warning(f"{scan_id}: {reason}")
     if not len(table):
         raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
-    return _finished(table, out, run, dry_run=False)
-
-
-def _finished(table: FeatureTable, out: Path, run: Path, *, dry_run: bool) -> FeatureTable:
-    """Write a table and say so; or neither."""
-    if dry_run:
-        closed(None)
-        return table
     _write(table, out, run.resolve().name)
-    closed(
-        out,
-        f"medssl report {quoted(run, out)}",
-        scans=len(table),
-        dimensions=int(table.vectors.shape[1]),
-        failed=table.failed,
-    )
-    return table
+    figures = {"scans": len(table), "dimensions": int(table.vectors.shape[1]), "failed": table.failed}
+    return events.written(Embedded(table=table, written=(out,), next=Command("report", run, out), figures=figures))
 
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], own: Domain) -> None:

@@ -10,28 +10,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medssl.command import Command
 from medssl.domains.domain import domain_named, domain_of, domains
 from medssl.domains.task import RunScores, Task
 from medssl.errors import ConfigError, DataError
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.naming import of_what
-from medssl.evaluation.statistics.summary_file import as_json
 from medssl.locking import holds, part_of
-from medssl.quoting import quoted
 from medssl.reporting.prose import counted_of, owner_of
 from medssl.settings import resolve
 from medssl.workflows import events
 from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
 from medssl.workflows.predict_command import predict_command
 from medssl.workflows.protocols import PROTOCOLS, Protocol
 from medssl.workflows.run_classes import change_between, labelled_patients_of, unseen_of
 from medssl.workflows.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
+from medssl.workflows.taking import takes_places
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate", "task_of"]
 
 
+@takes_places
 @holds("medssl evaluate", lambda given: part_of(given["out"] or given["run"], shard=given["shard"]))
 def evaluate(
     run: str | Path,
@@ -131,8 +131,7 @@ def _evaluate(
     said = task.described(test, first)
     events.message(f"{said}; {len(runs)} run{'s'[: len(runs) != 1]}: {', '.join(runs)}")
     if dry_run:
-        closed(None, same_command(list(runs.values()), data, out, settings))
-        return Scored()
+        return events.written(Scored(next=same_command(list(runs.values()), data, out, settings)))
     for line in task.doubts(test):
         events.warning(line)
     scored: dict[str, RunScores] = {}
@@ -188,15 +187,16 @@ def _evaluate(
     files = write_scores(found, out, task.summary, kind=task.kind, unit=unit, metrics=task.metrics, content=content)
     files += task.pictures(test, scored, runs, out)
     failed = {name: own.failed for name, own in scored.items()}
-    closed(
-        files,
-        f"medssl report {quoted(*dict.fromkeys([*runs.values(), out]))}",
-        on_new=predict_command(first),
-        scores=as_json(found.scores),
-        comparisons=as_json(found.comparisons),
-        failed=failed,
+    return events.written(
+        replace(
+            found,
+            failed=failed,
+            written=tuple(files),
+            next=Command("report", *dict.fromkeys([*runs.values(), out])),
+            on_new=predict_command(first),
+            figures={**found.as_figures(), "failed": failed},
+        )
     )
-    return replace(found, failed=failed, files=files)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

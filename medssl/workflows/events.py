@@ -30,6 +30,7 @@ __all__ = [
     "aside",
     "cleaned",
     "detail",
+    "facts",
     "listener",
     "listening",
     "message",
@@ -219,6 +220,11 @@ def detail(text: str) -> None:
 def warning(text: str) -> None:
     """Tell that something was ignored, dropped or doubtful; heard even by who is quiet."""
     listener().warning(text)
+
+
+def facts(**found: Any) -> None:
+    """Keep what programs may want to know of what is under way; nothing is heard of it."""
+    listener().facts.update(found)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: str = "") -> None:

@@ -15,8 +15,9 @@ from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.export_targets import EXPORTS, check_export
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 __all__ = ["ExportResult", "ExportSettings", "export"]
 
@@ -52,19 +53,20 @@ class ExportSettings(Settings):
     seed: int = Field(default=0, ge=0, description="nnU-Net: seed of the fresh decoder beside an encoder.")
 
 
-@dataclass(frozen=True)
-class ExportResult:
+@dataclass(frozen=True, kw_only=True)
+class ExportResult(Result):
     """What ``export`` wrote.
 
     Attributes:
-        written: The files.
         max_difference: Greatest difference from torch's outputs; None where the target cannot be run here.
+        use: A line for the shell that has the other program use it; "" where there is none.
     """
 
-    written: tuple[Path, ...]
     max_difference: float | None = None
+    use: str = ""
 
 
+@takes_places
 def export(
     run: str | Path,
     *,
@@ -108,15 +110,23 @@ def export(
     if form.more:
         events.message(form.more)
     if dry_run:
-        closed(None)
-        return ExportResult(())
+        return events.written(ExportResult())
     found: Exported = form.write()
     for line in found.warned:
         events.warning(line)
     for line in found.said:
         events.message(line)
-    closed(list(found.files), found.following, max_difference=found.max_difference)
-    return ExportResult(found.files, found.max_difference)
+    done = events.written(
+        ExportResult(
+            written=tuple(found.files),
+            max_difference=found.max_difference,
+            use=found.following,
+            figures={"max_difference": found.max_difference, "use": found.following or None},
+        )
+    )
+    if done.use:
+        events.message(f"there it is used with: {done.use}")
+    return done
 
 
 def _say_licence(card: Card) -> None:

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from medssl.command import Command
 from medssl.errors import ConfigError, DataError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.cards import Address, Card
@@ -47,7 +49,13 @@ class Fetched(Result):
 
     folder: Path | None
 
+    @property
+    def place(self) -> Path | None:
+        """The data set's folder."""
+        return self.folder
 
+
+@takes_places
 def fetch(
     name: str | Path,
     *,

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from medssl.command import Command
 from medssl.domains.domain import Domain, domain_of
 from medssl.domains.labels import check_task, suited_task
 from medssl.domains.task import Basis, Draws, Task
@@ -21,13 +22,11 @@ from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells,
 from medssl.evaluation.metrics import METRICS
 from medssl.evaluation.score_table import ScoreTable
 from medssl.nameless import Nameless
-from medssl.quoting import quoted
 from medssl.settings import Resolved, flatten, resolve
 from medssl.store.plan import shard_of
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.arms import arms_of, digest, same_command, shared_window
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
 from medssl.workflows.finetune_settings import FinetuneSettings
 from medssl.workflows.labelled import label_sets_of, patient_of, train_and_test
@@ -108,8 +107,8 @@ def few_label(
     counts = [len({patient_of(entry) for entry in items.entries}) for items in (drawn, tested)]
     todo = _say_cells(plan, out, part, shown=shown, counts=counts, owner=domain.owner)
     if dry_run:
-        closed(None, same_command(runs, data, out, settings, "few-label", shard))
-        return Scored(missing=todo)
+        again = same_command(runs, data, out, settings, "few-label", shard)
+        return events.written(Scored(missing=todo, next=again))
 
     starts: Mapping[str, Path | None] = dict(zip(plan.arms, [None, *runs], strict=True))
     overrides = [*recipe, "data.held_out_scans=0"]
@@ -186,7 +185,7 @@ def few_label(
             "missing": [cell.file.name for cell in missing],
             "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
         },
-        then=f"medssl report {quoted(*runs, out)}",
+        then=Command("report", *runs, out),
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
+from medssl.command import Command
 from medssl.domains.domain import Domain, domain_named, domains, store_for
 from medssl.domains.labels import check_task
 from medssl.domains.learning import Learning
@@ -19,7 +20,6 @@ from medssl.engine.kept_paths import kept_value
 from medssl.engine.launch import launch, launcher_words, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.origins import keep_origin, kept_origin
-from medssl.engine.result import RunResult
 from medssl.engine.run import Run, recorded_settings
 from medssl.engine.transfer_settings import TransferSettings
 from medssl.engine.trial import StepTime
@@ -33,12 +33,13 @@ from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmentation import SegmentationTask
 from medssl.tasks.segmenter import load_segmenter
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.finetune_settings import FinetuneSettings, resolved_settings
 from medssl.workflows.plan_end import left_off, whole_plan
 from medssl.workflows.plan_time import fewer_steps, free_beside, small_preset, time_lines
 from medssl.workflows.predict_command import predict_command
 from medssl.workflows.pretrain import screen_note
+from medssl.workflows.run_result import RunResult
+from medssl.workflows.taking import takes_places
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
 
@@ -71,6 +72,7 @@ class FinetuneResult(RunResult):
         return load_classifier(self.folder)
 
 
+@takes_places
 @holds("medssl finetune", lambda given: Path(given["out"]))
 def finetune(
     encoder_run: str | Path | None = None,
@@ -101,7 +103,7 @@ def finetune(
         overrides: ``key=value`` settings, such as ``train.steps=500``.
         task: "segmentation" or "classification"; when None what the preset says, else what the store's labels are for:
             segmentation where there are label maps or labels of points, classification where there are classes alone.
-        from_scratch: Take the encoder's architecture from ``encoder_run`` but fresh weights: the same recipe and
+        from_scratch: Take the encoder's architecture from ``encoder_run``, its weights at random: the same recipe and
             budget, for comparison.
         labels: Patients whose labels are used; None uses all.
         draw: Which draw of ``labels`` patients; subsets of one draw are nested.
@@ -151,8 +153,7 @@ def finetune(
     if dry_run:
         for line in [*lines, *_carried(learning), *_time_lines(resolved, learning, out)]:
             events.message(line)
-        closed(None, "")
-        return FinetuneResult(out)
+        return events.written(FinetuneResult(out))
 
     fabric = launch(settings.train, learning.method)
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, resume=resume, overwrite=overwrite))
@@ -176,18 +177,24 @@ def finetune(
         raise
     written = _save(learning, settings, out, done) if run.writes else []
     ended = learning.finish(out, run, fabric, events)
-    if run.writes:
-        then = f"medssl evaluate {quoted(out)} --data {quoted(settings.data.store)}" if ended.predictions else ""
-        shown = [ended.shown] if ended.shown else []
-        told = {ended.named: known_scores(ended.scores)}
-        closed([*written, *shown], then, on_new=predict_command(out), run=str(out), **told)
-    fabric.barrier()
-    return FinetuneResult(
+    result = FinetuneResult(
         out,
         predictions=ended.predictions,
         dice=ended.scores if ended.named == "dice" else None,
         scores=ended.scores,
     )
+    if run.writes:
+        result = events.written(
+            replace(
+                result,
+                written=(*written, *([ended.shown] if ended.shown else [])),
+                next=Command("evaluate", out, "--data", settings.data.store) if ended.predictions else Command(),
+                on_new=predict_command(out),
+                figures={"run": str(out), ended.named: known_scores(ended.scores)},
+            )
+        )
+    fabric.barrier()
+    return result
 
 
 def _learning(
@@ -290,12 +297,10 @@ def _time_lines(
     resolved: Resolved[FinetuneSettings],
     learning: Learning,
     out: Path,
-    *,
-    done: int | None = 0,
-    until: int | None = None,
+    **told: Any,
 ) -> list[str]:
-    """Return what is said of the time that training takes here; nothing where no step is left to train."""
-    settings, train, aside = resolved.settings, resolved.settings.train, free_beside(out)
+    """Return what is said of the time that training takes here; ``told`` is more of `time_lines`."""
+    settings, aside = resolved.settings, free_beside(out)
 
     def smaller(step: StepTime) -> str:
         domain, task = learning.domain, learning.task
@@ -313,11 +318,9 @@ def _time_lines(
     return time_lines(
         learning.method,
         lambda: learning.loader(rank=0, world_size=1, pin=False),
-        train,
-        done=done,
-        until=until,
-        by_default=resolved.origins.get("train.steps") == "default",
+        resolved,
         smaller=smaller,
+        **told,
     )
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medssl.command import Command
 from medssl.engine.card import Card
 from medssl.errors import ConfigError
 from medssl.locking import LOCK, holds
-from medssl.quoting import quoted
 from medssl.store.fitting import cache_line
 from medssl.weights.importing import Ready, ready, write_run
 from medssl.weights.renaming import ImportReport
 from medssl.weights.shared import Shared, shared_folder
 from medssl.workflows import events
-from medssl.workflows.closing import closed
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 __all__ = ["ImportResult", "import_weights"]
 
 
 @dataclass(frozen=True)
-class ImportResult:
+class ImportResult(Result):
     """What ``medssl.import_weights`` returns.
 
     Attributes:
@@ -28,16 +29,20 @@ class ImportResult:
         source: Row of the table of published weights.
         card: Its card.
         report: What became of every tensor.
-        written: The files; none of a dry run.
     """
 
     folder: Path
     source: str
     card: Card
     report: ImportReport
-    written: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> Path | None:
+        """The run's folder; None after a dry run."""
+        return self.folder if self.written else None
 
 
+@takes_places
 @holds("medssl import", lambda given: Path(given["out"]))
 def import_weights(
     weights: str | Path, *, out: str | Path, named: str = "", overwrite: bool = False, dry_run: bool = False
@@ -75,17 +80,24 @@ def import_weights(
     if origin is not None:
         events.message(f"{origin.licence_line}{_limits(origin.limits)}")
     if dry_run:
-        closed(None)
-        return ImportResult(out, made.source.name, made.card, made.report)
+        return events.written(ImportResult(out, made.source.name, made.card, made.report))
     _make_way(out, overwrite=overwrite)
     written = write_run(made, out)
     if fitting := cache_line(made.card):
         events.message(f"a store for it: {fitting}")
     segments = made.card.method.get("name") == "segmentation"
-    then = f"medssl predict {quoted(out)} SCANS --out PREDICTIONS" if segments else ""
-    told = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
-    closed(written, then or told, run=str(out), source=made.source.name, shares=dict(made.report.shares))
-    return ImportResult(out, made.source.name, made.card, made.report, tuple(written))
+    tuned = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned")
+    return events.written(
+        ImportResult(
+            out,
+            made.source.name,
+            made.card,
+            made.report,
+            written=tuple(written),
+            next=Command("predict", out, "SCANS", "--out", "PREDICTIONS") if segments else tuned,
+            figures={"run": str(out), "source": made.source.name, "shares": dict(made.report.shares)},
+        )
+    )
 
 
 def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) -> ImportResult:
@@ -93,15 +105,20 @@ def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) ->
     kept = ", ".join(shared.weights)
     events.message(f"recognised: a run that medssl exported ({kept}; encoder {shared.card.encoder['name']})")
     report = ImportReport((), dict.fromkeys(shared.weights, 1.0))
+    found = ImportResult(out, "medssl", shared.card, report)
     if dry_run:
-        closed(None)
-        return ImportResult(out, "medssl", shared.card, report)
+        return events.written(found)
     _make_way(out, overwrite=overwrite)
     written = shared.write(out)
-    tuned = f"medssl predict {quoted(out)} SCANS --out PREDICTIONS"
-    then = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
-    closed(written, tuned if "network" in shared.weights else then, run=str(out), source="medssl")
-    return ImportResult(out, "medssl", shared.card, report, tuple(written))
+    tuned = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned")
+    return events.written(
+        replace(
+            found,
+            written=tuple(written),
+            next=Command("predict", out, "SCANS", "--out", "PREDICTIONS") if "network" in shared.weights else tuned,
+            figures={"run": str(out), "source": "medssl"},
+        )
+    )
 
 
 def _lines(made: Ready) -> list[str]:

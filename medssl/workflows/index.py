@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.command import Command
 from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.locking import holds
 from medssl.settings import resolve
 from medssl.workflows import events
 from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds as cloud_intake
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.build import Targets
@@ -146,6 +148,7 @@ class Indexed(Result):
     manifest: Manifest
 
 
+@takes_places
 @holds("medssl index", lambda given: Path(given["out"]))
 def index(
     scans: str | Path,

@@ -6,10 +6,11 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from medssl.command import Command
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import list_presets
 from medssl.workflows import events
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
 from medssl.workflows.verbs import VERBS
 
 __all__ = ["KINDS", "Listed", "list_things"]

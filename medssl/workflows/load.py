@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from medssl.domains.domain import domain_of_card
 from medssl.engine.card import load_card
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
+@takes_places
 def load(run: str | Path) -> nn.Module:
     """Return what a run trained, in evaluation mode, on the CPU.
 

@@ -21,6 +21,7 @@ from medssl.workflows.devices import autocast_as, device_named
 from medssl.workflows.predict_inputs import find_inputs
 from medssl.workflows.predict_runs import Predicting, load_runs
 from medssl.workflows.predict_settings import PredictSettings
+from medssl.workflows.taking import takes_places
 
 __all__ = ["Model", "Prediction", "load_model"]
 
@@ -114,6 +115,7 @@ class Model:
         raise DataError(f"{path}: {len(found.items)} scans or clouds are there. Give one, or use medssl.predict.")
 
 
+@takes_places
 def load_model(run: str | Path | Sequence[str | Path], *, device: str = "auto", overrides: Sequence[str] = ()) -> Model:
     """Load a fine-tuning run, or several for the mean of their probabilities.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from medssl.settings import resolve
 from medssl.store.alone import job_alone, recipe_of, store_alone
 from medssl.tasks.dense_looks import ScanPlaces
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.match_settings import RIVAL_MM, MatchSettings
 from medssl.workflows.predict_inputs import Item, Takes, find_inputs
 from medssl.workflows.predict_settings import PredictSettings
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 from medssl.writing import atomic_write
 
-__all__ = ["Match", "MatchSettings", "match"]
+__all__ = ["Match", "MatchSettings", "Matched", "match"]
 
 Triple = tuple[int, int, int]
 
@@ -66,6 +67,19 @@ class Match:
         return "doubtful: the way back ends elsewhere"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Matched(Result):
+    """What ``medssl.match(...)`` returns.
+
+    Attributes:
+        matches: One for each scan that could be read, in their order; none after a dry run.
+        failed: Scans that could not be read, and why.
+    """
+
+    matches: tuple[Match, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class _Seen:
     """One scan: places, what the encoder says of each, and a picture of it."""
@@ -77,23 +91,24 @@ class _Seen:
     values: npt.NDArray[np.int16]
 
 
+@takes_places
 def match(
     run: str | Path,
     scan: str | Path,
     *,
-    point: str,
+    point: str | Sequence[int],
     into: Sequence[str | Path],
     out: str | Path = "match",
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
-) -> list[Match]:
+) -> Matched:
     """Find a place of one scan in others.
 
     Args:
         run: A run with an encoder of scans.
         scan: The scan, of any format that ``predict`` reads.
-        point: Voxel of that file, "Z,Y,X", counted from 0.
+        point: Voxel of that file, "Z,Y,X" or three numbers, counted from 0.
         into: The other scans.
         out: Folder for match.json and match.png.
         preset: Settings by name or file.
@@ -111,6 +126,7 @@ def match(
     run, out = Path(run), Path(out)
     settings = resolve(MatchSettings, preset=preset, overrides=overrides).settings
     card = load_card(run)
+    point = point if isinstance(point, str) else ",".join(map(str, point))
     asked = _voxel(point)
     if card.kind != "volume":
         raise ConfigError(f"{run}: its encoder is of clouds, and match looks for places of scans.")
@@ -125,8 +141,7 @@ def match(
         raise DataError("No scan to look in can be read; the reasons are above.")
     events.message(f"{first.shown}, voxel {point}, looked for in {len(others)} scans by windows of {window}")
     if dry_run:
-        closed(None)
-        return []
+        return events.written(Matched())
     found: list[Match] = []
     pictures = []
     failed: dict[str, str] = {}
@@ -169,8 +184,8 @@ def match(
         content = {"scan": first.shown, "point": asked, "matches": [asdict(m) for m in found], "failed": failed}
         aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draw_matches((here.name, here.values, (int(start[0]), int(start[1]), int(start[2]))), pictures, figure)
-    closed([listing, figure], matches=[asdict(m) for m in found], failed=failed)
-    return found
+    figures = {"matches": [asdict(m) for m in found], "failed": failed}
+    return events.written(Matched(matches=tuple(found), failed=failed, written=(listing, figure), figures=figures))
 
 
 def _voxel(point: str) -> Triple:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medssl.command import Command
 from medssl.domains.dense import Dense
 from medssl.errors import ConfigError
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.reporting.prose import counted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, LookSettings
 from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
 from medssl.workflows.labelled import train_and_test
@@ -131,8 +130,7 @@ class PlaceProtocol:
         for line in study.shown.lines(split):
             events.warning(line)
         if dry_run:
-            closed(None, same_command(frozen.runs, data, out, settings, self.name))
-            return Scored()
+            return events.written(Scored(next=same_command(frozen.runs, data, out, settings, self.name)))
         found = self.work(study, needed)
         return write_arms(
             found.table,
@@ -154,7 +152,7 @@ class PlaceProtocol:
                 "settings": study.own.model_dump(mode="json"),
                 **found.content,
             },
-            then=f"medssl report {quoted(*frozen.runs, out)}",
+            then=Command("report", *frozen.runs, out),
         )
 
     def _opened(self, runs: Sequence[Path], data: Path, own: LookSettings, split: str) -> Study:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from medssl.engine.launch import launcher_words, on_cpu
 from medssl.engine.reporter import Loader
@@ -15,6 +16,7 @@ from medssl.engine.train_settings import TrainSettings
 from medssl.engine.trial import StepTime, time_steps
 from medssl.methods.contract import Method
 from medssl.presets import list_presets
+from medssl.settings import Resolved
 from medssl.workflows import events
 from medssl.workflows.plan_end import lowered_words
 from medssl.workflows.progress import duration
@@ -29,36 +31,53 @@ _AN_HOUR_S = 3600.0
 def time_lines(
     method: Method,
     loader: Callable[[], Loader],
-    train: TrainSettings,
+    resolved: Resolved[Any],
     *,
     done: int | None = 0,
     until: int | None = None,
-    by_default: bool,
     smaller: Callable[[StepTime], str],
+    tried: Callable[[StepTime], None] = lambda step: None,
 ) -> list[str]:
     """Return what is said of the time before a run starts: nothing on a GPU, and of plans that are done in a moment.
 
     Args:
         method: What will be trained.
         loader: Makes its batches.
-        train: How.
+        resolved: How: the settings of the run.
         done: Steps that a run which is resumed has done; None where it has none left, and nothing is said.
         until: The step at which it shall end where that is before its plan does, which is said first.
-        by_default: Whether nobody chose the number of steps.
         smaller: Returns the command of a smaller plan for what a step takes, "" where there is none.
+        tried: Told of a step that was tried and ended.
     """
     if done is None:
         return []
+    train, lowered = resolved.settings.train, []
+    by_default = resolved.origins.get("train.steps") == "default"
     if until is not None:
-        ended = train.model_copy(update={"steps": until})
-        told = time_lines(method, loader, ended, done=done, by_default=by_default, smaller=smaller)
-        return [lowered_words(until, train), *told]
+        lowered = [lowered_words(until, train)]
+        train = train.model_copy(update={"steps": until})
+    return lowered + _times(method, loader, train, done=done, by_default=by_default, smaller=smaller, tried=tried)
+
+
+def _times(
+    method: Method,
+    loader: Callable[[], Loader],
+    train: TrainSettings,
+    *,
+    done: int,
+    by_default: bool,
+    smaller: Callable[[StepTime], str],
+    tried: Callable[[StepTime], None],
+) -> list[str]:
+    """Return the same for the steps that are left."""
     left = train.steps - done
     if not on_cpu(train) or left <= _SHORT:
         return []
     if train.devices not in (1, "auto") or train.nodes > 1 or launcher_words() != ["medssl"]:
         return [f"time: {left:,} steps; with several processes no step is tried beforehand, the first ones show it"]
     step = seconds_of(method, loader, train)
+    if step is not None and step.steps:
+        tried(step)
     lines = [plan_words(left, step, whole=train.steps)]
     if step is None or done or events.listener().within:  # a chain of verbs chose the plan itself, and says so
         return lines

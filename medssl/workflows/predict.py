@@ -18,7 +18,6 @@ from medssl.reporting.prose import counted
 from medssl.settings import Resolved, resolve
 from medssl.tasks.inference import prediction_file
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.devices import autocast_as, device_named
 from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.predict_inputs import Inputs, Item, find_inputs
@@ -27,6 +26,8 @@ from medssl.workflows.predict_runs import Predicting, load_runs
 from medssl.workflows.predict_settings import PredictSettings
 from medssl.workflows.predict_table import write_table
 from medssl.workflows.predict_work import cleared, target_of
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 from medssl.writing import atomic_write
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
@@ -42,8 +43,8 @@ _NOT_IN_KEY = {"device", "workers", "table", "unit", "channels", "modality", "pi
 }
 
 
-@dataclass(frozen=True)
-class Predicted:
+@dataclass(frozen=True, kw_only=True)
+class Predicted(Result):
     """What ``medssl.predict(...)`` returns.
 
     Attributes:
@@ -62,7 +63,13 @@ class Predicted:
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def place(self) -> Path | None:
+        """The folder of predictions; None after a dry run."""
+        return None if self.table is None else self.folder
 
+
+@takes_places
 @holds("medssl predict", lambda given: Path(given["out"]))
 def predict(
     run: str | Path | Sequence[str | Path],
@@ -229,8 +236,9 @@ def _plan(found: Inputs, folder: Path) -> Predicted:
         events.message(f"  ... and {len(found.items) - _SHOWN} more")
     _say_failed({one.id: f"{one.shown}: {one.reason}" for one in found.failed})
     _say_skipped(found)
-    closed(None, items=len(found.items), failed=len(found.failed))
-    return Predicted(folder, failed={one.id: one.reason for one in found.failed}, skipped=dict(found.skipped))
+    failed = {one.id: one.reason for one in found.failed}
+    figures = {"items": len(found.items), "failed": len(failed)}
+    return events.written(Predicted(folder=folder, failed=failed, skipped=dict(found.skipped), figures=figures))
 
 
 def _made_with(ready: Predicting, resolved: Resolved[PredictSettings]) -> str:
@@ -302,19 +310,28 @@ def _close(found: Inputs, ended: dict[str, Done], journal: Journal, table: Path,
         )
     again = f" ({kept} of them by an earlier call)" if kept else ""
     skipped = sum(found.skipped.values())
-    closed(
-        table,
-        predicted=len(good),
-        kept=kept,
-        failed=failed,
-        skipped=dict(found.skipped),
-        files={name: list(ended[name].files) for name in good},
+    told = events.written(
+        Predicted(
+            folder=journal.folder,
+            table=table,
+            files={name: tuple(journal.folder / file for file in ended[name].files) for name in good},
+            done=good,
+            failed=failed,
+            skipped=dict(found.skipped),
+            written=(table,),
+            figures={
+                "predicted": len(good),
+                "kept": kept,
+                "failed": failed,
+                "skipped": dict(found.skipped),
+                "files": {name: list(ended[name].files) for name in good},
+            },
+        )
     )
     events.message(
         f"{counted(len(good), noun[:-1])} done{again}, {len(failed)} failed, {skipped} skipped; in {journal.folder}"
     )
-    files = {name: tuple(journal.folder / file for file in ended[name].files) for name in good}
-    return Predicted(journal.folder, table, files, good, failed, dict(found.skipped))
+    return told
 
 
 def _say_failed(failed: dict[str, str]) -> None:

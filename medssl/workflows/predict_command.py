@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medssl.command import Command
 from medssl.domains.domain import domain_of_card
 from medssl.engine.card import load_card
 from medssl.errors import CheckpointError
-from medssl.quoting import quoted
 
 __all__ = ["predict_command"]
 
 
-def predict_command(run: str | Path) -> str:
-    """Return the command with SCANS or CLOUDS for what the user has; "" where ``run`` is but a folder of predictions.
+def predict_command(run: str | Path) -> Command:
+    """Return the command with SCANS or CLOUDS for what the user has; none where ``run`` is but a folder of predictions.
 
     Example:
-        >>> predict_command("no-run")
-        ''
+        >>> bool(predict_command("no-run"))
+        False
     """
     folder = Path(run)
     if not (folder / "card.json").is_file():
-        return ""
+        return Command()
     try:
         new = f"{domain_of_card(load_card(folder)).noun.upper()}S"
     except CheckpointError:
-        return ""  # nothing that predict would take
-    return f"medssl predict {quoted(folder)} {quoted(new)} --out {quoted(Path('predictions') / folder.resolve().name)}"
+        return Command()  # nothing that predict would take
+    return Command("predict", folder, new, "--out", Path("predictions") / folder.resolve().name)

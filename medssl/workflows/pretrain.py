@@ -20,7 +20,6 @@ from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.origins import keep_origin, kept_origin
-from medssl.engine.result import RunResult
 from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
@@ -30,18 +29,20 @@ from medssl.quoting import quoted
 from medssl.randomness import Stream, numpy_generator
 from medssl.settings import Resolved, load_yaml
 from medssl.workflows import events
-from medssl.workflows.closing import closed
 from medssl.workflows.load import load
 from medssl.workflows.plan_end import left_off, whole_plan
 from medssl.workflows.pretrain_plan import loader_of, plan_lines, plan_time_lines, pretrain_command
 from medssl.workflows.pretrain_settings import PretrainSettings, resolved_settings
+from medssl.workflows.run_result import RunResult
 from medssl.workflows.start_encoder import with_encoder_of
+from medssl.workflows.taking import takes_places
 
 __all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
 _INITIAL = 6  # a counter that keeps these draws apart from all others
 
 
+@takes_places
 @holds("medssl pretrain", lambda given: Path(given["out"]))
 def pretrain(
     preset: str | Path | None = None,
@@ -111,12 +112,8 @@ def pretrain(
     training.shown(network, chosen.train)
     started = [] if start is None else _start_lines(start, store, chosen)
     if dry_run:
-        lines = plan_lines(resolved, chosen, network, out, world_size=None)
-        for line in [*lines, *started, *plan_time_lines(resolved, chosen, network, preset or method, out, None)]:
-            events.message(line)
-        events.message(_tried(settings, chosen, network))
-        closed(None, "")
-        return RunResult(out, read=load)
+        _say_plan(resolved, chosen, network, preset or method, out, started)
+        return events.written(RunResult(out, read=load))
 
     fabric = launch(settings.train, network)
     check_processes(network, fabric.world_size)
@@ -157,15 +154,20 @@ def pretrain(
                 run.say(f"go on with: {pretrain_command(asked, preset or method, out)} --resume")
                 run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
+    result = RunResult(out, read=load)
     if run.writes:
         card = _card(settings, chosen, network).model_copy(update={"steps": done, "origin": kept_origin(out)})
         others = {name: module for name, module in network.exported_modules().items() if name != "encoder"}
         written = save_encoder(network.encoder, card, out, others=others)
         pictures = [path for name in ("progress.png", "views.png") if (path := out / name).exists()]
         pictures += training.pictures(network, probes, out)
-        _close([*written, *pictures], str(out), *training.following(str(out), store.entries, network.plan, settings))
+        following, later = training.following(str(out), store.entries, network.plan, settings)
+        made = (*written, *pictures)
+        result = events.written(RunResult(out, read=load, written=made, next=following, figures={"run": str(out)}))
+        if later:
+            events.message(later)
     fabric.barrier()
-    return RunResult(out, read=load)
+    return result
 
 
 def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fresh: bool) -> None:
@@ -176,10 +178,22 @@ def _doubt_frozen(run: Run, settings: PretrainSettings, network: Method, *, fres
         )
 
 
-def _close(written: Sequence[Path], out: str, command: str, later: str) -> None:
-    closed(written, command, run=out)
-    if later:
-        events.message(later)
+def _say_plan(
+    resolved: Resolved[PretrainSettings],
+    chosen: Chosen[Any],
+    network: Method,
+    named: str | Path | None,
+    out: Path,
+    started: Sequence[str],
+) -> None:
+    """Say what a run would do, and try its first step: once, be it for the time that it takes or by itself."""
+    steps: list[Any] = []
+    lines = plan_lines(resolved, chosen, network, out, world_size=None)
+    times = plan_time_lines(resolved, chosen, network, named, out, None, tried=steps.append)
+    for line in [*lines, *started, *times]:
+        events.message(line)
+    if not steps:
+        events.message(_tried(resolved.settings, chosen, network))
 
 
 _TRIED = 5_000_000  # parameters of an encoder up to which a dry run takes the first step; it then lasts a second or two

@@ -74,12 +74,9 @@ def plan_time_lines(
     preset: str | Path | None,
     out: Path,
     fabric: Fabric | None,
-    *,
-    done: int | None = 0,
-    until: int | None = None,
+    **told: Any,
 ) -> list[str]:
-    """Return what is said of the time that the plan takes here; nothing where no step is left to train."""
-    train = resolved.settings.train
+    """Return what is said of the time that the plan takes here; ``told`` is more of `time_lines`."""
     aside = free_beside(out)
 
     def smaller(step: StepTime) -> str:
@@ -90,12 +87,10 @@ def plan_time_lines(
 
     return time_lines(
         method,
-        lambda: loader_of(resolved.settings, chosen, method.plan, fabric or launch(train)),
-        train,
-        done=done,
-        until=until,
-        by_default=resolved.origins.get("train.steps") == "default",
+        lambda: loader_of(resolved.settings, chosen, method.plan, fabric or launch(resolved.settings.train)),
+        resolved,
         smaller=smaller,
+        **told,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medssl.command import Command
 from medssl.domains.domain import Features, Probed
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
@@ -21,11 +22,9 @@ from medssl.evaluation.label_sets import LabelSets
 from medssl.evaluation.metrics import CLASS_METRICS
 from medssl.evaluation.probes import PROBES, class_probe
 from medssl.evaluation.score_table import ScoreTable
-from medssl.quoting import quoted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
 from medssl.workflows.arms import same_command
-from medssl.workflows.closing import closed
 from medssl.workflows.evaluate_settings import EvaluateSettings, ProbeSettings
 from medssl.workflows.frozen import RANDOM, Frozen, Source, frozen_of
 from medssl.workflows.labelled import label_sets_of, train_and_test
@@ -80,8 +79,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
         f"{sets.draws} draws; {len(parts[1])} test cases of {patients[1]} {owner}s"
     )
     if dry_run:
-        closed(None, same_command(runs, data, out, settings, "probe"))
-        return Scored()
+        return events.written(Scored(next=same_command(runs, data, out, settings, "probe")))
 
     cells: list[ScoreTable] = []
     chosen: list[dict[str, object]] = []
@@ -139,7 +137,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
             "settings": own.model_dump(mode="json"),
             "chosen": chosen,
         },
-        then=f"medssl report {quoted(*runs, out)}",
+        then=Command("report", *runs, out),
     )
 
 

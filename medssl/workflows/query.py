@@ -17,6 +17,7 @@ from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import Asked as AskedClouds
 from medssl.workflows.intake import clouds as cloud_intake
 from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.reduction.fingerprint import Target
@@ -52,6 +53,7 @@ class Asked(Result):
     answers: list[Answer]
 
 
+@takes_places
 def query(
     scan: str | Path,
     *,

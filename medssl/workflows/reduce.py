@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.command import Command
 from medssl.errors import ConfigError, DataError
 from medssl.locking import holds, part_of
 from medssl.quoting import quoted
@@ -14,7 +15,8 @@ from medssl.settings import resolve
 from medssl.workflows import copies, events
 from medssl.workflows.intake import Print
 from medssl.workflows.reduce_settings import ReduceSettings
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -50,6 +52,7 @@ class Reduced(Result):
         return [] if self.manifest is None else self.manifest.usable().frame["id"].to_list()
 
 
+@takes_places
 @holds("medssl reduce", lambda given: part_of(given["out"], given["overrides"], given["shard"]))
 def reduce(
     manifest: str | Path | Manifest,

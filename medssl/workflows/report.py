@@ -12,7 +12,8 @@ from pydantic import Field
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
-from medssl.workflows.closing import closed
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
 __all__ = ["ReportResult", "ReportSettings", "report"]
 
@@ -31,7 +32,7 @@ class ReportSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportResult:
+class ReportResult(Result):
     """What ``report`` made.
 
     Attributes:
@@ -47,6 +48,7 @@ class ReportResult:
     sections: tuple[str, ...]
 
 
+@takes_places
 def report(
     *runs: str | Path,
     out: str | Path = "report.html",
@@ -95,16 +97,18 @@ def report(
     }
     if dry_run:
         events.message(f"would write {page_path}: {', '.join(s.title for s in page.sections)}")
-        closed(None, "", **facts)
     else:
         with atomic_write(page_path) as aside:
             aside.write_text(page.html, encoding="utf-8")
-        closed(page_path, "", **facts)
-    return ReportResult(
-        path=None if dry_run else page_path,
-        headline=tuple(text for _, text in page.headline.sentences),
-        verdicts=tuple(verdict for verdict, _ in page.headline.sentences),
-        sections=sections,
+    return events.written(
+        ReportResult(
+            path=None if dry_run else page_path,
+            headline=tuple(text for _, text in page.headline.sentences),
+            verdicts=tuple(verdict for verdict, _ in page.headline.sentences),
+            sections=sections,
+            written=() if dry_run else (page_path,),
+            figures=facts,
+        )
     )
 
 

@@ -7,33 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssl.quoting import quoted
+from medssl.command import Command
+from medssl.errors import DataError
 
-__all__ = ["Command", "Result"]
-
-
-class Command(tuple[str, ...]):
-    """Words of a command line of medssl, the verb first; empty where there is none.
-
-    Example:
-        >>> command = Command("check", "my scans.parquet")
-        >>> command[0], str(command), bool(Command())
-        ('check', "medssl check 'my scans.parquet'", False)
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, *words: object) -> Command:
-        """Make it of a verb, paths, options and settings."""
-        return super().__new__(cls, map(str, words))
-
-    def __getnewargs__(self) -> tuple[str, ...]:
-        """Return the words, each by itself, as a copy and a pickle hand them in."""
-        return tuple(self)
-
-    def __str__(self) -> str:
-        """Return it as a shell takes it; "" where there is none."""
-        return quoted("medssl", *self) if self else ""
+__all__ = ["Result"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +28,24 @@ class Result:
     next: Command = field(default=Command(), repr=False)
     on_new: Command = field(default=Command(), repr=False)
     figures: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> Path | None:
+        """Where a verb looks that takes this as a path: a folder, else the first file; None after a dry run."""
+        return self.written[0] if self.written else None
+
+    def __fspath__(self) -> str:
+        """Return the place as text, so that a result may stand where a path is wanted.
+
+        Raises:
+            DataError: Nothing was written.
+        """
+        if self.place is None:
+            raise DataError(
+                f"A {type(self).__name__} that wrote nothing, as after a dry run, is no place to read from. Run the "
+                "verb first, or give a path."
+            )
+        return str(self.place)
 
     if not TYPE_CHECKING:  # a checker knows the attributes that there are
 

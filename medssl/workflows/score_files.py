@@ -12,7 +12,7 @@ from medssl.evaluation.metrics import METRICS, definitions_of, metric_of
 from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.comparison import Comparison, Score, compare, scores_of
 from medssl.evaluation.statistics.grid import cells_of
-from medssl.evaluation.statistics.summary_file import write_summary
+from medssl.evaluation.statistics.summary_file import as_json, write_summary
 from medssl.evaluation.statistics.wording import (
     comparison_rows,
     header,
@@ -24,6 +24,7 @@ from medssl.evaluation.statistics.wording import (
 from medssl.spreadsheet import csv_text
 from medssl.workflows import events
 from medssl.workflows.earlier_scores import keep_earlier
+from medssl.workflows.result import Result
 
 __all__ = [
     "Scored",
@@ -37,8 +38,8 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What an evaluation found.
+class Scored(Result):
+    """What an evaluation found; it wrote scores.parquet, the summary as JSON, and pictures.
 
     Attributes:
         scores: Every arm's scores.
@@ -46,7 +47,6 @@ class Scored:
         table: The rows that both were computed from; None for a dry run.
         failed: Cases without a score and the reason, for each run; a few-label run that failed has the case "".
         missing: Of a few-label comparison, the cells that are not done: failed, or left to other shards.
-        files: What was written: scores.parquet, the summary as JSON, pictures; empty for a dry run.
     """
 
     scores: Sequence[Score] = ()
@@ -54,7 +54,10 @@ class Scored:
     table: ScoreTable | None = None
     failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing: Sequence[Cell] = ()
-    files: Sequence[Path] = ()
+
+    def as_figures(self) -> dict[str, Any]:
+        """Return scores and comparisons for the JSON of the command line."""
+        return {"scores": as_json(self.scores), "comparisons": as_json(self.comparisons)}
 
     def score(self, arm: str, metric: str, *, target: str = "", how: str = "", labels: int | None = None) -> Score:
         """Return one score.

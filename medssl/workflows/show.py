@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medssl.command import Command
 from medssl.errors import ConfigError, did_you_mean
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.table import Table
 from medssl.workflows import events
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
 from medssl.workflows.setting_docs import SettingDoc, setting_docs
 from medssl.workflows.verbs import VERBS, settings_of
 

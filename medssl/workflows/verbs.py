@@ -126,14 +126,14 @@ VERBS = Table(
         ),
         Verb(
             name="auto",
-            target="pipelines.auto.auto",
-            settings="pipelines.auto_settings.AutoSettings",
+            target="medssl.chains.auto.auto",
+            settings="medssl.chains.auto_settings.AutoSettings",
             summary="Take a folder of scans the whole way, with defaults that are explained.",
         ),
         Verb(
             name="demo",
-            target="pipelines.demo.demo",
-            settings="pipelines.demo.DemoSettings",
+            target="medssl.chains.demo.demo",
+            settings="medssl.chains.demo.DemoSettings",
             summary="Show the whole chain in minutes, on made-up patients or on real data.",
         ),
         Verb(
@@ -148,17 +148,17 @@ VERBS = Table(
         ),
         Verb(
             name="validate",
-            target="pipelines.validate.validate",
+            target="medssl.workflows.validate.validate",
             summary="Check a settings file, and print what it resolves to.",
         ),
         Verb(
             name="copy",
-            target="pipelines.copy_preset.copy_preset",
+            target="medssl.workflows.copy_preset.copy_preset",
             summary="Copy a preset to a file of your own, to change.",
         ),
         Verb(
             name="doctor",
-            target="pipelines.doctor.doctor",
+            target="medssl.workflows.doctor.doctor",
             summary="Check this machine: versions, GPU, disk, system libraries, reading speed.",
         ),
     ),

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The same table as docs/architecture.md, as a test below checks.
 LAYERS: dict[int, set[str]] = {
+    8: {"chains"},
     7: {"workflows"},
     6: {"reporting", "exporting", "weights", "volumes"},
     5: {"tasks", "loading", "placement", "store", "reduction"},
@@ -35,6 +36,7 @@ LAYERS: dict[int, set[str]] = {
         "workers",
         "refusing",
         "quoting",
+        "command",
         "writing",
         "locking",
         "table",
@@ -83,6 +85,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("refusing", "errors"),
     ("workers", "errors"),
     ("pool", "refusing"),
+    ("command", "quoting"),
     ("pool", "worker"),
     ("pool", "workers"),
     ("table", "errors"),
@@ -104,7 +107,18 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("locking", "errors"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
-NOT_FOR_POINTS = {"formats", "store", "views", "encoders", "tasks", "phantoms", "decoder", "volumes", "workflows"}
+NOT_FOR_POINTS = {
+    "formats",
+    "store",
+    "views",
+    "encoders",
+    "tasks",
+    "phantoms",
+    "decoder",
+    "volumes",
+    "workflows",
+    "chains",
+}
 PACKAGES = ("medssl", "pointcloud", "pipelines")
 # The facade offers the verbs as functions, lazily; it alone looks up.
 FACADE = "medssl/__init__.py"

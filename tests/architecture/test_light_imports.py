@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pathlib
 import pkgutil
 import subprocess
 import sys
@@ -139,8 +140,24 @@ def test_a_folder_of_the_users_called_pipelines_hides_nothing(tmp_path):
     ran = run("-m", "medssl", "index", "scans", "--out", "b.parquet", "workers=1")
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "b.parquet").is_file()
-    said = run("-c", "import medssl; medssl.demo").stderr  # a chain is of the command line
-    assert f"A package called 'pipelines' at {tmp_path / 'pipelines'} hides" in said
+    (tmp_path / "pipelines" / "__init__.py").write_text("raise RuntimeError('a package of the user')")
+    every = "from medssl.workflows.verbs import VERBS, function_of, settings_of\nfor name in VERBS:\n"
+    every += "    function_of(name), settings_of(name)\n"
+    every += "import medssl\nfor name in medssl.__all__:\n    getattr(medssl, name)"
+    said = run("-c", every)
+    assert said.returncode == 0, said.stderr
+    chains = "import medssl\nprint(medssl.auto('scans', out='auto', dry_run=True).folder.name)\n"
+    chains += "print(medssl.demo(out='demo', dry_run=True).next[0])"
+    said = run("-c", chains)
+    assert (said.stdout, said.returncode) == ("auto\ndemo\n", 0), said.stderr
+
+
+def test_no_verb_and_nothing_below_one_names_the_command_line():
+    """What is imported by a dotted path would escape the walk of imports."""
+    root = pathlib.Path(medssl.__file__).parent
+    files = [*root.rglob("*.py"), *(root.parent / "pointcloud").rglob("*.py")]
+    naming = [str(path.relative_to(root.parent)) for path in files if "pipelines." in path.read_text(encoding="utf-8")]
+    assert naming == ["medssl/__main__.py"]
 
 
 @pytest.mark.parametrize(

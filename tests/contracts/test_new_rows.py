@@ -64,7 +64,7 @@ import medssl
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.volumes.recipe import Grid, decide_recipe
 from medssl.domains.deciding import Machine
-from pipelines.auto_settings import AutoSettings
+from medssl.chains.auto_settings import AutoSettings
 from medssl.workflows.pretrain import pretrain
 from medssl.workflows.show import show
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from medssl.workflows.result import Command, Result
+from medssl.command import Command
+from medssl.workflows.result import Result
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medssl.chains import auto_chain
+from medssl.chains.auto import auto
+from medssl.chains.auto_outcome import outcome_of
+from medssl.chains.auto_settings import AutoSettings
+from medssl.chains.auto_stages import Stages
 from medssl.domains.deciding import Machine, key_of
 from medssl.domains.splitting import settle_split
 from medssl.errors import ConfigError, DataError
@@ -33,11 +38,6 @@ from medssl.workflows.finetune import FinetuneSettings
 from medssl.workflows.pretrain import PretrainSettings
 from medssl.workflows.score_files import found_in, write_scores
 from medssl.workflows.verbs import function_of
-from pipelines import auto_chain
-from pipelines.auto import auto
-from pipelines.auto_outcome import outcome_of
-from pipelines.auto_settings import AutoSettings
-from pipelines.auto_stages import Stages
 from pipelines.cli import app
 
 CPU, GPU = Machine(gpu="", amx=False, cores=2), Machine(gpu="Some GPU", amx=False, cores=16)

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from medssl.chains import auto_chain
+from medssl.chains.auto import auto
+from medssl.chains.auto_settings import AutoSettings
 from medssl.domains.deciding import Machine
 from medssl.errors import ConfigError
 from medssl.settings import resolve
 from medssl.workflows.finetune import FinetuneSettings
 from medssl.workflows.pretrain import PretrainSettings
-from pipelines import auto_chain
-from pipelines.auto import auto
-from pipelines.auto_settings import AutoSettings
 from pointcloud.recipe import CloudFacts, decide_cloud_recipe
 from pointcloud.shapes import CLASSES, shape
 
@@ -134,7 +134,8 @@ def test_settings_of_scans_are_refused_for_clouds_and_the_other_way_round(tmp_pa
     with pytest.raises(ConfigError, match="holds clouds, and window means nothing"):
         auto(clouds(tmp_path / "clouds"), out=tmp_path / "out", overrides=["window=[8,8,8]"])
     with pytest.raises(ConfigError, match=r"'onnx' is for networks on scans\. Clouds have --to safetensors"):
-        auto(clouds(tmp_path / "clouds"), out=tmp_path / "out", export=["onnx"])
+        auto(clouds(tmp_path / "clouds"), out=tmp_path / "out3", export=["onnx"])
+    assert not (tmp_path / "out3" / "manifest.parquet").exists()  # before anything was read in full or written
     write_cohort(tmp_path / "scans", subjects=1, modality="MR", shape=(18, 16, 20), spacing_mm=(12.0, 15.0, 12.0))
     with pytest.raises(ConfigError, match="holds scans, and rotate means nothing"):
         auto(tmp_path / "scans", out=tmp_path / "out2", overrides=["rotate=z"])

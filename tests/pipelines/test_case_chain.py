@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 
 import medssl
+from medssl.chains.auto import auto
 from medssl.engine.card import load_card
 from medssl.manifest.schema import read_manifest
 from medssl.phantoms import SEQUENCES, write_brains
 from medssl.store.read import Store
-from pipelines.auto import auto
 
 SHAPE = (16, 20, 16)
 QUICK = [

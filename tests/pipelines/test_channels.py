@@ -32,7 +32,7 @@ from medssl.workflows.export import export
 from medssl.workflows.finetune import finetune
 from medssl.workflows.pretrain import pretrain
 from medssl.workflows.report import report
-from pipelines.validate import validate
+from medssl.workflows.validate import validate
 from tests.brain_store import store_of_brains
 
 SHAPE = (16, 20, 16)
@@ -151,7 +151,7 @@ def test_one_channel_becomes_four_and_four_become_one(
 def test_vectors_see_every_channel_and_foreign_channels_are_refused(
     four: Store, one: Store, run: Path, tmp_path: Path
 ) -> None:
-    table = embed(run, data=four.folder, out=tmp_path / "a.npz", overrides=["device=cpu"])
+    table = embed(run, data=four.folder, out=tmp_path / "a.npz", overrides=["device=cpu"]).table
     assert table.vectors.shape == (5, 8)
     with pytest.raises(ConfigError, match=r"takes the channels t1, t1ce, t2, flair, and the cases of .* have t1"):
         embed(run, data=one.folder, out=tmp_path / "b.npz", overrides=["device=cpu"])

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from medssl.errors import DataError
 from medssl.methods.table import METHODS
+from medssl.workflows import doctor
 from medssl.workflows.setting_docs import setting_docs
 from medssl.workflows.verbs import VERBS, function_of, settings_of
-from pipelines import doctor, options
+from pipelines import options
 from pipelines.cli import app, surface
 from pipelines.options import call, split_overrides
 

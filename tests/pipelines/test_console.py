@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medssl.command import Command
+from medssl.workflows import events
 from medssl.workflows import progress as progress_module
+from medssl.workflows.progress import Progress, duration
+from medssl.workflows.result import Result
 from pipelines import console
-from pipelines.console import Manner, Progress, duration, speaking
+from pipelines.console import Manner, speaking
 
 
 class Clock:
@@ -38,9 +42,9 @@ def clock(monkeypatch):
 
 
 def test_plain_lines_on_standard_output(capsys):
-    console.say("10 scans")
-    console.warn("one is dark")
-    console.done([Path("a.parquet"), Path("b.json")], "medssl check a.parquet")
+    events.message("10 scans")
+    events.warning("one is dark")
+    events.written(Result(written=(Path("a.parquet"), Path("b.json")), next=Command("check", "a.parquet")))
     captured = capsys.readouterr()
     assert captured.out == "10 scans\nwrote a.parquet\nwrote b.json\nnext: medssl check a.parquet\n"
     assert captured.err == "warning: one is dark\n"
@@ -48,11 +52,13 @@ def test_plain_lines_on_standard_output(capsys):
 
 def test_json_is_one_object_and_messages_go_aside(capsys):
     with speaking(Manner(as_json=True)):
-        console.say("10 scans")
-        console.warn("one is dark")
-        console.table("Found", ("What", "How many"), [("scans", 10)])
-        console.tell(score=np.float32(0.5), worst=float("nan"), per_case=np.arange(3), path=Path("x/y"))
-        console.done(Path("a.parquet"), "medssl check a.parquet", split={"train": 3})
+        events.message("10 scans")
+        events.warning("one is dark")
+        events.table("Found", ("What", "How many"), [("scans", 10)])
+        events.facts(score=np.float32(0.5), worst=float("nan"), per_case=np.arange(3), path=Path("x/y"))
+        events.written(
+            Result(written=(Path("a.parquet"),), next=Command("check", "a.parquet"), figures={"split": {"train": 3}})
+        )
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {
         "warnings": ["one is dark"],
@@ -72,7 +78,7 @@ def test_json_is_one_object_and_messages_go_aside(capsys):
 def test_an_error_is_in_the_object_once(capsys):
     def fails():
         with speaking(Manner(as_json=True)):
-            console.tell(scans=3)
+            events.facts(scans=3)
             console.fail("DataError", "no labels")
             raise SystemExit(2)
 
@@ -85,29 +91,29 @@ def test_an_error_is_in_the_object_once(capsys):
 
 def test_quiet_leaves_warnings_and_what_was_written(capsys):
     with speaking(Manner(quiet=True)):
-        console.say("10 scans")
-        console.detail("and how")
-        console.warn("one is dark")
-        with console.progress(5, "scans read") as shown:
+        events.message("10 scans")
+        events.detail("and how")
+        events.warning("one is dark")
+        with events.progress(5, "scans read") as shown:
             shown.advance(5)
-        console.done(Path("a.parquet"), "medssl check a.parquet")
+        events.written(Result(written=(Path("a.parquet"),), next=Command("check", "a.parquet")))
     captured = capsys.readouterr()
     assert captured.out == "wrote a.parquet\n"
     assert captured.err == "warning: one is dark\n"
 
 
 def test_details_are_said_only_when_asked(capsys):
-    console.detail("and how")
+    events.detail("and how")
     with speaking(Manner(verbose=True)):
-        console.detail("and why")
+        events.detail("and why")
     assert capsys.readouterr().out == "and why\n"
 
 
 def test_facts_of_one_call_do_not_reach_the_next(capsys):
-    console.warn("outside")
+    events.warning("outside")
     for name in ("first", "second"):
         with speaking(Manner(as_json=True)):
-            console.tell(name=name)
+            events.facts(name=name)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"name": "first"},
         {"name": "second"},
@@ -115,7 +121,7 @@ def test_facts_of_one_call_do_not_reach_the_next(capsys):
 
 
 def test_plain_progress_speaks_every_thirty_seconds(clock, capsys):
-    with console.progress(1000, "steps") as shown:
+    with events.progress(1000, "steps") as shown:
         for _ in range(100):
             clock.now += 1.0
             shown.advance(10, note="loss 4.31")
@@ -129,7 +135,7 @@ def test_plain_progress_speaks_every_thirty_seconds(clock, capsys):
 
 
 def test_short_work_is_not_worth_a_line(clock, capsys):
-    with console.progress(3, "scans") as shown:
+    with events.progress(3, "scans") as shown:
         clock.now += 1.0
         shown.advance(3)
     assert capsys.readouterr().err == ""
@@ -137,7 +143,7 @@ def test_short_work_is_not_worth_a_line(clock, capsys):
 
 def test_stopped_work_says_where(clock, capsys):
     def breaks():
-        with console.progress(None, "scans") as shown:
+        with events.progress(None, "scans") as shown:
             shown.reach(7)
             raise ValueError("broken")
 
@@ -147,7 +153,7 @@ def test_stopped_work_says_where(clock, capsys):
 
 
 def test_the_time_left_goes_by_the_pace_after_set_up_and_after_what_was_done_before(clock, capsys):
-    with console.progress(100, "scans") as shown:
+    with events.progress(100, "scans") as shown:
         shown.advance(kept=True, steps=40)  # an earlier call
         clock.now += 60
         shown.advance()  # with the imports of the first one
@@ -175,9 +181,9 @@ def test_a_terminal_gets_a_bar_and_a_table(monkeypatch):
     monkeypatch.setattr(console.sys, "stdout", out)
     monkeypatch.setattr(console.sys, "stderr", err)
     monkeypatch.setenv("TERM", "xterm")
-    with console.progress(2, "scans read") as shown:
+    with events.progress(2, "scans read") as shown:
         shown.advance(2, note="[bracketed] name")
-    console.table("Methods", ("Name", "Paper"), [("voco", "[2024] a paper"), ("none", None)])
+    events.table("Methods", ("Name", "Paper"), [("voco", "[2024] a paper"), ("none", None)])
     assert "scans read" in err.getvalue()
     assert "2/2" in err.getvalue()
     assert "[bracketed] name" in err.getvalue()
@@ -186,7 +192,7 @@ def test_a_terminal_gets_a_bar_and_a_table(monkeypatch):
 
 
 def test_plain_tables_line_up(capsys):
-    console.table("Methods", ("Name", "Paper"), [("voco", "2024"), ("reconstruction", "2022")])
+    events.table("Methods", ("Name", "Paper"), [("voco", "2024"), ("reconstruction", "2022")])
     assert capsys.readouterr().out.splitlines() == [
         "Methods",
         "Name            Paper",

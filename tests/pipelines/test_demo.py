@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medssl.chains.auto_chain import AutoResult
+from medssl.chains.demo import demo
 from medssl.errors import ConfigError
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
-from pipelines.demo import demo
 
 QUICK = ["subjects=8", "unlabelled=2", "dicom=2", "size=24", "pretrain_steps=4", "finetune_steps=2", "cases=0",
          "clouds=0"]  # fmt: skip
@@ -51,8 +52,9 @@ def stages_stop(monkeypatch):
 
     def record(scans, **options):
         given.update(options, scans=scans)
+        return AutoResult(folder=options["out"], decisions=())
 
-    monkeypatch.setattr("pipelines.demo.auto", record)
+    monkeypatch.setattr("medssl.chains.demo.auto", record)
     return given
 
 
@@ -90,7 +92,7 @@ def test_real_data_are_used_where_they_are_named(tmp_path, decathlon, monkeypatc
     if by == "environment":
         monkeypatch.setenv("MEDSSL_DATA", str(decathlon))
     named = {"option": decathlon, "environment": None, "the set itself": decathlon / "hippocampus"}[by]
-    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7", "clouds=0"])
+    demo(out=tmp_path / "d", data=named, overrides=["real_scans=7", "cases=0", "clouds=0"])
     assert "The demo uses real data: 7 scans" in capsys.readouterr().out
     images = sorted((given["scans"] / "imagesTr").iterdir())
     assert len(images) == 7
@@ -109,7 +111,9 @@ def test_a_folder_without_the_set_is_refused_by_option_and_told_of_by_environmen
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
-    assert demo(out=tmp_path / "d", overrides=QUICK, dry_run=True) is None
+    found = demo(out=tmp_path / "d", overrides=QUICK, dry_run=True)
+    assert (found.chain, found.written, found.ok) == (None, (), True)
+    assert found.next[:2] == ("demo", "--out")
     assert not (tmp_path / "d").exists()
     assert "8 made-up patients" in capsys.readouterr().out
 

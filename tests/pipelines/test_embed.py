@@ -46,7 +46,7 @@ def store(tmp_path):
 
 
 def test_a_row_a_scan(run, store, tmp_path) -> None:
-    table = embed(run, data=store.folder, out=tmp_path / "new" / "features.parquet")
+    table = embed(run, data=store.folder, out=tmp_path / "new" / "features.parquet").table
     frame = polars.read_parquet(tmp_path / "new" / "features.parquet")
     assert frame.columns == ["id", "patient", "split", "modality", "windows", "target_grade", "run", "vector"]
     assert frame["target_grade"].to_list() == [None, "high", "low", "high"]
@@ -62,12 +62,12 @@ def test_a_row_a_scan(run, store, tmp_path) -> None:
 
 def test_vectors_are_those_of_the_probe_and_windows_are_there_on_request(run, store, tmp_path) -> None:
     """One code for both: what `embed` writes is what the probe fits its classifiers on."""
-    table = embed(run, data=store.folder, out=tmp_path / "f.npz", overrides=["levels=all", "batch_size=3"])
+    table = embed(run, data=store.folder, out=tmp_path / "f.npz", overrides=["levels=all", "batch_size=3"]).table
     settings = ClassificationSettings(target="grade", window=(8, 8, 8))
     samples = samples_of(store, settings, ("high", "low"))
     theirs = class_features(load_encoder(run), samples, settings, levels="all", batch_size=8)
     np.testing.assert_allclose(table.vectors, theirs.vectors, rtol=1e-5, atol=1e-6)
-    covering = embed(run, data=store.folder, out=tmp_path / "w.npz", overrides=["coverage=windows"])
+    covering = embed(run, data=store.folder, out=tmp_path / "w.npz", overrides=["coverage=windows"]).table
     assert set(covering.windows) == {8}
     with np.load(tmp_path / "f.npz", allow_pickle=False) as found:
         assert found["target_grade"].tolist() == ["", "high", "low", "high"]
@@ -90,7 +90,7 @@ def test_clouds_carry_their_class(tmp_path) -> None:
 
 
 def test_arrays_hold_the_same(run, store, tmp_path) -> None:
-    table = embed(run, data=store.folder, out=tmp_path / "f.npz", overrides=["coverage=whole", "splits=[test]"])
+    table = embed(run, data=store.folder, out=tmp_path / "f.npz", overrides=["coverage=whole", "splits=[test]"]).table
     with np.load(tmp_path / "f.npz", allow_pickle=False) as found:
         np.testing.assert_array_equal(found["vectors"], table.vectors)
         assert found["id"].tolist() == ["s3"]
@@ -99,7 +99,7 @@ def test_arrays_hold_the_same(run, store, tmp_path) -> None:
 
 def test_one_bad_scan_is_told_and_all_bad_is_an_error(run, store, tmp_path, capsys) -> None:
     (store.folder / store.entries[1].file).write_bytes(b"damaged")
-    assert len(embed(run, data=store.folder, out=tmp_path / "f.npz")) == 3
+    assert len(embed(run, data=store.folder, out=tmp_path / "f.npz").table) == 3
     assert "s1" in capsys.readouterr().err
     for entry in store.entries:
         (store.folder / entry.file).write_bytes(b"damaged")
@@ -123,5 +123,5 @@ def test_what_cannot_be_is_refused(run, store, tmp_path) -> None:
 
 def test_a_dry_run_writes_nothing(run, store, tmp_path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    assert len(embed(run, data=store.folder, out=tmp_path / "f.npz", dry_run=True)) == 0
+    assert len(embed(run, data=store.folder, out=tmp_path / "f.npz", dry_run=True).table) == 0
     assert sorted(tmp_path.rglob("*")) == before

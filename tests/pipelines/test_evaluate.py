@@ -60,8 +60,8 @@ def cohort(tmp_path):
 
 def test_scores_of_a_run(cohort):
     result = evaluate(cohort / "good", data=cohort / "store")
-    assert result.files[0] == cohort / "good/scores.parquet"
-    frame = pl.read_parquet(result.files[0]).pivot("metric", index=["item", "patient", "target"], values="value")
+    assert result.written[0] == cohort / "good/scores.parquet"
+    frame = pl.read_parquet(result.written[0]).pivot("metric", index=["item", "patient", "target"], values="value")
     assert frame.height == 16
     assert set(frame["target"]) == {"head", "tail"}
     assert frame["patient"].n_unique() == 4
@@ -95,7 +95,7 @@ def test_pretrained_against_scratch(cohort, capsys):
     dice = next(c for c in result.comparisons if c.metric == "dice")
     assert (dice.arm, dice.baseline) == ("good", "poor")
     assert dice.above == 4
-    frame = pl.read_parquet(result.files[0]).filter(pl.col("metric") == "dice")
+    frame = pl.read_parquet(result.written[0]).filter(pl.col("metric") == "dice")
     own, other = (
         frame.filter(pl.col("run") == run).group_by("item", "patient").agg(pl.col("value").mean())
         .group_by("patient").agg(pl.col("value").mean()).sort("patient")["value"]

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from medssl.command import Command
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
@@ -20,10 +21,12 @@ from medssl.settings import resolve
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
+from medssl.workflows import events
 from medssl.workflows.arms import digest
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.evaluate_settings import EvaluateSettings
 from medssl.workflows.few_label import few_label, overrides_of
+from medssl.workflows.result import Result
 from pipelines import console
 
 AFFINE = np.array([[-1.5, 0, 0, 20], [0, 1.5, 0, -10], [0, 0, 2.0, 5], [0, 0, 0, 1]])
@@ -251,9 +254,9 @@ class Warns(Pretended):
     """Says what `finetune` says: much, and one thing that matters."""
 
     def __call__(self, run, **arguments):
-        console.say("42 scans")
-        console.warn("the labels are odd")
-        console.done(arguments["out"] / "card.json", "medssl evaluate RUN")
+        events.message("42 scans")
+        events.warning("the labels are odd")
+        events.written(Result(written=(arguments["out"] / "card.json",), next=Command("evaluate", "RUN")))
         return super().__call__(run, **arguments)
 
 

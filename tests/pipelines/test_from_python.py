@@ -9,6 +9,7 @@ import pytest
 
 import medssl
 from medssl.phantoms import write_cohort
+from medssl.workflows import events
 from pipelines import console
 
 pytestmark = pytest.mark.from_python
@@ -55,20 +56,20 @@ def test_an_unknown_verbosity_is_refused_with_the_known_ones():
 
 
 def test_warnings_are_warnings_of_the_log(caplog):
-    console.warn("two scans are alike")
+    events.warning("two scans are alike")
     assert [(one.levelname, one.message) for one in caplog.records] == [("WARNING", "two scans are alike")]
 
 
 def test_a_thread_of_a_verb_talks_as_the_verb_does(capsys):
     with console.speaking(console.Manner()):
-        thread = threading.Thread(target=console.say, args=("from a thread",))
+        thread = threading.Thread(target=events.message, args=("from a thread",))
         thread.start()
         thread.join()
     assert capsys.readouterr().out == "from a thread\n"
 
 
 def test_progress_off_a_notebook_draws_nothing(capfd):
-    with console.progress(3, "steps") as shown:
+    with events.progress(3, "steps") as shown:
         shown.advance(3)
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")

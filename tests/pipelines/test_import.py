@@ -107,7 +107,7 @@ def test_pretraining_goes_on_with_its_encoder_and_keeps_its_licence(store, impor
 
 
 def test_it_embeds_and_says_by_how_much_a_store_does_not_fit(store, imported, tmp_path, capsys) -> None:
-    table = embed(imported, data=store, out=tmp_path / "v.npz", overrides=["device=cpu", "window=[8,16,16]"])
+    table = embed(imported, data=store, out=tmp_path / "v.npz", overrides=["device=cpu", "window=[8,16,16]"]).table
     assert table.vectors.shape == (3, 8)
     said = capsys.readouterr().err
     assert "3 of 3 scans differ by more than 10%" in said

@@ -32,7 +32,9 @@ def scans(tmp_path):
 
 
 def asked(run, scans, *others, **more):
-    return match(run, scans["one"], point=",".join(map(str, POINT)), into=[scans[name] for name in others], **more)
+    return match(
+        run, scans["one"], point=",".join(map(str, POINT)), into=[scans[name] for name in others], **more
+    ).matches
 
 
 def test_the_same_place_is_found_in_a_copy_and_in_a_turned_one(tmp_path, scans, capsys):
@@ -75,5 +77,5 @@ def test_what_is_asked_wrongly_is_said(tmp_path, scans):
             match(run, scans["one"], point=point, into=[scans["same"]], out=tmp_path / "out")
     with pytest.raises(MedSSLError, match="nothing"):
         match(run, scans["one"], point="1,2,3", into=[tmp_path / "nothing.txt"], out=tmp_path / "out")
-    assert asked(run, scans, "same", out=tmp_path / "out", dry_run=True) == []
+    assert asked(run, scans, "same", out=tmp_path / "out", dry_run=True) == ()
     assert not (tmp_path / "out").exists()

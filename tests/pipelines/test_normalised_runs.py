@@ -122,12 +122,29 @@ def test_prediction_takes_trainings_input_to_the_bit(home: Path, tmp_path: Path,
 
 
 def test_embedding_takes_the_cards_input(home: Path, tmp_path: Path) -> None:
-    table = embed(home / "zscore", data=home / "store", out=tmp_path / "v.npz", overrides=["coverage=whole"])
+    table = embed(home / "zscore", data=home / "store", out=tmp_path / "v.npz", overrides=["coverage=whole"]).table
     encoder, store = load_encoder(home / "zscore"), Store.open(home / "store")
     made = normalised_as(store, load_card(home / "zscore").inputs_known)
     np.testing.assert_array_equal(table.vectors[0], embed_scan(encoder, made, 0, window=None)[0])
     with pytest.raises(DataError, match="input normalised as zscore"):  # the plain store is refused, never taken
         embed_scan(encoder, store, 0, window=None)
+
+
+def test_one_scan_in_another_unit_stops_no_folder(home: Path, tmp_path: Path, capsys) -> None:
+    """It is skipped, counted and said; the others have the vectors that they have without it."""
+    odd = Item(id="odd", values=scan(9) + 2000, patient="p9", split="test", modality="MR")
+    good = Item(id="good", values=scan(3), patient="p3", split="test")
+    both = store_from_arrays(tmp_path / "both", [odd, good], settings={"hu_range": [-1024, 3071]})
+    with pytest.raises(DataError, match="odd"):
+        normalised_as(both, load_card(home / "nnunet").inputs_known)
+    found = embed(home / "nnunet", data=both.folder, out=tmp_path / "v.npz")
+    assert found.table.ids == ("good",)
+    assert list(found.table.failed) == list(found.figures["failed"]) == ["odd"]
+    assert "odd: " in capsys.readouterr().err
+    alone = store_from_arrays(tmp_path / "alone", [good], settings={"hu_range": [-1024, 3071]})
+    np.testing.assert_array_equal(
+        found.table.vectors, embed(home / "nnunet", data=alone.folder, out=tmp_path / "w.npz").table.vectors
+    )
 
 
 def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, capsys) -> None:
@@ -138,8 +155,8 @@ def test_a_frozen_encoder_takes_its_own_ct_scale(home: Path, tmp_path: Path, cap
     assert count == 4
     listing.write_text(text)
     assert Store.open(tmp_path / "soft").entries[0].scale == (-160.0, 240.0)
-    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz")
-    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz")
+    ours = embed(home / "unit", data=home / "store", out=tmp_path / "a.npz").table
+    theirs = embed(home / "unit", data=tmp_path / "soft", out=tmp_path / "b.npz").table
     np.testing.assert_array_equal(ours.vectors, theirs.vectors)
     capsys.readouterr()
     soft = {"data": tmp_path / "soft", "out": tmp_path / "run", "dry_run": True}

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medssl.chains.auto_outcome import outcome_of
 from medssl.formats.nifti import write_nifti
 from medssl.store.index import write_index
 from medssl.store.write import write_entry
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.report import report
-from pipelines.auto_outcome import outcome_of
 
 AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
 RUN_YAML = """transfer:

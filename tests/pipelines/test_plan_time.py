@@ -187,3 +187,23 @@ def test_a_preset_with_fewer_steps_lowers_nothing(store, tmp_path):  # noqa: F81
     (out / "run.yaml").write_text(text.replace("steps: 4", "steps: 4000"))
     with pytest.raises(ConfigError, match=r"train\.steps: 4000 -> 3000"):
         medssl.pretrain("masked_small", data=store.folder, out=out, overrides=QUICK, resume=True)
+
+
+def test_a_dry_run_tries_a_step_once(store, tmp_path, capsys, monkeypatch):  # noqa: F811
+    """For the time that it takes, or by itself where no time is asked."""
+    from medssl.methods.masked import MaskedReconstruction
+
+    counted = []
+    forward = MaskedReconstruction.forward
+    monkeypatch.setattr(
+        MaskedReconstruction, "forward", lambda self, *given: counted.append(1) or forward(self, *given)
+    )
+    for steps, tried in (("train.steps=60", False), ("train.steps=4", True)):
+        counted.clear()
+        medssl.pretrain(
+            "masked_small", data=store.folder, out=tmp_path / "run", overrides=[*QUICK, steps], dry_run=True
+        )
+        said = capsys.readouterr().out
+        assert ("tried: the first batch can be read" in said) is tried
+        assert ("an estimate, from" in said) is not tried
+        assert counted

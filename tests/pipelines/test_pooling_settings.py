@@ -65,15 +65,15 @@ def test_embed_pools_as_the_card_or_as_it_is_told(run, store, tmp_path, capsys):
     vectors = {}
     for pool in (None, "prenorm", "mean", "grid", "levels", "cells"):
         overrides = [] if pool is None else [f"pool={pool}"]
-        vectors[pool] = embed(run, data=store, out=tmp_path / f"{pool}.npz", overrides=overrides).vectors
+        vectors[pool] = embed(run, data=store, out=tmp_path / f"{pool}.npz", overrides=overrides).table.vectors
     np.testing.assert_array_equal(vectors[None], vectors["prenorm"])
     assert {pool: v.shape[1] for pool, v in vectors.items()} == {
         None: 8, "prenorm": 8, "mean": 8, "grid": 64, "levels": 12, "cells": 96,
     }  # fmt: skip
     assert not np.allclose(vectors["mean"], vectors["prenorm"])
-    everything = embed(run, data=store, out=tmp_path / "all.npz", overrides=["pool=levels", "levels=all"]).vectors
+    everything = embed(run, data=store, out=tmp_path / "all.npz", overrides=["pool=levels", "levels=all"]).table.vectors
     np.testing.assert_array_equal(everything, vectors["levels"])
-    joined = embed(run, data=store, out=tmp_path / "joined.npz", overrides=["pool=mean", "levels=all"]).vectors
+    joined = embed(run, data=store, out=tmp_path / "joined.npz", overrides=["pool=mean", "levels=all"]).table.vectors
     np.testing.assert_allclose(joined, vectors["levels"], rtol=1e-5, atol=1e-6)
     assert "pool mean, on cpu" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(ConfigError, match="no weights of attention"):

@@ -91,12 +91,12 @@ def test_what_was_trained_is_loaded_and_embeds(store, tmp_path):
     run = pretrain("point_mae_small", data=store, out=tmp_path / "run", overrides=QUICK)
     encoder = medssl.load(run.folder)
     assert identical(encoder, run.encoder())
-    table = embed(run.folder, data=store, out=tmp_path / "vectors.npz")
+    table = embed(run.folder, data=store, out=tmp_path / "vectors.npz").table
     assert len(table) == 16
     with np.load(tmp_path / "vectors.npz") as written:
         assert written["vectors"].shape == (16, encoder.embedding_dim)
         assert written["id"].tolist() == [entry.id for entry in CloudStore.open(store).entries]
-    whole = embed(run.folder, data=store, out=tmp_path / "whole.parquet", overrides=["points=200"])
+    whole = embed(run.folder, data=store, out=tmp_path / "whole.parquet", overrides=["points=200"]).table
     cloud = torch.from_numpy(CloudStore.open(store).points(3).copy())
     entry = CloudStore.open(store).entries[3]
     placed = (cloud - torch.tensor(entry.centre)) / entry.radius

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.engine.run import read_metrics
+from medssl.workflows.result import Result
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +17,7 @@ __all__ = ["RunResult"]
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Result):
     """What ``medssl.pretrain(...)`` returns.
 
     Attributes:
@@ -26,6 +27,11 @@ class RunResult:
 
     folder: Path
     read: Callable[[Path], nn.Module] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> Path | None:
+        """The run's folder."""
+        return self.folder
 
     @property
     def metrics(self) -> list[dict[str, Any]]:

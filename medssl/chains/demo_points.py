@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
-import numpy as np
-
+from medssl.command import Command
 from medssl.evaluation.statistics.wording import interval_text, sentences
-from medssl.quoting import quoted
+from medssl.workflows import events
 from medssl.workflows.cache import cache
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.index import index
 from medssl.workflows.pretrain import pretrain
 from medssl.workflows.report import report
+from medssl.workflows.result import Result
 from medssl.workflows.score_files import Scored
-from medssl.writing import atomic_write
-from pipelines import console
-from pointcloud.shapes import CLASSES, shape
 
 __all__ = ["demo_points"]
 
+_SHAPES = "pointcloud.shape_files"  # a dotted path: this package knows nothing of clouds
 _POINTS = 256
 _PROBE = "knn"  # what the last sentence names
 
 
-def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Path | None:
-    """Pretrain on made-up shapes, and see what frozen features know that fresh weights do not.
+def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Result:
+    """Pretrain on made-up shapes, and see what frozen features know that random initialization does not.
 
     Args:
         out: The folder for everything that is made.
@@ -36,16 +35,17 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        The page; None after a dry run.
+        The page; nothing after a dry run.
     """
-    said = f"{clouds * len(CLASSES)} made-up shapes of {len(CLASSES)} classes"
+    shapes = importlib.import_module(_SHAPES)
+    said = f"{clouds * len(shapes.CLASSES)} made-up shapes of {len(shapes.CLASSES)} classes"
     if dry_run:
-        console.say(f"would take {said} as point clouds through index, cache, pretrain, evaluate and report")
-        return None
-    console.say(f"\n== points: {said}, turned in any direction, noisy and half hidden; in {out / 'shapes'}", lines=True)
-    _write(out / "shapes", clouds, seed)
+        events.message(f"would take {said} as point clouds through index, cache, pretrain, evaluate and report")
+        return Result()
+    events.message(f"\n== points: {said}, turned any way, noisy and half hidden; in {out / 'shapes'}", lines=True)
+    shapes.write_shapes(out / "shapes", each=clouds, seed=seed, points=2 * _POINTS)
     store, run = out / "store", out / "point_mae"
-    with console.part("points", quiet=True) as facts:
+    with events.part("points", quiet=True) as facts:
         indexed = index(out / "shapes", out=out / "shapes.parquet", overrides=["val=0", "test=0.3", f"seed={seed}"])
         cache(indexed.manifest, out=store, overrides=["points=1024"])
         if overwrite or not (run / "card.json").is_file():
@@ -74,29 +74,14 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
             overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}", "probe.shares=[1]", "probe.metric=accuracy"],
         )
         title = "title=Made-up shapes as point clouds"
-        page = report(run, out / "probe", out=out / "report.html", overrides=[title]).path
+        page = report(run, out / "probe", out=out / "report.html", overrides=[title])
         facts["probe"] = {
             arm: {score.how: score.interval.estimate for score in found.scores if score.arm == arm}
             for arm in dict.fromkeys(score.arm for score in found.scores)
         }
-    console.say(_sentence(found))
-    console.done(
-        page,
-        f"medssl evaluate {quoted(run)} --data {quoted(store)} --protocol probe --out {quoted(out / 'again')}",
-    )
-    return page
-
-
-def _write(folder: Path, clouds: int, seed: int) -> None:
-    """Write the shapes as NumPy files in a folder a class, those that are not there."""
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(clouds):
-            path = folder / name / f"{name}-{number:03d}.npy"
-            if not path.exists():
-                points = shape(name, number, seed=seed, points=2 * _POINTS).points
-                with atomic_write(path) as aside, aside.open("wb") as file:
-                    np.save(file, points, allow_pickle=False)
+    events.message(_sentence(found))
+    following = Command("evaluate", run, "--data", store, "--protocol", "probe", "--out", out / "again")
+    return events.written(Result(written=page.written, next=following))
 
 
 def _sentence(found: Scored) -> str:

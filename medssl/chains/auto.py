@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medssl.chains.auto_chain import AutoChain, AutoResult
+from medssl.chains.auto_settings import AutoSettings
+from medssl.chains.auto_stages import StageRunner, Stages
 from medssl.domains.domain import Domain, domains
 from medssl.errors import DataError
 from medssl.locking import holds
 from medssl.settings import resolve
+from medssl.workflows import events
+from medssl.workflows.export_targets import EXPORTS, check_export
+from medssl.workflows.intake import clouds
+from medssl.workflows.taking import takes_places
 from medssl.workflows.verbs import function_of
-from pipelines import console
-from pipelines.auto_chain import AutoChain, AutoResult
-from pipelines.auto_settings import AutoSettings
-from pipelines.auto_stages import StageRunner, Stages
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoResult", "AutoSettings", "auto"]
 
 
+@takes_places
 @holds("medssl auto", lambda given: Path(given["out"]))
 def auto(
     scans: str | Path,
@@ -69,16 +73,30 @@ def auto(
     options = {"budget": budget, "method": method, "labels": labels, "export": tuple(export) or None}
     resolved = resolve(AutoSettings, preset=preset, overrides=list(overrides), command_line=options)
     scans, out, settings = Path(scans), Path(out), resolved.settings
+    _refuse_exports(scans, settings)
     hand = StageRunner(Stages(out / "stages.json"), anew=overwrite)
     manifest = _headers(scans, settings) if dry_run else _indexed(scans, out, settings, hand)
     chain = AutoChain(_domain_for(manifest, scans), scans, out, resolved, hand)
     return chain.plan(manifest) if dry_run else chain.run(manifest)
 
 
+def _refuse_exports(scans: Path, settings: AutoSettings) -> None:
+    """Refuse a form of export that this kind of data has not, before anything else is done.
+
+    Raises:
+        ConfigError: One was asked for.
+    """
+    every = {domain.name for domain in domains()}
+    if any(every - set(EXPORTS[form].domains) for form in settings.export):
+        with events.aside():
+            held = _domain_for(_headers(scans, settings), scans)
+        for form in settings.export:
+            check_export(form, what=str(scans), domain=held)
+
+
 def _headers(scans: Path, settings: AutoSettings) -> Manifest:
     """Return the manifest as headers alone give it; write nothing."""
     from medssl.manifest.build import Targets, build_manifest
-    from pointcloud.describe import cloud_reader
 
     manifest, _ = build_manifest(
         scans,
@@ -89,7 +107,7 @@ def _headers(scans: Path, settings: AutoSettings) -> Manifest:
         test=settings.test,
         seed=settings.seed,
         channels=settings.channels,
-        clouds=cloud_reader(unit=settings.unit),
+        clouds=clouds().reader(unit=settings.unit),
         targets=Targets(file=Path(settings.targets)) if settings.targets else None,
     )
     return manifest
@@ -107,7 +125,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     file = out / "manifest.parquet"
     hand.head("index", "describe everything, one row a scan or cloud")
     hand.command("index", scans, *words, "--out", file)
-    with console.part("index"):
+    with events.part("index"):
         manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
     return manifest
 
@@ -130,7 +148,7 @@ def _domain_for(manifest: Manifest, scans: Path) -> Domain:
     chosen = max(domains(), key=lambda domain: len(owners[domain.kind]))
     for other in domains():
         if other is not chosen and owners[other.kind]:
-            console.warn(
+            events.warning(
                 f"{scans} holds {chosen.noun}s and {other.noun}s: the {chosen.noun}s are taken, the {other.noun}s "
                 "passed over; give each kind a folder of its own"
             )

@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines import console
+from medssl.command import Command
+from medssl.workflows import events
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
-__all__ = ["Finding", "doctor", "matching_torchvision"]
+__all__ = ["Diagnosis", "Finding", "doctor", "matching_torchvision"]
 
 OPEN3D_LIBRARIES = {
     "usb-1.0": "libusb-1.0-0",
@@ -69,8 +72,25 @@ class Finding:
     fatal: bool = False
 
 
-def doctor(folder: Path | None = None) -> list[Finding]:
-    """Look at the machine, print the findings and return them.
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis(Result):
+    """What ``medssl.doctor()`` returns.
+
+    Attributes:
+        findings: All that was looked at.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether medssl can work here."""
+        return not any(finding.fatal for finding in self.findings)
+
+
+@takes_places
+def doctor(folder: str | Path | None = None) -> Diagnosis:
+    """Look at the machine, and say what it has and lacks.
 
     Args:
         folder: Where disk speed is measured; None takes the working folder. Nothing is left there.
@@ -89,17 +109,16 @@ def doctor(folder: Path | None = None) -> list[Finding]:
         _window_reads,
         _processes,
     )
-    with console.progress(len(looks), "looks") as shown:
+    with events.progress(len(looks), "looks") as shown:
         for look in looks:
             findings += look()
             shown.advance()
-    console.table("Findings", ("What", "Found", "Hint"), [(f.what, f.found, f.hint) for f in findings])
+    events.table("Findings", ("What", "Found", "Hint"), [(f.what, f.found, f.hint) for f in findings])
     bad = [f for f in findings if f.hint]
-    console.tell(healthy=not any(f.fatal for f in findings))
     if bad:
-        console.say(f"\n{len(bad)} of {len(findings)} findings have a hint.", lines=True)
-    console.done(None, "medssl demo")
-    return findings
+        events.message(f"\n{len(bad)} of {len(findings)} findings have a hint.", lines=True)
+    found = Diagnosis(findings=tuple(findings), next=Command("demo"))
+    return events.written(replace(found, figures={"healthy": found.ok}))
 
 
 def _python() -> Iterator[Finding]:

@@ -11,13 +11,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from medssl.chains.auto import AutoResult, auto
+from medssl.command import Command
 from medssl.errors import ConfigError
-from medssl.quoting import quoted
 from medssl.settings import Settings, resolve
-from pipelines import console
-from pipelines.auto import AutoResult, auto
+from medssl.workflows import events
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 
-__all__ = ["DemoSettings", "demo"]
+__all__ = ["DemoSettings", "Demonstrated", "demo"]
 
 _REAL = "hippocampus"
 
@@ -48,7 +50,33 @@ class DemoSettings(Settings):
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
-World = Callable[[DemoSettings, Path, Path | None, bool, bool], AutoResult | None]
+World = Callable[[DemoSettings, Path, Path | None, bool, bool], Result | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrated(Result):
+    """What ``medssl.demo(...)`` returns: the pages that it wrote, and what goes on with the first part.
+
+    Attributes:
+        parts: What came of each part: patients as ``auto`` takes them, heads of four channels, clouds.
+    """
+
+    parts: tuple[Result, ...] = ()
+
+    @property
+    def chain(self) -> AutoResult | None:
+        """What ``auto`` found on the patients; None after a dry run."""
+        return next((part for part in self.parts if isinstance(part, AutoResult)), None)
+
+    @property
+    def place(self) -> Path | None:
+        """The fine-tuned run of the first part; None after a dry run."""
+        return None if self.chain is None else self.chain.place
+
+    @property
+    def ok(self) -> bool:
+        """Whether every stage went through."""
+        return self.chain is None or self.chain.ok
 
 
 @dataclass(frozen=True)
@@ -60,6 +88,7 @@ class _Scans:
     test: float
 
 
+@takes_places
 def demo(
     *,
     out: str | Path = "runs/demo",
@@ -68,7 +97,7 @@ def demo(
     overrides: Sequence[str] = (),
     overwrite: bool = False,
     dry_run: bool = False,
-) -> AutoResult | None:
+) -> Demonstrated:
     """Show the whole chain in a few minutes on two CPU cores, without a network.
 
     Args:
@@ -81,26 +110,28 @@ def demo(
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        What ``auto`` returns; None after a dry run.
+        What came of each part.
 
     Raises:
         ConfigError: A setting is wrong, or ``data`` holds no such data set.
     """
     settings = resolve(DemoSettings, preset=preset, overrides=list(overrides)).settings
     out, real = Path(out), _real_folder(data)
-    results = [world(settings, out, real, overwrite, dry_run) for world in _WORLDS]
-    return results[0]
+    told = (world(settings, out, real, overwrite, dry_run) for world in _WORLDS)
+    parts = tuple(part for part in told if part is not None)
+    written = tuple(path for part in parts for path in part.written)
+    events.facts(written=[str(path) for path in written], next=str(parts[0].next) or None)
+    return Demonstrated(parts=parts, written=written, next=parts[0].next, on_new=parts[0].on_new)
 
 
-def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> AutoResult | None:
+def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> Result:
     if dry_run:
         what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} made-up patients"
-        console.say(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
-        console.done(None, f"medssl demo --out {quoted(out)}" + (f" --data {quoted(real.parent)}" if real else ""))
-        return None
+        events.message(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
+        return events.written(Result(next=Command("demo", "--out", out, *(("--data", real.parent) if real else ()))))
     scans = _real_scans(real, out / "scans", settings) if real else _made_up(out / "scans", settings)
-    console.say(scans.said)
-    console.tell(data="real" if real else "made-up", data_folder=str(real or scans.folder))
+    events.message(scans.said)
+    events.facts(data="real" if real else "made-up", data_folder=str(real or scans.folder))
     return auto(
         scans.folder,
         out=out,
@@ -118,32 +149,22 @@ def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bo
     )
 
 
-def _channels(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> None:
-    if settings.cases:
-        from pipelines.demo_channels import demo_channels
+def _channels(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> Result | None:
+    if not settings.cases:
+        return None
+    from medssl.chains.demo_channels import demo_channels
 
-        demo_channels(
-            out / "channels",
-            cases=settings.cases,
-            steps=settings.case_steps,
-            seed=settings.seed,
-            overwrite=overwrite,
-            dry_run=dry_run,
-        )
+    made = {"cases": settings.cases, "steps": settings.case_steps, "seed": settings.seed}
+    return demo_channels(out / "channels", **made, overwrite=overwrite, dry_run=dry_run)
 
 
-def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> None:
-    if settings.clouds:
-        from pipelines.demo_points import demo_points
+def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> Result | None:
+    if not settings.clouds:
+        return None
+    from medssl.chains.demo_points import demo_points
 
-        demo_points(
-            out / "points",
-            clouds=settings.clouds,
-            steps=settings.cloud_steps,
-            seed=settings.seed,
-            overwrite=overwrite,
-            dry_run=dry_run,
-        )
+    made = {"clouds": settings.clouds, "steps": settings.cloud_steps, "seed": settings.seed}
+    return demo_points(out / "points", **made, overwrite=overwrite, dry_run=dry_run)
 
 
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.
@@ -165,7 +186,7 @@ def _real_folder(data: str | Path | None) -> Path | None:
             f"{named}: there is no {_REAL}/ with imagesTr, labelsTr and dataset.json in it. Leave --data out for "
             "made-up patients, or take your own scans through: medssl auto SCANS --out runs/first"
         )
-    console.warn(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; made-up patients are used")
+    events.warning(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; made-up patients are used")
     return None
 
 

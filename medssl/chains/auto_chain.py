@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medssl.chains.auto_outcome import outcome_of
+from medssl.chains.auto_settings import AutoSettings
+from medssl.chains.auto_stages import StageRunner
+from medssl.command import Command
 from medssl.domains.deciding import BUDGETS, Decision, Machine, Recipe, key_of, word
 from medssl.domains.domain import Domain
 from medssl.engine.kept_paths import kept_value
@@ -17,13 +20,10 @@ from medssl.errors import ConfigError
 from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
-from medssl.workflows.export_targets import check_export
+from medssl.workflows import events
 from medssl.workflows.predict_command import predict_command
+from medssl.workflows.result import Result
 from medssl.workflows.verbs import function_of
-from pipelines import console
-from pipelines.auto_outcome import outcome_of
-from pipelines.auto_settings import AutoSettings
-from pipelines.auto_stages import StageRunner
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -32,7 +32,7 @@ __all__ = ["AutoChain", "AutoResult", "words_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoResult:
+class AutoResult(Result):
     """What ``medssl.auto(...)`` returns.
 
     Attributes:
@@ -40,7 +40,7 @@ class AutoResult:
         decisions: What was chosen, and why.
         encoder: The pretraining run; None after a dry run.
         pretrained: The fine-tuning run from the pretrained encoder; None without labels.
-        scratch: The same from fresh weights; None where nothing can be scored.
+        scratch: The same from scratch; None where nothing can be scored.
         comparison: Score of both with intervals, and their difference; empty where nothing can be scored.
         report: The report; None where it failed.
         failed: Late stages that failed, and why; everything before them is there.
@@ -54,6 +54,11 @@ class AutoResult:
     comparison: dict[str, Any] = field(default_factory=dict)
     report: Path | None = None
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Path | None:
+        """The fine-tuned run, without labels the pretraining run; None after a dry run."""
+        return self.pretrained or self.encoder
 
     @property
     def ok(self) -> bool:
@@ -86,8 +91,6 @@ class AutoChain:
             raise ConfigError(
                 f"{scans} holds {domain.noun}s, and {', '.join(given)} means nothing for them. Leave it out."
             )
-        for form in settings.export:
-            check_export(form, what=str(scans), domain=domain)
         self.scans, self.out, self.settings, self.hand = scans, out, settings, hand
         self.decisions = self.deciding.decisions
         self.manifest_file, self.store_folder = out / "manifest.parquet", out / "store"
@@ -101,15 +104,14 @@ class AutoChain:
         self.deciding.cache_words(settled)
         self.decisions.extend(self.deciding.recipe_before(settled).decisions)
         self._show_decisions("What would be decided, from headers alone")
-        console.done(None, shlex.join(["medssl", "auto", str(self.scans), "--out", str(self.out)]))
-        return AutoResult(folder=self.out, decisions=tuple(self.decisions))
+        return events.written(AutoResult(folder=self.out, decisions=tuple(self.decisions), next=self._again()))
 
     def run(self, manifest: Manifest) -> AutoResult:
         """Do every stage after the index that is not done."""
         from medssl.manifest.schema import write_manifest
 
         settled = self.deciding.settle(manifest)
-        console.say(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
+        events.message(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
         if not settled.frame.equals(manifest.frame):
             write_manifest(settled, self.manifest_file)
         self._check(settled)
@@ -128,21 +130,18 @@ class AutoChain:
             self._finetune(store, recipe, from_scratch=True)
             comparison = self._evaluate()
         else:
-            console.warn(
+            events.warning(
                 "no labelled patient is left to test on, so nothing is compared; two labelled patients would do"
             )
         report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
         self._export(self.pretrained, "network")
-        self._close(report, comparison, self.deciding.following(self.pretrained, self.encoder, self.store_folder))
-        return AutoResult(
-            folder=self.out,
-            decisions=tuple(self.decisions),
-            encoder=self.encoder,
+        return self._closed(
+            report,
+            self.deciding.following(self.pretrained, self.encoder, self.store_folder),
+            on_new=predict_command(self.pretrained) if comparison else Command(),
             pretrained=self.pretrained,
             scratch=self.scratch if paired else None,
             comparison=comparison,
-            report=report,
-            failed=self.hand.failed,
         )
 
     # ---- data
@@ -151,7 +150,7 @@ class AutoChain:
         def work() -> None:
             result = function_of("check")(self.manifest_file)
             if not result.ok:
-                console.warn(
+                events.warning(
                     f"{result.count('error')} errors were found; going on with the {self.domain.noun}s that can be read"
                 )
 
@@ -172,7 +171,7 @@ class AutoChain:
         if self.hand.ready("cache", key, self.store_folder / self.domain.listing):
             return self.domain.open(self.store_folder)
         self.hand.command("cache", self.manifest_file, "--out", self.store_folder, *words)
-        with console.part("cache"):
+        with events.part("cache"):
             function_of("cache")(self.manifest_file, out=self.store_folder, overrides=words)
         self.hand.stages.finish("cache", key)
         return self.domain.open(self.store_folder)
@@ -224,25 +223,14 @@ class AutoChain:
             labels,
             from_scratch,
         )
-        start = "from fresh weights, with the same recipe" if from_scratch else "from the pretrained encoder"
+        start = "from random initialization, with the same recipe" if from_scratch else "from the pretrained encoder"
         self.hand.head(out.name, f"learn to {recipe.learns} {start}")
         if self.hand.ready(out.name, key, out / "network.safetensors"):
             return
         chosen = ["--labels", labels] if labels is not None else []
         fresh = ["--from-scratch"] if from_scratch else []
-        self.hand.command(
-            "finetune",
-            self.encoder,
-            "--data",
-            self.store_folder,
-            "--out",
-            out,
-            "--preset",
-            recipe.finetune_preset,
-            *chosen,
-            *fresh,
-            *words,
-        )
+        told = ["--data", self.store_folder, "--out", out, "--preset", recipe.finetune_preset]
+        self.hand.command("finetune", self.encoder, *told, *chosen, *fresh, *words)
         self.hand.train(
             out.name,
             key,
@@ -271,7 +259,7 @@ class AutoChain:
             return None
         there = len(self._labelled(store, "train"))
         if there < self.settings.labels:
-            console.warn(f"labels={self.settings.labels} was asked for, and {there} training patients have labels")
+            events.warning(f"labels={self.settings.labels} was asked for, and {there} training patients have labels")
         return min(self.settings.labels, there)
 
     # ---- results
@@ -290,7 +278,7 @@ class AutoChain:
         if "evaluate" in self.hand.failed:
             return {}
         outcome = outcome_of(scores, arm="pretrained", baseline="scratch")
-        console.tell(outcome=outcome.facts)
+        events.facts(outcome=outcome.facts)
         return outcome.facts | {"sentence": outcome.sentence}
 
     def _embed(self) -> Path:
@@ -335,33 +323,39 @@ class AutoChain:
         """Close a chain on scans of which none has labels to train on."""
         vectors = self._embed()
         report = self._report(self.encoder, vectors)
-        console.say("")
-        console.say(self.deciding.unlabelled)
+        events.message("")
+        events.message(self.deciding.unlabelled)
         self._export(self.encoder, "encoder")
-        self._close(report, {}, ["medssl", "auto", str(self.scans), "--out", str(self.out)])
-        return AutoResult(
-            folder=self.out,
-            decisions=tuple(self.decisions),
-            encoder=self.encoder,
-            report=report,
-            failed=self.hand.failed,
+        return self._closed(report, self._again())
+
+    def _closed(self, report: Path | None, following: Command, **found: Any) -> AutoResult:
+        """Say how all of it ended."""
+        if found.get("comparison"):
+            events.message("")
+            events.message(found["comparison"]["sentence"])
+        for name, reason in self.hand.failed.items():
+            events.warning(f"the stage '{name}' failed, and everything before it is there: {reason}")
+        return events.written(
+            AutoResult(
+                folder=self.out,
+                decisions=tuple(self.decisions),
+                encoder=self.encoder,
+                report=report,
+                failed=self.hand.failed,
+                written=tuple(path for path in (self.encoder, report) if path is not None),
+                next=following,
+                figures={"failed": self.hand.failed},
+                **found,
+            )
         )
 
-    def _close(self, report: Path | None, comparison: Mapping[str, Any], following: Sequence[str]) -> None:
-        if comparison:
-            console.say("")
-            console.say(comparison["sentence"])
-        for name, reason in self.hand.failed.items():
-            console.warn(f"the stage '{name}' failed, and everything before it is there: {reason}")
-        console.tell(failed=self.hand.failed)
-        on_new = predict_command(self.pretrained) if comparison else ""
-        written = [path for path in (self.encoder, report) if path is not None]
-        console.done(written, shlex.join(following), on_new=on_new)
+    def _again(self) -> Command:
+        return Command("auto", self.scans, "--out", self.out)
 
     def _show_decisions(self, title: str) -> None:
-        console.say("")
+        events.message("")
         rows = [(d.what, d.chosen, d.because) for d in self.decisions]
-        console.table(title, ("of", "chosen", "because"), rows, key="decisions")
+        events.table(title, ("of", "chosen", "because"), rows, key="decisions")
 
 
 _RUNS = ("encoder", "pretrained", "scratch")

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from medssl.domains.deciding import key_of
 from medssl.errors import MedSSLError
+from medssl.workflows import events
 from medssl.writing import atomic_write
-from pipelines import console
 
 __all__ = ["StageRunner", "Stages"]
 
@@ -79,18 +79,18 @@ class StageRunner:
 
     def head(self, name: str, what: str) -> None:
         """Say which stage comes."""
-        console.say("")
-        console.say(f"== {name}: {what}")
+        events.message("")
+        events.message(f"== {name}: {what}")
 
     def command(self, verb: str, *words: object) -> None:
         """Say, to those who want details, the command that does this stage by itself."""
-        console.detail("by itself: " + shlex.join(["medssl", verb, *map(str, words)]))
+        events.detail("by itself: " + shlex.join(["medssl", verb, *map(str, words)]))
 
     def ready(self, name: str, key: str, output: Path) -> bool:
         """Return whether a stage need not be done, and say so."""
         done = not self.anew and self.stages.state(name, key) == "done" and output.exists()
         if done:
-            console.say(f"done before, and nothing it depends on has changed: {output}")
+            events.message(f"done before, and nothing it depends on has changed: {output}")
         return done
 
     def train(self, name: str, key: str, out: Path, start: Callable[[dict[str, bool]], Any]) -> None:
@@ -111,13 +111,13 @@ class StageRunner:
         resume = state == "started" and not self.anew and (out / "run.yaml").is_file()
         occupied = out.exists() and not resume
         if occupied and state == "changed" and not self.anew:
-            console.say(f"{out} was made from other scans or settings, so the run starts anew")
+            events.message(f"{out} was made from other scans or settings, so the run starts anew")
         self.stages.begin(name, key)
         try:
-            with console.part(name):
+            with events.part(name):
                 start({"resume": resume, "overwrite": occupied})
         except Interrupted:
-            console.say("the same command goes on from here")
+            events.message("the same command goes on from here")
             raise
         self.stages.finish(name, key)
 
@@ -139,7 +139,7 @@ class StageRunner:
             return
         self.command(str(command[0]), *command[1:])
         try:
-            with console.part(name):
+            with events.part(name):
                 work()
         except MedSSLError as error:
             self.failed[name] = str(error)
@@ -148,4 +148,4 @@ class StageRunner:
         else:
             self.stages.finish(name, key)
             return
-        console.warn(f"'{name}' failed: {self.failed[name]}")
+        events.warning(f"'{name}' failed: {self.failed[name]}")

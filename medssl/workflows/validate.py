@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medssl.command import Command
 from medssl.errors import ConfigError
 from medssl.presets import find_preset, list_presets, preset_folder
 from medssl.settings import Resolved, dump_with_origins, flatten, resolve
 from medssl.workflows import events
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
 from medssl.workflows.verbs import VERBS, settings_of
 
 __all__ = ["Validated", "validate", "verb_of"]
@@ -36,6 +38,7 @@ class Validated(Result):
         return self.resolved.settings
 
 
+@takes_places
 def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = ()) -> Validated:
     """Resolve a settings file as its verb would, and show the result with the origin of each value.
 

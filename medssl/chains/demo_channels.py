@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medssl.command import Command
 from medssl.evaluation.statistics.wording import sentences
-from medssl.quoting import quoted
+from medssl.workflows import events
 from medssl.workflows.cache import cache
 from medssl.workflows.evaluate import evaluate
 from medssl.workflows.finetune import finetune
 from medssl.workflows.index import index
 from medssl.workflows.report import report
-from pipelines import console
+from medssl.workflows.result import Result
 
 __all__ = ["demo_channels"]
 
@@ -30,7 +31,7 @@ _RECIPE = [
 ]
 
 
-def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Path | None:
+def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Result:
     """Train one segmenter on t1 alone and one on all four sequences, and compare them on the same test heads.
 
     Args:
@@ -42,18 +43,18 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
         dry_run: Say what would be done; write nothing.
 
     Returns:
-        The page; None after a dry run.
+        The page; nothing after a dry run.
     """
     from medssl.phantoms import SEQUENCES, write_brains
 
     said = f"{cases} made-up heads in {', '.join(SEQUENCES)}, with a lesion whose rim shows in t1ce alone"
     if dry_run:
-        console.say(f"would take {said} through index, cache, finetune, evaluate and report")
-        return None
-    console.say(f"\n== channels: {said}; in {out / 'scans'}", lines=True)
+        events.message(f"would take {said} through index, cache, finetune, evaluate and report")
+        return Result()
+    events.message(f"\n== channels: {said}; in {out / 'scans'}", lines=True)
     write_brains(out / "scans", subjects=cases, shape=_SHAPE, spacing_mm=_SPACING, seed=seed)
     runs = {"four": out / "all-four", "t1": out / "t1-alone"}
-    with console.part("channels", quiet=True) as facts:
+    with events.part("channels", quiet=True) as facts:
         shares = ["val=0", "test=0.5", f"seed={seed}", "modality=MR"]
         manifest = index(out / "scans", out=out / "heads.parquet", overrides=shares).manifest
         for name, channels in (("four", "auto"), ("t1", "t1")):
@@ -72,12 +73,12 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
                     ],
                 )
         found = evaluate(runs["four"], data=out / "stores" / "four", against=[runs["t1"]])
-        page = report(
+        made = report(
             runs["four"], runs["t1"], out=out / "report.html", overrides=["title=Made-up heads of four channels"]
-        ).path
+        )
         facts["dice"] = {
             score.arm: score.interval.estimate for score in found.scores if score.metric == "dice" and not score.target
         }
-    console.say(sentences([row for row in found.comparisons if row.of.words == "Dice"])[-1])
-    console.done(page, f"medssl predict {quoted(runs['four'])} {quoted(out / 'scans')} --out {quoted(out / 'again')}")
-    return page
+    events.message(sentences([row for row in found.comparisons if row.of.words == "Dice"])[-1])
+    following = Command("predict", runs["four"], out / "scans", "--out", out / "again")
+    return events.written(Result(written=made.written, next=following))

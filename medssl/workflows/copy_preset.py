@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medssl.command import Command
 from medssl.errors import ConfigError
 from medssl.presets import find_preset
 from medssl.workflows import events
-from medssl.workflows.result import Command, Result
+from medssl.workflows.result import Result
+from medssl.workflows.taking import takes_places
+from medssl.workflows.validate import verb_of
 from medssl.writing import atomic_write
-from pipelines.validate import verb_of
 
 __all__ = ["Copied", "copy_preset"]
 
@@ -26,7 +28,8 @@ class Copied(Result):
     path: Path
 
 
-def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Copied:
+@takes_places
+def copy_preset(name: str, out: str | Path, *, dry_run: bool = False) -> Copied:
     """Copy a preset to a new file.
 
     Args:
@@ -37,7 +40,7 @@ def copy_preset(name: str, out: Path, *, dry_run: bool = False) -> Copied:
     Raises:
         ConfigError: There is no such preset, or ``out`` exists.
     """
-    source = find_preset(name)
+    source, out = find_preset(name), Path(out)
     target = out / source.name if out.is_dir() else out
     if target.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"{target}: a settings file must end with .yaml. Try {target}.yaml")
