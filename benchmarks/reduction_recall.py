@@ -9,6 +9,7 @@ Hash-6 of "Less is More".
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py             # under 10 minutes of one core
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half choose             # and the limits by the rule
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --half report --each ct=7 hippocampus=14 acdc=12 phantom=4
+    MEDSSL_DATA=/data python benchmarks/reduction_recall.py --work F --workers 2    # a stopped run goes on
     MEDSSL_DATA=/data python benchmarks/reduction_recall.py --full      # every scan; hours
     python benchmarks/reduction_recall.py                               # phantoms alone
 """
@@ -16,188 +17,25 @@ Hash-6 of "Less is More".
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import math
 import os
 import tempfile
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from middle_slice_hash import perceptual_hash
-from reduction_changes import CHANGES, Change, Image, applies, write_change
+from reduction_changes import CHANGES
 from reduction_limits import Seen, limits_by_rule
+from reduction_other_ways import CLEANVISION, IMAGEDEDUP, hash_6_share, other_false, slices_of
+from reduction_scans import HALVES, ONE_BODY, SEED, Item, build, one_body, originals
 
-from medssl import geometry
-from medssl.formats.nifti import write_nifti
-from medssl.formats.reading import read
-from medssl.formats.scan import Scan
-from medssl.phantoms import phantom
 from medssl.reduction.candidates import candidates
-from medssl.reduction.fingerprint import Target, read_target
+from medssl.reduction.compare_pairs import look_at
+from medssl.reduction.duplicates import pairs_of
 from medssl.reduction.index import Index, make_fingerprints, read_index
-from medssl.reduction.slices import as_8_bit, difference_hash
-from medssl.reduction.verify import Level, Verdict, verify
-
-SEED = 0
-# Scans of the data folder that show one acquisition: neither a copy that was made, nor strangers.
-ONE_BODY = (
-    ("kits_00072_slab", "ct_dicom_kits_00072"),
-    ("totalseg_aorta_crop", "totalseg_pulm_crop"),  # they overlap; the folder's notes suspected it
-    ("totalseg_example", "ct_labelled_example_ct"),  # one scan at two voxel sizes, score 0.97
-)
-HALVES = ("choose", "report")
-IMAGEDEDUP, CLEANVISION = 10, 0
-HASH_6 = 6  # differing bits of 64, inclusive, up to which the paper calls two slices the same
-
-
-@dataclass(frozen=True)
-class Original:
-    """A scan as it came: where it lies, whose it is, and of which kind."""
-
-    id: str
-    patient: str
-    kind: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class Item:
-    """A file of the benchmark: an original, or a changed copy of it."""
-
-    id: str
-    original: Original
-    change: Change | None
-    path: Path
-    half: str
-
-    @property
-    def target(self) -> Target:
-        """What the fingerprint pass takes."""
-        paths = tuple(str(p) for p in sorted(self.path.glob("*.dcm"))) if self.path.is_dir() else ()
-        return Target(id=self.id, path=str(self.path), paths=paths)
-
-
-def originals(data: Path | None, work: Path, phantoms: int) -> list[Original]:
-    """Return every scan there is: those of the data folder, and phantoms, written below ``work``."""
-    found = []
-    if data is not None:
-        for path in sorted(data.glob("ct/*.nii.gz")):
-            found.append(Original(path.name[:-7], path.name[:-7], "ct", path))
-        for path in sorted(data.glob("ct_labelled/*_ct.nii.gz")):
-            found.append(Original("ct_labelled_" + path.name[:-7], "ct_labelled_" + path.name[:-7], "ct", path))
-        for path in sorted(p for p in data.glob("ct_dicom/*") if p.is_dir()):
-            found.append(Original("ct_dicom_" + path.name, "ct_dicom_" + path.name, "ct", path))
-        for path in sorted(data.glob("hippocampus/imagesTr/hippocampus_*.nii.gz")):
-            found.append(Original(path.name[:-7], path.name[:-7], "hippocampus", path))
-        for path in sorted(data.glob("acdc/patient*/*_frame??.nii.gz")):
-            found.append(Original(path.name[:-7], path.parent.name, "acdc", path))
-        for path in sorted(data.glob("lgg_flair/images/*.nii.gz")):
-            found.append(Original(path.name[:-7], path.name[:12], "lgg", path))
-    folder = work / "phantoms"
-    folder.mkdir(parents=True, exist_ok=True)
-    for subject in range(phantoms):
-        for modality in ("CT", "MR"):  # one anatomy, two sequences: a hard negative
-            path = folder / f"phantom{subject:03d}_{modality}.nii.gz"
-            if not path.exists():
-                made = phantom(subject, modality=modality, shape=(72, 88, 80), spacing_mm=(4.0, 3.5, 3.5), seed=SEED)
-                write_nifti(path, made.values, made.affine)
-            found.append(Original(path.name[:-7], f"phantom{subject:03d}", "phantom", path))
-    return found
-
-
-def halves(scans: Iterable[Original]) -> dict[str, str]:
-    """Deal patients to the halves: those of each kind in turn, in an order drawn from the seed."""
-    generator = np.random.default_rng(SEED)
-    joined = {name: pair[0] for pair in ONE_BODY for name in pair}
-    dealt: dict[str, str] = {}
-    kinds = defaultdict(set)
-    for one in scans:
-        kinds[one.kind].add(joined.get(one.patient, one.patient))
-    for kind in sorted(kinds):
-        for place, patient in enumerate(generator.permutation(sorted(kinds[kind]))):
-            dealt[str(patient)] = HALVES[place % 2]
-    return {one.patient: dealt[joined.get(one.patient, one.patient)] for one in scans}
-
-
-def build(
-    scans: list[Original], work: Path, each: dict[str, int], wanted: tuple[str, ...], after: dict[str, int]
-) -> list[Item]:
-    """Write the changed copies of ``each`` patients of a kind in each half, after the first so many of them."""
-    half_of = halves(scans)
-    items = []
-    taken: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
-    for one in scans:
-        half = half_of[one.patient]
-        if half not in wanted:
-            continue
-        items.append(Item(one.id, one, None, one.path, half))
-        chosen, left_out = taken[half, one.kind], after.get(one.kind, 0)
-        if one.patient not in chosen and len(chosen) >= left_out + each.get(one.kind, 10**9):
-            continue
-        chosen.setdefault(one.patient, len(chosen) >= left_out)
-        if not chosen[one.patient]:
-            continue
-        items += copies(one, half, work / "copies" / one.id)
-    return items
-
-
-def copies(one: Original, half: str, folder: Path) -> Iterator[Item]:
-    """Write every changed copy of a scan that is not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    image: Image | None = None
-    for number, change in enumerate(CHANGES):
-        listed = folder / f"{change.key}.path"
-        if not listed.exists():
-            image = image or _image(one)
-            # A generator of its own for each change, so that adding one leaves the others as they are.
-            generator = np.random.default_rng([SEED, number, *one.id.encode()])
-            place = write_change(change, image, folder / change.key, generator) if applies(change, image) else None
-            listed.write_text(place.name if place else "")
-        name = listed.read_text()
-        if name:
-            yield Item(f"{one.id}/{change.key}", one, change, folder / name, half)
-
-
-def _image(one: Original) -> Image:
-    scan = read(one.path)
-    values, affine = geometry.to_canonical(scan.values, scan.header.affine)
-    hounsfield = one.kind == "ct" or one.id.endswith("_CT")
-    return Image(np.ascontiguousarray(values), affine, hounsfield)
-
-
-# --- the other ways ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Slices:
-    """What the 2D ways keep of a scan, from the array as it is stored."""
-
-    perceptual: int
-    difference: npt.NDArray[np.uint64]
-
-
-def slices_of(item: Item) -> Slices:
-    """Hash the middle slice by pHash, and every slice by dHash."""
-    values = np.nan_to_num(read_target(item.target).values)
-    planes = [as_8_bit(plane) for plane in values]
-    return Slices(
-        perceptual_hash(planes[len(planes) // 2]),
-        np.array([difference_hash(plane) for plane in planes], dtype=np.uint64),
-    )
-
-
-def hash_6_share(one: Slices, two: Slices) -> float:
-    """Return the share of the slices of the shorter scan that have a slice within 6 bits in the other."""
-    apart = np.bitwise_count(one.difference[:, None] ^ two.difference[None])
-    axis = 1 if len(one.difference) <= len(two.difference) else 0
-    return float((apart.min(axis=axis) <= HASH_6).mean())
-
+from medssl.reduction.verify import Level, Verdict
 
 # --- the search -------------------------------------------------------------------------------------------------------
 
@@ -218,30 +56,26 @@ class Look:
         return self.verdict.level.is_copy
 
 
-def one_body(first: Item, second: Item) -> bool | None:
-    """Tell whether two files show one image; None where they come from one acquisition in the data folder."""
-    if first.original.id == second.original.id:
-        return True
-    pair = {first.original.id, second.original.id}
-    return None if any(pair <= set(known) for known in ONE_BODY) else False
+def search(items: list[Item], index: Index, journal: Path | None = None, workers: int = 1) -> list[Look]:
+    """Look at the proposed pairs of two patients, and at those of one patient of which one is an original.
 
-
-def search(items: list[Item], index: Index) -> list[Look]:
-    """Look at the proposed pairs of two patients, and at those of one patient of which one is an original."""
+    Nobody is told whose scans are. Verdicts are kept in the journal, so a run that was stopped goes on.
+    """
     by_id = {item.id: item for item in items}
     ordered = [by_id[name] for name in index.ids]
-    reading = functools.lru_cache(maxsize=4)(lambda place: read_target(ordered[place].target))
-    looks = []
+    chosen = []
     for one in candidates(index):
         first, second = ordered[one.first], ordered[one.second]
         if first.original.patient == second.original.patient and first.change is not None and second.change is not None:
             continue  # two copies of one scan, or of two of one patient: too many to look at
-        prints = index.fingerprints[one.first], index.fingerprints[one.second]
-        known = prints[0].content_hash == prints[1].content_hash
-        scans: tuple[Scan, Scan] | None = None if known else (reading(one.first), reading(one.second))
-        verdict = verify(*prints, scans, variant=one.variant)
-        looks.append(Look(first, second, one.how, one.distance, verdict))
-    return looks
+        chosen.append(one)
+    pairs = pairs_of(index, chosen, {item.id: item.target for item in items})
+    verdicts, unread = look_at(pairs, journal=journal, workers=workers)
+    assert not unread, unread
+    return [
+        Look(ordered[one.first], ordered[one.second], one.how, one.distance, verdict)
+        for one, verdict in zip(chosen, verdicts, strict=True)
+    ]
 
 
 def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
@@ -368,7 +202,7 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
             f"| {group} | {row['files']} | " + " | ".join(f"{row[n] / max(1, row['files']):.4f}" for n in names) + " |"
         )
     _false_pairs(mine, apart, false)
-    _other_false(mine, slices, prints)
+    other_false(mine, slices)
     _hard(mine, found)
     print("\nMissed:", *(missed[:60] or ["nothing"]), sep="\n  ")
     print("\nFalse:", *([f"{k.first.id} {k.second.id} {k.verdict}" for k in false[:20]] or ["none"]), sep="\n  ")
@@ -414,27 +248,6 @@ def _bound(false: int, pairs: int) -> float:
     return float(beta.ppf(0.95, false + 1, max(1, pairs - false)))
 
 
-def _other_false(mine: list[Item], slices: dict[str, Slices], prints: dict[str, object]) -> None:
-    """Count strangers that the 2D hashes call copies: the middle slices of all pairs, Hash-6 of the originals."""
-    here = [item for item in mine if item.id in slices]
-    codes = np.array([slices[item.id].perceptual for item in here], dtype=np.uint64)
-    body = np.unique([item.original.id for item in here], return_inverse=True)[1]
-    counts = Counter[str]()
-    for place in range(len(here) - 1):
-        apart = np.bitwise_count(codes[place + 1 :] ^ codes[place])
-        other = body[place + 1 :] != body[place]
-        counts["pairs"] += int(other.sum())
-        counts["imagededup"] += int((other & (apart <= IMAGEDEDUP)).sum())
-        counts["cleanvision"] += int((other & (apart <= CLEANVISION)).sum())
-    plain = [item for item in here if item.change is None]
-    pairs = [(a, b) for a, b in itertools.combinations(plain, 2) if one_body(a, b) is False]
-    wrong = sum(hash_6_share(slices[a.id], slices[b.id]) >= 0.5 for a, b in pairs)
-    print(
-        f"The others, called copies: pHash 10 {counts['imagededup']:,} and pHash 0 {counts['cleanvision']:,} of "
-        f"{counts['pairs']:,}; Hash-6 {wrong:,} of {len(pairs):,} pairs of originals."
-    )
-
-
 _HARD = {"acdc": "other phase of the heart", "phantom": "other sequence of a phantom"}
 
 
@@ -465,6 +278,10 @@ def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
         print(f"| {label} | {len(looks)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
 
 
+def _processor() -> float:
+    return sum(os.times()[:4])  # of this process and of those that look
+
+
 def _counts(words: list[str]) -> dict[str, int]:
     return {kind: int(count) for kind, count in (one.split("=") for one in words)}
 
@@ -485,34 +302,35 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="where files are kept for the next call; a temporary folder if absent"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that look (default 1)")
     parser.add_argument("--phantoms", type=int, default=8, help="made-up patients, each as CT and MR (default 8)")
     parser.add_argument("--half", choices=(*HALVES, "both"), default="both", help="which tables to print")
     chosen = parser.parse_args()
     each = {} if chosen.full else {"ct": 3, "hippocampus": 7, "acdc": 2, "lgg": 6, "phantom": 1}
     each |= _counts(chosen.each)
     root = os.environ.get("MEDSSL_DATA")
-    begin = time.process_time()
+    begin = _processor()
     with tempfile.TemporaryDirectory() as scratch:
         work = chosen.work or Path(scratch)
         scans = originals(Path(root) if root else None, work, chosen.phantoms)
         wanted = HALVES if chosen.half == "both" else (chosen.half,)
         items = build(scans, work, each, wanted, _counts(chosen.after))
-        spent = time.process_time() - begin
+        spent = _processor() - begin
         print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
         for half in wanted:
             mine = [item for item in items if item.half == half]
-            begin = time.process_time()
+            begin = _processor()
             make_fingerprints([item.target for item in mine], work / f"prints-{half}")
             index = read_index(work / f"prints-{half}")
-            printed = time.process_time()
+            printed = _processor()
             if chosen.alone:
                 report_alone(mine, index)
                 continue
-            looks = search(mine, index)
-            looked = time.process_time()
+            looks = search(mine, index, work / f"verdicts-{half}.jsonl", chosen.workers)
+            looked = _processor()
             _limits(half, looks)
             report(half, mine, looks, index)
-            rest = time.process_time() - looked
+            rest = _processor() - looked
             print(
                 f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
                 f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s."

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from reduction_recall import ONE_BODY, originals
+from reduction_scans import ONE_BODY, originals
 from scipy.ndimage import gaussian_filter
 
 from medssl.formats.scan import Scan, ScanHeader

@@ -26,6 +26,7 @@ from medssl.reduction.slice_thickness import Thicker, thicker, thinned
 __all__ = ["WORTH_A_LOOK", "Agreement", "compare"]
 
 WORTH_A_LOOK = 0.40  # score below which no number of slices, and no function of intensities, makes two scans copies
+_HOPELESS = 0.30  # score below which intensities are compared and no better shift is looked for; copies reach 0.70
 _COARSE = 32
 _FINE = 80
 _BLUR = 5
@@ -126,11 +127,17 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
     if max(abs(a / b - 1) for a, b in zip(one_mm, turned_mm, strict=True)) < _ONE_SIZE:
         # Where a shift by whole voxels will do, both are cut to what they share and averaged alike, so nothing is lost
         # to cells that lie differently. The second round mends a wrong rounding of the first.
-        offset = _whole(one, turned, shift_mm / np.array(one_mm), limits)
+        hopeless = seen.score < _HOPELESS
+        steps = shift_mm / np.array(one_mm)
+        offset = np.rint(steps).astype(np.intp) if hopeless else _whole(one, turned, steps, limits)
         for _ in range(2):
             places, parts = shifts.overlap(one.shape, turned.shape, (int(offset[0]), int(offset[1]), int(offset[2])))
             shared = one[places], turned[parts]
             limits = _limits(*shared, first, second)  # what lies beyond, padding say, has no say in it
+            if hopeless:
+                seen = replace(seen, shift_mm=np.zeros(3))
+                told = explained_of(*shared, limits)
+                break
             seen = _aligned(shared, (one_mm, one_mm), limits, start=(0, 0, 0))
             step = np.rint(seen.shift_mm / np.array(one_mm)).astype(np.intp)
             if not step.any():

@@ -20,7 +20,7 @@ from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.neighbours import Pairs
-from medssl.reduction.verify import Level, Verdict, verify
+from medssl.reduction.verify import SAME_VALUES, Level, Verdict, verify
 from medssl.reduction.worth import worth_of
 from medssl.spreadsheet import csv_text
 from medssl.writing import atomic_write
@@ -32,6 +32,7 @@ __all__ = [
     "find_duplicates",
     "find_duplicates_to_remove",
     "groups_of",
+    "kernels_of",
     "pairs_of",
     "together",
     "write_pairs",
@@ -98,6 +99,7 @@ def find_copies(
     turned: bool = True,
     patients: Mapping[str, str] | None = None,
     channels: Mapping[str, str] | None = None,
+    kernels: Mapping[str, str] | None = None,
     worth: Mapping[str, float] | None = None,
     journal: Path | None = None,
     workers: int = 1,
@@ -114,6 +116,8 @@ def find_copies(
         patients: id -> patient; scans of one patient are told as such where they are no copies.
         channels: id -> contrast. Two contrasts of one patient agree as copies do and are none, unless their voxels are
             equal: they are told as scans of the same patient, whichever policy there is for related ones.
+        kernels: id -> convolution kernel, where its header says it. Two kernels of one acquisition agree as a blurred
+            copy does and are none, whoever the manifest takes them to be of: they are told as related.
         worth: id -> what it is worth keeping for; by default its voxels.
         journal: File of verdicts, so that a killed run looks at no pair twice.
         workers: Processes that look.
@@ -123,9 +127,13 @@ def find_copies(
     proposals = propose(index, radius=radius, turned=turned, worth=None if worth is None else _values(index, worth))
     proposed = proposals.pairs
     pairs = pairs_of(index, proposed, targets, patients)
+
+    def told(pair: Pair, verdict: Verdict) -> Verdict:
+        return _of_kernels(pair, _of_channels(pair, verdict, channels), kernels)
+
     verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
     matches = [
-        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=_of_channels(pair, verdict, channels))
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=told(pair, verdict))
         for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
     ]
     matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
@@ -165,6 +173,19 @@ def _of_channels(pair: Pair, verdict: Verdict, channels: Mapping[str, str] | Non
     if pair.same_patient and one and two and one != two and verdict.level in (Level.SAME_IMAGE, Level.RELATED):
         return replace(verdict, level=Level.SAME_PATIENT)
     return verdict
+
+
+def _of_kernels(pair: Pair, verdict: Verdict, kernels: Mapping[str, str] | None) -> Verdict:
+    one, two = ((kernels or {}).get(name, "").casefold() for name in (pair.first.id, pair.second.id))
+    export = (verdict.agreement.function or 0.0) >= SAME_VALUES
+    if one and two and one != two and verdict.level is Level.SAME_IMAGE and not export:
+        return replace(verdict, level=Level.RELATED)
+    return verdict
+
+
+def kernels_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return id -> convolution kernel of a manifest's rows, "" where the header says none."""
+    return {row["id"]: json.loads(row.get("fields") or "{}").get("ConvolutionKernel", "") for row in rows}
 
 
 def groups_of(index: Index, matches: Sequence[Match], *, worth: Mapping[str, float] | None = None) -> Groups:
@@ -303,6 +324,7 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
         turned=turned,
         patients=patients,
         channels=channels,
+        kernels=kernels_of(rows),
         worth=worth_of([row for row in rows if row["id"] in by_id], index.fingerprints).values,
         journal=journal,
         workers=workers,

@@ -2,16 +2,18 @@
 
 Two points are like each other where their hashes are near. A pair of scans of which several like points are moved by
 one shift is then looked at as a whole: of the points of each that lie within the other, how many have a like one where
-the shift says. Agreeing points times their share come to 5 to 60 for nearly all copies made in 42 ways, and to 2.5 or
-more for 2 of 4,005 pairs of brains of two patients.
+the shift says. Agreeing points times their share come to 5 to 60 for nearly all copies made in 42 ways.
 
-Points that a fifth of all scans show (an outline that is the same in all of them) tell nothing, and are left out.
+An outline that is the same in many scans makes their points agree, and speaks for no copy. So the folder itself says
+what a point tells: scans that are plainly copies are one family, and a point that agrees with points of k other
+families weighs 1/k beside the others of its scan. Where there are enough scans, points that a fifth of all show
+are besides left out before any vote: that is what keeps the number of votes down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
 from medssl.reduction.neighbours import Pairs, multi_index_pairs
 
-__all__ = ["LEAST_POINTS", "Points", "agreeing", "like_points", "points_of", "voted"]
+__all__ = ["LEAST_POINTS", "Points", "Votes", "agreeing", "families", "like_points", "points_of", "voted", "weighed"]
 
 LEAST_POINTS = 16  # of each scan, on grids of one size: fewer say nothing about a pair
 _RADIUS = 8  # differing bits of 63 of two points that vote
@@ -40,8 +42,12 @@ _FEW_SCANS = 64  # of which none says what is common
 _SHARE_KEPT = 3  # a third of the points of each scan, the rarest, is kept however common they are
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like
 _CHUNK = 512  # scans whose votes are counted at a time
+_PLAIN = 0.5  # share of the points of a pair that agree from which the two are one family
+_MANY = 16  # scans, or families, up to which none says that something is common
+_PLAIN_SCORE = 5.0  # agreeing points times their share from which they are
 
 Ints = npt.NDArray[np.int64]
+Votes = tuple[Ints, Ints, Ints]
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,14 @@ class Points:
         places: int64 (n, 3), quarters of a cell from the middle of the scan.
         codes: uint64 (n,).
         halves: float64 (scans, 3), half the size of each scan in quarters of a cell.
+        weights: float64 (n,), what each tells, beside the others of its scan; see `weighed`.
     """
 
     starts: Ints
     places: Ints
     codes: hashes.Code
     halves: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
 
     @property
     def scans(self) -> Ints:
@@ -81,6 +89,7 @@ def points_of(prints: Sequence[Fingerprint]) -> dict[int, Points]:
             ),
             codes=np.concatenate([one.point_codes[mask] for one, mask in zip(prints, masks, strict=True)]),
             halves=np.array([np.multiply(one.shape, one.spacing_mm) * size for one in prints]).reshape(-1, 3),
+            weights=np.ones(sum(counts)),
         )
         found[scale] = _telling(made)
     return found
@@ -104,7 +113,7 @@ def _telling(points: Points) -> Points:
         rare = rank * _SHARE_KEPT < np.diff(points.starts)[scans]
         kept &= (count <= max(2.0, _COMMON * len(asked))) | rare
     starts = np.concatenate([[0], np.cumsum(np.bincount(scans[kept], minlength=len(points.starts) - 1))])
-    return Points(starts, points.places[kept], points.codes[kept], points.halves)
+    return Points(starts, points.places[kept], points.codes[kept], points.halves, points.weights[kept])
 
 
 def like_points(codes: hashes.Code, radius: int, others: hashes.Code | None = None) -> Pairs:
@@ -113,7 +122,7 @@ def like_points(codes: hashes.Code, radius: int, others: hashes.Code | None = No
     return multi_index_pairs(codes[:, None], radius, others=against, bands=_BANDS, cap=_CAP)
 
 
-def voted(points: Points) -> tuple[Ints, Ints, Ints]:
+def voted(points: Points) -> Votes:
     """Return pairs of scans of which several like points are moved by one shift, and that shift.
 
     Returns:
@@ -178,10 +187,96 @@ def _bins(which: Ints, shift: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
             yield which[order[starts]], mean, votes
 
 
+def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
+    """Return the family of each scan: scans that plain copies join, chains of them too, int64 (count,).
+
+    Scans of which half the points agree are joined. What joins more than a fifth of all scans is an outline that all
+    have, and no family: there only those stay joined of which half agrees on each size of cell that shows enough, with
+    the points of all those scans weighed as if each were of its own family.
+
+    Args:
+        levels: Points of all scans, and pairs as `voted` returns them, by log2 of the size of cells.
+        count: Scans.
+    """
+    points = {scale: level for scale, (level, _) in levels.items()}
+    votes = {scale: told for scale, (_, told) in levels.items()}
+    links = {scale: _plain(points[scale], told) for scale, told in votes.items()}
+    family = _joined(
+        np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(v[:2]) for v in links.values())], axis=1), count
+    )
+    large = np.bincount(family, minlength=count)[family] > max(_MANY, _COMMON * count)
+    if not large.any():
+        return family
+    alone = np.where(large, count + np.arange(count), family)
+    told = {scale: weighed(points[scale], votes[scale], alone) for scale in levels}
+    ends = [np.zeros((2, 0), np.int64)]
+    for scale, (one, two, _) in links.items():
+        ends.append(np.stack([one, two])[:, ~large[one]])
+        inner = tuple(each[large[one]] for each in links[scale])
+        first, second, shift = _plain(told[scale], (inner[0], inner[1], inner[2]))
+        plain = np.ones(len(first), dtype=bool)
+        for other in levels.keys() - {scale}:
+            moved = np.rint(shift * 2.0 ** (scale - other)).astype(np.int64)
+            _, share, enough = agreeing(told[other], first, second, moved)
+            plain &= ~enough | (share >= _PLAIN)
+        ends.append(np.stack([first[plain], second[plain]]))
+    return _joined(np.concatenate(ends, axis=1), count)
+
+
+def _plain(points: Points, votes: Votes) -> Votes:
+    """Return the pairs of which half the points agree, and of those points as many as are no chance."""
+    agree, share, _ = agreeing(points, *votes)
+    first, second, shift = (each[(share >= _PLAIN) & (agree * share >= _PLAIN_SCORE)] for each in votes)
+    return first, second, shift
+
+
+def _joined(ends: Ints, count: int) -> Ints:
+    """Return the number of the group of each scan that pairs join, int64 (count,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
+    joined: Ints = connected_components(links, directed=False)[1].astype(np.int64)
+    return joined
+
+
+def weighed(points: Points, votes: Votes, family: Ints) -> Points:
+    """Return the points with what each tells: 1/k of one that agrees with points of k other families.
+
+    Of one that a fifth of all families show it is nothing.
+
+    Args:
+        points: Points of all scans.
+        votes: Pairs as `voted` returns them.
+        family: int64 (scans,), see `families`.
+    """
+    known, family = np.unique(family, return_inverse=True)
+    strange = np.flatnonzero(family[votes[0]] != family[votes[1]])
+    first, second, shift = (each[strange] for each in votes)
+    seen = [np.zeros(0, np.int64)]
+    for begin in range(0, len(first), _TOGETHER):
+        part = slice(begin, begin + _TOGETHER)
+        one, two = _table(points, first[part]), _table(points, second[part])
+        met = _met(one, two, shift[part])
+        for table, agree, others in ((one, met.one, second[part]), (two, met.two, first[part])):
+            seen.append((table.at * len(known) + family[others][:, None])[agree])
+    point = np.unique(np.concatenate(seen)) // max(1, len(known))
+    count = np.bincount(point, minlength=len(points.codes))
+    weights = np.where(count > max(_MANY, _COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
+    return replace(points, weights=weights)
+
+
 def agreeing(
-    points: Points, first: Ints, second: Ints, shift: Ints | None = None, variant: Variant | None = None
-) -> tuple[Ints, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    points: Points,
+    first: Ints,
+    second: Ints,
+    shift: Ints | None = None,
+    variant: Variant | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return how many points of pairs of scans agree, which share that is, and whether both have enough to say so.
+
+    Both by the weights of the points beside each other: the number is how many points of one weight would tell as much
+    (L. Kish, "Survey Sampling", 1965: the square of the sum over the sum of the squares).
 
     Args:
         points: Points of all scans.
@@ -191,17 +286,19 @@ def agreeing(
             one that most of the points that are alike at any place ask for.
         variant: How the axes of the second are turned first.
     """
-    agree, share = np.zeros(len(first), dtype=np.int64), np.zeros(len(first))
+    agree, share = np.zeros(len(first)), np.zeros(len(first))
     counts = np.diff(points.starts)
     for begin in range(0, len(first), _TOGETHER):
         part = slice(begin, begin + _TOGETHER)
         one, two = _table(points, first[part]), _turned(_table(points, second[part]), variant or Variant())
         if shift is not None:
-            agree[part], share[part] = _at(one, two, shift[part])
+            met = _met(one, two, shift[part])
+            agree[part], share[part] = met.number(), met.share()
             continue
-        tried = [_at(one, two, here) for here in (np.zeros((len(one.there), 3), np.int64), _own_shift(one, two))]
-        better = np.stack([many * part_of for many, part_of in tried]).argmax(axis=0)
-        agree[part], share[part] = (np.choose(better, [way[k] for way in tried]) for k in (0, 1))
+        tried = [_met(one, two, here) for here in (np.zeros((len(one.there), 3), np.int64), _own_shift(one, two))]
+        numbers, shares = np.stack([met.number() for met in tried]), np.stack([met.share() for met in tried])
+        better = (numbers * shares).argmax(axis=0)
+        agree[part], share[part] = np.choose(better, numbers), np.choose(better, shares)
     return agree, share, np.minimum(counts[first], counts[second]) >= LEAST_POINTS
 
 
@@ -213,15 +310,45 @@ class _Table:
     codes: hashes.Code
     there: npt.NDArray[np.bool_]
     halves: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
+    at: Ints
+
+
+@dataclass(frozen=True)
+class _Met:
+    """Which points of pairs of rows agree at a shift, which lie within the other scan, and their weights."""
+
+    one: npt.NDArray[np.bool_]
+    two: npt.NDArray[np.bool_]
+    within_one: npt.NDArray[np.bool_]
+    within_two: npt.NDArray[np.bool_]
+    weights: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+    def share(self) -> npt.NDArray[np.float64]:
+        """Return which share of the points that both ought to show agrees, by their weights; of the scan with less."""
+        sides = zip((self.one, self.two), (self.within_two, self.within_one), self.weights, strict=True)
+        told = [(w * agree).sum(axis=1) / np.maximum((w * within).sum(axis=1), 1e-9) for agree, within, w in sides]
+        least: npt.NDArray[np.float64] = np.minimum(1.0, np.minimum(told[0], told[1]))
+        return least
+
+    def number(self) -> npt.NDArray[np.float64]:
+        """Return how many points agree, by their weights; see `agreeing`."""
+        told = [w * agree for w, agree in zip(self.weights, (self.one, self.two), strict=True)]
+        one, two = (w.sum(axis=1) ** 2 / np.maximum((w * w).sum(axis=1), 1e-9) for w in told)
+        least: npt.NDArray[np.float64] = np.minimum(one, two)
+        return least
 
 
 def _table(points: Points, scans: Ints) -> _Table:
     counts = np.diff(points.starts)[scans]
     there = np.arange(max(1, int(counts.max(initial=0)))) < counts[:, None]
     at = np.where(there, points.starts[scans][:, None] + np.arange(there.shape[1]), 0)
+    halves = points.halves[scans]
     if not len(points.codes):
-        return _Table(np.zeros((*at.shape, 3), np.int16), np.zeros(at.shape, np.uint64), there, points.halves[scans])
-    return _Table(points.places[at].astype(np.int16), points.codes[at], there, points.halves[scans])
+        nothing = np.zeros(at.shape)
+        return _Table(np.zeros((*at.shape, 3), np.int16), np.zeros(at.shape, np.uint64), there, halves, nothing, at)
+    weights = points.weights[at] * there
+    return _Table(points.places[at].astype(np.int16), points.codes[at], there, halves, weights, at)
 
 
 def _turned(table: _Table, variant: Variant) -> _Table:
@@ -231,7 +358,7 @@ def _turned(table: _Table, variant: Variant) -> _Table:
     sign = np.where(variant.flips, -1, 1).astype(np.int16)
     order = list(variant.order)
     codes = keypoints.turned(table.codes, variant)
-    return _Table(table.places[..., order] * sign, codes, table.there, table.halves[:, order])
+    return replace(table, places=table.places[..., order] * sign, codes=codes, halves=table.halves[:, order])
 
 
 def _own_shift(one: _Table, two: _Table) -> Ints:
@@ -248,7 +375,8 @@ def _own_shift(one: _Table, two: _Table) -> Ints:
     return best
 
 
-def _at(one: _Table, two: _Table, shift: Ints) -> tuple[Ints, npt.NDArray[np.float64]]:
+def _met(one: _Table, two: _Table, shift: Ints) -> _Met:
+    """Return which points agree where the second is moved by a shift."""
     moved = two.places + shift[:, None]
     same = one.there[:, :, None] & two.there[:, None]
     for axis in range(3):
@@ -256,8 +384,7 @@ def _at(one: _Table, two: _Table, shift: Ints) -> tuple[Ints, npt.NDArray[np.flo
     pair, a, b = np.nonzero(same)
     far = np.bitwise_count(one.codes[pair, a] ^ two.codes[pair, b]) > _ALIKE
     same[pair[far], a[far], b[far]] = False
-    agree = np.minimum(same.any(axis=2).sum(axis=1), same.any(axis=1).sum(axis=1))
     within_two = (np.abs(one.places - shift[:, None]) <= two.halves[:, None]).all(axis=2) & one.there
     within_one = (np.abs(moved) <= one.halves[:, None]).all(axis=2) & two.there
-    expected = np.minimum(within_two.sum(axis=1), within_one.sum(axis=1))
-    return agree, np.minimum(1.0, agree / np.maximum(1, expected))
+    agree_one, agree_two = np.asarray(same.any(axis=2)), np.asarray(same.any(axis=1))
+    return _Met(agree_one, agree_two, within_one, within_two, (one.weights, two.weights))

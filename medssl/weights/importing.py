@@ -194,7 +194,7 @@ def _card(source: Source, wanted: Wanted, encoder: Any, origin: Origin) -> Card:
     if wanted.kind == "cloud":
         return Card(
             kind="cloud",
-            encoder=dict(wanted.encoder),
+            encoder=encoder.settings.model_dump(mode="json"),
             in_channels=3,
             channels=encoder.channels,
             method={"name": source.name},

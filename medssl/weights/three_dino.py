@@ -9,7 +9,6 @@ from torch import Tensor
 
 from medssl.engine.card import CardInput
 from medssl.errors import DataError
-from medssl.store.write import MR_SCALE
 from medssl.weights.axes import turning_kernels
 from medssl.weights.finding import Found, Wanted, found_in
 from medssl.weights.positions import behind_first, cube_side, placed, turning_rows
@@ -21,8 +20,7 @@ _XYZ = (2, 1, 0)
 _TURNED = "turned to (z, y, x)"
 _SCALED = "its layer scale goes into it"
 _HEAD_WIDTH = 64  # of every size of DINOv2
-_MIDDLE = (MR_SCALE[0] + MR_SCALE[1]) / 2
-_HALF = (MR_SCALE[1] - MR_SCALE[0]) / 2
+_FOLDED = "-1 to 1 as 0 to 1"
 
 
 def three_dino(found: Found) -> Wanted | None:
@@ -50,10 +48,18 @@ def three_dino(found: Found) -> Wanted | None:
             rf"{before}patch_embed\.proj\.weight",
             "encoder.patch_embed.proj.weight",
             "stem",
-            f"kernels {_TURNED}",
-            turning_kernels(_XYZ),
+            f"kernels {_TURNED}; {_FOLDED}",
+            lambda kernel: turning_kernels(_XYZ)(2 * kernel),
         ),
-        Rule(rf"{before}patch_embed\.proj\.bias", "encoder.patch_embed.proj.bias", "stem"),
+        Rule(
+            rf"{before}patch_embed\.proj\.bias",
+            "encoder.patch_embed.proj.bias",
+            "stem",
+            _FOLDED,
+            _of_unit,
+            "folded",
+            takes=(f"{at}patch_embed.proj.weight",),
+        ),
         Rule(
             rf"{before}cls_token",
             "encoder.cls_token",
@@ -104,7 +110,7 @@ def three_dino(found: Found) -> Wanted | None:
         state=state,
         rules=rules,
         part_of=_part_of,
-        inputs=(CardInput(name="image", modality="MR", normalise="dataset", numbers=(*MR_SCALE, _MIDDLE, _HALF)),),
+        inputs=(CardInput(name="image"),),
         window=(side * z, side * y, side * x),
         evidence=(
             f"a class token, {side} x {side} x {side} places and {depth} blocks over volumes: 3DINO",
@@ -113,11 +119,16 @@ def three_dino(found: Found) -> Wanted | None:
         ),
         guesses=(
             "heads of 64 numbers: no tensor shows it",
-            "-1 and 1 are the store's percentiles of each scan in its body box; its makers take 0.05 and 99.95 of the "
-            "whole scan, and CT so too, which a store in HU does not follow",
+            "0 and 1 of the store (MR: percentiles in the body box; CT: its window) are -1 and 1 there, folded into "
+            "the patches; its makers take percentiles 0.05 and 99.95 of the whole scan, of CT too",
             "an image of several channels goes through channel by channel there, vectors joined; here it has one",
         ),
     )
+
+
+def _of_unit(bias: Tensor, kernel: Tensor) -> Tensor:
+    """Return the bias for input from 0 to 1, of one for input from -1 to 1; nothing is padded, so it is exact."""
+    return (bias.double() - kernel.double().flatten(1).sum(dim=1)).float()
 
 
 def _scaled(values: Tensor, gamma: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ VOLUMES: tuple[Source, ...] = (
         weights=NC_ND,
         published="huggingface.co/AICONSlab/3DINO-ViT",
         encoder="vit (large, with a class token)",
-        input="percentiles of each scan to -1 and 1, (x, y, z)",
+        input="percentiles of each scan to -1 and 1 (folded: 0 and 1 of the store), (x, y, z)",
         proof=_FACTS,
     ),
     Source(

@@ -93,7 +93,7 @@ def say_pairs(
     Returns:
         The same as figures; none where it is not known yet.
     """
-    from medssl.reduction.candidates import DOUBTFUL, LIKELY, propose
+    from medssl.reduction.candidates import LIMITS, propose
     from medssl.reduction.compare_pairs import JOURNAL, processor_seconds, unseen
     from medssl.reduction.duplicates import pairs_of
     from medssl.reduction.index import Index, known_fingerprints, read_index
@@ -102,7 +102,7 @@ def say_pairs(
     if not targets or len(known_fingerprints(targets, folder, table_only=True)) < len(wanted):
         events.message(
             "how many pairs are looked at is known once all scans have fingerprints; a scan is in about "
-            f"{DOUBTFUL} pairs in doubt and {LIKELY} likely ones at most"
+            f"{LIMITS.doubtful} pairs in doubt and {LIMITS.likely} likely ones at most"
         )
         return {}
     index = Index(tuple(one for one in read_index(folder).fingerprints if one.id in wanted))
@@ -264,9 +264,9 @@ def find(
     worth: Mapping[str, float] | None = None,
 ) -> Found:
     """Look at every pair that may be copies, and say how many of what level there are."""
-    from medssl.reduction.candidates import DOUBTFUL, HASHES_ALONE, LIKELY
+    from medssl.reduction.candidates import LIMITS
     from medssl.reduction.compare_pairs import JOURNAL
-    from medssl.reduction.duplicates import find_copies
+    from medssl.reduction.duplicates import find_copies, kernels_of
 
     with settings.limits(), events.progress(None, "pairs looked at") as shown:
 
@@ -281,6 +281,7 @@ def find(
             turned=settings.turned,
             patients={row["id"]: row["patient"] for row in rows},
             channels={row["id"]: row["channel"] for row in rows},
+            kernels=kernels_of(rows),
             worth=worth,
             journal=folder / JOURNAL,
             workers=settings.hands,
@@ -289,8 +290,9 @@ def find(
         )
     if found.crowded:
         events.message(
-            f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {DOUBTFUL} likeliest of "
-            f"those in doubt, {HASHES_ALONE} of those with too few points to tell, and {LIKELY} others"
+            f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {LIMITS.doubtful} "
+            f"likeliest of those in doubt, {LIMITS.alone} of those with too few points to tell, and {LIMITS.likely} "
+            "others"
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")

@@ -39,6 +39,7 @@ from medssl.workflows.taking import takes_places
 
 __all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
+_OF_TRAINING = ("checkpointing", "drop_path", "statistics")  # of an encoder: how it trains, and nothing else
 _INITIAL = 6  # a counter that keeps these draws apart from all others
 
 
@@ -282,9 +283,12 @@ def build(settings: PretrainSettings, *, init_from: Path | None) -> Method:
             theirs = _as_now(card)
             if isinstance(encoder, Encoder):  # 'follow' says no number
                 wanted["in_channels"], theirs["in_channels"] = encoder.in_channels, card.in_channels
+            free = list(_OF_TRAINING)
             if "attention" not in (wanted.get("pool"), theirs.get("pool")):
-                wanted.pop("pool", None)  # the others have no weights, so that one may be changed for another
-                theirs.pop("pool", None)
+                free.append("pool")  # the others have no weights, so that one may be changed for another
+            for name in free:
+                wanted.pop(name, None)
+                theirs.pop(name, None)
             changed = differences(theirs, wanted)
             if changed:
                 listed = ", ".join(f"{key}: {theirs} there, {ours} here" for key, theirs, ours in changed)

@@ -155,7 +155,7 @@ def test_3dino(tmp_path: Path, size: tuple[int, int, int], record_property) -> N
     seen = _seen(*size)
     with torch.no_grad():
         pyramid, vector = encoder(seen, pooled=True)
-        tokens, grid = theirs.tokens(seen.transpose(*XYZ))
+        tokens, grid = theirs.tokens(2 * seen.transpose(*XYZ) - 1)  # 0 to 1 there are -1 to 1
     level = tokens[:, 1:].transpose(1, 2).unflatten(2, grid).transpose(*XYZ)
     _level_by_level([pyramid[-1], vector], [level, tokens[:, 0]], record_property, "3dino")
     other = build_encoder({**encoder.settings.model_dump(), "interpolation": "size"}).eval()

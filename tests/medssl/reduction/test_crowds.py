@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.reduction import keypoints
-from medssl.reduction.candidates import DOUBTFUL, LIKELY, NEAREST, propose
+from medssl.reduction.candidates import LIMITS, propose
 from medssl.reduction.crowds import likeliest
 from medssl.reduction.decoded import Decoded
 from medssl.reduction.fingerprint import Target, fingerprint_of
@@ -55,12 +55,12 @@ def printed(values, name):
     return fingerprint_of(Scan(header=header, values=values), id=name, size_bytes=1, mtime_ns=1, file_hash=name)
 
 
-def body(seed):
+def body(seed, texture_hu=300.0):
     generator = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij"))
     inside = ((grid / np.array([0.85, 0.7, 0.6])[:, None, None, None]) ** 2).sum(axis=0) < 1
     texture = ndimage.gaussian_filter(generator.standard_normal(inside.shape), 1.5)
-    return np.where(inside, 40 + 300 * texture, -1000).astype(np.float32)
+    return np.where(inside, 40 + texture_hu * texture, -1000).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +82,40 @@ def test_of_scans_with_one_outline_few_are_proposed_and_each_copy_is(outlines):
     found = propose(outlines)
     names = {(outlines.ids[one.first], outlines.ids[one.second]) for one in found.pairs}
     assert {(f"{seed:02d}", f"{seed:02d} copy") for seed in range(0, 80, 4)} <= names
-    assert len(found.pairs) <= len(outlines) * (DOUBTFUL + NEAREST)
+    assert len(found.pairs) <= 4 * len(outlines)  # of 4,950
     assert found.unlike + found.crowded > 0  # what is not looked at is counted
 
 
+@pytest.mark.parametrize("count", [48, 60])
+def test_points_that_many_scans_share_speak_for_nothing_however_few_scans_there_are(outlines, count):
+    few = Index(outlines.fingerprints[:count])
+    names = {(few.ids[one.first], few.ids[one.second]) for one in propose(few).pairs}
+    copies = {pair for pair in zip(few.ids, few.ids[1:], strict=False) if pair[1] == f"{pair[0]} copy"}
+    assert copies <= names
+    assert len(names - copies) <= 2 * count  # of 1,128 and 1,770
+
+
+def test_a_family_of_copies_does_not_make_its_own_points_common():
+    generator = np.random.default_rng(4)
+    prints = [printed(body(seed, 1500.0), f"{seed:02d}") for seed in range(12)]
+    for number in range(12):  # of the first, cut on all sides and made noisy, each in another way
+        low, high = generator.integers(1, 4, 3), generator.integers(1, 4, 3)
+        part = body(0, 1500.0)[tuple(slice(a, 32 - b) for a, b in zip(low, high, strict=True))]
+        noisy = part + generator.normal(0, 2, part.shape)
+        prints.append(printed(noisy.astype(np.float32), f"copy {number:02d}"))
+    found = propose(Index(tuple(prints))).pairs
+    of_first = {one.second for one in found if one.first == 0 and one.second >= 12}
+    assert len(of_first) >= 11
+
+
 def test_among_few_scans_nothing_is_left_out_for_a_limit(outlines):
-    few = Index(outlines.fingerprints[: DOUBTFUL + 1])
+    few = Index(outlines.fingerprints[: LIMITS.doubtful + 1])
     assert propose(few).crowded == 0
-    assert LIKELY > DOUBTFUL
+    assert LIMITS.likely > LIMITS.doubtful
 
 
 def test_the_order_of_worth_changes_no_number_where_no_limit_is_reached(outlines):
-    few = Index(outlines.fingerprints[: DOUBTFUL + 1])
+    few = Index(outlines.fingerprints[: LIMITS.doubtful + 1])
     assert propose(few, worth=list(range(len(few)))) == propose(few)
 
 

@@ -10,15 +10,18 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medssl import reduction
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.build import build_manifest
 from medssl.phantoms import phantom
 from medssl.reduction.candidates import candidates, search_recall, slice_candidates
-from medssl.reduction.duplicates import find_copies, write_pairs
+from medssl.reduction.compare_pairs import _timed, processor_seconds
+from medssl.reduction.duplicates import find_copies, pairs_of, write_pairs
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.index import make_fingerprints, read_index
+from medssl.reduction.verify import Level
 
 KINDS = ("copy", "turned", "eight", "flipped", "cut")
 
@@ -83,7 +86,7 @@ def test_the_search_beyond_the_exact_one_finds_the_same_and_says_how_sure_it_is(
     index = found[0]
     exact = candidates(index, turned=False)
     assert found[1].recall == search_recall(index) == 1.0
-    monkeypatch.setattr("medssl.reduction.candidates.EXACT_UP_TO", 2)
+    monkeypatch.setattr("medssl.reduction.proposed._EXACT_UP_TO", 2)
     assert candidates(index, turned=False) == exact
     assert 0.5 < search_recall(index) <= 1.0
 
@@ -114,3 +117,35 @@ def test_the_folder_of_the_package_imports_nothing_heavy():
     code = f"import sys, medssl.reduction.fingerprint; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_two_kernels_that_the_index_takes_for_two_patients_are_related_and_an_export_is_a_copy(tmp_path):
+    generator = np.random.default_rng(2)
+    soft = ndimage.gaussian_filter(generator.normal(size=(32,) * 3), 1.5)
+    soft = (soft / soft.std() * 200).astype(np.float32)
+    sharp = 2.2 * soft - 1.2 * ndimage.gaussian_filter(soft, 1.0) + generator.normal(0, 5, soft.shape)
+    for name, values in (("soft", soft), ("sharp", sharp), ("export", np.clip(soft / 5 + 128, 0, 255))):
+        write_nifti(tmp_path / f"{name}.nii", np.rint(values).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    targets = targets_of(list(build_manifest(tmp_path, depth="header", workers=1)[0].rows()))
+    make_fingerprints(targets, tmp_path / "prints")
+    index, by_id = read_index(tmp_path / "prints"), {target.id: target for target in targets}
+    name = {target.id.split("/")[-1].split(".")[0]: target.id for target in targets}
+
+    def level(one, two, kernels):
+        matches = find_copies(index, by_id, patients={each: each for each in by_id}, kernels=kernels).matches
+        return next(m.verdict.level for m in matches if {m.first, m.second} == {name[one], name[two]})
+
+    said = {name["soft"]: "B30f", name["sharp"]: "B70f", name["export"]: "B31f"}
+    assert level("soft", "sharp", {}) is Level.SAME_IMAGE  # as of a blurred copy, for nothing says otherwise
+    assert level("soft", "sharp", said) is Level.RELATED
+    assert level("soft", "export", said) is Level.SAME_IMAGE
+
+
+def test_the_time_that_looking_takes_is_told_within_a_factor_of_two(folder, found):
+    index = found[0]
+    rows = list(build_manifest(folder, depth="header", workers=1)[0].rows())
+    pairs = pairs_of(index, candidates(index), {target.id: target for target in targets_of(rows)})
+    pairs = [pair for pair in pairs if pair.needs_voxels]
+    assert len(pairs) >= 4
+    spent = sum(_timed((pair,)) for pair in pairs)
+    assert spent / 2 < processor_seconds(pairs) < spent * 2
