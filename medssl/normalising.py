@@ -9,6 +9,9 @@
 * ``nnunet``: CT is clipped to percentiles 0.5 and 99.5 of the training scans' tissue (voxels of the body box above -500
   HU, where nnU-Net takes labelled structures), less its mean, over its deviation; others as ``zscore``, and so is
   a channel that is CT in some of the training scans and something else in others.
+* ``nonzero``: CT as ``nnunet``; others less the mean of the voxels in the box of all that is not 0 in any channel of
+  the case, over their deviation, at the file's own voxel size. That is what nnU-Net itself does, so that its predictor
+  sees what a network of ours was trained on. What lies outside of a scan is 0, the mean, as nnU-Net pads.
 
 Numbers are in stored units: HU for CT; of other modalities 0 and 16384 are the percentiles of ``unit``. z-scores are
 the same whatever the unit. Numbers that were fitted to HU say nothing of other values, nor those of others of HU: a
@@ -40,6 +43,7 @@ __all__ = [
     "check_takes",
     "fitted_numbers",
     "input_row",
+    "nonzero_moments",
     "numbers_of",
     "statistics_of",
     "takes",
@@ -62,12 +66,14 @@ class Statistics:
         deviation: Of the same, over their number (not one less).
         tissue: (mean, deviation) of those above -500 HU; None where the values are no HU.
         sketch: Quantiles (i + 1/2) / n of the same, rising; empty where the values are no HU.
+        nonzero: (mean, deviation) of the voxels in the box of all that is not 0; None in stores of earlier releases.
     """
 
     mean: float
     deviation: float
     tissue: tuple[float, float] | None = None
     sketch: tuple[int, ...] = ()
+    nonzero: tuple[float, float] | None = None
 
 
 def statistics_of(values: npt.NDArray[np.int16], box: Sequence[Sequence[int]], *, hounsfield: bool) -> Statistics:
@@ -91,6 +97,38 @@ def statistics_of(values: npt.NDArray[np.int16], box: Sequence[Sequence[int]], *
     places = ((np.arange(_SKETCH) + 0.5) / _SKETCH * tissue.sum()).astype(np.int64)
     sketch = _LEVELS[np.searchsorted(tissue.cumsum(), places, side="right")]
     return Statistics(mean=mean, deviation=deviation, tissue=_moments(tissue), sketch=tuple(sketch.tolist()))
+
+
+def nonzero_moments(
+    arrays: Sequence[npt.NDArray[np.generic] | None], zeros: Sequence[float] | None = None
+) -> tuple[tuple[float, float] | None, ...]:
+    """Return mean and deviation of each channel of a case in the box of all that is not 0 in any of them.
+
+    Args:
+        arrays: The channels on one grid, axes (z, y, x); None of one that the case lacks.
+        zeros: What stands for 0 in each; 0 when left out.
+
+    Returns:
+        (mean, deviation) in the arrays' own units, of the whole grid where all is 0; None of a lacking channel.
+    """
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        rows = [
+            (array != zero).any(axis=others)
+            for array, zero in zip(arrays, zeros or (0,) * len(arrays), strict=True)
+            if array is not None
+        ]
+        inside = np.flatnonzero(np.any(rows, axis=0))
+        box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(None))
+    return tuple(None if array is None else _mean_deviation(array[tuple(box)]) for array in arrays)
+
+
+def _mean_deviation(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    """Return mean and deviation, plane by plane: a scan of a gigabyte needs no second one."""
+    mean = sum(float(plane.sum(dtype=np.float64)) for plane in values) / values.size
+    squares = sum(float(np.square(plane.astype(np.float64) - mean).sum()) for plane in values)
+    return mean, float(np.sqrt(squares / values.size))
 
 
 def fitted_numbers(
@@ -153,6 +191,9 @@ def numbers_of(
                 "Leave it out, or train with data.normalise=zscore, which takes each scan's own."
             )
         return fitted
+    if scheme == "nonzero" and own.nonzero is not None:
+        mean, deviation = own.nonzero
+        return (-_BEYOND, _BEYOND, mean, max(deviation, _LEAST * (scale[1] - scale[0])))
     return (-_BEYOND, _BEYOND, own.mean, max(own.deviation, _LEAST * (scale[1] - scale[0])))
 
 

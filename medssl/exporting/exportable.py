@@ -17,6 +17,7 @@ from medssl.errors import DataError
 from medssl.evaluation.calibration import Decision, decision_words
 from medssl.normalising import Numbers, Scheme
 from medssl.regions import Region, regions_json
+from medssl.store.options import CT_RANGE
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import Classifier
 from medssl.writing import atomic_write
@@ -99,6 +100,12 @@ class Exportable:
         notes: Whatever else is worth keeping with the file (method, data, citation); JSON.
         decision: Of a classifier, how its logits become probabilities and a class.
         looks: Of a classifier, at what it looks: level, and how a scan is fitted to the window.
+        decoder: Of an encoder, the weights of the decoder that was pretrained with it, by `UNetDecoder`'s names.
+        overlap: Of a segmenter, the share of a window that its neighbour covers too, as its run predicts.
+        mirror: Axes of "z", "y", "x" that are mirrored and averaged, as its run predicts.
+        steps: Where its windows lie, "fixed" or "even".
+        interpolation: How the training store resampled images: "cubic" or "linear".
+        crop_mm: What the training store left around the body; None where it kept whole scans.
     """
 
     name: str
@@ -114,6 +121,12 @@ class Exportable:
     inputs: tuple[ExportInput, ...] = ()
     decision: Decision | None = None
     looks: ClassificationSettings | None = None
+    decoder: Mapping[str, Tensor] | None = None
+    overlap: float = 0.5
+    mirror: tuple[str, ...] = ()
+    steps: str = "fixed"
+    interpolation: str = "cubic"
+    crop_mm: float | None = None
 
     @property
     def channels(self) -> tuple[ExportInput, ...]:
@@ -173,6 +186,7 @@ class Exportable:
                     if self.channels[0].normalise == "unit"
                     else self.channels[0].described()
                 ),
+                "preparing": self.preparing(),
                 "channels": [
                     {"name": channel.name, "modality": channel.modality, **channel.described()}
                     for channel in self.channels
@@ -181,8 +195,37 @@ class Exportable:
             "classes": list(self.classes),
             "structures": list(self.structures),
             **self._decision(),
+            **self._predicting(),
             **({"notes": dict(self.notes)} if self.notes else {}),
         }
+
+    def preparing(self) -> dict[str, Any]:
+        """Return what makes a scan the network's input, for `medssl.exporting.alone.medssl_input`."""
+        return {
+            "spacing_mm": list(self.spacing_mm),
+            "order": 3 if self.interpolation == "cubic" else 1,
+            "crop_mm": self.crop_mm,
+            "channels": [
+                {
+                    "name": channel.name,
+                    "modality": channel.modality,
+                    "normalise": channel.normalise,
+                    "intensity": channel.intensity,
+                    "numbers": channel.numbers,
+                    "hu_range": channel.within or CT_RANGE,
+                    "percentiles": channel.percentiles,
+                }
+                for channel in self.channels
+            ],
+        }
+
+    def _predicting(self) -> dict[str, Any]:
+        """Return how a segmenter goes over a scan."""
+        if not self.is_segmenter:
+            return {}
+        regions = bool(self.regions)
+        said = {"overlap": self.overlap, "steps": self.steps, "mirror": list(self.mirror), "regions": regions}
+        return {"predicting": said}
 
     def _decision(self) -> dict[str, Any]:
         """Return how logits become a class, or where channels are regions a label map."""

@@ -14,15 +14,17 @@ from torch import Tensor
 from medssl import __version__
 from medssl.errors import DataError
 from medssl.evaluation.calibration import decision_words
+from medssl.exporting.bundle_schema import SCHEMA_URL, metadata_schema
 from medssl.exporting.classifying import bundle_of_classes, fitting_transforms
-from medssl.exporting.exportable import Exportable, ExportInput, example_input, write_json, write_text
+from medssl.exporting.exportable import Exportable, example_input, write_json, write_text
 from medssl.exporting.inert import inert
 from medssl.exporting.monai_network import FromPatientAxes, dynunet_arguments, dynunet_state, write_torchscript
+from medssl.exporting.monai_training import training_config
+from medssl.exporting.standing_alone import standing_alone
 from medssl.writing import atomic_write
 
 __all__ = ["Bundle", "export_monai_bundle"]
 
-_STORED = 16384.0  # what a store makes of the upper percentile
 _TOLERANCE = 1e-3  # of the greatest output
 
 
@@ -68,9 +70,14 @@ def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
         else:
             how = "TorchScript"
             weights = write_torchscript(model, folder / "models" / "model.ts")
-        config = write_json(folder / "configs" / "inference.json", _inference(model, arguments))
+        inference = _inference(model, arguments)
+        config = write_json(folder / "configs" / "inference.json", inference)
+        more = [write_json(folder / "configs" / "schema.json", metadata_schema())]
+        if model.is_segmenter and len(model.channels) == 1:
+            more.append(write_json(folder / "configs" / "train.json", training_config(model, inference)))
         metadata = write_json(folder / "configs" / "metadata.json", inert(_metadata(model, how)))
         about = write_text(folder / "docs" / "README.md", _readme(model, how))
+        script = write_text(folder / "scripts" / "medssl_input.py", standing_alone("medssl_input.py"))
         difference, greatest = _compare(model, config, folder)
     finally:
         model.network.to(device)
@@ -79,17 +86,26 @@ def export_monai_bundle(model: Exportable, folder: Path) -> Bundle:
             f"{folder}: the bundle's network differs from torch by {difference:.2g} (greatest output {greatest:.2g}); "
             "do not use it."
         )
-    return Bundle(folder, how, (weights, config, metadata, about), difference)
+    return Bundle(folder, how, (weights, config, metadata, about, script, *more), difference)
 
 
 def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str, Any]:
     """Return ``configs/inference.json``."""
     config: dict[str, Any] = {
-        "imports": ["$import functools", "$import glob", "$import os", "$import numpy", "$import torch"],
+        "imports": [
+            "$import functools",
+            "$import glob",
+            "$import os",
+            "$import runpy",
+            "$import numpy",
+            "$import torch",
+        ],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/eval'",
         **_datalist(model),
+        "preparing": inert({**model.preparing(), "spacing_mm": None, "crop_mm": None}),  # MONAI resamples before
+        "seen": "$runpy.run_path(os.path.join(@bundle_root, 'scripts', 'medssl_input.py'))['seen']",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     }
     if arguments is not None:
@@ -132,46 +148,13 @@ def _datalist(model: Exportable) -> dict[str, Any]:
         "first": first,
         "cases": "$sorted(glob.glob(os.path.join(@dataset_dir, '*' + @first + '*')))",
         "datalist": "$[{'image': [('_' + c + '.nii').join(p.rsplit(@first, 1)) for c in @channels]} for p in @cases]",
-        "intensities": [channel.intensity for channel in model.channels],
-        "percentiles": list(model.channels[0].percentiles),
-        "ends": "$lambda image: torch.as_tensor([numpy.percentile(c, @percentiles).tolist() if given is None else given"
-        " for c, given in zip(numpy.asarray(image), @intensities)], dtype=torch.float32)[:, :, None, None, None]",
     }
 
 
 def _scaling(model: Exportable) -> dict[str, Any]:
-    """Return the transform that scales intensities as training did, each channel by itself."""
-    if any(channel.normalise != "unit" for channel in model.channels):
-        parts = [_normalised(channel, f"image[{n}:{n + 1}]") for n, channel in enumerate(model.channels)]
-        joined = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}])"
-        return {"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: {joined}"}
-    found = {channel.intensity for channel in model.channels}
-    if len(found) > 1:
-        scaled = "((image - @ends(image)[:, 0]) / (@ends(image)[:, 1] - @ends(image)[:, 0])).clip(0.0, 1.0)"
-        return {"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: {scaled}"}
-    into = {"keys": "image", "b_min": 0.0, "b_max": 1.0, "clip": True}
-    (intensity,) = found
-    if intensity is not None:
-        return {"_target_": "ScaleIntensityRanged", "a_min": intensity[0], "a_max": intensity[1], **into}
-    low, high = model.channels[0].percentiles
-    percentiles = {"_target_": "ScaleIntensityRangePercentilesd", "lower": low, "upper": high, **into}
-    return percentiles | ({"channel_wise": True} if len(model.channels) > 1 else {})
-
-
-def _normalised(channel: ExportInput, image: str) -> str:
-    """Return the expression that normalises one channel, the operations of `medssl.windows.as_input` in their order."""
-    between = f"*numpy.percentile(numpy.asarray({image}), {list(channel.percentiles)}).tolist()"
-    if channel.normalise == "unit":
-        ends = between if channel.intensity is None else f"{channel.intensity[0]}, {channel.intensity[1]}"
-        return f"(lambda c, low, high: ((c - low) / (high - low)).clip(0.0, 1.0))({image}, {ends})"
-    if channel.numbers is None:
-        kept = image if channel.within is None else f"{image}.clip({channel.within[0]}, {channel.within[1]})"
-        return f"(lambda c: (c - c.mean()) / c.std(unbiased=False))({kept})"
-    low, high, less, over = channel.numbers
-    if channel.modality == "CT":
-        return f"({image}.clip({low}, {high}) - {less}) / {over}"
-    stored = f"(lambda c, low, high: (c - low) / (high - low) * {_STORED})({image}, {between})"
-    return f"({stored} - {less}) / {over}"
+    """Return the transform that scales intensities as training did: a window in HU, or what the body's box holds."""
+    made = "torch.as_tensor(@seen(numpy.asarray(image.cpu()), @preparing))"
+    return {"_target_": "Lambdad", "keys": "image", "func": f"$lambda image: image.float().copy_({made})"}
 
 
 def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
@@ -179,7 +162,13 @@ def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
     transforms: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
-        {"_target_": "Spacingd", "keys": "image", "pixdim": list(model.spacing_mm[::-1]), "mode": "bilinear"},
+        {
+            "_target_": "Spacingd",
+            "keys": "image",
+            "pixdim": list(model.spacing_mm[::-1]),
+            "mode": 3 if model.interpolation == "cubic" else 1,
+            "padding_mode": "nearest",
+        },
         _scaling(model),
     ]
     if model.is_classifier:
@@ -223,7 +212,7 @@ def _segmenting(model: Exportable) -> dict[str, Any]:
             "_target_": "SlidingWindowInferer",
             "roi_size": list(model.window[::-1]),
             "sw_batch_size": 1,
-            "overlap": 0.5,
+            "overlap": model.overlap,
             "mode": "gaussian",
         },
         "postprocessing": {"_target_": "Compose", "transforms": post},
@@ -276,7 +265,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
     if model.is_segmenter:
         output: dict[str, Any] = {
             "type": "image",
-            "format": "segmentation",
+            "format": "classes" if model.regions else "labels",
             "num_channels": len(model.classes),
             "spatial_shape": window,
             "dtype": "float32",
@@ -297,8 +286,8 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
         }
     else:
         output = {
-            "type": "feature",
-            "format": "embedding",
+            "type": "tuples",
+            "format": "latent",
             "num_channels": model.encoder.embedding_dim,
             "spatial_shape": [],
             "dtype": "float32",
@@ -307,6 +296,7 @@ def _metadata(model: Exportable, how: str) -> dict[str, Any]:
             "channel_def": {},
         }
     return {
+        "schema": SCHEMA_URL,
         "version": "0.1.0",
         "changelog": {"0.1.0": f"exported by medssl {__version__}"},
         "monai_version": monai.__version__,
@@ -327,17 +317,10 @@ def _readme(model: Exportable, how: str) -> str:
         "segmenter": "label maps `eval/NAME_seg.nii.gz`",
         "classifier": "`eval/classes.json`, the class of each scan and the probability of every class",
     }.get(model.kind, "`eval/embeddings.npz`, one vector a scan")
-    taken = {
-        "mean and deviation" if channel.normalise != "unit" and channel.numbers is None else channel.ends
-        for channel in model.channels
-        if (channel.numbers is None and (channel.normalise != "unit" or channel.intensity is None))
-        or (channel.numbers is not None and channel.modality != "CT")
-    }
-    inside_body = (
-        f"\nTraining took its {' and '.join(sorted(taken))} inside the body; this bundle takes them over the whole "
-        "scan. Crop wide margins of air first.\n"
+    scaling = (
+        "\nIntensities are scaled as in training, by `scripts/medssl_input.py`: what is taken of the body is taken of "
+        "the body's box, and a CT whose values are no HU is scaled by its percentiles.\n"
     )
-    scaling = inside_body if taken else ""
     if model.decision is not None:
         scaling += (
             f"\n{decision_words(model.decision, model.classes)}\n\nTraining looked for the body and fitted its box "
@@ -347,6 +330,16 @@ def _readme(model: Exportable, how: str) -> str:
     read = "reads every NIfTI file in SCANS"
     if len(names) > 1:
         read = f"reads the cases in SCANS, the channels {', '.join(names)} of each on one grid, as CASE_NAME.nii.gz,"
+    if model.is_segmenter and len(names) == 1:
+        scaling += (
+            "\n`configs/train.json` fine-tunes (with pytorch-ignite): scans in DATA/images, labels named alike in "
+            "DATA/labels.\n\n```\npython -m monai.bundle run --config_file configs/train.json --bundle_root . "
+            "--dataset_dir DATA\n```\n"
+        )
+    scaling += (
+        "\n`configs/schema.json` is MONAI's specification of the metadata, so that no network is needed:\n\n```\n"
+        "python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath configs/schema.json\n```\n"
+    )
     return f"""# {model.name}
 
 The network is {how}. It needs MONAI and nibabel, and nothing else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -16,13 +17,15 @@ from torch import Tensor, nn
 from medssl.encoders.staged import StagedEncoder
 from medssl.errors import DataError
 from medssl.exporting.classifying import CalibratedClassifier
-from medssl.exporting.exportable import Exportable, Triple, example_input, write_json
+from medssl.exporting.exportable import Exportable, Triple, example_input, write_json, write_text
+from medssl.exporting.standing_alone import standing_alone
 from medssl.extras import EXTRAS, library
 from medssl.writing import atomic_write
 
-__all__ = ["OPSET", "OnnxReport", "export_onnx", "run_onnx"]
+__all__ = ["OPSET", "STANDING_ALONE", "OnnxReport", "Outputs", "export_onnx", "run_onnx"]
 
 OPSET = 20
+STANDING_ALONE = ("medssl_input.py", "run_onnx.py")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class OnnxReport:
     shapes_checked: list[list[int]]
 
 
-class _Outputs(nn.Module):
+class Outputs(nn.Module):
     """A network with named outputs: of a segmenter logits, of a classifier probabilities too, levels of an encoder."""
 
     def __init__(self, model: Exportable) -> None:
@@ -96,13 +99,14 @@ def export_onnx(
             f"'dynamic_size' is for convolutional encoders. Export the window {model.window}, and slide it."
         )
     training = model.network.training
-    wrapped = _Outputs(model).eval()
+    wrapped = Outputs(model).eval()
     device = next(model.network.parameters()).device
     model.network.eval().to("cpu")
     try:
         program = _program(wrapped, model, dynamic_size=dynamic_size, opset=opset)
         shapes = [model.window, _larger(model)] if dynamic_size else [model.window]
         with atomic_write(path) as aside:
+            program.model.metadata_props["medssl"] = json.dumps(model.description())
             program.save(str(aside), external_data=False)
             difference, greatest, checked = _compare(wrapped, aside, model, shapes)
             if not difference <= tolerance * max(greatest, 1.0):
@@ -115,20 +119,21 @@ def export_onnx(
         model.network.to(device).train(training)
     axes: list[int | str] = ["batch", model.encoder.in_channels, *(("z", "y", "x") if dynamic_size else model.window)]
     report = OnnxReport(path, opset, {"images": axes}, wrapped.names, difference, greatest, checked)
-    write_json(
-        path.with_suffix(".json"),
-        {
-            **model.description(),
-            "onnx": {
-                "opset": opset,
-                "inputs": report.inputs,
-                "outputs": report.outputs,
-                "max_difference_from_torch": difference,
-                "max_output": greatest,
-                "shapes_checked": checked,
-            },
+    about = {
+        **model.description(),
+        "onnx": {
+            "opset": opset,
+            "inputs": report.inputs,
+            "outputs": report.outputs,
+            "max_difference_from_torch": difference,
+            "max_output": greatest,
+            "shapes_checked": checked,
         },
-    )
+    }
+    write_json(path.with_suffix(".json"), about)
+    beside = [path.parent / name for name in STANDING_ALONE]
+    for one in beside:
+        write_text(one, standing_alone(one.name))
     return report
 
 
@@ -143,7 +148,7 @@ def run_onnx(path: Path, images: Tensor) -> list[np.ndarray[Any, np.dtype[np.flo
     return outputs
 
 
-def _program(wrapped: _Outputs, model: Exportable, *, dynamic_size: bool, opset: int) -> Any:
+def _program(wrapped: Outputs, model: Exportable, *, dynamic_size: bool, opset: int) -> Any:
     """Return torch's ONNX program of the network."""
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if dynamic_size:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from medssl.engine.card import Card, load_card, load_encoder
+from medssl.engine.card import Card, load_card, load_encoder, load_weights
+from medssl.engine.predicts import predicts_as
 from medssl.errors import DataError
 from medssl.evaluation.calibration import read_decision
 from medssl.exporting.exportable import Exportable, ExportInput
 from medssl.quoting import quoted
+from medssl.store.resample import same_spacing
 from medssl.tasks.classifier import load_classifier
 from medssl.tasks.segmenter import load_segmenter
+from medssl.tasks.settings.inference import InferenceSettings
 
 __all__ = ["exportable_of"]
 
+Spacing = tuple[float, float, float]
 _SMALLEST = 64  # voxels along an axis of the window that is assumed where the card names none
 
 
@@ -62,11 +67,13 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     exportable = partial(
         Exportable,
         name=run.resolve().name,
-        spacing_mm=card.spacing_mm,
+        spacing_mm=_spacing(card.spacing_mm, stored.get("spacings_mm")),
         modality=card.modality,
         intensity=intensity,
         notes=notes,
         inputs=inputs,
+        interpolation=str(stored.get("interpolation", "cubic")),
+        crop_mm=float(stored.get("crop_margin_mm", 10.0)) if stored.get("crop") else None,
     )
     if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":
         classifier = load_classifier(run)
@@ -79,7 +86,11 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         )
     if "network.safetensors" in card.weights and not encoder_only:
         task = load_segmenter(run)
+        said = InferenceSettings.model_validate(predicts_as(run, card)["inference"])
         return exportable(
+            overlap=said.overlap,
+            mirror=said.mirror,
+            steps=said.steps,
             network=task.network.eval(),
             window=task.settings.window,
             classes=task.class_names if task.regions else ("background", *task.class_names),
@@ -89,8 +100,22 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     encoder = load_encoder(run)
     return exportable(
         network=encoder,
+        decoder=load_weights(run, "decoder") if "decoder.safetensors" in card.weights else None,
         window=_fitting(card, encoder.size_multiple),
     )
+
+
+def _spacing(mean: Spacing, of_modalities: Mapping[str, Sequence[float]] | None) -> Spacing:
+    """Return the voxel size that the store was made with, to the last bit: half a voxel decides on a whole one.
+
+    Args:
+        mean: What the card says, the mean over the store's scans.
+        of_modalities: What the store gave to each modality.
+    """
+    for z, y, x in (of_modalities or {}).values():
+        if same_spacing(mean, (float(z), float(y), float(x))):
+            return float(z), float(y), float(x)
+    return mean
 
 
 def _fitting(card: Card, multiple: tuple[int, int, int]) -> tuple[int, int, int]:

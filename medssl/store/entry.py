@@ -52,6 +52,16 @@ class Channel:
         return bool(self.file)
 
     @property
+    def padding(self) -> int:
+        """Stored value outside the scan as its input's scheme has it: of ``nonzero`` the mean, else ``fill``."""
+        return self.fill if self.scheme != "nonzero" or self.numbers is None else round(self.numbers[2])
+
+    @property
+    def stored_zero(self) -> int:
+        """What a physical 0 is stored as."""
+        return round(-self.intercept / self.slope)
+
+    @property
     def hounsfield(self) -> bool:
         """Whether stored values are HU; those of a CT that had other values are scaled by its percentiles."""
         return self.modality == "CT" and self.slope == 1.0
@@ -148,6 +158,11 @@ class Entry:
     def stem(self) -> str:
         """What the names of the case's files begin with, without folder."""
         return re.sub(r"(\.c\d+)?\.b2nd$", "", self.files[0].rpartition("/")[2])
+
+    @property
+    def padding(self) -> int:
+        """Stored value outside of the first channel's scan, as its input's scheme has it."""
+        return self._first.padding
 
     @property
     def _first(self) -> Channel:

@@ -86,7 +86,7 @@ def normalised(store: Store, channels: Channels) -> Store:
         return store.with_entries(entry.normalised([("unit", None)] * len(channels)) for entry in store.entries)
     entries = []
     for index, entry in enumerate(store.entries):
-        own = store.statistics(index)
+        own = store.statistics(index, nonzero=any(scheme == "nonzero" for scheme, _ in channels))
         try:
             numbers = [
                 (scheme, numbers_of(scheme, channel.scale, of, found))
@@ -104,7 +104,9 @@ def channels_of(entries: Sequence[Entry]) -> list[tuple[Scheme, Numbers | None]]
     for same in zip(*(entry.channels for entry in entries), strict=True):
         there = [channel for channel in same if channel.present]
         scheme = same[0].scheme
-        of_all = scheme == "dataset" or (scheme == "nnunet" and all(channel.hounsfield for channel in there))
+        of_all = scheme == "dataset" or (
+            scheme in ("nnunet", "nonzero") and all(channel.hounsfield for channel in there)
+        )
         found.append((scheme, there[0].numbers if of_all and there else None))
     return found
 

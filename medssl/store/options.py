@@ -47,7 +47,8 @@ class StoreSettings(Settings):
         default="unit",
         description="What runs on the store take for their input where they say nothing else: 'unit' (the two above "
         "become 0 and 1), 'zscore' (of each scan), 'dataset' (z-score over the training scans), 'nnunet' (its CT "
-        "scheme, z-scores elsewhere). No stored voxel depends on it.",
+        "scheme, z-scores elsewhere), 'nonzero' (the same with z-scores as nnU-Net takes them). No stored "
+        "voxel depends on it.",
     )
     crop: bool = Field(default=False, description="Store only the body box, and every labelled voxel.")
     crop_margin_mm: float = Field(default=10.0, ge=0.0, description="What a crop leaves around the body.")

@@ -14,6 +14,7 @@ from medssl import formats, geometry
 from medssl.errors import FormatError, UnfitError
 from medssl.formats.scan import Scan, finite_voxels
 from medssl.nameless import Nameless, nameless_job
+from medssl.normalising import nonzero_moments
 from medssl.store.accepting import how_to_accept
 from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
@@ -167,6 +168,7 @@ def prepare(folder: Path, job: Job) -> Record:
     finite = finite_values(scan, job.hounsfield, flags, accept=settings.accept)
     labels, refused = labels_or_reason(job, scan, flags, frame=frame, accept=settings.accept)
     source_affine = scan.header.affine
+    (nonzero,) = nonzero_moments([finite])
     values, affine = geometry.to_canonical(finite, source_affine)
     if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
         if labels is not None:
@@ -196,6 +198,7 @@ def prepare(folder: Path, job: Job) -> Record:
         slope=scaled.slope,
         intercept=scaled.intercept,
         fill=scaled.fill,
+        nonzero=nonzero,
         source_shape=scan.header.shape,
         source_affine=source_affine,
         source_path=job.kept_path,

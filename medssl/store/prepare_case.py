@@ -12,6 +12,7 @@ from medssl import geometry
 from medssl.errors import UnfitError
 from medssl.formats.label_grid import grid_gap, turned_alike
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.normalising import nonzero_moments
 from medssl.store.body import find_body, joined
 from medssl.store.index import Record
 from medssl.store.labelling import labels_or_reason
@@ -82,6 +83,7 @@ def prepare_case(folder: Path, job: Job) -> Record:
         flags += [flag for flag in own if flag not in flags]
     assert grid is not None, "a case has a channel"
     affine = grid.affine
+    nonzero = dict(zip(stack, nonzero_moments(list(stack.values())), strict=True))
     if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
         if labels is not None:
             labels = to_spacing(labels, affine, job.spacing_mm, order=0)[0]
@@ -116,6 +118,7 @@ def prepare_case(folder: Path, job: Job) -> Record:
                 slope=scaled.slope,
                 intercept=scaled.intercept,
                 fill=scaled.fill,
+                nonzero=nonzero[source.name],
                 source_path=source.path * (settings.privacy == "paths"),
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, Self, TypeVar
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import DataError
 from medssl.listings import ListedStore
-from medssl.normalising import Statistics, statistics_of
+from medssl.normalising import Statistics, nonzero_moments, statistics_of
 from medssl.regions import Region
 from medssl.store.blocks import open_array
 from medssl.store.entry import Entry
@@ -115,21 +116,30 @@ class Store(ListedStore[Index, Entry]):
         """Scans that are stored without the label that they have, id -> "kind: reason"."""
         return self._index.refused_labels
 
-    def statistics(self, index: int) -> tuple[Statistics | None, ...]:
+    def statistics(self, index: int, *, nonzero: bool = False) -> tuple[Statistics | None, ...]:
         """Return what is known of the stored values of a scan's channels, None of one that it lacks.
 
         Of stores of earlier releases, which did not keep it, the scan is read whole.
+
+        Args:
+            index: Which scan.
+            nonzero: Whether the moments of all that is not 0 are needed; where they were not kept they are those of
+                the stored voxels, after any resampling and cropping.
         """
         entry = self.entries[index]
         kept = self._index.statistics.get(entry.id, ())
-        if len(kept) == len(entry.channels):
-            return kept
-        return tuple(
-            statistics_of(self.values(index, number), entry.body_box, hounsfield=channel.hounsfield)
-            if channel.present
-            else None
-            for number, channel in enumerate(entry.channels)
-        )
+        if len(kept) != len(entry.channels):
+            kept = tuple(
+                statistics_of(self.values(index, number), entry.body_box, hounsfield=channel.hounsfield)
+                if channel.present
+                else None
+                for number, channel in enumerate(entry.channels)
+            )
+        if nonzero and any(one is not None and one.nonzero is None for one in kept):
+            arrays = [self.values(index, n) if c.present else None for n, c in enumerate(entry.channels)]
+            moments = nonzero_moments(arrays, [channel.stored_zero for channel in entry.channels])
+            kept = tuple(one and replace(one, nonzero=own) for one, own in zip(kept, moments, strict=True))
+        return kept
 
     def structures_in(self, index: int) -> frozenset[int]:
         """Return the numbers of the structures that a scan's label holds; none without a label."""
@@ -175,11 +185,11 @@ class Store(ListedStore[Index, Entry]):
         """
         entry = self.entries[index]
         if channel == 0 and entry.file:
-            return self._padded(entry.file, entry.shape, origin, size, entry.fill)
+            return self._padded(entry.file, entry.shape, origin, size, entry.padding)
         chosen = entry.channels[channel]
         if not chosen.present:
-            return np.full(size, chosen.fill, dtype=np.int16)
-        return self._padded(chosen.file, entry.shape, origin, size, chosen.fill)
+            return np.full(size, chosen.padding, dtype=np.int16)
+        return self._padded(chosen.file, entry.shape, origin, size, chosen.padding)
 
     def label_window(self, index: int, origin: Triple, size: Triple) -> Values:
         """Read the labels of a window: int16, (z, y, x); -1 outside the scan.

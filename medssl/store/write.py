@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import CacheError
-from medssl.normalising import statistics_of
+from medssl.normalising import Statistics, nonzero_moments, statistics_of
 from medssl.store.blocks import PART, sha256_of, write_array
 from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
@@ -49,6 +49,8 @@ class ChannelImage:
         fill: Stored value outside; -1024 for CT and the smallest value otherwise when left out. Of a lacking channel
             always what becomes 0.
         source_path: The file.
+        nonzero: Mean and deviation of the file's physical values in the box of all that is not 0, see
+            `medssl.normalising`; those of the stored values when left out.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ChannelImage:
     intercept: float = 0.0
     fill: int | None = None
     source_path: str = ""
+    nonzero: tuple[float, float] | None = None
 
 
 def foreground_coordinates(
@@ -107,6 +110,7 @@ def write_entry(
     slope: float = 1.0,
     intercept: float = 0.0,
     fill: int | None = None,
+    nonzero: tuple[float, float] | None = None,
     source_shape: tuple[int, int, int] | None = None,
     source_affine: npt.NDArray[np.float64] | None = None,
     source_path: str = "",
@@ -121,7 +125,7 @@ def write_entry(
         folder: The store; made if absent.
         id: The scan's name.
         values: Integers that fit int16, axes (z, y, x), in stored units; or the channels of a case, all on one grid,
-            in which case ``modality``, ``scale``, ``slope``, ``intercept``, ``fill`` and ``source_path`` are theirs.
+            in which case ``modality`` to ``nonzero`` and ``source_path`` are theirs.
         affine: 4x4, RAS+ mm from (x, y, z) indices.
         labels: Integers on the same grid, or None.
         key: Hash that names this version of the scan; a hash of the arrays when left out.
@@ -133,6 +137,7 @@ def write_entry(
         slope: Physical value of one stored unit.
         intercept: Physical value of stored 0.
         fill: Stored value outside; -1024 for CT and the smallest value otherwise when left out.
+        nonzero: See `ChannelImage`.
         source_shape: Shape of the file; that of ``values`` when left out.
         source_affine: Affine of the file; ``affine`` when left out.
         source_path: The file.
@@ -157,6 +162,7 @@ def write_entry(
             intercept=intercept,
             fill=fill,
             source_path=source_path,
+            nonzero=nonzero,
         )
         images: Sequence[ChannelImage] = [single]
     else:
@@ -221,13 +227,30 @@ def write_entry(
         class_voxels=class_voxels,
         flags=tuple(flags),
         label_refused=label_refused,
-        statistics=tuple(
-            None if array is None else statistics_of(array, entry.body_box, hounsfield=channel.hounsfield)
-            for channel, array in zip(entry.channels, stored, strict=True)
-        ),
+        statistics=_statistics(images, entry, stored),
     )
     write_record(folder, stem, record)
     return record
+
+
+def _statistics(
+    images: Sequence[ChannelImage], entry: Entry, stored: Sequence[npt.NDArray[np.int16] | None]
+) -> tuple[Statistics | None, ...]:
+    """Return what is known of each stored channel, in stored units; None of one that is lacking."""
+    kept = [image.nonzero for image in images]
+    if all(known or array is None for known, array in zip(kept, stored, strict=True)):
+        moments = [
+            known and ((known[0] - channel.intercept) / channel.slope, known[1] / channel.slope)
+            for known, channel in zip(kept, entry.channels, strict=True)
+        ]
+    else:
+        moments = list(nonzero_moments(stored, [channel.stored_zero for channel in entry.channels]))
+    return tuple(
+        None
+        if array is None
+        else replace(statistics_of(array, entry.body_box, hounsfield=channel.hounsfield), nonzero=own)
+        for channel, array, own in zip(entry.channels, stored, moments, strict=True)
+    )
 
 
 def _stored(scan_id: str, images: Sequence[ChannelImage]) -> list[npt.NDArray[np.int16] | None]:

@@ -120,7 +120,7 @@ def mean_probabilities(
     scale, present = channel_facts([entry])
     scale, present = scale.to(device), None if present is None else present.to(device)
     image = as_input(torch.from_numpy(store.windows(index, (0, 0, 0), entry.shape)).to(device)[None], scale, present)
-    fills = torch.tensor([channel.fill for channel in entry.channels], device=device).view(1, -1, 1, 1, 1)
+    fills = torch.tensor([channel.padding for channel in entry.channels], device=device).view(1, -1, 1, 1, 1)
     margins = as_input(fills, scale, present)
     shifted = float(margins.max()) > float(margins.min())  # one number pads all channels: pad the difference by 0
     if shifted:
@@ -138,6 +138,7 @@ def mean_probabilities(
                 batch_size=member.settings.batch_size,
                 outside=0.0 if shifted else float(margins[0, 0]),
                 mirrored=flip,
+                even=member.settings.steps == "even",
                 share=1.0 / (len(flips) * len(members)),
             )
             total = add_pass(total, image, one)
@@ -324,6 +325,7 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
     said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
+    said += [settings.steps] if settings.steps != "fixed" else []
     return weights_digest(network, json.dumps(said))
 
 

@@ -71,6 +71,7 @@ class SegmentationPredictor(MapPredictor):
         """Hash of weights, windows and settings."""
         said = [
             [weights_digest(one.network), one.window, one.settings.overlap, one.settings.mirror, one.output.key]
+            + ([one.settings.steps] if one.settings.steps != "fixed" else [])
             for one in self._members
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
@@ -188,6 +189,8 @@ def _segmenting(run: Path, task: SegmentationTask, said: Mapping[str, Any], sett
     changes: dict[str, Any] = {}
     if settings.overlap is not None:
         changes["overlap"] = settings.overlap
+    if settings.steps is not None:
+        changes["steps"] = settings.steps
     if settings.batch_size is not None:
         changes["batch_size"] = settings.batch_size
     if settings.mirror is not None:

@@ -24,6 +24,7 @@ Place = tuple[slice, slice, slice]
 Probabilities = Callable[[Tensor], Tensor]
 _SIGMA = 0.125  # of the window, as nnU-Net and MONAI have it
 _LEAST = 1e-3
+_LEAST_HALF = 6e-9  # nnU-Net's greatest weight is 10, and half precision holds 6e-8
 _ON_DEVICE_BYTES = 4 << 30  # a larger result is kept on the host
 _CHUNK_VALUES = 1 << 22  # numbers that are turned to probabilities at once: three such pieces lie beside the result
 
@@ -40,6 +41,7 @@ class Pass:
         batch_size: Windows that go through the network at once.
         outside: Value of the image beyond the scan.
         mirrored: Axes of (z, y, x) that are mirrored first, as 0, 1, 2.
+        even: Whether windows are spread evenly and weighed as nnU-Net has them, instead of one step apart as MONAI.
         share: What the pass adds to the result, times its probabilities.
     """
 
@@ -50,6 +52,7 @@ class Pass:
     batch_size: int
     outside: float = 0.0
     mirrored: tuple[int, ...] = ()
+    even: bool = False
     share: float = 1.0
 
 
@@ -70,8 +73,8 @@ def add_pass(result: Tensor | None, image: Tensor, one: Pass) -> Tensor:
     padded, before = _padded(turned, one.window, one.outside)
     size = (padded.shape[2], padded.shape[3], padded.shape[4])
     axis = max(range(3), key=lambda a: size[a] / one.window[a])
-    places = _windows(size, one.window, one.overlap, first=axis)
-    weight = _weight(one.window, image.device)
+    places = _windows(size, one.window, one.overlap, first=axis, even=one.even)
+    weight = _weight(one.window, image.device, even=one.even)
     stretch: _Stretch | None = None
     for first in range(0, len(places), one.batch_size):
         some = places[first : first + one.batch_size]
@@ -179,31 +182,37 @@ def _padded(image: Tensor, window: Triple, outside: float) -> tuple[Tensor, Trip
     return F.pad(image, pads, value=outside), before
 
 
-def _windows(size: Triple, window: Triple, overlap: float, *, first: int) -> list[Place]:
-    """Return the windows that cover a scan, where MONAI has them, in their order along axis ``first``.
+def _windows(size: Triple, window: Triple, overlap: float, *, first: int, even: bool = False) -> list[Place]:
+    """Return the windows that cover a scan, where MONAI or nnU-Net has them, in their order along axis ``first``.
 
     They are counted here, and weighed below, since importing MONAI for a few lines takes longer than most scans do;
     tests hold both to MONAI's ``dense_patch_slices`` and ``compute_importance_map``.
     """
     starts = []
     for length, own in zip(size, window, strict=True):
-        step = own if own == length else max(1, int(own * (1 - overlap)))
+        widest = own * (1 - overlap)
+        step = own if own == length else max(1.0, widest) if even else max(1, int(widest))
         count = 1 + max(0, math.ceil((length - own) / step))
-        starts.append([min(number * step, length - own) for number in range(count)])
+        if even:
+            step = (length - own) / max(1, count - 1)
+        starts.append([min(round(number * step), length - own) for number in range(count)])
     places = [tuple(slice(at, at + own) for at, own in zip(place, window, strict=True)) for place in product(*starts)]
     return sorted(((z, y, x) for z, y, x in places), key=lambda place: place[first].start)
 
 
-def _weight(window: Triple, device: torch.device) -> Tensor:
-    """Return the weight of each voxel of a window, float32, (z, y, x): a Gaussian, nowhere below a thousandth."""
+def _weight(window: Triple, device: torch.device, *, even: bool = False) -> Tensor:
+    """Return the weight of each voxel of a window, float32, (z, y, x): a Gaussian, nowhere below a thousandth.
+
+    With windows as nnU-Net has them its Gaussian too: about voxel n // 2, and down to what half precision holds.
+    """
     found: Tensor | None = None
     for length in window:
-        half = (length - 1) / 2.0
-        x = torch.arange(-half, half + 1, dtype=torch.float32, device=device)
+        half = float(length // 2) if even else (length - 1) / 2.0
+        x = torch.arange(length, dtype=torch.float32, device=device) - half
         x = torch.exp(x**2 / (-2 * (_SIGMA * length) ** 2))
         found = x if found is None else found[..., None] * x
     assert found is not None
-    return found.clamp_(min=max(float(found.min()), _LEAST))
+    return found.clamp_(min=max(float(found.min()), _LEAST_HALF if even else _LEAST))
 
 
 def _where(classes: int, shape: Triple, device: torch.device) -> torch.device:

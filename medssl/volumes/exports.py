@@ -26,6 +26,8 @@ class ScanExports(Exports):
             "onnx": lambda: _to_onnx(model, out, settings),
             "monai": lambda: _to_monai(model, out),
             "nnunet": lambda: _to_nnunet(model, out, settings),
+            "torchscript": lambda: _to_torchscript(model, out),
+            "hub": lambda: _to_hub(run, model, out),
             "safetensors": lambda: _to_safetensors(run, model, out),
         }
         decided = "" if model.decision is None else decision_words(model.decision, model.classes)
@@ -33,7 +35,7 @@ class ScanExports(Exports):
 
 
 def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
-    from medssl.exporting.onnx import export_onnx
+    from medssl.exporting.onnx import STANDING_ALONE, export_onnx
 
     path = out if out.suffix == ".onnx" else out.with_name(f"{out.name}.onnx")
     report = export_onnx(
@@ -43,26 +45,55 @@ def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
         f"opset {report.opset}; input images {report.inputs['images']}; outputs {', '.join(report.outputs)}; "
         f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
     )
-    return Exported((report.path, report.path.with_suffix(".json")), report.max_difference, (said,))
+    beside = [report.path.with_name(name) for name in STANDING_ALONE]
+    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT SCAN.nii.gz"
+    files = (report.path, report.path.with_suffix(".json"), *beside)
+    return Exported(files, report.max_difference, (said,), following=following)
 
 
 def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
-    from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model
+    import torch
 
-    warned: tuple[str, ...] = ()
-    following = (
-        f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all" if model.is_segmenter else ""
+    from medssl.exporting.nnunet import (
+        NNUNET_VERSION,
+        export_pretrained_weights,
+        export_trained_model,
+        starting_network,
     )
-    if model.is_segmenter:
+    from medssl.exporting.nnunet_plans import CONFIGURATION, PLANS
+    from medssl.exporting.nnunet_scheme import must_be_held
+
+    tested = f"tested with nnunetv2 {NNUNET_VERSION}"
+    dataset = None if settings.dataset is None else Path(settings.dataset)
+    if model.is_segmenter and dataset is None and not settings.weights_only:
+        warned = must_be_held(model, nearest=settings.nearest)
         written = export_trained_model(model, out)
-        following = f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all"
-    else:
-        if model.is_classifier:
-            warned = ("nnU-Net has no classifiers: the encoder goes alone, as starting weights",)
-            model = replace(model, network=model.encoder, classes=(), decision=None, looks=None)
-        written = export_pretrained_weights(model, out, num_classes=settings.num_classes, seed=settings.seed)
-    said = (f"tested with nnunetv2 {NNUNET_VERSION}",)
-    return Exported(tuple(written), said=said, warned=warned, following=following)
+        step = "" if model.overlap == 0.5 else f" -step_size {1 - model.overlap:g}"
+        names = ", ".join(f"CASE_{n:04d}.nii.gz ({c.name})" for n, c in enumerate(model.channels))
+        said = (
+            f"{tested}; it reads {names} from a folder",
+            "nnU-Net spreads windows evenly: medssl predict RUN SCANS steps=even does the same",
+        )
+        device = "" if torch.cuda.is_available() else " -device cpu"
+        command = f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all{step}{device}"
+        return Exported(tuple(written), said=said, warned=tuple(warned), following=command)
+    warned = []
+    if model.is_classifier:
+        warned = ["nnU-Net has no classifiers: the encoder goes alone, as starting weights"]
+        model = replace(model, network=model.encoder, classes=(), decision=None, looks=None)
+    start = starting_network(model, num_classes=settings.num_classes, seed=settings.seed)
+    warned += [start.words] if start.fresh else []
+    written = export_pretrained_weights(model, out, start=start, dataset=dataset)
+    number = "DATASET" if dataset is None else dataset.resolve().name.removeprefix("Dataset").split("_")[0]
+    following = (
+        f"nnUNetv2_preprocess -d {number} -plans_name {PLANS} -c {CONFIGURATION} && nnUNetv2_train {number} "
+        f"{CONFIGURATION} 0 -p {PLANS} -pretrained_weights {quoted(out / 'pretrained.pth')}"
+        + ("" if torch.cuda.is_available() else " -device cpu")
+    )
+    if dataset is None:
+        following = f"{quoted(out / 'README.md')} says how: give dataset=FOLDER, and nnU-Net's plan is written too"
+    more = (tested,) if start.fresh else (tested, start.words)
+    return Exported(tuple(written), said=more, warned=tuple(warned), following="" if dataset is None else following)
 
 
 def _to_monai(model: Exportable, out: Path) -> Exported:
@@ -75,6 +106,24 @@ def _to_monai(model: Exportable, out: Path) -> Exported:
     )
     said = (f"network: {bundle.how}; {bundle.max_difference:.2g} from torch at most",)
     return Exported(tuple(bundle.written), bundle.max_difference, said, following=following)
+
+
+def _to_torchscript(model: Exportable, out: Path) -> Exported:
+    from medssl.exporting.torchscript import export_torchscript
+
+    path = out if out.suffix in (".pt", ".ts") else out.with_name(f"{out.name}.pt")
+    files, difference = export_torchscript(model, path)
+    return Exported(tuple(files), difference, (f"{difference:.2g} from torch at most",))
+
+
+def _to_hub(run: Path, model: Exportable, out: Path) -> Exported:
+    from medssl.exporting.hub import write_hub_files
+
+    plain = _to_safetensors(run, model, out)
+    written = dict.fromkeys((*plain.files, *write_hub_files(model, load_card(run), out)))
+    said = ("nothing was uploaded: hf upload NAME FOLDER does; choose the licence in README.md first",)
+    following = f"medssl import {quoted(out)} --out runs/{quoted(run.resolve().name)}-again"
+    return Exported(tuple(written), said=said, following=following)
 
 
 _LOADERS = {

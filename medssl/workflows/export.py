@@ -38,6 +38,18 @@ class ExportSettings(Settings):
     num_classes: int = Field(
         default=2, ge=2, description="nnU-Net: heads of the fresh decoder beside an encoder; nnU-Net replaces them."
     )
+    nearest: bool = Field(
+        default=False,
+        description="nnU-Net: whether the nearest normalisation will do where it has not the network's own.",
+    )
+    dataset: str | None = Field(
+        default=None,
+        description="nnU-Net: a dataset's folder in nnUNet_preprocessed, to be trained from these weights; it gains "
+        "medsslPlans.json.",
+    )
+    weights_only: bool = Field(
+        default=False, description="nnU-Net: whether a segmenter is exported as starting weights, to be trained on."
+    )
     seed: int = Field(default=0, ge=0, description="nnU-Net: seed of the fresh decoder beside an encoder.")
 
 
@@ -70,7 +82,7 @@ def export(
 
     Args:
         run: A pretraining or fine-tuning run that has ended.
-        to: "onnx", "monai", "nnunet" or "safetensors".
+        to: "onnx", "monai", "nnunet", "torchscript", "hub" or "safetensors".
         out: A file for ONNX (``.onnx`` is put behind a name without it), a folder for the others.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.

@@ -25,6 +25,8 @@ EXPORTS = {
     "onnx": ExportTarget("an .onnx file for onnxruntime and others"),
     "monai": ExportTarget("a MONAI bundle"),
     "nnunet": ExportTarget("a trained nnU-Net model, or starting weights for one"),
+    "torchscript": ExportTarget("a .pt file for libtorch, from C++ or Python"),
+    "hub": ExportTarget("a folder as Hugging Face's hub has models; medssl import reads it back"),
     "safetensors": ExportTarget("weights and card, for medssl.load", domains=("volumes", "points")),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.command import Command
@@ -12,6 +12,7 @@ from medssl.locking import LOCK, holds
 from medssl.store.fitting import cache_line
 from medssl.weights.importing import Ready, ready, write_run
 from medssl.weights.renaming import ImportReport
+from medssl.weights.shared import Shared, shared_folder
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
@@ -68,6 +69,8 @@ def import_weights(
     """
     out = Path(out)
     _refuse_full(out, overwrite=overwrite)
+    if not named and (shared := shared_folder(Path(weights))) is not None:
+        return _taken_over(shared, out, overwrite=overwrite, dry_run=dry_run)
     made = ready(Path(weights), named=named)
     for line in _lines(made):
         events.message(line)
@@ -93,6 +96,27 @@ def import_weights(
             written=tuple(written),
             next=Command("predict", out, "SCANS", "--out", "PREDICTIONS") if segments else tuned,
             figures={"run": str(out), "source": made.source.name, "shares": dict(made.report.shares)},
+        )
+    )
+
+
+def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) -> ImportResult:
+    """Make a run of a folder that was exported from one."""
+    kept = ", ".join(shared.weights)
+    events.message(f"recognised: a run that medssl exported ({kept}; encoder {shared.card.encoder['name']})")
+    report = ImportReport((), dict.fromkeys(shared.weights, 1.0))
+    found = ImportResult(out, "medssl", shared.card, report)
+    if dry_run:
+        return events.written(found)
+    _make_way(out, overwrite=overwrite)
+    written = shared.write(out)
+    tuned = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned")
+    return events.written(
+        replace(
+            found,
+            written=tuple(written),
+            next=Command("predict", out, "SCANS", "--out", "PREDICTIONS") if "network" in shared.weights else tuned,
+            figures={"run": str(out), "source": "medssl"},
         )
     )
 

@@ -22,6 +22,11 @@ class PredictSettings(FileLimits):
     uncertainty: bool = Field(
         default=False, description="Write the entropy of each voxel or point too, 0 (sure) to 1 (any class)."
     )
+    steps: Literal["fixed", "even"] | None = Field(
+        default=None,
+        description="Where windows lie: one step apart ('fixed') or spread evenly ('even'), as nnU-Net has them. None: "
+        "as the run says.",
+    )
     mirror: bool | None = Field(
         default=None,
         description="Average mirrored views, along the axes that the run's training flipped. None: as the run says.",

@@ -6,13 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 
 from medssl.errors import DataError
+from medssl.input_schemes import SCHEMES
 from medssl.loading import WindowLoader, channel_facts
-from medssl.normalising import Statistics, check_takes, fitted_numbers, statistics_of, takes
+from medssl.normalising import Statistics, check_takes, fitted_numbers, nonzero_moments, statistics_of, takes
 from medssl.randomness import Stream
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.store.normalised import channels_of, fitted, normalised, normalised_as
@@ -20,6 +22,8 @@ from medssl.store.read import Store
 from medssl.store.write import write_entry
 from medssl.views.intensity import IntensitySettings, apply_intensity, sample_intensity
 from medssl.windows import WindowPlan, as_input
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index as index_scans
 
 BOX = ((2, 2, 2), (14, 18, 12))
 
@@ -162,7 +166,9 @@ def test_a_store_of_an_earlier_release_is_read_for_it(store: Store) -> None:
     del content["statistics"]
     path.write_text(json.dumps(content))
     old = Store.open(store.folder)
-    assert [old.statistics(index) for index in range(len(old))] == kept
+    read = [old.statistics(index) for index in range(len(old))]
+    assert read == [tuple(one and replace(one, nonzero=None) for one in each) for each in kept]
+    assert [old.statistics(index, nonzero=True) for index in range(len(old))] == kept
     assert old.entries == store.entries
 
 
@@ -182,7 +188,7 @@ def test_a_lacking_channel_stays_zero(tmp_path: Path) -> None:
 
 
 def test_training_and_whole_scans_see_the_same(store: Store) -> None:
-    for scheme in ("unit", "zscore", "dataset", "nnunet"):
+    for scheme in SCHEMES:
         made = normalised(store, fitted(scheme, store.split("train")))
         batch = WindowLoader(made, WindowPlan(size=(8, 8, 8)), batch_size=4, seed=0, threads=0).batch(0)
         for row, item in enumerate(batch.item.tolist()):
@@ -219,6 +225,32 @@ def test_an_encoder_takes_the_input_it_was_trained_on(store: Store) -> None:
     takes(encoder, ("zscore",))
     with pytest.raises(DataError, match="input normalised as zscore, and the scans come as unit"):
         check_takes(encoder, store.entries[0].schemes)
+
+
+def test_nonzero_is_the_z_score_that_nnunet_takes(tmp_path: Path) -> None:
+    """Over the box of all that is not 0 in any channel, in the file's own values and voxels, whatever is stored."""
+    draw = np.random.default_rng(3)
+    one, two = np.zeros((12, 14, 10)), np.zeros((12, 14, 10))
+    one[2:9, 3:12, 1:8] = draw.uniform(50, 900, (7, 9, 7))
+    two[4:11, 3:6, 5:9] = draw.uniform(-5, 5, (7, 3, 4))
+    box = (slice(2, 11), slice(3, 12), slice(1, 9))
+    for found, values in zip(nonzero_moments([one, None, two]), (one, None, two), strict=True):
+        assert found is None if values is None else found == pytest.approx((values[box].mean(), values[box].std()))
+    assert nonzero_moments([np.zeros((2, 3, 4))]) == ((0.0, 0.0),)
+    nibabel.save(nibabel.Nifti1Image(one.transpose(2, 1, 0).astype(np.float32), np.eye(4)), tmp_path / "a_T1w.nii.gz")
+    index_scans(tmp_path, out=tmp_path / "m.parquet")
+    for name, settings in (("plain", []), ("coarse", ["spacing_mm=[2,2,2]", "crop=true"])):
+        cache(tmp_path / "m.parquet", out=tmp_path / name, overrides=settings)
+        store = Store.open(tmp_path / name)
+        (known,), (channel,) = store.statistics(0), store.entries[0].channels
+        mean, deviation = known.nonzero
+        assert mean * channel.slope + channel.intercept == pytest.approx(one[2:9, 3:12, 1:8].mean(), rel=1e-4)
+        assert deviation * channel.slope == pytest.approx(one[2:9, 3:12, 1:8].std(), rel=1e-4)
+        made = normalised(store, [("nonzero", None)])
+        stored = store.values(0, 0).astype(np.float64)
+        np.testing.assert_allclose(inputs(made, 0)[0, 0].numpy(), (stored - mean) / deviation, atol=1e-4)
+        assert abs((made.entries[0].padding - mean) / deviation) < 1e-3  # what is outside is the mean, as nnU-Net pads
+        assert store.entries[0].padding == store.entries[0].fill
 
 
 def test_scans_weigh_alike_whatever_their_size() -> None:

@@ -34,15 +34,20 @@ def store_of(folder, shape, *, low=-1000, high=1000, modality="CT") -> Store:
     return store_from_arrays(folder, [Item(id="a", values=values, modality=modality)])
 
 
-def starts(length: int, overlap: float) -> list[int]:
-    """Where windows begin: even steps, the last one moved back to end with the scan."""
+def starts(length: int, overlap: float, *, even: bool = False) -> list[int]:
+    """Where windows begin: equal steps and the last one moved back to end with the scan; or as nnU-Net spreads them."""
+    if even:  # compute_steps_for_sliding_window of nnU-Net 2
+        count = int(np.ceil((length - WINDOW) / (WINDOW * (1 - overlap)))) + 1
+        apart = (length - WINDOW) / (count - 1) if count > 1 else 0
+        return [int(np.round(apart * n)) for n in range(count)]
     step = int(WINDOW * (1 - overlap))
     number = int(np.ceil((length - WINDOW) / step)) + 1
     return [min(n * step, length - WINDOW) for n in range(number)]
 
 
+@pytest.mark.parametrize("steps", ["fixed", "even"])
 @pytest.mark.parametrize(("axis", "overlap"), [(0, 0.5), (1, 0.5), (2, 0.25)])
-def test_windows_are_blended_with_a_gaussian_of_an_eighth_of_the_window(tmp_path, axis, overlap):
+def test_windows_are_blended_with_a_gaussian_of_an_eighth_of_the_window(tmp_path, axis, overlap, steps):
     shape = [WINDOW] * 3
     shape[axis] = 29
     line = np.sin(np.arange(WINDOW) / 2.0) * 2
@@ -50,12 +55,16 @@ def test_windows_are_blended_with_a_gaussian_of_an_eighth_of_the_window(tmp_path
     view[axis] = WINDOW
     field = torch.from_numpy(line).float().view(view).expand(WINDOW, WINDOW, WINDOW)
     store = store_of(tmp_path / "store", tuple(shape))
-    found = probabilities_of(Places(field), store, 0, (WINDOW,) * 3, InferenceSettings(overlap=overlap))
+    found = probabilities_of(Places(field), store, 0, (WINDOW,) * 3, InferenceSettings(overlap=overlap, steps=steps))
     place = np.arange(WINDOW) - (WINDOW - 1) / 2
     weight = np.exp(-(place**2) / (2 * (WINDOW / 8) ** 2))
-    weight = np.maximum(weight, 1e-3)  # MONAI keeps weights above 0 (of the whole product; here along one axis)
+    if steps == "even":  # nnU-Net: about voxel n // 2, and as small as half precision holds
+        weight = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * (WINDOW / 8) ** 2))
+    weight = np.maximum(
+        weight, 1e-3 if steps == "fixed" else 0
+    )  # MONAI keeps weights above 0 (of the whole product; here along one axis)
     total, seen = np.zeros(29), np.zeros(29)
-    for first in starts(29, overlap):
+    for first in starts(29, overlap, even=steps == "even"):
         total[first : first + WINDOW] += weight * line
         seen[first : first + WINDOW] += weight
     logit = total / seen

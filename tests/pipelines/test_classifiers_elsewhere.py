@@ -73,7 +73,8 @@ def test_a_monai_bundle_says_what_the_model_says(tmp_path, fit):
     (tmp_path / "scans").mkdir()
     for number, shape in enumerate([(16, 16, 8), (21, 18, 13), (24, 40, 30)]):
         values = np.random.default_rng(number).integers(100, 900, shape).astype(np.int16)  # body everywhere
-        values[4:9, 4:9, 2:6] = -900  # air inside: values without any below 0 count as no HU, and are scaled otherwise
+        if number < 2:  # air inside; values without any below 0 count as no HU, and are scaled by their percentiles
+            values[4:9, 4:9, 2:6] = -900
         write_nifti(tmp_path / "scans" / f"s{number}.nii.gz", values, np.diag([1.0, 1.0, 1.0, 1.0]))
     parser = ConfigParser()
     parser.read_config(str(tmp_path / "bundle/configs/inference.json"))

@@ -5,13 +5,15 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
-from medssl.engine.card import Card, load_encoder, save_encoder
+from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.exporting.exportable import perturbed
 from medssl.exporting.runs import exportable_of
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter, load_segmenter
 from medssl.workflows.export import export
+from medssl.workflows.export_targets import EXPORTS
+from medssl.workflows.import_weights import import_weights
 
 
 def _card(encoder, **more) -> Card:
@@ -76,6 +78,39 @@ def test_safetensors_load_as_a_run_does(segmenter, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("which", ["pretrained", "segmenter"])
+def test_a_hub_folder_is_imported_again(which: str, request, tmp_path, capsys) -> None:
+    run = request.getfixturevalue(which)
+    result = export(run, to="hub", out=tmp_path / "out")
+    head = (tmp_path / "out" / "README.md").read_text().split("---")[1]
+    assert "library_name: medssl" in head
+    assert len(set(result.written)) == len(result.written)
+    again = import_weights(tmp_path / "out", out=tmp_path / "again")
+    assert again.card == load_card(run)
+    assert "recognised: a run that medssl exported" in capsys.readouterr().out
+    images = torch.rand(1, 1, 16, 16, 20)
+    with torch.no_grad():
+        assert torch.equal(load_encoder(tmp_path / "again").embed(images), load_encoder(run).embed(images))
+        if which == "segmenter":
+            assert torch.equal(load_segmenter(tmp_path / "again").network(images), load_segmenter(run).network(images))
+    (tmp_path / "out" / "encoder.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        import_weights(tmp_path / "out", out=tmp_path / "third")
+    assert not list((tmp_path / "third").glob("*.json"))
+
+
+@pytest.mark.parametrize("which", ["pretrained", "segmenter"])
+def test_torchscript_is_the_network(which: str, request, tmp_path) -> None:
+    run = request.getfixturevalue(which)
+    result = export(run, to="torchscript", out=tmp_path / "net")
+    assert result.written == (tmp_path / "net.pt", tmp_path / "net.json")
+    images = torch.rand(3, 1, *exportable_of(run).window)
+    with torch.no_grad():
+        found = torch.jit.load(tmp_path / "net.pt")(images)
+        wanted = load_segmenter(run).network(images) if which == "segmenter" else load_encoder(run).embed(images)
+    torch.testing.assert_close(found[-1], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("which", ["pretrained", "segmenter"])
 def test_nnunet(which: str, request, tmp_path) -> None:
     result = export(request.getfixturevalue(which), to="nnunet", out=tmp_path / "out")
     names = {str(path.relative_to(tmp_path / "out")) for path in result.written}
@@ -92,7 +127,7 @@ def test_onnx_gets_its_suffix(segmenter, tmp_path, capsys) -> None:
     from medssl.exporting.onnx import run_onnx
 
     result = export(segmenter, to="onnx", out=tmp_path / "net")
-    assert result.written == (tmp_path / "net.onnx", tmp_path / "net.json")
+    assert result.written[:2] == (tmp_path / "net.onnx", tmp_path / "net.json")
     assert "from torch at most" in capsys.readouterr().out
     images = torch.rand(1, 1, 16, 16, 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -125,6 +160,6 @@ def test_what_cannot_be_is_refused(pretrained, tmp_path) -> None:
 
 def test_a_dry_run_writes_nothing(segmenter, tmp_path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    for to in ("onnx", "monai", "nnunet", "safetensors"):
+    for to in EXPORTS:
         assert export(segmenter, to=to, out=tmp_path / "out", dry_run=True).written == ()
     assert sorted(tmp_path.rglob("*")) == before

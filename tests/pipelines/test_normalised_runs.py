@@ -84,7 +84,7 @@ def seen_by(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 def test_a_card_says_what_a_run_was_given(home: Path, scheme: str) -> None:
     (given,) = load_card(home / scheme).inputs
     assert given.normalise == scheme
-    assert (given.numbers is not None) == (scheme in ("dataset", "nnunet"))
+    assert (given.numbers is not None) == (scheme in ("dataset", "nnunet", "nonzero"))
     (written,) = json.loads((home / scheme / "input.json").read_text())
     assert (written["normalise"], written["scale"]) == (scheme, [-1000.0, 1000.0])
 

@@ -108,7 +108,17 @@ def test_metadata_says_what_goes_in_and_out(make, tmp_path) -> None:
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == "spleen"
     config = json.loads((tmp_path / "configs" / "inference.json").read_text())
     scaling = config["preprocessing"]["transforms"][3]
-    assert scaling["_target_"] == "ScaleIntensityRangePercentilesd"
+    assert scaling["_target_"] == "Lambdad"
+    assert config["preparing"]["channels"][0]["percentiles"] == [0.5, 99.5]
+    from jsonschema import ValidationError, validate
+    from monai.bundle import verify_metadata
+
+    schema = json.loads((tmp_path / "configs" / "schema.json").read_text())
+    for path in ("version", "network_data_format"):
+        with pytest.raises(ValidationError):
+            validate({key: value for key, value in metadata.items() if key != path}, schema)
+    said = {"meta_file": str(tmp_path / "configs/metadata.json"), "filepath": str(tmp_path / "configs/schema.json")}
+    verify_metadata(**said)  # as printed: the schema lies there, and nothing is downloaded
     assert config["preprocessing"]["transforms"][2]["pixdim"] == [1.0, 1.5, 2.0]
 
 

@@ -11,7 +11,7 @@ from medssl.decoder import SegmentationNetwork
 from medssl.errors import DataError
 from medssl.exporting.exportable import example_input
 from medssl.exporting.monai_network import dynunet_state
-from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model
+from medssl.exporting.nnunet import NNUNET_VERSION, export_pretrained_weights, export_trained_model, starting_network
 
 nnunetv2 = pytest.importorskip("nnunetv2")
 
@@ -42,7 +42,7 @@ def test_training_starts_from_the_weights(make, tmp_path, name: str, segmenter: 
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
     model = make(name, segmenter=segmenter)
-    written = export_pretrained_weights(model, tmp_path, seed=4)
+    written = export_pretrained_weights(model, tmp_path, start=starting_network(model, seed=4))
     assert all(path.is_file() for path in written)
     plan = json.loads((tmp_path / "architecture.json").read_text())
     theirs = _network_of(plan, classes=7, deep_supervision=True).eval()
@@ -52,14 +52,14 @@ def test_training_starts_from_the_weights(make, tmp_path, name: str, segmenter: 
         for ours, their in zip(model.encoder(images), theirs.encoder(images), strict=True):
             torch.testing.assert_close(ours, their, atol=5e-5, rtol=1e-4)
         assert theirs(images)[0].shape == (2, 7, *model.window)
-    assert str(list(model.spacing_mm)) in (tmp_path / "README.md").read_text()
+    assert "2 x 1.5 x 1 mm" in (tmp_path / "README.md").read_text()
 
 
 def test_attention_over_places_stays_behind(make, tmp_path) -> None:
     plain, pooled = make("unet", segmenter=True), make("unet", segmenter=True, pool="attention")
     written = []
     for model in (plain, pooled):
-        export_pretrained_weights(model, tmp_path, seed=4)
+        export_pretrained_weights(model, tmp_path, start=starting_network(model, seed=4))
         written.append(torch.load(tmp_path / "pretrained.pth", weights_only=True)["network_weights"].keys())
     assert written[0] == written[1]
     assert dynunet_state(pooled.network.state_dict()).keys() == dynunet_state(plain.network.state_dict()).keys()
@@ -70,7 +70,7 @@ def test_the_fresh_decoder_is_a_function_of_the_seed(make, tmp_path) -> None:
     before = torch.random.get_rng_state()
     states = []
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        export_pretrained_weights(model, tmp_path / folder, seed=seed)
+        export_pretrained_weights(model, tmp_path / folder, start=starting_network(model, seed=seed))
         states.append(torch.load(tmp_path / folder / "pretrained.pth", weights_only=True)["network_weights"])
     key = "decoder.stages.0.convs.0.conv.weight"
     assert torch.equal(states[0][key], states[1][key])
