@@ -168,7 +168,6 @@ def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
             "pixdim": list(model.spacing_mm[::-1]),
             "mode": 3 if model.interpolation == "cubic" else 1,
             "padding_mode": "nearest",
-            "scale_extent": True,
         },
         _scaling(model),
     ]

@@ -242,7 +242,8 @@ def _ends(pairs: Sequence[Candidate]) -> npt.NDArray[np.int64]:
 
 
 def _places(pairs: Sequence[Candidate], rank: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return place_of(*_ends(pairs), np.array([one.distance for one in pairs]), rank)
+    first, second = _ends(pairs)
+    return place_of(first, second, np.array([one.distance for one in pairs]), rank)
 
 
 def _take(found: dict[tuple[int, int], Candidate], new: Iterable[Candidate]) -> None:

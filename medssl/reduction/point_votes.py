@@ -328,12 +328,15 @@ class _Met:
         """Return which share of the points that both ought to show agrees, by their weights; of the scan with less."""
         sides = zip((self.one, self.two), (self.within_two, self.within_one), self.weights, strict=True)
         told = [(w * agree).sum(axis=1) / np.maximum((w * within).sum(axis=1), 1e-9) for agree, within, w in sides]
-        return np.minimum(1.0, np.minimum(*told))
+        least: npt.NDArray[np.float64] = np.minimum(1.0, np.minimum(told[0], told[1]))
+        return least
 
     def number(self) -> npt.NDArray[np.float64]:
         """Return how many points agree, by their weights; see `agreeing`."""
         told = [w * agree for w, agree in zip(self.weights, (self.one, self.two), strict=True)]
-        return np.minimum(*(w.sum(axis=1) ** 2 / np.maximum((w * w).sum(axis=1), 1e-9) for w in told))
+        one, two = (w.sum(axis=1) ** 2 / np.maximum((w * w).sum(axis=1), 1e-9) for w in told)
+        least: npt.NDArray[np.float64] = np.minimum(one, two)
+        return least
 
 
 def _table(points: Points, scans: Ints) -> _Table:
@@ -383,4 +386,5 @@ def _met(one: _Table, two: _Table, shift: Ints) -> _Met:
     same[pair[far], a[far], b[far]] = False
     within_two = (np.abs(one.places - shift[:, None]) <= two.halves[:, None]).all(axis=2) & one.there
     within_one = (np.abs(moved) <= one.halves[:, None]).all(axis=2) & two.there
-    return _Met(same.any(axis=2), same.any(axis=1), within_one, within_two, (one.weights, two.weights))
+    agree_one, agree_two = np.asarray(same.any(axis=2)), np.asarray(same.any(axis=1))
+    return _Met(agree_one, agree_two, within_one, within_two, (one.weights, two.weights))

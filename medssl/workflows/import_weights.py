@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.command import Command
@@ -105,15 +105,20 @@ def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) ->
     kept = ", ".join(shared.weights)
     events.message(f"recognised: a run that medssl exported ({kept}; encoder {shared.card.encoder['name']})")
     report = ImportReport((), dict.fromkeys(shared.weights, 1.0))
+    found = ImportResult(out, "medssl", shared.card, report)
     if dry_run:
-        closed(None)
-        return ImportResult(out, "medssl", shared.card, report)
+        return events.written(found)
     _make_way(out, overwrite=overwrite)
     written = shared.write(out)
-    tuned = f"medssl predict {quoted(out)} SCANS --out PREDICTIONS"
-    then = f"medssl finetune {quoted(out)} --data STORE --out {quoted(f'{out}-tuned')}"
-    closed(written, tuned if "network" in shared.weights else then, run=str(out), source="medssl")
-    return ImportResult(out, "medssl", shared.card, report, tuple(written))
+    tuned = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned")
+    return events.written(
+        replace(
+            found,
+            written=tuple(written),
+            next=Command("predict", out, "SCANS", "--out", "PREDICTIONS") if "network" in shared.weights else tuned,
+            figures={"run": str(out), "source": "medssl"},
+        )
+    )
 
 
 def _lines(made: Ready) -> list[str]:

@@ -34,9 +34,12 @@ def test_the_shell_is_told_presets_and_methods():
     ("card", "forms"),
     [
         ({"kind": "cloud"}, ["safetensors"]),
-        ({"kind": "volume", "encoder": {"name": "swin"}}, ["monai", "onnx", "safetensors"]),
-        ({"kind": "volume", "encoder": {"name": "unet"}}, ["monai", "nnunet", "onnx", "safetensors"]),
-        ({"encoder": 3}, ["monai", "nnunet", "onnx", "safetensors"]),
+        ({"kind": "volume", "encoder": {"name": "swin"}}, ["hub", "monai", "onnx", "safetensors", "torchscript"]),
+        (
+            {"kind": "volume", "encoder": {"name": "unet"}},
+            ["hub", "monai", "nnunet", "onnx", "safetensors", "torchscript"],
+        ),
+        ({"encoder": 3}, ["hub", "monai", "nnunet", "onnx", "safetensors", "torchscript"]),
     ],
 )
 def test_only_forms_that_the_run_can_have_are_offered(card, forms, tmp_path):

@@ -11,6 +11,7 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, CardInput, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.store.in_memory import Item, store_from_arrays
+from medssl.tasks.dense_looks import ScanPlaces
 from medssl.workflows.evaluate import evaluate
 from pointcloud.tasks.dense_looks import CloudPlaces
 from tests.pipelines.test_dense_probe import ENCODER, run_of
@@ -210,3 +211,25 @@ def test_several_channels_are_all_read_and_registration_takes_one_that_both_have
 def test_clouds_of_more_points_have_no_larger_parts():
     places = CloudPlaces({1: "lid"}, None)
     assert 30 * places.size(None, 100) == pytest.approx(300 * places.size(None, 1000))
+
+
+def test_a_case_is_registered_by_a_channel_that_it_has(tmp_path, monkeypatch):
+    one, other = scan("s0", "train"), scan("s1", "test")
+    both = {"modality": ("CT", "MR"), "channels": ("ct", "t1")}
+    items = [
+        replace(one, values=np.stack([one.values, one.values[::-1]]), **both),
+        replace(other, values=np.stack([other.values, other.values[::-1]]), lacks=("ct",), **both),
+    ]
+    made = store_from_arrays(tmp_path / "store", items, classes={1: "ball"})
+    seen = []
+
+    def registered(fixed, moving, labels, *_, **__):
+        seen.extend([fixed, moving])
+        return labels, ""
+
+    monkeypatch.setattr("medssl.tasks.dense_looks.registered_labels", registered)
+    places = ScanPlaces({1: "ball"}, (8, 16, 16), "whole")
+    found = places.registered(made, 0, made, 1, np.array([[0.0, 0, 0]], np.float32), way="affine", seed=0)
+    assert (found.labels.tolist(), found.why) == ([0], "")
+    assert np.array_equal(seen[0], other.values[::-1])
+    assert np.array_equal(seen[1], one.values[::-1])

@@ -86,8 +86,9 @@ class Stored(NamedTuple):
 
 def _channel(values, box, how, hounsfield, whole):
     """Return one channel as it is stored, its fill, and how it becomes input."""
-    if hounsfield:
-        low, high = how["hu_range"]
+    fixed = hounsfield or (how["modality"] != "CT" and how["intensity"] is not None)
+    if fixed:
+        low, high = how["hu_range"] if hounsfield else (-32768, 32767)
         stored, scale, unit, offset = np.rint(values).clip(low, high), how["intensity"], 1.0, 0.0
     else:
         inside = values[_slices(box)].ravel()
