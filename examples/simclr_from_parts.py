@@ -2,7 +2,8 @@
 
 python examples/simclr_from_parts.py [STEPS]      (made-up scans, no files of yours, some seconds)
 
-Chen et al. 2020, arXiv:2002.05709. `medssl pretrain simclr` is the same with checkpoints, resume, probes and several processes.
+Chen et al. 2020, arXiv:2002.05709. `medssl pretrain simclr` is the same with checkpoints, resume,
+probes and several processes.
 """
 
 import sys
