@@ -13,7 +13,6 @@ from medssl.engine.card import Card, load_card, load_weights, save_encoder
 from medssl.errors import DataError
 from medssl.randomness import numpy_generator
 from medssl.store.in_memory import Item, store_from_arrays
-from medssl.workflows.embed import embed
 from medssl.workflows.export import export
 from medssl.workflows.finetune import finetune
 from medssl.workflows.import_weights import import_weights
@@ -158,15 +157,6 @@ def test_a_network_of_kept_statistics_fine_tunes_as_the_same_weights_built_here(
     first, second = (load_weights(run, "network") for run in runs)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_a_store_in_other_units_is_refused(stores, tmp_path) -> None:
-    torch.save(_segres(), tmp_path / "a.pth")
-    import_weights(tmp_path / "a.pth", out=tmp_path / "run")
-    with pytest.raises(DataError, match="no HU"):
-        embed(
-            tmp_path / "run", data=stores[False], out=tmp_path / "v.npz", overrides=["device=cpu", "window=[8,16,16]"]
-        )
 
 
 def test_clouds_go_the_same_ways(tmp_path) -> None:
