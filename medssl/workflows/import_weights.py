@@ -103,7 +103,7 @@ def import_weights(
 def _taken_over(shared: Shared, out: Path, *, overwrite: bool, dry_run: bool) -> ImportResult:
     """Make a run of a folder that was exported from one."""
     kept = ", ".join(shared.weights)
-    events.message(f"recognised: a run that medssl exported ({kept}; encoder {shared.card.encoder['name']})")
+    events.message(f"recognised: a run, exported by medssl ({kept}; encoder {shared.card.encoder['name']})")
     report = ImportReport((), dict.fromkeys(shared.weights, 1.0))
     found = ImportResult(out, "medssl", shared.card, report)
     if dry_run:

@@ -21,7 +21,7 @@ PAGES = [ROOT / "README.md"] + [
 ]
 COMMAND = re.compile(r"\bmedssl [a-z-]+ |\bcd $| -m $")
 # Names of ours, in which there is nothing to quote, or nothing left to.
-OURS = {"card.modality", "name", "title", "chosen", "following", "place"}
+OURS = {"CONFIGURATION", "PLANS", "card.modality", "spacing", "window", "name", "title", "chosen", "following", "place"}
 
 
 def unquoted(node: ast.JoinedStr) -> list[str]:
