@@ -86,7 +86,7 @@ def test_a_hub_folder_is_imported_again(which: str, request, tmp_path, capsys) -
     assert len(set(result.written)) == len(result.written)
     again = import_weights(tmp_path / "out", out=tmp_path / "again")
     assert again.card == load_card(run)
-    assert "recognised: a run that medssl exported" in capsys.readouterr().out
+    assert "recognised: a run, exported by medssl" in capsys.readouterr().out
     images = torch.rand(1, 1, 16, 16, 20)
     with torch.no_grad():
         assert torch.equal(load_encoder(tmp_path / "again").embed(images), load_encoder(run).embed(images))
