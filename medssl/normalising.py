@@ -176,7 +176,8 @@ def numbers_of(
         fitted: See `fitted_numbers`.
 
     Raises:
-        DataError: The numbers were fitted to HU and the scan's values are none, or the other way round.
+        DataError: The numbers were fitted to HU and the scan's values are none, or the other way round; or what
+            ``nonzero`` needs was not kept.
     """
     if scheme == "unit":
         return None
@@ -191,7 +192,12 @@ def numbers_of(
                 "Leave it out, or train with data.normalise=zscore, which takes each scan's own."
             )
         return fitted
-    if scheme == "nonzero" and own.nonzero is not None:
+    if scheme == "nonzero":
+        if own.nonzero is None:
+            raise DataError(
+                "its store is of an earlier release, which did not keep the moments of all that is not 0 "
+                "(normalise=nonzero). Make it anew with medssl cache, or train with data.normalise=zscore."
+            )
         mean, deviation = own.nonzero
         return (-_BEYOND, _BEYOND, mean, max(deviation, _LEAST * (scale[1] - scale[0])))
     return (-_BEYOND, _BEYOND, own.mean, max(own.deviation, _LEAST * (scale[1] - scale[0])))

@@ -86,8 +86,6 @@ def _nnunet(found: Found, *, total: bool) -> Wanted | None:
             f"its head of {network.heads} channels is left out: dataset.json names no class for each of them (regions, "
             "or none)",
         )
-    if any(one.normalise == "zscore" for one in inputs):
-        guesses += (ZSCORE,)
     if not said.reoriented and not total:
         guesses += ("scans lay as their files had them there, and are turned to RAS here",)
     return staged(

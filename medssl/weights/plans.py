@@ -145,10 +145,10 @@ def planned_inputs(
                 raise DataError(f"{shown}: its plans' intensities of channel {place} ({name}) are none: {dict(own)}.")
             inputs.append(CardInput(name=name, modality="CT", normalise="nnunet", numbers=(low, high, mean, std)))
         elif scheme == "ZScoreNormalization":
-            inputs.append(CardInput(name=name, modality="", normalise="zscore"))
+            inputs.append(CardInput(name=name, modality="", normalise="nonzero"))
             if masked and masked[place]:
                 guesses.append(
-                    f"{name}: the network's z-score is of the voxels that are not 0; the store's is of its body box"
+                    f"{name}: the network's z-score is of the voxels that are not 0; here it is of the box of these"
                 )
         else:
             raise DataError(

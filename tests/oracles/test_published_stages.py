@@ -383,14 +383,6 @@ def test_openmind_at_full_size_has_the_counted_parameters(tmp_path: Path) -> Non
     assert sum(p.numel() for p in ours.parameters()) == 90_296_576 - biases
 
 
-def test_primus_is_refused_with_what_is_near(tmp_path: Path) -> None:
-    plan = _adaptation()
-    plan["architecture_plans"]["arch_class_name"] = "PrimusM"
-    path = _saved(tmp_path, {"network_weights": {"eva.cls": torch.ones(2)}, "nnssl_adaptation_plan": plan})
-    with pytest.raises(DataError, match=r"PrimusM.*Nearest: the ResEnc-L"):
-        import_weights(path, out=tmp_path / "run")
-
-
 def test_vocomni_in_nnunets_form_saw_x_y_z(tmp_path: Path, record_property) -> None:
     sizes = {
         **SIZES["unet"],
