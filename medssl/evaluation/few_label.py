@@ -40,7 +40,14 @@ FINE_TUNED = "fine-tuned"
 SEEDING = "a seed for each draw"  # in the key: scores of cells that were seeded otherwise do not mix with these
 _SEEDS_A_DRAW = 1000
 # Settings of scans' runs that came later, at the value that does what was done before.
-_LATER: Mapping[str, object] = {"pool": "mean", "amsgrad": False, "collapse_information": 0.05}
+_LATER: Mapping[str, object] = {
+    "pool": "mean",
+    "amsgrad": False,
+    "collapse_information": 0.05,
+    "steps": "fixed",
+    "interpolation": "size",
+    "class_token": False,
+}
 _FIGURES = ("item", "patient", "target", "metric", "value", "note")
 _DIGITS = 6  # of probabilities, the others are kept as they are
 

@@ -69,9 +69,11 @@ def _taken(value: Any, wanted: str, what: str) -> Any:
         return [place] if several and "Path | Sequence" not in wanted else place
     if several and isinstance(value, str):
         return [value]
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and "int" in wanted:
+    if type(value) in (bool, int, float):
+        return value
+    if isinstance(value, numbers.Integral) and "int" in wanted:
         return int(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and "float" in wanted:
+    if isinstance(value, numbers.Real) and "float" in wanted:
         return float(value)
     return value
 

@@ -41,7 +41,7 @@ CHANNELS = ("ct", "t1")
 KINDS = ("CT", "MR")
 SCALES = ((-1000.0, 1000.0), (0.0, 16384.0))
 UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}
-WINDOWS = {"swin": (64, 32, 32), "vit": (12, 16, 16), "timm": (1, 64, 64), "flat": (1, 16, 16)}
+WINDOWS = {"swin": (64, 32, 32), "resnet": (16, 16, 16), "vit": (12, 16, 16), "timm": (1, 64, 64), "flat": (1, 16, 16)}
 QUICK = [
     "train.steps=2", "train.batch_size=2", "train.warmup=0", "train.accelerator=cpu", "train.threads=1",
     "train.checkpoint_every=2", "train.log_every=1", "train.precision=32-true",
@@ -256,7 +256,7 @@ def test_safetensors_give_what_the_run_gives(segmenter: Path, tmp_path: Path) ->
 
 def test_nnunet_gets_the_weights_of_both_channels_and_their_scales(segmenter: Path, tmp_path: Path) -> None:
     """Read back without nnU-Net: its own networks are compared where they are installed."""
-    export(segmenter, to="nnunet", out=tmp_path / "out")
+    export(segmenter, to="nnunet", out=tmp_path / "out", overrides=["nearest=true"])
     saved = torch.load(tmp_path / "out/fold_all/checkpoint_final.pth", weights_only=True)["network_weights"]
     ours = load_encoder(segmenter)
     back = build_encoder({**UNET, "in_channels": 2}).eval()

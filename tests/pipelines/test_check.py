@@ -67,7 +67,7 @@ def test_a_manifest_in_memory_and_a_folder_as_out(manifest, tmp_path):
     from medssl.manifest.schema import read_manifest
 
     assert medssl.check(read_manifest(manifest), out=tmp_path / "there", overrides=["pictures=0"]).ok
-    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["manifest-check.html", "manifest-check.json"]
+    assert sorted(p.name for p in (tmp_path / "there").iterdir()) == ["m-check.html", "m-check.json"]
 
 
 def test_manifests_of_one_folder_keep_pages_of_their_own(manifest, tmp_path):
