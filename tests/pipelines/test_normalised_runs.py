@@ -274,11 +274,11 @@ def test_a_bundle_takes_trainings_input(home: Path, tmp_path: Path, monkeypatch)
 
 
 def test_nnunet_and_onnx_say_the_same_numbers(home: Path) -> None:
-    from medssl.exporting.nnunet import _plans
+    from medssl.exporting.nnunet_plans import plans_of
 
     low, high, less, over = load_card(home / "tuned").inputs[0].numbers or ()
     model = exportable_of(home / "tuned")
-    plan = _plans(model, 1)
+    plan = plans_of(model, 1)
     assert plan["configurations"]["3d_fullres"]["normalization_schemes"] == ["CTNormalization"]
     said = plan["foreground_intensity_properties_per_channel"]["0"]
     assert (said["percentile_00_5"], said["percentile_99_5"], said["mean"], said["std"]) == (low, high, less, over)
@@ -289,7 +289,7 @@ def test_nnunet_and_onnx_say_the_same_numbers(home: Path) -> None:
     (channel,) = model.description()["input"]["channels"]
     assert channel["normalise"] == "nnunet"
     assert (channel["clipped_to"], channel["less"], channel["over"]) == ([low, high], less, over)
-    zscore = _plans(exportable_of(home / "zscore"), 1)["configurations"]["3d_fullres"]
+    zscore = plans_of(exportable_of(home / "zscore"), 1)["configurations"]["3d_fullres"]
     assert zscore["normalization_schemes"] == ["ZScoreNormalization"]
 
 
@@ -372,9 +372,8 @@ def test_exports_name_the_stores_own_percentiles(home: Path, tmp_path: Path) -> 
     card["inputs"][0] |= {"modality": "MR", "normalise": "unit", "numbers": None, "scale": [0, 16384]}
     (run / "card.json").write_text(json.dumps(card))
     export(run, to="monai", out=tmp_path / "bundle")
-    steps = json.loads((tmp_path / "bundle/configs/inference.json").read_text())["preprocessing"]["transforms"]
-    (scaling,) = (step for step in steps if step["_target_"] == "ScaleIntensityRangePercentilesd")
-    assert (scaling["lower"], scaling["upper"]) == (5, 90)
+    (told,) = json.loads((tmp_path / "bundle/configs/inference.json").read_text())["preparing"]["channels"]
+    assert told["percentiles"] == [5, 90]
     assert "percentiles 5 and 90" in (tmp_path / "bundle/docs/README.md").read_text()
     for given, ends in (("mr", [0, 1]), ("tuned", [])):
         out = tmp_path / f"range-{given}"

@@ -80,8 +80,9 @@ class Stored(NamedTuple):
 
     def as_input(self, values):
         """Return stored values (C, ...) as the network takes them, float32."""
-        low, high, less, over = self.rows.T.reshape(4, -1, *(1,) * (values.ndim - 1))
-        return ((values.clip(low, high) - less) / over).astype(np.float32)
+        rows = self.rows.astype(np.float32)  # as the network's training computed it
+        low, high, less, over = rows.T.reshape(4, -1, *(1,) * (values.ndim - 1))
+        return (values.astype(np.float32).clip(low, high) - less) / over
 
 
 def _channel(values, box, how, hounsfield, whole):
