@@ -62,6 +62,11 @@ class ExportInput:
     percentiles: tuple[float, float] = (0.5, 99.5)
 
     @property
+    def scaled_by_percentiles(self) -> bool:
+        """Whether percentiles of the body become 0 and 1."""
+        return self.normalise == "unit" and self.intensity is None
+
+    @property
     def ends(self) -> str:
         """What becomes 0 and 1 where no numbers do, in words: "percentiles 0.5 and 99.5"."""
         return "percentiles {:g} and {:g}".format(*self.percentiles)

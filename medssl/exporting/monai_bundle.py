@@ -321,6 +321,9 @@ def _readme(model: Exportable, how: str) -> str:
         "\nIntensities are scaled as in training, by `scripts/medssl_input.py`: what is taken of the body is taken of "
         "the body's box, and a CT whose values are no HU is scaled by its percentiles.\n"
     )
+    ends = [f"{one.name}: {one.ends} become 0 and 1" for one in model.channels if one.scaled_by_percentiles]
+    if ends:
+        scaling += f"\n{'; '.join(ends)}.\n"
     if model.decision is not None:
         scaling += (
             f"\n{decision_words(model.decision, model.classes)}\n\nTraining looked for the body and fitted its box "

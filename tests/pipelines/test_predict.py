@@ -447,7 +447,8 @@ def test_other_programs_say_the_same_of_a_whole_scan(home, tmp_path):
     parser = ConfigParser()
     parser.read_config(str(tmp_path / "bundle/configs/inference.json"))
     parser.update({"bundle_root": str(tmp_path / "bundle"), "device": "$torch.device('cpu')",
-                   "dataset_dir": str(tmp_path / "new"), "output_dir": str(tmp_path / "eval"), "inferer#overlap": 0.5})  # fmt: skip
+                   "dataset_dir": str(tmp_path / "new"), "output_dir": str(tmp_path / "eval"),
+                   "inferer#overlap": 0.5})  # fmt: skip
     parser.get_parsed_content("run")
     theirs = np.asarray(nib.load(next((tmp_path / "eval").rglob("*.nii.gz"))).dataobj).reshape(values.shape[::-1])
     top = np.sort(ours.probabilities, axis=0)[:, :, ::-1, ::-1]
