@@ -204,7 +204,7 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
     _false_pairs(mine, apart, false)
     other_false(mine, slices)
     _hard(mine, found)
-    print("\nMissed:", *(missed[:60] or ["nothing"]), sep="\n  ")
+    print("\nMissed:", *(missed or ["nothing"]), sep="\n  ")
     print("\nFalse:", *([f"{k.first.id} {k.second.id} {k.verdict}" for k in false[:20]] or ["none"]), sep="\n  ")
 
 
