@@ -53,8 +53,8 @@ class DemoSettings(Settings):
     real_scans: int = Field(default=24, ge=6, description="How many scans of a real data set are taken.")
     method: str = Field(default="voco", description="Pretraining method; the cheapest by default.")
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
-    pretrain_steps: int = Field(default=120, ge=1, description="Steps of pretraining.")
-    finetune_steps: int = Field(default=120, ge=1, description="Steps of each fine-tuning run.")
+    pretrain_steps: int = Field(default=60, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=60, ge=1, description="Steps of each fine-tuning run.")
     cases: int = Field(
         default=0, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
     )
@@ -62,7 +62,7 @@ class DemoSettings(Settings):
     clouds: int = Field(
         default=8, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
     )
-    cloud_steps: int = Field(default=30, ge=1, description="Steps of pretraining on them.")
+    cloud_steps: int = Field(default=20, ge=1, description="Steps of pretraining on them.")
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
