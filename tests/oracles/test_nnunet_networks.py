@@ -92,7 +92,7 @@ def test_segmenter_equals_theirs(name: str, case: str, deep_supervision: bool) -
 
 
 @pytest.mark.parametrize("name", ["residual", "unet"])
-def test_fresh_weights_are_drawn_as_theirs_are(name: str) -> None:
+def test_random_weights_are_drawn_as_theirs_are(name: str) -> None:
     settings = {"name": name, "channels": [16, 32], "blocks": 2}
     torch.manual_seed(0)
     ours = build_encoder(settings)
