@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 
 import polars as pl
+from ranks import mean_ranks
 
-from medssl.evaluation.ranks import mean_ranks
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.wording import interval_text
 

@@ -11,13 +11,13 @@ from torch import nn
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.table import build_encoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import perturbed
 from medssl.exporting.nnunet_names import (
     architecture,
-    encoder_from_nnunet,
     encoder_to_nnunet,
     segmenter_to_nnunet,
 )
+from tests.oracles.nnunet_names import encoder_from_nnunet
+from tests.perturbing import perturbed
 
 pytest.importorskip("dynamic_network_architectures")
 
