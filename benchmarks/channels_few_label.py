@@ -2,8 +2,8 @@
 
 Heads with a lesion in the sequences t1, t1ce, t2 and flair; the rim of the lesion (label 4) has a signal of its own in
 t1ce alone. Two stores of the same patients, of t1 and of all four. Encoders are pretrained without labels on either
-store, several runs each, and fine-tuned on both beside fresh weights; all arms share draws of labelled patients, the
-seed of a pair of run and draw, steps and recipe. The verbs are those of the README; scores are those of `evaluate`.
+store, several runs each, and fine-tuned on both, beside scratch; all arms share draws of labelled patients,
+the seed of a pair of run and draw, steps and recipe. The verbs are those of the README; scores are those of `evaluate`.
 
     python benchmarks/channels_few_label.py OUT                     # about twenty minutes of one core
     python benchmarks/channels_few_label.py OUT --part 1/2 & python benchmarks/channels_few_label.py OUT --part 2/2
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--foreground", type=float, default=0.67, help="Share of windows that hold some lesion.")
     parser.add_argument("--sizes", type=int, nargs="+", default=[4], help="Labelled patients.")
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=2, help="Pretraining runs; of fresh weights, seeds.")
+    parser.add_argument("--runs", type=int, default=2, help="Pretraining runs; from scratch, seeds.")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.02], help="Several: chosen for each arm on val.")
     parser.add_argument("--arms", type=int, nargs="+", help=f"Of {[arm.name for arm in ARMS]}, from 0; all if unset.")
     parser.add_argument("--part", default="1/1", help="I/K: every K-th cell; run all K, then once without.")

@@ -22,10 +22,10 @@ SCORING = {
         "medssl/domains/class_task.py",
         "medssl/domains/dense.py",
         "medssl/domains/task.py",
-        "medssl/tasks/dense_looks.py",
+        "medssl/tasks/dense_samples.py",
         "medssl/tasks/scored_masks.py",
         "medssl/tasks/task_*.py",
-        "pointcloud/tasks/dense_looks.py",
+        "pointcloud/tasks/dense_samples.py",
         "pointcloud/tasks/scores.py",
     ],
     "the verb and its protocols": [
@@ -67,7 +67,7 @@ SCORING = {
                 "scored",
             )
         ),
-        "pipelines/auto_outcome.py",
+        "medssl/chains/auto_outcome.py",
     ],
 }
 

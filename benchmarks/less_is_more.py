@@ -151,7 +151,7 @@ def encoder_of(options: argparse.Namespace) -> dict[str, object]:
 
 
 def features(run: Path | None, store: Store, data: str, options: argparse.Namespace, *, seed: int) -> np.ndarray:
-    """Return one vector a slice of the store, in order of scans and slices; of fresh weights where there is no run."""
+    """Return one vector a slice of the store, by scans and slices; of a random initialization without a run."""
     import torch
 
     done = store.folder.parent / "features" / f"{run.name if run else f'fresh-{seed}'}.npy"
@@ -284,7 +284,7 @@ def compared(data: str, out: Path, options: argparse.Namespace) -> None:
     vectors: dict[str, list[np.ndarray]] = {}
     costs: dict[str, list[tuple[int, int, float, float]]] = {}  # (slices, steps, seconds, last loss) of each seed
     for seed in range(options.seeds):
-        vectors.setdefault("fresh weights", []).append(features(None, store, data, options, seed=seed))
+        vectors.setdefault("random initialization", []).append(features(None, store, data, options, seed=seed))
         for by in ("all", *options.strategies):
             keep = None if by in ("all", "hash") else share
             table = table_of(manifest, out, by, keep, seed if by == "random" else 0)

@@ -14,12 +14,12 @@ import argparse
 from pathlib import Path
 
 import polars as pl
+from ranks import mean_ranks
 
-from medssl.evaluation.ranks import mean_ranks
 from medssl.evaluation.statistics.grid import method_of
 from medssl.evaluation.statistics.wording import interval_text
 
-_BASELINES = {"random": "fresh weights", "scratch": "fresh weights"}
+_BASELINES = {"random": "random initialization", "scratch": "random initialization"}
 
 
 def read(path: Path, how: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 Each method pretrains the same small 3D transformer for the same number of steps on the training clouds without their
 classes. Frozen encoders are then probed on the test clouds (SVM with C chosen on training objects, nearest neighbours,
-logistic regression, few-shot tasks), beside fresh weights of the same encoder; and fine-tuned with a few labels or
+logistic regression, few-shot tasks), beside the same encoder, randomly initialized; and fine-tuned with a few labels or
 all, beside the same network from scratch. Several pretraining seeds; intervals are over seeds and patients (objects).
 
     MEDSSL_DATA=FOLDER python benchmarks/points_compare.py OUT [--data shapes organs] [--stages probe finetune]
@@ -150,7 +150,7 @@ def pretrained(store: Path, preset: str, seed: int, options: argparse.Namespace)
 
 
 def probed(run: Path, store: Path, seed: int, *, fresh: bool) -> Mapping[str, Any]:
-    """Probe one arm's encoder, and fresh weights of its architecture where asked for; return what was written."""
+    """Probe one arm's encoder, and its random initialization where asked for; return what was written."""
     out = run / "probe"
     if not (out / "probe.json").is_file():
         medssl.evaluate(
@@ -257,7 +257,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
         seeds = max((len(v) for v in columns.values()), default=0)
         lines.append(f"| {arm} | {seeds} | " + " | ".join(cells) + " |")
     lines += ["", "Differences on the same test objects or patients:", ""]
-    pairs = [(arm, base) for arm in METHODS for base in ("fresh weights", "from scratch")]
+    pairs = [(arm, base) for arm in METHODS for base in ("random initialization", "from scratch")]
     pairs += [("distillation with contrast", "distillation"), ("our best", "distillation with contrast")]
     for arm, base in pairs:
         shared = [h for h in found.get(arm, {}) if h in found.get(base, {}) and isinstance(found[arm][h][0], list)]
@@ -271,7 +271,9 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
     """Run what is not done yet, and return each arm's figures: a mapping of patients a seed, or a number."""
     store = prepared(data, out, options) if not options.table else out / "store"
     methods = {name: preset for name, preset in METHODS.items() if not options.only or name in options.only}
-    found: dict[str, dict[str, list[Any]]] = {"fresh weights": {}, "from scratch": {}} | {name: {} for name in methods}
+    found: dict[str, dict[str, list[Any]]] = {"random initialization": {}, "from scratch": {}} | {
+        name: {} for name in methods
+    }
 
     def add(arm: str, head: str, value: Any) -> None:
         found[arm].setdefault(head, []).append(value)
@@ -290,7 +292,7 @@ def gathered(data: str, out: Path, options: argparse.Namespace) -> dict[str, dic
                     probes = probed(run, store, seed, fresh=number == 0)
                     table = ScoreTable.read(run / "probe" / SCORES).frame
                     for name, tasks in probes.items():
-                        of, own = ("fresh weights", f"random-seed{seed}") if name == "random" else (arm, name)
+                        of, own = ("random initialization", f"random-seed{seed}") if name == "random" else (arm, name)
                         for how in PROBES:
                             add(of, how, right_by_patient(table.filter(run=own, how=how)))
                         for task in tasks:

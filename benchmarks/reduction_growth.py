@@ -4,11 +4,11 @@ Real scans come first: brains, hippocampi, hearts (two frames each), CT crops. W
 and are said to be: two scans of the kind, the one running into the other at a random border, bent by a smooth random
 field of some voxels. A tenth of all scans are altered copies (noise, 8 bits, a smaller grid, cut on all sides). Bodies
 are made up: ellipsoids with texture of their own in air, of one outline or of many. Each size runs the whole verb on a
-manifest, in a process of its own with one worker: fingerprints, search, looks, planted copies, page.
+manifest, in a process of its own with one worker: fingerprints, search, comparison, planted copies, page.
 
     MEDSSL_DATA=/data python benchmarks/reduction_growth.py --kinds brains --sizes 100 200 400 800
     python benchmarks/reduction_growth.py --kinds bodies outline --sizes 100 1000 10000
-    MEDSSL_DATA=/data python benchmarks/reduction_growth.py --proposals --sizes 100 1000     # search alone, no looks
+    MEDSSL_DATA=/data python benchmarks/reduction_growth.py --proposals --sizes 100 1000   # search alone
 """
 
 from __future__ import annotations

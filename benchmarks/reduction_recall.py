@@ -32,7 +32,7 @@ from reduction_other_ways import CLEANVISION, IMAGEDEDUP, hash_6_share, other_fa
 from reduction_scans import HALVES, ONE_BODY, SEED, Item, build, one_body, originals
 
 from medssl.reduction.candidates import candidates
-from medssl.reduction.compare_pairs import look_at
+from medssl.reduction.compare_pairs import compare_pairs
 from medssl.reduction.duplicates import pairs_of
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.verify import Level, Verdict
@@ -41,7 +41,7 @@ from medssl.reduction.verify import Level, Verdict
 
 
 @dataclass(frozen=True)
-class Look:
+class Compared:
     """A pair that was proposed and looked at."""
 
     first: Item
@@ -56,7 +56,7 @@ class Look:
         return self.verdict.level.is_copy
 
 
-def search(items: list[Item], index: Index, journal: Path | None = None, workers: int = 1) -> list[Look]:
+def search(items: list[Item], index: Index, journal: Path | None = None, workers: int = 1) -> list[Compared]:
     """Look at the proposed pairs of two patients, and at those of one patient of which one is an original.
 
     Nobody is told whose scans are. Verdicts are kept in the journal, so a run that was stopped goes on.
@@ -70,23 +70,23 @@ def search(items: list[Item], index: Index, journal: Path | None = None, workers
             continue  # two copies of one scan, or of two of one patient: too many to look at
         chosen.append(one)
     pairs = pairs_of(index, chosen, {item.id: item.target for item in items})
-    verdicts, unread = look_at(pairs, journal=journal, workers=workers)
+    verdicts, unread = compare_pairs(pairs, journal=journal, workers=workers)
     assert not unread, unread
     return [
-        Look(ordered[one.first], ordered[one.second], one.how, one.distance, verdict)
+        Compared(ordered[one.first], ordered[one.second], one.how, one.distance, verdict)
         for one, verdict in zip(chosen, verdicts, strict=True)
     ]
 
 
-def seen_by_rule(looks: list[Look]) -> Iterator[Seen]:
+def seen_by_rule(compared: list[Compared]) -> Iterator[Seen]:
     """Yield the pairs that the rule of benchmarks/reduction_limits.py names, each as what it is."""
-    for look in looks:
-        first, second, agreement = look.first, look.second, look.verdict.agreement
+    for pair in compared:
+        first, second, agreement = pair.first, pair.second, pair.verdict.agreement
         changes = [item.change for item in (first, second) if item.change is not None]
         is_what = ""
         if first.original.id == second.original.id:
             change = changes[0]
-            judged = look.verdict.level not in (Level.SAME_FILE, Level.SAME_ARRAY)
+            judged = pair.verdict.level not in (Level.SAME_FILE, Level.SAME_ARRAY)
             if judged and (change.group in ("same array", "re-export", "turned") or change.name == "crop along z"):
                 is_what = "copy"
         elif first.original.patient == second.original.patient:
@@ -106,12 +106,12 @@ def report_alone(mine: list[Item], index: Index) -> None:
             families[item.original.id].append(item)
     rows: dict[str, Counter[str]] = defaultdict(Counter)
     for name, members in families.items():
-        looks = search(members, Index(tuple(prints[item.id] for item in members))) if len(members) > 1 else []
-        of = {look.second.id if look.first.id == name else look.first.id: look for look in looks}
+        compared = search(members, Index(tuple(prints[item.id] for item in members))) if len(members) > 1 else []
+        of = {pair.second.id if pair.first.id == name else pair.first.id: pair for pair in compared}
         for item in members:
             if item.change is not None and item.change.group == "re-export":
-                look = of.get(item.id)
-                told = ["files", *(["proposed"] if look else []), *(["found"] if look and look.is_copy else [])]
+                pair = of.get(item.id)
+                told = ["files", *(["proposed"] if pair else []), *(["found"] if pair and pair.is_copy else [])]
                 rows[item.original.kind].update(told)
     print("\n| re-exports of | files | proposed | found |\n|---|--:|--:|--:|")
     for kind, row in (*rows.items(), ("all", sum(rows.values(), Counter()))):
@@ -138,11 +138,11 @@ def strangers(items: Iterable[Item]) -> int:
     return pairs - sum(of[a] * of[b] for a, b in ONE_BODY)
 
 
-def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None:
+def report(half: str, mine: list[Item], compared: list[Compared], index: Index) -> None:
     """Print the tables of one half."""
     prints = {one.id: one for one in index.fingerprints}
     slices = {item.id: slices_of(item) for item in mine if item.id in prints}
-    found = {frozenset((look.first.id, look.second.id)): look for look in looks}
+    found = {frozenset((pair.first.id, pair.second.id)): pair for pair in compared}
     rows: dict[tuple[str, str], Counter[str]] = {(c.name, c.severity): Counter(group=0) for c in CHANGES}
     missed = []
     for item in mine:
@@ -153,10 +153,10 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
         if item.id not in prints:
             missed.append(f"{item.id}: unreadable")
             continue
-        look = found.get(frozenset((item.id, item.original.id)))
-        row["proposed"] += look is not None
-        row["copy"] += look is not None and look.is_copy
-        array = look is not None and look.verdict.level in (Level.SAME_FILE, Level.SAME_ARRAY)
+        pair = found.get(frozenset((item.id, item.original.id)))
+        row["proposed"] += pair is not None
+        row["copy"] += pair is not None and pair.is_copy
+        array = pair is not None and pair.verdict.level in (Level.SAME_FILE, Level.SAME_ARRAY)
         row["array"] += array
         first, second = slices[item.id], slices[item.original.id]
         row["file"] += prints[item.id].file_hash == prints[item.original.id].file_hash
@@ -164,14 +164,14 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
         row["imagededup"] += apart <= IMAGEDEDUP
         row["cleanvision"] += apart <= CLEANVISION
         row["hash-6"] += hash_6_share(first, second) >= 0.5
-        if look is None or not look.is_copy:
-            score = f"score {look.verdict.agreement.score:.2f}" if look else "not proposed"
+        if pair is None or not pair.is_copy:
+            score = f"score {pair.verdict.agreement.score:.2f}" if pair else "not proposed"
             missed.append(f"{item.id}: {score}")
-    apart = [look for look in looks if look.first.original.patient != look.second.original.patient]
-    apart = [look for look in apart if one_body(look.first, look.second) is False]
-    false = [look for look in apart if look.is_copy]
-    for look in false:
-        for item in {look.first.change, look.second.change} - {None}:
+    apart = [pair for pair in compared if pair.first.original.patient != pair.second.original.patient]
+    apart = [pair for pair in apart if one_body(pair.first, pair.second) is False]
+    false = [pair for pair in apart if pair.is_copy]
+    for pair in false:
+        for item in {pair.first.change, pair.second.change} - {None}:
             rows[item.name, item.severity]["false"] += 1
     chosen = "chosen" if half == HALVES[0] else "not chosen"
     print(f"\n## The half on which thresholds were {chosen}: {half}\n")
@@ -208,7 +208,7 @@ def report(half: str, mine: list[Item], looks: list[Look], index: Index) -> None
     print("\nFalse:", *([f"{k.first.id} {k.second.id} {k.verdict}" for k in false[:20]] or ["none"]), sep="\n  ")
 
 
-def _false_pairs(mine: list[Item], apart: list[Look], false: list[Look]) -> None:
+def _false_pairs(mine: list[Item], apart: list[Compared], false: list[Compared]) -> None:
     """Print how many pairs of two patients there are, of which kind, and how many are called copies at which level."""
     pairs, originals = strangers(mine), strangers(item for item in mine if item.change is None)
     altered = strangers(item for item in mine if item.change is not None)
@@ -222,19 +222,19 @@ def _false_pairs(mine: list[Item], apart: list[Look], false: list[Look]) -> None
     print("| told as | pairs | false | rate at most, 95 % |")
     print("|---|--:|--:|--:|")
     for level in (Level.SAME_FILE, Level.SAME_ARRAY, Level.SAME_IMAGE):
-        count = sum(look.verdict.level is level for look in false)
+        count = sum(pair.verdict.level is level for pair in false)
         print(f"| {level.value} | {pairs:,} | {count} | {_bound(count, pairs):.1e} |")
-    among = sum(look.first.change is None and look.second.change is None for look in false)
+    among = sum(pair.first.change is None and pair.second.change is None for pair in false)
     print(f"| any of these, two originals alone | {originals:,} | {among} | {_bound(among, originals):.1e} |")
 
 
-def _limits(half: str, looks: list[Look]) -> None:
+def _limits(half: str, compared: list[Compared]) -> None:
     """Print the limits of the code beside those that the rule gives on this half."""
     if half != HALVES[0]:
         return
     print("\n| limit | in code | by the rule | kept ones reach | rejected ones reach | pairs kept, rejected |")
     print("|---|--:|--:|--:|--:|---|")
-    for one in limits_by_rule(list(seen_by_rule(looks))):
+    for one in limits_by_rule(list(seen_by_rule(compared))):
         told = ["-" if n is None else f"{n:.3f}" for n in (one.kept, one.rejected)]
         rule = "-" if one.by_rule is None else f"{one.by_rule:.2f}"
         counts = f"{one.counts[0]}, {one.counts[1]}"
@@ -251,15 +251,15 @@ def _bound(false: int, pairs: int) -> float:
 _HARD = {"acdc": "other phase of the heart", "phantom": "other sequence of a phantom"}
 
 
-def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
-    """Print what became of the pairs that are hard to tell apart: originals, and those of one patient with all copies.
+def _hard(mine: list[Item], found: dict[frozenset[str], Compared]) -> None:
+    """Print what became of the pairs that are hard to distinguish: originals, and those of one patient with all copies.
 
     Nobody told the search whose the scans are.
     """
     plain = [item for item in mine if item.change is None]
     print("\n| hard pair | pairs | called copies | related | highest score |")
     print("|---|--:|--:|--:|--:|")
-    kinds: dict[str, list[Look | None]] = defaultdict(list)
+    kinds: dict[str, list[Compared | None]] = defaultdict(list)
     for a, b in itertools.combinations(plain, 2):
         if one_body(a, b) is not False or a.original.kind != b.original.kind:
             continue
@@ -271,11 +271,11 @@ def _hard(mine: list[Item], found: dict[frozenset[str], Look]) -> None:
         if b.change is not None and a.original.patient == b.original.patient and one_body(a, b) is False:
             label = f"{_HARD.get(a.original.kind, 'one patient')}, changed ({b.change.group})"
             kinds[label].append(found.get(frozenset((a.id, b.id))))
-    for label, looks in sorted(kinds.items()):
-        seen = [look for look in looks if look is not None]
-        related = sum(look.verdict.level is Level.RELATED for look in seen)
-        highest = max((look.verdict.agreement.score for look in seen), default=0.0)
-        print(f"| {label} | {len(looks)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
+    for label, compared in sorted(kinds.items()):
+        seen = [pair for pair in compared if pair is not None]
+        related = sum(pair.verdict.level is Level.RELATED for pair in seen)
+        highest = max((pair.verdict.agreement.score for pair in seen), default=0.0)
+        print(f"| {label} | {len(compared)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
 
 
 def _processor() -> float:
@@ -326,13 +326,13 @@ def main() -> None:
             if chosen.alone:
                 report_alone(mine, index)
                 continue
-            looks = search(mine, index, work / f"verdicts-{half}.jsonl", chosen.workers)
+            compared = search(mine, index, work / f"verdicts-{half}.jsonl", chosen.workers)
             looked = _processor()
-            _limits(half, looks)
-            report(half, mine, looks, index)
+            _limits(half, compared)
+            report(half, mine, compared, index)
             rest = _processor() - looked
             print(
-                f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, search and {len(looks)} looks "
+                f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, {len(compared)} pairs "
                 f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s."
             )
 

@@ -35,7 +35,7 @@ def main(folder: Path) -> list[float]:
     store = store_from_arrays(
         folder, [Item(id=f"p{n}", patient=f"p{n}", values=m.values, affine=m.affine) for n, m in enumerate(made)]
     )
-    torch.manual_seed(SEED)  # fresh weights; all else is drawn from (SEED, step, slot)
+    torch.manual_seed(SEED)  # random initialization; all else is drawn from (SEED, step, slot)
     encoder = build_encoder({"name": "unet", "channels": [8, 16, 32]})
     network = Embedder(encoder, Projection(encoder.embedding_dim, 64, 32))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)

@@ -11,7 +11,7 @@ _MOST_POINTS = 20_000
 _TURN, _TILT = np.deg2rad(35.0), np.deg2rad(25.0)
 _NEAR = np.array([0.98, 0.93, 0.80])
 _FAR = np.array([0.16, 0.28, 0.48])
-# The first seven are told apart by people who see colours differently (Okabe and Ito 2008); after the last, repeated.
+# People who see colours differently distinguish the first seven (Okabe and Ito 2008); after the last, repeated.
 PALETTE = (
     np.array(
         [

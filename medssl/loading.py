@@ -64,8 +64,8 @@ class WindowLoader(StepLoader[WindowBatch]):
         _check(store, plan)
         if apart == "slices" and (allowed is None or plan.relation != "independent"):
             raise ConfigError(
-                "Slices can be told apart where a list of allowed slices is given and the method takes one window of "
-                "a scan. Give the list, or leave patients apart."
+                "Slices can be distinguished where a list of allowed slices is given and the method takes one window "
+                "of a scan. Give the list, or leave patients apart."
             )
         indices = None if allowed is None else _allowed_places(store, plan, allowed)
         self._samples = _samples(plan, indices, len(store))

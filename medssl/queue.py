@@ -19,7 +19,7 @@ class FeatureQueue(nn.Module):
 
     Unlike in the usual code no tail of a batch is dropped where the length is no multiple of the batch, places that
     hold nothing yet never count as negatives (instead of random vectors that do), and every feature keeps its item and
-    its group, so that crops of one patient are not told apart.
+    its group, so that crops of one patient are not distinguished.
 
     Attributes:
         features: (length, D), float32.

@@ -90,7 +90,7 @@ class Table(dict[str, R], Generic[R]):
         return found
 
     def settings_union(self, *, but: Iterable[str] = ()) -> Any:
-        """Return the annotated union of the rows' settings, told apart by ``name``; a pydantic field's type.
+        """Return the annotated union of the rows' settings, distinguished by ``name``; a pydantic field's type.
 
         Args:
             but: Names of rows that are left out.

@@ -74,13 +74,6 @@ class Cloud:
             labels=None if self.labels is None else self.labels[rows],
         )
 
-    def in_unit_sphere(self) -> npt.NDArray[np.float32]:
-        """Return the points about their mean, scaled so that the farthest is at distance 1; float32 (N, 3)."""
-        centred = self.points.astype(np.float64)
-        centred -= centred.mean(axis=0)
-        scaled: npt.NDArray[np.float32] = (centred / np.linalg.norm(centred, axis=1).max()).astype(np.float32)
-        return scaled
-
 
 def refusal(path: Path | None, reason: str) -> MedSSLError:
     """Return the error for a cloud that is not one, with its file's name where it has a file."""

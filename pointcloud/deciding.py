@@ -81,7 +81,7 @@ class CloudDeciding(Deciding):
         return decide_cloud_recipe(facts, self.settings, self.machine)
 
     def has_label(self, entry: Any) -> bool:
-        """Return whether a cloud has a class, or where the points are what is told apart, they have."""
+        """Return whether a cloud has a class, or where the points are what is distinguished, they have."""
         return entry.label is not None if self._whole else entry.label_file is not None
 
     def store_key(self, store: CloudStore, *, labels: bool) -> str:

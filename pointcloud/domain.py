@@ -99,7 +99,7 @@ class Points(Domain):
 
     def dense(self, store: CloudStore, settings: Any, card: Card) -> Dense:
         """Return the points of clouds whose points have labels."""
-        from pointcloud.tasks.dense_looks import cloud_places
+        from pointcloud.tasks.dense_samples import cloud_places
 
         return cloud_places(store, settings.points or card.points, settings.seed)
 

@@ -38,7 +38,7 @@ def part_colours(examples: Sequence[PartExample], names: Mapping[int, str]) -> d
     """Return name and colour "#rrggbb" of every part that the examples show: the same in every picture.
 
     A cloud has few of all parts; the colours are given out in the order of the parts that are shown, so that as many as
-    the palette has are told apart.
+    the palette has are distinguished.
 
     Args:
         examples: The clouds.

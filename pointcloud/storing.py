@@ -41,14 +41,14 @@ class CloudReport:
         listed: Clouds in it.
         written: Clouds that were written anew.
         failed: Id -> reason of those that could not be stored.
-        thinned: Clouds of which fewer points are kept than the file has.
+        subsampled: Clouds of which fewer points are kept than the file has.
     """
 
     index: Path
     listed: int
     written: int
     failed: dict[str, str]
-    thinned: int
+    subsampled: int
 
 
 def store_clouds(
@@ -102,8 +102,8 @@ def store_clouds(
         parts={part: str(spoken.get(str(part), part)) for part in parts},
         failed=failed if settings.privacy == "paths" else manifest.nameless().value(failed),
     )
-    thinned = sum((row["points"] or 0) > settings.points for row in rows)
-    return CloudReport(index=index, listed=len(listed), written=written, failed=failed, thinned=thinned)
+    subsampled = sum((row["points"] or 0) > settings.points for row in rows)
+    return CloudReport(index=index, listed=len(listed), written=written, failed=failed, subsampled=subsampled)
 
 
 def class_target(rows: Sequence[Mapping[str, Any]], wanted: str = CLASS) -> str:
@@ -130,7 +130,7 @@ def _store_file(
         entry = find_entry(folder, row["id"], key)
         if entry is None:
             try:
-                cloud = _thinned(_read(row, settings), settings)
+                cloud = _subsampled(_read(row, settings), settings)
                 labels = _classes_alone(cloud.labels, row, ignored)
                 cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=labels)
                 entry = write_cloud(folder, row["id"], cloud, key=key, source_path=_kept_path(row, settings))
@@ -189,7 +189,7 @@ def _key(row: Mapping[str, Any], settings: CloudStoreSettings, ignored: Sequence
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _thinned(cloud: Cloud, settings: CloudStoreSettings) -> Cloud:
+def _subsampled(cloud: Cloud, settings: CloudStoreSettings) -> Cloud:
     if len(cloud) <= settings.points:
         return cloud
     generator = numpy_generator(settings.points_seed, cloud.item, len(cloud), _THIN)
@@ -230,6 +230,6 @@ def _stored_alone(
     path: Path, folder: Path, row: Mapping[str, Any], settings: CloudStoreSettings, whole: bool
 ) -> CloudEntry:
     """Write the cloud of a row. Runs in a worker process."""
-    cloud = read(path, item=row["item"], samples=0) if whole else _thinned(_read(row, settings), settings)
+    cloud = read(path, item=row["item"], samples=0) if whole else _subsampled(_read(row, settings), settings)
     cloud = replace(cloud, unit=row["length_unit"] or cloud.unit, labels=None, label=None)
     return write_cloud(folder, row["id"], cloud, source_path=row["path"])

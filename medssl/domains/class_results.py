@@ -96,7 +96,7 @@ def write_classes(
 
 
 def _scored(run: Run, found: ClassLogits, decision: Decision, *, split: str, noun: str, told: Told) -> dict[str, float]:
-    """Say how well the held-out were told apart, before and after calibration; keep it in validation.json."""
+    """Say how well the held-out were distinguished, before and after calibration; keep it in validation.json."""
     known = found.truth >= 0
     logits, truth = found.logits[known], found.truth[known]
     if not len(truth):

@@ -136,7 +136,7 @@ class ClassTask(Task):
         return told
 
     def target(self, run: Path) -> dict[str, Any]:
-        """Return what a classifier tells apart: its target, or what a scan shows."""
+        """Return what a classifier distinguishes: its target, or what a scan shows."""
         try:
             card = load_card(run)
         except MedSSLError:

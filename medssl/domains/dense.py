@@ -1,6 +1,6 @@
 """What dense protocols ask of a kind of data: places with features, voxels of windows or points of clouds.
 
-A look is what an encoder sees at once: a window of a case, or a cloud. Its places are the voxels or points in it.
+A sample is what an encoder sees at once: a window of a case, or a cloud. Its places are the voxels or points in it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from medssl.engine.card import Card
 
-__all__ = ["Carried", "Dense", "Look", "Values"]
+__all__ = ["Carried", "Dense", "Sample", "Values"]
 
 Values = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What is known of the places of one look; P of them.
+class Sample:
+    """What is known of the places of one sample; P of them.
 
     Attributes:
         item: Id of the case or the cloud.
@@ -79,7 +79,7 @@ class Dense(Protocol):
 
     @property
     def partial(self) -> bool:
-        """Whether looks show parts of an item, so that structures are not whole."""
+        """Whether samples show parts of an item, so that structures are not whole."""
         ...
 
     @property
@@ -110,18 +110,18 @@ class Dense(Protocol):
         """Return what one place is of: mm3 of a voxel, the share of a cloud's known points."""
         ...
 
-    def looks(self, store: Any, index: int, card: Card) -> Iterator[Look]:
-        """Return the looks at an item of a store, made input as a card has it; the same at every call."""
+    def samples(self, store: Any, index: int, card: Card) -> Iterator[Sample]:
+        """Return the samples of an item of a store, made input as a card has it; the same at every call."""
         ...
 
-    def plain(self, look: Look) -> Values:
+    def plain(self, sample: Sample) -> Values:
         """Return hand-made features of all places, float32 (P, H): intensities or shape at several scales."""
         ...
 
-    def pyramid(self, encoder: nn.Module, look: Look) -> Any:
-        """Return what an encoder makes of a look."""
+    def pyramid(self, encoder: nn.Module, sample: Sample) -> Any:
+        """Return what an encoder makes of a sample."""
         ...
 
-    def at(self, pyramid: Any, look: Look, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
+    def at(self, pyramid: Any, sample: Sample, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
         """Return the features of all levels at some places, float32 (R, C) each, finest first."""
         ...

@@ -83,7 +83,7 @@ def check_task(task: str, labels: StoreLabels, *, shows: bool = False, group: st
     if task == "classification" and labels.drawn and not labels.told_apart and not shows:
         more = f", or {group}classification.shows=NUMBER for whether a scan shows a structure"
         raise ConfigError(
-            f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to tell apart. Take "
+            f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to distinguish. Take "
             f"{flag}segmentation{more if labels.noun == 'scan' else ''}."
         )
     if task == "segmentation" and other:

@@ -17,7 +17,7 @@ from medssl.domains.choosing import Labelled, choose_labelled
 from medssl.domains.training import Trained, Training
 from medssl.engine.card import Card, load_card
 from medssl.engine.carrying import carry_encoder
-from medssl.engine.fresh import fresh_weights
+from medssl.engine.initialization import random_initialization
 from medssl.engine.loop import Loader
 from medssl.engine.run import Run
 from medssl.engine.transfer import TransferReport
@@ -107,7 +107,7 @@ class Learning(ABC):
         )
         self.entries: Sequence[Any] = self.items.train.entries
         self.prepare()
-        with fresh_weights(settings.train.seed):
+        with random_initialization(settings.train.seed):
             encoder = self.training.encoder(settings.encoder)
             self.method = self.network(encoder)
         self.reports: list[TransferReport] = [

@@ -1,7 +1,7 @@
 """From a feature pyramid to one vector an image: what of the features an embedding keeps.
 
 An instance norm sets each channel's mean over space, so that behind it the mean of the coarsest level is all but the
-same for every image: what it tells apart is what the activation made of the rest. The other ways keep more.
+same for every image: what it distinguishes is what the activation made of the rest. The other ways keep more.
 
 ============  =============================================================================  ====================
 pool          the vector                                                                     length

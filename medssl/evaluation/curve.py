@@ -13,7 +13,7 @@ from medssl.writing import atomic_write
 
 __all__ = ["Curve", "Row", "draw_arms", "draw_rows"]
 
-# Okabe and Ito's colours: told apart by colour-blind readers. The baseline is grey.
+# Okabe and Ito's colours: distinguished by colour-blind readers. The baseline is grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BASELINE_COLOUR = "#6b6b6b"
 

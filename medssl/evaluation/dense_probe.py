@@ -63,7 +63,7 @@ def legendre(position_P3: Values, degree: int = _DEGREE) -> npt.NDArray[np.float
 
 
 def drawn_places(labels_P: Whole, count: int, generator: np.random.Generator) -> tuple[Whole, npt.NDArray[np.float64]]:
-    """Draw places of a look by structure: half of them background, the rest shared by the structures that it shows.
+    """Draw places of a sample by structure: half of them background, the rest shared by the structures that it shows.
 
     Args:
         labels_P: Structure of each place; -1 is never drawn.

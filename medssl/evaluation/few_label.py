@@ -93,8 +93,8 @@ class Cell:
     def training_seed(self) -> int:
         """The seed of the fine-tuning run: the same for every arm, another for every draw.
 
-        Fresh weights shared by all draws would be lucky or unlucky as a whole, and no interval over draws would show
-        it.
+        One initialization shared by all draws would be lucky or unlucky as a whole, and no interval over draws would
+        show it.
         """
         return self.draw * _SEEDS_A_DRAW + self.seed
 

@@ -1,4 +1,4 @@
-"""Few-shot tasks: a few classes with a few labelled items each, told apart by a linear SVM of frozen embeddings."""
+"""Few-shot tasks: a few classes with a few labelled items each, distinguished by a linear SVM of frozen embeddings."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def class_probe(
         train_ND: Embeddings that are fitted.
         train_N: Their classes.
         patients: Whose each is.
-        test_MD: Embeddings that are told apart.
+        test_MD: Embeddings that are distinguished.
         how: One of `PROBES`.
         classes: Number of classes.
         seed: Of the folds.

@@ -22,7 +22,7 @@ from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import Classifier
 from medssl.writing import atomic_write
 
-__all__ = ["ExportInput", "Exportable", "example_input", "perturbed", "write_json", "write_text"]
+__all__ = ["ExportInput", "Exportable", "example_input", "write_json", "write_text"]
 
 Triple = tuple[int, int, int]
 _LEVELS = {
@@ -250,18 +250,6 @@ def example_input(model: Exportable, *, batch: int = 2, size: Triple | None = No
     """Return random images in [0, 1] of the size that the network takes, (batch, C, z, y, x)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(batch, model.encoder.in_channels, *(size or model.window), generator=generator)
-
-
-def perturbed(network: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Move every parameter away from where it is, in place, and return the network.
-
-    A fresh residual block is its skip (a zero normalisation), so that comparing fresh networks proves little.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return network
 
 
 def write_text(path: Path, text: str) -> Path:

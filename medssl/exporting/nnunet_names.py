@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medssl.errors import DataError
 
-__all__ = ["architecture", "encoder_from_nnunet", "encoder_to_nnunet", "segmenter_to_nnunet"]
+__all__ = ["architecture", "encoder_to_nnunet", "segmenter_to_nnunet"]
 
 _NETWORKS = {
     "residual": ("dynamic_network_architectures.architectures.unet.ResidualEncoderUNet", "n_blocks_per_stage"),
@@ -27,13 +27,6 @@ _RESIDUAL = (
 )
 _UNET = ((r"stages\.(\d+)\.(\d+)\.(conv|norm)", r"stages.\1.0.convs.\2.\3"),)
 _RULES = {"residual": _RESIDUAL, "unet": _UNET}
-_BACK = {
-    "residual": (
-        (r"stem\.convs\.0\.(conv|norm)", r"stem.\1"),
-        (r"stages\.(\d+)\.blocks\.(\d+)\.(conv1|conv2|skip\.\d+)\.(conv|norm)", r"stages.\1.\2.\3.\4"),
-    ),
-    "unet": ((r"stages\.(\d+)\.0\.convs\.(\d+)\.(conv|norm)", r"stages.\1.\2.\3"),),
-}
 
 
 def architecture(
@@ -100,30 +93,6 @@ def encoder_to_nnunet(state: Mapping[str, Tensor], name: str) -> dict[str, Tenso
         path, _, leaf = key.rpartition(".")
         renamed |= _block(_rename(path, _RULES[name], key), leaf, value)
     return renamed
-
-
-def encoder_from_nnunet(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the parameters of an nnU-Net encoder under this project's names, ready for ``load_state_dict``.
-
-    Args:
-        state: State dict of nnU-Net's encoder, or of the whole network (then ``encoder.`` is looked for); a
-            ``network_weights`` entry of a checkpoint.
-        name: "residual" or "unet".
-
-    Raises:
-        DataError: The encoder is of another kind, or a parameter has no counterpart.
-    """
-    _must_be_known(name)
-    whole = any(key.startswith("encoder.") for key in state)
-    restored: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if whole and not key.startswith("encoder."):
-            continue
-        path, _, leaf = key.removeprefix("encoder.").rpartition(".")
-        if ".all_modules." in f".{path}." or (leaf == "bias" and path.endswith(".conv")):
-            continue  # the second name of a parameter, and the bias that the norm removes
-        restored[f"{_rename(path, _BACK[name], key)}.{leaf}"] = value
-    return restored
 
 
 def segmenter_to_nnunet(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def group_files(paths: Iterable[Path]) -> tuple[list[Series], list[FormatError]]
     """Group DICOM files to volumes; see ``find_series``.
 
     Slices belong together where patient, study, SeriesInstanceUID, orientation, voxel size and shape agree. Volumes of
-    one series at the same places (phases, echoes, b-values) are told apart by ``dicom_parts``.
+    one series at the same places (phases, echoes, b-values) are distinguished by ``dicom_parts``.
     """
     errors: list[FormatError] = []
     aside: dict[tuple[Path, str], list[Path]] = defaultdict(list)

@@ -84,7 +84,7 @@ def divide(slices: Sequence[Slice]) -> list[Part]:
 
     Returns:
         The volumes in the order of their values; one, without a name, where the slices make one volume or cannot be
-        told apart.
+        distinguished.
     """
     unique = without_copies(slices)
     places = places_of(unique)
@@ -179,11 +179,11 @@ def _ranked(places: Sequence[Sequence[Slice]]) -> list[Part]:
         values = [[_time(one.marks.get(mark)) for one in place] for place in places]
         if all(len(set(row)) == count and np.isfinite(row).all() for row in values):
             ranks = [np.argsort(row, kind="stable") for row in values]
-            how = f"told apart by the order of {mark}"
+            how = f"distinguished by the order of {mark}"
             break
     else:
         ranks = [np.arange(count) for _ in places]
-        how = "which no header value tells apart; the order of instance numbers was taken, which is a guess"
+        how = "which no header value distinguishes; the order of instance numbers was taken, which is a guess"
         mark = "order"
     return [
         Part(

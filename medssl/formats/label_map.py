@@ -2,7 +2,7 @@
 
 A label is a label map in a file of any format, or something whose structures carry names of their own: a folder of
 one mask a structure, a DICOM SEG, an RTSTRUCT. Names, and not numbers, say there which structure is which:
-`structure_names` lists them, the index numbers them for the whole cohort, and `read_label` writes those numbers.
+`structure_names` lists them, the index numbers them for the whole cohort, and `label_of` writes those numbers.
 
 What the index counts and what a store holds are both `label_of`, so they are of one reading.
 """
@@ -10,7 +10,7 @@ What the index counts and what a store holds are both `label_of`, so they are of
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,10 @@ from medssl.formats.label_folder import folder_header, is_mask_folder, mask_file
 from medssl.formats.label_values import label_numbers, without_ignored
 from medssl.formats.picture_labels import is_picture_label, read_picture_label
 from medssl.formats.reading import read, read_header
-from medssl.formats.scan import Scan, ScanHeader
+from medssl.formats.scan import ScanHeader
 from medssl.refusing import refusing
 
-__all__ = ["Label", "label_header", "label_of", "read_label", "structure_names"]
+__all__ = ["Label", "label_header", "label_of", "structure_names"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,26 +80,6 @@ def label_header(path: Path, image: ScanHeader | None = None) -> ScanHeader:
         if image is not None and is_picture_label(path, image):
             return read_picture_label(path, image).header
         return folder_header(path) if is_mask_folder(path) else read_header(path)
-
-
-def read_label(path: Path, image: ScanHeader, *, classes: Mapping[int, str] | None = None, frame: int = 0) -> Scan:
-    """Read a label.
-
-    Args:
-        path: The label's file, or its folder.
-        image: The scan that it labels.
-        classes: Label value -> name, of the cohort; says which number a named structure gets.
-        frame: Which frame of a 4D image is labelled.
-
-    Returns:
-        Whole numbers, 0 for the background, on the label's own grid. The header's warnings start with what was read
-        otherwise than it stands there.
-
-    Raises:
-        FormatError: It cannot be read, or is no label of this scan.
-    """
-    found = label_of(path, image, classes=classes, frame=frame)
-    return Scan(header=replace(found.header, warnings=found.notes), values=found.values)
 
 
 def label_of(

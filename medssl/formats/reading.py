@@ -105,7 +105,7 @@ def _reader(path: Path) -> ModuleType:
 
 
 def _guarded(path: Path, work: Callable[[], T]) -> T:
-    """Do the work; a library's surprise at a file becomes the one error that callers know."""
+    """Do the work; what a library raises over a file becomes the one error that callers know."""
     with refusing(path):
         refuse_special(path)
         return work()

@@ -1,4 +1,4 @@
-"""Local contrast: regions of one feature map are told apart, and the same region of other views or scans is found.
+"""Local contrast: regions of one feature map are distinguished, and the same region of other views or scans is found.
 
 V versions of each image, M volumes, S partitions of each, R regions, D features, K neighbours of a region.
 

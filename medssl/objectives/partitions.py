@@ -1,4 +1,4 @@
-"""Global contrast by position: slices (or sub-volumes) of different parts of the body are told apart, across scans.
+"""Global contrast by position: slices (or sub-volumes) of different parts of the body are distinguished, across scans.
 
 V versions of each image, M volumes, S partitions of each, D features.
 

@@ -21,7 +21,7 @@ from medssl.reduction.explained import Explained, Limits, explained_at, explaine
 from medssl.reduction.hashes import Variant
 from medssl.reduction.inside import Mask, detail_of, independent, inside
 from medssl.reduction.shifts import Field, Shift
-from medssl.reduction.slice_thickness import Thicker, thicker, thinned
+from medssl.reduction.slice_thickness import Thicker, thick_slices, thicker
 
 __all__ = ["WORTH_A_LOOK", "Agreement", "compare"]
 
@@ -287,7 +287,7 @@ def _on_thick_slices(
     coarse_mm = np.array(sizes_mm[at])
     best, result = -1.0, (*arrays, shift_mm)
     begin = sign * float(shift_mm[thick.axis]) / sizes_mm[1 - at][thick.axis]
-    for made, place in thinned(thin, thick.axis, thick.times, begin):
+    for made, place in thick_slices(thin, thick.axis, thick.times, begin):
         pair = (made, coarse) if thick.second else (coarse, made)
         shift = np.rint(shift_mm / coarse_mm).astype(int)
         shift[thick.axis] = sign * place

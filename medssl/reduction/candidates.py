@@ -20,7 +20,7 @@ from medssl.reduction import hashes
 from medssl.reduction.crowds import likeliest, place_of
 from medssl.reduction.index import Index
 from medssl.reduction.neighbours import planted_recall
-from medssl.reduction.proposed import RADIUS, Candidate, PointEvidence, equal, hashed, is_exact, near_codes, sliced
+from medssl.reduction.proposed import RADIUS, Candidate, PointEvidence, equal, hashed, is_exact, near_codes
 
 __all__ = [
     "LIMITS",
@@ -31,10 +31,8 @@ __all__ = [
     "Weighed",
     "candidates",
     "keep",
-    "point_candidates",
     "propose",
     "search_recall",
-    "slice_candidates",
     "weigh",
 ]
 
@@ -224,17 +222,6 @@ def search_recall(index: Index, *, radius: int = RADIUS, which: str = "field") -
     if is_exact(codes):
         return 1.0
     return planted_recall(codes[codes.any(axis=1)], radius, search=lambda some: near_codes(some, radius))
-
-
-def slice_candidates(index: Index) -> list[Candidate]:
-    """Return pairs of which one shows a part of what the other shows along z; see `slice_votes`."""
-    return list(sliced(index).candidates())
-
-
-def point_candidates(index: Index) -> list[Candidate]:
-    """Return pairs whose points agree on one shift well enough to be worth a look; see `point_votes`."""
-    proposed = PointEvidence(index.fingerprints).proposed()
-    return [one for one, score in proposed if score >= LIMITS.worth_a_look]
 
 
 def _ends(pairs: Sequence[Candidate]) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ from medssl.reduction.fingerprint import Fingerprint, Target
 from medssl.reduction.hashes import Variant
 from medssl.reduction.verify import Level, Verdict
 
-__all__ = ["JOURNAL", "Pair", "look_at", "processor_seconds", "unseen"]
+__all__ = ["JOURNAL", "Pair", "compare_pairs", "processor_seconds", "unseen"]
 
 JOURNAL = "verdicts.jsonl"
 _TOGETHER = 8  # pairs that share their first scan and a worker, and that a kill may cost
@@ -65,7 +65,7 @@ class Pair:
 _decoded = Decoded(lambda target: fingerprint.read_target(target))
 
 
-def look_at(
+def compare_pairs(
     pairs: Sequence[Pair],
     *,
     journal: Path | None = None,
@@ -111,7 +111,7 @@ def look_at(
     try:
         if journal is not None and work:
             journal.parent.mkdir(parents=True, exist_ok=True)
-        for number, (seen, failed) in run_jobs(_look, work, workers=workers, crashed=_crashed, engine=engine):
+        for number, (seen, failed) in run_jobs(_compare, work, workers=workers, crashed=_crashed, engine=engine):
             failures |= failed
             verdicts |= dict(zip(jobs[number], seen, strict=True))
             if journal is not None:
@@ -126,7 +126,7 @@ def look_at(
 
 
 def unseen(pairs: Sequence[Pair], journal: Path | None) -> list[Pair]:
-    """Return the pairs that `look_at` would read scans for."""
+    """Return the pairs that `compare_pairs` would read scans for."""
     known = _read(journal)
     return [pair for pair in pairs if pair.needs_voxels and pair.key not in known]
 
@@ -146,10 +146,10 @@ def processor_seconds(pairs: Sequence[Pair], timed: int = 3) -> float:
 
 
 def _timed(pairs: tuple[Pair, ...]) -> float:
-    _look(pairs)  # the first time, modules are loaded
+    _compare(pairs)  # the first time, modules are loaded
     _decoded.forget()
     begin = process_time()
-    _look(pairs)
+    _compare(pairs)
     return process_time() - begin
 
 
@@ -168,7 +168,7 @@ def _group_by_group(pairs: Sequence[Pair]) -> list[int]:
     return order
 
 
-def _look(pairs: tuple[Pair, ...]) -> tuple[list[Verdict], dict[str, str]]:
+def _compare(pairs: tuple[Pair, ...]) -> tuple[list[Verdict], dict[str, str]]:
     """Judge pairs that share their first scan."""
     failures: dict[str, str] = {}
     first = _scan(pairs[0].targets[0], failures)

@@ -15,13 +15,13 @@ import numpy as np
 
 from medssl.pool import Engine
 from medssl.reduction.candidates import RADIUS, Candidate, propose, search_recall
-from medssl.reduction.compare_pairs import JOURNAL, Pair, look_at
+from medssl.reduction.compare_pairs import JOURNAL, Pair, compare_pairs
 from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
 from medssl.reduction.index import Index, make_fingerprints, read_index
 from medssl.reduction.neighbours import Pairs
 from medssl.reduction.verify import SAME_VALUES, Level, Verdict, verify
-from medssl.reduction.worth import worth_of
+from medssl.reduction.worth import keep_priority
 from medssl.spreadsheet import csv_text
 from medssl.writing import atomic_write
 
@@ -131,7 +131,7 @@ def find_copies(
     def told(pair: Pair, verdict: Verdict) -> Verdict:
         return _of_kernels(pair, _of_channels(pair, verdict, channels), kernels)
 
-    verdicts, unread = look_at(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
+    verdicts, unread = compare_pairs(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
     matches = [
         Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=told(pair, verdict))
         for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
@@ -325,7 +325,7 @@ def _searched(scans: str | Path, work_dir: Path, radius: int, workers: int, turn
         patients=patients,
         channels=channels,
         kernels=kernels_of(rows),
-        worth=worth_of([row for row in rows if row["id"] in by_id], index.fingerprints).values,
+        worth=keep_priority([row for row in rows if row["id"] in by_id], index.fingerprints).values,
         journal=journal,
         workers=workers,
     )

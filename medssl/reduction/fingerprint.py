@@ -123,7 +123,7 @@ def fingerprint(target: Target) -> Fingerprint | Failure:
         reason = "Permission denied. Give the user who runs this the right to read it."
     except MemoryError:
         reason = "There was not enough memory to read it. Use fewer workers, or a machine with more memory."
-    except Exception as error:  # a reader's surprise at one file is that file's fault, not the folder's
+    except Exception as error:  # what a reader raises over one file is that file's fault, not the folder's
         reason = f"It could not be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
     clean = nameless_job(target.id, [target.path, *target.paths])  # the reason is kept in the table
     return Failure(id=target.id, size_bytes=size, mtime_ns=changed, reason=clean.text(reason))

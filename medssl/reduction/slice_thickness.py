@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Thicker", "thicker", "thinned"]
+__all__ = ["Thicker", "thick_slices", "thicker"]
 
 _MOST = 8  # slices in one
 _NEAR = 0.01  # of a voxel's size
@@ -53,7 +53,9 @@ def thicker(one_mm: tuple[float, ...], two_mm: tuple[float, ...]) -> Thicker | N
     return Thicker(second=bool(ratio[axis] > 1), axis=axis, times=times)
 
 
-def thinned(values: npt.NDArray[Any], axis: int, times: int, begin: float) -> Iterator[tuple[npt.NDArray[Any], int]]:
+def thick_slices(
+    values: npt.NDArray[Any], axis: int, times: int, begin: float
+) -> Iterator[tuple[npt.NDArray[Any], int]]:
     """Yield a scan on thick slices in each way that may be the other's, and which of them is the other's first.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medssl.reduction.fingerprint import Fingerprint
 
-__all__ = ["MERITS", "Merit", "Worth", "worth_of"]
+__all__ = ["MERITS", "Merit", "Worth", "keep_priority"]
 
 Facts = Mapping[str, Any]
 _EIGHT_BITS = 256
@@ -127,7 +127,7 @@ def _amounts(merit: Merit, one: Facts, two: Facts) -> str:
     return f" ({first}, not {second})"
 
 
-def worth_of(
+def keep_priority(
     rows: Sequence[Mapping[str, Any]], prints: Iterable[Fingerprint] = (), *, test_first: bool = False
 ) -> Worth:
     """Return what scans are worth among their copies.

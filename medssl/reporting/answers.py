@@ -69,7 +69,7 @@ def answers_of(folder: Path, content: Mapping[str, Any], material: Material) -> 
             own = told_together([row for row in rows if (row.arm, row.baseline) == pair])
             told |= set(pair)
             if len({row.labels for group in own for row in group}) == 1:
-                groups = [[row for group in own for row in group]]  # told apart by how they were fitted alone
+                groups = [[row for group in own for row in group]]  # distinguished by how they were fitted alone
                 said = [across(groups[0], of=of)]
             else:
                 groups, said = own, [sentences(group, of=of) for group in own]
@@ -121,11 +121,15 @@ class _Runs:
             return f"{arm}: {self.said[arm]}"
         run = self.material.run_of(arm, near=self.folder, verb="pretrain" if self.encoders else None)
         if run is not None and run.verb == "finetune":
-            return f"{arm}, from the encoder of {short_name(run.start)}" if run.start else f"{arm}, from fresh weights"
+            return (
+                f"{arm}, from the encoder of {short_name(run.start)}"
+                if run.start
+                else f"{arm}, from random initialization"
+            )
         if run is not None:
             return f"{arm}, pretrained by {run.settings.get('method.name', '')}"
         if arm == SCRATCH:
-            return f"{arm}, from fresh weights"
+            return f"{arm}, from random initialization"
         if arm.startswith("random"):
             return f"{arm}, an encoder of the same shape that was never trained"
         table = self.found.table

@@ -16,7 +16,7 @@ from medssl.reporting.prose import counted
 
 __all__ = ["Embeddings", "embedding_map", "read_embeddings"]
 
-_MOST_GROUPS = 12  # classes that a map can still tell apart by colour
+_MOST_GROUPS = 12  # classes that a map can still distinguish by colour
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,8 @@ def grey_levels(values: npt.NDArray[Any], *, hounsfield: bool) -> tuple[float, f
     """Return the values shown black and white: a soft-tissue window for HU, else the 0.5 and 99.5 percentiles."""
     if hounsfield:
         return -160.0, 240.0
-    thinned = values[tuple(slice(None, None, max(1, n // 64)) for n in values.shape)]
-    known = thinned[np.isfinite(thinned)]
+    strided = values[tuple(slice(None, None, max(1, n // 64)) for n in values.shape)]
+    known = strided[np.isfinite(strided)]
     if not known.size:
         return 0.0, 1.0
     low, high = np.percentile(known, (0.5, 99.5))

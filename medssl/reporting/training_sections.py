@@ -99,7 +99,7 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
     noun, seen_at_once = ("cloud", "clouds") if run.card.get("kind") == "cloud" else ("scan", "windows")
     scans = data.get(f"{noun}s") or []
     window = run.card.get("window") or settings.get("segmentation.window")
-    start = f"the encoder of {short_name(run.start)}" if run.start else "scratch: fresh weights"
+    start = f"the encoder of {short_name(run.start)}" if run.start else "scratch: random initialization"
     labelled = counted_of(len(scans), noun, int(data["patients"])) if data else ""
     if settings.get("data.labels"):
         labelled += f" (draw {settings.get('data.draw', 0)} of {settings['data.labels']} labelled)"
@@ -266,7 +266,7 @@ def _last_of(run: RunRecord) -> dict[str, float]:
     """Return the last spread and effective rank, of the held-out scans where they were probed.
 
     The spread alone tells nothing where the method did not watch it: features that no objective compares may share a
-    large constant and be told apart all the same.
+    large constant and be distinguished all the same.
     """
     found = {}
     for name in ("spread", "effective_rank") if _points(run, "signal/spread") else ("effective_rank",):
@@ -281,7 +281,7 @@ def _last_of(run: RunRecord) -> dict[str, float]:
 
 
 def _told_apart(run: RunRecord) -> tuple[str, str]:
-    """Return what a fine-tuned network tells apart: structures (no background), classes, or parts of clouds."""
+    """Return what a fine-tuned network distinguishes: structures (no background), classes, or parts of clouds."""
     method = run.card.get("method", {})
     if run.card.get("kind") == "cloud":
         word = "parts" if "parts" in method else "classes"

@@ -186,7 +186,7 @@ def _store_one(folder: Path, job: Job) -> str | None:
         return str(error)
     except MemoryError:
         return "There was not enough memory to read and resample it."
-    except Exception as error:  # a library's surprise at one file is that file's fault, not the folder's
+    except Exception as error:  # what a library raises over one file is that file's fault, not the folder's
         return f"{job.path}: {type(error).__name__}: {error}"
     return None
 

@@ -65,7 +65,7 @@ class Samples:
 
 
 def class_names(store: Store, settings: ClassificationSettings, *, group: str = "classification") -> tuple[str, ...]:
-    """Return the classes that a classifier of this store tells apart, in the order of its outputs.
+    """Return the classes that a classifier of this store distinguishes, in the order of its outputs.
 
     Args:
         store: All scans.

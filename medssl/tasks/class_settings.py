@@ -1,4 +1,4 @@
-"""What a classifier tells apart, what it looks at, and how it is trained."""
+"""What a classifier distinguishes, what it looks at, and how it is trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _intensity() -> IntensitySettings:
 
 
 class ClassificationSettings(Settings):
-    """What a classifier tells apart, what it looks at, and how it is trained, beyond the encoder and the schedule."""
+    """What a classifier distinguishes, what it looks at, and how it is trained, beyond the encoder and the schedule."""
 
     target: str = Field(default="", description="Target of the store that is learned, such as diagnosis.")
     shows: int | None = Field(

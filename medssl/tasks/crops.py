@@ -16,7 +16,7 @@ from medssl.evaluation.crop_probe import ridge_r2
 from medssl.loading import channel_facts
 from medssl.randomness import numpy_generator
 from medssl.store.read import Store
-from medssl.tasks.dense_looks import plain_features
+from medssl.tasks.dense_samples import plain_features
 from medssl.windows import as_input
 
 __all__ = ["CropProbe", "Crops", "crop_features", "crop_size", "crops_of"]

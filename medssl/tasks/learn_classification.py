@@ -78,7 +78,7 @@ class ClassificationLearning(Learning):
 
     @property
     def words(self) -> str:
-        """What is told apart, and how many there are of each class."""
+        """What is distinguished, and how many there are of each class."""
         chosen = self.settings.classification
         what = chosen.target or f"structure {chosen.shows} in a {'slice' if chosen.level == 'slice' else 'scan'}"
         counts = ", ".join(f"{name} {count}" for name, count in self.train.counts().items())

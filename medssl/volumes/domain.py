@@ -109,7 +109,7 @@ class Volumes(Domain):
     def dense(self, store: Store, settings: Any, card: Card) -> Dense:
         """Return the voxels of windows."""
         from medssl.encoders.table import build_encoder
-        from medssl.tasks.dense_looks import scan_places
+        from medssl.tasks.dense_samples import scan_places
 
         return scan_places(
             store,

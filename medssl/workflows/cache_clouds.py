@@ -48,8 +48,10 @@ def cache_clouds(manifest: Manifest, folder: Path, settings: Any, *, workers: in
     if not report.listed:
         raise DataError(f"{folder}: none of the {len(rows)} clouds could be stored. The reasons are listed above.")
     store = clouds().open(folder)
-    if report.thinned:
-        events.message(f"{report.thinned} clouds have more than {settings.points:,} points: so many of each are kept")
+    if report.subsampled:
+        events.message(
+            f"{report.subsampled} clouds have more than {settings.points:,} points: so many of each are kept"
+        )
     classes = f", {len(store.classes)} classes" if store.classes else ", no classes"
     labelled = sum(entry.label_file is not None for entry in store.entries)
     parts = f", {labelled} with labelled points" if labelled else ""

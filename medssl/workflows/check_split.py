@@ -173,7 +173,7 @@ def check_split(
     following = Command("cache", file, "--out", f"stores/{file.stem}")
     if leaks:  # two manifests are mended by hand
         following = reduce_command(file) if test is None else Command()
-    figures |= copies.looked_at(found) | {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
+    figures |= copies.counted(found) | {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
     return events.written(replace(result, written=tuple(written), next=following, figures=figures))
 
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "CopySettings",
     "cloud_look",
+    "counted",
     "find",
     "find_all",
     "fingerprints",
     "index_folder",
-    "looked_at",
     "say_pairs",
     "say_plan",
 ]
@@ -250,7 +250,7 @@ def cloud_look() -> CloudLook:
     return CloudLook(cloud_intake().draw, cloud_intake().same_from)
 
 
-def looked_at(found: Found) -> dict[str, int]:
+def counted(found: Found) -> dict[str, int]:
     """Return as figures how many pairs were looked at, how many are unlike, and how many were not looked at."""
     return {"looked_at": len(found.matches), "unlike": found.unlike, "crowded": found.crowded}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.domains.dense import Dense, Look, Values
+from medssl.domains.dense import Dense, Sample, Values
 from medssl.errors import DataError
 from medssl.evaluation.dense_probe import (
     DenseFit,
@@ -34,7 +34,7 @@ from medssl.workflows import events
 from medssl.workflows.evaluate_settings import DenseProbeSettings
 from medssl.workflows.frozen import RANDOM, Frozen
 from medssl.workflows.labelled import label_sets_of, patient_of
-from medssl.workflows.place_features import HANDMADE, POSITION, looked_at, methods_of
+from medssl.workflows.place_features import HANDMADE, POSITION, methods_of, samples_of
 from medssl.workflows.place_study import Found, PlaceProtocol, Study
 from medssl.workflows.places_shown import few_of
 from medssl.workflows.progress import Progress
@@ -169,12 +169,12 @@ def _joined(frozen: Frozen) -> list[str]:
 
 
 def _blocks(
-    dense: Dense, looks: Mapping[str, Look], pyramids: Mapping[str, Any], plain: Values, rows: npt.NDArray[np.int64]
+    dense: Dense, samples: Mapping[str, Sample], pyramids: Mapping[str, Any], plain: Values, rows: npt.NDArray[np.int64]
 ) -> dict[str, list[Values]]:
     """Return all blocks of some places: position, hand-made features, and the levels of every encoder."""
-    first = next(iter(looks.values()))
+    first = next(iter(samples.values()))
     found = {POSITION: [legendre(first.position[rows])], HANDMADE: [plain[rows]]}
-    return found | {arm: list(dense.at(pyramid, looks[arm], rows)) for arm, pyramid in pyramids.items()}
+    return found | {arm: list(dense.at(pyramid, samples[arm], rows)) for arm, pyramid in pyramids.items()}
 
 
 def _places(
@@ -189,17 +189,17 @@ def _places(
     blocks: dict[str, list[list[Values]]] = {}
     truth, weight, item, patient = [], [], [], []
     for index, entry in enumerate(store.entries):
-        every = looked_at(frozen, dense, store, index)
-        for number, looks in enumerate(every):
-            look = next(iter(looks.values()))
+        every = samples_of(frozen, dense, store, index)
+        for number, samples in enumerate(every):
+            sample = next(iter(samples.values()))
             draw = numpy_generator(own.seed, counter_of(entry.id), number, _PLACES)
-            rows, stands = drawn_places(look.labels, max(20, own.places // len(every)), draw)
+            rows, stands = drawn_places(sample.labels, max(20, own.places // len(every)), draw)
             if not len(rows):
                 continue
-            pyramids = {arm: dense.pyramid(encoder, looks[arm]) for arm, encoder in encoders.items()}
-            for name, found in _blocks(dense, looks, pyramids, dense.plain(look), rows).items():
+            pyramids = {arm: dense.pyramid(encoder, samples[arm]) for arm, encoder in encoders.items()}
+            for name, found in _blocks(dense, samples, pyramids, dense.plain(sample), rows).items():
                 blocks.setdefault(name, []).append(found)
-            truth.append(in_order(look.labels[rows], dense.names))
+            truth.append(in_order(sample.labels[rows], dense.names))
             weight.append(stands)
             item.append(np.full(len(rows), entry.id))
             patient.append(np.full(len(rows), patient_of(entry)))
@@ -245,14 +245,14 @@ def _counted(
     sums = {(name, cell): np.zeros((3, len(test.entries), structures)) for name in arms for cell in cells}
     step = max(1, _CHUNK // (len(cells) * (structures + 1)))
     for index, entry in enumerate(test.entries):
-        for looks in looked_at(frozen, dense, test, index):
-            look = next(iter(looks.values()))
-            pyramids = {arm: dense.pyramid(encoder, looks[arm]) for arm, encoder in encoders.items()}
-            plain, known = dense.plain(look), np.flatnonzero(look.labels >= 0)
+        for samples in samples_of(frozen, dense, test, index):
+            sample = next(iter(samples.values()))
+            pyramids = {arm: dense.pyramid(encoder, samples[arm]) for arm, encoder in encoders.items()}
+            plain, known = dense.plain(sample), np.flatnonzero(sample.labels >= 0)
             for start in range(0, len(known), step):
                 rows = known[start : start + step]
-                blocks = _blocks(dense, looks, pyramids, plain, rows)
-                truth, whole = in_order(look.labels[rows], dense.names), np.zeros(len(rows), np.int64)
+                blocks = _blocks(dense, samples, pyramids, plain, rows)
+                truth, whole = in_order(sample.labels[rows], dense.names), np.zeros(len(rows), np.int64)
                 for name, arm in arms.items():
                     features = np.concatenate([block for sees in arm.sees for block in blocks[sees]], axis=1)
                     weight, offset = fitted[name]

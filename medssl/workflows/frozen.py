@@ -12,7 +12,7 @@ from torch import nn
 
 from medssl.domains.domain import Domain, domain_of
 from medssl.engine.card import Card, load_card
-from medssl.engine.fresh import fresh_weights
+from medssl.engine.initialization import random_initialization
 from medssl.errors import ConfigError
 from medssl.workflows.arms import arms_of, check_same
 
@@ -78,7 +78,7 @@ class Frozen:
         """Return an encoder in evaluation mode, on the GPU where there is one."""
         import torch
 
-        with fresh_weights(source.seed):
+        with random_initialization(source.seed):
             found = (
                 self.domain.encoder(source.run) if source.run is not None else self.domain.fresh_encoder(source.card)
             )

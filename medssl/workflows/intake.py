@@ -52,7 +52,7 @@ class Asked(Protocol):
 
 
 class Stored(Protocol):
-    """What storing came to: the listing, items in it, those that are new, id -> why not, and how many were thinned."""
+    """What storing came to: the listing, items in it, new ones, id -> why not, and how many are kept in part."""
 
     @property
     def index(self) -> Path:
@@ -75,7 +75,7 @@ class Stored(Protocol):
         ...
 
     @property
-    def thinned(self) -> int:
+    def subsampled(self) -> int:
         """Items of which less is kept than the file has."""
         ...
 

@@ -23,7 +23,7 @@ from medssl.geometry import to_index, to_world
 from medssl.reporting.matches import draw_matches
 from medssl.settings import resolve
 from medssl.store.alone import job_alone, recipe_of, store_alone
-from medssl.tasks.dense_looks import ScanPlaces
+from medssl.tasks.dense_samples import ScanPlaces
 from medssl.workflows import events
 from medssl.workflows.match_settings import RIVAL_MM, MatchSettings
 from medssl.workflows.predict_inputs import Item, Takes, find_inputs
@@ -240,20 +240,20 @@ def _seen(
         if point is not None:
             also = _stored(point, entry, item.shown)
         spacing, rows_of = np.array(entry.spacing_mm), np.random.default_rng(0)
-        looks = list(dense.looks(store, 0, card))
+        samples = list(dense.samples(store, 0, card))
         voxels, parts = [], []
         last: tuple[npt.NDArray[np.int64], list[Values]] | None = None
-        for look in looks:
-            own = np.rint(look.place_mm / spacing).astype(np.int64)
+        for sample in samples:
+            own = np.rint(sample.place_mm / spacing).astype(np.int64)
             inside = np.flatnonzero((own >= 0).all(axis=1) & (own < np.array(entry.shape)).all(axis=1))
-            some = max(20, settings.places // len(looks))
+            some = max(20, settings.places // len(samples))
             rows = inside if len(inside) <= some else np.sort(rows_of.choice(inside, some, replace=False))
-            pyramid = dense.pyramid(encoder, look)
+            pyramid = dense.pyramid(encoder, sample)
             voxels.append(own[rows])
-            parts.append(dense.at(pyramid, look, rows))
+            parts.append(dense.at(pyramid, sample, rows))
             if also is not None and last is None:
                 exact = np.flatnonzero((own == also).all(axis=1))
-                last = (own[exact], list(dense.at(pyramid, look, exact))) if len(exact) else None
+                last = (own[exact], list(dense.at(pyramid, sample, exact))) if len(exact) else None
         if last is not None:
             voxels.append(last[0])
             parts.append(last[1])

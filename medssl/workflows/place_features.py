@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.domains.dense import Dense, Look, Values
+from medssl.domains.dense import Dense, Sample, Values
 from medssl.evaluation.dense_probe import Scales
 from medssl.randomness import counter_of, numpy_generator
 from medssl.reporting.prose import counted
@@ -35,9 +35,9 @@ __all__ = [
     "PlaceReader",
     "arm_words",
     "asking",
-    "looked_at",
     "methods_of",
     "questions",
+    "samples_of",
 ]
 
 POSITION = "position"
@@ -73,14 +73,14 @@ class Described:
     whole_mm: Values
 
 
-def looked_at(frozen: Frozen, dense: Dense, store: Any, index: int) -> list[dict[str, Look]]:
-    """Return the looks at an item, each as every encoder's input; encoders whose input is alike share them."""
-    found: dict[str, list[Look]] = {}
+def samples_of(frozen: Frozen, dense: Dense, store: Any, index: int) -> list[dict[str, Sample]]:
+    """Return the samples of an item, each as every encoder's input; encoders whose input is alike share them."""
+    found: dict[str, list[Sample]] = {}
     for place, source in enumerate(frozen.sources):
         before = frozen.sources[:place]
         same = next((o.arm for o in before if o.card.inputs_known == source.card.inputs_known), None)
-        found[source.arm] = found[same] if same is not None else list(dense.looks(store, index, source.card))
-    return [dict(zip(found, looks, strict=True)) for looks in zip(*found.values(), strict=True)]
+        found[source.arm] = found[same] if same is not None else list(dense.samples(store, index, source.card))
+    return [dict(zip(found, samples, strict=True)) for samples in zip(*found.values(), strict=True)]
 
 
 class PlaceReader:
@@ -106,8 +106,8 @@ class PlaceReader:
 
     def described(self, store: Any, index: int) -> Described | None:
         """Return the places of an item; None where none of those that are looked at has a known label."""
-        looks, blocks = self._read(store, index)
-        if not looks:
+        samples, blocks = self._read(store, index)
+        if not samples:
             return None
         scaled = {
             name: [scale.applied([block]) for scale, block in zip(self._scales[name], own, strict=True)]
@@ -119,8 +119,8 @@ class PlaceReader:
             arms[source.arm] = scaled[source.arm]
             arms[source.joined(PLACED)] = [*scaled[source.arm], *position]
         entry = store.entries[index]
-        labels, places = (np.concatenate([part[i] for part in looks]) for i in (0, 1))
-        whole = [np.concatenate([part[i] for part in looks]) for i in (2, 3)]
+        labels, places = (np.concatenate([part[i] for part in samples]) for i in (0, 1))
+        whole = [np.concatenate([part[i] for part in samples]) for i in (2, 3)]
         return Described(
             row=index,
             item=entry.id,
@@ -143,25 +143,25 @@ class PlaceReader:
             yield found
 
     def _read(self, store: Any, index: int) -> tuple[list[tuple[Any, ...]], dict[str, list[Values]]]:
-        """Return labels and places in mm of each look, drawn and whole, and every block of the drawn ones."""
-        every = looked_at(self._frozen, self._dense, store, index)
+        """Return labels and places in mm of each sample, drawn and whole, and every block of the drawn ones."""
+        every = samples_of(self._frozen, self._dense, store, index)
         blocks: dict[str, list[list[Values]]] = {}
-        looks = []
+        samples = []
         for number, shown in enumerate(every):
-            look = next(iter(shown.values()))
-            known = np.flatnonzero(look.labels >= 0)
+            sample = next(iter(shown.values()))
+            known = np.flatnonzero(sample.labels >= 0)
             if not len(known):
                 continue
             some = max(20, self._own.places // len(every))
             draw = numpy_generator(self._own.seed, counter_of(store.entries[index].id), number, _DRAWN)
             rows = known if len(known) <= some else np.sort(draw.choice(known, some, replace=False))
-            looks.append((look.labels[rows], look.place_mm[rows], look.labels[known], look.place_mm[known]))
-            found = {POSITION: [look.position[rows]], HANDMADE: [self._dense.plain(look)[rows]]}
+            samples.append((sample.labels[rows], sample.place_mm[rows], sample.labels[known], sample.place_mm[known]))
+            found = {POSITION: [sample.position[rows]], HANDMADE: [self._dense.plain(sample)[rows]]}
             for arm, encoder in self._encoders.items():
                 found[arm] = list(self._dense.at(self._dense.pyramid(encoder, shown[arm]), shown[arm], rows))
             for name, own in found.items():
                 blocks.setdefault(name, []).append(own)
-        return looks, {n: [np.concatenate(level) for level in zip(*own, strict=True)] for n, own in blocks.items()}
+        return samples, {n: [np.concatenate(level) for level in zip(*own, strict=True)] for n, own in blocks.items()}
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ def _one(item: Item, worker: Worker, ready: Predicting, journal: Journal, wanted
         done = Done(key=key, reason="There was not enough memory to predict it.")
     except OSError as error:
         done = Done(key=key, reason=f"It cannot be read: {error.strerror or error}.")
-    except Exception as error:  # a library's surprise at one file is that file's fault, not the folder's
+    except Exception as error:  # what a library raises over one file is that file's fault, not the folder's
         done = Done(
             key=key, reason=f"It could not be predicted ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
         )

@@ -22,12 +22,12 @@ from medssl.settings import Auto, Resolved, Settings, resolve
 if TYPE_CHECKING:
 
     class MethodSettings(Settings):
-        """Any row of the tables of methods, told apart by its name."""
+        """Any row of the tables of methods, distinguished by its name."""
 
         name: str
 
     class EncoderSettings(Settings):
-        """Any row of the tables of encoders, told apart by its name."""
+        """Any row of the tables of encoders, distinguished by its name."""
 
         name: str
 else:

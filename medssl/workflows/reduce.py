@@ -100,7 +100,7 @@ def reduce(
     from medssl.reduction.marks import mark_copies, one_side
     from medssl.reduction.reduced import counts_of, marked
     from medssl.reduction.whole_cases import case_members, followed, followers_of, whole_cases
-    from medssl.reduction.worth import worth_of
+    from medssl.reduction.worth import keep_priority
     from medssl.reporting.reduction_page import reduction_page
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
@@ -138,7 +138,7 @@ def reduce(
         return events.written(Reduced(None, written=(folder,), next=onwards, figures=reading))
     with_prints = {*prints.ids, *(one.id for one in prints.failures)}
     scans = [row for row in rows if row["id"] in with_prints or row["kind"] == "cloud"]
-    worth = worth_of(scans, prints.fingerprints, test_first=settings.splits == "leave")
+    worth = keep_priority(scans, prints.fingerprints, test_first=settings.splits == "leave")
     look = settings.copies or settings.splits == "mend"
     if not look:
         events.message("no pair is looked at: copies=false and splits=leave do nothing with copies")
@@ -193,7 +193,7 @@ def reduce(
         aside.write_text(html, encoding="utf-8")
     _say(counts.kept, rows, counts.levels, marks, moved, found)
     figures = {
-        **copies.looked_at(found),
+        **copies.counted(found),
         **reading,
         "scans": len(rows),
         "kept": counts.kept,

@@ -56,7 +56,7 @@ def _taken(value: Any, wanted: str, what: str) -> Any:
         ConfigError: It cannot be that.
     """
     if value is None:
-        return None
+        return _place(value, what) if "Path" in wanted and "None" not in wanted else None
     several = "Sequence[" in wanted
     if several and not isinstance(value, str | bytes | os.PathLike) and isinstance(value, Iterable):
         return [_taken(one, wanted.partition("Sequence[")[2].partition("]")[0], what) for one in value]

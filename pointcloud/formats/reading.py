@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +11,12 @@ from medssl.refusing import refusing
 from pointcloud.cloud import Cloud
 from pointcloud.formats.table import FORMATS, CloudFormat
 
-__all__ = ["SAMPLES", "VERSION", "count", "read", "read_many"]
+__all__ = [
+    "SAMPLES",
+    "VERSION",
+    "count",
+    "read",
+]
 
 SAMPLES = 8192
 # Format -> what its header says where it is text; nothing where it always is.
@@ -80,18 +84,3 @@ def _is_unfinished(path: Path, row: CloudFormat) -> bool:
         end = file.read(2)  # UTF-16 takes two bytes for a character
     mark = _MAY_BE_TEXT[row.name]
     return (not mark or mark in start) and not set(end) & set(b"\n\r")
-
-
-def read_many(paths: Iterable[Path], *, samples: int = SAMPLES, seed: int = 0) -> Iterator[Cloud | FormatError]:
-    """Yield every cloud of every file in turn; a file that cannot be read yields its error, and the rest goes on."""
-    for path in paths:
-        try:
-            items = count(path)
-        except FormatError as error:
-            yield error
-            continue
-        for item in range(items):
-            try:
-                yield read(path, item=item, samples=samples, seed=seed)
-            except FormatError as error:
-                yield error

@@ -1,4 +1,4 @@
-"""STL meshes, binary and text, told apart by what they hold and not by how they begin."""
+"""STL meshes, binary and text, distinguished by what they hold and not by how they begin."""
 
 from __future__ import annotations
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from medssl.suffixes import Format, FormatTable
 
-__all__ = ["FORMATS", "CloudFormat", "bare_name", "format_of", "is_cloud_name"]
+__all__ = [
+    "FORMATS",
+    "CloudFormat",
+    "bare_name",
+    "format_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +79,3 @@ def format_of(path: PurePath) -> str | None:
         ('nuscenes', 'pcd')
     """
     return FORMATS.format_of(path)
-
-
-def is_cloud_name(path: Path) -> bool:
-    """Tell whether a file of this name is a cloud, whatever lies beside it.
-
-    Example:
-        >>> is_cloud_name(Path("a.ply")), is_cloud_name(Path("notes.txt"))
-        (True, False)
-    """
-    row = FORMATS.row_of(Path(path))
-    return row is not None and row.sure

@@ -14,7 +14,7 @@ CLOUD_METHODS = Table(
             target="pointcloud.methods.point_distil.PointDistil",
             settings="pointcloud.methods.settings.point_distil.PointDistilSettings",
             paper="Fu et al. 2022, arXiv:2202.04241; Abou Zeid et al., AsymDSD, NeurIPS 2025",
-            take_when="whole shapes are told apart, or few labels are at hand; its views may be "
+            take_when="whole shapes are distinguished, or few labels are at hand; its views may be "
             "turned in any direction",
             needs="any encoder; point_vit where patch_weight is above 0",
         ),

@@ -51,7 +51,7 @@ def relative_chamfer(first: Points, second: Points) -> float:
         first: (n, 3).
         second: (m, 3).
     """
-    one, two = (torch.from_numpy(_normal(_thinned(points)))[None] for points in (first, second))
+    one, two = (torch.from_numpy(_normal(_subsampled(points)))[None] for points in (first, second))
     across = [float(nearest_distances(a, b).clamp_min(0).sqrt().mean()) for a, b in ((one, two), (two, one))]
     own = max(_spacing(one[0].numpy()), _spacing(two[0].numpy()))
     return sum(across) / 2 / own if own > 0 else 0.0 if sum(across) == 0 else float("inf")
@@ -105,7 +105,7 @@ def bent(first: Points, second: Points) -> float:
     """
     from scipy.spatial import cKDTree
 
-    one, two = (_normal(_thinned(points)).astype(np.float64) for points in (first, second))
+    one, two = (_normal(_subsampled(points)).astype(np.float64) for points in (first, second))
     if len(one) > len(two):  # each point of the sparser one has one to go to
         one, two = two, one
     if len(one) <= _NEIGHBOURS:
@@ -151,11 +151,11 @@ def _points(target: CloudTarget | None, cache: dict[str, Points], failures: dict
         except (MedSSLError, OSError) as error:
             failures[target.id] = str(error)
             return None
-        cache[target.id] = _thinned(cloud.points)
+        cache[target.id] = _subsampled(cloud.points)
     return cache[target.id]
 
 
-def _thinned(points: Points) -> Points:
+def _subsampled(points: Points) -> Points:
     """Return at most 2048 points, the same whatever their order."""
     if len(points) <= _POINTS:
         return points

@@ -39,7 +39,7 @@ def class_named(store: CloudStore, entry: CloudEntry) -> str:
 
 
 def classes_asked(store: CloudStore, wanted: Sequence[str] | None) -> dict[int, str]:
-    """Return the names of the classes to tell apart, by number, in the order that was asked for.
+    """Return the names of the classes to distinguish, by number, in the order that was asked for.
 
     Raises:
         ConfigError: One is asked for that the store does not have.

@@ -85,7 +85,7 @@ def fill_by_interpolation(points: Tensor, count: Tensor, length: int, keys: Tens
     """Fill crops up to one number of points, as was published: with means of a point and its three nearest.
 
     In each round points are chosen by their ``keys``, each at most once, and the mean of the four nearest to each
-    (itself among them) is added to the cloud. Crops so filled can be told apart by their size alone, which masks avoid.
+    (itself among them) is added to the cloud. Crops so filled can be distinguished by size alone, which masks avoid.
 
     Args:
         points: float32, (C, n, 3).

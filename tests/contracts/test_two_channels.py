@@ -15,8 +15,6 @@ from medssl.encoders.contract import Encoder
 from medssl.encoders.table import ENCODERS, build_encoder
 from medssl.engine.card import Card, CardInput, load_card, load_encoder, save_encoder
 from medssl.errors import ConfigError
-from medssl.exporting.exportable import perturbed
-from medssl.exporting.nnunet_names import encoder_from_nnunet
 from medssl.exporting.runs import exportable_of
 from medssl.loading import WindowLoader
 from medssl.randomness import Stream
@@ -36,6 +34,8 @@ from medssl.workflows.evaluate import evaluate
 from medssl.workflows.export import export
 from medssl.workflows.finetune import finetune
 from tests.contracts.test_encoders import SMALL
+from tests.oracles.nnunet_names import encoder_from_nnunet
+from tests.perturbing import perturbed
 
 CHANNELS = ("ct", "t1")
 KINDS = ("CT", "MR")

@@ -19,7 +19,7 @@ from medssl.formats import reading as scans
 from medssl.manifest.schema import read_manifest
 from pipelines.cli import app
 from pointcloud.formats import reading as clouds
-from pointcloud.formats.table import is_cloud_name
+from pointcloud.formats.table import FORMATS
 from tests.fuzz.mutations import mutant
 from tests.fuzz.seeds import SEEDS, seed_of
 
@@ -144,7 +144,7 @@ def test_what_once_aborted_is_read_or_refused(indexed, name):
 def assert_refused_or_read(path: Path, *, cloud: bool = False) -> None:
     refusal: FormatError | None = None
     try:
-        clouds.read(path, samples=0) if cloud or is_cloud_name(path) else scans.read(path)
+        clouds.read(path, samples=0) if cloud or ((row := FORMATS.row_of(path)) and row.sure) else scans.read(path)
     except FormatError as error:
         refusal = error
     assert refusal is None or path.name in str(refusal)

@@ -21,7 +21,7 @@ from skimage.measure import find_contours, grid_points_in_poly
 from medssl import formats
 from medssl.errors import FormatError
 from medssl.formats.dicom_contours import rasterise
-from medssl.formats.label_map import read_label, structure_names
+from medssl.formats.label_map import label_of, structure_names
 from tests.layouts.dicom_tree import edit, image, save, series, uid, voxels
 from tests.layouts.tree import index
 
@@ -129,7 +129,7 @@ def labelled(folder: Path) -> dict[str, Any]:
 
 def values_of(row: dict, classes: dict[int, str]) -> np.ndarray:
     scan = formats.read(Path(row["path"]), paths=[Path(p) for p in row["paths"]])
-    label = read_label(Path(row["label_path"]), scan.header, classes=classes)
+    label = label_of(Path(row["label_path"]), scan.header, classes=classes)
     assert label.header.shape == scan.header.shape
     np.testing.assert_allclose(label.header.affine, scan.header.affine)
     return label.values
@@ -264,7 +264,7 @@ class TestSeg:
         row = labelled(tmp_path / "d")
         assert "label-shape-differs" in row["flags"]
         header = formats.read_header(Path(paths[0].parent / "001.dcm"))
-        label = read_label(seg, header)
+        label = label_of(seg, header)
         volume = segread(seg).get_volume(combine_segments=True)
         assert label.values.shape == volume.array.shape
         np.testing.assert_array_equal(np.sort(np.unique(label.values)), [0, 1, 2])
@@ -285,7 +285,7 @@ class TestSeg:
             damaged[place] ^= 0xFF
             seg.write_bytes(damaged)
             try:
-                read_label(seg, header)
+                label_of(seg, header)
             except FormatError:
                 refused += 1
         assert refused > 0

@@ -11,6 +11,7 @@ import pytest
 from medssl.errors import FormatError, MedSSLError
 from pointcloud.formats import las, reading
 from pointcloud.formats.reading import read
+from tests.pointcloud.every_cloud import read_many
 
 RANDOM = np.random.default_rng(4)
 COUNT = 300
@@ -125,7 +126,7 @@ def test_damage_of_any_two_bytes_is_refused_or_read(tmp_path):
             for at in draw.integers(0, len(raw) if draw.random() < 0.5 else 500, 2):
                 broken[at] ^= 1 << draw.integers(0, 8)
             (tmp_path / f"b{suffix}").write_bytes(broken)
-            (found,) = reading.read_many([tmp_path / f"b{suffix}"])
+            (found,) = read_many([tmp_path / f"b{suffix}"])
             if isinstance(found, FormatError):
                 refused += 1
                 assert f"b{suffix}" in str(found)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from medssl import formats
 from medssl.errors import FormatError
-from medssl.formats.label_map import read_label
+from medssl.formats.label_map import label_of
 from tests.layouts.tree import by_name, index
 
 GREY = np.random.default_rng(0).integers(0, 255, (20, 24)).astype(np.uint8)
@@ -98,7 +98,7 @@ def test_a_folder_of_slices_is_one_scan_with_its_masks(layout: str, tmp_path: Pa
     for row in rows:
         scan = formats.read(Path(row["path"]), paths=[Path(name) for name in row["paths"]])
         np.testing.assert_array_equal(scan.values, values[row["patient"]])
-        np.testing.assert_array_equal(read_label(Path(row["label_path"]), scan.header).values, masks[row["patient"]])
+        np.testing.assert_array_equal(label_of(Path(row["label_path"]), scan.header).values, masks[row["patient"]])
         assert row["shape"] == [12, 20, 24]
         assert any(note.startswith("no voxel size") for note in row["notes"])
         assert row["label_voxels"] == np.bincount(masks[row["patient"]].ravel()).tolist()

@@ -78,6 +78,11 @@ def test_what_lies_nowhere_is_refused_by_the_verb_and_the_name(wrong):
         verb(wrong)
 
 
+def test_none_goes_only_where_a_path_may_be_left_out():
+    with pytest.raises(ConfigError, match=r"^verb: one_or_more: a path is wanted .* Got NoneType"):
+        verb(one_or_more=None)
+
+
 def test_what_wrote_nothing_is_no_place():
     with pytest.raises(DataError, match="wrote nothing, as after a dry run"):
         verb(Result())

@@ -138,7 +138,7 @@ def test_n_pair_tells_an_item_from_the_others():
     two = torch.eye(2)[None]
     assert n_pair(two, two, scale=1.0).item() == pytest.approx(0.313262, abs=1e-6)  # ln(1 + 1 / e)
     assert n_pair(torch.ones(3, 5, 4), torch.full((2, 5, 4), 0.25)).item() == pytest.approx(math.log(5), abs=1e-5)
-    nobody = torch.zeros(2, 2, dtype=torch.bool)  # both of one patient: nothing to be told apart
+    nobody = torch.zeros(2, 2, dtype=torch.bool)  # both of one patient: nothing to be distinguished
     assert n_pair(two, two, counted_NN=nobody).item() == 0.0
 
 

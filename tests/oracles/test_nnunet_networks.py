@@ -11,13 +11,13 @@ from torch import nn
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.table import build_encoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import perturbed
 from medssl.exporting.nnunet_names import (
     architecture,
-    encoder_from_nnunet,
     encoder_to_nnunet,
     segmenter_to_nnunet,
 )
+from tests.oracles.nnunet_names import encoder_from_nnunet
+from tests.perturbing import perturbed
 
 pytest.importorskip("dynamic_network_architectures")
 
@@ -92,7 +92,7 @@ def test_segmenter_equals_theirs(name: str, case: str, deep_supervision: bool) -
 
 
 @pytest.mark.parametrize("name", ["residual", "unet"])
-def test_fresh_weights_are_drawn_as_theirs_are(name: str) -> None:
+def test_random_weights_are_drawn_as_theirs_are(name: str) -> None:
     settings = {"name": name, "channels": [16, 32], "blocks": 2}
     torch.manual_seed(0)
     ours = build_encoder(settings)

@@ -13,11 +13,11 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, save_encoder
 from medssl.errors import DataError
 from medssl.evaluation.calibration import Decision, decision_words, mean_decision, read_decision
-from medssl.exporting.exportable import perturbed
 from medssl.formats.nifti import write_nifti
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.tasks.classification import ClassificationTask
 from medssl.workflows.export import export
+from tests.perturbing import perturbed
 
 CHOSEN = {"temperature": 2.5, "threshold": 0.31, "cases": 9, "why": ""}
 CLASSES = ("well", "ill")

@@ -105,16 +105,16 @@ def test_each_voxel_of_a_scan_is_looked_at_once(tmp_path):
     store = Store.open(scans(tmp_path / "store", count=9))
     card = load_card(run_of(tmp_path / "gc"))
     dense = domain_of(store.folder).dense(store, DenseProbeSettings(), card)
-    looks = list(dense.looks(store, 0, card))
-    assert len(looks) == 2 * 2 * 2
+    samples = list(dense.samples(store, 0, card))
+    assert len(samples) == 2 * 2 * 2
     seen = np.zeros(store.entries[0].shape, int)
-    for look in looks:
-        known = look.labels >= 0
-        voxels = look.place_mm[known].astype(int)
+    for sample in samples:
+        known = sample.labels >= 0
+        voxels = sample.place_mm[known].astype(int)
         seen[tuple(voxels.T)] += 1
-        assert np.array_equal(look.labels[known], store.labels(0)[tuple(voxels.T)])
+        assert np.array_equal(sample.labels[known], store.labels(0)[tuple(voxels.T)])
         middle = (2 * voxels + 1) / np.array(seen.shape) - 1
-        np.testing.assert_allclose(look.position[known], middle, atol=1e-6)
+        np.testing.assert_allclose(sample.position[known], middle, atol=1e-6)
     assert (seen == 1).all()
 
 
@@ -122,18 +122,18 @@ def test_features_of_voxels_are_the_levels_interpolated(tmp_path):
     store = Store.open(scans(tmp_path / "store", count=9))
     card = load_card(run_of(tmp_path / "gc"))
     dense = domain_of(store.folder).dense(store, DenseProbeSettings(windows="random", count=3), card)
-    looks = list(dense.looks(store, 1, card))
-    assert len(looks) == 3
-    assert len({tuple(look.place_mm[0]) for look in looks}) == 3
-    assert all((look.position.max() < 1) and (look.position.min() > -1) for look in looks)
-    pyramid = dense.pyramid(build_encoder(ENCODER).eval(), looks[0])
+    samples = list(dense.samples(store, 1, card))
+    assert len(samples) == 3
+    assert len({tuple(sample.place_mm[0]) for sample in samples}) == 3
+    assert all((sample.position.max() < 1) and (sample.position.min() > -1) for sample in samples)
+    pyramid = dense.pyramid(build_encoder(ENCODER).eval(), samples[0])
     rows = np.arange(0, 8 * 16 * 16, 7)
-    for level, found in zip(pyramid, dense.at(pyramid, looks[0], rows), strict=True):
+    for level, found in zip(pyramid, dense.at(pyramid, samples[0], rows), strict=True):
         whole = torch.nn.functional.interpolate(level, size=(8, 16, 16), mode="trilinear", align_corners=False)
         np.testing.assert_allclose(found, whole[0].flatten(1).T.numpy()[rows], atol=1e-5)
-    assert dense.plain(looks[0]).shape == (8 * 16 * 16, 7)
-    again = list(dense.looks(store, 1, card))
-    assert torch.equal(looks[2].inputs, again[2].inputs)
+    assert dense.plain(samples[0]).shape == (8 * 16 * 16, 7)
+    again = list(dense.samples(store, 1, card))
+    assert torch.equal(samples[2].inputs, again[2].inputs)
 
 
 def test_a_scan_smaller_than_the_window_is_centred_and_its_padding_not_scored(tmp_path):
@@ -141,9 +141,9 @@ def test_a_scan_smaller_than_the_window_is_centred_and_its_padding_not_scored(tm
     card = load_card(run_of(tmp_path / "gc", window=(8, 16, 16)))
     for windows in ("whole", "random"):
         dense = domain_of(store.folder).dense(store, DenseProbeSettings(windows=windows, count=1), card)
-        (look,) = dense.looks(store, 0, card)
-        assert (look.labels >= 0).sum() == 8 * 9 * 16
-        assert (look.labels > 0).sum() == (store.labels(0) > 0).sum()
+        (sample,) = dense.samples(store, 0, card)
+        assert (sample.labels >= 0).sum() == 8 * 9 * 16
+        assert (sample.labels > 0).sum() == (store.labels(0) > 0).sum()
 
 
 def test_parts_of_clouds_are_read_the_same_way(tmp_path):

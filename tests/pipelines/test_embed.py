@@ -8,7 +8,6 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
-from medssl.exporting.exportable import perturbed
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_samples import samples_of
@@ -17,6 +16,7 @@ from medssl.workflows.embed import embed
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
+from tests.perturbing import perturbed
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ BRIEF = ["probe.few_shot=[[2,3]]", "probe.tasks=4", "probe.batch_size=7", "probe
 
 @pytest.fixture
 def store(tmp_path):
-    """Two classes that any encoder tells apart: a needle and a ball."""
+    """Two classes that any encoder distinguishes: a needle and a ball."""
     draw = np.random.default_rng(0)
     items = []
     for number in range(30):

@@ -7,13 +7,13 @@ import torch
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_encoder, save_encoder
 from medssl.errors import CheckpointError, ConfigError, DataError
-from medssl.exporting.exportable import perturbed
 from medssl.exporting.runs import exportable_of
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter, load_segmenter
 from medssl.workflows.export import export
 from medssl.workflows.export_targets import EXPORTS
 from medssl.workflows.import_weights import import_weights
+from tests.perturbing import perturbed
 
 
 def _card(encoder, **more) -> Card:

@@ -11,9 +11,9 @@ from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, CardInput, save_encoder
 from medssl.errors import ConfigError, DataError
 from medssl.store.in_memory import Item, store_from_arrays
-from medssl.tasks.dense_looks import ScanPlaces
+from medssl.tasks.dense_samples import ScanPlaces
 from medssl.workflows.evaluate import evaluate
-from pointcloud.tasks.dense_looks import CloudPlaces
+from pointcloud.tasks.dense_samples import CloudPlaces
 from tests.pipelines.test_dense_probe import ENCODER, run_of
 
 SHAPE = (8, 16, 16)
@@ -227,7 +227,7 @@ def test_a_case_is_registered_by_a_channel_that_it_has(tmp_path, monkeypatch):
         seen.extend([fixed, moving])
         return labels, ""
 
-    monkeypatch.setattr("medssl.tasks.dense_looks.registered_labels", registered)
+    monkeypatch.setattr("medssl.tasks.dense_samples.registered_labels", registered)
     places = ScanPlaces({1: "ball"}, (8, 16, 16), "whole")
     found = places.registered(made, 0, made, 1, np.array([[0.0, 0, 0]], np.float32), way="affine", seed=0)
     assert (found.labels.tolist(), found.why) == ([0], "")

@@ -9,13 +9,13 @@ import torch
 from medssl.encoders.table import build_encoder, pooled_as_then
 from medssl.engine.card import Card, load_card, save_encoder
 from medssl.errors import CheckpointError, ConfigError
-from medssl.exporting.exportable import perturbed
 from medssl.settings import dump_with_origins
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.embed import embed
 from medssl.workflows.finetune_settings import resolved_settings
 from medssl.workflows.pretrain import pretrain
 from medssl.workflows.pretrain_settings import resolved_settings as pretrain_settings
+from tests.perturbing import perturbed
 
 UNET = {"name": "unet", "channels": [4, 8]}
 BRIEF = ["train.steps=2", "train.batch_size=2", "train.precision=32-true", "method.window=[16,16,16]",

@@ -242,7 +242,7 @@ def test_the_headline_of_a_few_label_comparison(cohort):
     assert result.sections == ("evaluation", "pretraining", "data", "record")  # the run that is compared lies beside
     page = (cohort / "few.html").read_text()
     assert "masked, pretrained by masked: " in page
-    assert "scratch, from fresh weights: " in page
+    assert "scratch, from random initialization: " in page
     (sentence,) = result.headline
     assert sentence.startswith("With 1 and 4 labelled patients, pretraining changed Dice of head and tail by ")
     for comparison in found.comparisons:

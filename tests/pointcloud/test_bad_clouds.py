@@ -10,7 +10,8 @@ import pytest
 
 from medssl.errors import DataError, FormatError
 from pointcloud.cloud import make_cloud
-from pointcloud.formats.reading import count, read, read_many
+from pointcloud.formats.reading import count, read
+from tests.pointcloud.every_cloud import read_many
 
 POINTS = np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)
 PLY = "ply\nformat {order} 1.0\nelement vertex {rows}\n"

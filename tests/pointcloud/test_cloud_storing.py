@@ -36,7 +36,7 @@ def test_classes_splits_and_labels_go_along(tmp_path):
     manifest = manifest_of(folder_of(tmp_path))
     report = store_clouds(tmp_path / "store", manifest, CloudStoreSettings(points=128))
     store = CloudStore.open(tmp_path / "store")
-    assert (report.listed, report.written, report.thinned, report.failed) == (8, 8, 8, {})
+    assert (report.listed, report.written, report.subsampled, report.failed) == (8, 8, 8, {})
     assert store.classes == {0: "cup", 1: "torus"}
     assert store.parts == {0: "0", 1: "1", 2: "2"}
     paths = {row["id"]: row["path"] for row in manifest.rows()}

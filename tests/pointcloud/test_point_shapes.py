@@ -1,4 +1,4 @@
-"""The procedural shapes: each a pure function of (seed, class, index), of even density, told apart by simple means."""
+"""The procedural shapes: pure functions of (seed, class, index), of even density, distinguished by simple means."""
 
 from __future__ import annotations
 

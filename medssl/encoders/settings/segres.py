@@ -12,8 +12,8 @@ from medssl.encoders.settings.staged import Positive, StagedSettings
 __all__ = ["FIXED_WORDS", "SegResSettings"]
 
 FIXED_WORDS = (
-    "By what batch norms go in training: 'batch', as fresh weights need; 'fixed', the statistics that the weights came "
-    "with, as batches of few windows need."
+    "By what batch norms go in training: 'batch', as random initialization needs; 'fixed', the statistics that the "
+    "weights came with, as batches of few windows need."
 )
 
 

@@ -40,7 +40,7 @@ class Score:
 
     Attributes:
         arm: The arm: a run, or a method with several pretraining runs.
-        how: How it was fitted; "" where that is not told apart.
+        how: How it was fitted; "" where that is not distinguished.
         labels: Number of labelled patients; None where not known.
         target: Structure or class; "" for all together.
         metric: The metric.
@@ -75,7 +75,7 @@ class Comparison:
     Attributes:
         arm: The arm.
         baseline: What is subtracted.
-        how: How both were fitted; "" where that is not told apart.
+        how: How both were fitted; "" where that is not distinguished.
         labels: Number of labelled patients; None where not known.
         target: Structure or class; "" for all together.
         metric: The metric; its row in `metrics.METRICS` has unit and direction.

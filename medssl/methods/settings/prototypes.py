@@ -20,7 +20,7 @@ class PrototypeSettings(Settings):
     head_norm: Literal["none", "batch_plain", "layer"] = Field(
         "none",
         description="Norm between the head's layers; DINO has none. 'batch_plain' normalises by the batch at hand, so "
-        "that items are told apart from the first step on, however little their embeddings differ yet.",
+        "that items are distinguished from the first step on, however little their embeddings differ yet.",
     )
     temperature: float = Field(0.1, gt=0, description="Temperature of the student.")
     teacher_temperature: float = Field(0.04, gt=0, description="Temperature of the teacher at the start.")

@@ -30,7 +30,7 @@ class PointDistilSettings(PrototypeSettings, MultiCropSettings):
     contrast: Literal["scores", "bottleneck"] = Field(
         "scores",
         description="What is compared: the teacher's probabilities with the student's scores, as published, or both "
-        "heads' normalised vectors before the prototypes, by InfoNCE, which needs no prototype to be told apart yet.",
+        "heads' normalised vectors before the prototypes, by InfoNCE, which needs no distinct prototypes yet.",
     )
     contrast_scale: Annotated[float, Field(gt=0)] | None = Field(
         None,

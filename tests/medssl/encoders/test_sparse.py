@@ -9,9 +9,9 @@ from torch import nn
 from medssl.encoders.sparse import active_only, active_places, sparse_pyramid
 from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
-from medssl.exporting.exportable import perturbed
 from medssl.randomness import Stream
 from medssl.views.masking import sample_patch_mask, to_voxels
+from tests.perturbing import perturbed
 
 PATCH, SIZE = (4, 8, 8), (12, 32, 16)
 ENCODERS = {

@@ -7,7 +7,8 @@ import torch
 
 from medssl.decoder import SegmentationNetwork, UNetDecoder
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import Exportable, perturbed
+from medssl.exporting.exportable import Exportable
+from tests.perturbing import perturbed
 
 SETTINGS = {
     "unet": {"channels": [4, 8, 12]},

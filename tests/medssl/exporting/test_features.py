@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import perturbed
 from medssl.exporting.features import embed_scan, embed_store
 from medssl.placement import covering_origins
 from medssl.store.in_memory import Item, store_from_arrays
+from tests.perturbing import perturbed
 
 axis = st.tuples(st.integers(0, 40), st.integers(1, 60), st.integers(1, 30))
 

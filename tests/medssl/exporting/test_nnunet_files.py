@@ -11,10 +11,11 @@ import torch
 
 from medssl.decoder import UNetDecoder
 from medssl.errors import DataError
-from medssl.exporting.exportable import ExportInput, perturbed
+from medssl.exporting.exportable import ExportInput
 from medssl.exporting.nnunet import export_pretrained_weights, export_trained_model, starting_network
 from medssl.exporting.nnunet_plans import plan_for
 from medssl.exporting.nnunet_scheme import held, must_be_held
+from tests.perturbing import perturbed
 
 CT = ExportInput("ct", "CT", (-1000.0, 1000.0))
 FITTED = ExportInput("ct", "CT", None, "nonzero", (-900.0, 300.0, 20.0, 130.0))

@@ -8,11 +8,11 @@ from torch.nn import functional
 
 from medssl.encoders.table import build_encoder
 from medssl.encoders.transformer import sincos_positions
-from medssl.exporting.exportable import perturbed
 from medssl.methods.mae import MAE, MAESettings
 from medssl.methods.masked_window import MaskedViews
 from medssl.randomness import Stream
 from medssl.views.masking import sample_patch_mask, to_voxels
+from tests.perturbing import perturbed
 
 WINDOW, PATCH = (8, 16, 12), (4, 4, 4)
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from medssl.encoders.table import build_encoder
-from medssl.exporting.exportable import perturbed
 from medssl.methods.masked_window import MaskedViews
 from medssl.methods.simmim import SimMIM, SimMIMSettings
 from medssl.randomness import Stream
 from medssl.views.masking import sample_patch_mask, to_voxels
+from tests.perturbing import perturbed
 
 ENCODERS = {
     "unet": ({"name": "unet", "channels": [4, 6, 8], "strides": [1, 2, [1, 2, 2]]}, (8, 16, 16), None),

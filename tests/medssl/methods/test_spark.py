@@ -8,11 +8,11 @@ import torch
 from medssl.decoder import UNetDecoder
 from medssl.encoders.table import build_encoder
 from medssl.engine.transfer import carry_over
-from medssl.exporting.exportable import perturbed
 from medssl.methods.masked_window import MaskedViews
 from medssl.methods.spark import Densify, LightDecoder, SparK, SparKSettings
 from medssl.randomness import Stream
 from medssl.views.masking import hidden_count, sample_patch_mask, to_voxels
+from tests.perturbing import perturbed
 
 WINDOW = (16, 24, 16)
 UNET = {"name": "unet", "channels": [4, 6, 8], "blocks": 1}

@@ -9,10 +9,10 @@ import pytest
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
-from medssl.reduction.candidates import point_candidates
+from medssl.reduction.candidates import LIMITS
 from medssl.reduction.fingerprint import fingerprint_of
-from medssl.reduction.index import Index
 from medssl.reduction.point_votes import like_points
+from medssl.reduction.proposed import PointEvidence
 
 
 @pytest.mark.parametrize(("changed", "least"), [(4, 0.99), (6, 0.9), (8, 0.7)])
@@ -39,5 +39,5 @@ def test_padding_of_a_thin_slab_hides_no_points(share):
         header = ScanHeader(path=path, paths=(path,), format="nifti", shape=values.shape, affine=made.affine, dtype="f")
         one = Scan(header=header, values=values)
         prints.append(fingerprint_of(one, id=name, size_bytes=1, mtime_ns=1, file_hash=name))
-    (found,) = point_candidates(Index(tuple(prints)))
+    (found,) = [one for one, score in PointEvidence(tuple(prints)).proposed() if score >= LIMITS.worth_a_look]
     assert found.distance < 0.025  # 24 points agree and more; 6 to 11 where what lies around them is padding

@@ -16,11 +16,12 @@ from medssl import reduction
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.build import build_manifest
 from medssl.phantoms import phantom
-from medssl.reduction.candidates import candidates, search_recall, slice_candidates
+from medssl.reduction.candidates import candidates, search_recall
 from medssl.reduction.compare_pairs import _timed, processor_seconds
 from medssl.reduction.duplicates import find_copies, pairs_of, write_pairs
 from medssl.reduction.fingerprint import targets_of
 from medssl.reduction.index import make_fingerprints, read_index
+from medssl.reduction.proposed import sliced
 from medssl.reduction.verify import Level
 
 KINDS = ("copy", "turned", "eight", "flipped", "cut")
@@ -75,7 +76,7 @@ def test_every_group_is_of_one_patient_and_everything_left_out_has_a_kept_copy(f
 
 def test_slices_find_what_is_cut_along_z(found):
     index = found[0]
-    pairs = {(index.ids[one.first], index.ids[one.second]) for one in slice_candidates(index)}
+    pairs = {(index.ids[one.first], index.ids[one.second]) for one in sliced(index).candidates()}
     assert ("cut", "patient0") in pairs
     assert not {p for p in pairs if p[0].startswith("patient") and p[1].startswith("patient")}
     without = candidates(index, turned=False, parts=False)

@@ -10,7 +10,7 @@ import pytest
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.agreement import compare
-from medssl.reduction.slice_thickness import Thicker, thicker, thinned
+from medssl.reduction.slice_thickness import Thicker, thick_slices, thicker
 
 
 def test_thicker_wants_one_axis_and_a_whole_number():
@@ -25,7 +25,7 @@ def test_the_ways_hold_the_right_one_of_the_means_and_of_the_picks(truth):
     # The other's first slice begins at thin slice `truth`; before 0 it lies outside.
     slices = np.arange(24.0)[:, None, None] * np.ones((1, 2, 2))
     means, picks = [], []
-    for number, (made, first) in enumerate(thinned(slices, 0, 3, truth + 0.6)):
+    for number, (made, first) in enumerate(thick_slices(slices, 0, 3, truth + 0.6)):
         (means if number < 3 else picks).append(made[:, 0, 0] + 3.0 * first)
     # Slice i of the other is slice first + i of these, and shows what is in the middle of its three: truth + 1 + 3 i.
     expected = truth + 1.0

@@ -9,7 +9,7 @@ import pytest
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.reduction.fingerprint import fingerprint_of
-from medssl.reduction.worth import worth_of
+from medssl.reduction.worth import keep_priority
 
 GENERATOR = np.random.default_rng(0)
 CT = np.clip(GENERATOR.normal(-100, 300, (20, 24, 24)), -1000, 1500).astype(np.int16)
@@ -39,7 +39,7 @@ def better(one, two, first=CT, second=CT, *, mm=(2.0, 2.0), test_first=False):
         printed("a", first, mm[0], one.get("units", "HU")),
         printed("b", second, mm[1], two.get("units", "HU")),
     ]
-    worth = worth_of([row("a", **one), row("b", **two)], prints, test_first=test_first)
+    worth = keep_priority([row("a", **one), row("b", **two)], prints, test_first=test_first)
     kept, other = ("a", "b") if worth.values["a"] >= worth.values["b"] else ("b", "a")
     return kept, worth.why(kept, other)
 
@@ -99,6 +99,6 @@ def test_equal_ones_are_told_by_name_and_padding_is_no_merit():
 
 def test_clouds_are_told_by_their_points():
     rows = [row("a", kind="cloud", points=500, length_unit="mm"), row("b", kind="cloud", points=900, length_unit="mm")]
-    worth = worth_of(rows)
+    worth = keep_priority(rows)
     assert worth.values["b"] > worth.values["a"]
     assert worth.why("b", "a") == "kept for showing more (900 points, not 500 points)"

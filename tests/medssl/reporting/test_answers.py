@@ -72,7 +72,7 @@ def test_the_difference_of_aurocs_leads_with_target_and_arms(tmp_path):
     assert f"(p {row['p_holm']:.4f} after Holm's correction for 3 questions)" in text
     (arms,) = found.arms
     assert re.fullmatch(
-        r"pre, from the encoder of ct-voco: 0\.\d{3} \[.*\]; scratch, from fresh weights: 0\.\d{3} \[.*\]; "
+        r"pre, from the encoder of ct-voco: 0\.\d{3} \[.*\]; scratch, from random initialization: 0\.\d{3} \[.*\]; "
         r"by chance: 0\.500\.", arms,
     )  # fmt: skip
 

@@ -410,7 +410,7 @@ def test_the_luck_of_the_only_run_of_a_baseline_is_not_passed_over():
     (row,) = compare(made, [("voco", "cvrl")], metrics=["dice"])
     assert (row.difference.runs, row.baseline_runs) == (3, 1)
     assert "one run of cvrl: its luck is not included" in sentence(row)
-    (row,) = compare(cohort(sizes=(4,)), "scratch", metrics=["dice"])  # fresh weights are drawn anew with each draw
+    (row,) = compare(cohort(sizes=(4,)), "scratch", metrics=["dice"])  # weights are drawn anew with each draw
     assert "luck" not in sentence(row)
 
 

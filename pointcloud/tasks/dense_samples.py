@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from medssl.domains.dense import Look, Values
+from medssl.domains.dense import Sample, Values
 from medssl.errors import DataError
 from pointcloud.batch import CloudPlan
 from pointcloud.encoders.contract import CloudEncoder, CloudFeatures
@@ -66,14 +66,14 @@ class CloudPlaces:
         """Return the share of a point: clouds hold as many points as they were sampled with."""
         return 1 / places
 
-    def looks(self, store: CloudStore, index: int, card: Card) -> Iterator[Look]:
-        """Return one look at a cloud."""
+    def samples(self, store: CloudStore, index: int, card: Card) -> Iterator[Sample]:
+        """Return a cloud as one sample."""
         entry = store.entries[index]
         plan = CloudPlan(points=self.points, labels=entry.label_file is not None)
         (batch,) = each_cloud(store.subset([entry.id]), plan, 1, self.seed)
         points = batch.network_input()
         labels = np.full(points.shape[1], -1) if batch.labels is None else batch.labels[0].numpy() + 1
-        yield Look(
+        yield Sample(
             item=entry.id,
             patient=entry.patient or entry.id,
             labels=np.where(np.isin(labels, list(self.names)), labels, -1).astype(np.int64),
@@ -83,25 +83,25 @@ class CloudPlaces:
             inputs=(points, batch.count),
         )
 
-    def plain(self, look: Look) -> Values:
+    def plain(self, sample: Sample) -> Values:
         """Return the shape of the surface at several scales."""
-        return surface_features(look.position)
+        return surface_features(sample.position)
 
     @torch.no_grad()
-    def pyramid(self, encoder: nn.Module, look: Look) -> CloudFeatures:
+    def pyramid(self, encoder: nn.Module, sample: Sample) -> CloudFeatures:
         """Return the levels."""
         assert isinstance(encoder, CloudEncoder)
         device = next(encoder.parameters()).device
-        points, count = look.inputs
+        points, count = sample.inputs
         return encoder(points.to(device), count.to(device))  # type: ignore[no-any-return]
 
-    def at(self, pyramid: Any, look: Look, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
+    def at(self, pyramid: Any, sample: Sample, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
         """Return every level at some points: the mean of its three nearest places, weighted by inverse square distance.
 
         Reference:
             Qi et al., "PointNet++", NeurIPS 2017, arXiv:1706.02413, equation 2.
         """
-        queries = torch.from_numpy(look.position[rows])[None]
+        queries = torch.from_numpy(sample.position[rows])[None]
         found = []
         for level in pyramid.levels:
             count = int(level.count[0])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medssl.domains.dense import Carried, Look, Values
+from medssl.domains.dense import Carried, Sample, Values
 from medssl.encoders.contract import Encoder
 from medssl.errors import ConfigError, DataError, did_you_mean
 from medssl.evaluation.registration import Way, registered_labels
@@ -108,7 +108,7 @@ class ScanPlaces:
         found = mask[tuple(voxels.T)].astype(np.int64)
         return Carried(labels=np.where(np.isin(found, list(self.names)), found, 0), why=why)
 
-    def looks(self, store: Store, index: int, card: Card) -> Iterator[Look]:
+    def samples(self, store: Store, index: int, card: Card) -> Iterator[Sample]:
         """Return the windows of a scan."""
         entry = store.entries[index]
         (seen,) = normalised_as(store.subset([entry.id]), card.inputs_known).entries
@@ -126,7 +126,7 @@ class ScanPlaces:
             in_scan = grid + np.array(origin)
             first, size = ((0, 0, 0), entry.shape) if self.windows == "whole" else (origin, self.window)
             position = (2 * (in_scan - np.array(first)) + 1) / np.array(size) - 1
-            yield Look(
+            yield Sample(
                 item=entry.id,
                 patient=entry.patient or entry.id,
                 labels=known.ravel().astype(np.int64),
@@ -136,21 +136,21 @@ class ScanPlaces:
                 inputs=as_input(values[None, None], scale, present)[0],
             )
 
-    def plain(self, look: Look) -> Values:
+    def plain(self, sample: Sample) -> Values:
         """Return intensities at several scales."""
-        return plain_features(look.inputs[0].numpy())
+        return plain_features(sample.inputs[0].numpy())
 
     @torch.no_grad()
-    def pyramid(self, encoder: nn.Module, look: Look) -> list[Tensor]:
+    def pyramid(self, encoder: nn.Module, sample: Sample) -> list[Tensor]:
         """Return the levels, (1, C, z, y, x) each."""
         device = next(encoder.parameters()).device
-        found: list[Tensor] = encoder(look.inputs.to(device).contiguous(memory_format=torch.channels_last_3d))
+        found: list[Tensor] = encoder(sample.inputs.to(device).contiguous(memory_format=torch.channels_last_3d))
         return [level.float() for level in found]
 
-    def at(self, pyramid: Any, look: Look, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
+    def at(self, pyramid: Any, sample: Sample, rows: npt.NDArray[np.int64]) -> Sequence[Values]:
         """Return every level at some voxels, interpolated linearly between the middles of its own."""
-        places = np.stack(np.unravel_index(rows, look.shape), axis=-1)
-        middles = (2 * places + 1) / np.array(look.shape) - 1
+        places = np.stack(np.unravel_index(rows, sample.shape), axis=-1)
+        middles = (2 * places + 1) / np.array(sample.shape) - 1
         grid = torch.from_numpy(middles[None, None, None, :, ::-1].astype(np.float32))
         return [
             functional.grid_sample(level, grid.to(level.device), padding_mode="border", align_corners=False)[0, :, 0, 0]

@@ -1,4 +1,4 @@
-"""Fresh weights that a seed alone decides."""
+"""Random initialization that a seed alone decides."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 
 from medssl.randomness import numpy_generator
 
-__all__ = ["fresh_weights"]
+__all__ = ["random_initialization"]
 
 _INITIAL = 8  # counter that keeps the draw of initial weights apart from all others
 
 
 @contextmanager
-def fresh_weights(seed: int) -> Iterator[None]:
+def random_initialization(seed: int) -> Iterator[None]:
     """Draw initial weights inside; the same whatever is carried over: arms of a comparison differ in that alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(numpy_generator(seed, 0, 0, _INITIAL).integers(1 << 62)))
