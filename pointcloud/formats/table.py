@@ -75,7 +75,7 @@ def format_of(path: PurePath) -> str | None:
     """Return the name of the format that the file's suffix promises, or None.
 
     Example:
-        >>> format_of(Path("a.pcd.bin")), format_of(Path("a.PCD"))
+        >>> format_of(PurePath("a.pcd.bin")), format_of(PurePath("a.PCD"))
         ('nuscenes', 'pcd')
     """
     return FORMATS.format_of(path)
