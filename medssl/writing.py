@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medssl.errors import DiskError, MedSSLError
+from medssl.errors import ConfigError, DiskError, MedSSLError
 
-__all__ = ["atomic_write", "disk_faults", "stem_of", "sync"]
+__all__ = ["atomic_write", "disk_faults", "folder_for", "stem_of", "sync"]
 
 _KEY_LENGTH = 12
 _PROBE_BYTES = 1 << 20
@@ -99,6 +99,19 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def folder_for(path: str | Path) -> Path:
+    """Return the path of a folder that results are to go to, asked before they are worked out; nothing is made.
+
+    Raises:
+        ConfigError: A file is there, or on the way to it.
+    """
+    path = Path(path)
+    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    if there.exists() and not there.is_dir():
+        raise ConfigError(f"{path}: a folder is wanted, and {there} is a file. Choose another --out.")
+    return path
 
 
 def stem_of(item_id: str, key: str) -> str:

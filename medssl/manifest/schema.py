@@ -18,6 +18,7 @@ import polars as pl
 
 from medssl.errors import ManifestError, did_you_mean
 from medssl.manifest.columns import COLUMNS, DEFAULTS, REQUIRED, SPLITS
+from medssl.manifest.file_name import manifest_file
 from medssl.nameless import Nameless, nameless_rows
 from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
@@ -244,8 +245,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         ManifestError: The file is missing, damaged, or not a manifest.
     """
-    path = Path(path)
-    _known_suffix(path)
+    path = manifest_file(path)
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest. Make one with: medssl index SCANS --out {quoted(path)}")
     try:
@@ -286,10 +286,9 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
         path: A .parquet or .csv file.
 
     Raises:
-        ManifestError: The suffix is another one, or the rows contradict each other.
+        ManifestError: It is no path of a manifest, or the rows contradict each other.
     """
-    path = Path(path)
-    _known_suffix(path)
+    path = manifest_file(path)
     _validate(manifest.frame, str(path))
     about = {name: getattr(manifest, name) for name in ("classes", "ignored", "notes", "root", "settings")}
     about["regions"] = regions_json(manifest.regions)
@@ -304,11 +303,6 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
             _mapped(flat[name], safe_cell) for name in flat.columns if flat[name].dtype == pl.String
         )
         aside.write_text(f"# medssl {meta}\n{flat.write_csv()}", encoding="utf-8")
-
-
-def _known_suffix(path: Path) -> None:
-    if path.suffix not in {".parquet", ".csv"}:
-        raise ManifestError(f"{path}: a manifest is a .parquet or a .csv file. Got '{path.suffix or path.name}'.")
 
 
 def _as_json(column: pl.Series) -> pl.Series:

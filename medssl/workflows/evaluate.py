@@ -27,6 +27,7 @@ from medssl.workflows.protocols import PROTOCOLS, Protocol
 from medssl.workflows.run_classes import change_between, labelled_patients_of, unseen_of
 from medssl.workflows.score_files import Scored, found_in, show_comparisons, show_notes, show_scores, write_scores
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 __all__ = ["EvaluateSettings", "FewLabelSettings", "evaluate", "task_of"]
 
@@ -73,13 +74,14 @@ def evaluate(
     if protocol is not None:
         row = _protocol_for(protocol, data, shard)
         more = {"shard": shard} if row.shards else {}
-        asked = {"data": data, "out": Path(out or f"runs/{protocol}"), "settings": settings, "dry_run": dry_run}
+        asked = {"data": data, "out": folder_for(out or f"runs/{protocol}"), "settings": settings, "dry_run": dry_run}
         found: Scored = PROTOCOLS.load(protocol)(folders, **asked, **more)
         return found
     if shard is not None:
         raise ConfigError("--shard shares out the cells of a protocol, such as few-label. Plain scoring needs none.")
     runs = dict(zip(_names(folders), folders, strict=True))
-    return _evaluate(task_of(folders, data), runs, data, Path(out or run), settings, dry_run=dry_run)
+    place = folder_for(out) if out else Path(run)
+    return _evaluate(task_of(folders, data), runs, data, place, settings, dry_run=dry_run)
 
 
 def task_of(runs: Sequence[Path], data: Path) -> Task:

@@ -179,12 +179,13 @@ def index(
         DataError: There is no scan in the folder, or none that can be read.
     """
     from medssl.manifest.build import build_manifest
+    from medssl.manifest.file_name import manifest_file
     from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
     from medssl.workflows.index_summary import say_indexed
 
     settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
-    scans, out = Path(scans), Path(out)
+    scans, out = Path(scans), manifest_file(out)
     clouds = cloud_intake().reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
         return _plan(scans, out, clouds, settings)

@@ -30,7 +30,7 @@ from medssl.workflows.predict_inputs import Item, Takes, find_inputs
 from medssl.workflows.predict_settings import PredictSettings
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, folder_for
 
 __all__ = ["Match", "MatchSettings", "Matched", "match"]
 
@@ -123,7 +123,7 @@ def match(
         CheckpointError: The run has no finished encoder.
         DataError: The scan, or every other, cannot be read.
     """
-    run, out = Path(run), Path(out)
+    run, out = Path(run), folder_for(out)
     settings = resolve(MatchSettings, preset=preset, overrides=overrides).settings
     card = load_card(run)
     point = point if isinstance(point, str) else ",".join(map(str, point))

@@ -90,10 +90,11 @@ def reduce(
 
     Raises:
         ConfigError: A setting is wrong.
-        ManifestError: The manifest cannot be read.
+        ManifestError: The manifest cannot be read, or ``out`` is no path of one.
         DataError: It has no scan that can be read.
         CacheError: The folder of fingerprints cannot be written to.
     """
+    from medssl.manifest.file_name import manifest_file
     from medssl.manifest.schema import Manifest, read_manifest, write_manifest
     from medssl.reduction.duplicates import write_pairs
     from medssl.reduction.fingerprint import targets_of
@@ -117,7 +118,7 @@ def reduce(
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)
-    out = Path(out)
+    out = manifest_file(out)
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
     rows = list(source.usable().rows())

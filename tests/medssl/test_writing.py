@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from medssl.writing import atomic_write
+from medssl.errors import ConfigError
+from medssl.writing import atomic_write, folder_for
 
 
 @pytest.mark.parametrize("suffix", [None, ".part"])
@@ -29,3 +30,13 @@ def test_what_is_written_takes_its_place_and_others_may_read_it(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(target.stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_file_where_a_folder_is_to_be_is_refused_by_name(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper" / "still"):
+        with pytest.raises(ConfigError, match=f"{out}: a folder is wanted, and {tmp_path / 'file'} is a file"):
+            folder_for(out)
+    assert folder_for(tmp_path / "new" / "one") == tmp_path / "new" / "one"
+    assert not (tmp_path / "new").exists()
+    assert folder_for(str(tmp_path)) == tmp_path

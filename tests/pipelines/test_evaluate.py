@@ -75,6 +75,14 @@ def test_scores_of_a_run(cohort):
     assert result.score("good", "dice").interval.patients == 4
 
 
+def test_a_file_in_place_of_the_folder_is_refused_before_a_case_is_scored(cohort, monkeypatch):
+    (cohort / "file").touch()
+    monkeypatch.setattr("medssl.workflows.evaluate._evaluate", lambda *_, **__: pytest.fail("cases were scored"))
+    for protocol in (None, "few-label"):
+        with pytest.raises(ConfigError, match="file: a folder is wanted"):
+            evaluate(cohort / "good", data=cohort / "store", out=cohort / "file", protocol=protocol)
+
+
 def test_summary_file_states_definitions_and_intervals(cohort):
     result = evaluate(cohort / "good", data=cohort / "store", out=cohort / "elsewhere")
     content = json.loads((cohort / "elsewhere/scores.json").read_text())

@@ -87,3 +87,12 @@ def test_mistakes_are_named(scans, tmp_path):
     with pytest.raises(ManifestError, match="a .parquet or a .csv".replace(".", r"\.")):
         medssl.index(scans, out=tmp_path / "m.json")
     assert not (tmp_path / "m.parquet").exists()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("name", ["m", "m.json", "folder.parquet"])
+def test_a_wrong_name_for_the_manifest_is_refused_before_a_scan_is_read(scans, tmp_path, monkeypatch, name, dry_run):
+    (tmp_path / "folder.parquet").mkdir()
+    monkeypatch.setattr("medssl.manifest.build.build_manifest", lambda *_, **__: pytest.fail("scans were read"))
+    with pytest.raises(ManifestError, match=f"{name}: a manifest is a"):
+        medssl.index(scans, out=tmp_path / name, dry_run=dry_run)

@@ -77,5 +77,8 @@ def test_what_is_asked_wrongly_is_said(tmp_path, scans):
             match(run, scans["one"], point=point, into=[scans["same"]], out=tmp_path / "out")
     with pytest.raises(MedSSLError, match="nothing"):
         match(run, scans["one"], point="1,2,3", into=[tmp_path / "nothing.txt"], out=tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file: a folder is wanted"):
+        asked(run, scans, "same", out=tmp_path / "file", dry_run=True)
     assert asked(run, scans, "same", out=tmp_path / "out", dry_run=True) == ()
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
 import medssl
-from medssl.errors import CacheError, ConfigError, DataError
+from medssl.errors import CacheError, ConfigError, DataError, ManifestError
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import read_manifest, write_manifest
 from pipelines.cli import app
@@ -492,3 +492,11 @@ def test_slices_of_a_case_are_chosen_once_and_a_store_finds_them(tmp_path):
     medssl.cache(out, out=tmp_path / "store", overrides=["workers=1"])
     chosen = chosen_slices(str(tmp_path / "r.slices.parquet"), Store.open(tmp_path / "store"))
     assert sorted(chosen) == ["P00", "P01", "P02"]
+
+
+@pytest.mark.parametrize("name", ["red", "red.json", "folder.csv"])
+def test_a_wrong_name_for_the_manifest_is_refused_before_a_scan_is_read(reduced, folder, tmp_path, name):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ManifestError, match=f"{name}: a manifest is a"):
+        medssl.reduce(folder.parent / "m.parquet", out=tmp_path / name, index=tmp_path / "prints")
+    assert not (tmp_path / "prints").exists()
