@@ -251,7 +251,7 @@ def tables(data: str, found: Mapping[str, Mapping[str, list[Any]]]) -> str:
         for head in heads:
             values = columns.get(head, [])
             if values and isinstance(values[0], float):
-                cells.append(f"{np.mean(values):.3f} ± {np.std(values):.3f}")
+                cells.append(f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}")
             else:
                 cells.append(spread(values) if values else "-")
         seeds = max((len(v) for v in columns.values()), default=0)

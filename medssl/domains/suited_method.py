@@ -43,7 +43,7 @@ def suited_method(
     if segmented and median(shape[0] for shape in shapes) >= _PARTED:
         return (
             "global_contrast",
-            f"{alike}; with few labels, contrast of body parts came out ahead in our runs",
+            f"{alike}; with few labels, contrast of body parts came out ahead in most of our runs",
         )
     return "voco_masked", f"{alike}; reconstruction joins it"
 
@@ -56,4 +56,7 @@ def suited_cloud_method(clouds: int) -> tuple[str, str]:
     """
     if clouds < _LEAST_CONTRAST:
         return "point_mae", f"{clouds} clouds are too few to tell from each other"
-    return "point_best", "distillation with contrast and hidden patches; the highest few-shot scores in our runs"
+    return (
+        "point_best",
+        "distillation with contrast and hidden patches; the highest few-shot scores in our runs of an earlier probe",
+    )
