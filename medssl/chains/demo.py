@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in two minutes or so on made-up patients and clouds; with ``full`` in some minutes."""
+"""``medssl demo``: the whole chain in two minutes or so, on made-up patients and clouds; in full in some minutes."""
 
 from __future__ import annotations
 
