@@ -20,7 +20,7 @@ from medssl.workflows.devices import device_named
 from medssl.workflows.embed_settings import EmbedSettings
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, file_for
 
 __all__ = ["EmbedSettings", "Embedded", "embed"]
 
@@ -67,9 +67,7 @@ def embed(
         CheckpointError: The run has no finished encoder.
         CacheError, DataError: The store cannot be read, or no scan of it could be embedded.
     """
-    run, out = Path(run), Path(out)
-    if out.suffix not in (".parquet", ".npz"):
-        raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
+    run, out = Path(run), file_for(out, ".parquet", ".npz")
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
     device = device_named(settings.device)

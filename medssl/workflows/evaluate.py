@@ -80,7 +80,7 @@ def evaluate(
     if shard is not None:
         raise ConfigError("--shard shares out the cells of a protocol, such as few-label. Plain scoring needs none.")
     runs = dict(zip(_names(folders), folders, strict=True))
-    place = folder_for(out) if out else Path(run)
+    place = folder_for(out or run) if out or Path(run).is_dir() else Path(run)
     return _evaluate(task_of(folders, data), runs, data, place, settings, dry_run=dry_run)
 
 
