@@ -112,7 +112,7 @@ def test_a_folder_that_nothing_can_be_written_to(verb, tmp_path, monkeypatch):
     closed.mkdir()
     asked = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(closed) and asked(path, mode))
-    with pytest.raises(DiskError, match="closed.*: permission to write here is denied"):
+    with pytest.raises(DiskError, match=r"closed.*: permission to write here is denied"):
         _call(verb, closed / f"x{_ENDINGS.get(verb, '')}")
     assert not any(closed.iterdir())
 
