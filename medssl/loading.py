@@ -14,12 +14,12 @@ from medssl.errors import ConfigError, DataError
 from medssl.normalising import input_row
 from medssl.placement import Place, Placer
 from medssl.randomness import numpy_generator
-from medssl.step_loader import Order, StepLoader, group_numbers
+from medssl.step_loader import Order, StepLoader, patient_numbers
 from medssl.store.entry import Entry
 from medssl.store.read import Store
 from medssl.windows import Apart, Relation, WindowBatch, WindowPlan
 
-__all__ = ["WindowLoader", "channel_facts", "drop_channels", "held_out_batches", "patient_numbers"]
+__all__ = ["WindowLoader", "channel_facts", "drop_channels", "held_out_batches"]
 
 Triple = tuple[int, int, int]
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
@@ -178,11 +178,6 @@ def _paired(batch: WindowBatch, count: int, counters: tuple[int, int]) -> Window
         order = numpy_generator(*counters, slot - slot % count, _PAIRS).permutation(len(there))
         pairs.append([there[order[0]], there[order[-1]]])
     return replace(batch, pair=torch.tensor(pairs))
-
-
-def patient_numbers(store: Store) -> tuple[int, ...]:
-    """Return a number for each scan that scans of one patient share; a scan without a patient has its own."""
-    return group_numbers(("patient", e.patient) if e.patient else ("scan", e.id) for e in store.entries)
 
 
 def _gather(

@@ -20,9 +20,10 @@ import torch
 
 from medssl.batch import Batch
 from medssl.errors import ConfigError
+from medssl.listings import ListedStore
 from medssl.randomness import numpy_generator
 
-__all__ = ["Order", "StepLoader", "group_numbers", "order_of"]
+__all__ = ["Order", "StepLoader", "group_numbers", "order_of", "patient_numbers"]
 
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _ORDER = 2
@@ -169,3 +170,8 @@ def group_numbers(keys: Iterable[Hashable]) -> tuple[int, ...]:
     """
     numbers: dict[Hashable, int] = {}
     return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
+
+
+def patient_numbers(store: ListedStore[Any, Any]) -> tuple[int, ...]:
+    """Return a number for each item that items of one patient share; an item without a patient has its own."""
+    return group_numbers(("patient", e.patient) if e.patient else (store.noun, e.id) for e in store.entries)

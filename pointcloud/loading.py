@@ -11,12 +11,12 @@ from torch import Tensor
 
 from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
-from medssl.step_loader import Order, StepLoader, group_numbers
+from medssl.step_loader import Order, StepLoader, patient_numbers
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.point_draws import id_key
 from pointcloud.store import CloudStore
 
-__all__ = ["CloudLoader", "each_cloud", "gather_clouds", "held_out_clouds", "patient_numbers"]
+__all__ = ["CloudLoader", "each_cloud", "gather_clouds", "held_out_clouds"]
 
 # A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
 _POINTS, _HELD_OUT = 1, 3  # 2 is the order's
@@ -83,11 +83,6 @@ def each_cloud(
         items = [int(item) for item in part]
         generators = [numpy_generator(seed, id_key(store.entries[item].id), draw, _HELD_OUT) for item in items]
         yield gather_clouds(store, plan, items, generators, items, patients)
-
-
-def patient_numbers(store: CloudStore) -> tuple[int, ...]:
-    """Return a number for each cloud that clouds of one patient share; a cloud without a patient has its own."""
-    return group_numbers(("patient", e.patient) if e.patient else ("cloud", e.id) for e in store.entries)
 
 
 def gather_clouds(

@@ -16,7 +16,7 @@ from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropViews
-from medssl.methods.embedder import Embedder
+from medssl.methods.embedder import Embedder, InEmbedder
 from medssl.methods.settings.byol import BYOLSettings, SimSiamSettings
 from medssl.objectives.agreement import cosine_distance
 from medssl.objectives.diagnostics import feature_spread
@@ -61,7 +61,7 @@ class BYOL(CropMethod):
         self.teacher.update(self.student, progress)
 
 
-class SimSiam(CropMethod):
+class SimSiam(InEmbedder, CropMethod):
     """A predictor and a stopped gradient, no teacher.
 
     Args:
@@ -81,11 +81,6 @@ class SimSiam(CropMethod):
     def smallest(cls) -> dict[str, Any]:
         """As all methods of crops, with a narrow bottleneck."""
         return {**super().smallest(), "bottleneck": 8}
-
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        """The encoder that is kept after pretraining."""
-        return self.network.encoder
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the negative cosine of predictions and the other view's features, in [-1, 1]."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
+from medssl.methods.contract import Method
 
-__all__ = ["Embedder"]
+__all__ = ["Embedder", "InEmbedder"]
 
 
 class Embedder(nn.Module):
@@ -26,3 +27,14 @@ class Embedder(nn.Module):
         """Return the encoder's embedding, (N, embedding_dim), float32, and the head's output."""
         pooled = self.encoder.embed(images)
         return pooled, self.head(pooled)
+
+
+class InEmbedder(Method):
+    """A method whose encoder is the one of its ``network``, an `Embedder`."""
+
+    network: Embedder
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """The encoder that is kept after pretraining."""
+        return self.network.encoder

@@ -9,12 +9,14 @@ volumes are small. Several crops of one patient in a batch are counted as indepe
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from medssl.encoders.contract import Encoder
 from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses, summed
 from medssl.methods.crop_views import CropMethod, CropViews
-from medssl.methods.embedder import Embedder
+from medssl.methods.embedder import Embedder, InEmbedder
 from medssl.methods.settings.redundancy import BarlowTwinsSettings, VICRegSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.redundancy import barlow_twins, vicreg
@@ -22,7 +24,7 @@ from medssl.objectives.redundancy import barlow_twins, vicreg
 __all__ = ["BarlowTwins", "BarlowTwinsSettings", "VICReg", "VICRegSettings"]
 
 
-class _Twins(CropMethod):
+class _Twins(InEmbedder, CropMethod):
     """One network for two views."""
 
     coupled = "statistics are of a part"
@@ -32,10 +34,11 @@ class _Twins(CropMethod):
         head = Projection(encoder.embedding_dim, settings.hidden, settings.projected, layers=3, norm="batch")
         self.network = Embedder(encoder, head)
 
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        """The encoder that is kept after pretraining."""
-        return self.network.encoder
+    def compared(self, views: CropViews) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return what both views came to, (N, projected) each, of all processes; and what tells of a collapse."""
+        _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
+        first, second = (gathered(view) for view in projected.chunk(2))
+        return first, second, {"spread": feature_spread(projected.detach(), over_all=True)}
 
 
 class BarlowTwins(_Twins):
@@ -52,12 +55,9 @@ class BarlowTwins(_Twins):
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the loss of the cross-correlation."""
-        _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
-        first, second = (gathered(view) for view in projected.chunk(2))
+        first, second, signals = self.compared(views)
         loss = barlow_twins(first, second, off_diagonal=self.settings.off_diagonal)
-        return Losses(
-            loss, {"correlation": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)}
-        )
+        return Losses(loss, {"correlation": loss.detach()}, signals)
 
 
 class VICReg(_Twins):
@@ -75,9 +75,8 @@ class VICReg(_Twins):
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the sum of the three parts."""
         chosen = self.settings
-        _, projected = self.network(views.crops.transpose(0, 1).flatten(0, 1))
-        first, second = (gathered(view) for view in projected.chunk(2))
+        first, second, signals = self.compared(views)
         parts = vicreg(
             first, second, invariance=chosen.invariance, variance=chosen.variance, covariance=chosen.covariance
         )
-        return summed(parts, {"spread": feature_spread(projected.detach(), over_all=True)})
+        return summed(parts, signals)

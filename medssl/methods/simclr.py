@@ -16,7 +16,7 @@ from medssl.gathering import gathered
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropViews
-from medssl.methods.embedder import Embedder
+from medssl.methods.embedder import Embedder, InEmbedder
 from medssl.methods.settings.simclr import SimCLRSettings
 from medssl.objectives.diagnostics import feature_spread
 from medssl.objectives.infonce import dclw_weights, info_nce, pairs_of_views, score_statistics
@@ -24,7 +24,7 @@ from medssl.objectives.infonce import dclw_weights, info_nce, pairs_of_views, sc
 __all__ = ["SimCLR", "SimCLRSettings"]
 
 
-class SimCLR(CropMethod):
+class SimCLR(InEmbedder, CropMethod):
     """Contrast of the views of a batch.
 
     Args:
@@ -40,11 +40,6 @@ class SimCLR(CropMethod):
             raise ValueError(f"dclw weighs pairs: it takes two views, not {settings.views}.")
         self.settings = settings
         self.network = Embedder(encoder, Projection(encoder.embedding_dim, settings.hidden, settings.projected))
-
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        """The encoder that is kept after pretraining."""
-        return self.network.encoder
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of all views of the batch."""

@@ -21,7 +21,7 @@ from medssl.gathering import gathered, mean_of_all, own_of
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropViews
-from medssl.methods.embedder import Embedder
+from medssl.methods.embedder import Embedder, InEmbedder
 from medssl.methods.fitting import Room
 from medssl.methods.settings.swav import SwAVSettings
 from medssl.objectives.diagnostics import feature_spread
@@ -31,7 +31,7 @@ from medssl.queue import FeatureQueue
 __all__ = ["SwAV", "SwAVSettings"]
 
 
-class SwAV(CropMethod):
+class SwAV(InEmbedder, CropMethod):
     """Swapped prediction of assignments.
 
     Args:
@@ -67,11 +67,6 @@ class SwAV(CropMethod):
     def fit(cls, room: Room) -> dict[str, Any]:
         """Take crops of 0.7 of the window, and small ones of 0.4."""
         return {**super().fit(room), "local_crop": room.share(0.4)}
-
-    @property
-    def encoder(self) -> Encoder:  # type: ignore[override]
-        """The encoder that is kept after pretraining."""
-        return self.network.encoder
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the cross-entropy of every view's prediction with the assignments of the other large views."""

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medssl.errors import DataError
-from medssl.loading import channel_facts, drop_channels, patient_numbers
+from medssl.loading import channel_facts, drop_channels
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
-from medssl.step_loader import Order, StepLoader
+from medssl.step_loader import Order, StepLoader, patient_numbers
 from medssl.store.entry import Entry
 from medssl.tasks.class_samples import Samples
 from medssl.windows import WindowBatch, WindowPlan

@@ -65,11 +65,12 @@ def import_weights(
 
     Raises:
         FormatError: The file cannot be read, or holds more than weights.
-        ConfigError: It is not recognised, or as several; or ``out`` is not empty.
+        ConfigError: It is not recognised, or as several, or a part of a run; or ``out`` is not empty.
         DataError: Its tensors are not those of the network that it is of.
     """
     out = folder_for(out)
     _refuse_full(out, overwrite=overwrite)
+    _refuse_own(Path(weights), out)
     if not named and (shared := shared_folder(Path(weights))) is not None:
         return _taken_over(shared, out, overwrite=overwrite, dry_run=dry_run)
     made = ready(Path(weights), named=named)
@@ -145,6 +146,20 @@ def _limits(limits: tuple[str, ...]) -> str:
     said = [limit for limit in limits if limit != "unknown"]
     asked = "; see the page of the weights" if "unknown" in limits else ""
     return (f" ({', '.join(said)})" if said else "") + asked
+
+
+def _refuse_own(weights: Path, out: Path) -> None:
+    """Refuse a single file of a run: the run itself is what every verb takes.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    run = weights.parent
+    if weights.stem in ("encoder", "decoder", "network") and weights.is_file() and (run / "card.json").is_file():
+        raise ConfigError(
+            f"{weights}: this is a part of {run}, which is a run already: give that folder to finetune, evaluate, "
+            f"embed or export as it is. For a copy of it: {Command('import', run, '--out', out)}"
+        )
 
 
 def _refuse_full(out: Path, *, overwrite: bool) -> None:

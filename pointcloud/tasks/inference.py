@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from medssl.evaluation.class_logits import ClassLogits
 from medssl.randomness import Stream, numpy_generator
-from pointcloud.loading import gather_clouds, patient_numbers
+from medssl.step_loader import patient_numbers
+from pointcloud.loading import gather_clouds
 from pointcloud.store import CloudStore
 from pointcloud.tasks.classification import CloudClassificationTask
 from pointcloud.tasks.contract import places_of

@@ -101,6 +101,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("windows", "batch"),
     ("step_loader", "batch"),
     ("step_loader", "errors"),
+    ("step_loader", "listings"),
     ("step_loader", "randomness"),
     ("pool", "errors"),
     ("settings", "writing"),

@@ -9,9 +9,10 @@ import torch
 
 from medssl import loading
 from medssl.errors import ConfigError, DataError
-from medssl.loading import WindowLoader, held_out_batches, patient_numbers
+from medssl.loading import WindowLoader, held_out_batches
 from medssl.placement import place_window
 from medssl.randomness import numpy_generator
+from medssl.step_loader import patient_numbers
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.windows import WindowBatch, WindowPlan
 

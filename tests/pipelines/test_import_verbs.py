@@ -10,7 +10,7 @@ import torch
 
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
-from medssl.errors import DataError
+from medssl.errors import ConfigError, DataError
 from medssl.randomness import numpy_generator
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.export import export
@@ -21,6 +21,7 @@ from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
 from tests.oracles.authors_stages import jittered
 from tests.oracles.test_published_clouds import _MaeEncoder
+from tests.pipelines.test_dense_probe import run_of
 
 QUICK = ["train.steps=1", "train.batch_size=2", "train.log_every=1", "train.threads=1", "train.accelerator=cpu"]
 
@@ -181,3 +182,10 @@ def test_clouds_go_the_same_ways(tmp_path) -> None:
         "point_mae", data=store, out=tmp_path / "on", init_from=run, overrides=[*brief, "method.points=64"]
     ).folder
     assert load_card(on).encoder["width"] == load_card(run).encoder["width"] == 64
+
+
+def test_a_file_of_a_run_is_said_to_be_one(tmp_path):
+    run = run_of(tmp_path / "a run")
+    with pytest.raises(ConfigError, match=r"encoder\.safetensors: this is a part of .*a run, which is a run already"):
+        import_weights(run / "encoder.safetensors", out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
