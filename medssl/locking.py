@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 
 from medssl.errors import BusyError, DiskError
+from medssl.writing import folder_for
 
 __all__ = ["LOCK", "held", "holds", "is_first_process", "part_of"]
 
@@ -37,9 +38,13 @@ def held(output: Path, doing: str) -> Iterator[None]:
 
     Raises:
         BusyError: Another process writes it; the message says which, where and since when.
+        ConfigError: A file is on the way to it.
         DiskError: The folder cannot be written to.
     """
     output = Path(output).absolute()
+    if not output.parent.is_dir():
+        folder_for(output.parent)
+    made = [folder for folder in output.parents if not folder.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = _lock_file(output)
@@ -59,6 +64,9 @@ def held(output: Path, doing: str) -> Iterator[None]:
         with suppress(OSError):
             file.unlink()  # while it is held: whoever waits sees that the name is gone, and makes it anew
         lock.release()
+        with suppress(OSError):  # a verb that refused its settings leaves no folder behind; one with a file in it stays
+            for folder in made:
+                folder.rmdir()
 
 
 def holds(

@@ -171,6 +171,7 @@ class _Pool:
         self.most = min(workers, len(jobs))
         self.limits = _limits
         self.memory_bytes = _limits.memory_bytes
+        self.folder = _working_folder()
         self.waiting = deque(jobs)
         self.suspects: deque[int] = deque()
         self.tried: set[int] = set()
@@ -228,7 +229,7 @@ class _Pool:
     def _packed(self, number: int) -> bytes:
         if self.next is None or self.next[0] != number:
             inner = pickle.dumps((self.work, self.jobs[number]), protocol=pickle.HIGHEST_PROTOCOL)
-            self.next = number, pickle.dumps((number, self._seconds(number), self.memory_bytes, inner))
+            self.next = number, pickle.dumps((number, self._seconds(number), self.memory_bytes, self.folder, inner))
         return self.next[1]
 
     def _seconds(self, number: int) -> float:
@@ -381,3 +382,11 @@ def _connected_ray() -> Any:
     if not ray.is_initialized():
         ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     return ray
+
+
+def _working_folder() -> str:
+    """Return where relative paths begin: a worker of an earlier call may have begun elsewhere. "" where it is gone."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""

@@ -31,9 +31,9 @@ def in_worker() -> bool:
 def main(descriptor: int) -> None:
     """Do jobs until the parent closes the connection.
 
-    A job comes as (number, seconds, bytes, packed work and arguments); the answer is (number, "done", result), or
-    (number, "raised", error), or (number, "memory", ""). Who hears nothing of a job any more knows that the process
-    died of it. The first thing said is (-1, "begun", "").
+    A job comes as (number, seconds, bytes, working folder, packed work and arguments); the answer is (number, "done",
+    result), or (number, "raised", error), or (number, "memory", ""). Who hears nothing of a job any more knows that
+    the process died of it. The first thing said is (-1, "begun", "").
 
     Args:
         descriptor: The connection to the parent, inherited.
@@ -55,8 +55,10 @@ def main(descriptor: int) -> None:
 
 
 def _answer(message: bytes) -> bytes:
-    number, seconds, memory_bytes, packed = pickle.loads(message)  # noqa: S301  -- of our own parent
+    number, seconds, memory_bytes, folder, packed = pickle.loads(message)  # noqa: S301  -- of our own parent
     try:
+        if folder:
+            os.chdir(folder)
         work, arguments = pickle.loads(packed)  # noqa: S301
         with time_limit(seconds), _memory_limit(memory_bytes):
             answer: tuple[int, str, object] = (number, "done", work(*arguments))

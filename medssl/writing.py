@@ -17,7 +17,7 @@ from pathlib import Path
 
 from medssl.errors import ConfigError, DiskError, MedSSLError
 
-__all__ = ["atomic_write", "disk_faults", "folder_for", "stem_of", "sync"]
+__all__ = ["atomic_write", "disk_faults", "file_for", "folder_for", "page_for", "stem_of", "sync"]
 
 _KEY_LENGTH = 12
 _PROBE_BYTES = 1 << 20
@@ -106,12 +106,41 @@ def folder_for(path: str | Path) -> Path:
 
     Raises:
         ConfigError: A file is there, or on the way to it.
+        DiskError: It lies where nothing can be written.
     """
     path = Path(path)
-    there = next((one for one in (path, *path.parents) if one.exists()), path)
+    there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
     if there.exists() and not there.is_dir():
         raise ConfigError(f"{path}: a folder is wanted, and {there} is a file. Choose another --out.")
+    if not os.access(there, os.W_OK):
+        raise DiskError.of(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return path
+
+
+def file_for(path: str | Path, *suffixes: str) -> Path:
+    """Return the path of a file that results are to go to, asked before they are worked out; nothing is made.
+
+    Args:
+        path: The file.
+        suffixes: The endings that can be written, such as ".npz"; none: any.
+
+    Raises:
+        ConfigError: It has another ending, a folder is there, or a file is on the way to it.
+        DiskError: It lies where nothing can be written.
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{path}: --out must end in {' or '.join(suffixes)}. Got '{path.suffix or path.name}'.")
+    if path.is_dir():
+        raise ConfigError(f"{path}: a file is wanted, and this is a folder. Name a file, in it or beside it.")
+    folder_for(path.parent)
+    return path
+
+
+def page_for(path: str | Path, name: str) -> Path:
+    """Return the path of a page that is to be written, asked as `file_for` asks; a folder gets one called ``name``."""
+    path = Path(path)
+    return file_for(path / name if path.is_dir() or not path.suffix else path, ".html", ".htm")
 
 
 def stem_of(item_id: str, key: str) -> str:

@@ -19,6 +19,7 @@ from medssl.workflows.export_targets import EXPORTS, check_export
 from medssl.workflows.intake import clouds
 from medssl.workflows.taking import takes_places
 from medssl.workflows.verbs import function_of
+from medssl.writing import folder_for
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -72,7 +73,7 @@ def auto(
     """
     options = {"budget": budget, "method": method, "labels": labels, "export": tuple(export) or None}
     resolved = resolve(AutoSettings, preset=preset, overrides=list(overrides), command_line=options)
-    scans, out, settings = Path(scans), Path(out), resolved.settings
+    scans, out, settings = Path(scans), folder_for(out), resolved.settings
     _refuse_exports(scans, settings)
     hand = StageRunner(Stages(out / "stages.json"), anew=overwrite)
     manifest = _headers(scans, settings) if dry_run else _indexed(scans, out, settings, hand)

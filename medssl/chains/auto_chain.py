@@ -21,6 +21,7 @@ from medssl.evaluation.statistics.summary_file import FORMAT
 from medssl.regions import regions_json
 from medssl.settings import Resolved, flatten
 from medssl.workflows import events
+from medssl.workflows.export_targets import EXPORTS, export_to
 from medssl.workflows.predict_command import predict_command
 from medssl.workflows.result import Result
 from medssl.workflows.verbs import function_of
@@ -309,7 +310,7 @@ class AutoChain:
     def _export(self, run: Path, name: str) -> None:
         """Write a run's network in every form that was asked for."""
         for form in self.settings.export:
-            target = self.out / "export" / (f"{name}.onnx" if form == "onnx" else form)
+            target = export_to(form, self.out / "export" / (name if EXPORTS[form].suffixes else form))
             self.hand.late(
                 f"export-{form}",
                 "the network for other programs",

@@ -19,7 +19,7 @@ from medssl.settings import Settings, resolve
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, folder_for
 
 __all__ = ["DemoSettings", "Demonstrated", "demo"]
 
@@ -136,7 +136,7 @@ def demo(
     """
     defaults = _FULL if full else None
     settings = resolve(DemoSettings, preset=preset, overrides=list(overrides), defaults=defaults).settings
-    out, real = Path(out or ("runs/demo-full" if full else "runs/demo")), _real_folder(data)
+    out, real = folder_for(out or ("runs/demo-full" if full else "runs/demo")), _real_folder(data)
     told = (world(settings, out, real, overwrite, dry_run) for world in _WORLDS)
     parts = tuple(part for part in told if part is not None)
     written = tuple(path for part in parts for path in part.written)

@@ -15,7 +15,7 @@ from medssl.engine.run import differences
 from medssl.errors import ConfigError, DataError
 from medssl.settings import Resolved, Settings, flatten
 
-__all__ = ["architecture_of", "arms_of", "check_same", "digest", "same_command", "shared_window"]
+__all__ = ["architecture_of", "arms_of", "check_same", "digest", "report_command", "same_command", "shared_window"]
 
 # What finetune carries over: runs that share a frozen encoder differ in their decoder alone.
 _CARRIED = ("encoder.safetensors", "decoder.safetensors", "network.safetensors")
@@ -103,6 +103,14 @@ def shared_window(runs: Sequence[Path], recipe: Resolved[Any], task: str) -> tup
 def architecture_of(card: Card) -> dict[str, Any]:
     """Return all settings of the encoder: a card written before one of them was added means that one's default."""
     return domain_of_card(card).architecture(card.encoder)
+
+
+def report_command(runs: Sequence[Path], out: Path) -> Command:
+    """Return the call of ``report`` on an evaluation and its runs.
+
+    A folder without run.yaml is left out (imported weights, predictions of another tool): no page is made of it.
+    """
+    return Command("report", *dict.fromkeys([*(run for run in runs if (run / "run.yaml").is_file()), out]))
 
 
 def same_command(

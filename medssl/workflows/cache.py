@@ -23,6 +23,7 @@ from medssl.workflows.intake import clouds
 from medssl.workflows.refusals import say_refusals
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
@@ -110,7 +111,7 @@ def cache(
 
     settings = resolve(CacheSettings, preset=preset, overrides=list(overrides)).settings
     shard = shard_of(settings.shard)
-    folder = Path(out)
+    folder = folder_for(out)
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     if settings.split:
         source = source.of_split(settings.split)

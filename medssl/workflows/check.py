@@ -99,17 +99,19 @@ def check(
         The findings. ``result.ok`` is false where one is an error; the command line then exits with 1.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is wrong, or ``out`` cannot be written.
         ManifestError: The manifest cannot be read.
     """
     from medssl.manifest.check import SEVERITIES, check_manifest
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
-    from medssl.writing import atomic_write
+    from medssl.writing import atomic_write, file_for, page_for
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
-    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
+    page = page_for(file.with_name(check_name(file)) if out is None else out, check_name(file))
+    listing = file_for(page.with_suffix(".json"))
+    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     result = check_manifest(source, look_at_files=settings.look_at_files)
     kept = result if settings.privacy == "paths" else result.nameless(source.nameless())
     shown = kept if source.pseudonymous else result  # a terminal is not kept; names help there
@@ -127,20 +129,17 @@ def check(
     if dry_run:
         again, figures = Command("check", file), {"ok": result.ok, "counts": counts}
         return events.written(Checked(result, next=again, figures=figures))
-    page = Path(out) if out is not None else file.with_name(check_name(file))
-    if page.suffix.lower() not in {".html", ".htm"}:
-        page = page / check_name(file)
     with settings.limits():
         html = check_page(
             source,
             kept,
             name=file.name,
-            beside=page.with_suffix(".json").name,
+            beside=listing.name,
             pictures=settings.pictures,
             draw_cloud=clouds().draw,
             root=source.root if settings.privacy == "paths" else "",
         )
-    written = [page, page.with_suffix(".json")]
+    written = [page, listing]
     for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckSplitSettings", "SplitResult", "check_split"]
 
 _SHOWN = 20
+_PAGE = "check-split.html"
 
 
 class CheckSplitSettings(CopySettings):
@@ -87,7 +88,7 @@ def check_split(
         The pairs. ``result.ok`` is false where there is one; the command line then exits with 1.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is wrong, or ``out`` cannot be written.
         ManifestError: A manifest cannot be read.
         DataError: There are not two sides to compare.
         CacheError: The folder of fingerprints cannot be written to.
@@ -97,7 +98,7 @@ def check_split(
     from medssl.reduction.fingerprint import targets_of
     from medssl.reduction.leaks import leaks_of
     from medssl.reporting.split_page import split_page
-    from medssl.writing import atomic_write
+    from medssl.writing import atomic_write, file_for, page_for
 
     settings = resolve(
         CheckSplitSettings,
@@ -105,8 +106,10 @@ def check_split(
         overrides=list(overrides),
         command_line={"workers": jobs if workers is None else workers},
     ).settings
-    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
+    page = page_for(file.with_name(_PAGE) if out is None else out, _PAGE)
+    listing = file_for(page.with_suffix(".json"))
+    source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     if test is not None:
         source = _joined(source, test if isinstance(test, Manifest) else read_manifest(test))
     rows = [row for row in source.usable().rows() if row["split"]]
@@ -150,9 +153,6 @@ def check_split(
             events.warning(f"{what}. {todo}")
         else:
             events.message(f"{what}. {todo}")
-    page = Path(out) if out is not None else file.with_name("check-split.html")
-    if page.suffix.lower() not in {".html", ".htm"}:
-        page = page / "check-split.html"
     html = split_page(
         rows, leaks, found, name=file.name, sides=sides, pictures=settings.pictures, clouds=copies.cloud_look()
     )
@@ -166,7 +166,7 @@ def check_split(
         ],
         "search_recall": found.recall,
     }
-    written = [page, page.with_suffix(".json")]
+    written = [page, listing]
     for path, text in zip(written, (html, json.dumps(listed, indent=1, ensure_ascii=False)), strict=True):
         with atomic_write(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
 from medssl.workflows.validate import verb_of
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, file_for
 
 __all__ = ["Copied", "copy_preset"]
 
@@ -42,9 +42,7 @@ def copy_preset(name: str, out: str | Path, *, dry_run: bool = False) -> Copied:
     """
     source, out = find_preset(name), Path(out)
     target = out / source.name if out.is_dir() else out
-    if target.suffix not in {".yaml", ".yml"}:
-        raise ConfigError(f"{target}: a settings file must end with .yaml. Try {target}.yaml")
-    if target.exists():
+    if file_for(target, ".yaml", ".yml").exists():
         raise ConfigError(f"{target}: exists, and is not written over. Choose another name.")
     if dry_run:
         events.message(f"would copy {source} to {target}")

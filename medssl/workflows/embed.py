@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from medssl.command import Command
 from medssl.domains.domain import Domain, domain_of_card, domains
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable
 from medssl.settings import Resolved, resolve
 from medssl.workflows import events
+from medssl.workflows.arms import report_command
 from medssl.workflows.devices import device_named
 from medssl.workflows.embed_settings import EmbedSettings
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, file_for
 
 __all__ = ["EmbedSettings", "Embedded", "embed"]
 
@@ -67,9 +67,7 @@ def embed(
         CheckpointError: The run has no finished encoder.
         CacheError, DataError: The store cannot be read, or no scan of it could be embedded.
     """
-    run, out = Path(run), Path(out)
-    if out.suffix not in (".parquet", ".npz"):
-        raise ConfigError(f"--out must end in .parquet or .npz. Got {out}.")
+    run, out = Path(run), file_for(out, ".parquet", ".npz")
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
     device = device_named(settings.device)
@@ -94,7 +92,7 @@ def embed(
         raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
     _write(table, out, run.resolve().name)
     figures = {"scans": len(table), "dimensions": int(table.vectors.shape[1]), "failed": table.failed}
-    return events.written(Embedded(table=table, written=(out,), next=Command("report", run, out), figures=figures))
+    return events.written(Embedded(table=table, written=(out,), next=report_command([run], out), figures=figures))
 
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], own: Domain) -> None:

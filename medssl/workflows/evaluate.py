@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medssl.command import Command
 from medssl.domains.domain import domain_named, domain_of, domains
 from medssl.domains.task import RunScores, Task
 from medssl.errors import ConfigError, DataError
@@ -20,7 +19,7 @@ from medssl.locking import holds, part_of
 from medssl.reporting.prose import counted_of, owner_of
 from medssl.settings import resolve
 from medssl.workflows import events
-from medssl.workflows.arms import same_command
+from medssl.workflows.arms import report_command, same_command
 from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
 from medssl.workflows.predict_command import predict_command
 from medssl.workflows.protocols import PROTOCOLS, Protocol
@@ -80,7 +79,7 @@ def evaluate(
     if shard is not None:
         raise ConfigError("--shard shares out the cells of a protocol, such as few-label. Plain scoring needs none.")
     runs = dict(zip(_names(folders), folders, strict=True))
-    place = folder_for(out) if out else Path(run)
+    place = folder_for(out or run) if out or Path(run).is_dir() else Path(run)
     return _evaluate(task_of(folders, data), runs, data, place, settings, dry_run=dry_run)
 
 
@@ -194,7 +193,7 @@ def _evaluate(
             found,
             failed=failed,
             written=tuple(files),
-            next=Command("report", *dict.fromkeys([*runs.values(), out])),
+            next=report_command(list(runs.values()), out),
             on_new=predict_command(first),
             figures={**found.as_figures(), "failed": failed},
         )

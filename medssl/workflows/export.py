@@ -15,7 +15,7 @@ from medssl.engine.card import Card, load_card
 from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
-from medssl.workflows.export_targets import EXPORTS, check_export
+from medssl.workflows.export_targets import EXPORTS, check_export, export_to
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
 
@@ -97,7 +97,7 @@ def export(
         DataError: The network cannot be expressed there, or differs from torch when run.
     """
     check_export(to)
-    run, out = Path(run), Path(out)
+    run, out = Path(run), export_to(to, out)
     if out.resolve() == run.resolve():
         raise ConfigError(f"{out} is the run itself. Give a folder of its own with --out.")
     settings = resolve(ExportSettings, preset=preset, overrides=overrides).settings

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssl.errors import ConfigError, did_you_mean
+from medssl.writing import file_for, folder_for
 
 if TYPE_CHECKING:
     from medssl.domains.domain import Domain
 
-__all__ = ["EXPORTS", "ExportTarget", "check_export"]
+__all__ = ["EXPORTS", "ExportTarget", "check_export", "export_to"]
 
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A form of export: what it is in words, and networks on which kinds of data have it."""
+    """A form of export: what it is in words, the endings of its file, and networks on which kinds of data have it.
+
+    Attributes:
+        suffixes: The first is what a name without one of them gets; none where a folder is written.
+    """
 
     words: str
+    suffixes: tuple[str, ...] = ()
     domains: tuple[str, ...] = ("volumes",)
 
 
 EXPORTS = {
-    "onnx": ExportTarget("an .onnx file for onnxruntime and others"),
+    "onnx": ExportTarget("an .onnx file for onnxruntime and others", (".onnx",)),
     "monai": ExportTarget("a MONAI bundle"),
     "nnunet": ExportTarget("a trained nnU-Net model, or starting weights for one"),
-    "torchscript": ExportTarget("a .pt file for libtorch, from C++ or Python"),
+    "torchscript": ExportTarget("a .pt file for libtorch, from C++ or Python", (".pt", ".ts")),
     "hub": ExportTarget("a folder as Hugging Face's hub has models; medssl import reads it back"),
     "safetensors": ExportTarget("weights and card, for medssl.load", domains=("volumes", "points")),
 }
+
+
+def export_to(to: str, out: str | Path) -> Path:
+    """Return where an export of this form goes, asked before it is made.
+
+    Raises:
+        ConfigError: Something of another kind is there, or on the way to it.
+        DiskError: It lies where nothing can be written.
+    """
+    path, suffixes = Path(out), EXPORTS[to].suffixes
+    if not suffixes:
+        return folder_for(path)
+    return file_for(path if path.suffix in suffixes else path.with_name(f"{path.name}{suffixes[0]}"))
 
 
 def check_export(to: str, *, what: str = "", domain: Domain | None = None) -> None:

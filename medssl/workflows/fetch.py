@@ -17,6 +17,7 @@ from medssl.settings import Settings, resolve
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 if TYPE_CHECKING:
     from medssl.manifest.cards import Address, Card
@@ -90,7 +91,7 @@ def fetch(
 
     settings = resolve(FetchSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     title, card = find_card(name)
-    out = Path(out)
+    out = folder_for(out)
     final = out / card.folder
     _show(card)
     said = [f"modality={card.modality}"] if card.manual else []

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from medssl.command import Command
 from medssl.domains.domain import Domain, domain_of
 from medssl.domains.labels import check_task, suited_task
 from medssl.domains.task import Basis, Draws, Task
@@ -26,7 +25,7 @@ from medssl.settings import Resolved, flatten, resolve
 from medssl.store.plan import shard_of
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.arms import arms_of, digest, same_command, shared_window
+from medssl.workflows.arms import arms_of, digest, report_command, same_command, shared_window
 from medssl.workflows.evaluate_settings import EvaluateSettings, FewLabelSettings
 from medssl.workflows.finetune_settings import FinetuneSettings
 from medssl.workflows.labelled import label_sets_of, patient_of, train_and_test
@@ -185,7 +184,7 @@ def few_label(
             "missing": [cell.file.name for cell in missing],
             "failed": {cell.file.name: Nameless({}).text(reason) for cell, reason in failed.items()},
         },
-        then=Command("report", *runs, out),
+        then=report_command(runs, out),
     )
 
 

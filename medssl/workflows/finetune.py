@@ -40,6 +40,7 @@ from medssl.workflows.predict_command import predict_command
 from medssl.workflows.pretrain import screen_note
 from medssl.workflows.run_result import RunResult
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "TransferSettings", "finetune"]
 
@@ -131,7 +132,7 @@ def finetune(
     resume = resume or finish
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
-    out = Path(out)
+    out = folder_for(out)
     nothing_said = preset is None and encoder_run is None and data is None
     preset = recorded_settings(out) if resume and nothing_said else preset
     options = {

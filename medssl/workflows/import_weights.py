@@ -16,6 +16,7 @@ from medssl.weights.shared import Shared, shared_folder
 from medssl.workflows import events
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 __all__ = ["ImportResult", "import_weights"]
 
@@ -67,7 +68,7 @@ def import_weights(
         ConfigError: It is not recognised, or as several; or ``out`` is not empty.
         DataError: Its tensors are not those of the network that it is of.
     """
-    out = Path(out)
+    out = folder_for(out)
     _refuse_full(out, overwrite=overwrite)
     if not named and (shared := shared_folder(Path(weights))) is not None:
         return _taken_over(shared, out, overwrite=overwrite, dry_run=dry_run)
@@ -147,8 +148,6 @@ def _limits(limits: tuple[str, ...]) -> str:
 
 
 def _refuse_full(out: Path, *, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file. Give a folder with --out.")
     if not overwrite and out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
         raise ConfigError(f"{out} is not empty. Choose another --out, or move it aside with --overwrite.")
 

@@ -183,9 +183,10 @@ def index(
     from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
     from medssl.workflows.index_summary import say_indexed
+    from medssl.writing import file_for
 
     settings = resolve(IndexSettings, preset=preset, overrides=list(overrides), defaults=options).settings
-    scans, out = Path(scans), manifest_file(out)
+    scans, out = Path(scans), file_for(manifest_file(out))
     clouds = cloud_intake().reader(unit=settings.unit, class_folders=settings.class_folders)
     if dry_run:
         return _plan(scans, out, clouds, settings)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medssl.command import Command
 from medssl.domains.dense import Dense
 from medssl.errors import ConfigError
 from medssl.evaluation.score_table import ScoreTable
 from medssl.reporting.prose import counted
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.arms import same_command
+from medssl.workflows.arms import report_command, same_command
 from medssl.workflows.evaluate_settings import EvaluateSettings, LookSettings
 from medssl.workflows.frozen import RANDOM, Frozen, frozen_of
 from medssl.workflows.labelled import train_and_test
@@ -152,7 +151,7 @@ class PlaceProtocol:
                 "settings": study.own.model_dump(mode="json"),
                 **found.content,
             },
-            then=Command("report", *frozen.runs, out),
+            then=report_command(frozen.runs, out),
         )
 
     def _opened(self, runs: Sequence[Path], data: Path, own: LookSettings, split: str) -> Study:

@@ -28,7 +28,7 @@ from medssl.workflows.predict_table import write_table
 from medssl.workflows.predict_work import cleared, target_of
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
-from medssl.writing import atomic_write
+from medssl.writing import atomic_write, folder_for
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
@@ -101,7 +101,7 @@ def predict(
     """
     resolved = resolve(PredictSettings, preset=preset, overrides=list(overrides))
     with resolved.settings.limits():
-        return _predict(run, inputs, Path(out), resolved, overwrite=overwrite, dry_run=dry_run)
+        return _predict(run, inputs, folder_for(out), resolved, overwrite=overwrite, dry_run=dry_run)
 
 
 def _predict(

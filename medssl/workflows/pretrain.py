@@ -36,6 +36,7 @@ from medssl.workflows.pretrain_settings import PretrainSettings, resolved_settin
 from medssl.workflows.run_result import RunResult
 from medssl.workflows.start_encoder import with_encoder_of
 from medssl.workflows.taking import takes_places
+from medssl.writing import folder_for
 
 __all__ = ["PretrainSettings", "as_input", "build", "pretrain", "screen_note"]
 
@@ -83,7 +84,7 @@ def pretrain(
         CheckpointError: What to resume or start from is not there, or does not fit.
         Interrupted: The run was told to stop; it left a checkpoint and the process should exit with 130.
     """
-    out = Path(out)
+    out = folder_for(out)
     resume = resume or finish
     if resume and (overwrite or init_from):
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")

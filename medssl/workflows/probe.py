@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from medssl.command import Command
 from medssl.domains.domain import Features, Probed
 from medssl.evaluation.calibration import Decision
 from medssl.evaluation.class_predictions import ClassPredictions
@@ -24,7 +23,7 @@ from medssl.evaluation.probes import PROBES, class_probe
 from medssl.evaluation.score_table import ScoreTable
 from medssl.workflows import events
 from medssl.workflows.arm_tables import write_arms
-from medssl.workflows.arms import same_command
+from medssl.workflows.arms import report_command, same_command
 from medssl.workflows.evaluate_settings import EvaluateSettings, ProbeSettings
 from medssl.workflows.frozen import RANDOM, Frozen, Source, frozen_of
 from medssl.workflows.labelled import label_sets_of, train_and_test
@@ -137,7 +136,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
             "settings": own.model_dump(mode="json"),
             "chosen": chosen,
         },
-        then=Command("report", *runs, out),
+        then=report_command(runs, out),
     )
 
 

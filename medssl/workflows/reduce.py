@@ -106,7 +106,7 @@ def reduce(
     from medssl.settings import flatten
     from medssl.store.plan import shard_of
     from medssl.workflows.reduce_parts import reduce_parts
-    from medssl.writing import atomic_write
+    from medssl.writing import atomic_write, file_for
 
     given = {
         "by": by,
@@ -118,7 +118,8 @@ def reduce(
     settings = resolve(ReduceSettings, preset=preset, overrides=list(overrides), command_line=given).settings
     part = shard_of(settings.shard)
     _check(settings)
-    out = manifest_file(out)
+    out = file_for(manifest_file(out))
+    pairs, page = (file_for(out.with_suffix(ending)) for ending in (".pairs.csv", ".html"))
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
     rows = list(source.usable().rows())
@@ -169,12 +170,10 @@ def reduce(
     moved = one_side(scans, marks) if settings.splits == "mend" else {}
     result = marked(source, marks, moved, str(folder.absolute()))
     moved = {name: split for name, split in moved.items() if marks[name].keep}  # of the others nobody need be told
-    pairs = out.with_suffix(".pairs.csv")
     write_manifest(result, out)
     write_pairs(found, pairs)
     counts = counts_of(scans, marks)
     unreadable = {row["id"]: row["error"] for row in source.rows() if row["error"] is not None}
-    page = out.with_suffix(".html")
     html = reduction_page(
         rows,
         marks,

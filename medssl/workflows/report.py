@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from medssl.errors import ConfigError
 from medssl.settings import Settings, resolve
 from medssl.workflows import events
 from medssl.workflows.result import Result
@@ -75,10 +74,10 @@ def report(
     """
     from medssl.reporting.page import build_page
     from medssl.reporting.reading import gather
-    from medssl.writing import atomic_write
+    from medssl.writing import atomic_write, page_for
 
     settings = resolve(ReportSettings, preset=preset, overrides=list(overrides)).settings
-    page_path = _page_path(Path(out))
+    page_path = page_for(out, "report.html")
     material = gather(runs, follow=settings.follow)
     page = build_page(material, title=settings.title, pictures=settings.pictures, cases=settings.cases)
     for note in material.notes:
@@ -110,12 +109,3 @@ def report(
             figures=facts,
         )
     )
-
-
-def _page_path(out: Path) -> Path:
-    """Return where the page goes."""
-    if out.is_dir() or out.suffix == "":
-        return out / "report.html"
-    if out.suffix.lower() not in {".html", ".htm"}:
-        raise ConfigError(f"--out: a report is an .html file. Got {out}.")
-    return out

@@ -105,6 +105,7 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("settings", "writing"),
     ("writing", "errors"),
     ("locking", "errors"),
+    ("locking", "writing"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
 NOT_FOR_POINTS = {

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,18 @@ def lost(job, why) -> str:
 def test_one_process_does_the_jobs_in_order():
     assert list(run_jobs(square, {7: (2,), 1: (5,)}, workers=1, crashed=lost)) == [(7, 4), (1, 25)]
     assert default_workers() in range(1, 9)
+
+
+def here(_: int) -> str:
+    return str(Path.cwd())
+
+
+def test_a_worker_of_an_earlier_call_works_in_the_folder_of_this_one(tmp_path, monkeypatch):
+    """Relative paths are those of the caller; a store was written beside another folder of a notebook once."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert list(run_jobs(here, {0: (0,)}, workers=1, crashed=lost)) == [(0, str(tmp_path / name))]
 
 
 @pytest.mark.slow
