@@ -143,17 +143,18 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
                 told = explained_of(*shared, limits)
                 break
             offset = offset + step
+    even = evenness(*seen.pair, match=seen.score >= WORTH_A_LOOK)
     z_mm, y_mm, x_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
     return Agreement(
         score=seen.score,
         evidence=seen.evidence,
-        explained=max(told.share, seen.matched) if told else None,
+        explained=max(told.share, even.matched) if told else None,
         function=told.function if told else None,
         equal=told.equal if told else 0.0,
         correlation=seen.correlation,
         overlap=overlap,
         shift_mm=(z_mm, y_mm, x_mm),
-        unevenness=seen.unevenness,
+        unevenness=even.unevenness,
     )
 
 
@@ -166,8 +167,7 @@ class _Aligned:
     correlation: float
     overlap: float
     shift_mm: npt.NDArray[np.float64]
-    unevenness: float
-    matched: float
+    pair: tuple[tuple[Field, Field], tuple[Field, Field], Shift]  # as `evenness` takes it, which only the last is asked
 
 
 def _aligned(
@@ -232,15 +232,13 @@ def _seen(looked: _Looked, shift: Shift, fraction: tuple[float, ...]) -> _Aligne
     score, evidence = 0.0, 0.0
     if np.count_nonzero(both) >= max(_FEWEST, _LEAST_INSIDE * min(np.count_nonzero(mask) for mask in looked.masks)):
         score, evidence = _inside_both((one[places], moved[parts]), both)
-    even = evenness((one, moved), (looked.details[0], moved_detail), shift, match=score >= WORTH_A_LOOK)
     return _Aligned(
         score=score,
         evidence=evidence,
         correlation=shifts.correlation(one, moved, shift),
         overlap=both.size / min(one.size, two.size),
         shift_mm=np.array(shift) + np.array(fraction),
-        unevenness=even.unevenness,
-        matched=even.matched,
+        pair=((one, moved), (looked.details[0], moved_detail), shift),
     )
 
 

@@ -23,7 +23,8 @@ _EQUAL = 0.005  # below this, 1 - correlation of patches is rounding and interpo
 _WIDTHS = (3, 5)  # cells of the means by which sharpness is matched
 _RIM = 2  # cells at the border, which the widest mean reaches beyond
 _THICK = 12  # cells of an axis from which its border is left out
-_ALONG = ((0,), (1, 2), (0, 1, 2))  # axes of them: slices are thicker than voxels are wide
+_ALONG = ((0,), (1, 2))  # axes of them, and both: slices are thicker than voxels are wide
+_SAMPLES = 24  # cells along each axis, at least, by which the weights are found
 
 
 class Evenness(NamedTuple):
@@ -100,17 +101,21 @@ def matched(one: Field, two: Field) -> tuple[Field, Field]:
 
     means = [one]
     for width in _WIDTHS:
-        for axes in _ALONG:
-            sizes = [min(width, n) if axis in axes else 1 for axis, n in enumerate(one.shape)]
-            means.append(uniform_filter(one, sizes, mode="nearest"))
+        along, across = (
+            uniform_filter(one, [min(width, n) if axis in axes else 1 for axis, n in enumerate(one.shape)])
+            for axes in _ALONG
+        )
+        both = uniform_filter(across, [min(width, one.shape[0]), 1, 1])
+        means += [along, across, both]
     inner = tuple(slice(_RIM, -_RIM) if n >= _THICK else slice(None) for n in one.shape)
     means, two = [mean[inner] for mean in means], two[inner]
-    products = np.zeros((len(means), len(means)))
-    for row, a in enumerate(means):
-        for column, b in enumerate(means[: row + 1]):
+    thin = tuple(slice(None, None, max(1, n // _SAMPLES)) for n in two.shape)
+    told = [field[thin] for field in (*means, two)]
+    products = np.zeros((len(told), len(told)))
+    for row, a in enumerate(told):
+        for column, b in enumerate(told[: row + 1]):
             products[row, column] = products[column, row] = float((a * b).sum(dtype=np.float64))
-    wanted = np.array([float((mean * two).sum(dtype=np.float64)) for mean in means])
-    weights = np.linalg.lstsq(products, wanted, rcond=1e-9)[0]
+    weights = np.linalg.lstsq(products[:-1, :-1], products[:-1, -1], rcond=1e-9)[0]
     made: Field = np.zeros_like(two)
     for weight, mean in zip(weights.tolist(), means, strict=True):
         made += np.float32(weight) * mean
