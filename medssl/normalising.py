@@ -43,6 +43,7 @@ __all__ = [
     "check_takes",
     "fitted_numbers",
     "input_row",
+    "nonzero_box",
     "nonzero_moments",
     "numbers_of",
     "statistics_of",
@@ -111,7 +112,21 @@ def nonzero_moments(
     Returns:
         (mean, deviation) in the arrays' own units, of the whole grid where all is 0; None of a lacking channel.
     """
-    box = []
+    first, last = nonzero_box(arrays, zeros)
+    box = tuple(slice(low, high) for low, high in zip(first, last, strict=True))
+    return tuple(None if array is None else _mean_deviation(array[box]) for array in arrays)
+
+
+def nonzero_box(
+    arrays: Sequence[npt.NDArray[np.generic] | None], zeros: Sequence[float] | None = None
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return the first and one-past-last voxel of all that is not 0 in any channel; the whole where all is 0.
+
+    Args:
+        arrays: As for `nonzero_moments`.
+        zeros: As for `nonzero_moments`.
+    """
+    first, last = [], []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         rows = [
@@ -120,8 +135,9 @@ def nonzero_moments(
             if array is not None
         ]
         inside = np.flatnonzero(np.any(rows, axis=0))
-        box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(None))
-    return tuple(None if array is None else _mean_deviation(array[tuple(box)]) for array in arrays)
+        first.append(int(inside[0]) if len(inside) else 0)
+        last.append(int(inside[-1]) + 1 if len(inside) else len(rows[0]))
+    return (first[0], first[1], first[2]), (last[0], last[1], last[2])
 
 
 def _mean_deviation(values: npt.NDArray[np.generic]) -> tuple[float, float]:
@@ -132,7 +148,11 @@ def _mean_deviation(values: npt.NDArray[np.generic]) -> tuple[float, float]:
 
 
 def fitted_numbers(
-    scheme: Scheme, scans: Sequence[Statistics], *, hu_range: tuple[float, float] = (-32768.0, 32767.0)
+    scheme: Scheme,
+    scans: Sequence[Statistics],
+    *,
+    hu_range: tuple[float, float] = (-32768.0, 32767.0),
+    clipped: bool = False,
 ) -> Numbers | None:
     """Return the numbers that a scheme takes from the scans that are trained on, of one channel; None where none.
 
@@ -142,6 +162,8 @@ def fitted_numbers(
         scheme: Which.
         scans: The channel of each of them that has it.
         hu_range: What the store kept of HU.
+        clipped: Whether it clipped them to that before it resampled, as nnU-Net clips (``grid=nnunet``): that is the
+            clip then, in place of percentiles, which would clip after it.
 
     Raises:
         DataError: ``dataset``, and some scans are in HU and others are not.
@@ -161,6 +183,7 @@ def fitted_numbers(
     if not hounsfield:
         return None
     low, high = np.percentile([value for scan in scans for value in scan.sketch], (0.5, 99.5))
+    low, high = hu_range if clipped else (low, high)
     return float(low), float(high), *_pooled([scan.tissue for scan in scans if scan.tissue is not None])
 
 

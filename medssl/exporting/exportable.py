@@ -110,6 +110,8 @@ class Exportable:
         mirror: Axes of "z", "y", "x" that are mirrored and averaged, as its run predicts.
         steps: Where its windows lie, "fixed" or "even".
         interpolation: How the training store resampled images: "cubic" or "linear".
+        grid: On which grid it laid scans, "spacing" or "nnunet", see `medssl.store.regrid`.
+        kept_voxels: Whether its scans kept voxel sizes of their own, of which ``spacing_mm`` is but the mean.
         crop_mm: What the training store left around the body; None where it kept whole scans.
     """
 
@@ -132,6 +134,8 @@ class Exportable:
     steps: str = "fixed"
     interpolation: str = "cubic"
     crop_mm: float | None = None
+    grid: str = "spacing"
+    kept_voxels: bool = False
 
     @property
     def channels(self) -> tuple[ExportInput, ...]:
@@ -209,6 +213,7 @@ class Exportable:
         return {
             "spacing_mm": list(self.spacing_mm),
             "order": 3 if self.interpolation == "cubic" else 1,
+            "grid": self.grid,
             "crop_mm": self.crop_mm,
             "channels": [
                 {

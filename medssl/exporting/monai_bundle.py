@@ -26,6 +26,7 @@ from medssl.writing import atomic_write
 __all__ = ["Bundle", "export_monai_bundle"]
 
 _TOLERANCE = 1e-3  # of the greatest output
+_RESAMPLED: dict[str, Any] = {"spacing_mm": None, "crop_mm": None, "grid": "spacing"}  # by MONAI, before
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _inference(model: Exportable, arguments: dict[str, Any] | None) -> dict[str,
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/eval'",
         **_datalist(model),
-        "preparing": inert({**model.preparing(), "spacing_mm": None, "crop_mm": None}),  # MONAI resamples before
+        "preparing": inert({**model.preparing(), **_RESAMPLED}),
         "seen": "$runpy.run_path(os.path.join(@bundle_root, 'scripts', 'medssl_input.py'))['seen']",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     }

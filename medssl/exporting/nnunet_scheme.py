@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from medssl.errors import DataError
 from medssl.exporting.exportable import Exportable, ExportInput
+from medssl.store.options import CT_RANGE
 
 __all__ = ["Held", "held", "must_be_held"]
 
@@ -62,13 +63,49 @@ def must_be_held(model: Exportable, *, nearest: bool) -> list[str]:
     Raises:
         DataError: There are such channels, and it will not.
     """
+    elsewhere = _places(model)
     found = [f"{channel.name}: {own.instead}" for channel in model.channels if (own := held(channel)).instead]
     if not found or nearest:
-        return [f"nnU-Net cannot make this input ({one}); the nearest that it has is written" for one in found]
+        nearest_of = [f"nnU-Net cannot make this input ({one}); the nearest that it has is written" for one in found]
+        return nearest_of + elsewhere
     raise DataError(
         f"nnU-Net cannot make the input of '{model.name}' ({'; '.join(found)}), so that its predictor would show the "
         f"network something else. Train on what both have: {_CACHE}, or data.normalise=nonzero of pretrain and "
         "finetune on the store that is there. Or export with nearest=true, and judge what nnU-Net predicts."
+    )
+
+
+def _places(model: Exportable) -> list[str]:
+    """Return what of the scans' grids nnU-Net makes otherwise than the training store did, in words."""
+    said = []
+    if model.kept_voxels:
+        mean = " x ".join(f"{size:g}" for size in model.spacing_mm)
+        said.append(
+            f"the store kept each scan's voxels (spacing_mm=keep), and nnU-Net resamples all to their mean, {mean} mm"
+        )
+    elif model.grid != "nnunet":
+        said.append(
+            "nnU-Net stretches a resampled scan to whole voxels and the store did not: predictions differ by up to "
+            "half a voxel. medssl cache MANIFEST --out STORE grid=nnunet makes scans as nnU-Net does"
+        )
+    else:
+        said += [_clipped(one) for one in model.channels if _clipped(one)]
+    if model.crop_mm is not None:
+        said.append("the store was cropped to the body, and nnU-Net segments whole scans, air around it too")
+    if model.steps != "even":
+        said.append("the run does not go over a scan as nnU-Net does: medssl predict RUN SCANS steps=even does")
+    return said
+
+
+def _clipped(channel: ExportInput) -> str:
+    """Return how the HU of a store on nnU-Net's grid were clipped otherwise than the network's, in words, or ""."""
+    ends = channel.numbers[:2] if channel.numbers is not None else channel.intensity
+    if channel.modality != "CT" or ends is None or tuple(ends) == (channel.within or CT_RANGE):
+        return ""
+    low, high = (round(end) for end in ends)
+    return (
+        f"{channel.name}: HU are clipped to {low} and {high} before they are resampled there, and after it here; a "
+        f"store with grid=nnunet hu_range=[{low},{high}] clips them before"
     )
 
 

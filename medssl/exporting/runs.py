@@ -73,6 +73,8 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
         notes=notes,
         inputs=inputs,
         interpolation=str(stored.get("interpolation", "cubic")),
+        grid=str(stored.get("grid", "spacing")),
+        kept_voxels=stored.get("spacing_mm") == "keep",
         crop_mm=float(stored.get("crop_margin_mm", 10.0)) if stored.get("crop") else None,
     )
     if "network.safetensors" in card.weights and not encoder_only and card.method.get("name") == "classification":

@@ -69,10 +69,11 @@ def fitted(scheme: Scheme, train: Store) -> list[tuple[Scheme, Numbers | None]]:
         return [(scheme, None)] * len(train.channels)
     known = [train.statistics(index) for index in range(len(train))]
     low, high = train.settings.get("hu_range", CT_RANGE)
+    clipped = train.settings.get("grid") == "nnunet"
     found: list[tuple[Scheme, Numbers | None]] = []
     for number in range(len(train.channels)):
         scans = [one for each in known if (one := each[number]) is not None]
-        found.append((scheme, fitted_numbers(scheme, scans, hu_range=(float(low), float(high)))))
+        found.append((scheme, fitted_numbers(scheme, scans, hu_range=(float(low), float(high)), clipped=clipped)))
     return found
 
 

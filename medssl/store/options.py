@@ -35,6 +35,11 @@ class StoreSettings(Settings):
     interpolation: Literal["linear", "cubic"] = Field(
         default="cubic", description="How images are resampled; labels always take the nearest voxel."
     )
+    grid: Literal["spacing", "nnunet"] = Field(
+        default="spacing",
+        description="'spacing' has voxels of exactly that size; 'nnunet' makes scans as nnU-Net does (cropped to what "
+        "is not 0, stretched to a whole number of voxels, not blurred), for networks that its predictor is to run.",
+    )
     hu_range: tuple[int, int] = Field(default=CT_RANGE, description="CT is clipped to this range of HU.")
     ct_scale: tuple[float, float] = Field(
         default=CT_SCALE, description="HU that become 0 and 1 in the network's input."

@@ -251,6 +251,8 @@ def _job(
     hounsfield = _hounsfield(row)
     if not hounsfield and row["modality"] == "CT":
         content["scale"] = "percentiles"  # before, every CT counted as HU
+    if settings.grid == "spacing":
+        del content["settings"]["grid"]  # before, there was no other: scans that were stored then keep their keys
     channel = _picture_channel(row)
     if channel:
         content["channel"] = channel

@@ -20,7 +20,7 @@ from medssl.store.body import Box, find_body, whole
 from medssl.store.index import Record
 from medssl.store.labelling import labels_or_reason
 from medssl.store.options import StoreSettings
-from medssl.store.resample import same_spacing, to_spacing
+from medssl.store.regrid import regridded
 from medssl.store.write import MR_SCALE, write_entry
 
 __all__ = ["Job", "Scaled", "Source", "finite_values", "moved", "prepare", "read_source", "scale_intensity", "widened"]
@@ -170,11 +170,10 @@ def prepare(folder: Path, job: Job) -> Record:
     source_affine = scan.header.affine
     (nonzero,) = nonzero_moments([finite])
     values, affine = geometry.to_canonical(finite, source_affine)
-    if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
-        if labels is not None:
-            labels = to_spacing(labels, affine, job.spacing_mm, order=0)[0]
-        order = 3 if settings.interpolation == "cubic" else 1
-        values, affine = to_spacing(values, affine, job.spacing_mm, order=order)
+    stack, labels, affine = regridded(
+        {"": values}, labels, affine, job.spacing_mm, settings, hounsfield=[""] if job.hounsfield else []
+    )
+    values = stack[""]
     body = find_body(values, hounsfield=job.hounsfield)
     if settings.crop:
         kept = widened(body, settings.crop_margin_mm, affine, values.shape, labels)

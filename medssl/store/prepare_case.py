@@ -25,7 +25,8 @@ from medssl.store.prepare import (
     scale_intensity,
     widened,
 )
-from medssl.store.resample import onto_grid, same_spacing, to_spacing
+from medssl.store.regrid import regridded
+from medssl.store.resample import onto_grid
 from medssl.store.write import MR_SCALE, ChannelImage, write_entry
 
 __all__ = ["prepare_case"]
@@ -84,14 +85,9 @@ def prepare_case(folder: Path, job: Job) -> Record:
     assert grid is not None, "a case has a channel"
     affine = grid.affine
     nonzero = dict(zip(stack, nonzero_moments(list(stack.values())), strict=True))
-    if job.spacing_mm is not None and not same_spacing(geometry.spacing_mm(affine), job.spacing_mm):
-        if labels is not None:
-            labels = to_spacing(labels, affine, job.spacing_mm, order=0)[0]
-        order = 3 if settings.interpolation == "cubic" else 1
-        resized = {name: to_spacing(values, affine, job.spacing_mm, order=order) for name, values in stack.items()}
-        stack = {name: values for name, (values, _) in resized.items()}
-        affine = next(iter(resized.values()))[1]
     hounsfield = {source.name: source.hounsfield for source in job.channels}
+    in_hu = [name for name in stack if hounsfield[name]]
+    stack, labels, affine = regridded(stack, labels, affine, job.spacing_mm, settings, hounsfield=in_hu)
     shape = _triple(next(iter(stack.values())))
     body = joined([find_body(values, hounsfield=hounsfield[name]) for name, values in stack.items()], shape)
     if settings.crop:

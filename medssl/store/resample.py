@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from medssl import geometry
 
-__all__ = ["onto_grid", "same_spacing", "to_spacing"]
+__all__ = ["onto_grid", "same_spacing", "to_shape", "to_spacing"]
 
 Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -45,22 +45,48 @@ def to_spacing(
     Returns:
         The resampled array and its affine.
     """
+    shape, resized = geometry.resized_grid((values.shape[0], values.shape[1], values.shape[2]), affine, spacing_mm)
+    ratio = np.array(spacing_mm) / np.array(geometry.spacing_mm(affine))
+    return _resampled(values, shape, ratio, order=order, blur=True), resized
+
+
+def to_shape(
+    values: npt.NDArray[np.generic], affine: npt.NDArray[np.float64], shape: Triple, *, order: int
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float64]]:
+    """Stretch an array to a shape, its outer faces where they were, as nnU-Net does; never blurred.
+
+    Args:
+        values: Array with axes (z, y, x).
+        affine: Its affine.
+        shape: New shape, (z, y, x).
+        order: As `to_spacing` has it.
+
+    Returns:
+        The resampled array and its affine.
+    """
+    ratio = np.array(values.shape) / np.array(shape)
+    resized = geometry.crop_affine(affine, tuple((0.5 * (ratio - 1.0)).tolist()))
+    resized[:3, :3] = affine[:3, :3] * ratio[::-1]
+    return _resampled(values, shape, ratio, order=order, blur=False), resized
+
+
+def _resampled(
+    values: npt.NDArray[np.generic], shape: Triple, ratio: npt.NDArray[np.float64], *, order: int, blur: bool
+) -> npt.NDArray[np.generic]:
+    """Return values on voxels ``ratio`` times as large, the outer faces of the first ones together."""
     from scipy import ndimage
 
-    old = geometry.spacing_mm(affine)
-    shape, resized = geometry.resized_grid((values.shape[0], values.shape[1], values.shape[2]), affine, spacing_mm)
-    ratio = np.array(spacing_mm) / np.array(old)
     source = values
     if order > 0:
         plain = values.astype(np.float32)
         low, high = float(plain.min()), float(plain.max())
-        source = _blurred(plain, ratio)
-    result = ndimage.affine_transform(
+        source = _blurred(plain, ratio) if blur else plain
+    result: npt.NDArray[np.generic] = ndimage.affine_transform(
         source, ratio, offset=0.5 * (ratio - 1.0), output_shape=shape, order=order, mode="nearest"
     )
     if order > 1:
         np.clip(result, low, high, out=result)  # a cubic spline overshoots at edges
-    return result, resized
+    return result
 
 
 def onto_grid(

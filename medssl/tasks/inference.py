@@ -255,7 +255,7 @@ def predict_store(
             ready = entry.id in kept and path.is_file()
             if not ready:
                 found = probabilities_of(network, store, index, window, settings, device=device, output=output)
-                values = label_values(output, found, entry)
+                values = label_values(output, found, entry, steps=settings.steps)
                 del found  # one map of classes in memory at a time
                 if writing is not None:
                     writing.result()  # and its error is not lost
@@ -293,14 +293,20 @@ def _write(path: Path, values: npt.NDArray[np.integer], entry: Entry, listing: P
         aside.write_text(json.dumps({"made_with": made_with, "cases": cases}, indent=1) + "\n", encoding="utf-8")
 
 
-def label_values(output: Output, probabilities: Tensor, entry: Entry) -> npt.NDArray[np.integer]:
+def label_values(
+    output: Output, probabilities: Tensor, entry: Entry, *, steps: str = "fixed"
+) -> npt.NDArray[np.integer]:
     """Return the label map that a prediction is, in the values and on the grid of the scan's source, (z, y, x).
+
+    Between the places of the store's grid probabilities are interpolated, with ``steps`` "even" logits: nnU-Net's way.
 
     Args:
         output: What the channels mean.
         probabilities: (channels, z, y, x), on the store's grid.
         entry: The scan.
+        steps: As ``InferenceSettings.steps`` has it.
     """
+    logits = (output.logits, lambda found: output.probabilities(found[None])[0])
     kind: type[np.unsignedinteger] = np.uint8 if max(output.numbers) < 256 else np.uint16
     numbers = torch.tensor(output.numbers, device=probabilities.device)
     values: npt.NDArray[np.integer] = to_source_grid(
@@ -310,6 +316,7 @@ def label_values(output: Output, probabilities: Tensor, entry: Entry) -> npt.NDA
         entry.source_affine,
         decide=lambda found: numbers[output.decide(found)],
         dtype=kind,
+        between=logits if steps == "even" else None,
     )
     return values
 
@@ -325,7 +332,7 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
     said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
-    said += [settings.steps] if settings.steps != "fixed" else []
+    said += [settings.steps, "logits"] if settings.steps != "fixed" else []
     return weights_digest(network, json.dumps(said))
 
 

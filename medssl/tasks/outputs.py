@@ -12,6 +12,8 @@ from medssl.regions import Region
 
 __all__ = ["ClassOutput", "Output", "RegionOutput", "membership"]
 
+_LEAST = 1e-38  # about the least that float32 holds in full
+
 
 @dataclass(frozen=True)
 class ClassOutput:
@@ -27,6 +29,10 @@ class ClassOutput:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities of logits (B, C, ...): they sum to 1 over the channels."""
         return torch.softmax(logits.float(), dim=1)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return logits of probabilities (C, ...), each voxel's up to a number that all its channels share."""
+        return probabilities.clamp_min(_LEAST).log()
 
     def decide(self, probabilities: Tensor) -> Tensor:
         """Return the place in ``numbers`` of each voxel, int64, of probabilities (C, ...)."""
@@ -56,6 +62,10 @@ class RegionOutput:
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities of logits (B, C, ...), each channel by itself."""
         return torch.sigmoid(logits.float())
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return logits of probabilities (C, ...), within -88 and 17: float32 tells no number from 1 beyond."""
+        return torch.logit(probabilities.clamp(_LEAST, 1.0 - torch.finfo(torch.float32).eps / 2.0))
 
     def decide(self, probabilities: Tensor) -> Tensor:
         """Return the place in ``numbers`` of each voxel, int64, of probabilities (C, ...).

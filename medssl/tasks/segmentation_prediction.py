@@ -71,7 +71,7 @@ class SegmentationPredictor(MapPredictor):
         """Hash of weights, windows and settings."""
         said = [
             [weights_digest(one.network), one.window, one.settings.overlap, one.settings.mirror, one.output.key]
-            + ([one.settings.steps] if one.settings.steps != "fixed" else [])
+            + ([one.settings.steps, "logits"] if one.settings.steps != "fixed" else [])
             for one in self._members
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
@@ -82,7 +82,7 @@ class SegmentationPredictor(MapPredictor):
 
     def shown(self, found: Tensor, entry: Entry) -> Prediction:
         """Return the label map on the scan's own grid."""
-        values = label_values(self.output, found, entry)
+        values = label_values(self.output, found, entry, steps=self._members[0].settings.steps)
         affine = np.asarray(entry.source_affine, dtype=np.float64)
         return Prediction(values, dict(self.names), affine, probabilities=found.cpu().numpy())
 
@@ -109,7 +109,7 @@ class SegmentationPredictor(MapPredictor):
         entry = store.entries[row]
         affine = np.asarray(entry.source_affine, dtype=np.float64)
         source = MapSource(target.source, target.sources or (target.source,), target.format, affine)
-        values = label_values(self.output, found, entry)
+        values = label_values(self.output, found, entry, steps=self._members[0].settings.steps)
         members = self.members
         path, why = write_map(target.folder / target.stem, values, source, self.names, members)
         files, notes = [path], [why] if why else []

@@ -28,6 +28,7 @@ def to_source_grid(
     decide: Decide = lambda probabilities: probabilities.argmax(dim=0),
     dtype: npt.DTypeLike = np.int16,
     outside: float = 0,
+    between: tuple[Decide, Decide] | None = None,
 ) -> npt.NDArray[Any]:
     """Return what is decided for each voxel of the source.
 
@@ -44,6 +45,8 @@ def to_source_grid(
         decide: Probabilities (classes, ...) to one number a voxel (...): the likeliest class by default.
         dtype: Type of the numbers.
         outside: The number beyond the store's grid.
+        between: Where the grids differ, what is interpolated in place of probabilities, as functions of them and back.
+            A second map of the classes is held meanwhile.
 
     Returns:
         Of type ``dtype``, (z, y, x) of the source.
@@ -55,7 +58,11 @@ def to_source_grid(
         decided = _decided(probabilities, decide, np.dtype(dtype))
         return _reordered(decided, np.rint(matrix), np.rint(offset), source_shape, outside)
     result = np.empty(source_shape, dtype=dtype)
-    _interpolate(probabilities, matrix, offset, decide, result, outside)
+    if between is not None:
+        to, back = between
+        _interpolate(to(probabilities), matrix, offset, lambda found: decide(back(found)), result, outside)
+    else:
+        _interpolate(probabilities, matrix, offset, decide, result, outside)
     return result
 
 

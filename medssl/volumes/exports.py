@@ -70,10 +70,7 @@ def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
         written = export_trained_model(model, out)
         step = "" if model.overlap == 0.5 else f" -step_size {1 - model.overlap:g}"
         names = ", ".join(f"CASE_{n:04d}.nii.gz ({c.name})" for n, c in enumerate(model.channels))
-        said = (
-            f"{tested}; it reads {names} from a folder",
-            "nnU-Net spreads windows evenly: medssl predict RUN SCANS steps=even does the same",
-        )
+        said = (f"{tested}; it reads {names} from a folder",)
         device = "" if torch.cuda.is_available() else " -device cpu"
         command = f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all{step}{device}"
         return Exported(tuple(written), said=said, warned=tuple(warned), following=command)

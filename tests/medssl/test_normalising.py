@@ -260,3 +260,12 @@ def test_scans_weigh_alike_whatever_their_size() -> None:
     numbers = fitted_numbers("dataset", [replace(small, deviation=0.0), replace(large, deviation=0.0)])
     assert numbers is not None
     assert numbers[2:] == (200.0, 100.0)
+
+
+def test_hounsfield_that_were_clipped_before_resampling_are_clipped_there_and_nowhere_else() -> None:
+    known = Statistics(mean=10.0, deviation=50.0, tissue=(20.0, 60.0), sketch=tuple(range(-150, 250)))
+    within = fitted_numbers("nonzero", [known], hu_range=(-200.0, 300.0))
+    before = fitted_numbers("nonzero", [known], hu_range=(-200.0, 300.0), clipped=True)
+    assert within is not None
+    assert within[0] > -150
+    assert before == (-200.0, 300.0, *within[2:])

@@ -32,10 +32,14 @@ def to_stored(channels, spacing_mm, said):
     hounsfield = [c["modality"] == "CT" and in_hounsfield(v) for c, v in zip(said["channels"], sources, strict=True)]
     spacing = np.asarray(spacing_mm, float)
     ratio = np.ones(3) if said["spacing_mm"] is None else np.asarray(said["spacing_mm"], float) / spacing
+    begin = np.zeros(3)
+    if said["grid"] == "nnunet":
+        sources, ratio, begin = _as_nnunet(sources, spacing, hounsfield, said)
     if (np.abs(ratio - 1.0) < 1e-3).all():
         ratio, images = np.ones(3), sources
     else:
-        images = [resampled(values, ratio, order=said["order"]) for values in sources]
+        blur = said["grid"] != "nnunet"
+        images = [resampled(values, ratio, order=said["order"], blur=blur) for values in sources]
     shape = images[0].shape
     boxes = [body_of(values, hounsfield=hu) for values, hu in zip(images, hounsfield, strict=True)]
     known = [box for box in boxes if not np.array_equal(box, ((0, 0, 0), shape))] or boxes
@@ -50,7 +54,20 @@ def to_stored(channels, spacing_mm, said):
         for values, how, hu, own in zip(images, said["channels"], hounsfield, moments, strict=True)
     ]
     values, fills, rows = (np.stack(parts) for parts in zip(*made, strict=True))
-    return Stored(values, fills, rows, box, ratio, first)
+    return Stored(values, fills, rows, box, ratio, first + begin / ratio)
+
+
+def _as_nnunet(sources, spacing, hounsfield, said):
+    """Return channels in the box of all that is not 0, the ratio that makes whole voxels of it, and its first voxel."""
+    box = _nonzero_box(sources)
+    sources = [
+        values[box].clip(*how["hu_range"]) if hu else values[box]
+        for values, how, hu in zip(sources, said["channels"], hounsfield, strict=True)
+    ]
+    shape = sources[0].shape
+    wanted = spacing if said["spacing_mm"] is None else said["spacing_mm"]
+    whole = [max(1, round(o / s * n)) for n, o, s in zip(shape, spacing, wanted, strict=True)]
+    return sources, np.asarray(shape) / whole, np.asarray([part.start for part in box], float)
 
 
 def seen(image, said):
@@ -68,7 +85,7 @@ class Stored(NamedTuple):
         rows: How values become input, (C, 4): clipped to the first two, less the third, over the fourth.
         box: First and one-past-last voxel of the body, (2, 3).
         ratio: Voxel size over that of the file, (3,).
-        first: First voxel of the resampled grid that was kept, (3,).
+        first: First voxel of the resampled grid that was kept, (3,); of nnU-Net's grid between two of them.
     """
 
     values: np.ndarray
@@ -225,10 +242,11 @@ def _parts(mask):
             return np.unique(numbers, return_inverse=True)[1].reshape(mask.shape) + int(mask.all())
 
 
-def resampled(values, ratio, *, order):
+def resampled(values, ratio, *, order, blur=True):
     """Return an image on voxels of ``ratio`` times the size, first faces together; blurred where it shrinks."""
     plain = values.astype(np.float32)
-    sigma = [math.sqrt(r * r - 1.0) / (2.0 * math.sqrt(2.0 * math.log(2.0))) if r > 1.5 else 0.0 for r in ratio]
+    over = 2.0 * math.sqrt(2.0 * math.log(2.0))
+    sigma = [math.sqrt(r * r - 1.0) / over if blur and r > 1.5 else 0.0 for r in ratio]
     found = _blurred(plain, sigma, mode="edge")
     for axis, step in enumerate(ratio):
         count = max(1, round(values.shape[axis] / step))
@@ -279,12 +297,17 @@ def _blurred(values, sigma, *, mode):
     return found
 
 
-def _nonzero(channels):
-    """Return mean and deviation of each channel in the box of all that is not 0 in any."""
+def _nonzero_box(channels):
+    """Return the box of all that is not 0 in any channel."""
     some = np.any([values != 0 for values in channels], axis=0)
-    box = tuple(
-        slice(rows[0], rows[-1] + 1) if len(rows) else slice(None)
+    return tuple(
+        slice(rows[0], rows[-1] + 1) if len(rows) else slice(0, some.shape[axis])
         for axis in range(3)
         for rows in (np.flatnonzero(some.any(axis=tuple(a for a in range(3) if a != axis))),)
     )
+
+
+def _nonzero(channels):
+    """Return mean and deviation of each channel in the box of all that is not 0 in any."""
+    box = _nonzero_box(channels)
     return [(float(v[box].mean(dtype=np.float64)), float(v[box].std(dtype=np.float64))) for v in channels]

@@ -93,7 +93,12 @@ def _slide(session, image, outside, window, how):
 
 def label_map(found, said, case, shape):
     """Return the label map on the file's grid in RAS+ order, (z, y, x), of probabilities on the case's grid."""
+    shape = tuple(shape)
     inside = np.ones(shape, bool)
+    cut = (1e-38, 1.0 - 2.0**-24) if said["predicting"]["steps"] == "even" and found.shape[1:] != shape else None
+    if cut is not None:  # logits are interpolated, as nnU-Net does; of regions each by itself
+        found = found.clip(*cut)
+        found = np.log(found / (1.0 - found)) if said["predicting"]["regions"] else np.log(found)
     for axis, length in enumerate(shape):
         places = (np.arange(length) + 0.5) / case.ratio[axis] - 0.5 - case.first[axis]
         extent = found.shape[1 + axis]
@@ -104,7 +109,7 @@ def label_map(found, said, case, shape):
     result = np.zeros(shape, np.int16)
     if said["predicting"]["regions"]:
         for channel, written in enumerate(said["structures"]):
-            result[found[channel] > 0.5] = written
+            result[found[channel] > (0.5 if cut is None else 0.0)] = written
     else:
         result = np.asarray(said["structures"], np.int16)[found.argmax(axis=0)]
     return np.where(inside, result, 0)

@@ -82,7 +82,15 @@ def test_hounsfield_are_told_from_the_rest_as_the_index_tells_them(values: np.nd
     assert alone.in_hounsfield(values) == (scale_of(facts) == HU)
 
 
-@pytest.mark.parametrize("settings", [["spacing_mm=[2,2,2]"], ["crop=true", "crop_margin_mm=3"]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["spacing_mm=[2,2,2]"],
+        ["crop=true", "crop_margin_mm=3"],
+        ["grid=nnunet", "spacing_mm=[5.3,2.2,1.3]"],
+        ["grid=nnunet", "spacing_mm=[2,2,2]", "crop=true", "crop_margin_mm=3"],
+    ],
+)
 @pytest.mark.parametrize(
     ("modality", "scheme", "numbers"),
     [
@@ -105,10 +113,12 @@ def test_the_input_is_the_stores(tmp_path: Path, make, settings, modality: str, 
     assert entry.modality == modality
     scale, _ = channel_facts([entry])
     wanted = as_input(torch.from_numpy(store.values(0, 0))[None, None], scale)[0]
+    asked = next((tuple(json.loads(s[11:])) for s in settings if s.startswith("spacing_mm=")), None)
     channel = ExportInput("a", modality, (-1000.0, 1000.0) if modality == "CT" else None, scheme, numbers)
     model = replace(
         make("unet", segmenter=False, inputs=(channel,)),
-        spacing_mm=entry.spacing_mm,
+        spacing_mm=asked or entry.spacing_mm,
+        grid="nnunet" if "grid=nnunet" in settings else "spacing",
         crop_mm=3.0 if "crop=true" in settings else None,
     )
     said = json.loads(json.dumps(model.preparing()))

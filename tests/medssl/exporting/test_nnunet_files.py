@@ -45,9 +45,24 @@ def test_what_nnunet_cannot_make_is_refused_with_what_can(make, name: str) -> No
     model = make("unet", segmenter=True, inputs=(SCALED[name],))
     with pytest.raises(DataError, match=r"medssl cache MANIFEST --out STORE normalise=nonzero"):
         must_be_held(model, nearest=False)
-    (warned,) = must_be_held(model, nearest=True)
+    (warned,) = must_be_held(replace(model, grid="nnunet", steps="even"), nearest=True)
     assert "nearest" in warned
-    assert must_be_held(make("unet", segmenter=True, inputs=(NONZERO,)), nearest=False) == []
+
+
+def test_what_lies_elsewhere_in_nnunet_is_said(make) -> None:
+    model = replace(make("unet", segmenter=True, inputs=(NONZERO,)), grid="nnunet", steps="even")
+    assert must_be_held(model, nearest=False) == []
+    for changes, words in (
+        ({"grid": "spacing"}, "grid=nnunet"),
+        ({"steps": "fixed"}, "steps=even"),
+        ({"crop_mm": 10.0}, "cropped to the body"),
+        ({"kept_voxels": True}, "their mean, 2 x 1.5 x 1 mm"),
+    ):
+        (said,) = must_be_held(replace(model, **changes), nearest=False)
+        assert words in said
+    (said,) = must_be_held(replace(model, inputs=(FITTED,)), nearest=False)
+    assert "hu_range=[-900,300]" in said
+    assert must_be_held(replace(model, inputs=(replace(FITTED, within=(-900.0, 300.0)),)), nearest=False) == []
 
 
 def test_a_run_that_mirrors_is_mirrored_there_too(make, tmp_path) -> None:

@@ -78,3 +78,26 @@ def test_a_resampled_scan_is_background_outside_of_the_store(step) -> None:
     expected = np.where(within[0][:, None, None] & within[1][None, :, None] & within[2][None, None, :], 3, 0)
     assert 0 < (expected == 3).mean() < 0.5
     assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_logits_are_interpolated_where_nnunet_does(regions: bool) -> None:
+    """Against nnU-Net's own way: skimage's linear ``resize`` of the logits, then the decision."""
+    from skimage.transform import resize
+
+    from medssl.regions import Region
+    from medssl.store.resample import to_shape
+    from medssl.tasks.outputs import ClassOutput, RegionOutput
+
+    logits = 4 * torch.randn(1, 3, 5, 6, 7, generator=torch.Generator().manual_seed(1))
+    output = ClassOutput((0, 1, 2))
+    if regions:
+        output = RegionOutput((Region("a", (1, 2), 1), Region("b", (2,), 2), Region("c", (3,), 3)))
+    probabilities, affine, shape = output.probabilities(logits)[0], np.diag([2.0, 3, 4, 1]), (9, 8, 13)
+    _, source = to_shape(np.zeros((5, 6, 7)), affine, shape, order=1)
+    wanted = torch.from_numpy(np.stack([resize(one, shape, 1, mode="edge") for one in logits[0].double().numpy()]))
+    between = (output.logits, lambda found: output.probabilities(found[None])[0])
+    found = to_source_grid(probabilities, affine, shape, source, decide=output.decide, between=between)
+    np.testing.assert_array_equal(found, output.decide(output.probabilities(wanted[None])[0]).numpy())
+    plain = to_source_grid(probabilities, affine, shape, source, decide=output.decide)
+    assert 0.001 < (plain != found).mean() < 0.2
