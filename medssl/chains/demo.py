@@ -194,8 +194,8 @@ def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: boo
     from medssl.chains.demo_points import demo_points
 
     made = {"clouds": settings.clouds, "steps": settings.cloud_steps, "seed": settings.seed}
-    made |= {"all_probes": settings.cloud_probes == "all"}
-    return demo_points(out / "points", **made, overwrite=overwrite, dry_run=dry_run)
+    thorough = settings.cloud_probes == "all"
+    return demo_points(out / "points", **made, all_probes=thorough, overwrite=overwrite, dry_run=dry_run)
 
 
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.
