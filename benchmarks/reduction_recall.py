@@ -90,7 +90,10 @@ def seen_by_rule(compared: list[Compared]) -> Iterator[Seen]:
             if judged and (change.group in ("same array", "re-export", "turned") or change.name == "crop along z"):
                 is_what = "copy"
         elif first.original.patient == second.original.patient:
-            is_what = "phase" if first.original.kind == "acdc" and not changes else ""
+            again = all(change.group == "re-export" for change in changes)
+            is_what = (
+                ("phase, exported again" if changes else "phase") if first.original.kind == "acdc" and again else ""
+            )
         elif one_body(first, second) is False:
             is_what = "stranger"
         if is_what:

@@ -123,6 +123,7 @@ def main() -> None:
     """Print a row for each kind and size, then for each kind of real scans."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", type=int, default=[16, 24, 32, 48, 96], help="voxels along each axis")
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="of made scans")
     parser.add_argument("--count", type=int, default=40, help="made scans of each kind and size (default 40)")
     parser.add_argument("--all", type=int, default=0, metavar="N", help="look at so many pairs besides")
     parser.add_argument("--real", type=int, default=0, metavar="N", help="real scans of each kind, at most")
@@ -132,7 +133,8 @@ def main() -> None:
     print(f"| {' | '.join(heads)} | its evidence | s |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for size in chosen.sizes:
-        for name, make in KINDS.items():
+        for name in chosen.kinds:
+            make = KINDS[name]
             generator = np.random.default_rng([chosen.seed, size])
             scans = [scan_of(make(size, generator)) for _ in range(chosen.count)]
             tell(f"{name}, {size}^3", scans, [str(n) for n in range(len(scans))], chosen.all)

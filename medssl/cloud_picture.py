@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PALETTE", "cloud_picture"]
+from medssl.quoting import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["PALETTE", "cloud_picture", "name_colours"]
 
 _MOST_POINTS = 20_000
 _TURN, _TILT = np.deg2rad(35.0), np.deg2rad(25.0)
@@ -79,3 +87,22 @@ def cloud_picture(
             at = np.clip(row[order] + down, 0, size - 1), np.clip(column[order] + aside, 0, size - 1)
             picture[at] = colours[order]
     return np.round(picture * 255).astype(np.uint8)
+
+
+def name_colours(figure: Figure, names: Mapping[int, str]) -> None:
+    """Put names below a figure, each beside its colour of the palette, on dark ground as the pictures have.
+
+    Args:
+        figure: The figure.
+        names: What each colour stands for, by its place in the palette; empty: nothing is put there.
+    """
+    from matplotlib.lines import Line2D
+
+    if not names:
+        return
+    colours = {number: PALETTE[number % len(PALETTE)] for number in names}
+    handles = [Line2D([], [], marker="o", ls="", color=colours[n], label=visible(name)) for n, name in names.items()]
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, facecolor="0.15")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        text.set_color("white")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from medssl.errors import CacheError, DataError, did_you_mean
+from medssl.sheet import Sheet, ShowsItself, counts, said
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ListedStore", "read_listing"]
 
@@ -23,6 +28,16 @@ class ListedItem(Protocol):
         ...
 
     @property
+    def patient(self) -> str:
+        """Key of its patient or object."""
+        ...
+
+    @property
+    def label_file(self) -> str | None:
+        """Its labels, relative to the store; None where it has none."""
+        ...
+
+    @property
     def split(self) -> str:
         """One of "train", "val", "test" and "" (unassigned)."""
         ...
@@ -32,7 +47,7 @@ Item = TypeVar("Item", bound=ListedItem)
 Index = TypeVar("Index", bound=Any)  # a frozen dataclass with the fields that the properties below read
 
 
-class ListedStore(Generic[Index, Item]):
+class ListedStore(ShowsItself, Generic[Index, Item]):
     """A folder of items and its listing, or a part of that.
 
     Args:
@@ -41,9 +56,15 @@ class ListedStore(Generic[Index, Item]):
 
     Attributes:
         noun: What an item is called: "scan".
+        owner: Whom items belong to: "patient".
+        figure: Dotted path of the function that draws an item of a store as a figure.
+        columns: Fields of an item that `head` shows, after its id, patient and split.
     """
 
     noun: ClassVar[str]
+    owner: ClassVar[str]
+    figure: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
 
     def __init__(self, folder: Path, index: Index) -> None:
         self.folder = folder
@@ -98,6 +119,51 @@ class ListedStore(Generic[Index, Item]):
         """Items of the manifest that could not be stored, id -> reason."""
         found: dict[str, str] = self._index.failed
         return found
+
+    def sheet(self) -> Sheet:
+        """Return what the store shows of itself."""
+        owners = len({entry.patient for entry in self.entries})
+        labelled = sum(entry.label_file is not None for entry in self.entries)
+        title = f"{type(self).__name__}: {len(self)} {self.noun}{'s'[: len(self) != 1]}"
+        facts = {
+            "folder": str(self.folder),
+            "splits": counts(entry.split for entry in self.entries),
+            **self._named(),
+            "labelled": labelled or "",
+            "failed": len(self.failed) or "",
+        }
+        return Sheet.of(f"{title} of {owners} {self.owner}{'s'[: owners != 1]}", facts, *self._table(5))
+
+    @abstractmethod
+    def _named(self) -> dict[str, Sequence[str]]:
+        """Return what the items have names for, such as channels and structures."""
+
+    def head(self, count: int = 5) -> Sheet:
+        """Return the first items as a small table."""
+        return Sheet(f"the first {min(count, len(self))} of {len(self)} {self.noun}s", (), *self._table(count))
+
+    def _table(self, count: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+        heads = ("id", "patient", "split", *self.columns)
+        rows = tuple(tuple(said(getattr(entry, name)) for name in heads) for entry in self.entries[:count])
+        return (heads, rows) if rows else ((), ())
+
+    def plot(self, item: str | int = 0) -> Figure:
+        """Draw an item with its labels, and return the figure; nothing is shown and nothing written.
+
+        Args:
+            item: Its id, or its place among the entries.
+
+        Raises:
+            DataError: There is no such item.
+            CacheError: Its files are missing or damaged.
+        """
+        if isinstance(item, str):
+            return self.subset([item]).plot()
+        if not -len(self) <= item < len(self):
+            raise DataError(f"{self.folder}: there is no {self.noun} {item}; the store has {len(self)}, from 0.")
+        module, _, name = self.figure.rpartition(".")
+        drawn: Figure = getattr(importlib.import_module(module), name)(self, item % len(self))
+        return drawn
 
     def subset(self, ids: Iterable[str]) -> Self:
         """Return a store of just these items, in this order.

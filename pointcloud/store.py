@@ -6,7 +6,7 @@ the classes of its points; ``STEM.json`` its entry, written last, so that any nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +101,9 @@ class CloudStore(ListedStore[CloudIndex, CloudEntry]):
     """
 
     noun = "cloud"
+    owner = "object"
+    figure = "pointcloud.item_figure.cloud_figure"
+    columns = ("points", "unit", "label")
 
     def __init__(self, folder: Path, index: CloudIndex) -> None:
         super().__init__(folder, index)
@@ -119,6 +122,11 @@ class CloudStore(ListedStore[CloudIndex, CloudEntry]):
     def is_cloud_store(folder: str | Path) -> bool:
         """Say whether ``folder`` holds a store of clouds."""
         return (Path(folder) / INDEX).is_file()
+
+    def _named(self) -> dict[str, Sequence[str]]:
+        return {
+            name: [held[n] for n in sorted(held)] for name, held in (("classes", self.classes), ("parts", self.parts))
+        }
 
     @property
     def parts(self) -> dict[int, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from medssl.cloud_picture import cloud_picture
 from medssl.writing import atomic_write
 
-__all__ = ["draw_progress", "draw_views"]
+__all__ = ["draw_progress", "draw_views", "figure_of_file", "progress_figure"]
 
 _COLUMNS = 8
 _PANELS_WIDE = 3
@@ -67,7 +67,27 @@ def _by_channel(stacks: Mapping[str, Tensor], channels: Sequence[str]) -> dict[s
     return found
 
 
+def figure_of_file(path: Path) -> Figure:
+    """Return a figure that shows a PNG file, pixel for pixel."""
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+
+    pixels = imread(path)
+    figure = Figure(figsize=(pixels.shape[1] / 120, pixels.shape[0] / 120), dpi=120)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(pixels)
+    axis.set_axis_off()
+    return figure
+
+
 def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write `progress_figure` to a PNG file, aside and renamed; nothing where there is none."""
+    figure = progress_figure(rows)
+    if figure is not None:
+        _save(figure, path)
+
+
+def progress_figure(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Draw the rows of metrics.jsonl: the loss and its parts, and one panel for each quantity worth watching.
 
     A quantity that is measured in training and on held-out scans has both in one panel, and beside them chance and what
@@ -75,13 +95,15 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Args:
         rows: As `medssl.engine.run.read_metrics` returns them.
-        path: The PNG file, written aside and renamed.
+
+    Returns:
+        The figure; None where no row has a number to draw.
     """
     from matplotlib.figure import Figure
 
     panels = _panels({name for row in rows for name, value in row.items() if isinstance(value, int | float)})
     if not panels:
-        return
+        return None
     lines = -(-len(panels) // _PANELS_WIDE)
     figure = Figure(figsize=(4.2 * _PANELS_WIDE, 2.6 * lines), layout="constrained")
     axes = figure.subplots(lines, _PANELS_WIDE, squeeze=False).ravel()
@@ -112,7 +134,7 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axis.legend(fontsize=7, frameon=False)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    _save(figure, path)
+    return figure
 
 
 def _panels(names: set[str]) -> dict[str, list[str]]:

@@ -6,7 +6,6 @@ one file; CSV holds the lists as JSON and everything about the table as a whole 
 
 from __future__ import annotations
 
-import html
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from medssl.manifest.file_name import manifest_file
 from medssl.nameless import Nameless, nameless_rows
 from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
+from medssl.sheet import Sheet, ShowsItself, said
 from medssl.spreadsheet import read_cell, safe_cell
 from medssl.writing import atomic_write
 
@@ -31,10 +31,11 @@ __all__ = ["Manifest", "manifest_of_rows", "read_manifest", "write_manifest"]
 _LABELLED = pl.col("label_path").is_not_null() | ((pl.col("kind") == "cloud") & pl.col("label_values").is_not_null())
 _META_KEY = "medssl"
 _VERSION = 1
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(ShowsItself):
     """A table of scans.
 
     Attributes:
@@ -169,8 +170,8 @@ class Manifest:
         """Whether ids and keys of patients are pseudonyms, see `medssl.manifest.pseudonyms`."""
         return self.settings.get("privacy") == "pseudonyms"
 
-    def __repr__(self) -> str:
-        """Say what the manifest holds, in one line and a small table."""
+    def sheet(self) -> Sheet:
+        """Return what the manifest holds: counts, and its first rows."""
         s = self.summary()
         held = f"{s['scans'] - s['clouds']} scans" if s["scans"] > s["clouds"] or not s["clouds"] else ""
         held += (" and " if held else "") + f"{s['clouds']} clouds" if s["clouds"] else ""
@@ -184,18 +185,18 @@ class Manifest:
             head += "; " + ", ".join(f"{n} {name}" for name, n in modalities.items())
         if set(s["splits"]) - {"none"}:
             head += "; " + ", ".join(f"{name} {n}" for name, n in s["splits"].items())
-        with pl.Config(tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=8, fmt_str_lengths=40):
-            return f"{head}\n{self._short()}"
+        return Sheet(head, (), *self._table(_SHOWN))
 
-    def _repr_html_(self) -> str:
-        """Show the manifest in a notebook."""
-        head = html.escape(repr(self).splitlines()[0])
-        return f"<p><b>{head}</b></p>{self._short()._repr_html_()}"
+    def head(self, count: int = 5) -> Sheet:
+        """Return the first rows as a small table."""
+        return Sheet(f"the first {min(count, len(self))} of {len(self)} rows", (), *self._table(count))
 
-    def _short(self) -> pl.DataFrame:
+    def _table(self, count: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
         kinds = set(self.frame["kind"])
         size = (["shape", "spacing_mm"] if kinds != {"cloud"} else []) + (["points"] if "cloud" in kinds else [])
-        return self.frame.select("id", "modality", "patient", *size, "split", "error")
+        heads = ("id", "modality", "patient", *size, "split", "error")
+        rows = tuple(tuple(map(said, row)) for row in self.frame.select(heads).head(count).iter_rows())
+        return (heads, rows) if rows else ((), ())
 
 
 def manifest_of_rows(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from medssl import geometry
 from medssl.formats.scan import Scan
 from medssl.reduction import grids, shifts
+from medssl.reduction.evenness import evenness
 from medssl.reduction.explained import Explained, Limits, explained_at, explained_of
 from medssl.reduction.hashes import Variant
 from medssl.reduction.inside import Mask, detail_of, independent, inside
@@ -29,15 +30,11 @@ WORTH_A_LOOK = 0.40  # score below which no number of slices, and no function of
 _HOPELESS = 0.30  # score below which intensities are compared and no better shift is looked for; copies reach 0.70
 _COARSE = 32
 _FINE = 80
-_BLUR = 5
-_PATCH = 4
 _LEAST_INSIDE = 0.4  # of the smaller body's cells that must lie inside the other
 _PLAIN = 0.9  # score from which the shift that was found is not doubted
 _INSIDE = 1.0 - 1e-4  # of a moved cell
 _FEWEST = 27  # cells inside both, below which there is nothing to tell by
 _ALL = 1.0 - 1e-6  # a score of 1 would be evidence without end
-_FLAT = 1e-3  # of the range of intensities
-_EQUAL = 0.005  # below this, 1 - correlation of patches is rounding and interpolation
 _ONE_SIZE = 0.01  # voxels that differ by less are taken as equally large
 _OPEN = 0.2  # of a voxel: a shift nearer to a whole number is taken to be that
 
@@ -51,8 +48,9 @@ class Agreement:
         evidence: By how many standard deviations that lies above what strangers come to, given how many independent
             cells lie inside both: the same score tells less of a small or smooth body. 0 where nobody looked.
         explained: Share of the second's variance that is a function of the first's intensities alone, 1 for a copy in
-            8 bits or with another intercept; over all voxels or inside both bodies, where it is more.
-            None where voxels do not lie on voxels.
+            8 bits or with another intercept; over all voxels or inside both bodies, where it is more, or of the detail
+            once sharpness is matched, for a blur is no function of single voxels. None where voxels do not lie on
+            voxels.
         function: How far the one's numbers are a function of the other's, inside both bodies: 1 for a copy in 8 bits,
             in another window or with the sign changed; None where voxels do not lie on voxels.
         equal: Share of the smaller one's voxels, background left out, that hold the very same number in the other, less
@@ -60,8 +58,9 @@ class Agreement:
         correlation: Correlation of the images where they overlap; negative where the sign was changed.
         overlap: Share of the smaller scan that lies within the other.
         shift_mm: How far the second was moved, (z, y, x), so that its first voxel lies there in the first scan.
-        unevenness: How many times more the worst 5 % of small patches disagree than the median one. Noise and smoothing
-            spread over the image; a heart that beat in between is all in one place.
+        unevenness: How many times more the worst 5 % of small patches disagree than the median one, once sharpness is
+            matched where the score is worth a look. Noise and smoothing spread over the image; a heart that beat in
+            between is all in one place.
     """
 
     score: float
@@ -144,17 +143,18 @@ def compare(first: Scan, second: Scan, *, variant: Variant | None = None) -> Agr
                 told = explained_of(*shared, limits)
                 break
             offset = offset + step
+    even = evenness(*seen.pair, match=seen.score >= WORTH_A_LOOK)
     z_mm, y_mm, x_mm = (offset * np.array(one_mm) + seen.shift_mm).tolist()
     return Agreement(
         score=seen.score,
         evidence=seen.evidence,
-        explained=told.share if told else None,
+        explained=max(told.share, even.matched) if told else None,
         function=told.function if told else None,
         equal=told.equal if told else 0.0,
         correlation=seen.correlation,
         overlap=overlap,
         shift_mm=(z_mm, y_mm, x_mm),
-        unevenness=seen.unevenness,
+        unevenness=even.unevenness,
     )
 
 
@@ -167,7 +167,7 @@ class _Aligned:
     correlation: float
     overlap: float
     shift_mm: npt.NDArray[np.float64]
-    unevenness: float
+    pair: tuple[tuple[Field, Field], tuple[Field, Field], Shift]  # as `evenness` takes it, which only the last is asked
 
 
 def _aligned(
@@ -238,7 +238,7 @@ def _seen(looked: _Looked, shift: Shift, fraction: tuple[float, ...]) -> _Aligne
         correlation=shifts.correlation(one, moved, shift),
         overlap=both.size / min(one.size, two.size),
         shift_mm=np.array(shift) + np.array(fraction),
-        unevenness=_unevenness((one, moved), (looked.details[0], moved_detail), shift),
+        pair=((one, moved), (looked.details[0], moved_detail), shift),
     )
 
 
@@ -321,41 +321,3 @@ def _on_grid(values: npt.NDArray[Any], mm: tuple[float, ...], cell_mm: float, li
 
 def _starts(shape: tuple[int, ...], mm: tuple[float, ...], cell_mm: float) -> npt.NDArray[np.float64]:
     return np.array([grids.start_of(n, size, cell_mm) for n, size in zip(shape, mm, strict=True)])
-
-
-def _unevenness(fields: tuple[Field, Field], details: tuple[Field, Field], shift: Shift) -> float:
-    """Return `Agreement.unevenness`, from patches of 4^3 cells weighted by the contrast that both have there.
-
-    What is flat in one scan alone (a face taken out, a window's end) is left out, and so is what its border reaches.
-    """
-    from scipy.ndimage import maximum_filter, minimum_filter
-
-    parts = shifts.overlap(fields[0].shape, fields[1].shape, shift, 1)
-    flat = []
-    for field, part in zip(fields, parts, strict=True):
-        spread = maximum_filter(field, 3) - minimum_filter(field, 3)
-        flat.append((spread <= _FLAT * (field.max() - field.min()))[part])
-    one, two = (detail[part] for detail, part in zip(details, parts, strict=True))
-    if (flat[0] ^ flat[1]).any():
-        seen = ~maximum_filter(flat[0] ^ flat[1], _BLUR + 2)
-        one, two = one * seen, two * seen
-    size = [min(_PATCH, n) for n in one.shape]
-    if 0 in size:
-        return 0.0  # moved so, the two share nothing
-    count = [n // k for n, k in zip(one.shape, size, strict=True)]
-
-    def sums(field: Field) -> npt.NDArray[np.float64]:
-        whole = field[tuple(slice(0, n * k) for n, k in zip(count, size, strict=True))]
-        blocks = whole.reshape(count[0], size[0], count[1], size[1], count[2], size[2])
-        total: npt.NDArray[np.float64] = blocks.sum(axis=(1, 3, 5), dtype=np.float64).ravel()
-        return total
-
-    products = sums(one * two)
-    weight = np.sqrt(sums(one * one) * sums(two * two))
-    if not weight.sum() > 0:
-        return 0.0
-    patches = products / np.maximum(weight, 1e-30) * np.sign(products.sum())
-    order = np.argsort(patches, kind="stable")
-    share = np.cumsum(weight[order]) / weight.sum()
-    low, middle = (float(patches[order][min(np.searchsorted(share, q), len(order) - 1)]) for q in (0.05, 0.5))
-    return (1.0 - low) / (1.0 - middle + _EQUAL)

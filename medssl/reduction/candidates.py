@@ -10,8 +10,9 @@ likeliest few. The rest is counted, never dropped in silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,16 +54,35 @@ class Limits:
         doubtful: Pairs of a scan that are kept where its points leave it open.
         alone: Pairs of a scan that are kept where it has too few points to tell, the nearest by hash.
         likely: Pairs of a scan that are kept where its points leave little doubt.
+        chance: By how much `worth_a_look` and `nothing` rise with each doubling of the families beyond `few`: strangers
+            that look alike by chance are a share of all pairs, and copies are not.
+        fewer: By how many bits `plain` falls.
+        few: Families up to which none does.
     """
 
     sure: float = 5.0
     worth_a_look: float = 2.0
     nothing: float = 1.0
     nearest: int = 4
-    plain: int = 40
+    plain: float = 40.0
     doubtful: int = 8
     alone: int = 8
     likely: int = 128
+    chance: float = 0.2
+    fewer: float = 5.0
+    few: int = 64
+
+    def among(self, families: int) -> Limits:
+        """Return the limits among so many families of scans."""
+        doublings = math.log2(max(1.0, families / self.few))
+        higher = self.chance * doublings
+        return replace(
+            self,
+            worth_a_look=self.worth_a_look + higher,
+            nothing=self.nothing + higher,
+            plain=self.plain - self.fewer * doublings,
+            few=max(self.few, families),
+        )
 
 
 LIMITS = Limits()
@@ -95,6 +115,7 @@ class Weighed:
             0; of pairs that points alone propose, by the distance that stands for it.
         rank: int64 (scans,), the order of the scans by worth.
         crowded: Pairs that were too many to be held against points.
+        families: Of scans, see `medssl.reduction.point_votes.families`.
     """
 
     equal: tuple[Candidate, ...]
@@ -103,6 +124,7 @@ class Weighed:
     place: npt.NDArray[np.int64]
     rank: npt.NDArray[np.int64]
     crowded: int
+    families: int
 
 
 def candidates(
@@ -182,11 +204,13 @@ def weigh(
         place=np.array([place[pair] for pair in ordered], dtype=np.int64),
         rank=rank,
         crowded=crowded,
+        families=points.families,
     )
 
 
 def keep(weighed: Weighed, limits: Limits = LIMITS) -> Proposals:
-    """Return the pairs that are worth looking at by these limits."""
+    """Return the pairs that are worth looking at by these limits, among so many families."""
+    limits = limits.among(weighed.families)
     pairs, evidence = weighed.pairs, weighed.evidence
     first, second = _ends(pairs)
     bits = np.array([one.distance for one in pairs]) * hashes.BITS

@@ -98,12 +98,17 @@ def near_codes(codes: hashes.Code, radius: int) -> Pairs:
 
 
 class PointEvidence:
-    """What the points of an index tell of pairs: the number of agreeing ones times their share, by their weights."""
+    """What the points of an index tell of pairs: the number of agreeing ones times their share, by their weights.
+
+    Attributes:
+        families: How many families there are, see `families`.
+    """
 
     def __init__(self, prints: Sequence[Fingerprint]) -> None:
         points = points_of(prints)
         self._voting = {scale: voted(level) for scale, level in points.items()}
         family = families({scale: (level, self._voting[scale]) for scale, level in points.items()}, len(prints))
+        self.families = len(np.unique(family))
         self._points = {scale: weighed(level, self._voting[scale], family) for scale, level in points.items()}
 
     def proposed(self) -> Iterator[tuple[Candidate, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -81,6 +81,9 @@ class Store(ListedStore[Index, Entry]):
     """
 
     noun = "scan"
+    owner = "patient"
+    figure = "medssl.reporting.item_figure.scan_figure"
+    columns = ("modality", "shape", "spacing_mm", "label_file")
 
     def __init__(self, folder: Path, index: Index) -> None:
         super().__init__(folder, index)
@@ -95,6 +98,12 @@ class Store(ListedStore[Index, Entry]):
             CacheError: The folder holds no store, or a damaged one, or one of another version.
         """
         return cls(Path(folder), read_index(Path(folder)))
+
+    def _named(self) -> dict[str, Sequence[str]]:
+        return {
+            "channels": self.channels if len(self.channels) > 1 else (),
+            "structures": [name for value, name in sorted(self.classes.items()) if value],
+        }
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from medssl.command import Command
 from medssl.errors import DataError
+from medssl.sheet import Sheet, ShowsItself
 
 __all__ = ["Result"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(ShowsItself):
     """What a workflow found and did; each has a class of its own that adds what it found.
 
     Attributes:
@@ -33,6 +34,17 @@ class Result:
     def place(self) -> Path | None:
         """Where a verb looks that takes this as a path: a folder, else the first file; None after a dry run."""
         return self.written[0] if self.written else None
+
+    def sheet(self) -> Sheet:
+        """Return what it shows of itself: what was found, the files, and the commands that follow."""
+        own = [part for part in fields(self) if part.repr and part.name not in Result.__dataclass_fields__]
+        found = {part.name.replace("_", " "): getattr(self, part.name) for part in own}
+        return Sheet.of(type(self).__name__, {**found, **self._ending()})
+
+    def _ending(self) -> dict[str, str]:
+        files = [str(path) for path in self.written[:3]]
+        more = [f"and {len(self.written) - 3} more"] if len(self.written) > 3 else []
+        return {"written": ", ".join([*files, *more]), "next": str(self.next), "on new data": str(self.on_new)}
 
     def __fspath__(self) -> str:
         """Return the place as text, so that a result may stand where a path is wanted.

@@ -21,6 +21,7 @@ from medssl.evaluation.statistics.wording import (
     sentences,
     told_together,
 )
+from medssl.sheet import Sheet
 from medssl.spreadsheet import csv_text
 from medssl.workflows import events
 from medssl.workflows.earlier_scores import keep_earlier
@@ -54,6 +55,15 @@ class Scored(Result):
     table: ScoreTable | None = None
     failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing: Sequence[Cell] = ()
+
+    def sheet(self) -> Sheet:
+        """Return scores with their intervals, and what each comparison says."""
+        heads, rows = score_rows(self.scores) if self.scores else ((), ())
+        told = {
+            f"{group[0].arm} against {group[0].baseline}": sentences(group)[1]
+            for group in told_together(self.comparisons)
+        }
+        return Sheet.of(type(self).__name__, {**told, **self._ending()}, heads, rows)
 
     def as_figures(self) -> dict[str, Any]:
         """Return scores and comparisons for the JSON of the command line."""

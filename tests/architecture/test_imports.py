@@ -39,6 +39,7 @@ LAYERS: dict[int, set[str]] = {
         "command",
         "writing",
         "locking",
+        "sheet",
         "table",
         "suffixes",
         "extras",
@@ -106,6 +107,9 @@ SIDEWAYS: set[tuple[str, str]] = {
     ("writing", "errors"),
     ("locking", "errors"),
     ("locking", "writing"),
+    ("listings", "sheet"),
+    ("sheet", "quoting"),
+    ("cloud_picture", "quoting"),
 }
 # What medssl's first level and its shared rooms give to point clouds; the rooms of volumes are not theirs.
 NOT_FOR_POINTS = {

@@ -82,7 +82,10 @@ def test_it_leaves_an_encoder_a_card_and_the_whole_record(store, tmp_path, capsy
     assert [row["step"] for row in run.metrics] == [0, 2, 3, 4, 6]
     assert any(name.startswith("held_out/") for name in run.metrics[-1])
     assert run.encoder().channels == (4, 8)
-    assert run.plot().stat().st_size > 1000
+    assert run.plot().axes[0].get_title(loc="left") == "loss and its parts"
+    assert run.plot("views").axes[0].images[0].get_array().shape[2] == 4
+    assert repr(run).startswith("RunResult\n  folder")
+    assert "loss" in repr(run)
 
 
 def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_path, capsys, monkeypatch):

@@ -16,6 +16,7 @@ from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.statistics.crossed import Interval, crossed_interval, p_of
 from medssl.evaluation.statistics.grid import Grid, cells_of, grids_of, unfinished_in
 from medssl.evaluation.statistics.holm import holm
+from medssl.sheet import Sheet, ShowsItself
 
 __all__ = [
     "FEWEST_FOR_VERDICT",
@@ -69,7 +70,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(ShowsItself):
     """An arm against a baseline: what was estimated, and what may be said of it.
 
     Attributes:
@@ -124,6 +125,21 @@ class Comparison:
     def of(self) -> Metric:
         """The metric's row."""
         return METRICS[self.metric]
+
+    def sheet(self) -> Sheet:
+        """Return what was found: the difference with its interval, p, the verdict and why."""
+        one = self.difference
+        around = f" [{one.low:+.3f}, {one.high:+.3f}]" if one.known else ""
+        return Sheet.of(
+            f"Comparison: {self.arm} against {self.baseline}, {self.of.words}",
+            {
+                "labelled": self.labels,
+                "difference": f"{one.estimate:+.3f}{around}",
+                "p (Holm)": self.p_holm,
+                "verdict": self.verdict,
+                "why": self.reason,
+            },
+        )
 
     @property
     def pairs(self) -> int:

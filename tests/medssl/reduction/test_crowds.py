@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medssl.formats.nifti import write_nifti
 from medssl.formats.scan import Scan, ScanHeader
+from medssl.manifest.build import build_manifest
 from medssl.reduction import keypoints
-from medssl.reduction.candidates import LIMITS, propose
+from medssl.reduction.candidates import LIMITS, Candidate, Weighed, keep, propose, weigh
 from medssl.reduction.crowds import likeliest
 from medssl.reduction.decoded import Decoded
 from medssl.reduction.fingerprint import Target, fingerprint_of
 from medssl.reduction.hashes import Variant
 from medssl.reduction.index import Index
+from medssl.workflows.check_split import check_split
+
+DOUBTFUL = ((0.1, "field"), (0.1, "points"), (35 / 511, "box"), (0.1, "field"), (0.1, "points"))
 
 
 def all_pairs(count):
@@ -93,6 +98,49 @@ def test_points_that_many_scans_share_speak_for_nothing_however_few_scans_there_
     copies = {pair for pair in zip(few.ids, few.ids[1:], strict=False) if pair[1] == f"{pair[0]} copy"}
     assert copies <= names
     assert len(names - copies) <= 2 * count  # of 1,128 and 1,770
+
+
+def test_more_has_to_speak_for_a_pair_the_more_families_there_are():
+    few, many, more = (LIMITS.among(families) for families in (LIMITS.few, 16 * LIMITS.few, 256 * LIMITS.few))
+    assert few == LIMITS
+    for one, two in ((few, many), (many, more)):
+        assert two.nothing - one.nothing == pytest.approx(4 * LIMITS.chance)
+        assert two.worth_a_look - one.worth_a_look == pytest.approx(4 * LIMITS.chance)
+        assert one.plain - two.plain == pytest.approx(4 * LIMITS.fewer)
+        assert (one.doubtful, one.likely) == (two.doubtful, two.likely)
+
+
+def test_a_pair_that_chance_explains_is_kept_among_few_families_alone():
+    pairs = tuple(Candidate(first=0, second=n + 1, distance=d, how=how) for n, (d, how) in enumerate(DOUBTFUL))
+    evidence, place = np.array([1.2, 2.2, 0.1, 9.0, 9.0]), np.array([9, 9, 0, 9, 9])
+    told = {"equal": (), "pairs": pairs, "evidence": evidence, "place": place, "rank": np.arange(6), "crowded": 0}
+    few, many = (keep(Weighed(families=families, **told)) for families in (LIMITS.few, 100 * LIMITS.few))
+    assert few.pairs == pairs
+    assert many.pairs == pairs[3:]
+    assert (few.unlike, many.unlike) == (0, 3)
+
+
+def test_copies_of_one_scan_are_one_family(outlines):
+    assert 80 <= weigh(outlines).families <= 82  # a copy may look like no other
+
+
+def test_a_split_of_48_small_scans_that_look_alike_is_checked_by_few_looks(tmp_path):
+    generator = np.random.default_rng(0)
+    common = ndimage.gaussian_filter(generator.normal(size=(24,) * 3), 1.5)
+    rows = []
+    for number in range(48):
+        values = body(number)[4:28, 4:28, 4:28]
+        inside = values > -500
+        values[inside] += 0.5 * values[inside].std() * (common / common.std())[inside]  # a fifth of all variance
+        write_nifti(tmp_path / f"p{number:02d}.nii", np.rint(values).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+        rows.append(f"p{number:02d}.nii,p{number:02d},{'test' if number % 4 == 0 else 'train'}")
+    listed = tmp_path / "scans.csv"
+    listed.write_text("\n".join(["path,patient,split", *rows]))
+    manifest, _ = build_manifest(listed, depth="header", workers=1)
+    result = check_split(manifest, out=tmp_path / "page.html", index=tmp_path / "prints", workers=1)
+    assert result.ok
+    assert result.figures["looked_at"] <= 2 * 48  # of 1,128
+    assert result.figures["looked_at"] + result.figures["unlike"] + result.figures["crowded"] > 0
 
 
 def test_a_family_of_copies_does_not_make_its_own_points_common():

@@ -120,26 +120,48 @@ def test_the_folder_of_the_package_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+def indexed(folder, images):
+    """Write arrays as scans and return their index, targets by id and ids by name."""
+    for name, values in images.items():
+        write_nifti(folder / f"{name}.nii", np.rint(values).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
+    targets = targets_of(list(build_manifest(folder, depth="header", workers=1)[0].rows()))
+    make_fingerprints(targets, folder / "prints")
+    name = {target.id.split("/")[-1].split(".")[0]: target.id for target in targets}
+    return read_index(folder / "prints"), {target.id: target for target in targets}, name
+
+
+def level_of(index, by_id, pair, patients=None, **told):
+    """Return what a pair of ids is told as, each scan its own patient unless said."""
+    matches = find_copies(index, by_id, patients=patients or {each: each for each in by_id}, **told).matches
+    return next(m.verdict.level for m in matches if {m.first, m.second} == set(pair))
+
+
 def test_two_kernels_that_the_index_takes_for_two_patients_are_related_and_an_export_is_a_copy(tmp_path):
     generator = np.random.default_rng(2)
     soft = ndimage.gaussian_filter(generator.normal(size=(32,) * 3), 1.5)
     soft = (soft / soft.std() * 200).astype(np.float32)
     sharp = 2.2 * soft - 1.2 * ndimage.gaussian_filter(soft, 1.0) + generator.normal(0, 5, soft.shape)
-    for name, values in (("soft", soft), ("sharp", sharp), ("export", np.clip(soft / 5 + 128, 0, 255))):
-        write_nifti(tmp_path / f"{name}.nii", np.rint(values).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
-    targets = targets_of(list(build_manifest(tmp_path, depth="header", workers=1)[0].rows()))
-    make_fingerprints(targets, tmp_path / "prints")
-    index, by_id = read_index(tmp_path / "prints"), {target.id: target for target in targets}
-    name = {target.id.split("/")[-1].split(".")[0]: target.id for target in targets}
-
-    def level(one, two, kernels):
-        matches = find_copies(index, by_id, patients={each: each for each in by_id}, kernels=kernels).matches
-        return next(m.verdict.level for m in matches if {m.first, m.second} == {name[one], name[two]})
-
+    images = {"soft": soft, "sharp": sharp, "export": np.clip(soft / 5 + 128, 0, 255)}
+    index, by_id, name = indexed(tmp_path, images)
     said = {name["soft"]: "B30f", name["sharp"]: "B70f", name["export"]: "B31f"}
-    assert level("soft", "sharp", {}) is Level.SAME_IMAGE  # as of a blurred copy, for nothing says otherwise
-    assert level("soft", "sharp", said) is Level.RELATED
-    assert level("soft", "export", said) is Level.SAME_IMAGE
+    kernels, export = (name["soft"], name["sharp"]), (name["soft"], name["export"])
+    assert level_of(index, by_id, kernels, kernels={}) is Level.SAME_IMAGE  # as a blurred copy: nothing says otherwise
+    assert level_of(index, by_id, kernels, kernels=said) is Level.RELATED
+    assert level_of(index, by_id, export, kernels=said) is Level.SAME_IMAGE
+
+
+@pytest.mark.parametrize("names", [("T1", "T1ce"), ("T1w", "T2w"), ("", "")])
+def test_contrasts_of_one_case_that_lie_on_each_other_are_no_copies(tmp_path, names):
+    generator = np.random.default_rng(3)
+    plain = 500 + 120 * ndimage.gaussian_filter(generator.normal(size=(32,) * 3), 1.2) * 5
+    lesion = np.zeros(plain.shape, dtype=bool)
+    lesion[10:16, 12:18, 14:20] = True
+    images = {"plain": plain, "enhanced": np.where(lesion, plain + 300, plain) + generator.normal(0, 4, plain.shape)}
+    index, by_id, name = indexed(tmp_path, images)
+    pair = name["plain"], name["enhanced"]
+    told = level_of(index, by_id, pair, dict.fromkeys(pair, "p"), channels=dict(zip(pair, names, strict=True)))
+    # Where nobody names the contrasts, they agree as two phases do.
+    assert told is (Level.SAME_PATIENT if all(names) else Level.RELATED)
 
 
 def test_the_time_that_looking_takes_is_told_within_a_factor_of_two(folder, found):

@@ -71,6 +71,15 @@ def test_a_weak_common_texture_makes_no_copies():
     assert levels == {Level.DIFFERENT}
 
 
+@pytest.mark.parametrize("size", [8, 16, 24, 48])
+@pytest.mark.parametrize("variant", [None, MIRRORED, SWAPPED])
+def test_noise_is_no_copy_of_other_noise(size, variant):
+    generator = np.random.default_rng(size)
+    noises = [np.rint(100 * generator.normal(size=(size,) * 3)).astype(np.int16) for _ in range(3)]
+    for one, two in itertools.combinations(noises, 2):
+        assert looked_at(one, two, variant=variant).level is Level.DIFFERENT
+
+
 @pytest.mark.parametrize("size", [16, 24, 48])
 def test_one_outline_makes_no_copies(size):
     generator = np.random.default_rng(1)

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
-from medssl.reduction.agreement import _unevenness, _whole, compare
+from medssl.reduction.agreement import _whole, compare
+from medssl.reduction.evenness import evenness
 from medssl.reduction.fingerprint import fingerprint_of
 from medssl.reduction.hashes import Variant
 from medssl.reduction.verify import SAME_IMAGE, SAME_VALUES, Level, verify
@@ -156,7 +157,7 @@ def test_a_window_that_leaves_little_detail_is_still_a_copy():
 @pytest.mark.parametrize("shift", [(0, 0, 4), (0, 0, -4), (6, 0, 0)])
 def test_scans_that_share_nothing_have_no_unevenness(shift):
     one, two = np.random.default_rng(0).random((2, 6, 6, 4)).astype(np.float32)
-    assert _unevenness((one, two), (one, two), shift) == 0.0
+    assert evenness((one, two), (one, two), shift) == (0.0, 0.0)
 
 
 def test_padding_says_nothing_even_where_a_few_voxels_are_very_bright(patients):

@@ -83,6 +83,31 @@ def test_each_merit_goes_before_the_name(one, two, first, second, mm, word):
     assert word in why
 
 
+FEW = (CT // 64).astype(np.int16) * 64  # distinct values
+NARROW = np.clip(CT, -450, 150)
+BLANKED = np.where(abs(np.arange(24) - 12) < 5, CT.min(), CT)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "first", "second", "mm", "word"),
+    [
+        ({}, {"label_path": "x", "units": "arbitrary"}, CT, CT, (2.0, 2.0), "its labels"),
+        ({"modality": "CT", "units": "arbitrary"}, {"modality": "unknown"}, CT, CT, (2.0, 2.0), "its known units"),
+        ({"modality": "unknown"}, {}, CT, FEW, (2.0, 2.0), "its known modality"),
+        ({"units": "arbitrary"}, {"units": "arbitrary"}, FEW, CT, (1.0, 2.0), "more distinct values"),
+        ({}, {}, NARROW, CT, (1.0, 2.0), "its wider window"),
+        ({}, {}, CT, CT[:14], (2.0, 1.0), "its finer grid"),
+        ({}, {}, CT[:14], CT[:, :16], (2.0, 2.0), "more slices"),
+        ({}, {}, CT[:, :16], BLANKED[:, :20], (2.0, 2.0), "showing more"),
+    ],
+)
+def test_each_merit_goes_before_the_next(one, two, first, second, mm, word):
+    kept, why = better(one, two, first, second, mm=mm)
+    assert kept == "b", why
+    assert f"kept for {word}" in why
+    assert "though it" in why  # what the other has more of
+
+
 def test_what_the_kept_one_lacks_is_said():
     kept, why = better({}, {"label_path": "x"}, CT, CT[:8])
     assert kept == "b"
