@@ -1,8 +1,8 @@
 """Which method suits a set of scans: one rule for ``auto``, for what ``cache`` names next, and for the README.
 
 It follows what scans allow, and what was measured with an interval (docs/methods.md, docs/results.md): contrast of
-body parts and position need scans of one region, where neither holds, reconstruction asks for least. Which of them saves most
-labels is not shown, and what is said beside a choice says so.
+body parts and position need scans of one region; where neither holds, reconstruction asks for least. Which of them
+saves most labels is not shown, and what is said beside a choice says so.
 """
 
 from __future__ import annotations
