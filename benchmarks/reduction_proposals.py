@@ -32,6 +32,8 @@ MOVED: dict[str, tuple[float, ...]] = {
     "nearest": (0, 1, 2, 4, 8),
     "plain": (10, 20, 30, 40, 50, 60, 77),
     "doubtful": (4, 8, 16, 32),
+    "chance": (0.0, 0.15, 0.2, 0.25, 0.3),
+    "fewer": (0.0, 4.0, 5.0, 6.0),
 }
 GROUPS = ("same array", "re-export", "cut", "turned", "rotated")
 Told = Callable[[Candidate], str]
