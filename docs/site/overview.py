@@ -1,5 +1,6 @@
 """The picture at the head of the README, made of what `medssl demo` wrote.
 
+medssl demo --out runs/demo clouds=0 pretrain_steps=120 finetune_steps=300
 python docs/site/overview.py runs/demo docs/site/overview.png
 """
 
@@ -64,7 +65,7 @@ def _scores(axes: plt.Axes, demo: Path) -> None:
     axes.set_yticks(np.arange(len(targets)) + 0.2, targets)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), title="Dice of the test patients")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, frameon=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in two minutes or so, on made-up patients and clouds; in full in some minutes."""
+"""``medssl demo``: the whole chain in about a minute, on made-up patients and clouds; in full in some minutes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ _FULL = {
     "cases": 20,
     "clouds": 16,
     "cloud_steps": 150,
+    "cloud_probes": "all",
 }
 
 
@@ -53,16 +54,19 @@ class DemoSettings(Settings):
     real_scans: int = Field(default=24, ge=6, description="How many scans of a real data set are taken.")
     method: str = Field(default="voco", description="Pretraining method; the cheapest by default.")
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
-    pretrain_steps: int = Field(default=60, ge=1, description="Steps of pretraining.")
-    finetune_steps: int = Field(default=60, ge=1, description="Steps of each fine-tuning run.")
+    pretrain_steps: int = Field(default=40, ge=1, description="Steps of pretraining.")
+    finetune_steps: int = Field(default=50, ge=1, description="Steps of each fine-tuning run.")
     cases: int = Field(
         default=0, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
     )
     case_steps: int = Field(default=200, ge=1, description="Steps of each segmenter of them.")
     clouds: int = Field(
-        default=8, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
+        default=5, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
     )
     cloud_steps: int = Field(default=20, ge=1, description="Steps of pretraining on them.")
+    cloud_probes: Literal["fast", "all"] = Field(
+        default="fast", description="How their features are probed: by neighbours and ridge, or by every probe."
+    )
     seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
 
 
@@ -115,7 +119,7 @@ def demo(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Demonstrated:
-    """Show the whole chain in two minutes or so on two CPU cores, without a network.
+    """Show the whole chain in about a minute on two CPU cores, without a network.
 
     Args:
         out: The folder for everything that is made; ``runs/demo`` when None, and ``runs/demo-full`` in full. The same
@@ -190,7 +194,8 @@ def _points(settings: DemoSettings, out: Path, real: Path | None, overwrite: boo
     from medssl.chains.demo_points import demo_points
 
     made = {"clouds": settings.clouds, "steps": settings.cloud_steps, "seed": settings.seed}
-    return demo_points(out / "points", **made, overwrite=overwrite, dry_run=dry_run)
+    thorough = settings.cloud_probes == "all"
+    return demo_points(out / "points", **made, all_probes=thorough, overwrite=overwrite, dry_run=dry_run)
 
 
 # What the demo shows, one after another: each world takes a kind of data through the same verbs.

@@ -21,9 +21,13 @@ __all__ = ["demo_points"]
 _SHAPES = "pointcloud.shape_files"  # a dotted path: this package knows nothing of clouds
 _POINTS = 256
 _PROBE = "knn"  # what the last sentence names
+_PROBES = ("probe.shares=[1]", "probe.metric=accuracy", "probe.few_shot=[[5,5]]")
+_FAST = ("probe.how=[knn,ridge]", "probe.few_shot=[]", "probe.random=1", "probe.point_draws=2")
 
 
-def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: bool, dry_run: bool) -> Result:
+def demo_points(
+    out: Path, *, clouds: int, steps: int, seed: int, all_probes: bool, overwrite: bool, dry_run: bool
+) -> Result:
     """Pretrain on made-up shapes, and see what frozen features know that random initialization does not.
 
     Args:
@@ -31,6 +35,7 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
         clouds: Shapes of each class.
         steps: Of pretraining.
         seed: Names the shapes, and every random number.
+        all_probes: All probes and few-shot tasks, beside two random encoders; else the two fast probes beside one.
         overwrite: Train anew.
         dry_run: Say what would be done; write nothing.
 
@@ -71,7 +76,7 @@ def demo_points(out: Path, *, clouds: int, steps: int, seed: int, overwrite: boo
             data=store,
             out=out / "probe",
             protocol="probe",
-            overrides=["probe.few_shot=[[5,5]]", f"probe.seed={seed}", "probe.shares=[1]", "probe.metric=accuracy"],
+            overrides=[*_PROBES, f"probe.seed={seed}", *([] if all_probes else _FAST)],
         )
         title = "title=Made-up shapes as point clouds"
         page = report(run, out / "probe", out=out / "report.html", overrides=[title])

@@ -23,23 +23,30 @@ Spacing = tuple[float, float, float]
 _SMALLEST = 64  # voxels along an axis of the window that is assumed where the card names none
 
 
-def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
+def exportable_of(run: Path, *, encoder_only: bool = False, spacing_mm: Spacing | None = None) -> Exportable:
     """Load a run's segmenter or classifier, or its encoder where it is a pretraining run or ``encoder_only`` is set.
 
     Args:
         run: The folder of a run that has ended.
         encoder_only: Take the encoder out of a segmenter or classifier.
+        spacing_mm: Voxel size of the input, (z, y, x), where the card names none.
 
     Raises:
         CheckpointError: Card or weights are missing or damaged.
         DataError: The card says too little to export the network (no voxel size).
     """
     card = load_card(run)
-    if card.spacing_mm is None:
+    own = card.spacing_mm or spacing_mm
+    if own is None:
         raise DataError(
-            f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input. Train it on a "
-            f"store, whose voxel size it then has: medssl finetune {quoted(run)} --data STORE --out TUNED; or medssl "
+            f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input. Say it, as "
+            f"its makers did: medssl export {quoted(run)} ... spacing_mm=[Z,Y,X]. Or train it on a store, whose size "
+            f"it then has: medssl finetune {quoted(run)} --data STORE --out TUNED; or medssl "
             f"pretrain METHOD --data STORE --init-from {quoted(run)} --out ON."
+        )
+    if spacing_mm is not None and not same_spacing(own, spacing_mm):
+        raise DataError(
+            f"{run}: the card says {own} mm, and spacing_mm={list(spacing_mm)} something else. Leave it out."
         )
     intensity = card.scale if card.modality == "CT" else None
     stored = dict(card.data.get("store_settings", {}))
@@ -67,7 +74,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False) -> Exportable:
     exportable = partial(
         Exportable,
         name=run.resolve().name,
-        spacing_mm=_spacing(card.spacing_mm, stored.get("spacings_mm")),
+        spacing_mm=_spacing(own, stored.get("spacings_mm")),
         modality=card.modality,
         intensity=intensity,
         notes=notes,

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from medssl.reporting.chart_data import data_link
+from medssl.reporting.chart_marks import dot, line_class, swatch
+
 __all__ = ["Marks", "Series", "histogram_chart", "interval_chart", "line_chart", "scatter_chart"]
 
 _WIDTH, _HEIGHT = 360.0, 210.0
 _LEFT, _RIGHT, _TOP, _FOOT = 46.0, 18.0, 10.0, 34.0
-_COLOURS = 8  # classes c0 .. c7 of the page's style
+_COLOURS = 8  # of bars
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,17 @@ def line_chart(series: Sequence[Series], *, what: str, x_name: str = "step", zer
     parts = _axes(frame, x_name)
     told = []
     for i, line in enumerate(kept):
-        colour = f"c{i % _COLOURS}"
         drawn = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line.points)
-        parts.append(f'<polyline class="line {colour}" points="{drawn}"/>')
+        parts.append(f'<polyline class="line {line_class(i)}" points="{drawn}"/>')
         if len(line.points) <= 12:
-            for x, y in line.points:
-                title = f"<title>{escape(line.name)}, {escape(x_name)} {x:g}: {y:.4g}</title>"
-                place = f'cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}"'
-                parts.append(f'<circle class="dot {colour}" {place} r="2.6">{title}</circle>')
+            parts += [
+                dot(i, frame.x(x), frame.y(y), 2.6, title=f"{line.name}, {x_name} {x:g}: {y:.4g}")
+                for x, y in line.points
+            ]
         first, last = line.points[0], line.points[-1]
         told.append(f"{line.name} from {first[1]:.3g} at {x_name} {first[0]:g} to {last[1]:.3g} at {last[0]:g}")
-    return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([s.name for s in kept])
+    data = data_link(("series", x_name, "value"), ((s.name, float(x), float(y)) for s in kept for x, y in s.points))
+    return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([s.name for s in kept], lines=True) + data
 
 
 def scatter_chart(points: Sequence[tuple[float, float, str, str]], *, what: str, x_name: str, y_name: str) -> str:
@@ -94,13 +97,12 @@ def scatter_chart(points: Sequence[tuple[float, float, str, str]], *, what: str,
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     frame = _frame(min(xs), max(xs), min(ys), max(ys))
     parts = _axes(frame, x_name, y_name)
-    for x, y, group, name in points:
-        parts.append(
-            f'<circle class="dot c{groups.index(group) % _COLOURS} soft-dot" cx="{frame.x(x):.1f}" '
-            f'cy="{frame.y(y):.1f}" r="4"><title>{escape(name)}</title></circle>'
-        )
+    parts += [
+        dot(groups.index(group), frame.x(x), frame.y(y), 4, title=name, more="soft-dot") for x, y, group, name in points
+    ]
     counts = ", ".join(f"{sum(p[2] == g for p in points)} {g}" for g in groups)
-    return _svg(parts, f"{what}: {counts}") + _legend(groups)
+    data = data_link((x_name, y_name, "group", "name"), ((float(x), float(y), *of) for x, y, *of in points))
+    return _svg(parts, f"{what}: {counts}") + _legend(groups) + data
 
 
 def interval_chart(arms: Sequence[Marks], *, what: str, x_name: str, baseline: float | None = None) -> str:
@@ -129,30 +131,27 @@ def interval_chart(arms: Sequence[Marks], *, what: str, x_name: str, baseline: f
     told = []
     for i, arm in enumerate(arms):
         shift = 0.16 * (i - (len(arms) - 1) / 2)
-        colour = f"c{arm.colour % _COLOURS}"
+        styled = line_class(arm.colour)
         spots = [frame.x(places.index(point[0]) + shift) for point in arm.points]
         if baseline is None and len(spots) > 1:
             drawn = " ".join(f"{x:.1f},{frame.y(p[1]):.1f}" for x, p in zip(spots, arm.points, strict=True))
-            parts.append(f'<polyline class="line thin {colour}" points="{drawn}"/>')
+            parts.append(f'<polyline class="line thin {styled}" points="{drawn}"/>')
         for x, (place, estimate, low, high, draws) in zip(spots, arm.points, strict=True):
             ends = f" ({low:.3f} to {high:.3f})" if math.isfinite(low) else ""
             if ends:
                 parts.append(
-                    f'<line class="line {colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(low):.1f}" '
+                    f'<line class="line {styled}" x1="{x:.1f}" x2="{x:.1f}" y1="{frame.y(low):.1f}" '
                     f'y2="{frame.y(high):.1f}"/>'
                 )
-            parts += [
-                f'<circle class="dot faint {colour}" cx="{x:.1f}" cy="{frame.y(d):.1f}" r="2"/>'
-                for d in draws
-                if math.isfinite(d)
-            ]
+            parts += [dot(arm.colour, x, frame.y(d), 2, more="faint") for d in draws if math.isfinite(d)]
             text = f"{arm.name}, {x_name} {place}: {estimate:.3f}{ends}"
-            parts.append(
-                f'<circle class="dot {colour}" cx="{x:.1f}" cy="{frame.y(estimate):.1f}" r="4">'
-                f"<title>{escape(text)}</title></circle>"
-            )
+            parts.append(dot(arm.colour, x, frame.y(estimate), 4, title=text))
             told.append(text)
-    return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([a.name for a in arms], [a.colour for a in arms])
+    data = data_link(
+        ("arm", x_name, "estimate", "low", "high", "draws"),
+        ((arm.name, *ends, " ".join(f"{d:.6g}" for d in draws)) for arm in arms for *ends, draws in arm.points),
+    )
+    return _svg(parts, f"{what}: {'; '.join(told)}") + _legend([a.name for a in arms], [a.colour for a in arms]) + data
 
 
 def histogram_chart(
@@ -207,7 +206,17 @@ def histogram_chart(
     told = ", ".join(f"{len(values)} {name}" for name, values in known)
     lines = "; ".join(f"{name} {_number(value)}" for value, name in sorted(marks))
     note = f'<p class="soft small">Dashed lines, from the left: {escape(lines)}.</p>' if lines else ""
-    return _svg(parts, f"{what}: {told}{'; ' if lines else ''}{lines}") + _legend([name for name, _ in known]) + note
+    data = data_link(
+        ("group", "from", "to", "pairs"),
+        (
+            (name, low + place * (high - low) / bins, low + (place + 1) * (high - low) / bins, row[place])
+            for (name, _), row in zip(known, counts, strict=True)
+            for place in range(bins)
+            if row[place]
+        ),
+    )
+    legend = _legend([name for name, _ in known], bars=True)
+    return _svg(parts, f"{what}: {told}{'; ' if lines else ''}{lines}") + legend + note + data
 
 
 def _frame(low_x: float, high_x: float, low_y: float, high_y: float, *, exact_x: bool = False) -> _Frame:
@@ -265,13 +274,13 @@ def _svg(parts: Sequence[str], told: str) -> str:
     )
 
 
-def _legend(names: Sequence[str], colours: Sequence[int] | None = None) -> str:
-    """Return the names beside their colours; none for a single line, whose name is the chart's title."""
+def _legend(
+    names: Sequence[str], series: Sequence[int] | None = None, *, lines: bool = False, bars: bool = False
+) -> str:
+    """Return the names beside their signs; none for a single line, whose name is the chart's title."""
     if len(names) < 2:
         return ""
-    picked = colours if colours is not None else range(len(names))
-    items = "".join(
-        f'<span><i class="swatch c{c % _COLOURS}"></i>{escape(name)}</span>'
-        for name, c in zip(names, picked, strict=True)
-    )
+    picked = series if series is not None else range(len(names))
+    signs = [f'<i class="swatch c{i % _COLOURS}"></i>' if bars else swatch(i, line=lines) for i in picked]
+    items = "".join(f"<span>{sign}{escape(name)}</span>" for name, sign in zip(names, signs, strict=True))
     return f'<p class="legend">{items}</p>'

@@ -21,7 +21,7 @@ class ScanExports(Exports):
 
     def ready(self, run: Path, to: str, out: Path, settings: Any) -> Form:
         """Return a segmenter, a classifier with its temperature and threshold, or an encoder."""
-        model = exportable_of(run, encoder_only=settings.encoder_only)
+        model = exportable_of(run, encoder_only=settings.encoder_only, spacing_mm=settings.spacing_mm)
         ways = {
             "onnx": lambda: _to_onnx(model, out, settings),
             "monai": lambda: _to_monai(model, out),
@@ -133,7 +133,9 @@ _LOADERS = {
 def _to_safetensors(run: Path, model: Exportable, out: Path) -> Exported:
     out.mkdir(parents=True, exist_ok=True)
     others = {} if model.kind == "encoder" else {"network": model.network}
-    written = [*save_encoder(model.encoder, load_card(run), out, others=others)]
+    card = load_card(run)
+    card = card.model_copy(update={"spacing_mm": card.spacing_mm or model.spacing_mm})
+    written = [*save_encoder(model.encoder, card, out, others=others)]
     about = f"# {model.name}\n\n`card.json` says how the input is made.\n\n```python\n{_LOADERS[model.kind]}\n```\n"
     if model.decision is not None:
         written.append(write_json(out / DECISION, asdict(model.decision)))

@@ -28,6 +28,9 @@ class ExportSettings(Settings):
     verb: ClassVar[str] = "export"
 
     encoder_only: bool = Field(default=False, description="Whether to export just the encoder of a fine-tuned network.")
+    spacing_mm: tuple[float, float, float] | None = Field(
+        default=None, description="Voxel size (z, y, x) in mm of the network's input, where the run's card names none."
+    )
     dynamic_size: bool = Field(
         default=False, description="ONNX: whether z, y, x may be any multiple of the encoder's, instead of the window."
     )

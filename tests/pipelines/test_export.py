@@ -156,6 +156,16 @@ def test_what_cannot_be_is_refused(pretrained, tmp_path) -> None:
     with pytest.raises(DataError, match="spacing_mm"):
         export(pretrained, to="onnx", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    said = export(pretrained, to="hub", out=tmp_path / "out", overrides=["spacing_mm=[2,1,1]"])
+    assert said.written
+    assert load_card(tmp_path / "out").spacing_mm == (2.0, 1.0, 1.0)
+    assert exportable_of(pretrained, spacing_mm=(2.0, 1.0, 1.0)).spacing_mm == (2.0, 1.0, 1.0)
+
+
+def test_a_voxel_size_that_is_known_is_not_said_otherwise(pretrained) -> None:
+    assert exportable_of(pretrained, spacing_mm=(2.0, 1.5, 1.0)).spacing_mm == (2.0, 1.5, 1.0)
+    with pytest.raises(DataError, match="Leave it out"):
+        exportable_of(pretrained, spacing_mm=(2.0, 2.0, 2.0))
 
 
 def test_a_dry_run_writes_nothing(segmenter, tmp_path) -> None:

@@ -147,3 +147,35 @@ def test_monai_runs_it_where_this_project_is_not_installed(make, tmp_path) -> No
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "bundle" / "eval" / "scan_seg.nii.gz").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regions", [False, True])
+def test_monai_fine_tunes_from_it_and_what_it_saves_is_loaded_again(make, tmp_path, regions: bool) -> None:
+    """``train.json`` as its README has it, for an epoch on two scans."""
+    pytest.importorskip("ignite", reason="MONAI's trainers are of pytorch-ignite")
+    from monai.bundle import ConfigParser, run
+
+    more = {}
+    if regions:
+        parts = (Region("whole", (1, 2), 1), Region("core", (2,), 2), Region("other", (3,), 3))
+        more = {"classes": tuple(part.name for part in parts), "structures": (1, 2, 3), "regions": parts}
+    model = make("unet", segmenter=True, **more)
+    export_monai_bundle(model, tmp_path / "bundle")
+    for name in ("a.nii.gz", "b.nii.gz"):
+        (tmp_path / "data" / "labels").mkdir(parents=True, exist_ok=True)
+        hounsfield = _scan(tmp_path / "data" / "images", model, name)
+        affine = nibabel.load(tmp_path / "data" / "images" / name).affine
+        label = (hounsfield > 0).astype(np.uint8).transpose(2, 1, 0)[::-1, ::-1]
+        nibabel.save(nibabel.Nifti1Image(label.copy(), affine), tmp_path / "data" / "labels" / name)
+    before = torch.load(tmp_path / "bundle/models/model.pt", weights_only=True)
+    said = {"bundle_root": str(tmp_path / "bundle"), "dataset_dir": str(tmp_path / "data"), "epochs": 1}
+    run(config_file=str(tmp_path / "bundle/configs/train.json"), device="$torch.device('cpu')", **said)
+    saved = torch.load(tmp_path / "bundle/models/finetuned.pt", weights_only=True)
+    saved = saved.get("model", saved)
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / "bundle/configs/inference.json"))
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(saved)
+    moved = [key for key in before if not torch.equal(before[key], saved[key])]
+    assert len(moved) > len(before) / 2

@@ -11,7 +11,7 @@ from medssl.reporting.charts import Marks, Series, interval_chart, line_chart, s
 
 
 def svg_of(text):
-    return ElementTree.fromstring(re.match(r"<svg.*</svg>", text, flags=re.DOTALL).group())
+    return ElementTree.fromstring(re.match(r"<svg.*?</svg>", text, flags=re.DOTALL).group())
 
 
 def test_a_line_falls_where_its_values_fall():
