@@ -31,6 +31,8 @@ from medssl.domains.choosing import choose_items
 from medssl.encoders.contract import lay_channels_last
 from medssl.engine.optimiser import build_optimiser, set_learning_rates
 from medssl.engine.schedules import learning_rates
+from medssl.evaluation.statistics.crossed import crossed_variance
+from medssl.evaluation.statistics.wording import LUCK
 from medssl.phantoms import phantom
 from medssl.randomness import Stream
 from medssl.settings import resolve
@@ -249,11 +251,17 @@ def told(preset: str, steps: int, runs: Sequence[Mapping[str, Mapping[str, Any]]
 def against(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> tuple[str, bool, bool]:
     """Return the change of runs in words, and whether its interval says that it is a gain, or a loss."""
     change = after - before if more_is_better else np.log(after / before)
-    half = float(stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / np.sqrt(len(change)))
-    low, high = change.mean() - half, change.mean() + half
+    middle, (variance, freedom) = float(change.mean()), crossed_variance(change.reshape(-1, 1, 1))
+    told = f"{middle:+.3f}" if more_is_better else f"x {np.exp(middle):.3g}"
+    if len(change) < 2:
+        return f"{told} ({LUCK})", False, False
+    if not variance > 0:
+        return f"{told} (all runs alike: no interval)", False, False
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
+    low, high = middle - half, middle + half
     if more_is_better:
-        return f"{change.mean():+.3f} [{low:+.3f}, {high:+.3f}]", bool(low > 0), bool(high < 0)
-    return f"x {np.exp(change.mean()):.3g} [{np.exp(low):.3g}, {np.exp(high):.3g}]", bool(high < 0), bool(low > 0)
+        return f"{told} [{low:+.3f}, {high:+.3f}]", low > 0, high < 0
+    return f"{told} [{np.exp(low):.3g}, {np.exp(high):.3g}]", high < 0, low > 0
 
 
 def main() -> None:

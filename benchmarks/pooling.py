@@ -46,7 +46,10 @@ ENCODER = {
     "unet": {"name": "unet", "channels": [8, 16, 32, 64]},
     "residual": {"name": "residual", "channels": [8, 16, 32, 64], "blocks": [1, 1, 1, 1]},
     "vit": {"name": "vit", "width": 96, "depth": 4, "heads": 3, "patch": 8},
+    "swin": {"name": "swin", "feature_size": 12, "heads": [1, 2, 4, 8], "window": 4},
 }
+# Attention has weights to train, so that it cannot be judged frozen: --tuned-pools alone takes it.
+TUNED_POOLS: tuple[Pool, ...] = (*POOLS, "attention")
 METHOD = {"masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128"}
 TUNED_TARGETS = ("diagnosis, AUROC", "tumour in slab, AUROC")
 

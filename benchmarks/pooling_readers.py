@@ -28,7 +28,8 @@ TUNED_RATE = 2e-3
 
 @torch.no_grad()
 def pooled(encoder: Encoder, images: torch.Tensor, pools: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the vectors of windows by pool, from one pass."""
+    """Return the vectors of windows by pool, from one pass; windows are padded to what the encoder's strides divide."""
+    images = padded(images, encoder.strides[-1])
     encoder.eval().pool_by("prenorm")
     heads = {pool: Pooling(pool, encoder.channels, encoder.strides) for pool in pools}
     found: dict[str, list[np.ndarray]] = {pool: [] for pool in pools}
@@ -37,6 +38,15 @@ def pooled(encoder: Encoder, images: torch.Tensor, pools: Sequence[str]) -> dict
         for pool, head in heads.items():
             found[pool].append(head(pyramid, before).numpy())
     return {pool: np.concatenate(parts).astype(np.float64) for pool, parts in found.items()}
+
+
+def padded(images: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
+    """Return images with zeros on either side, so that each axis is a multiple of the stride."""
+    sides: list[int] = []
+    for length, step in zip(reversed(images.shape[2:]), reversed(stride), strict=True):
+        lacking = -length % step
+        sides += [lacking // 2, lacking - lacking // 2]
+    return torch.nn.functional.pad(images, sides)
 
 
 def folds(patients: np.ndarray) -> np.ndarray:

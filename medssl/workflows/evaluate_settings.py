@@ -135,14 +135,13 @@ class DenseProbeSettings(LookSettings, DrawSettings):
     """How structures are read off frozen encoders by a linear probe of each place."""
 
     sizes: tuple[int, ...] = Field(default=(2, 4, 8), description="Numbers of labelled patients.")
-    draws: int = Field(default=5, ge=1, description="Draws of labelled patients; subsets are nested in a draw.")
     places: int = Field(default=2000, ge=20, description="Labelled places of each scan or cloud that are fitted.")
 
 
 class PlaceSettings(LookSettings):
     """How places are found again by their features alone: nothing is fitted."""
 
-    draws: int = Field(default=5, ge=1, description="Patients that are asked from, one a draw.")
+    draws: int = Field(default=8, ge=1, description="Patients that are asked from, one a draw.")
     draw_seed: int = Field(default=0, description="Seed of the draws.")
     places: int = Field(default=4000, ge=20, description="Places of each scan or cloud that are looked at, by a draw.")
 

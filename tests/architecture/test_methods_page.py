@@ -68,3 +68,16 @@ def test_the_head_of_a_preset_promises_what_the_table_shows() -> None:
         assert expected, f"{preset}: no line 'Expected'"
         careful = expected[1].startswith("made for ") and "docs/methods.md" in expected[1]
         assert careful != ("learns" in found), f"{preset}: {sorted(found)}, and its head says '{expected[1]}'"
+
+
+def test_a_preset_that_was_not_measured_says_for_what_size_it_is_made() -> None:
+    heads = {
+        preset.name: re.search(r"^# Expected: (.*)$", preset.read_text(encoding="utf-8"), re.MULTILINE)
+        for preset in sorted((ROOT / "configs" / "pretrain").glob("*.yaml"))
+    }
+    unmeasured = {name: head[1] for name, head in heads.items() if head and "not measured" in head[1].lower()}
+    assert len(unmeasured) >= 15
+    for name, head in unmeasured.items():
+        settings = yaml.safe_load((ROOT / "configs" / "pretrain" / name).read_text(encoding="utf-8"))
+        size = f"made for {settings['train']['steps']:,} steps of {settings['train']['batch_size']} "
+        assert size in head, f"{name}: its head does not say '{size}', but '{head}'"

@@ -57,7 +57,7 @@ def test_every_recipe_is_made_of_settings_that_exist(facts, machine):
 def test_the_choices_follow_from_the_clouds():
     many = CloudFacts(train=200, units=["mm", "mm"], classes={"a": 100, "b": 100, "c": 0})
     recipe = decide_cloud_recipe(many, AutoSettings(), CPU)
-    assert (recipe.preset, recipe.pretrain["method.spatial.rotate"]) == ("point_best_small", "none")
+    assert (recipe.preset, recipe.pretrain["method.spatial.rotate"]) == ("point_distil_contrast_small", "none")
     assert recipe.finetune["classification.classes"] == ["a", "b"]  # no cloud to train on has c
     few = decide_cloud_recipe(CloudFacts(train=5, units=["mm", "m"]), AutoSettings(), CPU)
     assert (few.method, few.pretrain["method.spatial.rotate"], few.finetune_preset) == ("point_mae", "any", "")

@@ -44,7 +44,7 @@ def test_cache_names_it_with_the_preset_for_this_machine(tmp_path, monkeypatch, 
     store = scans(tmp_path / "store", (20, 24, 24))
     monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: False)
     assert _suited(store) == "global_contrast_small"
-    assert "with few labels, contrast of body parts came out ahead" in capsys.readouterr().out
+    assert "that it saves labels is not shown" in capsys.readouterr().out
     monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: True)
     assert _suited(store) == "global_contrast"
 
@@ -71,8 +71,14 @@ def test_only_patients_to_train_on_are_counted_as_auto_does(tmp_path, monkeypatc
     assert _suited(store) == "masked_small"  # three of the six are trained on
 
 
-@pytest.mark.parametrize(("clouds", "gpu", "wanted"), [(15, False, "point_mae_small"), (16, False, "point_best_small"),
-                                                       (16, True, "point_best")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("clouds", "gpu", "wanted"),
+    [
+        (15, False, "point_mae_small"),
+        (16, False, "point_distil_contrast_small"),
+        (16, True, "point_distil_contrast"),
+    ],
+)
 def test_cache_names_for_clouds_what_auto_takes(tmp_path, monkeypatch, capsys, clouds, gpu, wanted):
     monkeypatch.setattr("medssl.workflows.cache._has_gpu", lambda: gpu)
     draw = np.random.default_rng(0)
