@@ -183,7 +183,8 @@ def read_index(folder: Path) -> Index:
     path = folder / INDEX
     if not path.exists():
         raise CacheError(
-            f"{folder} is no store: it has no {INDEX}. Make one with `medssl cache MANIFEST --out FOLDER`."
+            f"{folder} is no store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
+            "lists them and `medssl cache x.parquet --out FOLDER` makes a store of them."
         )
     content = read_listing(path, FORMAT_VERSION)
     try:

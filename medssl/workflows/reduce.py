@@ -368,7 +368,8 @@ def _say(
     related, same = kinds.get("related", 0), kinds.get("same patient", 0)
     if related:
         events.message(
-            f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition)"
+            f"{related} pairs are related (another kernel, phase or echo of one acquisition, or a repetition; --preset "
+            "one_per_acquisition leaves these out too)"
         )
     if same:
         events.message(f"{same} pairs are of one {owner} and look alike; they stay on one side of a split")
