@@ -42,14 +42,13 @@ from medssl.store.read import Store
 from pipelines import console
 
 POOLS: tuple[Pool, ...] = ("mean", "prenorm", "grid", "levels")
+TUNED_POOLS: tuple[Pool, ...] = (*POOLS, "attention")  # which has weights to train, and cannot be judged frozen
 ENCODER = {
     "unet": {"name": "unet", "channels": [8, 16, 32, 64]},
     "residual": {"name": "residual", "channels": [8, 16, 32, 64], "blocks": [1, 1, 1, 1]},
     "vit": {"name": "vit", "width": 96, "depth": 4, "heads": 3, "patch": 8},
     "swin": {"name": "swin", "feature_size": 12, "heads": [1, 2, 4, 8], "window": 4},
 }
-# Attention has weights to train, so that it cannot be judged frozen: --tuned-pools alone takes it.
-TUNED_POOLS: tuple[Pool, ...] = (*POOLS, "attention")
 METHOD = {"masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128"}
 TUNED_TARGETS = ("diagnosis, AUROC", "tumour in slab, AUROC")
 
@@ -120,7 +119,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--tuned", type=int, default=0)
-    parser.add_argument("--tuned-pools", nargs="+", default=POOLS, choices=POOLS)
+    parser.add_argument("--tuned-pools", nargs="+", default=POOLS, choices=TUNED_POOLS)
     parser.add_argument("--scans", type=int, default=10_000)
     parser.add_argument("--table", action="store_true", help="only write the tables of what is there")
     options = parser.parse_args()
@@ -166,13 +165,9 @@ def measure(groups: Mapping[str, Cases], network: Encoder, own: Row, options: ar
             for target, truth in cases.truths.items():
                 for pool, found in vectors.items():
                     note("frozen", target, pool, partial(score, target, found, truth, cases.patients))
-                    if options.tuned and target in TUNED_TARGETS and pool in options.tuned_pools:
-                        note(
-                            f"tuned {options.tuned}",
-                            target,
-                            pool,
-                            partial(tuned, network, pool, cases, target, int(own["seed"]), options.tuned),
-                        )
+                for pool in options.tuned_pools if options.tuned and target in TUNED_TARGETS else ():
+                    fit = partial(tuned, network, pool, cases, target, int(own["seed"]), options.tuned)
+                    note(f"tuned {options.tuned}", target, pool, fit)
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -180,7 +175,8 @@ def tables(rows: Sequence[Row]) -> str:
     lines: list[str] = []
     for how in dict.fromkeys(row["how"] for row in rows):
         own = [row for row in rows if row["how"] == how]
-        head = f"| read off | encoder | arm | {' | '.join(POOLS)} |\n|{'---|' * (3 + len(POOLS))}"
+        pools = [pool for pool in TUNED_POOLS if any(row["pool"] == pool for row in own)]
+        head = f"| read off | encoder | arm | {' | '.join(pools)} |\n|{'---|' * (3 + len(pools))}"
         values, gaps = [], []
         for data, target, encoder, arm in dict.fromkeys(
             (row["data"], row["target"], row["encoder"], row["arm"]) for row in own
@@ -190,8 +186,8 @@ def tables(rows: Sequence[Row]) -> str:
                 if (row["data"], row["target"], row["encoder"], row["arm"]) == (data, target, encoder, arm):
                     cells.setdefault(row["pool"], {})[row["seed"]] = (row["score"], row["patients"])
             first = f"| {data}: {target} | {encoder} | {arm} |"
-            said = {pool: cell(cells[pool], str(target)) if pool in cells else "" for pool in POOLS}
-            less = {pool: gap(cells[pool], cells["mean"]) if pool in cells else "" for pool in POOLS if pool != "mean"}
+            said = {pool: cell(cells[pool], str(target)) if pool in cells else "" for pool in pools}
+            less = {pool: gap(cells[pool], cells["mean"]) if pool in cells else "" for pool in pools if pool != "mean"}
             values.append(first + "".join(f" {text} |" for text in said.values()))
             gaps.append(first + " |" + "".join(f" {text} |" for text in less.values()))
         lines += [f"\n{how}\n", head, *values, f"\n{how}, minus mean\n", head, *gaps]

@@ -77,3 +77,51 @@ def test_scores_that_one_class_cannot_give_are_said_to_be_none(tmp_path, capsys)
     assert "not defined" in said.out
     assert "of one class" in said.err + said.out
     assert json.loads((folder / "class_scores.json").read_text())["runs"]["a"]["roc"] == []
+
+
+def run_of_five(folder, shown):
+    """Write the table of a run of five classes, of which test patients show some; two scans a patient."""
+    folder.mkdir()
+    names = ["a", "b", "c", "d", "e"]
+    rng = np.random.default_rng(5)
+    rows, own = [], {}
+    for number in range(24):
+        patient, truth = number // 2, shown[number // 2 % len(shown)]
+        p = rng.dirichlet(np.where(np.array(names) == truth, 2.5, 1.0))
+        own.setdefault((f"p{patient}", truth), []).append(p)
+        rows.append([f"s{number}", f"p{patient}", "test", "", "", truth, names[p.argmax()], *(f"{v:.9g}" for v in p)])
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        heads = ["id", "patient", "split", "slice", "attended", "truth", "predicted", *(f"p_{name}" for name in names)]
+        csv.writer(file).writerows([heads, *rows])
+    (folder / "decision.json").write_text(json.dumps({"temperature": 1.0, "threshold": 0.5, "cases": 5}))
+    return folder, own
+
+
+def test_scores_are_over_the_classes_that_a_split_shows_and_say_so(tmp_path, capsys):
+    folder, own = run_of_five(tmp_path / "a", ["a", "c", "d"])
+    found = evaluate(folder, data=tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "scores are over 3 of 5 classes: the split 'test' shows no other than a, c, d" in said
+    # a patient's probabilities are averaged, and the mean is over the three classes: pairs, counted one by one
+    mean = {who: np.mean(p, axis=0) for who, p in own.items()}
+    each = []
+    for name in ("a", "c", "d"):
+        of = [p["abcde".index(name)] for (_, truth), p in mean.items() if truth == name]
+        other = [p["abcde".index(name)] for (_, truth), p in mean.items() if truth != name]
+        each.append(np.mean([(x > y) + 0.5 * (x == y) for x in of for y in other]))
+    assert found.score("a", "auroc").interval.estimate == pytest.approx(np.mean(each), abs=1e-6)
+    assert found.score("a", "auroc").interval.patients == 12
+
+
+def test_what_is_averaged_and_what_the_most_frequent_class_would_score_is_said(tmp_path, capsys):
+    folder, _ = run_of_five(tmp_path / "a", ["a", "a", "c", "d"])
+    evaluate(folder, data=tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "always naming the most frequent class would be right in 0.500 of cases, and has AUROC 0.5" in said
+    assert "those of a patient's cases are averaged where all of them are of one class" in said
+
+
+def test_all_classes_shown_need_no_word(tmp_path, capsys):
+    folder, _ = run_of_five(tmp_path / "a", ["a", "b", "c", "d", "e"])
+    evaluate(folder, data=tmp_path)
+    assert "scores are over" not in capsys.readouterr().out
