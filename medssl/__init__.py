@@ -10,7 +10,7 @@ import importlib
 import logging
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where the functions are: verbs in `medssl.workflows`, chains of them in `medssl.chains`.
 _WORKFLOWS = (
