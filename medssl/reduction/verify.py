@@ -31,7 +31,7 @@ __all__ = [
 # SAME_IMAGE, UNEVEN, EXPLAINED and RELATED_STRANGERS are what the rule of benchmarks/reduction_limits.py gives.
 SAME_IMAGE = 0.68  # correlation of the detail from which two scans are one image
 SAME_VALUES = 0.97  # how far one is a function of the other's numbers from which only intensities were changed
-UNEVEN = 6.94  # unevenness from which two scans are one body at two moments: 9.9 and more for ED and ES, of copies 4.0
+UNEVEN = 6.6  # unevenness from which two scans are one body at two moments: most phases reach 7.9, copies 5.3
 EXPLAINED = 0.81  # share of the variance below which two scans on one grid are two bodies, however alike in detail
 RELATED = 0.55  # from which scans of one patient show one body at one time, or nearly
 EVIDENCE = 7.0  # standard deviations above strangers: less is chance, given all shifts and turns that are tried
