@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in about a minute, on made-up patients and clouds; in full in some minutes."""
+"""``medssl demo``: the whole chain in under two minutes, on made-up patients and clouds; in full in some minutes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def demo(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Demonstrated:
-    """Show the whole chain in about a minute on two CPU cores, without a network.
+    """Show the whole chain in under two minutes on two CPU cores, without a network.
 
     Args:
         out: The folder for everything that is made; ``runs/demo`` when None, and ``runs/demo-full`` in full. The same
