@@ -20,10 +20,11 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
+from scipy.special import softmax
 
 from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.class_resampling import resampled_scores
+from medssl.evaluation.classes import auroc
 from medssl.evaluation.parts import resampled_parts
 from medssl.evaluation.statistics.crossed import crossed_interval, p_of
 from medssl.evaluation.statistics.jackknife import pseudo_values
@@ -47,7 +48,8 @@ def true_auroc(rng: Rng, patients: int = 4000, skills: int = 100) -> float:
         skill = SKILL + BY_RUN * rng.standard_normal() + BY_DRAW * rng.standard_normal()
         spread = np.sqrt(BODY**2 + OWN**2 + REST**2)
         said = skill * np.eye(len(SHARES))[truth] + spread * rng.standard_normal((patients, len(SHARES)))
-        found.append(_by_ranks(_softmax(said), truth))
+        likely = softmax(said, axis=1)
+        found.append(np.mean([auroc(likely[:, one], truth == one) for one in range(len(SHARES))]))
     return float(np.mean(found))
 
 
@@ -106,27 +108,11 @@ def held(arms: list[list[list[Score]]], truth: float) -> tuple[float, float, flo
     )
 
 
-def _softmax(said: np.ndarray) -> np.ndarray:
-    likely: np.ndarray = np.exp(said - said.max(axis=1, keepdims=True))
-    likely /= likely.sum(axis=1, keepdims=True)
-    return likely
-
-
 def _auroc(said: np.ndarray, truth: np.ndarray) -> Score:
-    likely = _softmax(said)
+    likely = softmax(said, axis=1)
     names = tuple(f"p{n:05d}" for n in range(len(truth)))
     cases = ClassPredictions(names, names, truth, likely, likely.argmax(axis=1), tuple("abcde"))
     return pseudo_values(lambda w: resampled_scores(cases, "auroc", w), len(truth))
-
-
-def _by_ranks(likely: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean over classes of one against the others, by ranks: for more patients than pairs fit memory."""
-    found = []
-    for one in range(likely.shape[1]):
-        positive = truth == one
-        ranks, n = rankdata(likely[:, one]), int(positive.sum())
-        found.append((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(truth) - n)))
-    return float(np.mean(found))
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ __all__ = ["demo_points"]
 _SHAPES = "pointcloud.shape_files"  # a dotted path: this package knows nothing of clouds
 _POINTS = 256
 _PROBE = "knn"  # what the last sentence names
-_PROBES = ("probe.shares=[1]", "probe.metric=accuracy", "probe.few_shot=[[5,5]]")
+_PROBES = ("probe.shares=[1]", "probe.metric=accuracy")
+_ALL = ("probe.few_shot=[[5,5]]",)
 _FAST = ("probe.how=[knn,ridge]", "probe.few_shot=[]", "probe.random=1", "probe.point_draws=2")
 
 
@@ -76,7 +77,7 @@ def demo_points(
             data=store,
             out=out / "probe",
             protocol="probe",
-            overrides=[*_PROBES, f"probe.seed={seed}", *([] if all_probes else _FAST)],
+            overrides=[*_PROBES, f"probe.seed={seed}", *(_ALL if all_probes else _FAST)],
         )
         title = "title=Made-up shapes as point clouds"
         page = report(run, out / "probe", out=out / "report.html", overrides=[title])

@@ -89,7 +89,7 @@ def _places(model: Exportable) -> list[str]:
             "half a voxel. medssl cache MANIFEST --out STORE grid=nnunet makes scans as nnU-Net does"
         )
     else:
-        said += [_clipped(one) for one in model.channels if _clipped(one)]
+        said += [told for one in model.channels if (told := _clipped(one))]
     if model.crop_mm is not None:
         said.append("the store was cropped to the body, and nnU-Net segments whole scans, air around it too")
     if model.steps != "even":

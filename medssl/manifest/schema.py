@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from medssl.command import Command
 from medssl.errors import ManifestError, did_you_mean
 from medssl.manifest.columns import COLUMNS, DEFAULTS, REQUIRED, SPLITS
 from medssl.manifest.file_name import manifest_file
@@ -246,6 +247,12 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises:
         ManifestError: The file is missing, damaged, or not a manifest.
     """
+    if (folder := Path(path)).is_dir():
+        making = Command("index", folder, "--out", f"{folder.name}.parquet")
+        raise ManifestError(
+            f"{path} is a folder, and a manifest is a .parquet or a .csv file. Make one of what lies in it with "
+            f"`{making}`."
+        )
     path = manifest_file(path)
     if not path.is_file():
         raise ManifestError(f"{path}: no such manifest. Make one with: medssl index SCANS --out {quoted(path)}")

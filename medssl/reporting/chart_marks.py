@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from html import escape
 
-__all__ = ["dot", "line_class", "swatch"]
+__all__ = ["colour_class", "dot", "line_class", "swatch"]
 
 _COLOURS = 8  # classes c0 .. c7 of the page's style
 _STYLES = 4  # classes d0 .. d3: dashes
 
 
+def colour_class(series: int) -> str:
+    """Return the class of its colour, for what has neither dashes nor shape, such as bars."""
+    return f"c{series % _COLOURS}"
+
+
 def line_class(series: int) -> str:
     """Return the classes of a line: its colour and its dashes."""
-    return f"c{series % _COLOURS} d{_style(series)}"
+    return f"{colour_class(series)} d{_style(series)}"
 
 
 def dot(series: int, x: float, y: float, size: float, *, title: str = "", more: str = "") -> str:
@@ -30,7 +35,7 @@ def dot(series: int, x: float, y: float, size: float, *, title: str = "", more: 
         more: Further classes.
     """
     said = f"<title>{escape(title)}</title>" if title else ""
-    kind = f'class="dot c{series % _COLOURS}{" " if more else ""}{more}"'
+    kind = f'class="dot {colour_class(series)}{" " if more else ""}{more}"'
     style = _style(series)
     if style == 0:
         return f'<circle {kind} cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{said}</circle>'

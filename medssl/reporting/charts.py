@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 from medssl.reporting.chart_data import data_link
-from medssl.reporting.chart_marks import dot, line_class, swatch
+from medssl.reporting.chart_marks import colour_class, dot, line_class, swatch
 
 __all__ = ["Marks", "Series", "histogram_chart", "interval_chart", "line_chart", "scatter_chart"]
 
 _WIDTH, _HEIGHT = 360.0, 210.0
 _LEFT, _RIGHT, _TOP, _FOOT = 46.0, 18.0, 10.0, 34.0
-_COLOURS = 8  # of bars
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def histogram_chart(
                 title = f"<title>{escape(known[i][0])}: {row[place]}</title>"
                 left = frame.x(low) + place * thick + 0.4
                 parts.append(
-                    f'<rect class="dot c{i % _COLOURS}" x="{left:.1f}" y="{top:.1f}" '
+                    f'<rect class="dot {colour_class(i)}" x="{left:.1f}" y="{top:.1f}" '
                     f'width="{thick - 0.8:.1f}" height="{under - top:.1f}">{title}</rect>'
                 )
                 foot += row[place]
@@ -281,6 +280,6 @@ def _legend(
     if len(names) < 2:
         return ""
     picked = series if series is not None else range(len(names))
-    signs = [f'<i class="swatch c{i % _COLOURS}"></i>' if bars else swatch(i, line=lines) for i in picked]
+    signs = [f'<i class="swatch {colour_class(i)}"></i>' if bars else swatch(i, line=lines) for i in picked]
     items = "".join(f"<span>{sign}{escape(name)}</span>" for name, sign in zip(names, signs, strict=True))
     return f'<p class="legend">{items}</p>'

@@ -6,6 +6,7 @@ import pytest
 
 from medssl.errors import ManifestError
 from medssl.manifest.columns import COLUMNS
+from medssl.manifest.file_name import manifest_file
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest, write_manifest
 
 
@@ -119,3 +120,12 @@ def test_unknown_ids_and_splits_are_refused():
         some().subset(["zz"])
     with pytest.raises(ManifestError, match="Did you mean 'train'"):
         some().of_split("trian")
+
+
+def test_a_folder_that_is_read_says_how_to_index_it_and_one_that_is_written_does_not(tmp_path):
+    (tmp_path / "scans").mkdir()
+    with pytest.raises(ManifestError, match=r"medssl index \S*scans --out scans\.parquet"):
+        read_manifest(tmp_path / "scans")
+    with pytest.raises(ManifestError, match=r"is a \.parquet or a \.csv file") as refused:
+        manifest_file(tmp_path / "scans")
+    assert "medssl index" not in str(refused.value)
