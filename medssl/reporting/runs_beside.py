@@ -61,7 +61,8 @@ def _curves(runs: Sequence[RunRecord]) -> list[Block]:
         for name in run.held_out:
             signal = signal_of(name)
             wanted[f"held_out/{name}"] = f"Held-out {signal.words if signal else name.replace('_', ' ')}"
-    charts, structures = [], []
+    charts: list[tuple[str, str, str]] = []
+    structures: list[tuple[str, str, str]] = []
     for key, title in wanted.items():
         lines = [Series(run.name, run.points(key)) for run in runs if run.points(key)]
         drawn = line_chart(lines, what=f"{title} of {counted(len(lines), 'run')}") if len(lines) > 1 else ""
