@@ -11,6 +11,7 @@ from torch import Tensor
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
 from medssl.methods.fitting import Room
+from medssl.methods.parts.contract import seeds
 from medssl.methods.settings.crop_views import CropSettings
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.randomness import Stream
@@ -22,12 +23,13 @@ __all__ = ["CropMethod", "CropSettings", "CropViews"]
 
 @dataclass(frozen=True)
 class CropViews:
-    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item`` and ``patient`` (B,)."""
+    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item``, ``patient`` and ``seeds`` (B,)."""
 
     crops: Tensor
     local: Tensor | None
     item: Tensor
     patient: Tensor
+    seeds: Tensor
 
 
 class CropMethod(Method):
@@ -94,7 +96,7 @@ class CropMethod(Method):
                 spatial=chosen.spatial,
                 intensity=chosen.intensity,
             )
-        return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient)
+        return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient, seeds=seeds(stream))
 
     def pictures(self, views: CropViews) -> dict[str, Tensor]:
         """Return the views of the first scans."""
