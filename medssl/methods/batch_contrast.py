@@ -30,6 +30,7 @@ class BatchContrast(Method):
         if settings.decoupled == "dclw" and "two views" not in settings.offers:
             raise ValueError("dclw weighs pairs: it takes two views.")
         self.contrast_settings = settings
+        self.draws = bool(settings.parts.chosen())
         self.contrast = Contrast(
             settings.parts, temperature=settings.temperature, positive_in_denominator=settings.decoupled == "no"
         )
@@ -39,7 +40,7 @@ class BatchContrast(Method):
         self.contrast.begin(items)
 
     def contrasted(
-        self, projected_VBD: Tensor, item_B: Tensor, patient_B: Tensor, seeds_B: Tensor, progress: float
+        self, projected_VBD: Tensor, item_B: Tensor, patient_B: Tensor, seeds_B: Tensor | None, progress: float
     ) -> Losses:
         """Return the contrast of all views of the batch.
 

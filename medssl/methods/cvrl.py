@@ -78,7 +78,8 @@ class CVRL(SimCLR):
             batch, stream, size=chosen.crop, count=1, spatial=chosen.spatial, intensity=chosen.intensity
         )
         item = batch.item[::_PAIR].repeat_interleave(_PAIR)
-        return CropViews(crops=crops, local=None, item=item, patient=batch.patient, seeds=seeds(stream))
+        own = seeds(stream) if self.draws else None
+        return CropViews(crops=crops, local=None, item=item, patient=batch.patient, seeds=own)
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of all pairs of the batch."""
@@ -100,5 +101,5 @@ class CVRL(SimCLR):
 def _paired(views: CropViews) -> CropViews:
     """Return the views with a row a pair."""
     crops = views.crops.view(-1, _PAIR, *views.crops.shape[2:])
-    rows = {name: getattr(views, name)[::_PAIR] for name in ("item", "patient", "seeds")}
-    return dataclasses.replace(views, crops=crops, **rows)
+    own = None if views.seeds is None else views.seeds[::_PAIR]
+    return dataclasses.replace(views, crops=crops, item=views.item[::_PAIR], patient=views.patient[::_PAIR], seeds=own)

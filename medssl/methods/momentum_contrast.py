@@ -34,6 +34,7 @@ class MomentumContrast(Method):
             student: From what `inputs` gives to (embedding, projection), with the head of `head_of`.
         """
         self.contrast_settings = settings
+        self.draws = bool(settings.parts.chosen())
         v3 = settings.version == "v3"
         self.student = student
         self.teacher = EMATeacher(

@@ -159,7 +159,7 @@ def test_moco_2_takes_its_negatives_from_the_queue_alone() -> None:
     settings = MoCoSettings(window=(16, 16, 16), crop=(8, 8, 8), queue=6, hidden=8, projected=8, temperature=0.2)
     method = MoCo(settings, build_encoder(UNET)).train()
     crops = torch.rand(3, 2, 1, 8, 8, 8)
-    first, then = (CropViews(crops, None, ids, ids, ids) for ids in (torch.arange(3), torch.arange(3, 6)))
+    first, then = (CropViews(crops, None, ids, ids) for ids in (torch.arange(3), torch.arange(3, 6)))
     # with an empty queue the batch's own keys are all there is
     assert method(first, 0.0).total.item() > 0.1
     method.after_step(0.0)

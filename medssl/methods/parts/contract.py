@@ -47,8 +47,13 @@ def seeds(stream: Stream) -> Tensor:
     return torch.tensor(own, dtype=torch.int64)
 
 
-def seed_of(seeds_B: Tensor, device: torch.device, *, block: int = 1) -> int:
-    """Return the seed of the batch's first item, the same in every process; with one the device is not waited for."""
+def seed_of(seeds_B: Tensor | None, device: torch.device, *, block: int = 1) -> int:
+    """Return the seed of the batch's first item, the same in every process; 0 where no views carry one.
+
+    With one process the device is not waited for.
+    """
+    if seeds_B is None:
+        return 0
     return int(seeds_B[0] if processes() == 1 else gathered(seeds_B.to(device), block=block)[0])
 
 
