@@ -19,7 +19,9 @@ _PANEL = "Look and choose"
 def _list(
     kind: Annotated[
         str,
-        typer.Argument(help="presets, methods, encoders, data, weights, formats, trackers or verbs.", metavar="KIND"),
+        typer.Argument(
+            help="presets, methods, parts, encoders, data, weights, formats, trackers or verbs.", metavar="KIND"
+        ),
     ] = "presets",
 ) -> None:
     """List what there is to choose from.

@@ -45,6 +45,12 @@ def _methods() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "For", "Take it when", "Needs", "Paper"), rows
 
 
+def _parts() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.methods.parts.table").PARTS
+    rows: Rows = [(n, r.slot, r.take_when, r.needs, ", ".join(r.excludes), r.paper) for n, r in table.items()]
+    return ("Name", "Is", "Take it when", "Needs", "Not with", "Paper"), rows
+
+
 def _encoders() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.encoders.table").ENCODERS
     clouds = importlib.import_module("pointcloud.encoders.table").CLOUD_ENCODERS
@@ -74,6 +80,7 @@ _SHOWN_BY_LIST = ("formats", "trackers")  # a row says all, so `show` has no pag
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "presets": _presets,
     "methods": _methods,
+    "parts": _parts,
     "encoders": _encoders,
     "data": _data,
     "weights": _weights,
