@@ -65,12 +65,18 @@ def _weights() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "What it is", "Trained on", "Licence of the weights", "Encoder"), rows
 
 
+def _trackers() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.engine.trackers").TRACKERS
+    return ("Name", "Take it when", "Needs"), [(name, row.take_when, row.needs) for name, row in table.items()]
+
+
 def _tell_refused() -> None:
     refused = importlib.import_module("medssl.weights.refused").REFUSED
     cells = [(name, row.why, row.nearest) for name, row in refused.items()]
     events.table("Not taken", ("Name", "Why not", "The nearest that is"), cells, key="not_taken")
 
 
+_SHOWN_BY_LIST = ("formats", "trackers")  # a row says all, so `show` has no page of them
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "presets": _presets,
     "methods": _methods,
@@ -79,6 +85,7 @@ KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "data": _data,
     "weights": _weights,
     "formats": _formats,
+    "trackers": _trackers,
     "verbs": _verbs,
 }
 
@@ -112,4 +119,6 @@ def list_things(kind: str = "presets") -> Listed:
     if kind == "weights":
         _tell_refused()
     first = "/".join(rows[0][:2]) if kind == "presets" else rows[0][0]
-    return events.written(Listed(columns, tuple(rows), next=Command("show", first) if kind != "formats" else Command()))
+    return events.written(
+        Listed(columns, tuple(rows), next=Command() if kind in _SHOWN_BY_LIST else Command("show", first))
+    )
