@@ -139,7 +139,7 @@ def check_split(
         if len(leaks) > _SHOWN:
             events.message(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")
     guessed = any(kind == "patient-guessed" for _, kind, *_ in doubts)
-    as_far = ", as far as the names of files tell patients apart" if guessed else ""
+    as_far = ", as far as the names of files distinguish patients" if guessed else ""
     events.message(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
