@@ -130,7 +130,7 @@ def test_nan_survives_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["scores", "predictions"])
-def test_cells_of_forms_that_no_release_wrote_are_refused_with_what_to_do(tmp_path, kind):
+def test_cells_in_forms_from_before_the_table_of_scores_are_refused_with_what_to_do(tmp_path, kind):
     one = plan(arms={SCRATCH: ""}, sizes=(1,), draws=1, seeds=1)
     (cell,) = one.cells()
     content = {"arm": "scratch", "n": 1, "draw": 0, "seed": 0, "key": "recipe", "seconds": 1.0, kind: []}
