@@ -16,6 +16,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "dicom-seg": ("highdicom",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
     "ray": ("ray",),
     "nnunet": ("nnunetv2",),
 }

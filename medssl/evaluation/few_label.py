@@ -45,6 +45,7 @@ _LATER: Mapping[str, object] = {
     "steps": "fixed",
     "interpolation": "size",
     "class_token": False,
+    "trackers": ["tensorboard"],
 }
 _FIGURES = ("item", "patient", "target", "metric", "value", "note")
 _DIGITS = 6  # of probabilities, the others are kept as they are
