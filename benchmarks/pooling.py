@@ -160,8 +160,13 @@ def measure(groups: Mapping[str, Cases], network: Encoder, own: Row, options: ar
                 file.write(json.dumps({**row, "score": value, "patients": np.round(patients, 5).tolist()}) + "\n")
                 file.flush()
 
+        def lacking(target: str) -> bool:
+            rows = ({**own, "how": "frozen", "target": target, "pool": pool} for pool in POOLS)
+            return any(tuple(row[key] for key in KEYS) not in done for row in rows)
+
         for cases in groups.values():
-            vectors = pooled(network, cases.images, POOLS)
+            known = not any(map(lacking, cases.truths))
+            vectors = {} if known else pooled(network, cases.images, POOLS)
             for target, truth in cases.truths.items():
                 for pool, found in vectors.items():
                     note("frozen", target, pool, partial(score, target, found, truth, cases.patients))

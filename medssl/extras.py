@@ -15,6 +15,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "points": ("h5py", "laspy", "lazrs", "open3d", "trimesh"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
     "ray": ("ray",),
     "nnunet": ("nnunetv2",),
 }

@@ -54,6 +54,19 @@ class RunRecord:
         scratch = bool(self.settings.get("transfer.from_scratch"))
         return "" if scratch else str(self.settings.get("transfer.run") or "")
 
+    @property
+    def held_out(self) -> dict[str, list[tuple[float, float]]]:
+        """The curves of held-out signals by name."""
+        return {key.removeprefix("held_out/"): self.points(key) for key in self.keys("held_out/")}
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return what was measured under a prefix, in the order in which it came."""
+        return list(dict.fromkeys(key for row in self.rows for key in row if key.startswith(prefix)))
+
+    def points(self, key: str) -> list[tuple[float, float]]:
+        """Return (step, value) of each row that holds a key."""
+        return [(float(row["step"]), float(row[key])) for row in self.rows if row.get(key) is not None]
+
 
 @dataclass(kw_only=True)
 class Material:
