@@ -160,6 +160,22 @@ def test_fine_tuning_of_segments_and_classes_starts_from_all_of_it(imported, tun
         assert 0 < far < 0.1, "one step away from what was imported"
 
 
+def test_fine_tuning_is_that_of_the_same_weights_built_here(imported, tuned, stores, tmp_path) -> None:
+    """Oracle tests hold the numbers to their makers' network; here all else that an import leaves is shown to be idle."""
+    name, run = imported
+    card = load_card(run)
+    encoder = build_encoder(card.encoder)
+    encoder.load_state_dict(load_weights(run, "encoder"), strict=True)
+    kept = ("encoder", "in_channels", "channels", "strides", "inputs", "window", "modality", "spacing_mm")
+    (tmp_path / "native").mkdir()
+    save_encoder(encoder, Card(**{key: getattr(card, key) for key in kept}), tmp_path / "native")
+    overrides = [*QUICK, _window("segmentation", name), "data.predict=[]"]
+    native = finetune(tmp_path / "native", data=stores[ROWS[name][2]], out=tmp_path / "out", overrides=overrides).folder
+    first, second = (load_weights(each, "network") for each in (tuned["segmentation"], native))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_it_embeds_and_is_probed_by_scan_and_by_voxel(imported, stores, tmp_path) -> None:
     name, run = imported
     store, window = stores[ROWS[name][2]], f"[{','.join(map(str, ROWS[name][1]))}]"
