@@ -139,7 +139,7 @@ VERBS = Table(
         Verb(
             name="list",
             target="medssl.workflows.list_things.list_things",
-            summary="List presets, methods, their parts, encoders, data sets, published weights, formats, trackers or verbs.",
+            summary="List presets, methods, parts, encoders, data sets, published weights, formats, trackers or verbs.",
         ),
         Verb(
             name="show",
