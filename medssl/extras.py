@@ -13,6 +13,7 @@ __all__ = ["EXTRAS", "library"]
 # Each extra of pyproject.toml, and the modules that it brings.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "points": ("h5py", "laspy", "lazrs", "open3d", "trimesh"),
+    "dicom-seg": ("highdicom",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.score_table import ScoreTable
-from medssl.evaluation.scoring import StructureScore
 from medssl.writing import atomic_write
 
 __all__ = [
@@ -278,12 +276,6 @@ def _read_cell(path: Path, plan: FewLabelPlan, cell: Cell) -> CellResult:
 
 
 def _table_of(content: Mapping[str, Any]) -> ScoreTable:
-    """Return the rows of a cell, in this form or in those of earlier releases, which knew each its own task."""
-    if "rows" in content:
-        columns = [content["rows"][name] for name in _FIGURES]
-        return ScoreTable.of_rows(("", "", 0, 0, None, *figures) for figures in zip(*columns, strict=True))
-    if "predictions" in content:
-        return ScoreTable.of_classes(ClassPredictions.of_row(content["predictions"]), run="")
-    nan = float("nan")
-    filled: list[dict[str, Any]] = [{k: nan if v is None else v for k, v in row.items()} for row in content["scores"]]
-    return ScoreTable.of_structures((StructureScore(**row) for row in filled), run="")
+    """Return the rows of a cell."""
+    columns = [content["rows"][name] for name in _FIGURES]
+    return ScoreTable.of_rows(("", "", 0, 0, None, *figures) for figures in zip(*columns, strict=True))

@@ -111,7 +111,7 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("encoder", _encoder(run)),
         ("trained on", labelled),
         ("channels of a case", _inputs(run)),
-        _told_apart(run),
+        _distinguished(run),
         ("window, voxels", "" if noun == "cloud" else _times(window)),
         ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
         ("to cite", "; ".join(citations_of(run))),
@@ -271,7 +271,7 @@ def _last_of(run: RunRecord) -> dict[str, float]:
     return found
 
 
-def _told_apart(run: RunRecord) -> tuple[str, str]:
+def _distinguished(run: RunRecord) -> tuple[str, str]:
     """Return what a fine-tuned network distinguishes: structures (no background), classes, or parts of clouds."""
     method = run.card.get("method", {})
     if run.card.get("kind") == "cloud":

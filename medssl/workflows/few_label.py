@@ -242,7 +242,7 @@ def _recipe(
     suited = {} if by_hand else {key: auto.value for key, auto in suited_task(labels).items()}
     told = {"task": resolved.settings.task} | suited
     overrides += [f"{key}={_as_yaml(value)}" for key, value in told.items() if resolved.origins[key] == "default"]
-    preset = few.recipe or domain.recipes[told["task"]]
+    preset = few.recipe or domain.recipes.get(told["task"])
     resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides)
     shows = resolved.settings.classification.shows is not None
     if said := check_task(told["task"], labels, shows=shows, group="few_label.finetune."):

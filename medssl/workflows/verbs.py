@@ -134,7 +134,7 @@ VERBS = Table(
             name="demo",
             target="medssl.chains.demo.demo",
             settings="medssl.chains.demo.DemoSettings",
-            summary="Show the whole chain in minutes, on made-up patients or on real data.",
+            summary="Show the whole chain in minutes, on synthetic patients or on real data.",
         ),
         Verb(
             name="list",

@@ -73,7 +73,7 @@ class TinyMethod(Method):
 
 
 class TinyLoader:
-    """Made-up windows, a pure function of (seed, step, slot)."""
+    """Synthetic windows, a pure function of (seed, step, slot)."""
 
     numbers = 1000
 

@@ -80,7 +80,7 @@ def test_a_window_is_changed_as_a_whole(store):
     assert not torch.allclose(crops[0], crops[1], atol=1e-2)
 
 
-def test_pairs_are_told_apart_and_windows_of_one_patient_never_repel(store):
+def test_pairs_are_distinguished_and_windows_of_one_patient_never_repel(store):
     method = build_method({**CVRL, **STILL}, build_encoder(FLAT)).eval()
     batch = batch_of(method, store)
     views = method.views(batch, Stream(0, 0, range(6)))
