@@ -40,16 +40,16 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 class Brief(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device):  # named: nnU-Net looks them up by name
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.stop_after = int(os.environ["BRIEF_EPOCHS"])
-        self.num_epochs = int(os.environ["BRIEF_OF_EPOCHS"])
+        self.num_epochs = int(os.environ["BRIEF_EPOCHS"])
         self.num_iterations_per_epoch = int(os.environ["BRIEF_ITERATIONS"])
-        self.num_val_iterations_per_epoch = 10
+        self.num_val_iterations_per_epoch = 4
         self.initial_lr = float(os.environ.get("BRIEF_LR", self.initial_lr))
 
-    def on_epoch_end(self):
-        super().on_epoch_end()
-        if self.current_epoch >= self.stop_after:
-            self.num_epochs = self.current_epoch  # ends nnU-Net's loop after this epoch
+    def configure_optimizers(self):
+        trained, self.num_epochs = self.num_epochs, int(os.environ["BRIEF_OF_EPOCHS"])  # the rate falls over these
+        found = super().configure_optimizers()
+        self.num_epochs = trained
+        return found
 
     def perform_actual_validation(self, save_probabilities=False):
         pass
