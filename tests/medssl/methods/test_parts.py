@@ -10,6 +10,7 @@ from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader
 from medssl.methods.contract import Method
+from medssl.methods.former import former_settings
 from medssl.methods.parts.contract import Anchors
 from medssl.methods.parts.table import PARTS, PartRow
 from medssl.methods.settings.parts import PairParts
@@ -89,6 +90,12 @@ def test_what_does_not_go_together_is_refused_before_a_run(overrides, words):
     with pytest.raises(ConfigError) as refusal:
         resolve(PretrainSettings, defaults={"method.name": "simclr", "method.decoupled": "no"}, overrides=overrides)
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("parts", ["sogclr", []])
+def test_a_record_with_parts_is_read_for_resuming(parts):
+    recorded = METHODS.settings_of({"name": "simclr", "parts": parts}).model_dump(mode="json")
+    assert former_settings(recorded) == {}
 
 
 def test_a_queue_is_no_batch():
