@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from medssl.errors import DiskError, MedSSLError
+from medssl.errors import DiskError, MedSSLError, PeerLostError
 from medssl.refusing import is_panic
 from medssl.workflows import events
 from medssl.workflows.verbs import function_of
@@ -79,7 +79,9 @@ def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **
             except MedSSLError as error:
                 # Said inside, so that the JSON object holds the error; `speaking` then prints no second one.
                 console.fail(type(error).__name__, str(error))
-                raise typer.Exit(EXIT_BROKEN if isinstance(error, DiskError) else EXIT_USER_ERROR) from error
+                raise typer.Exit(
+                    EXIT_BROKEN if isinstance(error, DiskError | PeerLostError) else EXIT_USER_ERROR
+                ) from error
             except KeyboardInterrupt as interrupt:
                 console.fail("Interrupted", "interrupted")
                 raise typer.Exit(EXIT_INTERRUPTED) from interrupt
