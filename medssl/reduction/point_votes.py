@@ -21,7 +21,7 @@ import numpy.typing as npt
 from medssl.reduction import hashes, keypoints
 from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
-from medssl.reduction.neighbours import Pairs, multi_index_pairs
+from medssl.reduction.neighbours import Pairs, distinct, multi_index_pairs
 
 __all__ = ["LEAST_POINTS", "Points", "Votes", "agreeing", "families", "like_points", "points_of", "voted", "weighed"]
 
@@ -38,11 +38,13 @@ _ALIKE = 14  # differing bits of two points at one place that are the same
 _TOGETHER = 128  # pairs that are compared at a time
 _SAMPLE = 128  # scans that say how common a point is
 _COMMON = 0.2  # of them
+_ASKED = 1 << 15  # points that are held against those of the sample at a time
 _FEW_SCANS = 64  # of which none says what is common
 _SHARE_KEPT = 3  # a third of the points of each scan, the rarest, is kept however common they are
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like
 _CHUNK = 512  # scans whose votes are counted at a time
 _PLAIN = 0.5  # share of the points of a pair that agree from which the two are one family
+_SURE = 0.75  # the same within what an outline might join: bodies of one outline come to 0.7, most copies to more
 _MANY = 16  # scans, or families, up to which none says that something is common
 _PLAIN_SCORE = 5.0  # agreeing points times their share from which they are
 
@@ -103,9 +105,12 @@ def _telling(points: Points) -> Points:
     if len(with_points) >= _FEW_SCANS:
         asked = with_points[np.linspace(0, len(with_points) - 1, min(_SAMPLE, len(with_points))).astype(np.int64)]
         sampled = np.flatnonzero(np.isin(scans, asked) & kept)
-        near = like_points(points.codes, _RADIUS, points.codes[sampled])
-        seen = np.unique(near.first * len(points.starts) + scans[sampled[near.second]])
-        count = np.bincount(seen // len(points.starts), minlength=len(scans))
+        count = np.zeros(len(scans), dtype=np.int64)
+        for begin in range(0, len(scans), _ASKED):
+            part = slice(begin, begin + _ASKED)
+            near = like_points(points.codes[part], _RADIUS, points.codes[sampled])
+            seen = distinct(near.first * len(points.starts) + scans[sampled[near.second]])
+            count[part] = np.bincount(seen // len(points.starts), minlength=len(scans[part]))
         # The rarest third of each scan: by how common they are, within the scan.
         order = np.lexsort((count, scans))
         rank = np.empty(len(scans), dtype=np.int64)
@@ -191,8 +196,8 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     """Return the family of each scan: scans that plain copies join, chains of them too, int64 (count,).
 
     Scans of which half the points agree are joined. What joins more than a fifth of all scans is an outline that all
-    have, and no family: there only those stay joined of which half agrees on each size of cell that shows enough, with
-    the points of all those scans weighed as if each were of its own family.
+    have, or a folder that is mostly copies of one scan. There those stay joined of which three quarters agree, or half
+    on each size of cell that shows enough, with the points of all those scans weighed as if each were its own family.
 
     Args:
         levels: Points of all scans, and pairs as `voted` returns them, by log2 of the size of cells.
@@ -212,8 +217,10 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     ends = [np.zeros((2, 0), np.int64)]
     for scale, (one, two, _) in links.items():
         ends.append(np.stack([one, two])[:, ~large[one]])
-        inner = tuple(each[large[one]] for each in links[scale])
-        first, second, shift = _plain(told[scale], (inner[0], inner[1], inner[2]))
+        inner = links[scale][0][large[one]], links[scale][1][large[one]], links[scale][2][large[one]]
+        _, sure, _ = agreeing(points[scale], *inner)
+        ends.append(np.stack(inner[:2])[:, sure >= _SURE])
+        first, second, shift = _plain(told[scale], inner)
         plain = np.ones(len(first), dtype=bool)
         for other in levels.keys() - {scale}:
             moved = np.rint(shift * 2.0 ** (scale - other)).astype(np.int64)
@@ -260,7 +267,7 @@ def weighed(points: Points, votes: Votes, family: Ints) -> Points:
         met = _met(one, two, shift[part])
         for table, agree, others in ((one, met.one, second[part]), (two, met.two, first[part])):
             seen.append((table.at * len(known) + family[others][:, None])[agree])
-    point = np.unique(np.concatenate(seen)) // max(1, len(known))
+    point = distinct(np.concatenate(seen)) // max(1, len(known))
     count = np.bincount(point, minlength=len(points.codes))
     weights = np.where(count > max(_MANY, _COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
     return replace(points, weights=weights)
