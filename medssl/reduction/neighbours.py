@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medssl.errors import ConfigError
 
-__all__ = ["Pairs", "cosine_pairs", "distinct", "hamming_pairs", "multi_index_pairs", "planted_recall"]
+__all__ = ["Pairs", "cosine_pairs", "distinct", "hamming_pairs", "joined", "multi_index_pairs", "planted_recall"]
 
 Codes = npt.NDArray[np.uint64]
 Vectors = npt.NDArray[np.floating]
@@ -213,6 +213,16 @@ def planted_recall(
             row[bit // 64] ^= _ONE << np.uint64(bit % 64)
     found = search(np.concatenate([codes, copies])).as_set()
     return sum((int(source), len(codes) + k) in found for k, source in enumerate(sources)) / planted
+
+
+def joined(ends: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the number of the group of each scan that pairs join, int64 (count,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
+    found: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return found
 
 
 _Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]

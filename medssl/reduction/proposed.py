@@ -13,8 +13,9 @@ from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
 from medssl.reduction.index import Index
 from medssl.reduction.neighbours import Pairs, hamming_pairs, multi_index_pairs
-from medssl.reduction.point_votes import agreeing, families, points_of, voted, weighed
+from medssl.reduction.point_votes import agreeing, families, voted, weighed
 from medssl.reduction.slice_votes import slice_pairs
+from medssl.reduction.telling_points import points_of
 from medssl.reduction.turned import turned_pairs
 
 __all__ = ["RADIUS", "Candidate", "PointEvidence", "Proposed", "equal", "hashed", "is_exact", "near_codes", "sliced"]
