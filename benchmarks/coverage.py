@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from scipy.stats import norm, t, wilcoxon
@@ -210,6 +211,29 @@ def cases(truth: np.ndarray, score: np.ndarray) -> ClassPredictions:
     return ClassPredictions(names, names, truth, probability, probability.argmax(axis=1), ("ill", "well"))
 
 
+def show_wider(rng: np.random.Generator, tables: int, patients: Sequence[int]) -> None:
+    """Print how often intervals with fewer degrees of freedom hold the truth, and how much wider they are.
+
+    Satterthwaite's freedom is 1 / sum(share^2 / freedom) over the parts of a variance. "Shares" takes them unsquared;
+    "Cochran" the mean of the parts' own quantiles, weighted by their shares.
+    """
+    heads = ["scenario", "runs", "draws", "patients", "ours", "shares", "width", "Cochran", "width"]
+    print(row(heads) + "\n|---|" + "--:|" * (len(heads) - 1))
+    for scenario in SCENARIOS:
+        for runs, draws, count in product((2, 3), (2, 8), patients):
+            own, other = drawn_tables(rng, scenario, tables, runs, draws, count)
+            gap = own.mean(axis=1) - other.mean(axis=1)
+            means = [own.mean(axis=(2, 3)), gap.mean(axis=2), gap.mean(axis=1)]
+            part = np.array([each.var(axis=1, ddof=1) / each.shape[1] for each in means])
+            freedom = np.array([each.shape[1] - 1.0 for each in means])[:, None]
+            share, error = part / part.sum(axis=0), np.sqrt(part.sum(axis=0))
+            quantiles = [t.ppf((1 + LEVEL) / 2, 1 / (share**power / freedom).sum(axis=0)) for power in (2, 1)]
+            quantiles.append((share * t.ppf((1 + LEVEL) / 2, freedom)).sum(axis=0))
+            held = [float((np.abs(gap.mean(axis=(1, 2))) <= q * error).mean()) for q in quantiles]
+            wide = [float(np.median(q * error) / np.median(quantiles[0] * error)) for q in quantiles]
+            print(row([scenario, runs, draws, count, held[0], held[1], wide[1], held[2], wide[2]]), flush=True)
+
+
 def row(cells: Sequence[object]) -> str:
     """Return a row of Markdown."""
     return f"| {' | '.join(f'{c:.3f}' if isinstance(c, float) else str(c) for c in cells)} |"
@@ -225,10 +249,13 @@ def main() -> None:
     words.add_argument("--patients", type=int, nargs="+", default=[6, 12, 30])
     words.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=list(SCENARIOS))
     words.add_argument("--clouds", action="store_true", help="only the table of probes of clouds")
+    words.add_argument("--wider", action="store_true", help="only that of intervals with fewer degrees of freedom")
     given = words.parse_args()
     rng = np.random.default_rng(0)
     if given.clouds:
         return show_clouds(rng, given.tables)
+    if given.wider:
+        return show_wider(rng, given.tables, given.patients)
     print("Means over patients (Dice, accuracy, ...), no effect\n")
     print(row(["scenario", "runs", "draws", "patients", "coverage", "old", "false alarms", "old (Wilcoxon)"]))
     print("|---|" + "--:|" * 7)

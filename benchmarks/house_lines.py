@@ -62,7 +62,6 @@ SCORING = {
                 "class_section",
                 "evaluation_section",
                 "parts_section",
-                "probe_section",
                 "score_blocks",
                 "scored",
             )

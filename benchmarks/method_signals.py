@@ -250,6 +250,8 @@ def told(preset: str, steps: int, runs: Sequence[Mapping[str, Mapping[str, Any]]
 
 def against(before: np.ndarray, after: np.ndarray, more_is_better: bool) -> tuple[str, bool, bool]:
     """Return the change of runs in words, and whether its interval says that it is a gain, or a loss."""
+    if not (np.isfinite([before, after]).all() and (more_is_better or min(before.min(), after.min()) > 0)):
+        return "not defined", False, False  # a run that came to NaN; an error of 0 has no ratio
     change = after - before if more_is_better else np.log(after / before)
     middle, (variance, freedom) = float(change.mean()), crossed_variance(change.reshape(-1, 1, 1))
     told = f"{middle:+.3f}" if more_is_better else f"x {np.exp(middle):.3g}"

@@ -14,7 +14,8 @@ lgg          tumour in a slab of a few slices, or none (AUROC); level of the sla
 labels they do not see. A masked method uses no embedding; "simclr" trains a run by each pool of --simclr. Each run is
 read by every pool. --tuned N trains the project's classifier, encoder and head, for N steps on three fifths of the
 patients and scores the others, a network for each pool. Intervals are over runs and patients (`medssl.evaluation`);
-differences from ``mean`` are paired by run and patient. Runs and scores (OUT/scores.jsonl) that are there are kept.
+differences from the first pool (the mean, where it is read) are paired by run and patient. Runs and scores
+(OUT/scores.jsonl) that are there are kept.
 """
 
 from __future__ import annotations
@@ -160,8 +161,13 @@ def measure(groups: Mapping[str, Cases], network: Encoder, own: Row, options: ar
                 file.write(json.dumps({**row, "score": value, "patients": np.round(patients, 5).tolist()}) + "\n")
                 file.flush()
 
+        def lacking(target: str) -> bool:
+            rows = ({**own, "how": "frozen", "target": target, "pool": pool} for pool in POOLS)
+            return any(tuple(row[key] for key in KEYS) not in done for row in rows)
+
         for cases in groups.values():
-            vectors = pooled(network, cases.images, POOLS)
+            known = not any(map(lacking, cases.truths))
+            vectors = {} if known else pooled(network, cases.images, POOLS)
             for target, truth in cases.truths.items():
                 for pool, found in vectors.items():
                     note("frozen", target, pool, partial(score, target, found, truth, cases.patients))
@@ -176,6 +182,7 @@ def tables(rows: Sequence[Row]) -> str:
     for how in dict.fromkeys(row["how"] for row in rows):
         own = [row for row in rows if row["how"] == how]
         pools = [pool for pool in TUNED_POOLS if any(row["pool"] == pool for row in own)]
+        base = pools[0]  # the mean, where it is among them
         head = f"| read off | encoder | arm | {' | '.join(pools)} |\n|{'---|' * (3 + len(pools))}"
         values, gaps = [], []
         for data, target, encoder, arm in dict.fromkeys(
@@ -187,10 +194,10 @@ def tables(rows: Sequence[Row]) -> str:
                     cells.setdefault(row["pool"], {})[row["seed"]] = (row["score"], row["patients"])
             first = f"| {data}: {target} | {encoder} | {arm} |"
             said = {pool: cell(cells[pool], str(target)) if pool in cells else "" for pool in pools}
-            less = {pool: gap(cells[pool], cells["mean"]) if pool in cells else "" for pool in pools if pool != "mean"}
+            less = {pool: gap(cells[pool], cells[base]) if {pool, base} <= set(cells) else "" for pool in pools[1:]}
             values.append(first + "".join(f" {text} |" for text in said.values()))
             gaps.append(first + " |" + "".join(f" {text} |" for text in less.values()))
-        lines += [f"\n{how}\n", head, *values, f"\n{how}, minus mean\n", head, *gaps]
+        lines += [f"\n{how}\n", head, *values, f"\n{how}, minus {base}\n", head, *gaps]
     return "\n".join(lines) + "\n"
 
 

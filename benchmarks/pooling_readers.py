@@ -41,10 +41,13 @@ def pooled(encoder: Encoder, images: torch.Tensor, pools: Sequence[str]) -> dict
 
 
 def padded(images: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
-    """Return images with zeros on either side, so that each axis is a multiple of the stride."""
+    """Return images with zeros on either side: each axis a multiple of the stride, and not all of them the stride."""
+    size = list(images.shape[2:])
+    wanted = [-(-length // step) * step for length, step in zip(size, stride, strict=True)]
+    if wanted == list(stride):  # the coarsest level would be a single voxel
+        wanted[size.index(max(size))] *= 2
     sides: list[int] = []
-    for length, step in zip(reversed(images.shape[2:]), reversed(stride), strict=True):
-        lacking = -length % step
+    for lacking in reversed([full - length for full, length in zip(wanted, size, strict=True)]):
         sides += [lacking // 2, lacking - lacking // 2]
     return torch.nn.functional.pad(images, sides)
 

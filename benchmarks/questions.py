@@ -32,6 +32,8 @@ from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.comparison import compare
 from medssl.evaluation.statistics.crossed import crossed_interval, p_of
 from medssl.evaluation.statistics.holm import holm
+from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in
+from medssl.evaluation.statistics.wording import interval_text
 from medssl.store.read import Store
 
 METHODS = ("global_contrast", "voco", "spark_s3d", "masked", "simclr", "vicreg")
@@ -51,7 +53,8 @@ def frozen(bench: Bench, options: argparse.Namespace) -> str:
     for name in options.data:
         store = bench.data(name)
         arms = {
-            m: bench.runs(m, store, DATA[name], steps=options.steps[0], count=options.runs) for m in options.methods
+            m: bench.runs(m, store, DATA[name], steps=options.steps[0], count=options.runs, name=f"{m}-after")
+            for m in options.methods  # the runs of (b)
         }
         if bench.plan:
             continue
@@ -115,8 +118,29 @@ def dense(bench: Bench, options: argparse.Namespace) -> str:
                 settings = [f"dense_probe.windows={windows}", f"dense_probe.draws={options.draws or 5}"]
                 settings += [f"dense_probe.sizes={options.sizes}", f"dense_probe.random={options.runs}"]
                 out = bench.ask(f"b/{name}-{windows}-{method}", "dense-probe", store, runs, settings)
-                said.append(f"{name}, {windows} windows, {method}: {out / 'dense_probe.csv'}")
+                if not bench.plan:
+                    said.append(f"{name}, {windows} windows, {method}\n\n{dense_table(out / 'dense_probe.json')}")
     return "\n".join(said)
+
+
+def dense_table(summary: Path) -> str:
+    """Return the Dice of every arm by number of labelled patients, and both headlines with p by Holm."""
+    content = json.loads(summary.read_text())
+    scores = {(row.arm, row.labels): row for row in scores_in(content, summary) if not row.target}
+    gaps = {
+        (f"{row.arm} minus {row.baseline}", row.labels): row
+        for row in comparisons_in(content, summary)
+        if not row.target
+    }
+    sizes = sorted({n for _, n in scores if n is not None})
+    lines = [f"| arm | {' | '.join(f'n = {n}' for n in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
+    for arm in dict.fromkeys(arm for arm, _ in scores):
+        lines.append(f"| {arm} | {' | '.join(interval_text(scores[arm, n].interval) for n in sizes)} |")
+    for pair in dict.fromkeys(pair for pair, _ in gaps):
+        cells = [gaps[pair, n] for n in sizes]
+        told = [f"{interval_text(row.difference, signed=True)}, p {row.p_holm:.2g}" for row in cells]
+        lines.append(f"| {pair} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
 
 
 def fine_tuned(bench: Bench, options: argparse.Namespace) -> str:

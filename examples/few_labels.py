@@ -1,6 +1,6 @@
 """From a folder of scans to masks of new ones, and whether pretraining helped: the verbs, called from Python.
 
-python examples/few_labels.py [FOLDER]      (made-up patients without a folder; about a minute)
+python examples/few_labels.py [FOLDER]      (synthetic patients without a folder; about a minute)
 """
 
 import sys

@@ -1,6 +1,6 @@
 """SimCLR written out from the parts that every method is made of, on one screen.
 
-python examples/simclr_from_parts.py [STEPS]      (made-up scans, no files of yours, some seconds)
+python examples/simclr_from_parts.py [STEPS]      (synthetic scans, no files of yours, some seconds)
 
 Chen et al. 2020, arXiv:2002.05709. `medssl pretrain simclr` is the same with checkpoints, resume,
 probes and several processes.
@@ -30,7 +30,7 @@ STEPS, BATCH, SEED = int(sys.argv[1]) if len(sys.argv) > 1 else 40, 8, 0
 
 
 def main(folder: Path) -> list[float]:
-    """Train on twelve made-up patients, and return how often a view finds its other view, before and after."""
+    """Train on twelve synthetic patients, and return how often a view finds its other view, before and after."""
     made = [phantom(number, shape=(32, 32, 32), spacing_mm=(8.0, 8.0, 8.0)) for number in range(12)]
     store = store_from_arrays(
         folder, [Item(id=f"p{n}", patient=f"p{n}", values=m.values, affine=m.affine) for n, m in enumerate(made)]

@@ -13,8 +13,11 @@ __all__ = ["EXTRAS", "library"]
 # Each extra of pyproject.toml, and the modules that it brings.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "points": ("h5py", "laspy", "lazrs", "open3d", "trimesh"),
+    "dicom-seg": ("highdicom",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
     "ray": ("ray",),
     "nnunet": ("nnunetv2",),
 }

@@ -75,6 +75,11 @@ class WindowLoader(StepLoader[WindowBatch]):
         self._patients = patient_numbers(store)
         self._placer = Placer(store, plan, self._patients, phases=phases, allowed=indices)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers ``item`` of a batch takes: scans, or places where each is an item of its own."""
+        return self.count if self._apart == "slices" else len(self.store)
+
     def items(self, step: int) -> tuple[int, ...]:
         """Return the scans of this rank's part of a step's batch, one for each ``plan.count`` windows."""
         return tuple(self._samples[sample][0] for sample in super().items(step))

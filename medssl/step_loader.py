@@ -111,6 +111,11 @@ class StepLoader(ABC, Generic[B]):
         """Return this rank's part of the batch of a step."""
 
     @property
+    def numbers(self) -> int:
+        """How many numbers ``item`` of a batch takes, from 0 on: the same in every process and after a resume."""
+        return self.count
+
+    @property
     def steps_per_epoch(self) -> float:
         """Steps in which every item is seen once; a fraction where the batch does not divide the items."""
         return self.count * self.rows_per_item / self.batch_size

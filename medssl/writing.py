@@ -21,6 +21,9 @@ __all__ = ["atomic_write", "disk_faults", "file_for", "folder_for", "page_for", 
 
 _KEY_LENGTH = 12
 _PROBE_BYTES = 1 << 20
+# Endings that a folder of results is not called by: whoever gives one takes the verb for one that writes a file.
+_OF_FILES = {".csv", ".dcm", ".gz", ".htm", ".html", ".json", ".mha", ".nii", ".npy", ".npz", ".nrrd", ".onnx"}
+_OF_FILES |= {".parquet", ".pt", ".pth", ".safetensors", ".yaml", ".yml"}
 # What a write alone can meet. Permission is another matter: reading meets that as well.
 _FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -105,10 +108,12 @@ def folder_for(path: str | Path) -> Path:
     """Return the path of a folder that results are to go to, asked before they are worked out; nothing is made.
 
     Raises:
-        ConfigError: A file is there, or on the way to it.
+        ConfigError: A file is there, or on the way to it; or it ends as files do.
         DiskError: It lies where nothing can be written.
     """
     path = Path(path)
+    if path.suffix.lower() in _OF_FILES and not path.exists():
+        raise ConfigError(f"{path}: a folder is written, and this is a file's name. Leave '{path.suffix}' off --out.")
     there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
     if there.exists() and not there.is_dir():
         raise ConfigError(f"{path}: a folder is wanted, and {there} is a file. Choose another --out.")

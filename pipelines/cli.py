@@ -25,7 +25,7 @@ app = typer.Typer(
     name="medssl",
     help=(
         "From a folder of scans to a pretrained encoder, a few-label model and the evidence beside it.\n\n"
-        "Start with: medssl demo (made-up patients), or: medssl auto SCANS --out runs/first (your own)."
+        "Start with: medssl demo (synthetic patients), or: medssl auto SCANS --out runs/first (your own)."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,

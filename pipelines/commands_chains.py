@@ -29,7 +29,7 @@ def _demo(
         bool, typer.Option("--full", help="More patients, scans of full size, more steps, heads of four channels.")
     ] = False,
 ) -> None:
-    """Show the whole chain in under two minutes, on made-up patients or on real data that you name.
+    """Show the whole chain in under two minutes, on synthetic patients or on real data that you name.
 
     For example:
 

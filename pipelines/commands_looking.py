@@ -18,7 +18,10 @@ _PANEL = "Look and choose"
 @command("list", panel=_PANEL, shared=())
 def _list(
     kind: Annotated[
-        str, typer.Argument(help="presets, methods, encoders, data, weights, formats or verbs.", metavar="KIND")
+        str,
+        typer.Argument(
+            help="presets, methods, parts, encoders, data, weights, formats, trackers or verbs.", metavar="KIND"
+        ),
     ] = "presets",
 ) -> None:
     """List what there is to choose from.

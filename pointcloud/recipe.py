@@ -104,7 +104,7 @@ def _task(facts: CloudFacts) -> tuple[str, str, dict[str, Any], Decision]:
         settings = {"classification.classes": seen} if left else {}
         return (
             "point_classification",
-            "tell classes apart",
+            "distinguish classes",
             settings,
             Decision("task", f"{len(seen)} classes of clouds", because),
         )

@@ -1,4 +1,4 @@
-"""Made-up shapes as files: a folder a class, a NumPy array a cloud."""
+"""Synthetic shapes as files: a folder a class, a NumPy array a cloud."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark of made-up shapes with nuisance; every cloud is a pure function of (seed, class, index)."""
+"""A benchmark of synthetic shapes with nuisance; every cloud is a pure function of (seed, class, index)."""
 
 from __future__ import annotations
 

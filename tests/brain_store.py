@@ -1,4 +1,4 @@
-"""Made-up heads in four sequences as a store, stored as ``medssl cache`` stores scans."""
+"""Synthetic heads in four sequences as a store, stored as ``medssl cache`` stores scans."""
 
 from __future__ import annotations
 

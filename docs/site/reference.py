@@ -155,13 +155,8 @@ def _python() -> str:
 
 
 def _from_root(name: str) -> str:
-    text = (_ROOT / name).read_text(encoding="utf-8")
-    body = text.partition("\n")[2]
-    return (
-        body.replace("](docs/", "](")
-        .replace("](SECURITY.md", "](security.md")
-        .replace("](CONTRIBUTING.md", "](contributing.md")
-    )
+    """Return a page of the root without its title; its links are those of `links`."""
+    return (_ROOT / name).read_text(encoding="utf-8").partition("\n")[2]
 
 
 _page("reference/verbs.md", "Verbs", "Every verb takes `--help`; settings follow as `key=value`.", _verbs())

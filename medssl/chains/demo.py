@@ -1,4 +1,4 @@
-"""``medssl demo``: the whole chain in under two minutes, on made-up patients and clouds; in full in some minutes."""
+"""``medssl demo``: the whole chain in under two minutes, on synthetic patients and clouds; in full in some minutes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from medssl.writing import atomic_write, folder_for
 __all__ = ["DemoSettings", "Demonstrated", "demo"]
 
 _REAL = "hippocampus"
-_MADE_OF = "made_of.json"  # in the folder of made-up patients: the settings that name them
+_MADE_OF = "made_of.json"  # in the folder of synthetic patients: the settings that name them
 _COHORT = {"subjects", "modality", "unlabelled", "dicom", "size", "seed"}
 # What --full takes instead of the defaults: enough patients and steps for a comparison that says something.
 _FULL = {
@@ -46,28 +46,30 @@ class DemoSettings(Settings):
 
     verb: ClassVar[str] = "demo"
 
-    subjects: int = Field(default=12, ge=6, description="Made-up patients.")
-    modality: Literal["CT", "MR"] = Field(default="MR", description="What the made-up patients look like.")
+    subjects: int = Field(default=12, ge=6, description="Synthetic patients.")
+    modality: Literal["CT", "MR"] = Field(default="MR", description="What the synthetic patients look like.")
     unlabelled: int = Field(default=4, ge=0, description="How many of them come without labels.")
     dicom: int = Field(default=2, ge=0, description="How many of them come as DICOM series.")
-    size: int = Field(default=32, ge=24, le=128, description="Voxels of a made-up scan along each axis.")
+    size: int = Field(default=32, ge=24, le=128, description="Voxels of a synthetic scan along each axis.")
     real_scans: int = Field(default=24, ge=6, description="How many scans of a real data set are taken.")
     method: str = Field(default="voco", description="Pretraining method; the cheapest by default.")
     labels: int = Field(default=2, ge=1, description="Patients whose labels fine-tuning uses.")
     pretrain_steps: int = Field(default=40, ge=1, description="Steps of pretraining.")
     finetune_steps: int = Field(default=50, ge=1, description="Steps of each fine-tuning run.")
     cases: int = Field(
-        default=0, ge=0, description="Made-up heads in four sequences, the channels of a case; 0 leaves that part out."
+        default=0,
+        ge=0,
+        description="Synthetic heads in four sequences, channels of a case; 0 leaves that part out.",
     )
     case_steps: int = Field(default=200, ge=1, description="Steps of each segmenter of them.")
     clouds: int = Field(
-        default=5, ge=0, description="Made-up shapes of each class as point clouds; 0 leaves that part out."
+        default=5, ge=0, description="Synthetic shapes of each class as point clouds; 0 leaves that part out."
     )
     cloud_steps: int = Field(default=20, ge=1, description="Steps of pretraining on them.")
     cloud_probes: Literal["fast", "all"] = Field(
         default="fast", description="How their features are probed: by neighbours and ridge, or by every probe."
     )
-    seed: int = Field(default=0, ge=0, description="Names the made-up population, and every random number.")
+    seed: int = Field(default=0, ge=0, description="Names the synthetic population, and every random number.")
 
 
 World = Callable[[DemoSettings, Path, Path | None, bool, bool], Result | None]
@@ -125,7 +127,7 @@ def demo(
         out: The folder for everything that is made; ``runs/demo`` when None, and ``runs/demo-full`` in full. The same
             call goes on where an earlier one stopped.
         data: A folder that holds ``hippocampus/`` of the Medical Segmentation Decathlon; the environment variable
-            MEDSSL_DATA when None; made-up patients where neither is given.
+            MEDSSL_DATA when None; synthetic patients where neither is given.
         full: Take more patients, larger scans and more steps, and heads of four channels: some minutes.
         preset: Settings by name or file.
         overrides: ``key=value``; see ``medssl show demo``.
@@ -156,12 +158,12 @@ def _in_full(real: Path | None) -> Command:
 
 def _volumes(settings: DemoSettings, out: Path, real: Path | None, overwrite: bool, dry_run: bool) -> Result:
     if dry_run:
-        what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} made-up patients"
+        what = f"{settings.real_scans} scans of {real}" if real else f"{settings.subjects} synthetic patients"
         events.message(f"would take {what} through index, check, cache, pretrain, finetune, evaluate and report")
         return events.written(Result(next=Command("demo", "--out", out, *(("--data", real.parent) if real else ()))))
     scans = _real_scans(real, out / "scans", settings) if real else _made_up(out / "scans", settings)
     events.message(scans.said)
-    events.facts(data="real" if real else "made-up", data_folder=str(real or scans.folder))
+    events.facts(data="real" if real else "synthetic", data_folder=str(real or scans.folder))
     return auto(
         scans.folder,
         out=out,
@@ -203,7 +205,7 @@ _WORLDS: tuple[World, ...] = (_volumes, _channels, _points)
 
 
 def _real_folder(data: str | Path | None) -> Path | None:
-    """Return the real data set to use; None for made-up patients."""
+    """Return the real data set to use; None for synthetic patients."""
     named = (
         Path(data) if data is not None else Path(os.environ["MEDSSL_DATA"]) if os.environ.get("MEDSSL_DATA") else None
     )
@@ -215,19 +217,19 @@ def _real_folder(data: str | Path | None) -> Path | None:
     if data is not None:
         raise ConfigError(
             f"{named}: there is no {_REAL}/ with imagesTr, labelsTr and dataset.json in it. Leave --data out for "
-            "made-up patients, or take your own scans through: medssl auto SCANS --out runs/first"
+            "synthetic patients, or take your own scans through: medssl auto SCANS --out runs/first"
         )
-    events.warning(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; made-up patients are used")
+    events.warning(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; synthetic patients are used")
     return None
 
 
 def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
-    """Write the made-up patients, unless they are there."""
+    """Write the synthetic patients, unless they are there."""
     from medssl.phantoms import write_cohort
 
     edge, spacing = settings.size, 240.0 / settings.size
     said = (
-        f"made-up patients: {settings.subjects} torsos as {settings.modality} of {edge} x {edge} x {edge} voxels, "
+        f"synthetic patients: {settings.subjects} torsos as {settings.modality} of {edge} x {edge} x {edge} voxels, "
         f"{settings.unlabelled} without labels, {settings.dicom} as DICOM; in {folder}"
     )
     scans = _Scans(folder, f"No real data was named, so the demo uses {said}", test=0.5)
@@ -235,7 +237,7 @@ def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
     if kept.is_file() and (found := json.loads(kept.read_text(encoding="utf-8"))) != made_of:
         other = ", ".join(f"{key}={found.get(key)}" for key in made_of if found.get(key) != made_of[key])
         raise ConfigError(
-            f"{folder}: other made-up patients are there ({other}). Give these settings, or another folder with --out."
+            f"{folder}: other synthetic patients are there ({other}). Give these settings, or another --out."
         )
     if not (folder / "dataset.json").exists():  # written last, so a folder that has it is whole
         write_cohort(

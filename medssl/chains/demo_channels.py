@@ -1,4 +1,4 @@
-"""The part of ``medssl demo`` on cases of several channels: made-up heads, t1 alone against all four sequences."""
+"""The part of ``medssl demo`` on cases of several channels: synthetic heads, t1 alone against all four sequences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
 
     Args:
         out: The folder for everything that is made.
-        cases: Made-up heads, half of them to test on.
+        cases: Synthetic heads, half of them to test on.
         steps: Of each segmenter.
         seed: Names the heads, and every random number.
         overwrite: Train anew.
@@ -47,7 +47,7 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
     """
     from medssl.phantoms import SEQUENCES, write_brains
 
-    said = f"{cases} made-up heads in {', '.join(SEQUENCES)}, with a lesion whose rim shows in t1ce alone"
+    said = f"{cases} synthetic heads in {', '.join(SEQUENCES)}, with a lesion whose rim shows in t1ce alone"
     if dry_run:
         events.message(f"would take {said} through index, cache, finetune, evaluate and report")
         return Result()
@@ -74,7 +74,7 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
                 )
         found = evaluate(runs["four"], data=out / "stores" / "four", against=[runs["t1"]])
         made = report(
-            runs["four"], runs["t1"], out=out / "report.html", overrides=["title=Made-up heads of four channels"]
+            runs["four"], runs["t1"], out=out / "report.html", overrides=["title=Synthetic heads of four channels"]
         )
         facts["dice"] = {
             score.arm: score.interval.estimate for score in found.scores if score.metric == "dice" and not score.target

@@ -1,4 +1,4 @@
-"""The part of ``medssl demo`` on point clouds: made-up shapes through the same verbs, and a page of its own."""
+"""The part of ``medssl demo`` on point clouds: synthetic shapes through the same verbs, and a page of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAST = ("probe.how=[knn,ridge]", "probe.few_shot=[]", "probe.random=1", "probe.
 def demo_points(
     out: Path, *, clouds: int, steps: int, seed: int, all_probes: bool, overwrite: bool, dry_run: bool
 ) -> Result:
-    """Pretrain on made-up shapes, and see what frozen features know that random initialization does not.
+    """Pretrain on synthetic shapes, and see what frozen features know that random initialization does not.
 
     Args:
         out: The folder for everything that is made.
@@ -44,7 +44,7 @@ def demo_points(
         The page; nothing after a dry run.
     """
     shapes = importlib.import_module(_SHAPES)
-    said = f"{clouds * len(shapes.CLASSES)} made-up shapes of {len(shapes.CLASSES)} classes"
+    said = f"{clouds * len(shapes.CLASSES)} synthetic shapes of {len(shapes.CLASSES)} classes"
     if dry_run:
         events.message(f"would take {said} as point clouds through index, cache, pretrain, evaluate and report")
         return Result()
@@ -79,7 +79,7 @@ def demo_points(
             protocol="probe",
             overrides=[*_PROBES, f"probe.seed={seed}", *(_ALL if all_probes else _FAST)],
         )
-        title = "title=Made-up shapes as point clouds"
+        title = "title=Synthetic shapes as point clouds"
         page = report(run, out / "probe", out=out / "report.html", overrides=[title])
         facts["probe"] = {
             arm: {score.how: score.interval.estimate for score in found.scores if score.arm == arm}

@@ -37,7 +37,7 @@ class StoreLabels:
         return "label maps" if self.noun == "scan" else "labels of points"
 
     @property
-    def told_apart(self) -> dict[str, tuple[str, ...]]:
+    def distinguished(self) -> dict[str, tuple[str, ...]]:
         """The targets with two classes or more."""
         return {name: found for name, found in self.classes.items() if len(found) > 1}
 
@@ -48,9 +48,9 @@ def suited_task(labels: StoreLabels) -> dict[str, Auto]:
     Args:
         labels: What the store knows.
     """
-    if labels.drawn or not labels.told_apart:
+    if labels.drawn or not labels.distinguished:
         return {}
-    names = list(labels.told_apart)
+    names = list(labels.distinguished)
     told = f"the store's {labels.noun}s have classes and no {labels.maps}"
     found = {"task": Auto("classification", told)}
     if labels.noun == "scan" and len(names) == 1:
@@ -74,13 +74,13 @@ def check_task(task: str, labels: StoreLabels, *, shows: bool = False, group: st
         ConfigError: It has none for this task and some for the other.
     """
     flag = f"{group}task=" if group else "--task "
-    other = ", ".join(f"{name or 'class'} ({', '.join(found[:6])})" for name, found in labels.told_apart.items())
-    if task == "segmentation" and not labels.drawn and labels.told_apart:
+    other = ", ".join(f"{name or 'class'} ({', '.join(found[:6])})" for name, found in labels.distinguished.items())
+    if task == "segmentation" and not labels.drawn and labels.distinguished:
         raise ConfigError(
             f"{labels.folder}: its {labels.noun}s have no {labels.maps} to segment by. They have classes: {other}. "
             f"Take {flag}classification."
         )
-    if task == "classification" and labels.drawn and not labels.told_apart and not shows:
+    if task == "classification" and labels.drawn and not labels.distinguished and not shows:
         more = f", or {group}classification.shows=NUMBER for whether a scan shows a structure"
         raise ConfigError(
             f"{labels.folder}: its {labels.noun}s have {labels.maps} and no two classes to distinguish. Take "

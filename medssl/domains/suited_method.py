@@ -60,6 +60,6 @@ def suited_cloud_method(clouds: int) -> tuple[str, str]:
         return "point_mae", f"{clouds} clouds are too few to tell from each other"
     return (
         "point_distil_contrast",
-        "distillation with contrast; its frozen features lay above random weights on made-up shapes (3 runs), and on "
+        "distillation with contrast; its frozen features lay above random weights on synthetic shapes (3 runs), and on "
         "surfaces of organs nothing did",
     )

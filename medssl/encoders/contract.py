@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medssl.encoders.blocks import check_input_size
 from medssl.encoders.pooling import Pool, Pooling
 from medssl.encoders.settings.input import InputSettings
+from medssl.errors import ConfigError
 
 __all__ = ["Encoder", "InputSettings", "lay_channels_last"]
 
@@ -48,6 +49,23 @@ class Encoder(nn.Module, ABC):
         """
         images = torch.empty((1, self.in_channels, *size), device="meta")
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
+
+    def check_window(self, window: tuple[int, int, int], *, key: str) -> None:
+        """Refuse a window of a task, (z, y, x), that is no multiple of ``size_multiple``.
+
+        Args:
+            window: The window.
+            key: The setting that it is.
+
+        Raises:
+            ConfigError: It is none; the message names one near it that is.
+        """
+        pairs = list(zip(window, self.size_multiple, strict=True))
+        if any(n < m or n % m for n, m in pairs):
+            near = tuple(max(m, round(n / m) * m) for n, m in pairs)
+            raise ConfigError(
+                f"{key} must be a multiple of {self.size_multiple}, as the encoder needs. Got {window}. Try {near}."
+            )
 
     @abstractmethod
     def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:

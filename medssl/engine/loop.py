@@ -94,6 +94,7 @@ def fit(
     fabric = fabric or launch(settings, method)
     check_processes(method, fabric.world_size)
     device = fabric.device
+    method.begin(loader.numbers)
     method = _on_device(method, settings, fabric)
     if settings.compile and run.writes:
         run.say("train.compile: the first step compiles the encoder, which takes a minute or more")

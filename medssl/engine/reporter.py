@@ -31,6 +31,11 @@ _DRAW_EVERY_S = 60.0  # drawing takes a second or so: too much for every checkpo
 class Loader(Protocol):
     """What the loop wants of a loader; `medssl.step_loader.StepLoader` is one."""
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers ``item`` of a batch takes."""
+        ...
+
     def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Yield this rank's batches of the steps, each a pure function of (seed, step)."""
         ...

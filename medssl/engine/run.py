@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssl.encoders.table import pooled_as_then
 from medssl.engine.kept_paths import kept_command, kept_value, same_place
-from medssl.errors import CheckpointError, ConfigError, MissingDependencyError
-from medssl.extras import library
+from medssl.engine.trackers import TRACKERS
+from medssl.errors import CheckpointError, ConfigError, MedSSLError
 from medssl.locking import LOCK
 from medssl.nameless import places_as
 from medssl.quoting import visible
@@ -24,14 +24,14 @@ from medssl.settings import Resolved, dump_with_origins, flatten, load_yaml
 from medssl.writing import atomic_write, disk_faults
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from medssl.engine.trackers import Tracker
 
 __all__ = ["Run", "describe_environment", "differences", "read_metrics", "recorded_settings"]
 
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
 AS_BEGUN = "as the release that began the run did"  # why a setting that the record lacks is not at its default
-HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes"})
+HARMLESS = frozenset({"train.threads", "train.keep_last", "train.devices", "train.nodes", "train.trackers"})
 _GONE = frozenset({"transfer.adapt_channels"})  # of an earlier release; a checkpoint has the weights that it led to
 _ABSENT = "absent"
 
@@ -43,14 +43,22 @@ class Run:
         folder: Created by `create`, or found by `reopen`.
         writes: False on all ranks but the first: every method that would write then does nothing.
         say: Told of everything that the user should hear at once (warnings, milestones).
+        trackers: Names of what takes the numbers beside metrics.jsonl; see `medssl.engine.trackers`.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        writes: bool = True,
+        say: Callable[[str], None] = lambda _: None,
+        trackers: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(folder)
         self.writes = writes
         self._say = say
-        self._tensorboard: SummaryWriter | None = None
-        self._draws = True  # until TensorBoard turns out to be missing
+        self._trackers = list(trackers)  # those that have failed are taken out
+        self._open: dict[str, Tracker] = {}
 
     def __fspath__(self) -> str:
         """Return the folder, so that a run may stand where a path is wanted."""
@@ -87,7 +95,7 @@ class Run:
             folder.rename(aside)
             say(f"{folder} was moved to {aside}")
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, say=say)
+        run = cls(folder, say=say, trackers=settings.settings.train.trackers)
         run.write_text(
             "run.yaml", _placed(dump_with_origins(settings, lambda values: kept_value(values, folder)), folder)
         )
@@ -119,7 +127,7 @@ class Run:
                 "Give the old values, or no settings at all: with --out and --resume alone a run goes on with those "
                 "that it recorded. Or start anew from its weights with --init-from."
             )
-        return cls(folder, say=say)
+        return cls(folder, say=say, trackers=settings.settings.train.trackers)
 
     @property
     def checkpoints(self) -> Path:
@@ -149,29 +157,27 @@ class Run:
         self.say(f"warning: {text}")
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a row to metrics.jsonl and to TensorBoard."""
+        """Add a row to metrics.jsonl, and give it to the trackers."""
         if not self.writes:
             return
-        with disk_faults(self.folder / "metrics.jsonl"):
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
-            if self._tensorboard is None and self._draws:
-                self._tensorboard = self._opened(step)
-            if self._tensorboard is not None:
-                for name, value in values.items():
-                    self._tensorboard.add_scalar(name, value, step)
+        with disk_faults(self.folder / "metrics.jsonl"), (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name in tuple(self._trackers):
+            with self._tracked(name):
+                if name not in self._open:
+                    self._open[name] = TRACKERS.load(name)(self.folder, step)
+                self._open[name].record(step, values)
 
-    def _opened(self, step: int) -> SummaryWriter | None:
-        """Return TensorBoard's file; None, said once, where its library is not installed."""
+    @contextmanager
+    def _tracked(self, name: str) -> Iterator[None]:
+        """Go on without a tracker that fails, said once: no run ends for want of a server or a library."""
         try:
-            library("tensorboard", purpose="for the curves in tensorboard/")
-        except MissingDependencyError as error:
-            self._draws = False
-            self.say(f"{error} (metrics.jsonl holds the same numbers)")
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=step)
+            yield
+        except Exception as error:
+            self._trackers.remove(name)
+            self._open.pop(name, None)
+            why = str(error) if isinstance(error, MedSSLError) else f"warning: {name} failed and is left out: {error}"
+            self.say(f"{why} (metrics.jsonl holds the same numbers)")
 
     def rewind(self, step: int) -> None:
         """Drop the rows of metrics.jsonl after ``step``: a resumed run makes those steps again."""
@@ -181,24 +187,16 @@ class Run:
             self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def close(self) -> None:
-        """Flush and close TensorBoard's file."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
-            _forget_host(self.folder / "tensorboard")
+        """Flush and close what the trackers hold open."""
+        while self._open:
+            name, tracker = self._open.popitem()
+            with self._tracked(name):
+                tracker.close()
 
 
 def _placed(text: str, folder: Path) -> str:
     """Return a text in which places of this machine are as seen from the run."""
     return places_as(text, lambda place: str(kept_value(place, folder)))
-
-
-def _forget_host(folder: Path) -> None:
-    """Take the name of this machine, and with it often of a person, out of the names of TensorBoard's files."""
-    host = f".{socket.gethostname()}."
-    for path in folder.glob("events.out.tfevents.*"):
-        if host in path.name:
-            path.rename(path.with_name(path.name.replace(host, ".host.")))
 
 
 def recorded_settings(folder: Path) -> Path:

@@ -51,6 +51,8 @@ class TrainSettings(Settings):
         checkpoint_every: Steps between checkpoints.
         keep_last: Checkpoints kept.
         threads: Background threads that read windows.
+        trackers: What takes the curves beside metrics.jsonl: any of "tensorboard", "mlflow" and "wandb", into the
+            run's folder or to the server that their own environment variables name; [] for none.
         collapse_spread: Warn where the signal "spread" stays below.
         collapse_rank: Warn where the signal "effective_rank" stays below.
         collapse_information: Warn where a teacher over prototypes tells fewer nats of an item.
@@ -85,6 +87,7 @@ class TrainSettings(Settings):
     checkpoint_every: Positive = 1000
     keep_last: Positive = 2
     threads: Positive = 2
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     collapse_spread: float = 0.05
     collapse_rank: float = 2.0
     collapse_information: float = 0.05

@@ -61,7 +61,9 @@ def time_steps(method: Method, loader: Loader, settings: TrainSettings, *, limit
     device = torch.device("cpu")
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]), _given_up_after(limit_s, began):
-        tried = copy.deepcopy(method).to(device).train()
+        tried = copy.deepcopy(method)
+        tried.begin(loader.numbers)
+        tried.to(device).train()
         if settings.channels_last:
             lay_channels_last(tried)
         optimizer = build_optimiser(tried, settings)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,22 +56,6 @@ class ClassPredictions:
             probability,
             decision.predicted(probability),
             self.classes,
-        )
-
-    @classmethod
-    def of_row(cls, row: Mapping[str, Any]) -> ClassPredictions:
-        """Return the predictions of what a few-label cell of an earlier release holds.
-
-        Raises:
-            KeyError, ValueError: It is damaged.
-        """
-        return cls(
-            tuple(row["keys"]),
-            tuple(row["patients"]),
-            np.array(row["truth"], dtype=np.int64),
-            np.array(row["probability"], dtype=np.float64),
-            np.array(row["predicted"], dtype=np.int64),
-            tuple(row["classes"]),
         )
 
     def taken(self, keys: Sequence[str]) -> ClassPredictions:

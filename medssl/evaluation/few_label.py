@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.score_table import ScoreTable
-from medssl.evaluation.scoring import StructureScore
 from medssl.writing import atomic_write
 
 __all__ = [
@@ -47,6 +45,7 @@ _LATER: Mapping[str, object] = {
     "steps": "fixed",
     "interpolation": "size",
     "class_token": False,
+    "trackers": ["tensorboard"],
 }
 _FIGURES = ("item", "patient", "target", "metric", "value", "note")
 _DIGITS = 6  # of probabilities, the others are kept as they are
@@ -130,6 +129,8 @@ class FewLabelPlan:
         draws: Number of draws.
         seeds: Number of fine-tuning seeds a draw.
         key: Fingerprint of what all cells share: recipe, budget, store, split, seed of the draws.
+        keys: The same by size and draw, where it holds who is labelled in a cell; `key` for those without.
+        earlier: Gives the fingerprints under which other releases, or comparisons of other draws, left the same cells.
     """
 
     arms: Mapping[str, str]
@@ -137,6 +138,8 @@ class FewLabelPlan:
     draws: int = 8
     seeds: int = 1
     key: str = ""
+    keys: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    earlier: Callable[[], Collection[str]] = tuple
 
     def __post_init__(self) -> None:
         for name in self.arms:
@@ -163,8 +166,15 @@ class FewLabelPlan:
 
     def key_of(self, cell: Cell) -> str:
         """Return the fingerprint under which a cell's scores are valid."""
+        return self._of_arm(self.keys.get((cell.n, cell.draw), self.key), cell)
+
+    def takes(self, cell: Cell, key: str) -> bool:
+        """Return whether scores that were made under a fingerprint are this cell's."""
+        return key == self.key_of(cell) or key in {self._of_arm(one, cell) for one in self.earlier()}
+
+    def _of_arm(self, key: str, cell: Cell) -> str:
         start = self.arms[cell.arm]
-        return f"{self.key}/{start}" if start else self.key
+        return f"{key}/{start}" if start else key
 
 
 def run_cells(
@@ -197,7 +207,7 @@ def run_cells(
     for cell in plan.cells()[index::count]:
         path = folder / cell.file
         if path.exists():
-            _read_cell(path, expected_key=plan.key_of(cell))
+            _read_cell(path, plan, cell)
             outcome = "done"
         else:
             started = time.monotonic()
@@ -227,7 +237,7 @@ def read_cells(plan: FewLabelPlan, folder: Path) -> tuple[list[CellResult], list
     for cell in plan.cells():
         path = folder / cell.file
         if path.exists():
-            done.append(_read_cell(path, expected_key=plan.key_of(cell)))
+            done.append(_read_cell(path, plan, cell))
         else:
             missing.append(cell)
     return done, missing
@@ -244,31 +254,28 @@ def _write_cell(path: Path, result: CellResult) -> None:
         aside.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def _read_cell(path: Path, *, expected_key: str) -> CellResult:
+def _read_cell(path: Path, plan: FewLabelPlan, cell: Cell) -> CellResult:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        cell = Cell(**{name: content[name] for name in ("arm", "n", "draw", "seed")})
-        table = cell.table(_table_of(content))
-        result = CellResult(cell=cell, key=content["key"], table=table, seconds=content["seconds"])
+        found = Cell(**{name: content[name] for name in ("arm", "n", "draw", "seed")})
+        table = found.table(_table_of(content))
+        result = CellResult(cell=found, key=content["key"], table=table, seconds=content["seconds"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a cell of a few-label comparison ({error}). Move it away to run it anew."
         ) from error
-    if result.key != expected_key:
+    if result.cell != cell:
+        raise DataError(f"{path}: holds the run {found.file}, not the one that it is named after. Move it away.")
+    if not plan.takes(cell, result.key):
         raise ConfigError(
-            f"{path} was made with another recipe, other weights or other data (key {result.key}, now {expected_key}). "
-            "Cells of one comparison must share them: take another folder, or move the old cells away."
+            f"{path} was made with another recipe, other weights or other data (key {result.key}, now "
+            f"{plan.key_of(cell)}). Cells of one comparison must share them: take another folder, or move the old "
+            "cells away."
         )
     return result
 
 
 def _table_of(content: Mapping[str, Any]) -> ScoreTable:
-    """Return the rows of a cell, in this form or in those of earlier releases, which knew each its own task."""
-    if "rows" in content:
-        columns = [content["rows"][name] for name in _FIGURES]
-        return ScoreTable.of_rows(("", "", 0, 0, None, *figures) for figures in zip(*columns, strict=True))
-    if "predictions" in content:
-        return ScoreTable.of_classes(ClassPredictions.of_row(content["predictions"]), run="")
-    nan = float("nan")
-    filled: list[dict[str, Any]] = [{k: nan if v is None else v for k, v in row.items()} for row in content["scores"]]
-    return ScoreTable.of_structures((StructureScore(**row) for row in filled), run="")
+    """Return the rows of a cell."""
+    columns = [content["rows"][name] for name in _FIGURES]
+    return ScoreTable.of_rows(("", "", 0, 0, None, *figures) for figures in zip(*columns, strict=True))

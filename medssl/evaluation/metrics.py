@@ -197,13 +197,6 @@ _ROWS = (
         definition="share of the labelled points of all shapes whose part is right.",
     ),
     Metric(
-        name="probe_accuracy",
-        words="accuracy",
-        better="higher",
-        function="medssl.evaluation.probes.class_probe",
-        definition="mean over patients of the share of their items that a probe names right.",
-    ),
-    Metric(
         name="landmark_mm",
         words="landmark error",
         better="lower",

@@ -242,7 +242,7 @@ def _volumes(group: Sequence[Slice]) -> Iterator[Series]:
             every = [one for one in group if kept[one.instance] == place]  # with the copies, of which it is said
             made = _series(every, stack_slices(every), part)
             name = made.header.fields.get("contrast", "")
-            yield _told_apart(made, name, part) if name and shown[name] > 1 else made
+            yield _distinguished(made, name, part) if name and shown[name] > 1 else made
         return
     paths = {one.path for one in group}
     if len({tuple(_places(part)) for part in parts}) > 1:
@@ -265,7 +265,7 @@ def _contrast(slices: Sequence[Slice]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def _told_apart(series: Series, name: str, part: Part) -> Series:
+def _distinguished(series: Series, name: str, part: Part) -> Series:
     """Name a volume of which another of its series shows the same contrast: t1_time2."""
     told = {"contrast": f"{name}_{part.slug.lower()}", "contrast_rule": TOLD_BY_PART}
     return replace(series, header=replace(series.header, fields=series.header.fields | told))

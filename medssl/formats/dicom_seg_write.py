@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl import __version__, geometry
+from medssl.extras import library
 from medssl.pool import isolated
 from medssl.writing import atomic_write
 
@@ -48,9 +49,11 @@ def write_seg(
 
     Raises:
         ValueError: The slices of the series are not those of the grid, or the series is of a kind that has no SEG.
-        ImportError: highdicom is not installed.
+        MissingDependencyError: highdicom is not installed.
     """
     import pydicom
+
+    library("highdicom", purpose="to write DICOM SEG")
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
     headers: list[Any] = isolated(_headers, [Path(one) for one in sources])

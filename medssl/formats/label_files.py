@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medssl.errors import DiskError
+from medssl.errors import DiskError, MissingDependencyError
 from medssl.formats.itk import write_itk
 from medssl.formats.nifti import write_nifti
 
@@ -87,7 +87,7 @@ def write_map(
             return path, ""
     except DiskError:
         raise
-    except (ValueError, ImportError) as error:
+    except (ValueError, MissingDependencyError) as error:
         why = f"written as NIfTI, not as {'DICOM SEG' if suffix == _SEG else suffix}: {' '.join(str(error).split())}"
     path = stem.with_name(stem.name + _NIFTI)
     write_nifti(path, values_zyx, source.affine)

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medssl.manifest.check_channels import channels_together
-from medssl.manifest.check_clouds import cloud_doubts, clouds_together
 from medssl.manifest.check_labels import label_doubts, labels_together
 from medssl.manifest.check_patients import aside_together, patients_together
 from medssl.manifest.check_scan import doubts_of_scan, stale, unreadable
 from medssl.manifest.check_together import doubts_together
 from medssl.manifest.finding import SEVERITIES, Finding, of_all, of_scan
+from medssl.manifest.own_checks import own_checks
 from medssl.manifest.schema import Manifest
 from medssl.nameless import Nameless
 
@@ -73,19 +73,22 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     rows = list(manifest.rows())
     good = [row for row in rows if row["error"] is None and row["keep"]]
     volumes = [row for row in good if row["kind"] == "volume"]
+    others = own_checks({row["kind"] for row in good})
     findings: list[Finding] = []
     for row in rows:
         findings += unreadable(row)
     for row in good:
-        if row["kind"] == "cloud":
-            findings += [of_scan(row, *doubt) for doubt in cloud_doubts(row)]
-        findings += doubts_of_scan(row)
+        own = others.get(row["kind"])
+        if own is not None:
+            findings += [of_scan(row, *doubt) for doubt in own.of_one(row)]
+        findings += doubts_of_scan(row, own.notes if own is not None else ())
         if row["kind"] == "volume":
             findings += [of_scan(row, *doubt) for doubt in label_doubts(row, manifest.classes)]
         if look_at_files:
             findings += stale(row)
     findings += doubts_together(good)
-    findings += [of_all(*doubt) for doubt in clouds_together([row for row in good if row["kind"] == "cloud"])]
+    for kind, own in others.items():
+        findings += [of_all(*doubt) for doubt in own.together([row for row in good if row["kind"] == kind])]
     order = manifest.settings.get("channels", ())
     findings += [of_all(*doubt) for doubt in channels_together(rows, order)]
     findings += [of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]

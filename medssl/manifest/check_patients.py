@@ -111,7 +111,9 @@ def _classes(rows: Sequence[Row]) -> Iterator[Doubt]:
                 continue
             left = len(every) - len(lacking)
             then = {"train": "nothing can be learnt of it", "val": "temperatures and thresholds cannot be chosen on it"}
-            why = then.get(split, "scores of telling classes apart are not defined" if left < 2 else "it is not tested")
+            why = then.get(
+                split, "scores of distinguishing classes are not defined" if left < 2 else "it is not tested"
+            )
             what = f"the split '{split}' has no scan of the {target} {', '.join(lacking)}; {why}"
             todo = f"More patients, larger shares, or spread the classes: medssl index ... stratify={target} fresh=true"
             yield ("warning", "class-missing-in-split", what, todo)

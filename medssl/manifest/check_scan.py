@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from medssl import geometry
 from medssl.errors import FormatError
-from medssl.manifest.check_clouds import CLOUD_NOTES
 from medssl.manifest.check_labels import LABEL_FLAGS
 from medssl.manifest.finding import Finding, Row, of_scan
 from medssl.manifest.freshness import stamps_of
@@ -83,15 +82,20 @@ _NOTES = (
     ("sform without voxel size", "sform-without-voxel-size", "info", "Nothing; the header's voxel sizes are used."),
     ("sform", "odd-header", "warning", "Compare the geometry with the source."),
     ("qform", "odd-header", "info", "Nothing, where the sform is right."),
-    *CLOUD_NOTES,
     ("label", "", "", ""),  # told by the flag of the label
 )
 
 
-def doubts_of_scan(row: Row) -> Iterator[Finding]:
-    """Yield what its row says of a scan that can be read; of a cloud, what its reader noted."""
-    rules: list[Callable[[Row], Iterator[Finding]]] = [_flagged, _noted, _shape, _geometry, _intensities]
-    for rule in rules if row["kind"] == "volume" else [_noted]:
+def doubts_of_scan(row: Row, notes: Sequence[tuple[str, str, str, str]] = ()) -> Iterator[Finding]:
+    """Yield what its row says of a scan that can be read; of an item of another kind, what its reader noted.
+
+    Args:
+        row: Of a manifest.
+        notes: What readers of its kind note, as `OwnChecks.notes`.
+    """
+    rules: list[Callable[[Row], Iterator[Finding]]] = [_flagged, _shape, _geometry, _intensities]
+    yield from _noted(row, (*notes, *_NOTES))
+    for rule in rules if row["kind"] == "volume" else []:
         yield from rule(row)
 
 
@@ -118,9 +122,9 @@ def _flagged(row: Row) -> Iterator[Finding]:
         yield of_scan(row, severity, flag, f"{text}: {about}" if about else text, todo.format_map(row))
 
 
-def _noted(row: Row) -> Iterator[Finding]:
+def _noted(row: Row, notes: Sequence[tuple[str, str, str, str]]) -> Iterator[Finding]:
     for note in row["notes"]:
-        for start, kind, severity, todo in _NOTES:
+        for start, kind, severity, todo in notes:
             if note.startswith(start):
                 if kind:
                     yield of_scan(row, severity, kind, note, todo)

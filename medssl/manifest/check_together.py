@@ -92,7 +92,7 @@ def _whole(rows: Sequence[Row]) -> Iterator[Finding]:
             "warning",
             "one-patient",
             f"all {len(rows)} scans count as one patient ({patients.pop()})",
-            "If they are not, tell patients apart with: medssl index ... patient_pattern=...",
+            "If they are not, distinguish patients with: medssl index ... patient_pattern=...",
         )
     splits = Counter(row["split"] for row in rows)
     for name in ("val", "test"):

@@ -18,6 +18,7 @@ from medssl import geometry
 from medssl.errors import FormatError
 from medssl.formats.reading import read
 from medssl.manifest.check import CheckResult
+from medssl.manifest.own_checks import own_checks
 from medssl.manifest.schema import Manifest
 from medssl.pool import isolated
 from medssl.quoting import visible
@@ -129,7 +130,7 @@ def check_page(
     tiles += [(count, f"in {split}") for split, count in summary["splits"].items() if split != "none"]
     rows = [row for row in manifest.rows() if row["error"] is None]
     seen = ["Middle slices, between the 0.5 and 99.5 percentiles."] if volumes else []
-    seen += ["Clouds from the front and a little above."] if summary["clouds"] else []
+    seen += [own.pictured for own in own_checks({row["kind"] for row in rows}).values()]
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     page = template.render(
         name=name,
@@ -147,22 +148,11 @@ def check_page(
 
 
 def _charts(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    clouds = [row for row in rows if row["kind"] == "cloud"]
-    rows = [row for row in rows if row["kind"] == "volume"]
-    return _charts_of_volumes(rows) + _charts_of_clouds(clouds)
-
-
-def _charts_of_clouds(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    if not rows:
-        return []
-    charts = [
-        ("Points of a cloud", _histogram(np.array([row["points"] for row in rows]))),
-        ("Longest side of a cloud", _histogram(np.array([max(row["extent"]) for row in rows]))),
-    ]
-    named = [json.loads(row["targets"] or "{}") for row in rows]
-    for target in sorted({target for said in named for target in said}):
-        counts = Counter(html.escape(said[target]) for said in named if target in said)
-        charts.append((f"Clouds of each {target}", _bars(counts.most_common(40))))
+    charts = _charts_of_volumes([row for row in rows if row["kind"] == "volume"])
+    for kind, own in own_checks({row["kind"] for row in rows}).items():
+        for title, found in own.charts([row for row in rows if row["kind"] == kind]):
+            counts = [(html.escape(name), n) for name, n in found] if isinstance(found, list) else None
+            charts.append((title, _histogram(np.asarray(found)) if counts is None else _bars(counts)))
     return charts
 
 

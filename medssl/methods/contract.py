@@ -90,6 +90,13 @@ class Method(nn.Module, ABC):
         """
         raise NotImplementedError(f"{cls.__name__}: {cls.unfit or 'nothing says how its views are fitted'}")
 
+    def begin(self, items: int) -> None:
+        """Make the state that each item has (temperatures, running estimates), before a checkpoint is loaded.
+
+        Args:
+            items: Numbers that ``item`` of a batch takes: it lies in [0, ``items``).
+        """
+
     def check(self) -> None:
         """Look for what would fail at the first step though the method could be built; it costs nothing.
 

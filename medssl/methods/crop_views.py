@@ -11,6 +11,7 @@ from torch import Tensor
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Method
 from medssl.methods.fitting import Room
+from medssl.methods.parts.contract import seeds
 from medssl.methods.settings.crop_views import CropSettings
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
 from medssl.randomness import Stream
@@ -22,12 +23,16 @@ __all__ = ["CropMethod", "CropSettings", "CropViews"]
 
 @dataclass(frozen=True)
 class CropViews:
-    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item`` and ``patient`` (B,)."""
+    """``crops`` (B, V, C, z, y, x); ``local`` (B, V', C, z, y, x) or None; ``item`` and ``patient`` (B,).
+
+    ``seeds`` (B,) where parts of a contrast draw, see `medssl.methods.parts.contract.seeds`.
+    """
 
     crops: Tensor
     local: Tensor | None
     item: Tensor
     patient: Tensor
+    seeds: Tensor | None = None
 
 
 class CropMethod(Method):
@@ -44,6 +49,7 @@ class CropMethod(Method):
 
     pools = True
     pairs_channels = True
+    draws = False  # whether its views carry seeds for what is drawn afterwards
 
     def __init__(self, settings: CropSettings, encoder: Encoder, *, pairs_only: bool = False) -> None:
         super().__init__()
@@ -94,7 +100,8 @@ class CropMethod(Method):
                 spatial=chosen.spatial,
                 intensity=chosen.intensity,
             )
-        return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient)
+        own = seeds(stream) if self.draws else None
+        return CropViews(crops=crops, local=local, item=batch.item, patient=batch.patient, seeds=own)
 
     def pictures(self, views: CropViews) -> dict[str, Tensor]:
         """Return the views of the first scans."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from medssl.encoders.contract import Encoder
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropViews
+from medssl.methods.parts.contract import seeds
 from medssl.methods.settings.cvrl import CVRLSettings
 from medssl.methods.simclr import SimCLR
 from medssl.randomness import Stream
@@ -71,12 +72,14 @@ class CVRL(SimCLR):
         )
 
     def views(self, batch: WindowBatch, stream: Stream) -> CropViews:
-        """Cut and change one view of each window; rows 2 i and 2 i + 1 are a pair, ``item`` its number in the batch."""
+        """Cut and change one view of each window; rows 2 i and 2 i + 1 are a pair, ``item`` that of the first."""
         chosen = self.pair_settings
         crops = random_crops(
             batch, stream, size=chosen.crop, count=1, spatial=chosen.spatial, intensity=chosen.intensity
         )
-        return CropViews(crops=crops, local=None, item=batch.slot // _PAIR, patient=batch.patient)
+        item = batch.item[::_PAIR].repeat_interleave(_PAIR)
+        own = seeds(stream) if self.draws else None
+        return CropViews(crops=crops, local=None, item=item, patient=batch.patient, seeds=own)
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of all pairs of the batch."""
@@ -98,4 +101,5 @@ class CVRL(SimCLR):
 def _paired(views: CropViews) -> CropViews:
     """Return the views with a row a pair."""
     crops = views.crops.view(-1, _PAIR, *views.crops.shape[2:])
-    return dataclasses.replace(views, crops=crops, item=views.item[::_PAIR], patient=views.patient[::_PAIR])
+    own = None if views.seeds is None else views.seeds[::_PAIR]
+    return dataclasses.replace(views, crops=crops, item=views.item[::_PAIR], patient=views.patient[::_PAIR], seeds=own)

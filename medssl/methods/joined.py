@@ -84,6 +84,11 @@ class Parts(Method):
         """The windows of the parts, as the first part wants them that asks for several of a scan, else as the first."""
         return self._plan
 
+    def begin(self, items: int) -> None:
+        """Let every part make what each item has."""
+        for part in self._methods().values():
+            part.begin(items)
+
     def check(self) -> None:
         """Look at every part."""
         for part in self._methods().values():

@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +29,8 @@ __all__ = [
     "score_statistics",
 ]
 
+_LEAST = 1e-30  # a weight below which nothing counts, so that its logarithm is finite
+
 
 @dataclass(frozen=True)
 class PairSet:
@@ -37,35 +40,56 @@ class PairSet:
         anchor: (A, D).
         positive: (A, P, D).
         negative: (N, D), shared by all anchors, or (A, N, D).
-        counted: Whether a negative counts for an anchor, bool, (A, N).
+        counted: How much a negative counts for an anchor, (A, N): bool, or a weight of at least 0 in the denominator;
+            (A, N + S) where there are ``own``.
+        attracted: How much an anchor is drawn to what ``negative`` holds, in [0, 1], (A, N): soft positives, among what
+            counts alone; None for none. 1 is a positive like those of ``positive``.
+        own: Negatives of each anchor's own besides, (A, S, D), such as mixed ones; None for none.
+        scaled: Whether features are taken as they are, not normalised: products stand in place of cosines.
     """
 
     anchor: Tensor
     positive: Tensor
     negative: Tensor
     counted: Tensor
+    attracted: Tensor | None = None
+    own: Tensor | None = None
+    scaled: bool = False
 
     @cached_property
     def cosines(self) -> tuple[Tensor, Tensor]:
-        """The cosines with the positives, (A, P), and with the negatives, (A, N), float32; computed once.
+        """The cosines with the positives, (A, P), and with the negatives, (A, N + S), float32; computed once.
 
         Raises:
             ValueError: If the shapes do not fit.
         """
         anchors, negatives = self.anchor.shape[0], self.negative.shape[-2]
-        if self.positive.shape[0] != anchors or self.counted.shape != (anchors, negatives):
+        more = 0 if self.own is None else self.own.shape[1]
+        soft = (anchors, negatives) if self.attracted is None else self.attracted.shape
+        fits = self.positive.shape[0] == anchors and self.counted.shape == (anchors, negatives + more)
+        if not fits or soft != (anchors, negatives):
             raise ValueError(
                 f"anchor {tuple(self.anchor.shape)}, positive {tuple(self.positive.shape)}, negative "
                 f"{tuple(self.negative.shape)} and counted {tuple(self.counted.shape)} do not fit: (A, D), (A, P, D), "
-                "(N, D) or (A, N, D), and (A, N) are wanted."
+                "(N, D) or (A, N, D), and (A, N) are wanted, also of soft positives."
             )
         with torch.autocast(self.anchor.device.type, enabled=False):
-            anchor = F.normalize(self.anchor.float(), dim=-1)
-            positive = F.normalize(self.positive.float(), dim=-1)
-            negative = F.normalize(self.negative.float(), dim=-1)
+            anchor, positive, negative = (self.unit(rows) for rows in (self.anchor, self.positive, self.negative))
             attract = torch.einsum("ad,apd->ap", anchor, positive)
             letters = "ad,nd->an" if negative.dim() == 2 else "ad,and->an"
-            return attract, torch.einsum(letters, anchor, negative)
+            repel = torch.einsum(letters, anchor, negative)
+            if self.own is not None:
+                repel = torch.cat([repel, torch.einsum("ad,asd->as", anchor, self.unit(self.own))], dim=1)
+            return attract, repel
+
+    def unit(self, rows: Tensor) -> Tensor:
+        """Return features as they are multiplied, float32: of length 1, or as they are where they are ``scaled``."""
+        return rows.float() if self.scaled else F.normalize(rows.float(), dim=-1)
+
+    @property
+    def weight(self) -> Tensor:
+        """``counted`` in float32."""
+        return self.counted.float()
 
 
 def countable(anchor_key_A: Tensor, key_N: Tensor, anchor_group_A: Tensor, group_N: Tensor) -> Tensor:
@@ -113,8 +137,11 @@ def info_nce(
     """Return each anchor's loss, float32, (A,), a mean over its positives.
 
     With cosine s and temperature t, for each positive: ``-w s+ / t + log([e^(s+ / t)] + sum_n e^(s_n / t))``. The term
-    in brackets is there for InfoNCE (NT-Xent, MoCo) and left out for DCL. The loss of an anchor for which no negative
-    counts (a batch of one patient) is 0 without a gradient; DCL would be minus infinity there.
+    in brackets is there for InfoNCE (NT-Xent, MoCo) and left out for DCL. A negative that counts with weight v adds
+    ``v e^(s_n / t)``. What is ``attracted`` is a positive too, of that weight in the mean; in the brackets of its term
+    stand all of ``positive``, so that with one positive and attraction 0 or 1 it is supervised contrast (Khosla et al.,
+    NeurIPS 2020, arXiv:2004.11362, L_out). The loss of an anchor for which no negative counts (a batch of one patient)
+    is 0 without a gradient; DCL would be minus infinity there.
 
     Args:
         pairs: Anchors, positives, negatives.
@@ -129,16 +156,25 @@ def info_nce(
     if isinstance(temperature, Tensor):
         temperature = temperature.float().reshape(-1, 1)
     attract, repel = attract / temperature, repel / temperature
-    some = pairs.counted.any(dim=1, keepdim=True)
+    there = pairs.counted > 0
+    some = there.any(dim=1, keepdim=True)
+    weighed = repel if pairs.counted.dtype == torch.bool else repel + pairs.weight.clamp(min=_LEAST).log()
     # an anchor without negatives gets one at 0, so that nothing infinite reaches the backward pass; it is masked below
-    repel = torch.where(some, repel.masked_fill(~pairs.counted, float("-inf")), torch.zeros_like(repel))
-    denominator = torch.logsumexp(repel, dim=1, keepdim=True).expand_as(attract)
+    weighed = torch.where(some, weighed.masked_fill(~there, float("-inf")), torch.zeros_like(repel))
+    others = torch.logsumexp(weighed, dim=1, keepdim=True)
+    denominator = others.expand_as(attract)
     if positive_in_denominator:
         denominator = torch.logaddexp(denominator, attract)
+    pulled = attract
     if positive_weight is not None:
-        weight = positive_weight.float().reshape(attract.shape[0], -1)
-        attract = weight * attract
-    return ((denominator - attract) * some).mean(dim=1)
+        pulled = positive_weight.float().reshape(attract.shape[0], -1) * attract
+    if pairs.attracted is None:
+        return ((denominator - pulled) * some).mean(dim=1)
+    soft = pairs.attracted.float() * there[:, : pairs.attracted.shape[1]]
+    if positive_in_denominator:
+        others = torch.logaddexp(others, torch.logsumexp(attract, dim=1, keepdim=True))
+    total = (denominator - pulled).sum(dim=1) + (soft * (others - repel[:, : soft.shape[1]])).sum(dim=1)
+    return total * some[:, 0] / (attract.shape[1] + soft.sum(dim=1))
 
 
 def dclw_weights(first_BD: Tensor, second_BD: Tensor, *, sigma: float = 0.5) -> Tensor:
@@ -151,14 +187,32 @@ def dclw_weights(first_BD: Tensor, second_BD: Tensor, *, sigma: float = 0.5) -> 
         return 2.0 - cosine.numel() * torch.softmax(cosine / sigma, dim=0)
 
 
-def score_statistics(pairs: PairSet) -> dict[str, Tensor]:
-    """Return what Zhu et al. (ICCV 2021, arXiv:2108.02982) watch: mean cosine of positives; mean, spread of negatives.
+def score_statistics(pairs: PairSet, *, temperature: float | Tensor) -> dict[str, Tensor]:
+    """Return the five figures that Zhu et al. watch (ICCV 2021, arXiv:2108.02982), detached.
 
-    All are detached, and 0 where no negative counts.
+    Mean cosine of the positives; mean and spread of the negatives', over what counts; and how hard both sides pull,
+    the mean of e^(cosine / temperature) of the positives and of the negatives, of which the logarithm is given: it is
+    finite at any temperature. Their spread is a variance, ours its root. All are 0 where no negative counts, but for
+    the positives'.
+
+    Args:
+        pairs: Anchors, positives, negatives.
+        temperature: As of `info_nce`.
     """
     attract, repel = (cosine.detach() for cosine in pairs.cosines)  # with their graph: the loss may come after
-    counted = pairs.counted.float()
-    number = counted.sum().clamp(min=1.0)
+    counted = pairs.weight
+    number = counted.sum().clamp(min=_LEAST)
     mean = (repel * counted).sum() / number
     spread = (((repel - mean) ** 2 * counted).sum() / number).sqrt()
-    return {"positive_cosine": attract.mean(), "negative_cosine": mean, "negative_spread": spread}
+    if isinstance(temperature, Tensor):
+        temperature = temperature.detach().float().reshape(-1, 1)
+    pull = torch.logsumexp((attract / temperature).flatten(), dim=0) - math.log(attract.numel())
+    weighed = (repel / temperature + counted.clamp(min=_LEAST).log()).masked_fill(counted <= 0, float("-inf"))
+    push = torch.logsumexp(weighed.flatten(), dim=0) - number.log()
+    return {
+        "positive_cosine": attract.mean(),
+        "negative_cosine": mean,
+        "negative_spread": spread,
+        "positive_pull": pull,
+        "negative_push": torch.where(counted.sum() > 0, push, torch.zeros_like(push)),
+    }

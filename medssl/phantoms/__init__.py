@@ -1,4 +1,4 @@
-"""Made-up patients: torsos as CT and MR, heads in four sequences, and the folders that the demo and the tests read."""
+"""Synthetic patients: torsos as CT and MR, heads in four sequences, and the folders that demo and tests read."""
 
 from medssl.phantoms.anatomy import CLASSES, Phantom, phantom
 from medssl.phantoms.brains import BRAIN_CLASSES, SEQUENCES, Brain, brain, write_brains

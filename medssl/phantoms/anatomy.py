@@ -1,4 +1,4 @@
-"""One made-up patient: organs as smooth implicit functions, seen by a CT or an MR scanner."""
+"""One synthetic patient: organs as smooth implicit functions, seen by a CT or an MR scanner."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Phantom:
-    """A made-up patient.
+    """A synthetic patient.
 
     Attributes:
         values: int16, axes (z, y, x); HU for CT, arbitrary positive numbers for MR.

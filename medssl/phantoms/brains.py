@@ -1,4 +1,4 @@
-"""Made-up heads with a lesion, in the four sequences of BraTS; one part of the lesion shows in one sequence alone.
+"""Synthetic heads with a lesion, in the four sequences of BraTS; one part of the lesion shows in one sequence alone.
 
 Labels are those of BraTS up to 2020: 1 is the necrotic core, 2 the oedema, 4 the rim that enhances. The rim has the
 signal of the oedema in every sequence but ``t1ce``, so a network that lacks that channel cannot find it.
@@ -37,7 +37,7 @@ _CORE = (0.30, 0.32, 0.75, 0.40)
 
 @dataclass(frozen=True, kw_only=True)
 class Brain:
-    """A made-up head.
+    """A synthetic head.
 
     Attributes:
         values: int16, (4, z, y, x), in the order of ``SEQUENCES``; arbitrary positive numbers.

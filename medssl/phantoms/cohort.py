@@ -1,4 +1,4 @@
-"""A folder of made-up patients in the layout of the Medical Segmentation Decathlon, some of them as DICOM."""
+"""A folder of synthetic patients in the layout of the Medical Segmentation Decathlon, some of them as DICOM."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_cohort(
     unlabelled: int = 0,
     dicom: int = 0,
 ) -> Cohort:
-    """Write made-up patients: ``imagesTr``, ``labelsTr``, ``imagesTs`` and ``dataset.json``, and ``dicom/`` if asked.
+    """Write synthetic patients: ``imagesTr``, ``labelsTr``, ``imagesTs`` and ``dataset.json``, and ``dicom/`` if asked.
 
     Files that exist already are written anew with the same content.
 
@@ -101,7 +101,7 @@ def _write_dataset_json(cohort: Cohort, modality: Modality, as_nifti: int) -> No
     test = [relative(image) for image, label in pairs if label is None]
     described = {
         "name": "Phantoms",
-        "description": "Made-up torsos with organs; no patient.",
+        "description": "Synthetic torsos with organs; no patient.",
         "reference": "medssl.phantoms",
         "licence": "CC0-1.0",
         "release": "1.0",

@@ -25,7 +25,6 @@ _LEADS = {
     "segmentation": ("dice",),
     "classification": ("auroc", "balanced_accuracy"),
     "parts": ("instance_miou",),
-    "probe": ("probe_accuracy",),
 }
 _ALONE = "Nothing was compared with it, so this says nothing of pretraining."
 

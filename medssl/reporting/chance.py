@@ -28,15 +28,12 @@ def chance_of(metric: str, content: Mapping[str, Any], table: ScoreTable | None)
 
     Args:
         metric: The metric.
-        content: The summary; parts of clouds and probes of them say it there.
+        content: The summary; parts of clouds say it there.
         table: The rows; of classifiers it is computed from them.
     """
     said = content.get("majority") or {}
     if metric in said:
         return Chance(float(said[metric]), "always the most frequent part")
-    if metric == "probe_accuracy":
-        found = [p["chance"] for own in (content.get("encoders") or {}).values() for p in own.get("probes", ())]
-        return Chance(float(found[0]), MAJORITY) if found else None
     if metric == "auroc":
         return Chance(0.5, _BY_CHANCE)
     shares = _shares(table)

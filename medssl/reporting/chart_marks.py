@@ -1,4 +1,4 @@
-"""How series are told apart: by colour, by dashes of lines and by shapes of points, never by colour alone.
+"""How series are distinguished: by colour, by dashes of lines and by shapes of points, never by colour alone.
 
 Eight colours and four dashes (or shapes) turn at different pace: 32 series differ in the pair, neighbours in both.
 """

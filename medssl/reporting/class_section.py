@@ -34,15 +34,16 @@ def class_section(material: Material, *, cases: bool, clean: Cleaner) -> Section
         clean: Takes paths out of texts.
     """
     blocks: list[Block] = []
-    for folder, content in material.class_scores:
+    for one in material.scored("classification"):
+        folder, content = one.folder, one.content
         blocks += _scores(folder, content, clean)
         for name, run in content.get("runs", {}).items():
             blocks += _one_run(clean.text(name), run)
             if cases:
                 blocks += _examples(clean.text(name), run, material, content.get("unit", "patient"))
         blocks.append(definition_block(content))
-    for folder, content in material.class_arms:
-        blocks += arm_blocks(folder, content, clean)
+    for one in material.over_labels(classes=True):
+        blocks += arm_blocks(one.folder, one.content, clean)
     return Section("classes", "Classifiers", blocks) if blocks else None
 
 

@@ -31,14 +31,37 @@ def evaluation_section(material: Material, *, cases: bool, clean: Cleaner) -> Se
         clean: Takes paths out of texts.
     """
     blocks: list[Block] = []
-    for folder, content in material.scores:
+    for one in material.scored("segmentation"):
+        folder, content = one.folder, one.content
         blocks += _scores(folder, content, clean)
         if cases:
             blocks += _cases(folder, content, material, clean)
         blocks.append(definition_block(content, _tolerances(content)))
-    for folder, content in material.few_label:
-        blocks += arm_blocks(folder, content, clean)
+    for one in material.scored():
+        blocks += _plain(one.folder, one.content, clean)
+    for one in material.over_labels(classes=False):
+        blocks += arm_blocks(one.folder, one.content, clean)
     return Section("evaluation", "Evaluation", blocks) if blocks else None
+
+
+def _plain(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    """Return comparisons and scores of a task that has no section of its own."""
+    scores, compared = read_found(folder, content, clean)
+    title = f"Scores of {clean.text(str(content.get('kind') or folder.resolve().name))}"
+    blocks = comparison_blocks(compared, content)
+    blocks += score_blocks(scores, compared, content, title=title, folder=folder)
+    return [*blocks, *_failed(content, clean), definition_block(content)]
+
+
+def _failed(content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
+    """Return the cases of each run that have no score, and why."""
+    blocks: list[Block] = []
+    for name, run in content.get("runs", {}).items():
+        if run.get("failed"):
+            lost = [(case, clean.text(str(reason))) for case, reason in run["failed"].items()]
+            told = f"{counted(len(lost), 'case')} of {clean.text(name)} left without a score, and out of every mean."
+            blocks += [Text(told, "bad"), Table(("case", "why"), lost)]
+    return blocks
 
 
 def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Block]:
@@ -57,11 +80,7 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
         blocks.append(
             Table(("Dice", *arms), lines, caption=f"Dice by structure, mean over patients [{over}]", matrix=True)
         )
-    for name, run in content.get("runs", {}).items():
-        if run.get("failed"):
-            lost = [(case, clean.text(str(reason))) for case, reason in run["failed"].items()]
-            told = f"{counted(len(lost), 'case')} of {clean.text(name)} left without a score, and out of every mean."
-            blocks += [Text(told, "bad"), Table(("case", "why"), lost)]
+    blocks += _failed(content, clean)
     for arm in arms:
         own = [replace(row, target=row.target or "mean") for row in scores if row.arm == arm]
         inside = score_blocks(own, [], content, title=f"{arm}: mean over patients", named=False)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from medssl.store.read import Store
     from medssl.store.sources import CaseFiles
 
-__all__ = ["Material", "RunRecord", "of_encoders"]
+__all__ = ["Evaluation", "Material", "RunRecord", "of_encoders"]
+
+_ORDER = ("segmentation", "classification", "parts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,45 @@ class RunRecord:
         scratch = bool(self.settings.get("transfer.from_scratch"))
         return "" if scratch else str(self.settings.get("transfer.run") or "")
 
+    @property
+    def held_out(self) -> dict[str, list[tuple[float, float]]]:
+        """The curves of held-out signals by name."""
+        return {key.removeprefix("held_out/"): self.points(key) for key in self.keys("held_out/")}
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return what was measured under a prefix, in the order in which it came."""
+        return list(dict.fromkeys(key for row in self.rows for key in row if key.startswith(prefix)))
+
+    def points(self, key: str) -> list[tuple[float, float]]:
+        """Return (step, value) of each row that holds a key."""
+        return [(float(row["step"]), float(row[key])) for row in self.rows if row.get(key) is not None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation left.
+
+    Attributes:
+        folder: Where its rows and its summary lie.
+        content: The summary.
+        over_labels: Whether arms are compared over numbers of labelled patients, or read off frozen encoders.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+    over_labels: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The kind of its task; those over numbers of labels are of classes or not, and look alike otherwise."""
+        kind = str(self.content.get("kind", ""))
+        return "segmentation" if self.over_labels and kind != "classification" else kind
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        """Where it stands among others: comparisons over labels first."""
+        return not self.over_labels, _ORDER.index(self.kind) if self.kind in _ORDER else len(_ORDER)
+
 
 @dataclass(kw_only=True)
 class Material:
@@ -65,12 +106,7 @@ class Material:
         stores: Stores by folder.
         cloud_stores: clouds.json of each store of clouds, by folder.
         runs: Runs, in the order given.
-        scores: (folder, scores.json) of each evaluation.
-        few_label: (folder, few_label.json) of each comparison at few labels.
-        class_scores: (folder, class_scores.json) of each evaluation of classifiers.
-        class_arms: (folder, content) of each comparison of classifiers over labelled patients: probes, few labels.
-        probes: (folder, probe.json) of each probe of frozen encoders of clouds.
-        part_scores: (folder, part_scores.json) of each evaluation of parts of clouds.
+        evaluated: Evaluations, in the order given.
         embeddings: Files of vectors, by the run or file that they belong to.
         notes: What could not be read, in sentences.
         followed: Folders of evaluations that were not given, but lie in a run that something given names.
@@ -81,12 +117,7 @@ class Material:
     stores: dict[Path, Store] = field(default_factory=dict)
     cloud_stores: dict[Path, dict[str, Any]] = field(default_factory=dict)
     runs: list[RunRecord] = field(default_factory=list)
-    scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    few_label: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    class_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    class_arms: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    probes: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    part_scores: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
+    evaluated: list[Evaluation] = field(default_factory=list)
     embeddings: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     followed: set[Path] = field(default_factory=set)
@@ -121,24 +152,31 @@ class Material:
 
     def evaluations(self) -> list[tuple[Path, dict[str, Any]]]:
         """Return folder and summary of everything that was scored: what was given first, then what was found beside."""
-        found = [*self.few_label, *self.class_arms, *self.scores, *self.class_scores, *self.part_scores, *self.probes]
-        return sorted(found, key=lambda one: one[0] in self.followed)
+        found = sorted(self.evaluated, key=lambda one: (one.folder in self.followed, *one.place))
+        return [(one.folder, one.content) for one in found]
+
+    def scored(self, *kinds: str) -> list[Evaluation]:
+        """Return the evaluations of tasks of these kinds; of no kind, of those that have no section of their own."""
+        wanted = [one for one in self.evaluated if not one.over_labels]
+        return [one for one in wanted if (one.kind in kinds if kinds else one.kind not in _ORDER)]
+
+    def over_labels(self, *, classes: bool) -> list[Evaluation]:
+        """Return the comparisons over numbers of labels, of classes or of all else."""
+        return [one for one in self.evaluated if one.over_labels and (one.kind == "classification") == classes]
 
     def drop_repeats(self) -> None:
         """Leave out evaluations of which another holds every row: nothing is told twice."""
-        for kind in (self.few_label, self.class_arms, self.scores, self.class_scores, self.part_scores, self.probes):
-            tables = [_rows_of(folder) for folder, _ in kind]
-            kept = [
-                place
-                for place, one in enumerate(tables)
-                if one is None
-                or not any(
-                    other is not None and one <= other and (one < other or before < place)
-                    for before, other in enumerate(tables)
-                    if before != place
-                )
-            ]
-            kind[:] = [kind[place] for place in kept]
+        tables = [_rows_of(one.folder) for one in self.evaluated]
+
+        def repeated(place: int) -> bool:
+            own = tables[place]
+            return own is not None and any(
+                other is not None and own <= other and (own < other or before < place)
+                for before, other in enumerate(tables)
+                if before != place and self.evaluated[before].place == self.evaluated[place].place
+            )
+
+        self.evaluated = [one for place, one in enumerate(self.evaluated) if not repeated(place)]
 
     @property
     def pretrained(self) -> list[RunRecord]:
@@ -186,7 +224,7 @@ class Material:
 
 def of_encoders(content: Mapping[str, Any]) -> bool:
     """Return whether the arms of an evaluation are encoders, as in a protocol, rather than runs of fine-tuning."""
-    return bool(content.get("protocol") or content.get("encoders"))
+    return bool(content.get("protocol"))
 
 
 def _rows_of(folder: Path) -> frozenset[tuple[Any, ...]] | None:

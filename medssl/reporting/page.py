@@ -17,7 +17,6 @@ from medssl.reporting.findings import Headline, headline
 from medssl.reporting.material import Material
 from medssl.reporting.parts_section import parts_section
 from medssl.reporting.privacy import Cleaner
-from medssl.reporting.probe_section import probe_section
 from medssl.reporting.record_section import record_section
 from medssl.reporting.training_sections import finetuning_section, pretraining_section
 
@@ -63,7 +62,6 @@ def build_page(material: Material, *, title: str = "", pictures: int = 6, cases:
         evaluation_section(material, cases=cases, clean=clean),
         class_section(material, cases=cases, clean=clean),
         parts_section(material, clean=clean),
-        probe_section(material, clean=clean),
         finetuning_section(material, clean=clean),
         pretraining_section(material, clean=clean),
         data_section(material, pictures=pictures, clean=clean),
@@ -104,11 +102,9 @@ def render_page(title: str, found: Headline, sections: Sequence[Section], *, not
 
 def _title(material: Material) -> str:
     """Return the names of what is reported on, the most derived first."""
-    names = [folder.resolve().name for folder, _ in (*material.few_label, *material.class_arms)] or [
-        run.name for run in material.finetuned
-    ]
+    over_labels = [one.folder.resolve().name for one in material.evaluated if one.over_labels]
+    names = over_labels or [run.name for run in material.finetuned]
     names = names or [run.name for run in material.pretrained] or [f.resolve().name for f, _ in material.evaluations()]
     names = names or [f.resolve().name for f in material.stores]
     names = names or [*material.manifests, *material.checks, *material.embeddings]
-    names = names or [folder.resolve().name for folder, _ in material.scores]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

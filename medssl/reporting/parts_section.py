@@ -19,8 +19,8 @@ __all__ = ["parts_section"]
 def parts_section(material: Material, *, clean: Cleaner) -> Section | None:
     """Return the section; None where no parts were scored."""
     blocks: list[Block] = []
-    for folder, content in material.part_scores:
-        blocks += _scores(folder, content, clean)
+    for one in material.scored("parts"):
+        blocks += _scores(one.folder, one.content, clean)
     return Section("parts", "Parts of clouds", blocks) if blocks else None
 
 

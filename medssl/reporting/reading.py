@@ -5,35 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from medssl.domains.domain import domains
 from medssl.engine.run import read_metrics
 from medssl.errors import ConfigError, DataError, MedSSLError
 from medssl.evaluation.score_table import COLUMNS, SCORES, ScoreTable
-from medssl.reporting.material import Material, RunRecord, of_encoders
+from medssl.reporting.material import Evaluation, Material, RunRecord, of_encoders
 from medssl.reporting.scored import summary_of_table
 from medssl.settings import flatten, load_yaml
 
 __all__ = ["EMBEDDINGS", "gather", "kind_of"]
 
-# What the dense protocols of `evaluate` write: comparisons of arms, read as those at few labels are.
-_ARMS = ("dense_probe.json", "one_shot.json", "landmarks.json", "prompt.json", "retrieval.json")
-Kind = Literal[
-    "manifest",
-    "check",
-    "store",
-    "clouds",
-    "run",
-    "few-label",
-    "scores",
-    "class-scores",
-    "probe",
-    "part-scores",
-    "score-table",
-    "embeddings",
-]
-_EVALUATED: tuple[Kind, ...] = ("few-label", "scores", "class-scores", "probe", "part-scores")
+# What the protocols of `evaluate` write: comparisons of arms over numbers of labels or of frozen encoders.
+_OVER_LABELS = (
+    "few_label.json",
+    "probe.json",
+    "dense_probe.json",
+    "one_shot.json",
+    "landmarks.json",
+    "prompt.json",
+    "retrieval.json",
+)
+Kind = Literal["manifest", "check", "store", "clouds", "run", "evaluation", "score-table", "embeddings"]
+_CURVES = ("segmentation", "classification")  # of which there are comparisons over numbers of labels
 EMBEDDINGS = ("embeddings.parquet", "embeddings.npz", "features.parquet", "features.npz")
 _ORIGIN = re.compile(r"^(?P<indent> *)(?P<key>[^\s:#][^:]*):(?P<value>.*?)(?:\s+# (?P<origin>.*))?$")
 
@@ -103,34 +100,18 @@ def kind_of(path: Path) -> list[Kind]:
     """
     found: list[Kind] = []
     if path.is_dir():
-        names: tuple[tuple[str, Kind], ...] = (
-            ("store.json", "store"),
-            ("clouds.json", "clouds"),
-            ("run.yaml", "run"),
-            ("few_label.json", "few-label"),
-            ("scores.json", "scores"),
-            ("class_scores.json", "class-scores"),
-            ("probe.json", "probe"),
-            ("part_scores.json", "part-scores"),
-        )
-        names += tuple((name, "few-label") for name in _ARMS)
-        found = list(dict.fromkeys(kind for name, kind in names if (path / name).is_file()))
-        if (path / SCORES).is_file() and not set(found) & set(_EVALUATED):
+        names: dict[str, Kind] = {"store.json": "store", "clouds.json": "clouds", "run.yaml": "run"}
+        names |= dict.fromkeys(_summaries(), "evaluation")
+        found = list(dict.fromkeys(kind for name, kind in names.items() if (path / name).is_file()))
+        if (path / SCORES).is_file() and "evaluation" not in found:
             found.append("score-table")
         if "run" not in found and any((path / name).is_file() for name in EMBEDDINGS):
             found.append("embeddings")
     elif path.is_file():
-        by_name: dict[str, Kind] = {
-            "scores.json": "scores",
-            "few_label.json": "few-label",
-            "store.json": "store",
-            "class_scores.json": "class-scores",
-            "probe.json": "probe",
-            "part_scores.json": "part-scores",
-        }
-        by_name |= dict.fromkeys(_ARMS, "few-label")
-        if path.name in by_name:
-            found = [by_name[path.name]]
+        if path.name in _summaries():
+            found = ["evaluation"]
+        elif path.name == "store.json":
+            found = ["store"]
         elif path.suffix == ".json" and {"summary", "findings"} <= _json(path).keys():
             found = ["check"]
         elif path.suffix == ".npz":
@@ -148,10 +129,17 @@ def kind_of(path: Path) -> list[Kind]:
         missing = "is not there" if not path.exists() else "is none of these"
         raise DataError(
             f"{path}: a report is made of runs (run.yaml), stores (store.json), manifests (.parquet, .csv), "
-            f"NAME-check.json, few-label comparisons (few_label.json), probes (probe.json), scores.json, "
-            f"class_scores.json, part_scores.json, {SCORES} and embeddings. This {missing}."
+            f"NAME-check.json, few-label comparisons (few_label.json), probes (probe.json), "
+            f"{', '.join(list(_summaries())[: -len(_OVER_LABELS)])}, {SCORES} and embeddings. This {missing}."
         )
     return found
+
+
+@cache
+def _summaries() -> dict[str, str]:
+    """Return the file that each task's scores are summed up in, and its kind; then those over numbers of labels."""
+    tasks = [domain.task(name) for domain in domains() for name in domain.tasks]
+    return {task.summary: task.kind for task in tasks} | dict.fromkeys(_OVER_LABELS, "")
 
 
 def _read_manifest(path: Path, material: Material) -> None:
@@ -196,68 +184,30 @@ def _read_run(path: Path, material: Material) -> None:
         _read_embeddings(path, material)
 
 
-def _read_scores(path: Path, material: Material) -> None:
-    file = path / "scores.json" if path.is_dir() else path
-    material.scores.append((file.parent, _json(file)))
-
-
 def _read_table(path: Path, material: Material) -> None:
     """Read scores.parquet: by the summary that lies beside it, else by what its rows say."""
     folder = path if path.is_dir() else path.parent
-    beside = [kind for kind in kind_of(folder) if kind in _EVALUATED] if path.name == SCORES else []
-    for kind in beside:
-        _READERS[kind](folder, material)
-    if beside:
+    if path.name == SCORES and "evaluation" in kind_of(folder):
+        _read_evaluations(folder, material)
         return
     file = folder / SCORES if path.is_dir() else path
     content = summary_of_table(file)
     if file.name != SCORES:
         material.notes.append(f"{file.name}: rows of scores without their summary; what was asked is read off the rows")
     several = len({(row["labels"], len(row["draw_means"])) for row in content["scores"]} | {(None, 1)}) > 2
-    kinds: dict[tuple[str, bool], list[tuple[Path, dict[str, Any]]]] = {
-        ("segmentation", True): material.few_label,
-        ("segmentation", False): material.scores,
-        ("classification", True): material.class_arms,
-        ("classification", False): material.class_scores,
-        ("parts", False): material.part_scores,
-        ("probe", False): material.probes,
-    }
-    kinds.get((content["kind"], several), kinds[content["kind"], False]).append((folder, content))
+    material.evaluated.append(Evaluation(folder, content, over_labels=several and content["kind"] in _CURVES))
 
 
 def _read_clouds(path: Path, material: Material) -> None:
     material.cloud_stores[path] = _json(path / "clouds.json")
 
 
-def _read_few_label(path: Path, material: Material) -> None:
-    there = [path / name for name in ("few_label.json", *_ARMS) if (path / name).is_file()] if path.is_dir() else [path]
-    for file in there:
-        _keep_arms(file, _json(file), material)
-
-
-def _keep_arms(file: Path, content: dict[str, Any], material: Material) -> None:
-    (material.class_arms if content.get("kind") == "classification" else material.few_label).append(
-        (file.parent, content)
-    )
-
-
-def _read_class_scores(path: Path, material: Material) -> None:
-    file = path / "class_scores.json" if path.is_dir() else path
-    material.class_scores.append((file.parent, _json(file)))
-
-
-def _read_part_scores(path: Path, material: Material) -> None:
-    file = path / "part_scores.json" if path.is_dir() else path
-    material.part_scores.append((file.parent, _json(file)))
-
-
-def _read_probe(path: Path, material: Material) -> None:
-    file = path / "probe.json" if path.is_dir() else path
-    content = _json(file)
-    if content.get("kind") == "classification":
-        material.class_arms.append((file.parent, content))
-    else:
-        material.probes.append((file.parent, content))
+def _read_evaluations(path: Path, material: Material) -> None:
+    """Read a summary, or all of a folder."""
+    for file in [path / name for name in _summaries() if (path / name).is_file()] if path.is_dir() else [path]:
+        kind = _summaries()[file.name]
+        content = ({"kind": kind} if kind else {}) | _json(file)
+        material.evaluated.append(Evaluation(file.parent, content, over_labels=not kind))
 
 
 def _read_embeddings(path: Path, material: Material) -> None:
@@ -275,11 +225,7 @@ _READERS: dict[Kind, Callable[[Path, Material], None]] = {
     "check": _read_check,
     "store": _read_store,
     "run": _read_run,
-    "scores": _read_scores,
-    "few-label": _read_few_label,
-    "class-scores": _read_class_scores,
-    "probe": _read_probe,
-    "part-scores": _read_part_scores,
+    "evaluation": _read_evaluations,
     "score-table": _read_table,
     "clouds": _read_clouds,
     "embeddings": _read_embeddings,
@@ -295,7 +241,7 @@ def _named_runs(folder: Path, content: Mapping[str, Any]) -> list[str]:
     try:
         return ScoreTable.read(folder / SCORES).runs
     except DataError:
-        return [*content.get("runs", {}), *content.get("encoders", {})]
+        return list(content.get("runs", {}))
 
 
 def _own_name(path: Path, taken: Mapping[str, Any]) -> str:

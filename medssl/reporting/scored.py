@@ -10,7 +10,7 @@ from typing import Any
 
 from medssl.errors import DataError, MedSSLError
 from medssl.evaluation.few_label import SCRATCH
-from medssl.evaluation.metrics import CLASS_METRICS, PART_METRICS, SEGMENTATION_METRICS, definitions_of
+from medssl.evaluation.metrics import CLASS_METRICS, METRICS, PART_METRICS, SEGMENTATION_METRICS, definitions_of
 from medssl.evaluation.score_table import SCORES, ScoreTable
 from medssl.evaluation.statistics.comparison import Comparison, Score, compare, scores_of
 from medssl.evaluation.statistics.grid import method_of
@@ -23,7 +23,6 @@ _KINDS = {  # a metric that rows of the kind have -> the kind, what is summarise
     "dice": ("segmentation", SEGMENTATION_METRICS, ("dice", "hd95_mm", "nsd")),
     "probability": ("classification", CLASS_METRICS, ("auroc", "balanced_accuracy", "brier")),
     "shape_iou": ("parts", PART_METRICS, PART_METRICS[:1]),
-    "probe_accuracy": ("probe", ("probe_accuracy",), ("probe_accuracy",)),
 }
 
 
@@ -77,10 +76,11 @@ def summary_of_table(path: Path) -> dict[str, Any]:
     """
     table = ScoreTable.read(path)
     metrics = set(table.frame["metric"].unique())
-    kind = next((row for name, row in _KINDS.items() if name in metrics), None)
-    if kind is None:
+    known = tuple(name for name in METRICS if name in metrics)
+    kinds = [row for name, row in _KINDS.items() if name in metrics] + ([("", known, known[:1])] if known else [])
+    if not kinds:
         raise DataError(f"{path}: scores of {', '.join(sorted(metrics))}, which no report is made of.")
-    name, summarised, compared = kind
+    name, summarised, compared = kinds[0]
     arms = list(dict.fromkeys(method_of(run) for run in table.runs))
     base = next((arm for arm in (SCRATCH, _RANDOM) if arm in arms), "")
     pooled = len(arms) < len(table.runs)

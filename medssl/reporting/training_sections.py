@@ -14,6 +14,7 @@ from medssl.reporting.material import Material, RunRecord
 from medssl.reporting.pictures import picture_of_file
 from medssl.reporting.privacy import Cleaner, short_name
 from medssl.reporting.prose import SIGNALS, collapse_sentence, counted, counted_of, signal_of, stopping_sentence
+from medssl.reporting.runs_beside import side_by_side
 
 __all__ = ["citations_of", "finetuning_section", "pretraining_section"]
 
@@ -31,6 +32,7 @@ _TOLD = "A held-out signal of the pretext task is a hint, not a measure of what 
 def pretraining_section(material: Material, *, clean: Cleaner) -> Section | None:
     """Return the section; None without pretraining runs and embeddings."""
     blocks: list[Block] = []
+    blocks += side_by_side(material.pretrained, clean=clean)
     for run in material.pretrained:
         blocks += _pretrained(run, clean)
     for name, path in material.embeddings.items():
@@ -41,6 +43,7 @@ def pretraining_section(material: Material, *, clean: Cleaner) -> Section | None
 def finetuning_section(material: Material, *, clean: Cleaner) -> Section | None:
     """Return the section; None without fine-tuning runs."""
     blocks: list[Block] = []
+    blocks += side_by_side(material.finetuned, clean=clean)
     for run in material.finetuned:
         blocks += _finetuned(run, clean)
     return Section("finetuning", "Fine-tuning", blocks) if blocks else None
@@ -80,12 +83,12 @@ def _pretrained(run: RunRecord, clean: Cleaner) -> list[Block]:
     blocks += _curves(run)
     blocks += _beside_no_training(run)
     said = [
-        stopping_sentence(name, points, steps=int(settings["train.steps"])) for name, points in _held_out(run).items()
+        stopping_sentence(name, points, steps=int(settings["train.steps"])) for name, points in run.held_out.items()
     ]
     said = [text for text in said if text]
     if said:
         blocks += [Text("When to stop", "head"), *(Text(text) for text in said), Text(_TOLD, "soft")]
-    elif run.rows and not _held_out(run):
+    elif run.rows and not run.held_out:
         none = f"No {noun} was held out, so nothing here says when to stop; give the manifest a split."
         blocks.append(Text(none, "soft"))
     collapse = collapse_sentence(_last_of(run), settings)
@@ -108,14 +111,14 @@ def _finetuned(run: RunRecord, clean: Cleaner) -> list[Block]:
         ("encoder", _encoder(run)),
         ("trained on", labelled),
         ("channels of a case", _inputs(run)),
-        _told_apart(run),
+        _distinguished(run),
         ("window, voxels", "" if noun == "cloud" else _times(window)),
         ("steps and batch", f"{int(settings['train.steps']):,} steps of {settings['train.batch_size']} {seen_at_once}"),
         ("to cite", "; ".join(citations_of(run))),
     ]
     blocks: list[Block] = [Text(run.name, "head"), *_state(run), Listing([(k, v) for k, v in pairs if v])]
     blocks += _curves(run)
-    for name, points in _held_out(run).items():
+    for name, points in run.held_out.items():
         text = stopping_sentence(name, points, steps=int(settings["train.steps"]))
         blocks += [Text(text)] if text else []
     dice = run.validation.get("dice") or {}
@@ -185,32 +188,32 @@ def _settled(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 def _curves(run: RunRecord) -> list[Block]:
     """Return loss, held-out signals, features and learning rate over the steps."""
-    losses = [Series("loss", _settled(_points(run, "loss")))]
-    parts = _keys(run, "part/")
-    losses += [Series(_plain(key), _settled(_points(run, key))) for key in parts if len(parts) > 1]
-    title = "Training loss" + (" after its first fall" if len(losses[0].points) < len(_points(run, "loss")) else "")
+    losses = [Series("loss", _settled(run.points("loss")))]
+    parts = run.keys("part/")
+    losses += [Series(_plain(key), _settled(run.points(key))) for key in parts if len(parts) > 1]
+    title = "Training loss" + (" after its first fall" if len(losses[0].points) < len(run.points("loss")) else "")
     panels = [(title, line_chart(losses, what=f"training loss of {run.name}"))]
-    held_out = _held_out(run)
+    held_out = run.held_out
     structures = [Series(_plain(n).removeprefix("dice "), p) for n, p in held_out.items() if n.startswith("dice_")]
     for name, points in held_out.items():
         if name in ("spread", "effective_rank") or name.startswith("dice_"):
             continue
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
-        chance = _points(run, f"chance/{name}")
-        plain = _points(run, f"handmade/{name}")
+        chance = run.points(f"chance/{name}")
+        plain = run.points(f"handmade/{name}")
         lines = [Series(words, points), *([Series("chance", chance)] if chance else [])]
         lines += [Series("hand-made features", plain)] if plain else []
         panels.append((f"Held-out {words}", line_chart(lines, what=f"held-out {words} of {run.name}")))
     title = "Held-out Dice by structure"
     panels.append((title, line_chart(structures, what=f"{title} of {run.name}", zero=True)))
-    for key in _keys(run, "signal/"):
+    for key in run.keys("signal/"):
         name = key.removeprefix("signal/")
         words = SIGNALS[name].words if name in SIGNALS else _plain(name)
-        lines = [Series("training", _points(run, key))]
+        lines = [Series("training", run.points(key))]
         if name in ("spread", "effective_rank") and name in held_out:
             lines.append(Series("held out", held_out[name]))
         panels.append((words[:1].upper() + words[1:], line_chart(lines, what=f"{words} of {run.name}", zero=True)))
-    rates = [Series(_plain(key), _points(run, key)) for key in ("lr", "lr_encoder") if _points(run, key)]
+    rates = [Series(_plain(key), run.points(key)) for key in ("lr", "lr_encoder") if run.points(key)]
     panels.append(("Learning rate", line_chart(rates, what=f"learning rate of {run.name}", zero=True)))
     drawn = [(title, svg, "") for title, svg in panels if svg]
     return [Charts(drawn)] if drawn else [Text(_no_curve(run), "soft")]
@@ -233,9 +236,9 @@ def _no_curve(run: RunRecord) -> str:
 def _beside_no_training(run: RunRecord) -> list[Block]:
     """Return the held-out signals at the end beside those at step 0 and by chance; nothing where neither is known."""
     lines = []
-    for name, points in _held_out(run).items():
+    for name, points in run.held_out.items():
         first = f"{points[0][1]:.3g}" if points and points[0][0] == 0 else ""
-        chance = _points(run, f"chance/{name}")
+        chance = run.points(f"chance/{name}")
         signal = signal_of(name)
         if not points or signal is None or signal.rising is None or not (first or chance):
             continue
@@ -250,18 +253,6 @@ def _beside_no_training(run: RunRecord) -> list[Block]:
     return [Table(heads, lines, caption=told)]
 
 
-def _held_out(run: RunRecord) -> dict[str, list[tuple[float, float]]]:
-    return {key.removeprefix("held_out/"): _points(run, key) for key in _keys(run, "held_out/")}
-
-
-def _keys(run: RunRecord, prefix: str) -> list[str]:
-    return list(dict.fromkeys(key for row in run.rows for key in row if key.startswith(prefix)))
-
-
-def _points(run: RunRecord, key: str) -> list[tuple[float, float]]:
-    return [(float(row["step"]), float(row[key])) for row in run.rows if row.get(key) is not None]
-
-
 def _last_of(run: RunRecord) -> dict[str, float]:
     """Return the last spread and effective rank, of the held-out scans where they were probed.
 
@@ -269,18 +260,18 @@ def _last_of(run: RunRecord) -> dict[str, float]:
     large constant and be distinguished all the same.
     """
     found = {}
-    for name in ("spread", "effective_rank") if _points(run, "signal/spread") else ("effective_rank",):
+    for name in ("spread", "effective_rank") if run.points("signal/spread") else ("effective_rank",):
         for key in (f"signal/{name}", f"held_out/{name}"):
-            points = _points(run, key)
+            points = run.points(key)
             if points:
                 found[name] = points[-1][1]
-    entropy, used = _points(run, "signal/teacher_entropy"), _points(run, "signal/prototypes_used")
+    entropy, used = run.points("signal/teacher_entropy"), run.points("signal/prototypes_used")
     if entropy and used:  # what a teacher over prototypes tells of an item; see `medssl.engine.guards`
         found["information"] = math.log(max(used[-1][1], 1.0)) - entropy[-1][1]
     return found
 
 
-def _told_apart(run: RunRecord) -> tuple[str, str]:
+def _distinguished(run: RunRecord) -> tuple[str, str]:
     """Return what a fine-tuned network distinguishes: structures (no background), classes, or parts of clouds."""
     method = run.card.get("method", {})
     if run.card.get("kind") == "cloud":

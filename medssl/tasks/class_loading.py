@@ -204,6 +204,11 @@ class ClassLoader(StepLoader[ClassBatch]):
         self._reader, self._drop = Reader(samples, settings), drop
         self._by_class = _grouped(samples) if settings.balance == "sampling" else {}
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers ``item`` of a batch takes: items of the store, not samples of them."""
+        return len(self._reader.samples.store)
+
     def items(self, step: int) -> tuple[int, ...]:
         """Return the samples of this rank's part of a step's batch."""
         if self._by_class:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.errors import ConfigError, DataError
+from medssl.errors import DataError
 from medssl.gathering import mean_of_all
 from medssl.heads import AttentionPooling, standardised
 from medssl.methods.contract import Losses, Method
@@ -105,7 +105,7 @@ class ClassificationTask(Method):
         weights: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
-        _check(settings, encoder)
+        encoder.check_window(settings.window, key="classification.window")
         self.settings, self.class_names = settings, tuple(classes)
         self.network = Classifier(encoder, len(self.class_names), settings)
         given = [1.0 if weights is None else weights[number] for number in range(len(self.class_names))]
@@ -174,13 +174,3 @@ class ClassificationTask(Method):
             "classes": list(self.class_names),
             "start": start,
         }
-
-
-def _check(settings: ClassificationSettings, encoder: Encoder) -> None:
-    wrong = [n for n, m in zip(settings.window, encoder.size_multiple, strict=True) if n < m or n % m]
-    if wrong:
-        near = tuple(max(m, round(n / m) * m) for n, m in zip(settings.window, encoder.size_multiple, strict=True))
-        raise ConfigError(
-            f"classification.window must be a multiple of {encoder.size_multiple}, as the encoder needs. "
-            f"Got {settings.window}. Try {near}."
-        )

@@ -56,13 +56,13 @@ class ClassificationPredictor(ClassPredictor):
         device: Where to compute.
 
     Raises:
-        ConfigError: They do not tell the same classes apart, or not at the same level.
+        ConfigError: They do not distinguish the same classes, or not at the same level.
     """
 
     def __init__(self, members: Sequence[Classifying], batch_size: int, device: torch.device | str) -> None:
         said = {(one.task.class_names, _level(one.task)) for one in members}
         if len(said) > 1:
-            raise ConfigError("The runs tell different classes apart, or one scans and one slices. Take like runs.")
+            raise ConfigError("The runs distinguish different classes, or one scans and one slices. Take like runs.")
         self._members, self._batch_size, self._device = tuple(members), batch_size, device
         self.class_names = members[0].task.class_names
         self.decision = mean_decision([one.decision for one in members])
@@ -113,7 +113,7 @@ def classifiers_of(runs: Sequence[Path], batch_size: int | None, device: torch.d
 
     Raises:
         CheckpointError: A run is damaged.
-        ConfigError: They do not tell the same classes apart.
+        ConfigError: They do not distinguish the same classes.
     """
     tasks = [load_classifier(run) for run in runs]
     members = [Classifying(task, read_decision(run, task.class_names)) for run, task in zip(runs, tasks, strict=True)]

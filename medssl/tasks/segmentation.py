@@ -218,13 +218,7 @@ def _regions(settings: SegmentationSettings, known: Sequence[Region], chosen: Se
 
 
 def _check(settings: SegmentationSettings, encoder: Encoder, known: Mapping[int, str], chosen: tuple[int, ...]) -> None:
-    wrong = [n for n, m in zip(settings.window, encoder.size_multiple, strict=True) if n < m or n % m]
-    if wrong:
-        near = tuple(max(m, round(n / m) * m) for n, m in zip(settings.window, encoder.size_multiple, strict=True))
-        raise ConfigError(
-            f"'window' must be a multiple of {encoder.size_multiple}, as the encoder needs. "
-            f"Got {settings.window}. Try {near}."
-        )
+    encoder.check_window(settings.window, key="segmentation.window")
     unknown = [number for number in chosen if number not in known]
     if unknown:
         listed = ", ".join(f"{number} ({name})" for number, name in known.items()) or "none"

@@ -57,13 +57,14 @@ def to_source_grid(
     if same_grid(matrix, offset):
         decided = _decided(probabilities, decide, np.dtype(dtype))
         return _reordered(decided, np.rint(matrix), np.rint(offset), source_shape, outside)
+    to, back = between or (_unchanged, _unchanged)
     result = np.empty(source_shape, dtype=dtype)
-    if between is not None:
-        to, back = between
-        _interpolate(to(probabilities), matrix, offset, lambda found: decide(back(found)), result, outside)
-    else:
-        _interpolate(probabilities, matrix, offset, decide, result, outside)
+    _interpolate(to(probabilities), matrix, offset, lambda found: decide(back(found)), result, outside)
     return result
+
+
+def _unchanged(probabilities: Tensor) -> Tensor:
+    return probabilities
 
 
 def _decided(probabilities: Tensor, decide: Decide, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -184,7 +184,7 @@ def decide_recipe(
     task, end = "classification" if target else "segmentation", "_small" if small else ""
     return Recipe(
         method=method,
-        learns=f"tell classes of {target.name} apart" if target else "segment",
+        learns=f"distinguish classes of {target.name}" if target else "segment",
         preset=method + end,
         pretrain=pretrain,
         finetune_preset=task + end,

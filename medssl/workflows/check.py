@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from medssl.workflows import events
 from medssl.workflows.check_mending import mend_of, reduce_command
 from medssl.workflows.file_limits import FileLimits
 from medssl.workflows.intake import clouds
+from medssl.workflows.page_files import page_files
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
 
@@ -105,12 +105,10 @@ def check(
     from medssl.manifest.check import SEVERITIES, check_manifest
     from medssl.manifest.page import check_page
     from medssl.manifest.schema import Manifest, read_manifest
-    from medssl.writing import atomic_write, file_for, page_for
 
     settings = resolve(CheckSettings, preset=preset, overrides=list(overrides), defaults=options).settings
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
-    page = page_for(file.with_name(check_name(file)) if out is None else out, check_name(file))
-    listing = file_for(page.with_suffix(".json"))
+    files = page_files(file, out, check_name(file))
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     result = check_manifest(source, look_at_files=settings.look_at_files)
     kept = result if settings.privacy == "paths" else result.nameless(source.nameless())
@@ -134,21 +132,18 @@ def check(
             source,
             kept,
             name=file.name,
-            beside=listing.name,
+            beside=files.listing.name,
             pictures=settings.pictures,
             draw_cloud=clouds().draw,
             root=source.root if settings.privacy == "paths" else "",
         )
-    written = [page, listing]
-    for path, text in zip(written, (html, json.dumps(kept.to_dict(), indent=1, ensure_ascii=False)), strict=True):
-        with atomic_write(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+    written = files.write(html, kept.to_dict())
     if mend and mend.first:
         events.message(mend.first)
     checked = events.written(
         Checked(
             result,
-            written=tuple(written),
+            written=written,
             next=following,
             figures={"ok": result.ok, "counts": counts, "mend_first": mend.first if mend else ""},
         )

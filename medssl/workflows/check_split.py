@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from medssl.settings import resolve
 from medssl.workflows import copies, events
 from medssl.workflows.check_mending import reduce_command
 from medssl.workflows.copies import CopySettings
+from medssl.workflows.page_files import page_files
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
 
@@ -98,7 +98,6 @@ def check_split(
     from medssl.reduction.fingerprint import targets_of
     from medssl.reduction.leaks import leaks_of
     from medssl.reporting.split_page import split_page
-    from medssl.writing import atomic_write, file_for, page_for
 
     settings = resolve(
         CheckSplitSettings,
@@ -107,8 +106,7 @@ def check_split(
         command_line={"workers": jobs if workers is None else workers},
     ).settings
     file = Path("manifest.parquet") if isinstance(manifest, Manifest) else Path(manifest)
-    page = page_for(file.with_name(_PAGE) if out is None else out, _PAGE)
-    listing = file_for(page.with_suffix(".json"))
+    files = page_files(file, out, _PAGE)
     source = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     if test is not None:
         source = _joined(source, test if isinstance(test, Manifest) else read_manifest(test))
@@ -141,7 +139,7 @@ def check_split(
         if len(leaks) > _SHOWN:
             events.message(f"... and {len(leaks) - _SHOWN} more pairs; the page lists all")
     guessed = any(kind == "patient-guessed" for _, kind, *_ in doubts)
-    as_far = ", as far as the names of files tell patients apart" if guessed else ""
+    as_far = ", as far as the names of files distinguish patients" if guessed else ""
     events.message(
         f"{len(leaks)} pairs lie on both sides" if leaks else f"no patient and no image is on both sides{as_far}"
     )
@@ -166,15 +164,12 @@ def check_split(
         ],
         "search_recall": found.recall,
     }
-    written = [page, listing]
-    for path, text in zip(written, (html, json.dumps(listed, indent=1, ensure_ascii=False)), strict=True):
-        with atomic_write(path) as aside:
-            aside.write_text(text + "\n", encoding="utf-8")
+    written = files.write(html, listed)
     following = Command("cache", file, "--out", f"stores/{file.stem}")
     if leaks:  # two manifests are mended by hand
         following = reduce_command(file) if test is None else Command()
     figures |= copies.counted(found) | {"ok": result.ok, "pairs": listed["pairs"], "sides": sides}
-    return events.written(replace(result, written=tuple(written), next=following, figures=figures))
+    return events.written(replace(result, written=written, next=following, figures=figures))
 
 
 def _joined(train: Manifest, test: Manifest) -> Manifest:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ Train = Callable[..., Any]  # takes what `finetune` takes, and leaves a run's fo
 _RESERVED = ("transfer.run", "transfer.from_scratch", "train.seed", "data.")
 # What the scores of a cell do not hang on, or what the protocol sets.
 _NO_PART_OF_IT: Any = {"data": True, "transfer": {"run", "from_scratch"}, "task": True}
+_MOST_DRAWS = 32  # of a comparison of an earlier release that is gone on with
 _LEARNERS = {"patients": "segmenters", "classes": "classifiers", "parts": "segmenters of points"}
 
 
@@ -99,7 +103,17 @@ def few_label(
         draws=Draws(seed=few.draw_seed, sets=sets.sets, named=bool(few.subsets)),
     )
     plan = FewLabelPlan(
-        arms=arms_of(runs, SCRATCH), sizes=sets.sizes, draws=sets.draws, seeds=few.seeds, key=digest(*task.key(basis))
+        arms=arms_of(runs, SCRATCH),
+        sizes=sets.sizes,
+        draws=sets.draws,
+        seeds=few.seeds,
+        key=digest(*task.key(basis)),
+        keys={
+            (n, draw): _key_of(task, basis, {n: (patients,)})
+            for n, draws in sets.sets.items()
+            for draw, patients in enumerate(draws)
+        },
+        earlier=cache(lambda: _earlier_keys(task, basis, out, few, drawn.entries)),
     )
     part = shard_of(shard) if shard else (0, 1)
     shown = "".join(f"{word}; " for word in (labels.asked, f"recipe {preset}" if preset else "") if word)
@@ -188,6 +202,27 @@ def few_label(
     )
 
 
+def _key_of(task: Task, basis: Basis, sets: Mapping[int, tuple[tuple[str, ...], ...]]) -> str:
+    """Return the fingerprint of cells of these draws: more draws, or other sizes, leave that of a cell as it is."""
+    return digest(*task.key(replace(basis, draws=replace(basis.draws, sets=sets))))
+
+
+def _earlier_keys(task: Task, basis: Basis, out: Path, few: FewLabelSettings, entries: Sequence[Any]) -> set[str]:
+    """Return the fingerprints that a comparison of the same patients had while they held all of its draws.
+
+    Up to 0.2 a class's fingerprint held every draw of every size, so that a comparison of five could not grow to eight.
+    """
+    there = {int(path.name[1:].split("-")[0]) for path in (out / "cells").glob("*/n*-draw*-seed*.json")}
+    found = set()
+    for sizes in {tuple(sorted(basis.draws.sets)), tuple(sorted(there))}:
+        asked = few.model_copy(update={"sizes": sizes, "shares": (), "draws": max(few.draws, _MOST_DRAWS)})
+        with suppress(DataError):  # more patients than there are now: then it is of other data anyway
+            sets = label_sets_of(entries, basis.labels.class_of, asked).sets
+            for count in range(1, max(map(len, sets.values())) + 1):
+                found.add(_key_of(task, basis, {n: draws[:count] for n, draws in sets.items()}))
+    return found
+
+
 def _recipe_key(resolved: Resolved[FinetuneSettings]) -> dict[str, Any]:
     """Return what of the recipe decides a cell; the pooling is the card's where nobody said another."""
     found = resolved.settings.model_dump(mode="json", exclude=_NO_PART_OF_IT)
@@ -207,7 +242,7 @@ def _recipe(
     suited = {} if by_hand else {key: auto.value for key, auto in suited_task(labels).items()}
     told = {"task": resolved.settings.task} | suited
     overrides += [f"{key}={_as_yaml(value)}" for key, value in told.items() if resolved.origins[key] == "default"]
-    preset = few.recipe or domain.recipes[told["task"]]
+    preset = few.recipe or domain.recipes.get(told["task"])
     resolved = resolve(FinetuneSettings, preset=preset, overrides=overrides)
     shows = resolved.settings.classification.shows is not None
     if said := check_task(told["task"], labels, shows=shows, group="few_label.finetune."):

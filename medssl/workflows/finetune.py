@@ -305,7 +305,7 @@ def _time_lines(
 
     def smaller(step: StepTime) -> str:
         domain, task = learning.domain, learning.task
-        name = (domain.recipes[settings.task] or settings.task).removesuffix("_small")
+        name = (domain.recipes.get(settings.task) or settings.task).removesuffix("_small")
         small = small_preset("finetune", name, list(resolved.origins.values()))
         if not small:
             presets = [o for o in resolved.origins.values() if o.startswith(("preset ", "file "))]

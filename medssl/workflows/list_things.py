@@ -45,6 +45,12 @@ def _methods() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "For", "Take it when", "Needs", "Paper"), rows
 
 
+def _parts() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.methods.parts.table").PARTS
+    rows: Rows = [(n, r.slot, r.take_when, r.needs, ", ".join(r.excludes), r.paper) for n, r in table.items()]
+    return ("Name", "Is", "Take it when", "Needs", "Not with", "Paper"), rows
+
+
 def _encoders() -> tuple[tuple[str, ...], Rows]:
     table = importlib.import_module("medssl.encoders.table").ENCODERS
     clouds = importlib.import_module("pointcloud.encoders.table").CLOUD_ENCODERS
@@ -59,19 +65,27 @@ def _weights() -> tuple[tuple[str, ...], Rows]:
     return ("Name", "What it is", "Trained on", "Licence of the weights", "Encoder"), rows
 
 
+def _trackers() -> tuple[tuple[str, ...], Rows]:
+    table = importlib.import_module("medssl.engine.trackers").TRACKERS
+    return ("Name", "Take it when", "Needs"), [(name, row.take_when, row.needs) for name, row in table.items()]
+
+
 def _tell_refused() -> None:
     refused = importlib.import_module("medssl.weights.refused").REFUSED
     cells = [(name, row.why, row.nearest) for name, row in refused.items()]
     events.table("Not taken", ("Name", "Why not", "The nearest that is"), cells, key="not_taken")
 
 
+_SHOWN_BY_LIST = ("formats", "trackers")  # a row says all, so `show` has no page of them
 KINDS: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
     "presets": _presets,
     "methods": _methods,
+    "parts": _parts,
     "encoders": _encoders,
     "data": _data,
     "weights": _weights,
     "formats": _formats,
+    "trackers": _trackers,
     "verbs": _verbs,
 }
 
@@ -105,4 +119,6 @@ def list_things(kind: str = "presets") -> Listed:
     if kind == "weights":
         _tell_refused()
     first = "/".join(rows[0][:2]) if kind == "presets" else rows[0][0]
-    return events.written(Listed(columns, tuple(rows), next=Command("show", first) if kind != "formats" else Command()))
+    return events.written(
+        Listed(columns, tuple(rows), next=Command() if kind in _SHOWN_BY_LIST else Command("show", first))
+    )

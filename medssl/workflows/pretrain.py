@@ -209,7 +209,9 @@ def _tried(settings: PretrainSettings, chosen: Chosen[Any], method: Method) -> s
         CacheError: The store cannot be read.
     """
     seed, alone = settings.train.seed, Fabric(accelerator="cpu", devices=1)
-    batch = next(iter(loader_of(settings, chosen, method.plan, alone).batches(0, 1)))
+    loader = loader_of(settings, chosen, method.plan, alone)
+    method.begin(loader.numbers)
+    batch = next(iter(loader.batches(0, 1)))
     starts = [*batch.starts(), len(batch)]
     rows = batch.rows(0, starts[min(2, len(starts) - 1)])
     if sum(p.numel() for p in method.encoder.parameters()) > _TRIED:

@@ -22,6 +22,7 @@ __all__ = ["Shown", "show"]
 # Kind -> dotted path of its table.
 _TABLES = {
     "method": "medssl.methods.table.METHODS",
+    "part": "medssl.methods.parts.table.PARTS",
     "encoder": "medssl.encoders.table.ENCODERS",
     "cloud method": "pointcloud.methods.table.CLOUD_METHODS",
     "cloud encoder": "pointcloud.encoders.table.CLOUD_ENCODERS",
@@ -69,9 +70,11 @@ def show(name: str, *, every: bool = False) -> Shown:
     docs: list[SettingDoc] = []
     following = Command()
     for kind, row in rows.items():
-        facts = {key: value for key, value in asdict(row).items() if value and key != "name"}
+        facts = {key: _in_words(value) for key, value in asdict(row).items() if value and key not in ("name", "wants")}
         if kind.endswith("method") and every:  # its class says it, which needs torch
             facts["accumulate"] = _in_parts(row)
+        if kind.endswith("method") and (fits := _fitting(kind, name)):
+            facts["parts"] = fits
         _say_facts(f"{kind.capitalize()} {name}", facts)
         figures[kind.replace(" ", "_")] = {"name": name} | facts
         docs += _show_settings(f"\nSettings of {kind} {name}", _table(kind).settings_class(name))
@@ -108,6 +111,21 @@ def show(name: str, *, every: bool = False) -> Shown:
 def _table(kind: str) -> Table[Any]:
     table: Table[Any] = pkgutil.resolve_name(_TABLES[kind])
     return table
+
+
+def _in_words(value: Any) -> Any:
+    """Return a row's field as it is said: of names with reasons, each with its own."""
+    return "; ".join(f"{name}: {why}" for name, why in value.items()) if isinstance(value, Mapping) else value
+
+
+def _fitting(kind: str, name: str) -> str:
+    """Return which parts plug in a method at its defaults, by their slots; empty where none does."""
+    offers = getattr(_table(kind).settings_class(name)(), "offers", None)
+    if offers is None:
+        return ""
+    parts = importlib.import_module("medssl.methods.parts.table")
+    fits = [f"{part} ({parts.PARTS[part].slot})" for part in parts.parts_of(offers)]
+    return f"method.parts=NAME or [NAME,...]: {', '.join(fits)}"
 
 
 def _in_parts(row: Any) -> str:

@@ -134,12 +134,12 @@ VERBS = Table(
             name="demo",
             target="medssl.chains.demo.demo",
             settings="medssl.chains.demo.DemoSettings",
-            summary="Show the whole chain in minutes, on made-up patients or on real data.",
+            summary="Show the whole chain in minutes, on synthetic patients or on real data.",
         ),
         Verb(
             name="list",
             target="medssl.workflows.list_things.list_things",
-            summary="List presets, methods, encoders, data sets, published weights, formats or verbs.",
+            summary="List presets, methods, parts, encoders, data sets, published weights, formats, trackers or verbs.",
         ),
         Verb(
             name="show",

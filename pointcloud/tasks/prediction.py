@@ -62,14 +62,14 @@ class CloudClassPredictor(ClassPredictor):
         device: Where to compute.
 
     Raises:
-        ConfigError: They do not tell the same classes apart.
+        ConfigError: They do not distinguish the same classes.
     """
 
     whole = False  # as many points of a cloud as the training store kept
 
     def __init__(self, members: Sequence[CloudClassifying], device: torch.device | str) -> None:
         if len({one.task.class_names for one in members}) > 1:
-            raise ConfigError("The runs tell different classes apart, and their mean has no meaning. Take like runs.")
+            raise ConfigError("The runs distinguish different classes, and their mean has no meaning. Take like runs.")
         self._members, self._device = tuple(members), device
         self.classes = members[0].task.classes
         self.class_names = members[0].task.class_names
@@ -124,7 +124,7 @@ class PartPredictor(MapPredictor):
         device: Where to compute.
 
     Raises:
-        ConfigError: They do not tell the same parts apart.
+        ConfigError: They do not distinguish the same parts.
     """
 
     what = "parts"
@@ -132,7 +132,7 @@ class PartPredictor(MapPredictor):
 
     def __init__(self, members: Sequence[PartSegmentationTask], batch_size: int, device: torch.device | str) -> None:
         if any((one.parts, one.classes) != (members[0].parts, members[0].classes) for one in members):
-            raise ConfigError("The runs tell different parts apart, and their mean has no meaning. Take like runs.")
+            raise ConfigError("The runs distinguish different parts, and their mean has no meaning. Take like runs.")
         self._members, self._batch_size, self._device = tuple(members), batch_size, device
         self.names, self.classes = dict(members[0].parts), members[0].classes
         for one in members:
@@ -206,7 +206,7 @@ def cloud_classifiers_of(runs: Sequence[Path], device: torch.device | str) -> Cl
 
     Raises:
         CheckpointError: A run is damaged.
-        ConfigError: They do not tell the same classes apart.
+        ConfigError: They do not distinguish the same classes.
     """
     members = []
     for run in runs:
@@ -221,7 +221,7 @@ def part_segmenters_of(runs: Sequence[Path], batch_size: int | None, device: tor
 
     Raises:
         CheckpointError: A run is damaged.
-        ConfigError: They do not tell the same parts apart.
+        ConfigError: They do not distinguish the same parts.
     """
     tasks = [load_cloud_task(run) for run in runs]
     size = batch_size or load_card(runs[0]).batch_size or 1

@@ -81,3 +81,21 @@ def test_a_preset_that_was_not_measured_says_for_what_size_it_is_made() -> None:
         settings = yaml.safe_load((ROOT / "configs" / "pretrain" / name).read_text(encoding="utf-8"))
         size = f"made for {settings['train']['steps']:,} steps of {settings['train']['batch_size']} "
         assert size in head, f"{name}: its head does not say '{size}', but '{head}'"
+
+
+def test_the_head_of_a_fine_tuning_preset_says_its_own_size_and_what_is_known_there() -> None:
+    """In the preset's own numbers; a whole preset, of which nothing was trained here, says that."""
+    presets = sorted((ROOT / "configs" / "finetune").glob("*.yaml"))
+    assert len(presets) >= 13
+    for preset in presets:
+        text = preset.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+        train = settings["train"]
+        group = settings.get("classification", settings.get("segmentation", {}))
+        size = "x".join(map(str, group["window"])) if "window" in group else f"{settings['cloud']['points']} points"
+        head = re.search(r"^# Expected: ((?:.*\n#           )*.*)$", text, re.MULTILINE)
+        assert head, f"{preset.name}: no line 'Expected'"
+        told = re.match(rf"made for {train['steps']:,} steps of {train['batch_size']} \w+ (?:of|at) {size}", head[1])
+        assert told, f"{preset.name}: {train['steps']:,} steps of {train['batch_size']} ... {size}, not '{head[1]}'"
+        assert ("not run here" in head[1]) != preset.stem.endswith("_small"), f"{preset.name}: '{head[1]}'"
+        assert re.search("not run here|no gain .* is shown|not compared", head[1]), f"{preset.name}: '{head[1]}'"

@@ -37,6 +37,8 @@ JOINT = {
     "local_contrast, L^D": {**SMALL["local_contrast"], "loss": "aligned", "blocks": 2, "region": 1, "within": "scan"},
     "simclr, dcl": {**SMALL["simclr"], "decoupled": "dcl"},
     "simclr, dclw": {**SMALL["simclr"], "decoupled": "dclw"},
+    "simclr, isogclr": {**SMALL["simclr"], "parts": {"sogclr": {"individual": True}}},
+    "moco, mixed": {**SMALL["moco"], "parts": {"feature_mix": {}, "mochi": {"start": 0}}},
     "cvrl, frames": {**SMALL["cvrl"], "apart": "frame", "axis": 1},
     "moco, v3": {**SMALL["moco"], "version": "v3"},
     "joined, contrast": {
@@ -78,7 +80,9 @@ CASES |= KINDS | JOINT
 MOVING = {
     "simsiam",
     "moco",
+    "moco, mixed",
     "moco, v3",
+    "simclr, isogclr",
     "dino",
     "dino, sinkhorn and koleo",
     "ibot",
@@ -105,8 +109,17 @@ POOLED = [f"{name}{_BY}{pool}" for name in sorted(SMALL) for pool in get_args(Po
 EVERY = [*sorted(CASES), *(c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in POOLED)]
 
 
+SCANS = 5
+
+
 def make(case: str) -> Method:
     torch.manual_seed(5)
+    method = _made(case)
+    method.begin(SCANS)
+    return method
+
+
+def _made(case: str) -> Method:
     case, _, pool = case.partition(_BY)
     own = {"pool": pool} if pool else {}
     if case == "simmim, swin":
@@ -122,7 +135,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Five small scans whose intensity tells where one is."""
     draw = np.random.default_rng(0)
     items = []
-    for number in range(5):
+    for number in range(SCANS):
         place = np.stack(np.meshgrid(*(np.arange(n) for n in (18, 26, 20)), indexing="ij"))
         field = np.sin(place[0] / 3) + np.cos(place[1] / 4) + place[2] / 10 + draw.normal(0, 0.2, place.shape[1:])
         items.append(Item(id=f"scan{number}", values=(field * 300).astype(np.int16), patient=f"p{number}"))

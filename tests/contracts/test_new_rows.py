@@ -1,9 +1,11 @@
-"""A toy method and a toy encoder, added as CONTRIBUTING says and nowhere else, are listed, shown, fitted, and train."""
+"""A toy method, encoder and task, added as CONTRIBUTING says and nowhere else, are listed, shown, fitted, and train."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,23 @@ ENCODER_ROW = """        Row(
             paper="none",
             take_when="A toy is wanted.",
         ),
+"""
+TASK_ROW = """        Row(
+            name="brightness",
+            target="medssl.tasks.task_brightness.Brightness",
+            settings="medssl.tasks.settings.brightness.BrightnessSettings",
+            take_when="a toy is wanted",
+            needs="scans",
+        ),
+"""
+METRIC_ROW = """    Metric(
+        name="brightness_error",
+        words="error of brightness",
+        better="lower",
+        function="medssl.tasks.task_brightness.Brightness",
+        definition="|measured - true|, in thousands.",
+        high=math.inf,
+    ),
 """
 PRESET = """# Purpose:  a toy.
 # Paper:    none.
@@ -81,6 +100,29 @@ recipe = decide_recipe([Grid((40, 40, 40), (1.0, 1.0, 1.0))] * 5, AutoSettings(m
                        Machine(gpu="", amx=False, cores=1), patients=5)
 assert recipe.pretrain["method.window"] == recipe.finetune["segmentation.window"]
 """
+VERBS = (  # the toy task through every verb that asks a task
+    "finetune run --data store --task brightness --out tuned train.steps=4 train.accelerator=cpu",
+    "finetune run --data store --task brightness --from-scratch --out scratch train.steps=4 train.accelerator=cpu",
+    "evaluate tuned --against scratch --data store --out scores",
+    "report scores --out report.html",
+    "predict tuned scans --out predicted device=cpu",
+    "evaluate run --data store --protocol few-label --out few few_label.sizes=[2,3] few_label.draws=2 "
+    "few_label.finetune.task=brightness few_label.finetune.train.steps=2 "
+    "few_label.finetune.train.accelerator=cpu",
+)
+STORED = """
+from pathlib import Path
+import sys
+from medssl.phantoms import write_cohort
+from medssl.workflows.cache import cache
+from medssl.workflows.index import index
+from medssl.workflows.pretrain import pretrain
+
+write_cohort(Path("scans"), subjects=8, shape=(18, 20, 20), spacing_mm=(12.0, 15.0, 12.0))
+index("scans", out="m.parquet", overrides=["workers=1", "test=0.4"])
+cache("m.parquet", out="store", overrides=["workers=1"])
+pretrain("toy", data="store", out="run", overrides=["train.accelerator=cpu"])
+"""
 
 
 def said_to_touch(heading: str, name: str) -> set[str]:
@@ -98,6 +140,14 @@ def with_row(table: Path, row: str) -> None:
     table.write_text(head + row + end + tail, encoding="utf-8")
 
 
+def with_field(settings: Path) -> None:
+    text = settings.read_text(encoding="utf-8")
+    at, first = text.index("    encoder: EncoderSettings"), "from medssl.tasks.settings.inference"
+    field = '    brightness: BrightnessSettings = Field(default=BrightnessSettings(), description="The toy task.")\n'
+    asked = "from medssl.tasks.settings.brightness import BrightnessSettings\n"
+    settings.write_text(f"{text[:at]}{field}{text[at:]}".replace(first, asked + first, 1), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> tuple[Path, set[str]]:
     """A copy of the project with the toys, and the files that adding them touched."""
@@ -112,6 +162,14 @@ def house(tmp_path_factory) -> tuple[Path, set[str]]:
     shutil.copy(TOYS / "toy_encoder_settings.txt", folder / "medssl/encoders/settings/toy_net.py")
     with_row(folder / "medssl/methods/table.py", METHOD_ROW)
     with_row(folder / "medssl/encoders/table.py", ENCODER_ROW)
+    shutil.copy(TOYS / "toy_task.txt", folder / "medssl/tasks/task_brightness.py")
+    shutil.copy(TOYS / "toy_task_learn.txt", folder / "medssl/tasks/learn_brightness.py")
+    shutil.copy(TOYS / "toy_task_settings.txt", folder / "medssl/tasks/settings/brightness.py")
+    with_row(folder / "medssl/tasks/table.py", TASK_ROW)
+    with_field(folder / "medssl/workflows/finetune_settings.py")
+    metrics = folder / "medssl/evaluation/metrics.py"
+    text = metrics.read_text(encoding="utf-8")
+    metrics.write_text(text.replace("_ROWS = (\n", f"_ROWS = (\n{METRIC_ROW}"), encoding="utf-8")
     page, signals = folder / "docs/methods.md", folder / "benchmarks/method_signals.py"
     text = page.read_text(encoding="utf-8")
     shown = "| `toy` | none | none | nothing | `tests/oracles/test_toy.py::test_oracle` |\n"
@@ -142,7 +200,8 @@ def ran(house: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_touched_is_what_is_said(house):
-    assert house[1] == said_to_touch("A new method", "toy") | said_to_touch("A new encoder", "toy_net")
+    said = {"A new method": "toy", "A new encoder": "toy_net", "A new task": "brightness"}
+    assert house[1] == set().union(*(said_to_touch(heading, name) for heading, name in said.items()))
 
 
 def test_toys_are_shown_fitted_and_train(house):
@@ -152,6 +211,33 @@ def test_toys_are_shown_fitted_and_train(house):
     assert "Method toy" in done.stderr
     assert "Encoder toy_net" in done.stderr
     assert (folder / "run" / "encoder.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_toy_task_goes_the_whole_way_to_scores_verdicts_and_new_scans(house, tmp_path):
+    folder, _ = house
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+
+    def done(*words):
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    made = done("-c", STORED)
+    assert made.returncode == 0, made.stderr[-3000:]
+    for line in VERBS:
+        went = done("-m", "medssl", *shlex.split(line))
+        assert went.returncode == 0, (line, went.stdout[-1500:], went.stderr[-3000:])
+    assert list(json.loads((tmp_path / "tuned" / "brightness.json").read_text()))
+    found = json.loads((tmp_path / "scores" / "brightness_scores.json").read_text())
+    assert found["kind"] == "brightness"
+    assert found["comparisons"][0]["verdict"] in {"better", "worse", "inconclusive"}
+    assert "error of brightness" in (tmp_path / "report.html").read_text()
+    listed = (tmp_path / "predicted" / "predictions.csv").read_text().splitlines()
+    assert len(listed) == 9
+    assert "predicted" in listed[0]
+    shown = done("-m", "medssl", "show", "finetune")
+    assert "brightness" in shown.stdout
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ MARKED = [
 
 class TestParts:
     @pytest.mark.parametrize(("first", "second"), MARKED, ids=[next(iter(a)) for a, _ in MARKED])
-    def test_volumes_of_one_series_are_told_apart_by_their_headers(self, first, second, tmp_path: Path) -> None:
+    def test_volumes_of_one_series_are_distinguished_by_their_headers(self, first, second, tmp_path: Path) -> None:
         for n, tags in enumerate((first, second)):
             series(tmp_path / "d", voxels(n), modality="MR", instances=n, prefix=str(n), **tags)
         rows = scans(tmp_path / "d")
@@ -160,7 +160,7 @@ class TestParts:
             np.testing.assert_array_equal(read(row).values, voxels(n))
             assert f"volume {3 - n} of 3" in row["notes"][-1]
 
-    def test_echoes_times_parts_of_complex_numbers_are_all_told_apart(self, tmp_path: Path) -> None:
+    def test_echoes_times_parts_of_complex_numbers_are_all_distinguished(self, tmp_path: Path) -> None:
         for n in range(4):
             tags = {"EchoTime": 2.0 + n // 2, "ImageType": ["ORIGINAL", "PRIMARY", "MP"[n % 2], "ND"]}
             series(tmp_path / "d", voxels(n), modality="MR", instances=n, prefix=str(n), **tags)
@@ -175,7 +175,7 @@ class TestParts:
         (row,) = scans(tmp_path / "d")
         assert (row["shape"], row["notes"]) == ([6, 12, 10], [])
 
-    def test_dovetailed_phases_are_told_apart(self, tmp_path: Path) -> None:
+    def test_dovetailed_phases_are_distinguished(self, tmp_path: Path) -> None:
         for n in range(2):
             series(
                 tmp_path / "d", voxels(n), instances=n, prefix=str(n), AcquisitionNumber=n + 1, origin=(0, 0, 0.8 * n)
@@ -183,7 +183,7 @@ class TestParts:
         rows = scans(tmp_path / "d")
         assert [row["spacing_mm"][0] for row in rows] == pytest.approx([3.0, 3.0])
 
-    def test_what_cannot_be_told_apart_is_said(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_distinguished_is_said(self, tmp_path: Path) -> None:
         series(tmp_path / "d", voxels(0))
         series(tmp_path / "d", voxels(1)[:2], instances=1, prefix="x", per_slice=lambda k: {"InstanceNumber": 50 + k})
         (row,) = scans(tmp_path / "d")

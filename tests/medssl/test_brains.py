@@ -1,4 +1,4 @@
-"""Made-up heads: four sequences on one grid, and a rim that one of them alone shows; as files and as a store."""
+"""Synthetic heads: four sequences on one grid, and a rim that one of them alone shows; as files and as a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up patients: the same for the same numbers, different between subjects, and written as real files."""
+"""Synthetic patients: the same for the same numbers, different between subjects, and written as real files."""
 
 import json
 import os
@@ -186,7 +186,7 @@ class TestBadFolder:
         with pytest.raises(FormatError, match="Permission denied"):
             formats.read_header(kinds["no_permission"])
 
-    def test_mixed_series_are_told_apart_and_the_localiser_set_aside(self, kinds: dict[str, Path]) -> None:
+    def test_mixed_series_are_distinguished_and_the_localiser_set_aside(self, kinds: dict[str, Path]) -> None:
         found, errors = dicom.find_series(kinds["mixed_series"])
         assert [one.header.shape for one in found] == [(24, 20, 22)] * 2
         assert sorted(type(error).__name__ for error in errors) == ["FormatError", "SetAsideError"]

@@ -40,3 +40,12 @@ def test_a_file_where_a_folder_is_to_be_is_refused_by_name(tmp_path):
     assert folder_for(tmp_path / "new" / "one") == tmp_path / "new" / "one"
     assert not (tmp_path / "new").exists()
     assert folder_for(str(tmp_path)) == tmp_path
+
+
+def test_a_folder_is_not_called_like_a_file(tmp_path):
+    for name in ("net.safetensors", "ct.parquet", "out.nii.gz", "PAGE.HTML"):
+        with pytest.raises(ConfigError, match=f"{tmp_path / name}: a folder is written, and this is a file's name"):
+            folder_for(tmp_path / name)
+    (tmp_path / "run.json").mkdir()
+    assert folder_for(tmp_path / "run.json") == tmp_path / "run.json"  # it is there: as you like
+    assert folder_for(tmp_path / "v1.2") == tmp_path / "v1.2"

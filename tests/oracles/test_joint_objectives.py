@@ -74,9 +74,15 @@ def test_crops_of_one_patient_and_empty_places_never_repel():
 
 
 def test_statistics_of_scores():
-    found = score_statistics(pairs_of_views(ONE_HOT, APART, APART))
+    found = score_statistics(pairs_of_views(ONE_HOT, APART, APART), temperature=0.5)
     assert {name: value.item() for name, value in found.items()} == pytest.approx(
-        {"positive_cosine": 1.0, "negative_cosine": 0.0, "negative_spread": 0.0}
+        {
+            "positive_cosine": 1.0,
+            "negative_cosine": 0.0,
+            "negative_spread": 0.0,
+            "positive_pull": 2.0,
+            "negative_push": 0.0,
+        }
     )
 
 

@@ -53,7 +53,9 @@ def test_no_gradient_reaches_the_target(name):
 
 def views_of(batch: int = 4) -> CropViews:
     crops = torch.randn(batch, 2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(2))
-    return CropViews(crops=crops, local=None, item=torch.arange(batch), patient=torch.arange(batch))
+    return CropViews(
+        crops=crops, local=None, item=torch.arange(batch), patient=torch.arange(batch), seeds=torch.zeros(batch)
+    )
 
 
 def encoder() -> Encoder:

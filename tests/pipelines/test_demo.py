@@ -107,7 +107,7 @@ def test_a_folder_without_the_set_is_refused_by_option_and_told_of_by_environmen
         demo(out=tmp_path / "d", data=tmp_path, overrides=QUICK)
     monkeypatch.setenv("MEDSSL_DATA", str(tmp_path))
     demo(out=tmp_path / "d", overrides=QUICK)
-    assert "made-up patients are used" in capsys.readouterr().err
+    assert "synthetic patients are used" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
@@ -115,7 +115,7 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     assert (found.chain, found.written, found.ok) == (None, (), True)
     assert found.next[:2] == ("demo", "--out")
     assert not (tmp_path / "d").exists()
-    assert "8 made-up patients" in capsys.readouterr().out
+    assert "8 synthetic patients" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -132,9 +132,9 @@ def test_the_whole_demo_says_what_it_did_and_what_works_next(tmp_path):
     assert f"wrote {tmp_path / 'd/report.html'}" in said
     page = (tmp_path / "d/report.html").read_text(encoding="utf-8")
     assert "scratch" in page
-    assert "== channels: 8 made-up heads in t1, t1ce, t2, flair" in said
+    assert "== channels: 8 synthetic heads in t1, t1ce, t2, flair" in said
     assert "all-four" in (tmp_path / "d/channels/report.html").read_text(encoding="utf-8")
-    assert "120 made-up shapes of 20 classes" in said
+    assert "120 synthetic shapes of 20 classes" in said
     assert "right after pretraining" in said
     assert f"wrote {tmp_path / 'd/points/report.html'}" in said
     assert "Frozen encoders" in (tmp_path / "d/points/report.html").read_text(encoding="utf-8")

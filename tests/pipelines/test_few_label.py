@@ -112,7 +112,7 @@ def test_cells_of_earlier_releases_are_kept(house, monkeypatch, task):
     evaluate(house / "runs/voco", overrides=[*words, *shows], **told)
     evaluate(house / "runs/voco", overrides=[*words, *shows, "few_label.finetune.train.amsgrad=true"], **told)
     assert made[0] == FORMER_KEYS[task]
-    assert made[1] != made[0]
+    assert made[len(made) // 2] != made[0]  # the first of the second call
 
 
 class Pretended:

@@ -69,6 +69,33 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
     assert "labelled patients" not in page
 
 
+def test_a_comparison_of_fewer_draws_of_an_earlier_release_is_gone_on_with(house, tmp_path, capsys, monkeypatch):
+    """Up to 0.2 the key of a class's cell held every draw: with another number of draws all were refused."""
+    from medssl.evaluation.few_label import FewLabelPlan
+    from medssl.workflows import few_label as module
+
+    def compare(*words):
+        told = {"data": house / "store", "out": tmp_path / "few", "protocol": "few-label"}
+        outcome = evaluate(house / "run", overrides=[*FEW, *words], **told)
+        return outcome, capsys.readouterr().out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "FewLabelPlan", lambda **told: FewLabelPlan(**told | {"keys": {}}))
+        compare("few_label.sizes=[2]", "few_label.draws=2")
+    old = {path: path.read_bytes() for path in (tmp_path / "few/cells").rglob("*.json")}
+    more, said = compare("few_label.sizes=[2]", "few_label.draws=3")
+    assert "6 runs, 4 done already" in said
+    assert {row.interval.draws for row in more.scores} == {3}
+    _, said = compare("few_label.sizes=[2,4]", "few_label.draws=3")
+    assert "12 runs, 6 done already" in said
+    fewer, said = compare("few_label.sizes=[2]", "few_label.draws=1")
+    assert "2 runs, 2 done already" in said
+    assert {row.interval.draws for row in fewer.scores} == {1}
+    assert all(path.read_bytes() == content for path, content in old.items())
+    with pytest.raises(ConfigError, match="another recipe, other weights or other data"):
+        compare("few_label.sizes=[2]", "few_label.draw_seed=1")
+
+
 def test_what_does_not_fit_says_why(house, tmp_path):
     with pytest.raises(ConfigError, match=r"no labels of points to segment by.*few_label.finetune.task=classification"):
         evaluate(house / "run", data=house / "store", out=tmp_path, protocol="few-label",

@@ -1,4 +1,4 @@
-"""The protocols for classes on made-up patients, probe and few-label: the verb, its files, and who is labelled."""
+"""The protocols for classes on synthetic patients, probe and few-label: the verb, its files, and who is labelled."""
 
 import json
 

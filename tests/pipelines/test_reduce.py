@@ -28,7 +28,7 @@ AFFINE = np.diag([SPACING, SPACING, SPACING, 1.0])
 
 
 def body(seed: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
-    """Return a made-up scan: an ellipsoid with texture at several scales, in air."""
+    """Return a synthetic scan: an ellipsoid with texture at several scales, in air."""
     noise = np.random.default_rng(seed)
     fine, coarse = (gaussian_filter(noise.standard_normal(shape), s) for s in (1.2, 4.0))
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))

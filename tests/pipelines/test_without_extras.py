@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from medssl.extras import EXTRAS
+from medssl.formats.label_files import MapSource, write_map
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = tuple(module for modules in EXTRAS.values() for module in modules)
@@ -96,6 +97,16 @@ def test_what_is_missing_is_named_with_its_extra(call, extra, tmp_path):
     code = f"{WITHOUT}\nfrom pathlib import Path\n{call}"
     ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert f"Install it with: pip install 'medssl[{extra}]'" in ran.stderr, ran.stderr[-800:]
+
+
+def test_without_highdicom_maps_of_a_series_are_nifti_and_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    source = MapSource(path=tmp_path / "series", paths=(), format="dicom", affine=np.eye(4))
+    path, why = write_map(tmp_path / "map", np.ones((2, 3, 4), np.int16), source, {1: "liver"})
+    assert path == tmp_path / "map.nii.gz"
+    assert path.is_file()
+    assert "not as DICOM SEG: highdicom is needed to write DICOM SEG" in why
+    assert "pip install 'medssl[dicom-seg]'" in why
 
 
 @pytest.mark.slow

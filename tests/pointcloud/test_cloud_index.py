@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from medssl.manifest.build import build_manifest
-from medssl.manifest.check_clouds import cloud_doubts
 from medssl.manifest.schema import read_manifest, write_manifest
+from pointcloud.checking import CHECKS
 from pointcloud.claims import claim
 from pointcloud.cloud import make_cloud
 from pointcloud.describe import cloud_reader, shape_hash
@@ -176,13 +176,13 @@ def test_a_mesh_counts_its_vertices_and_is_known_in_another_format(tmp_path):
     assert first["content_hash"] == second["content_hash"]
     assert first["split"] == second["split"]
     assert list(first["attributes"]) == ["faces"]
-    assert not [kind for _, kind, _, _ in cloud_doubts(first)]  # a few vertices are no few points
+    assert not [kind for _, kind, _, _ in CHECKS.of_one(first)]  # a few vertices are no few points
 
 
 def test_a_few_points_are_few(tmp_path):
     np.save(tmp_path / "a.npy", POINTS[:9])
     (row,) = built(tmp_path).rows()
-    assert [kind for _, kind, _, _ in cloud_doubts(row)] == ["few-points"]
+    assert [kind for _, kind, _, _ in CHECKS.of_one(row)] == ["few-points"]
 
 
 def test_every_class_of_clouds_is_in_the_test_split_where_there_are_enough(tmp_path):

@@ -85,7 +85,7 @@ def test_the_contrastive_branch_runs_moves_the_centre_and_has_its_weight():
 
 
 @pytest.mark.parametrize("contrast", ["scores", "bottleneck"])
-def test_clouds_of_one_patient_are_not_told_apart(contrast):
+def test_clouds_of_one_patient_are_not_distinguished(contrast):
     method = make(contrast_weight=1.0, contrast=contrast).eval()
     assert method(views_of(method, [7] * CLOUDS), 0.5).parts["contrast"].item() == 0.0
     assert method(views_of(method, [7, 7, 8, 8]), 0.5).parts["contrast"].item() > 0.0

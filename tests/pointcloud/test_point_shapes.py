@@ -139,7 +139,7 @@ def _features(points):
     return np.array(rows)
 
 
-def test_classes_can_be_told_apart_and_nuisance_makes_it_harder():
+def test_classes_can_be_distinguished_and_nuisance_makes_it_harder():
     scores = {}
     for name, nuisance in (("clean", CLEAN), ("default", Nuisance()), ("hard", HARD)):
         train, classes = dataset(range(8), seed=0, points=256, nuisance=nuisance)

@@ -285,7 +285,7 @@ def _items(cell: _Figures | ClassPredictions) -> Sequence[str]:
 
 def _check_classes(cells: Sequence[_Figures | ClassPredictions]) -> None:
     if len({cell.classes for cell in cells if isinstance(cell, ClassPredictions)}) > 1:
-        raise DataError("Runs tell other classes apart, so they cannot be compared.")
+        raise DataError("Runs distinguish other classes, so they cannot be compared.")
 
 
 def _check_truths(cells: Sequence[_Figures | ClassPredictions], items: Sequence[str]) -> None:

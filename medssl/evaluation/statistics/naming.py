@@ -37,12 +37,6 @@ def of_what(content: Mapping[str, Any], table: ScoreTable | None) -> str:
         return ""
     if kind == "parts":
         return f"for the parts of {named_few(names, 'classes of clouds')}"
-    if kind == "probe":
-        return (
-            f"on {len(names)} classes ({named_few(names, '', joined=', ')})"
-            if len(names) <= _FEW
-            else (f"on {len(names)} classes")
-        )
     return f"of {named_few(names, 'structures')}"
 
 

@@ -48,10 +48,9 @@ def comparisons_in(content: Mapping[str, Any], path: Path) -> list[Comparison]:
 
 
 def _read(content: Mapping[str, Any], path: Path, key: str, read: Callable[[Mapping[str, Any]], R]) -> list[R]:
-    if content.get("format") != FORMAT:
+    if content.get("format") != FORMAT or "encoders" in content:  # which held fixed probes of clouds alone
         raise DataError(
-            f"{path}: scores of an earlier release, whose intervals were computed in another way. "
-            f"{_again(path, content)}"
+            f"{path}: scores of an earlier release, which were computed in another way. {_again(path, content)}"
         )
     try:
         return [read(row) for row in content[key]]

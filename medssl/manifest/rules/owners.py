@@ -99,7 +99,7 @@ def owners_of(names: Iterable[str], channels: Mapping[str, str] | None = None) -
     recurring = Recurring({name: _local(name, words[name]) for name in ordered})
     folders = {str(parent) for name in ordered for parent in PurePosixPath(name).parents}
     first = {name: _owner(name, words[name], recurring, numbers, folders) for name in ordered}
-    return _told_apart(_not_all_in_one(first, words))
+    return _distinguished(_not_all_in_one(first, words))
 
 
 def _words(name: str, numbers: Mapping[str, str], leads: Mapping[str, str]) -> Words:
@@ -280,7 +280,7 @@ def _not_all_in_one(owners: dict[str, Owner], words: Mapping[str, Words]) -> dic
     return result
 
 
-def _told_apart(owners: dict[str, Owner]) -> dict[str, Owner]:
+def _distinguished(owners: dict[str, Owner]) -> dict[str, Owner]:
     """Write each key in one way, and name the folders above where a common name stands for several patients."""
     homes: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)
     keys: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)

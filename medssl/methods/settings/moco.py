@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
+from medssl.methods.settings.contrast import MomentumContrastSettings
 from medssl.methods.settings.crop_views import CropSettings
 
 __all__ = ["MoCoSettings"]
 
 
-class MoCoSettings(CropSettings):
+class MoCoSettings(MomentumContrastSettings, CropSettings):
     """Settings of MoCo."""
 
     name: Literal["moco"] = "moco"
-    version: Literal["v2", "v3"] = Field("v2", description="v2: a queue of keys; v3: the batch's keys and a predictor.")
-    temperature: float = Field(0.2, gt=0, description="Temperature of the contrast.")
-    queue: int = Field(4096, ge=1, description="Keys in the queue (v2); 65536 in the paper, for a million images.")
-    batch_keys: bool = Field(False, description="Whether the batch's own keys are negatives beside the queue's (v2).")
-    momentum: float = Field(0.99, ge=0, le=1, description="Momentum of the teacher; .999 in the paper, for long runs.")
-    final_momentum: float = Field(0.999, ge=0, le=1, description="Momentum at the end; cosine between the two.")
-    hidden: int = Field(512, ge=8, description="Width of the heads.")
-    projected: int = Field(128, ge=8, description="Length of the projected features.")
-    head_norm: Literal["none", "batch_plain"] = Field(
-        "none",
-        description="Norm between the head's layers (v2), which has none; v3 always normalises by the batch. Encoders "
-        "that normalise each item by itself need 'batch_plain', or all items become one point.",
-    )

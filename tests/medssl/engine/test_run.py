@@ -86,17 +86,6 @@ def test_rows_past_the_resumed_step_are_dropped_and_a_cut_line_is_passed_over(tm
     assert [(row["step"], row["loss"]) for row in read_metrics(run.folder)] == [(10, 0.1), (20, 0.05), (30, 9.0)]
 
 
-def test_tensorboard_holds_the_same_numbers(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = Run.create(tmp_path / "run", settings=resolved())
-    run.record(5, {"loss": 0.25, "signal/spread": 0.5})
-    run.close()
-    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(5, 0.25)]
-    assert events.Scalars("signal/spread")[0].value == 0.5
-
-
 def test_a_rank_that_does_not_write_writes_nothing(tmp_path):
     run = Run(tmp_path / "absent", writes=False, say=lambda text: pytest.fail(text))
     run.log("x")

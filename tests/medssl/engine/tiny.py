@@ -73,7 +73,9 @@ class TinyMethod(Method):
 
 
 class TinyLoader:
-    """Made-up windows, a pure function of (seed, step, slot)."""
+    """Synthetic windows, a pure function of (seed, step, slot)."""
+
+    numbers = 1000
 
     def __init__(self, *, batch_size=4, rank=0, world_size=1, pause_s=0.0, before=lambda step: None):
         self.slots, self.pause_s, self.before = range(rank, batch_size, world_size), pause_s, before

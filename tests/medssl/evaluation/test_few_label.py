@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from medssl.errors import ConfigError, DataError
-from medssl.evaluation.class_predictions import ClassPredictions
 from medssl.evaluation.few_label import SCRATCH, Cell, FewLabelPlan, read_cells, run_cells
 from medssl.evaluation.score_table import ScoreTable
 from medssl.evaluation.scoring import StructureScore
@@ -131,26 +130,14 @@ def test_nan_survives_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["scores", "predictions"])
-def test_cells_of_earlier_releases_are_read(tmp_path, kind):
-    """They held scores of structures, or predicted classes; each becomes the rows that it would be written as today."""
+def test_cells_in_forms_from_before_the_table_of_scores_are_refused_with_what_to_do(tmp_path, kind):
     one = plan(arms={SCRATCH: ""}, sizes=(1,), draws=1, seeds=1)
     (cell,) = one.cells()
-    if kind == "scores":
-        rows = [score("a", float("nan")), score("b", 0.5)]
-        held = [{k: None if v != v else v for k, v in row.row().items()} for row in rows]
-        wanted = ScoreTable.of_structures(rows, run="")
-    else:
-        held = {"classes": ["no", "yes"], "keys": ["a:", "b:"], "patients": ["a", "b"], "truth": [0, 1],
-                "predicted": [0, 0], "probability": [[0.75, 0.25], [0.5, 0.5]]}  # fmt: skip
-        cases = ClassPredictions(("a:", "b:"), ("a", "b"), np.array([0, 1]), np.array(held["probability"]),
-                                 np.array([0, 0]), ("no", "yes"))  # fmt: skip
-        wanted = ScoreTable.of_classes(cases, run="")
-    content = {"arm": "scratch", "n": 1, "draw": 0, "seed": 0, "key": "recipe", "seconds": 1.0, kind: held}
+    content = {"arm": "scratch", "n": 1, "draw": 0, "seed": 0, "key": "recipe", "seconds": 1.0, kind: []}
     (tmp_path / cell.file).parent.mkdir(parents=True)
     (tmp_path / cell.file).write_text(json.dumps(content))
-    done, missing = read_cells(one, tmp_path)
-    assert not missing
-    assert done[0].table.frame.equals(cell.table(wanted).frame)
+    with pytest.raises(DataError, match=r"not a cell of a few-label comparison.*Move it away to run it anew"):
+        read_cells(one, tmp_path)
 
 
 @pytest.mark.parametrize(

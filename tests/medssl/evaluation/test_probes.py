@@ -20,7 +20,7 @@ def blobs(patients=12, each=3, classes=2, dim=6, apart=1.0, seed=0):
 
 @pytest.mark.parametrize("how", PROBES)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_classes_that_are_apart_are_told_apart(how, classes):
+def test_classes_that_are_apart_are_distinguished(how, classes):
     train, truth, patients = blobs(classes=classes)
     test, wanted, _ = blobs(classes=classes, seed=1)
     fit = class_probe(train, truth, patients, test, how=how, classes=classes)

@@ -48,7 +48,7 @@ def test_order_comes_from_positions_not_from_names_or_instance_numbers(tmp_path:
     assert series.header.paths == tuple(tmp_path / f"{n:02d}.dcm" for n in shuffled)
 
 
-def test_mixed_series_in_a_tree_are_told_apart(tmp_path: Path) -> None:
+def test_mixed_series_in_a_tree_are_distinguished(tmp_path: Path) -> None:
     write_series(tmp_path / "a", VALUES, AFFINE, name="one")
     write_series(tmp_path / "a", VALUES[:, :4], AFFINE, name="two")
     write_series(tmp_path / "b" / "c", VALUES + 1, AFFINE, name="three", modality="MR")

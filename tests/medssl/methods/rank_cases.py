@@ -71,6 +71,11 @@ SCANS: dict[str, dict[str, Any]] = {
     "local_contrast": {"name": "local_contrast", "loss": "aligned", "blocks": 1, "region": 1, **PARTITIONS},
     "simclr": {"name": "simclr", **CROPS},
     "simclr, dclw": {"name": "simclr", "decoupled": "dclw", **CROPS},
+    "simclr, isogclr": {"name": "simclr", "parts": {"sogclr": {"individual": True}}, **CROPS},
+    "moco, mixed": {
+        "name": "moco", "queue": 7, "head_norm": "batch_plain", "parts": {"feature_mix": {}, "mochi": {"start": 0}},
+        **CROPS,
+    },
     "cvrl": {"name": "cvrl", **CROPS, "crop": (8, 8, 8), "gap_mm": 4.0},
     "moco": {"name": "moco", "queue": 7, "head_norm": "batch_plain", **CROPS},
     "moco, v3": {"name": "moco", "version": "v3", **CROPS},
@@ -138,6 +143,8 @@ IN_PARTS = (
 
 class Dealt:
     """Batches made whole and dealt out item by item, as the loaders deal theirs."""
+
+    numbers = 1000
 
     def __init__(self, whole: Callable[[int], Batch], rank: int, world: int) -> None:
         self.whole, self.rank, self.world = whole, rank, world

@@ -48,7 +48,7 @@ def test_the_loss_is_the_weighted_sum_of_the_parts_on_one_encoder():
     assert method(views, 0.0).total.item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
-def test_a_name_that_two_parts_give_is_told_apart():
+def test_a_name_that_two_parts_give_is_distinguished():
     method = make({"name": "joined", "parts": PARTS}).eval()
     views = method.views(batch(), Stream(0, 0, [0, 1]))
     with torch.no_grad():

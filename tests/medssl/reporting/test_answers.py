@@ -108,7 +108,7 @@ def test_several_evaluations_are_all_answered_comparisons_first(tmp_path):
     assert "of grade (well, ill)" in found.sentences[1][1]
 
 
-def test_runs_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
+def test_runs_of_one_name_are_distinguished_by_where_they_lie(tmp_path):
     for place, start in (("a", "of-a"), ("b", "of-b")):
         classified(tmp_path / place / "scored", "pre", "scratch")
         finetuned(tmp_path / place / "pre", start)

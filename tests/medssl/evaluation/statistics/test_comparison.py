@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,6 +23,7 @@ from medssl.evaluation.statistics.comparison import compare, scores_of
 from medssl.evaluation.statistics.holm import holm
 from medssl.evaluation.statistics.summary_file import comparisons_in, scores_in, write_summary
 from medssl.evaluation.statistics.wording import (
+    TWO_RUNS,
     across,
     comparison_rows,
     header,
@@ -393,6 +396,27 @@ def test_an_auroc_of_one_class_is_said_to_be_none_and_two_patients_to_be_few():
     )
     _, notes = asked(2, lambda number: ("ill", "well")[number])
     assert any("2 patients are too few for an interval" in note for note in notes)
+
+
+def test_with_two_runs_tables_and_sentences_say_how_often_their_intervals_hold():
+    """As often as `benchmarks/coverage.py` finds it where runs differ most; three runs come near to what is said."""
+    simulated = runpy.run_path(str(Path(__file__).parents[4] / "benchmarks/coverage.py"))
+    rng, held = np.random.default_rng(7), {}
+    for runs in (2, 3):
+        pair = simulated["drawn_tables"](rng, "runs differ most", 4000, runs, 8, 30)
+        held[runs] = float(simulated["ours"](*pair)[0].mean())
+    assert held[2] == pytest.approx(0.88, abs=0.015)
+    assert held[3] > 0.915
+    assert "88 of 100" in TWO_RUNS
+    two, three = (compare(cohort(runs=n), "scratch", metrics=["dice"]) for n in (2, 3))
+    assert header([row.difference for row in two]) == f"95 % t interval over runs, draws and patients; {TWO_RUNS}"
+    assert f"test patients; {TWO_RUNS})" in sentence(two[0])
+    assert "two runs" not in header([row.difference for row in three]) + sentence(three[0])
+    rng = np.random.default_rng(0)
+    names = [f"{arm}-seed{run}" for arm, runs in (("voco", 3), ("cvrl", 2)) for run in range(runs)]
+    made = table({(name, 4, draw, 0): rng.normal(0.6, 0.02, 12) for name in names for draw in range(4)})
+    (row,) = compare(made, [("voco", "cvrl")], metrics=["dice"])  # the baseline's two
+    assert TWO_RUNS in sentence(row)
 
 
 def test_draws_that_a_run_has_not_been_through_are_counted():

@@ -1,4 +1,4 @@
-"""What `check` looks for in point clouds; each finding as (severity, kind, what, what to do)."""
+"""What `check` looks for in point clouds, and draws of them; see `medssl.manifest.own_checks`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medssl.manifest.unlabelled import classes_of_points, unlabelled_numbers
 
-__all__ = ["CLOUD_NOTES", "cloud_doubts", "clouds_together"]
+__all__ = ["CHECKS", "CloudChecks"]
 
 Row = Mapping[str, Any]
 Doubt = tuple[str, str, str, str]
 
 _COUNTER = re.compile(r"[-_. ]*\d+$")
 _FEW_POINTS = 64
+_CLASSES = 40  # bars that a chart holds
 _MIXED_UNITS = 100.0  # times; metres among millimetres differ by 1000
 
 # Beginnings of a reader's notes -> (beginning, kind, severity, what to do).
-CLOUD_NOTES = (
+_NOTES = (
     (
         "missing points",
         "missing-points",
@@ -41,8 +43,38 @@ CLOUD_NOTES = (
 )
 
 
-def cloud_doubts(row: Row) -> Iterator[Doubt]:
-    """Yield what is odd about one readable cloud."""
+class CloudChecks:
+    """Clouds."""
+
+    notes = _NOTES
+    pictured = "Clouds from the front and a little above."
+
+    def of_one(self, row: Row) -> Iterator[Doubt]:
+        """Yield what is odd about one readable cloud."""
+        yield from _alone(row)
+
+    def together(self, rows: Sequence[Row]) -> Iterator[Doubt]:
+        """Yield what is odd about readable clouds as a whole."""
+        yield from _together(rows)
+
+    def charts(self, rows: Sequence[Row]) -> list[tuple[str, npt.NDArray[np.generic] | list[tuple[str, int]]]]:
+        """Return points, longest sides, and how many clouds there are of each class."""
+        named = [json.loads(row["targets"] or "{}") for row in rows]
+        counts = {
+            target: Counter(said[target] for said in named if target in said)
+            for target in sorted({target for said in named for target in said})
+        }
+        return [
+            ("Points of a cloud", np.array([row["points"] for row in rows])),
+            ("Longest side of a cloud", np.array([max(row["extent"]) for row in rows])),
+            *((f"Clouds of each {target}", found.most_common(_CLASSES)) for target, found in counts.items()),
+        ]
+
+
+CHECKS = CloudChecks()
+
+
+def _alone(row: Row) -> Iterator[Doubt]:
     mesh = "faces" in (row["attributes"] or ())  # of which points are drawn, however few vertices it has
     if not mesh and row["points"] is not None and row["points"] < _FEW_POINTS:
         yield ("warning", "few-points", f"only {row['points']} points", "Leave it out; a shape needs more.")
@@ -54,8 +86,7 @@ def cloud_doubts(row: Row) -> Iterator[Doubt]:
         yield ("info", "points-not-compared", "no hash of the points was made", "medssl index ... depth=full")
 
 
-def clouds_together(rows: Sequence[Row]) -> Iterator[Doubt]:
-    """Yield what is odd about readable clouds as a whole."""
+def _together(rows: Sequence[Row]) -> Iterator[Doubt]:
     if not rows:
         return
     units = Counter(row["length_unit"] for row in rows)
