@@ -76,7 +76,7 @@ def points_of(prints: Sequence[Fingerprint]) -> dict[int, Points]:
 def _telling(points: Points, prints: Sequence[Fingerprint]) -> Points:
     """Leave out points of constant surroundings and, where there are enough scans to tell, common ones.
 
-    Where most scans are plainly copies of others each counts once, for in such a folder what copies share is not common.
+    Where most scans are plainly copies of others each counts once, for what copies share is not common there.
     """
     kept = points.codes != 0
     scans = points.scans
