@@ -221,7 +221,7 @@ def gap(own: Found, other: Found) -> str:
     both = [seed for seed in own if seed in other]
     each = np.array([[np.subtract(own[seed][1], other[seed][1])] for seed in both])
     found = crossed_interval(each, estimate=float(np.mean([own[seed][0] - other[seed][0] for seed in both])))
-    text = f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    text = interval_text(found, signed=True)
     return f"**{text}**" if found.low > 0 or found.high < 0 else text
 
 

@@ -64,3 +64,6 @@ def test_differences_are_from_the_mean_or_else_from_the_first_pool(pooling):
     told = pooling["tables"](rows_of(prenorm=prenorm, mean=mean))
     assert "tuned 60, minus mean" in told
     assert f"{(prenorm - mean).mean():+.3f}" in told
+    told = pooling["tables"](rows_of(mean=mean, prenorm=mean))
+    assert "+0.000 (no interval)" in told
+    assert "nan" not in told
