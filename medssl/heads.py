@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from medssl.gathering import number_of_all
 
-__all__ = ["AttentionPooling", "Projection", "PrototypeHead", "standardised"]
+__all__ = ["AttentionPooling", "FixedReweighting", "Projection", "PrototypeHead", "standardised"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
 
@@ -58,6 +59,31 @@ class Projection(nn.Module):
         """Return the projection of (N, inputs), (N, outputs)."""
         projected: Tensor = self.layers(embedding)
         return projected
+
+
+class FixedReweighting(nn.Module):
+    """A head without weights: feature i of the embedding, from 0 on, is divided by kappa to the power i.
+
+    Args:
+        width: Length of the embedding and of the result.
+        kappa: 1 or above; 1 is the identity. The sum of the weights' squares, squared, over that of their fourth powers
+            says how many features count: about 100, 20 and 10 at 1.01, 1.05 and 1.1.
+
+    Reference:
+        Xue, Gan, Ni, Joshi, Mirzasoleiman, "Investigating the benefits of projection head for representation learning",
+        ICLR 2024, arXiv:2403.11391. Their kappa is chosen for each task and not known to us; the default is ours.
+    """
+
+    weight: Tensor
+
+    def __init__(self, width: int, *, kappa: float) -> None:
+        super().__init__()
+        powers = torch.arange(width, dtype=torch.float64) * -math.log(kappa)
+        self.register_buffer("weight", powers.exp().float(), persistent=False)  # a setting, no state
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Return the reweighted embedding, (N, width)."""
+        return embedding * self.weight
 
 
 class PrototypeHead(nn.Module):

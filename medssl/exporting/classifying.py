@@ -52,7 +52,7 @@ def fitting_transforms(model: Exportable) -> list[dict[str, Any]]:
     size = list(model.window[::-1])
     if model.looks.fit == "crop":
         return [{"_target_": "ResizeWithPadOrCropd", "keys": "image", "spatial_size": size}]
-    (_, y_mm, x_mm), (_, height, width) = model.spacing_mm, model.window
+    (_, y_mm, x_mm), (_, height, width) = model.voxels_mm, model.window
     # mm of a pixel, the same along x and y: as few as hold the scan; what is wider is padded
     pixel = f"max(image.shape[1] * {x_mm} / {width}, image.shape[2] * {y_mm} / {height})"
     padded = f"[max(1, round({width} * {pixel} / {x_mm})), max(1, round({height} * {pixel} / {y_mm})), -1]"

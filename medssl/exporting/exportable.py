@@ -94,7 +94,7 @@ class Exportable:
         name: Name of the run.
         network: An ``Encoder``, a ``SegmentationNetwork`` or a ``Classifier``.
         window: Voxels of an input window, (z, y, x).
-        spacing_mm: Voxel size of the input, (z, y, x).
+        spacing_mm: Voxel size of the input, (z, y, x). None: nobody says, and weights and card alone can be written.
         modality: "CT", "MR" or another DICOM modality.
         intensity: Physical values that become 0 and 1 (HU for CT). None: percentiles 0.5 and 99.5 of the body.
         inputs: The channels of the input, where they have names; else all are of ``modality`` and ``intensity``.
@@ -118,7 +118,7 @@ class Exportable:
     name: str
     network: nn.Module
     window: Triple
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float] | None
     modality: str = "CT"
     intensity: tuple[float, float] | None = None
     classes: tuple[str, ...] = ()
@@ -136,6 +136,17 @@ class Exportable:
     crop_mm: float | None = None
     grid: str = "spacing"
     kept_voxels: bool = False
+
+    @property
+    def voxels_mm(self) -> tuple[float, float, float]:
+        """The voxel size, where a form cannot do without.
+
+        Raises:
+            DataError: Nobody says it.
+        """
+        if self.spacing_mm is None:
+            raise DataError(f"'{self.name}': nobody says the voxel size of its input. Say it: spacing_mm=[Z,Y,X]")
+        return self.spacing_mm
 
     @property
     def channels(self) -> tuple[ExportInput, ...]:
@@ -188,7 +199,7 @@ class Exportable:
                 "orientation": "x, y and z indices grow to the patient's right, front and head (RAS+)",
                 "window_zyx": list(self.window),
                 "size_multiple_zyx": list(self.encoder.size_multiple),
-                "spacing_mm_zyx": list(self.spacing_mm),
+                "spacing_mm_zyx": None if self.spacing_mm is None else list(self.spacing_mm),
                 "modality": self.modality,
                 "intensity": (
                     {**self.channels[0].described(), "clipped": True}
@@ -211,7 +222,7 @@ class Exportable:
     def preparing(self) -> dict[str, Any]:
         """Return what makes a scan the network's input, for `medssl.exporting.alone.medssl_input`."""
         return {
-            "spacing_mm": list(self.spacing_mm),
+            "spacing_mm": None if self.spacing_mm is None else list(self.spacing_mm),
             "order": 3 if self.interpolation == "cubic" else 1,
             "grid": self.grid,
             "crop_mm": self.crop_mm,

@@ -61,7 +61,11 @@ def _body(model: Exportable, card: Card) -> str:
         licence = f"Made from published weights: {made}. {card.origin.licence_line}{limits}."
     cited = "\n".join(f"* {line}" for line in card.citation) or "* (none named)"
     method = card.method.get("name", "unknown")
-    spacing, window = (" x ".join(f"{n:g}" for n in sizes) for sizes in (model.spacing_mm, model.window))
+    window = " x ".join(map(str, model.window))
+    known = model.spacing_mm
+    voxels = (
+        "of a voxel size that nobody says" if known is None else " x ".join(f"{n:g}" for n in known) + " mm (z, y, x)"
+    )
     return f"""# {json.dumps(model.name)[1:-1]}
 
 A {model.kind} of medssl: encoder `{card.encoder.get("name", "")}`, method `{method}`, {card.steps} steps.
@@ -70,7 +74,7 @@ A {model.kind} of medssl: encoder `{card.encoder.get("name", "")}`, method `{met
 medssl import FOLDER --out runs/NAME
 ```
 
-Input, {spacing} mm (z, y, x), windows of {window}:
+Input, {voxels}, windows of {window}:
 
 {inputs}
 {of}

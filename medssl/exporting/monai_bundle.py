@@ -166,7 +166,7 @@ def _preprocessing(model: Exportable) -> list[dict[str, Any]]:
         {
             "_target_": "Spacingd",
             "keys": "image",
-            "pixdim": list(model.spacing_mm[::-1]),
+            "pixdim": list(model.voxels_mm[::-1]),
             "mode": 3 if model.interpolation == "cubic" else 1,
             "padding_mode": "nearest",
         },

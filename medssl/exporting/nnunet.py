@@ -191,7 +191,7 @@ def _how_to(model: Exportable, start: Start) -> str:
         for channel in model.channels
         for own in (held(channel),)
     )
-    spacing, window = (" x ".join(f"{n:g}" for n in sizes) for sizes in (model.spacing_mm, model.window))
+    spacing, window = (" x ".join(f"{n:g}" for n in sizes) for sizes in (model.voxels_mm, model.window))
     return f"""# {model.name}: starting weights for nnU-Net
 
 {start.words[0].upper()}{start.words[1:]}. Tested with nnunetv2 {NNUNET_VERSION}. No file is edited by hand:

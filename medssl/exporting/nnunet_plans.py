@@ -71,7 +71,7 @@ def plans_of(model: Exportable, decoder_convs: int) -> dict[str, Any]:
     return {
         "dataset_name": f"Dataset000_{model.name}",
         "plans_name": PLANS,
-        "original_median_spacing_after_transp": list(model.spacing_mm),
+        "original_median_spacing_after_transp": list(model.voxels_mm),
         "original_median_shape_after_transp": list(model.window),
         "image_reader_writer": "NibabelIOWithReorient",
         "transpose_forward": [0, 1, 2],
@@ -164,7 +164,7 @@ def _configuration(model: Exportable, decoder_convs: int) -> dict[str, Any]:
         "batch_size": 2,
         "patch_size": list(model.window),
         "median_image_size_in_voxels": list(model.window),
-        "spacing": list(model.spacing_mm),
+        "spacing": list(model.voxels_mm),
         "normalization_schemes": [held(channel).scheme for channel in channels],
         "use_mask_for_norm": [False for _ in channels],
         "resampling_fn_data": "resample_data_or_seg_to_shape",

@@ -79,7 +79,7 @@ def _places(model: Exportable) -> list[str]:
     """Return what of the scans' grids nnU-Net makes otherwise than the training store did, in words."""
     said = []
     if model.kept_voxels:
-        mean = " x ".join(f"{size:g}" for size in model.spacing_mm)
+        mean = " x ".join(f"{size:g}" for size in model.voxels_mm)
         said.append(
             f"the store kept each scan's voxels (spacing_mm=keep), and nnU-Net resamples all to their mean, {mean} mm"
         )

@@ -23,13 +23,16 @@ Spacing = tuple[float, float, float]
 _SMALLEST = 64  # voxels along an axis of the window that is assumed where the card names none
 
 
-def exportable_of(run: Path, *, encoder_only: bool = False, spacing_mm: Spacing | None = None) -> Exportable:
+def exportable_of(
+    run: Path, *, encoder_only: bool = False, spacing_mm: Spacing | None = None, sized: bool = True
+) -> Exportable:
     """Load a run's segmenter or classifier, or its encoder where it is a pretraining run or ``encoder_only`` is set.
 
     Args:
         run: The folder of a run that has ended.
         encoder_only: Take the encoder out of a segmenter or classifier.
         spacing_mm: Voxel size of the input, (z, y, x), where the card names none.
+        sized: Whether the input's voxel size must be known. Weights and card alone go without, as they came.
 
     Raises:
         CheckpointError: Card or weights are missing or damaged.
@@ -37,14 +40,14 @@ def exportable_of(run: Path, *, encoder_only: bool = False, spacing_mm: Spacing 
     """
     card = load_card(run)
     own = card.spacing_mm or spacing_mm
-    if own is None:
+    if own is None and sized:
         raise DataError(
             f"{run}: the card names no spacing_mm, so nobody could prepare the exported network's input. Say it, as "
             f"its makers did: medssl export {quoted(run)} ... spacing_mm=[Z,Y,X]. Or train it on a store, whose size "
             f"it then has: medssl finetune {quoted(run)} --data STORE --out TUNED; or medssl "
             f"pretrain METHOD --data STORE --init-from {quoted(run)} --out ON."
         )
-    if spacing_mm is not None and not same_spacing(own, spacing_mm):
+    if spacing_mm is not None and own is not None and not same_spacing(own, spacing_mm):
         raise DataError(
             f"{run}: the card says {own} mm, and spacing_mm={list(spacing_mm)} something else. Leave it out."
         )
@@ -74,7 +77,7 @@ def exportable_of(run: Path, *, encoder_only: bool = False, spacing_mm: Spacing 
     exportable = partial(
         Exportable,
         name=run.resolve().name,
-        spacing_mm=_spacing(own, stored.get("spacings_mm")),
+        spacing_mm=None if own is None else _spacing(own, stored.get("spacings_mm")),
         modality=card.modality,
         intensity=intensity,
         notes=notes,

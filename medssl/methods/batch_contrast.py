@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from medssl.gathering import gathered
+from medssl.heads import FixedReweighting, Projection
 from medssl.methods.contract import Losses, Method
 from medssl.methods.parts.contract import Anchors, Contrast, seed_of
 from medssl.methods.settings.contrast import BatchContrastSettings
@@ -34,6 +35,13 @@ class BatchContrast(Method):
         self.contrast = Contrast(
             settings.parts, temperature=settings.temperature, positive_in_denominator=settings.decoupled == "no"
         )
+
+    @staticmethod
+    def head_of(settings: BatchContrastSettings, width: int) -> nn.Module:
+        """Return the head of an embedding of ``width``."""
+        if settings.parts.reweight is not None:
+            return FixedReweighting(width, kappa=settings.parts.reweight.kappa)
+        return Projection(width, settings.hidden, settings.projected)
 
     def begin(self, items: int) -> None:
         """Make what each item has."""

@@ -25,6 +25,6 @@ def former_settings(method: Mapping[str, Any]) -> dict[str, Any]:
     known = FORMER.get(str(method.get("name")), {})
     found = {key: value for key, value in known.items() if key not in method}
     for name, part in (method.get("parts") or {}).items():
-        inner = former_settings(part.get("method") or {})
+        inner = former_settings((part or {}).get("method") or {})  # parts of a contrast are no methods
         found |= {f"parts.{name}.method.{key}": value for key, value in inner.items()}
     return found

@@ -12,7 +12,6 @@ as in SimCLR v2. Parts of other systems plug in by ``method.parts``; see them wi
 from __future__ import annotations
 
 from medssl.encoders.contract import Encoder
-from medssl.heads import Projection
 from medssl.methods.batch_contrast import BatchContrast
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropViews
@@ -34,7 +33,7 @@ class SimCLR(InEmbedder, BatchContrast, CropMethod):
         super().__init__(settings, encoder)
         self.contrast_by(settings)
         self.settings = settings
-        self.network = Embedder(encoder, Projection(encoder.embedding_dim, settings.hidden, settings.projected))
+        self.network = Embedder(encoder, self.head_of(settings, encoder.embedding_dim))
 
     def forward(self, views: CropViews, progress: float) -> Losses:
         """Return the contrast of all views of the batch."""

@@ -21,7 +21,8 @@ class ScanExports(Exports):
 
     def ready(self, run: Path, to: str, out: Path, settings: Any) -> Form:
         """Return a segmenter, a classifier with its temperature and threshold, or an encoder."""
-        model = exportable_of(run, encoder_only=settings.encoder_only, spacing_mm=settings.spacing_mm)
+        sized = to not in ("hub", "safetensors")  # those are read back here, and whoever trains on says the size
+        model = exportable_of(run, encoder_only=settings.encoder_only, spacing_mm=settings.spacing_mm, sized=sized)
         ways = {
             "onnx": lambda: _to_onnx(model, out, settings),
             "monai": lambda: _to_monai(model, out),

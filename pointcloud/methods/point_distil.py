@@ -8,7 +8,8 @@ References:
 
 loss = distillation + contrast_weight * n_pair + koleo_weight * KoLeo + patch_weight * distillation at hidden patches,
 where n_pair asks which cloud of the batch a student's view belongs to (`medssl.objectives.prototypes.n_pair`); with
-``contrast: bottleneck`` it is InfoNCE of the vectors before the prototypes, which is ours. With ``contrast_weight`` 0
+``contrast: bottleneck`` it is InfoNCE of the vectors before the prototypes, which is ours and takes parts
+(``method.parts``; `medssl.methods.parts`). With ``contrast_weight`` 0
 it is distillation alone.
 
 Differs from that code: its contrastive branch cannot run (the centre is updated with an argument missing) and its
@@ -29,9 +30,10 @@ from torch import Tensor, nn
 
 from medssl.gathering import gathered
 from medssl.methods.contract import Losses, summed
+from medssl.methods.parts.contract import Anchors, Contrast, seed_of, seeds
 from medssl.methods.prototypes import assigned, coupling, distilled, prototype_head, teacher_of
 from medssl.objectives.diagnostics import effective_rank, view_retrieval
-from medssl.objectives.infonce import PairSet, countable, info_nce
+from medssl.objectives.infonce import PairSet, countable
 from medssl.objectives.prototypes import Centre, n_pair, patch_distillation
 from medssl.randomness import Stream
 from pointcloud.batch import CloudBatch
@@ -48,11 +50,15 @@ __all__ = ["MaskedViews", "PointDistil", "PointDistilSettings"]
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """``crops``, and what decides which patches of the large ones are hidden: ``keys`` (B, V, T), ``ratio`` (B, V)."""
+    """``crops``, and what decides which patches of the large ones are hidden: ``keys`` (B, V, T), ``ratio`` (B, V).
+
+    ``seeds`` (B,) where parts of the contrast draw.
+    """
 
     crops: MultiCropViews
     keys: Tensor
     ratio: Tensor
+    seeds: Tensor | None = None
 
 
 class _Backbone(nn.Module):
@@ -139,6 +145,7 @@ class PointDistil(CloudMethod):
         self.settings = settings
         self.student = _Backbone(settings, encoder)
         self.teacher = teacher_of(settings, self.student, train_mode=settings.teacher_statistics == "batch")
+        self.between = Contrast(settings.parts, temperature=1 / settings.scale)
         self.centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
         self.patch_centre = Centre(settings.prototypes, momentum=settings.centre_momentum)
         found = ["clouds are told from those of their own part alone"] if settings.contrast_weight else []
@@ -166,7 +173,8 @@ class PointDistil(CloudMethod):
         keys = stream.uniform(number, tokens).to(batch.points.device)
         low, high = chosen.mask_ratio
         ratio = stream.uniform(number, low=low, high=high).to(batch.points.device)
-        return MaskedViews(MultiCropViews(large, small, batch.item, batch.patient), keys, ratio)
+        own = seeds(stream) if chosen.parts.chosen() else None
+        return MaskedViews(MultiCropViews(large, small, batch.item, batch.patient), keys, ratio, own)
 
     def forward(self, views: MaskedViews, progress: float) -> Losses:
         """Return the cross-entropy of the student's views with the teacher's, and what has a weight beside it."""
@@ -203,7 +211,11 @@ class PointDistil(CloudMethod):
                 student_SND = torch.cat([each["bottleneck"] for each in students]).view(-1, batch, chosen.bottleneck)
                 teacher_TND = seen["bottleneck"].view(-1, batch, chosen.bottleneck)
                 student_SND, teacher_TND = gathered(student_SND, dim=1), gathered(teacher_TND, dim=1)
-                contrast = _cross_view(student_SND, teacher_TND, counted, temperature=1 / chosen.scale)
+                sets = _cross_view(student_SND, teacher_TND, counted)
+                seed = seed_of(views.seeds, item.device)
+                anchors = Anchors(item=item.repeat(len(student_SND) - 1), seed=seed, progress=progress)
+                losses, scores = self.between(sets, anchors)
+                contrast, signals = torch.stack([each.mean() for each in losses]).mean(), {**signals, **scores}
             parts["contrast"] = chosen.contrast_weight * contrast
         if hidden is not None:
             targets = assigned(chosen, seen["places"], self.patch_centre, progress)
@@ -241,12 +253,11 @@ class PointDistil(CloudMethod):
         return random_mask(keys, groups.count, ratio)
 
 
-def _cross_view(student_SND: Tensor, teacher_TND: Tensor, counted_NN: Tensor, *, temperature: float) -> Tensor:
-    """Return InfoNCE of each student's view with each other view of the teacher, against its views of other clouds."""
+def _cross_view(student_SND: Tensor, teacher_TND: Tensor, counted_NN: Tensor) -> list[PairSet]:
+    """Return, for each view of the teacher, each other view of the student with it, against its views of others."""
     found = []
     for view, teacher_ND in enumerate(teacher_TND):
         others = torch.cat([student_SND[:view], student_SND[view + 1 :]])
         positive = teacher_ND.expand(len(others), -1, -1).flatten(0, 1)[:, None]
-        pairs = PairSet(others.flatten(0, 1), positive, teacher_ND, counted_NN.repeat(len(others), 1))
-        found.append(info_nce(pairs, temperature=temperature).mean())
-    return torch.stack(found).mean()
+        found.append(PairSet(others.flatten(0, 1), positive, teacher_ND, counted_NN.repeat(len(others), 1)))
+    return found

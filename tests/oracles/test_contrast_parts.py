@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from medssl.heads import FixedReweighting
 from medssl.objectives.infonce import PairSet, info_nce, pairs_of_views, score_statistics
 from medssl.objectives.mixing import drawn_apart, mixed_negatives, with_hard_mixtures
+from medssl.objectives.ordering import group_order, soft_ranks
 from medssl.objectives.running_contrast import log_mean_negative, running_contrast, temperature_gradient
 
 QUERY = torch.tensor([[1.0, 0.0]])
@@ -153,6 +155,53 @@ def test_the_gradient_of_a_temperature_is_a_difference_quotient():
     t = torch.full((12,), 0.3, dtype=torch.float64)
     ours = temperature_gradient(pairs, t.float(), log_mean_negative(pairs, t.float()), rho=0.4)
     assert torch.allclose(ours.double(), (objective(t + 1e-3) - objective(t - 1e-3)) / 2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("low", "high", "loss"), [(0.2, 0.7, 0.4345074), (0.7, 0.2, 1.0429419), (0.3, 0.3, 0.6931472)])
+def test_the_order_of_one_and_one_in_closed_form(low, high, loss):
+    found = group_order(torch.tensor([[high]]), torch.tensor([[low]]))
+    assert found.item() == pytest.approx(loss, abs=1e-6)
+    assert loss == pytest.approx(-math.log(0.5 + math.atan(high - low) / math.pi), abs=1e-6)
+
+
+def test_the_order_of_groups_by_hand():
+    assert group_order(torch.tensor([[0.8]]), torch.tensor([[0.3, 0.1]])).item() == pytest.approx(0.2547556, abs=1e-6)
+    ten = torch.linspace(-0.1, 0.4, 10)[None]
+    assert group_order(torch.tensor([[0.9]]), ten).item() == pytest.approx(0.1878253, abs=1e-6)
+    same = torch.full((1, 10), 0.5)
+    assert group_order(torch.tensor([[0.5]]), same).item() == pytest.approx(0.2019829, abs=1e-6)
+
+
+def test_soft_ranks_are_doubly_stochastic_and_a_steep_network_sorts():
+    scores = drawn(3, 7, dtype=torch.float32)
+    ranks = soft_ranks(scores)
+    assert torch.allclose(ranks.sum(dim=1), torch.ones(3, 7), atol=1e-5)
+    assert torch.allclose(ranks.sum(dim=2), torch.ones(3, 7), atol=1e-5)
+    steep = soft_ranks(scores, steepness=1e6).argmax(dim=2)
+    assert torch.equal(steep, scores.argsort(dim=1).argsort(dim=1))
+
+
+def test_the_gradient_of_an_order_is_a_difference_quotient():
+    positive, negative = drawn(3, 1).mul(0.3), drawn(3, 4, seed=1).mul(0.3)
+    positive.requires_grad_()
+    (ours,) = torch.autograd.grad(group_order(positive, negative).sum(), positive)
+    step = 1e-2
+    with torch.no_grad():
+        wanted = (group_order(positive + step, negative) - group_order(positive - step, negative)) / (2 * step)
+    assert torch.allclose(ours[:, 0], wanted.to(ours.dtype), atol=1e-3)
+
+
+def test_a_fixed_head_weighs_features_by_powers():
+    ones = FixedReweighting(3, kappa=2.0)(torch.ones(1, 3))
+    assert ones.tolist() == [[1.0, 0.5, 0.25]]
+    assert F.normalize(ones, dim=1)[0].tolist() == pytest.approx([0.8728716, 0.4364358, 0.2182179], abs=1e-6)
+    rows = drawn(2, 5, dtype=torch.float32)
+    assert torch.equal(FixedReweighting(5, kappa=1.0)(rows), rows)
+    wide = FixedReweighting(4096, kappa=2.0).weight
+    assert torch.isfinite(wide).all()
+    count = {kappa: FixedReweighting(4096, kappa=kappa).weight.double().square() for kappa in (1.01, 1.05, 1.1)}
+    effective = {kappa: float(w.sum() ** 2 / w.square().sum()) for kappa, w in count.items()}
+    assert effective == pytest.approx({1.01: 100.5, 1.05: 20.5, 1.1: 10.5}, rel=0.01)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -156,6 +156,11 @@ def test_what_cannot_be_is_refused(pretrained, tmp_path) -> None:
     with pytest.raises(DataError, match="spacing_mm"):
         export(pretrained, to="onnx", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    for to in ("safetensors", "hub"):
+        export(pretrained, to=to, out=tmp_path / f"plain {to}")
+        assert load_card(tmp_path / f"plain {to}").spacing_mm is None
+    assert "of a voxel size that nobody says" in (tmp_path / "plain hub" / "README.md").read_text()
+    assert import_weights(tmp_path / "plain hub", out=tmp_path / "back").card.spacing_mm is None
     said = export(pretrained, to="hub", out=tmp_path / "out", overrides=["spacing_mm=[2,1,1]"])
     assert said.written
     assert load_card(tmp_path / "out").spacing_mm == (2.0, 1.0, 1.0)

@@ -94,8 +94,8 @@ class Contrast(nn.Module):
     def __init__(self, parts: PairParts, *, temperature: float, positive_in_denominator: bool = True) -> None:
         super().__init__()
         self.temperature, self.positive_in_denominator = temperature, positive_in_denominator
-        made = {name: PARTS.load(name)(settings) for name, settings in parts.chosen().items()}
-        self.parts = nn.ModuleDict({name: part for name, part in made.items() if isinstance(part, Part)})
+        chosen = {name: settings for name, settings in parts.chosen().items() if PARTS[name].slot != "head"}
+        self.parts = nn.ModuleDict({name: PARTS.load(name)(settings) for name, settings in chosen.items()})
 
     def begin(self, items: int) -> None:
         """Let every part make what each item has."""

@@ -66,6 +66,33 @@ PARTS = Table[PartRow](
                 "predictor": "its loss replaces the contrast of keys, whose scale is another",
             },
         ),
+        PartRow(
+            name="groco",
+            target="medssl.methods.parts.order.GroCo",
+            settings="medssl.methods.settings.parts.GroCoSettings",
+            slot="order",
+            paper="Shvetsova et al. 2023, arXiv:2301.02009",
+            take_when="nearest neighbours of frozen features are the task, and no temperature is to be chosen",
+            needs="negatives of the batch; batches of more than ten patients for its own numbers",
+            wants=("batch",),
+            excludes={
+                "feature_mix": "it orders the features that there are",
+                "mochi": "it orders the features that there are",
+                "sogclr": "both replace the loss",
+                "decoupled": "it has no denominator",
+                "predictor": "its loss replaces the contrast of keys, whose scale is another",
+            },
+        ),
+        PartRow(
+            name="reweight",
+            target="medssl.heads.FixedReweighting",
+            settings="medssl.methods.settings.parts.ReweightSettings",
+            slot="head",
+            paper="Xue et al. 2024, arXiv:2403.11391",
+            take_when="a head without weights is wanted: what the encoder gives is nearer to what is compared",
+            needs="a head that nothing else is built on",
+            wants=("head",),
+        ),
     ),
 )
 
@@ -76,6 +103,7 @@ _HAVE = {
     "queue": "a queue of keys",
     "decoupled": "decoupled=dcl or dclw",
     "predictor": "a predictor (version v3)",
+    "head": "a head that nothing else is built on",
 }
 
 

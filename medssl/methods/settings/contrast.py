@@ -26,7 +26,7 @@ class BatchContrastSettings(WithParts):
     def offers(self) -> frozenset[str]:
         """Negatives of the batch; pairs, where there are two views."""
         pairs = {"two views"} if getattr(self, "views", 2) == 2 else set()
-        return frozenset({"batch"} | pairs | ({"decoupled"} if self.decoupled != "no" else set()))
+        return frozenset({"batch", "head"} | pairs | ({"decoupled"} if self.decoupled != "no" else set()))
 
 
 class MomentumContrastSettings(WithParts):

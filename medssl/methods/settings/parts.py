@@ -10,7 +10,15 @@ from pydantic import Field, model_validator
 from medssl.methods.parts.table import PARTS, refused
 from medssl.settings import Settings
 
-__all__ = ["FeatureMixSettings", "MoCHiSettings", "PairParts", "SogCLRSettings", "WithParts"]
+__all__ = [
+    "FeatureMixSettings",
+    "GroCoSettings",
+    "MoCHiSettings",
+    "PairParts",
+    "ReweightSettings",
+    "SogCLRSettings",
+    "WithParts",
+]
 
 Temperature = Annotated[float, Field(gt=0)]
 
@@ -49,12 +57,27 @@ class SogCLRSettings(Settings):
         return self
 
 
+class GroCoSettings(Settings):
+    """GroCo; the defaults are the paper's."""
+
+    nearest: int = Field(10, ge=1, description="Negatives nearest to the anchor that are sorted with its positives.")
+    steepness: float = Field(1.0, gt=0, description="Of the comparators: the larger, the harder the sort.")
+
+
+class ReweightSettings(Settings):
+    """A fixed head: feature i of the embedding is divided by kappa to the power i."""
+
+    kappa: float = Field(1.02, ge=1, le=2, description="1 leaves the embedding as it is; 1.02 weighs some 50 of it.")
+
+
 class PairParts(Settings):
     """Parts of a contrast: method.parts=mochi, method.parts=[feature_mix,mochi], or method.parts.mochi.hardest=128."""
 
     feature_mix: FeatureMixSettings | None = Field(None, description="Positives drawn apart, negatives mixed.")
     mochi: MoCHiSettings | None = Field(None, description="Hard negatives mixed for each anchor.")
     sogclr: SogCLRSettings | None = Field(None, description="A running denominator, and a temperature, of each item.")
+    groco: GroCoSettings | None = Field(None, description="Order of groups in place of a contrast.")
+    reweight: ReweightSettings | None = Field(None, description="A fixed head in place of a trained one.")
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from medssl.methods.settings.parts import WithParts
 from medssl.methods.settings.prototypes import PrototypeSettings
 from pointcloud.views.settings.multi_crop import MultiCropSettings
 
@@ -14,7 +15,7 @@ __all__ = ["PointDistilSettings"]
 _SCALE = 64.0  # of the published contrast, on scores that were divided by the student's temperature
 
 
-class PointDistilSettings(PrototypeSettings, MultiCropSettings):
+class PointDistilSettings(WithParts, PrototypeSettings, MultiCropSettings):
     """Settings of distillation with contrast; the defaults are those of the published code."""
 
     name: Literal["point_distil"] = "point_distil"
@@ -48,6 +49,11 @@ class PointDistilSettings(PrototypeSettings, MultiCropSettings):
         """One over the temperature of the contrast."""
         published = _SCALE / self.temperature if self.contrast == "scores" else _SCALE
         return published if self.contrast_scale is None else self.contrast_scale
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """Pairs of a student's and a teacher's vector, where these are compared."""
+        return frozenset({"two views"} if self.contrast == "bottleneck" and self.contrast_weight else set())
 
     @model_validator(mode="after")
     def _shares_fit(self) -> PointDistilSettings:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -122,30 +123,45 @@ def test_metadata_says_what_goes_in_and_out(make, tmp_path) -> None:
     assert config["preprocessing"]["transforms"][2]["pixdim"] == [1.0, 1.5, 2.0]
 
 
+def _printed(readme: str, word: str) -> str:
+    """Return the command that a bundle's README prints, of those that hold a word."""
+    lines = [line.strip("`()") for line in readme.splitlines() if word in line]
+    (line,) = [line[line.index("python ") :].split("`")[0] for line in lines if "python " in line]
+    return line
+
+
 @pytest.mark.slow
-def test_monai_runs_it_where_this_project_is_not_installed(make, tmp_path) -> None:
-    """What ``python -m monai.bundle run`` calls; that itself needs the package fire."""
+@pytest.mark.parametrize("how", ["python -c", "python -m"])
+def test_monai_runs_it_where_this_project_is_not_installed(make, tmp_path, how: str) -> None:
+    """The lines of the bundle's README, and ``verify_metadata``; ``python -m monai.bundle`` needs the package fire."""
     model = make("residual", segmenter=True)
     export_monai_bundle(model, tmp_path / "bundle")
     _scan(tmp_path / "scans", model)
     # an import of this project fails in the child, so that the bundle cannot lean on it
     (tmp_path / "medssl").mkdir()
     (tmp_path / "medssl" / "__init__.py").write_text("raise ImportError('the bundle must stand alone')\n")
-    call = (
-        "from monai.bundle import run; "
-        f"run(config_file='configs/inference.json', bundle_root='.', dataset_dir={str(tmp_path / 'scans')!r})"
-    )
+    readme = (tmp_path / "bundle" / "docs" / "README.md").read_text()
+    if how == "python -m":
+        install = [sys.executable, "-m", "pip", "install", "-q", "--target", str(tmp_path), "fire"]
+        if subprocess.run(install, capture_output=True).returncode:
+            pytest.skip("needs the package fire, and pip cannot install it here")
+        lines = [_printed(readme, "run --config_file configs/inference.json"), _printed(readme, "verify_metadata")]
+    else:
+        lines = [readme[readme.index("python -c") :].split("```")[0]]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", call],
-        cwd=tmp_path / "bundle",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    for line in lines:
+        done = subprocess.run(
+            line.replace("SCANS", str(tmp_path / "scans")),
+            shell=True,
+            cwd=tmp_path / "bundle",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr[-2000:])
     assert (tmp_path / "bundle" / "eval" / "scan_seg.nii.gz").is_file()
 
 

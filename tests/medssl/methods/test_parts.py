@@ -10,13 +10,21 @@ from medssl.encoders.table import build_encoder
 from medssl.errors import ConfigError
 from medssl.loading import WindowLoader
 from medssl.methods.contract import Method
+from medssl.methods.former import former_settings
+from medssl.methods.parts.contract import Anchors
 from medssl.methods.parts.table import PARTS, PartRow
 from medssl.methods.settings.parts import PairParts
 from medssl.methods.table import METHODS, build_method
+from medssl.objectives.infonce import pairs_of_views
 from medssl.randomness import Stream
 from medssl.settings import resolve
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.pretrain_settings import PretrainSettings
+from pointcloud.encoders.table import CLOUD_ENCODERS
+from pointcloud.loading import CloudLoader
+from pointcloud.methods.table import CLOUD_METHODS
+from pointcloud.shapes import CLASSES, shape
+from pointcloud.store_writing import CloudItem, store_from_clouds
 
 CROPS = {"window": [4, 16, 16], "crop": [4, 8, 8], "hidden": 16, "projected": 8}
 SIMCLR, MOCO = {"name": "simclr", **CROPS}, {"name": "moco", "queue": 16, "head_norm": "batch_plain", **CROPS}
@@ -56,7 +64,8 @@ def test_every_part_has_its_field_and_its_row():
     for name, row in PARTS.items():
         assert isinstance(row, PartRow)
         assert all((row.paper, row.take_when, row.slot))
-        assert PARTS.load(name)(PARTS.settings_class(name)()) is not None
+        settings = PARTS.settings_class(name)()
+        assert PARTS.load(name)(settings) if row.slot != "head" else PARTS.load(name)(4, **settings.model_dump())
 
 
 @pytest.mark.parametrize("given", ["mochi", ["mochi"], {"mochi": {}}, {"mochi": {"hardest": 64}}])
@@ -72,6 +81,7 @@ def test_a_part_may_be_named_alone_in_a_list_or_with_its_settings(given):
         (["method.parts=[mochi,sogclr]"], "'mochi' does not go with the part 'sogclr'"),
         (["method.parts=sogclr", "method.decoupled=dcl"], "'sogclr' does not go with decoupled=dcl"),
         (["method.parts=feature_mix", "method.views=3"], "'feature_mix' needs exactly two views"),
+        (["method.parts=[groco,sogclr]"], "both replace the loss"),
         (["method.parts=mochy"], "Did you mean 'method.parts.mochi'?"),
         (["method.parts.mochi.hardest=1"], "method.parts.mochi.hardest: found 1"),
     ],
@@ -80,6 +90,12 @@ def test_what_does_not_go_together_is_refused_before_a_run(overrides, words):
     with pytest.raises(ConfigError) as refusal:
         resolve(PretrainSettings, defaults={"method.name": "simclr", "method.decoupled": "no"}, overrides=overrides)
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("parts", ["sogclr", []])
+def test_a_record_with_parts_is_read_for_resuming(parts):
+    recorded = METHODS.settings_of({"name": "simclr", "parts": parts}).model_dump(mode="json")
+    assert former_settings(recorded) == {}
 
 
 def test_a_queue_is_no_batch():
@@ -106,6 +122,53 @@ def test_draws_are_a_function_of_the_step(settings, parts, store):
 def test_individual_temperatures_that_stand_still_are_one_temperature(store):
     still = {"sogclr": {"individual": True, "eta": 0.0}}
     assert trained(make({**SIMCLR, "parts": still}), store) == trained(make({**SIMCLR, "parts": "sogclr"}), store)
+
+
+def test_a_fixed_head_has_no_weights_and_the_loss_is_of_the_embedding(store):
+    method = make({**SIMCLR, "parts": {"reweight": {"kappa": 1.0}}})
+    assert {name.partition(".")[0] for name, _ in method.network.named_parameters()} == {"encoder"}
+    crops = torch.rand(3, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    pooled, projected = method.network(crops)
+    assert torch.equal(pooled, projected)
+    assert all(np.isfinite(trained(method, store)))
+
+
+def test_order_reaches_the_encoder_through_anchors_and_does_without_negatives(store):
+    method = make({**SIMCLR, "parts": "groco"})
+    assert all(np.isfinite(trained(method, store)))
+    part = method.contrast.parts["groco"]
+    rows = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    one = torch.zeros(2, dtype=torch.int64)
+    anchors = Anchors(item=one.repeat(2), seed=0)
+    alone = pairs_of_views(rows.view(2, 2, 6), one, one)
+    assert part.losses(alone, anchors, 0.1).tolist() == [0.0] * 4
+    pairs = pairs_of_views(rows.view(2, 2, 6), torch.arange(2), torch.arange(2))
+    (gradient,) = torch.autograd.grad(part.losses(pairs, anchors, 0.1)[0], rows)
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("parts", ["mochi", "feature_mix"])
+def test_parts_serve_the_contrast_of_clouds(parts, tmp_path):
+    settings = {
+        "name": "point_distil", "points": 48, "prototypes": 8, "hidden": 16, "bottleneck": 8, "thinned": [],
+        "small": {"number": 1, "share": [0.3, 0.5]}, "contrast_weight": 1.0, "contrast": "bottleneck",
+    }  # fmt: skip
+    clouds = [CloudItem(id=n, cloud=shape(n, 0, seed=0, points=60), patient=n) for n in CLASSES[:4]]
+    store = store_from_clouds(tmp_path, clouds)
+    found = {}
+    for name, chosen in {"none": {}, "part": {parts: {"start": 0.0} if parts == "mochi" else {}}}.items():
+        torch.manual_seed(0)
+        encoder = CLOUD_ENCODERS.build({"name": "pointnet", "widths": [8, 16]})
+        method = CLOUD_METHODS.build({**settings, "parts": chosen}, encoder)
+        batch = CloudLoader(store, method.plan, batch_size=4, seed=0, threads=0).batch(0)
+        losses = method(method.views(batch, Stream(0, 0, range(4))), 0.5)
+        assert "negative_push" in losses.signals
+        found[name] = losses.parts["contrast"].item()
+    assert np.isfinite(list(found.values())).all()
+    assert found["part"] > found["none"]  # more, or harder, negatives
+    with pytest.raises(ConfigError, match="exactly two views"):
+        CLOUD_METHODS.settings_of({**settings, "contrast": "scores", "parts": "feature_mix"})
 
 
 def test_state_of_items_moves_after_a_step_with_those_that_it_saw(store):
