@@ -18,6 +18,7 @@ __all__ = [
     "ManifestError",
     "MedSSLError",
     "MissingDependencyError",
+    "PeerLostError",
     "TransferError",
     "UnfitError",
     "did_you_mean",
@@ -77,6 +78,23 @@ class DiskError(MedSSLError):
 
 class CheckpointError(MedSSLError):
     """A checkpoint cannot be read, or does not belong to this run."""
+
+
+class PeerLostError(MedSSLError):
+    """Another process of a run ended or does not answer.
+
+    Args:
+        rank: Of the process that noticed.
+        processes: How many there were.
+        seen: What its library said.
+    """
+
+    def __init__(self, rank: int, processes: int, seen: str) -> None:
+        super().__init__(
+            f"process {rank} of {processes}: another process of this run ended or does not answer ({seen}). Its own "
+            "message stands above, or in the log of its machine. The last checkpoint is whole: go on with the same "
+            "command and --resume."
+        )
 
 
 class TransferError(MedSSLError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from types import FrameType
 from typing import TypeVar
 
@@ -18,13 +20,14 @@ from torch import nn
 
 from medssl.encoders.pooling import Pooling
 from medssl.engine.precision import choose_precision
+from medssl.engine.processes import processes_of
 from medssl.engine.train_settings import TrainSettings
-from medssl.errors import ConfigError, MedSSLError
+from medssl.errors import ConfigError, MedSSLError, PeerLostError
 
-__all__ = ["launch", "launcher_words", "on_cpu", "on_first_rank", "stop_signals"]
+__all__ = ["launch", "on_cpu", "on_first_rank", "peers", "stop_signals"]
 
-_AGREE_EVERY = 10  # steps between the ranks' agreement on whether one of them was told to stop
-_MEETING_PORT = 29400  # torchrun's own default
+# Between the ranks' agreements on whether one of them was told to stop: seconds, and steps at most.
+_AGREE_SECONDS, _AGREE_STEPS = 2.0, 10
 Result = TypeVar("Result")
 
 
@@ -45,7 +48,8 @@ def launch(settings: TrainSettings, network: nn.Module | None = None) -> Fabric:
         ConfigError: More GPUs are asked for than there are, or bfloat16 on a CPU that computes it wrongly.
     """
     accelerator = "cpu" if on_cpu(settings) else "cuda"
-    wanted, nodes = _processes(settings)
+    started = processes_of(settings)
+    wanted, nodes = started.here, started.machines
     count = torch.cuda.device_count()
     devices = wanted if isinstance(wanted, int) else max(count, 1) if accelerator == "cuda" else 1
     if accelerator == "cuda" and devices > count:
@@ -55,42 +59,53 @@ def launch(settings: TrainSettings, network: nn.Module | None = None) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the settings say the precision already
     strategy = DDPStrategy(find_unused_parameters=settings.find_unused or _before_a_norm(network)) if many else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
-    fabric.launch()
+    with _meeting(fabric):
+        fabric.launch()
+    if fabric.world_size != devices * nodes:  # a launcher that neither of us knows how to read
+        raise ConfigError(
+            f"{devices * nodes} processes were asked for ({devices} on each of {nodes} machines), and "
+            f"{fabric.world_size} run. Start them with torchrun or srun, or ask for {fabric.world_size}."
+        )
     return fabric
+
+
+@contextmanager
+def _meeting(fabric: Fabric) -> Iterator[None]:
+    """Say in a line that processes did not meet, where torch says it in pages."""
+    try:
+        yield
+    except (torch.distributed.DistError, TimeoutError, ConnectionError) as error:
+        place = f"{os.environ.get('MASTER_ADDR', 'localhost')}:{os.environ.get('MASTER_PORT', '')}".rstrip(":")
+        raise ConfigError(
+            f"The processes of this run did not meet at {place}: {str(error).splitlines()[0]}. See that all were "
+            "started, and that each machine reaches that address (MASTER_ADDR, MASTER_PORT; --rdzv-endpoint)."
+        ) from error
+
+
+@contextmanager
+def peers(fabric: Fabric) -> Iterator[None]:
+    """Say in a line that another process was lost, where each of the rest would show its traceback.
+
+    Raises:
+        PeerLostError: In place of what torch raises when a connection to another process breaks or stands still.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not (isinstance(error, torch.distributed.DistError) or _of_peers(str(error))):
+            raise
+        seen = re.sub(r"^\[[^]]*/[^]]*\]\s*", "", str(error).splitlines()[0]).split(". ")[0]  # without gloo's own file
+        raise PeerLostError(fabric.global_rank, fabric.world_size, seen) from error
+
+
+def _of_peers(text: str) -> bool:
+    """Tell whether a message is gloo's or NCCL's; gloo raises plain RuntimeErrors."""
+    return any(word in text for word in ("gloo/", "[Gloo]", "NCCL", "Connection closed by peer"))
 
 
 def _before_a_norm(network: nn.Module | None) -> bool:
     parts = () if network is None else network.modules()
     return any(isinstance(part, Pooling) and part.kind == "prenorm" for part in parts)
-
-
-def _processes(settings: TrainSettings) -> tuple[int | str, int]:
-    """Return processes a machine and machines: the launcher's numbers where there is one."""
-    around = os.environ
-    if "TORCHELASTIC_RUN_ID" in around:
-        here = int(around["LOCAL_WORLD_SIZE"])
-        return here, int(around["WORLD_SIZE"]) // here
-    if "SLURM_PROCID" in around and "SLURM_NTASKS_PER_NODE" in around:
-        return int(around["SLURM_NTASKS_PER_NODE"]), int(around.get("SLURM_NNODES", settings.nodes))
-    return settings.devices, settings.nodes
-
-
-def launcher_words() -> list[str]:
-    """Return the words that start the command line as it was started here: by torchrun, by SLURM's srun, or plainly.
-
-    torchrun over several machines is started on each; they meet at the first one, at the usual port.
-    """
-    around = os.environ
-    if "TORCHELASTIC_RUN_ID" in around:
-        here = int(around["LOCAL_WORLD_SIZE"])
-        nodes = int(around["WORLD_SIZE"]) // here
-        meeting = ["--nnodes", str(nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint"]
-        meeting += [f"{around.get('MASTER_ADDR', 'localhost')}:{_MEETING_PORT}"]
-        return ["torchrun", *(meeting if nodes > 1 else []), "--nproc-per-node", str(here), "-m", "medssl"]
-    if "SLURM_PROCID" in around and "SLURM_NTASKS_PER_NODE" in around:
-        machines = ["--nodes", around["SLURM_NNODES"]] if "SLURM_NNODES" in around else []
-        return ["srun", *machines, "--ntasks-per-node", around["SLURM_NTASKS_PER_NODE"], "medssl"]
-    return ["medssl"]
 
 
 def on_first_rank(fabric: Fabric, work: Callable[[], Result]) -> Result | None:
@@ -122,7 +137,8 @@ def stop_signals() -> Iterator[Callable[[Fabric, int], bool]]:
 
     Yields:
         A function of (fabric, steps done) that says whether to stop now. All ranks get the same answer; with more
-        than one they agree on it every ten steps only, since asking each other costs time.
+        than one they agree on it about every two seconds, and every ten steps at least: asking each other costs
+        time, and a machine that is to be given back waits half a minute or so.
     """
     told = False
     before: dict[int, object] = {}
@@ -133,13 +149,21 @@ def stop_signals() -> Iterator[Callable[[Fabric, int], bool]]:
         for kind, handler in before.items():
             signal.signal(kind, handler)  # type: ignore[arg-type]
 
+    due = since = 0  # steps: of the next agreement and of the last
+    at = perf_counter()
+
     def stop(fabric: Fabric, done: int) -> bool:
+        nonlocal due, since, at
         if fabric.world_size == 1:
             return told
-        if done % _AGREE_EVERY:
+        if done < due:
             return False
-        votes = fabric.all_reduce(torch.tensor(float(told), device=fabric.device), reduce_op="sum")
-        return bool(votes > 0)
+        pace = (perf_counter() - at) / max(1, done - since) if since else _AGREE_SECONDS
+        # The slowest one's pace on all, so that all name the same step.
+        votes = fabric.all_reduce(torch.tensor([float(told), pace], device=fabric.device), reduce_op="max")
+        since, at = done, perf_counter()
+        due = done + max(1, min(_AGREE_STEPS, int(_AGREE_SECONDS / max(float(votes[1]), 1e-9))))
+        return bool(votes[0] > 0)
 
     if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody set a handler
         before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}

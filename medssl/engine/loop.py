@@ -17,7 +17,7 @@ from medssl.batch import Batch
 from medssl.encoders.contract import lay_channels_last
 from medssl.engine.accumulation import Part, check_parts, differs, parts_of
 from medssl.engine.checkpoint import checkpoints_of, load_latest
-from medssl.engine.launch import launch, stop_signals
+from medssl.engine.launch import launch, peers, stop_signals
 from medssl.engine.meters import Clock, Meters, Pace, Report
 from medssl.engine.optimiser import build_optimiser, set_learning_rates, set_weight_decay
 from medssl.engine.reporter import Loader, Reporter
@@ -126,7 +126,7 @@ def fit(
     batches = loader.batches(start, last)
     cuts = settings.accumulate
 
-    with stop_signals() as told_to_stop:
+    with stop_signals() as told_to_stop, peers(fabric):
         for step in range(start, last):
             torch.manual_seed(int(numpy_generator(settings.seed, step, fabric.global_rank, _TORCH).integers(1 << 62)))
             progress = step / settings.steps

@@ -72,6 +72,7 @@ class Run:
         settings: Resolved[Any],
         overwrite: bool = False,
         say: Callable[[str], None] = lambda _: None,
+        trackers: Sequence[str] = (),
     ) -> Run:
         """Start a run in an empty or new folder.
 
@@ -80,6 +81,7 @@ class Run:
             settings: Written to run.yaml, each line with its origin.
             overwrite: Move what is in the way aside, to ``NAME.old``; nothing is deleted.
             say: See `Run`.
+            trackers: See `Run`.
 
         Raises:
             ConfigError: The folder holds something and ``overwrite`` is False.
@@ -95,7 +97,7 @@ class Run:
             folder.rename(aside)
             say(f"{folder} was moved to {aside}")
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, say=say, trackers=settings.settings.train.trackers)
+        run = cls(folder, say=say, trackers=trackers)
         run.write_text(
             "run.yaml", _placed(dump_with_origins(settings, lambda values: kept_value(values, folder)), folder)
         )
@@ -103,7 +105,14 @@ class Run:
         return run
 
     @classmethod
-    def reopen(cls, folder: Path, *, settings: Resolved[Any], say: Callable[[str], None] = lambda _: None) -> Run:
+    def reopen(
+        cls,
+        folder: Path,
+        *,
+        settings: Resolved[Any],
+        say: Callable[[str], None] = lambda _: None,
+        trackers: Sequence[str] = (),
+    ) -> Run:
         """Find a run to resume.
 
         Raises:
@@ -127,7 +136,7 @@ class Run:
                 "Give the old values, or no settings at all: with --out and --resume alone a run goes on with those "
                 "that it recorded. Or start anew from its weights with --init-from."
             )
-        return cls(folder, say=say, trackers=settings.settings.train.trackers)
+        return cls(folder, say=say, trackers=trackers)
 
     @property
     def checkpoints(self) -> Path:

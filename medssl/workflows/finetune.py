@@ -17,9 +17,10 @@ from medssl.domains.labels import check_task
 from medssl.domains.learning import Learning
 from medssl.engine.card import save_encoder
 from medssl.engine.kept_paths import kept_value
-from medssl.engine.launch import launch, launcher_words, on_first_rank
+from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.origins import keep_origin, kept_origin
+from medssl.engine.processes import launcher_words
 from medssl.engine.run import Run, recorded_settings
 from medssl.engine.transfer_settings import TransferSettings
 from medssl.engine.trial import StepTime
@@ -224,8 +225,10 @@ def _instead(held: Domain) -> str:
 
 def _open_run(out: Path, resolved: Resolved[FinetuneSettings], *, resume: bool, overwrite: bool) -> Run:
     if resume:
-        return Run.reopen(out, settings=resolved, say=events.message)
-    return Run.create(out, settings=resolved, overwrite=overwrite, say=events.message)
+        return Run.reopen(out, settings=resolved, say=events.message, trackers=resolved.settings.train.trackers)
+    return Run.create(
+        out, settings=resolved, overwrite=overwrite, say=events.message, trackers=resolved.settings.train.trackers
+    )
 
 
 def _train(

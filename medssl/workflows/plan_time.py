@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from medssl.engine.launch import launcher_words, on_cpu
+from medssl.engine.launch import on_cpu
+from medssl.engine.processes import launcher_words
 from medssl.engine.reporter import Loader
 from medssl.engine.train_settings import TrainSettings
 from medssl.engine.trial import StepTime, time_steps

@@ -334,9 +334,11 @@ def _open_run(
     out: Path, resolved: Resolved[PretrainSettings], chosen: Chosen[Any], *, resume: bool, overwrite: bool
 ) -> Run:
     if resume:
-        run = Run.reopen(out, settings=resolved, say=events.message)
+        run = Run.reopen(out, settings=resolved, say=events.message, trackers=resolved.settings.train.trackers)
     else:
-        run = Run.create(out, settings=resolved, overwrite=overwrite, say=events.message)
+        run = Run.create(
+            out, settings=resolved, overwrite=overwrite, say=events.message, trackers=resolved.settings.train.trackers
+        )
     resolved.settings.domain.training.record(
         run, chosen.train.entries
     )  # again where it is resumed: it may have stopped before

@@ -10,8 +10,9 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from medssl.domains.choosing import Chosen
-from medssl.engine.launch import launch, launcher_words
+from medssl.engine.launch import launch
 from medssl.engine.loop import Loader
+from medssl.engine.processes import launcher_words
 from medssl.engine.trial import StepTime
 from medssl.methods.contract import Method
 from medssl.reporting.prose import counted_of

@@ -8,11 +8,11 @@ import torch
 from lightning_fabric import Fabric
 
 from medssl.encoders.table import build_encoder
-from medssl.engine.launch import launch, launcher_words, on_first_rank
+from medssl.engine.launch import launch, on_first_rank, peers, stop_signals
 from medssl.engine.loop import fit
 from medssl.engine.run import Run, read_metrics
 from medssl.engine.train_settings import TrainSettings
-from medssl.errors import ConfigError, DataError
+from medssl.errors import ConfigError, DataError, PeerLostError
 
 
 def test_one_process_on_the_cpu_is_float32():
@@ -32,7 +32,7 @@ def test_what_reads_before_the_last_norm_is_told_to_ddp(pool, told, monkeypatch)
     """That norm gets no gradient, and DDP would stop the second step for it."""
     asked = []
     monkeypatch.setattr("medssl.engine.launch.DDPStrategy", lambda **words: asked.append(words))
-    monkeypatch.setattr("medssl.engine.launch.Fabric", MagicMock())
+    monkeypatch.setattr("medssl.engine.launch.Fabric", lambda **_: MagicMock(world_size=2))
     encoder = build_encoder({"name": "unet", "channels": [4, 6], "pool": pool})
     launch(TrainSettings(accelerator="cpu", devices=2), torch.nn.Sequential(encoder))
     assert asked == [{"find_unused_parameters": told}]
@@ -73,7 +73,7 @@ def test_two_processes_end_where_one_does(tiny, tmp_path):
     rows = [read_metrics(tmp_path / name) for name in ("one", "two")]
     assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
     for a, b in zip(*rows, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a.get("loss", 0.0) == pytest.approx(b.get("loss", 0.0), rel=1e-4)  # step 0 has none
 
 
 @pytest.mark.slow
@@ -86,30 +86,79 @@ def test_an_error_of_the_first_of_two_processes_ends_both(tiny, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["mine.txt"]
 
 
+class Peers:
+    """Two ranks as one of them sees them: the other's vote and pace are told beforehand."""
+
+    world_size, global_rank, device = 2, 0, "cpu"
+
+    def __init__(self, pace=0.0, stops_at=None):
+        self.pace, self.stops_at, self.asked, self.done = pace, stops_at, [], 0
+
+    def all_reduce(self, mine, reduce_op):
+        assert reduce_op == "max"
+        self.asked.append(self.done)
+        told = self.stops_at is not None and self.done >= self.stops_at
+        return torch.maximum(mine, torch.tensor([float(told), self.pace]))
+
+
 @pytest.mark.parametrize(
-    ("around", "words"),
+    ("pace", "asked"), [(0.001, [1, 2, 12, 22]), (3.0, list(range(1, 31))), (0.5, [1, 2, 6, 10, 14])]
+)
+def test_ranks_agree_on_stopping_by_the_time_of_the_slowest(pace, asked):
+    fabric = Peers(pace=pace)
+    with stop_signals() as stop:
+        for fabric.done in range(1, 31):
+            assert not stop(fabric, fabric.done)
+    assert fabric.asked[: len(asked)] == asked
+
+
+def test_a_rank_stops_where_another_was_told_to():
+    fabric = Peers(pace=3.0, stops_at=4)
+    with stop_signals() as stop:
+        told = [stop(fabric, fabric.done) for fabric.done in range(1, 6)]
+    assert told == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "error",
     [
-        ({}, "medssl"),
-        (
-            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "4"},
-            "torchrun --nproc-per-node 4 -m medssl",
-        ),
-        (
-            {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8", "MASTER_ADDR": "node1"},
-            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node1:29400 --nproc-per-node 4 -m medssl",
-        ),
-        (
-            {"SLURM_PROCID": "0", "SLURM_NTASKS_PER_NODE": "8", "SLURM_NNODES": "2"},
-            "srun --nodes 2 --ntasks-per-node 8 medssl",
-        ),
+        torch.distributed.DistNetworkError("recv failed\nC++ trace"),
+        RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"),
     ],
 )
-def test_the_command_to_go_on_is_of_the_launcher_that_was_used(around, words, monkeypatch):
-    for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "MASTER_ADDR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in around.items():
-        monkeypatch.setenv(name, value)
-    assert " ".join(launcher_words()) == words
+def test_a_lost_rank_is_said_in_one_line(error):
+    with pytest.raises(PeerLostError, match=r"^process 0 of 2: another process.*--resume\.$"), peers(Peers()):
+        raise error
+
+
+def test_an_error_of_the_network_itself_stays_what_it_was():
+    with pytest.raises(RuntimeError, match=r"^shapes cannot be multiplied$"), peers(Peers()):
+        raise RuntimeError("shapes cannot be multiplied")
+
+
+def test_processes_that_do_not_meet_are_said_in_one_line(monkeypatch):
+    asked = MagicMock()
+    asked.return_value.launch.side_effect = torch.distributed.DistNetworkError("client socket timed out\ntrace")
+    monkeypatch.setattr("medssl.engine.launch.Fabric", asked)
+    monkeypatch.setenv("MASTER_ADDR", "node7")
+    with pytest.raises(ConfigError, match=r"did not meet at node7.*timed out\. See") as told:
+        launch(TrainSettings(accelerator="cpu", devices=2))
+    assert "trace" not in str(told.value)
+
+
+def test_fewer_processes_than_were_asked_for_are_an_error(monkeypatch):
+    asked = MagicMock()
+    asked.return_value.world_size = 1
+    monkeypatch.setattr("medssl.engine.launch.Fabric", asked)
+    with pytest.raises(ConfigError, match=r"2 processes were asked for .*and 1 run\."):
+        launch(TrainSettings(accelerator="cpu", devices=2))
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_other_with_one_line(tiny, tmp_path):
+    two = torchrun(tiny, tmp_path / "run", "steps=400", "--die-at-30")
+    assert two.returncode != 0
+    assert "another process of this run ended" in two.stderr
 
 
 @pytest.mark.slow

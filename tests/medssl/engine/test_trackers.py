@@ -27,8 +27,8 @@ def _at_home(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def resolved(*names):
-    return resolve(Whole, overrides=[f"train.trackers=[{','.join(names)}]"])
+def opened(folder, *names, by=Run.create, **more):
+    return by(folder, settings=resolve(Whole), trackers=names, **more)
 
 
 def test_the_settings_know_every_row():
@@ -39,7 +39,7 @@ def test_the_settings_know_every_row():
 def test_tensorboard_holds_the_same_numbers(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = Run.create(tmp_path / "run", settings=resolved("tensorboard"))
+    run = opened(tmp_path / "run", "tensorboard")
     run.record(5, {"loss": 0.25, "signal/spread": 0.5})
     run.close()
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
@@ -49,10 +49,10 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
 
 def test_mlflow_holds_the_same_numbers_in_one_run_over_a_resume(tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    run = Run.create(tmp_path / "run", settings=resolved("mlflow"))
+    run = opened(tmp_path / "run", "mlflow")
     run.record(5, {"loss": 0.25, "signal/spread": 0.5})
     run.close()
-    run = Run.reopen(tmp_path / "run", settings=resolved("mlflow"))
+    run = opened(tmp_path / "run", "mlflow", by=Run.reopen)
     run.record(10, {"loss": 0.125})
     run.close()
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{run.folder / 'mlflow.db'}")
@@ -66,10 +66,10 @@ def test_mlflow_holds_the_same_numbers_in_one_run_over_a_resume(tmp_path):
 @pytest.mark.slow
 def test_wandb_keeps_the_same_numbers_offline_under_one_name(tmp_path):
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
-    run = Run.create(tmp_path / "run", settings=resolved("wandb"))
+    run = opened(tmp_path / "run", "wandb")
     run.record(5, {"loss": 0.25, "signal/spread": 0.5})
     run.close()
-    run = Run.reopen(tmp_path / "run", settings=resolved("wandb"))
+    run = opened(tmp_path / "run", "wandb", by=Run.reopen)
     run.record(10, {"loss": 0.125})
     run.close()
     files = sorted((run.folder / "wandb").glob("offline-run-*/*.wandb"))
@@ -99,7 +99,7 @@ def _rows(path):
 @pytest.mark.parametrize("name", [pytest.param("wandb", marks=pytest.mark.slow), "mlflow", "tensorboard"])
 def test_nothing_says_whose_machine_it_was(tmp_path, name):
     pytest.importorskip(name, reason=f"the extra {name} is not installed")
-    run = Run.create(tmp_path / "run", settings=resolved(name))
+    run = opened(tmp_path / "run", name)
     run.record(5, {"loss": 0.25})
     run.close()
     words = {socket.gethostname(), str(tmp_path.resolve()), sys.argv[0]} | {f"user={getpass.getuser()}"}
@@ -117,7 +117,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path, monkeypatch, b
 
     monkeypatch.setattr(f"medssl.engine.trackers.TensorBoard.{broken}", fails)
     told = []
-    run = Run.create(tmp_path / "run", settings=resolved("tensorboard"), say=told.append)
+    run = opened(tmp_path / "run", "tensorboard", say=told.append)
     for step in (1, 2):
         run.record(step, {"loss": 1.0})
     run.close()
@@ -128,7 +128,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(tmp_path, monkeypatch, b
 
 
 def test_none_is_none(tmp_path):
-    run = Run.create(tmp_path / "run", settings=resolved())
+    run = opened(tmp_path / "run")
     run.record(1, {"loss": 1.0})
     run.close()
     assert {path.name for path in run.folder.iterdir()} == {"run.yaml", "environment.json", "metrics.jsonl"}

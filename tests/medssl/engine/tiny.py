@@ -5,6 +5,8 @@ Run as a script it is one process of a training run: ``python tiny.py FOLDER [ke
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -126,12 +128,19 @@ def main() -> None:
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         pause_s=0.02 if "--slow" in flags else 0.0,
+        before=lambda step: _die(fabric.global_rank, step, flags),
     )
     method = TinyMethod(dropout=0.0 if "--no-dropout" in flags else 0.2)
     held_out = [TinyLoader().batch(1000)]
     fit(method, loader, resolved.settings, run=run, fabric=fabric, held_out=held_out, resume="--resume" in flags)
     if run.writes:
         torch.save(method.state_dict(), folder / "final.pt")
+
+
+def _die(rank: int, step: int, flags: list[str]) -> None:
+    """Kill the second process at the step of --die-at-STEP."""
+    if rank == 1 and f"--die-at-{step}" in flags:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
