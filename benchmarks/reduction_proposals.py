@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reduction_growth import COPY_OF, printed
 from reduction_scans import HALVES, build, one_body, originals
@@ -69,6 +70,12 @@ def of_kind(kind: str, count: int, data: Path | None) -> tuple[Weighed, Told, Co
     return weigh(index), told, Counter(copy=count // COPY_OF)
 
 
+def _moved(name: str, value: float) -> Limits:
+    """Return the limits of the code with one of them moved."""
+    moved: dict[str, Any] = {name: value}
+    return replace(LIMITS, **moved)
+
+
 def main() -> None:
     """Weigh every pair once, and print a row for each limit that is moved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,7 +97,8 @@ def main() -> None:
         heads += [f"{kind}: copies of {chosen.count // COPY_OF}", "strangers"]
     print(f"| limit | {' | '.join(heads)} |\n|---|{'--:|' * len(heads)}")
     rows: list[tuple[str, Limits]] = [("as in the code", LIMITS)]
-    rows += [(f"{name} {value:g}", replace(LIMITS, **{name: value})) for name in MOVED for value in MOVED[name]]
+    for name, values in MOVED.items():
+        rows += [(f"{name} {value:g}", _moved(name, value)) for value in values]
     for name, limits in rows:
         cells = []
         for weighed, told, _ in sets:

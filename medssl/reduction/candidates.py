@@ -56,8 +56,9 @@ class Limits:
         likely: Pairs of a scan that are kept where its points leave little doubt.
         chance: By how much `worth_a_look` and `nothing` rise with each doubling of the families beyond `few`: strangers
             that look alike by chance are a share of all pairs, and copies are not.
-        fewer: By how many bits `plain` falls.
+        fewer: By how many bits `plain` falls, and the radius of turned pairs, which have 95 ways to be near by chance.
         few: Families up to which none does.
+        turned: Differing bits below which that radius never falls: nearly all turned copies lie nearer.
     """
 
     sure: float = 5.0
@@ -71,10 +72,19 @@ class Limits:
     chance: float = 0.2
     fewer: float = 5.0
     few: int = 64
+    turned: int = 20
+
+    def doublings(self, families: int) -> float:
+        """Return how often so many families of scans are twice as many as `few`."""
+        return math.log2(max(1.0, families / self.few))
+
+    def turned_radius(self, radius: int, families: int) -> int:
+        """Return the differing bits up to which a hash proposes turned pairs, where it does others up to a radius."""
+        return min(radius, max(self.turned, math.floor(radius - self.fewer * self.doublings(families))))
 
     def among(self, families: int) -> Limits:
         """Return the limits among so many families of scans."""
-        doublings = math.log2(max(1.0, families / self.few))
+        doublings = self.doublings(families)
         higher = self.chance * doublings
         return replace(
             self,
@@ -155,7 +165,7 @@ def propose(
 
     Args:
         index: Fingerprints.
-        radius: Differing bits of 511, inclusive.
+        radius: Differing bits of 511, inclusive; of turned copies fewer the more families there are.
         turned: Look for flipped, swapped and negated copies as well.
         parts: Look for scans of a part of the body that another shows.
         worth: What each scan is worth keeping for; by default its voxels.
@@ -181,12 +191,13 @@ def weigh(
     _take(known, equal(prints, "array", lambda one: one.content_hash))
     found: dict[tuple[int, int], Candidate] = {}
     crowded = 0
-    for proposed in hashed(index, radius, turned=turned, parts=parts):
+    points = PointEvidence(prints)
+    turned_radius = LIMITS.turned_radius(radius, points.families) if turned else None
+    for proposed in hashed(index, radius, turned=turned_radius, parts=parts):
         near = likeliest(proposed.first, proposed.second, proposed.distance // _STEP, rank, _HASHED)
         crowded += int(np.count_nonzero(~near))
         _take(found, proposed.candidates(np.flatnonzero(near)))
     found = {pair: one for pair, one in found.items() if pair not in known}
-    points = PointEvidence(prints)
     place = dict(zip(found, _places(list(found.values()), rank).tolist(), strict=True))
     evidence = points.of(list(found.values()))
     if parts:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medssl.errors import ConfigError
 
-__all__ = ["Pairs", "cosine_pairs", "hamming_pairs", "multi_index_pairs", "planted_recall"]
+__all__ = ["Pairs", "cosine_pairs", "distinct", "hamming_pairs", "joined", "multi_index_pairs", "planted_recall"]
 
 Codes = npt.NDArray[np.uint64]
 Vectors = npt.NDArray[np.floating]
@@ -179,8 +179,8 @@ def multi_index_pairs(
         capped += too_full
         found.append(pairs)
         if len(found) > 8:
-            found = [_distinct(np.concatenate(found))]
-    places = _distinct(np.concatenate(found))
+            found = [distinct(np.concatenate(found))]
+    places = distinct(np.concatenate(found))
     first, second = places // len(against), places % len(against)
     distance = np.bitwise_count(codes[first] ^ against[second]).sum(axis=1).astype(np.float64)
     return Pairs(first, second, distance, capped)
@@ -215,6 +215,16 @@ def planted_recall(
     return sum((int(source), len(codes) + k) in found for k, source in enumerate(sources)) / planted
 
 
+def joined(ends: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return the number of the group of each scan that pairs join, int64 (count,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
+    found: npt.NDArray[np.int64] = connected_components(links, directed=False)[1].astype(np.int64)
+    return found
+
+
 _Found = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
@@ -243,7 +253,7 @@ def _cosine_distance(first: npt.NDArray[np.float32], second: npt.NDArray[np.floa
     return result
 
 
-def _distinct(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def distinct(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the numbers sorted, each once. Several times as quick as `numpy.unique`, which hashes them first."""
     ordered = np.sort(numbers)
     result: npt.NDArray[np.int64] = ordered[np.concatenate([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
@@ -302,7 +312,7 @@ def _bucket_pairs(
             a, b = a[near], b[near]
             if one is two:
                 a, b = np.minimum(a, b), np.maximum(a, b)
-            kept.append(_distinct(a * len(two.order) + b))
+            kept.append(distinct(a * len(two.order) + b))
         begin = stop
     return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64), too_full
 

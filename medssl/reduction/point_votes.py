@@ -6,120 +6,40 @@ the shift says. Agreeing points times their share come to 5 to 60 for nearly all
 
 An outline that is the same in many scans makes their points agree, and speaks for no copy. So the folder itself says
 what a point tells: scans that are plainly copies are one family, and a point that agrees with points of k other
-families weighs 1/k beside the others of its scan. Where there are enough scans, points that a fifth of all show
-are besides left out before any vote: that is what keeps the number of votes down.
+families weighs 1/k beside the others of its scan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from medssl.reduction import hashes, keypoints
-from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
-from medssl.reduction.neighbours import Pairs, multi_index_pairs
+from medssl.reduction.neighbours import distinct, joined
+from medssl.reduction.telling_points import COMMON, RADIUS, Ints, Points, like_points
 
-__all__ = ["LEAST_POINTS", "Points", "Votes", "agreeing", "families", "like_points", "points_of", "voted", "weighed"]
+__all__ = ["LEAST_POINTS", "Votes", "agreeing", "families", "voted", "weighed"]
 
 LEAST_POINTS = 16  # of each scan, on grids of one size: fewer say nothing about a pair
-_RADIUS = 8  # differing bits of 63 of two points that vote
 _VOTES = 4  # points that must agree on one shift
 _BIN = 8  # quarters of a cell within which shifts are one
 _BINS = 1 << 9  # of shifts along an axis; more would come round again, which costs a look and no more
 _LOW_HALF = (1 << 32) - 1
-_CAP = 200  # codes of one bucket that are compared in full
-_BANDS = 6  # the buckets of as many hold more codes than those of fewer, longer bands: recall comes before speed
 _BEYOND = 3  # quarters of a cell by which a point may lie beside the place that the shift says
 _ALIKE = 14  # differing bits of two points at one place that are the same
 _TOGETHER = 128  # pairs that are compared at a time
-_SAMPLE = 128  # scans that say how common a point is
-_COMMON = 0.2  # of them
-_FEW_SCANS = 64  # of which none says what is common
-_SHARE_KEPT = 3  # a third of the points of each scan, the rarest, is kept however common they are
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like
 _CHUNK = 512  # scans whose votes are counted at a time
 _PLAIN = 0.5  # share of the points of a pair that agree from which the two are one family
+_SURE = 0.75  # the same within what an outline might join: bodies of one outline come to 0.7, most copies to more
 _MANY = 16  # scans, or families, up to which none says that something is common
 _PLAIN_SCORE = 5.0  # agreeing points times their share from which they are
 
-Ints = npt.NDArray[np.int64]
 Votes = tuple[Ints, Ints, Ints]
-
-
-@dataclass(frozen=True)
-class Points:
-    """The telling points of all scans, on grids of one size of cell.
-
-    Attributes:
-        starts: int64 (scans + 1,), where the points of each scan begin.
-        places: int64 (n, 3), quarters of a cell from the middle of the scan.
-        codes: uint64 (n,).
-        halves: float64 (scans, 3), half the size of each scan in quarters of a cell.
-        weights: float64 (n,), what each tells, beside the others of its scan; see `weighed`.
-    """
-
-    starts: Ints
-    places: Ints
-    codes: hashes.Code
-    halves: npt.NDArray[np.float64]
-    weights: npt.NDArray[np.float64]
-
-    @property
-    def scans(self) -> Ints:
-        """The scan of each point."""
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-
-def points_of(prints: Sequence[Fingerprint]) -> dict[int, Points]:
-    """Return the points of all scans by log2 of the size of their cells in mm, without the common ones."""
-    found = {}
-    levels = [np.unique(one.points[:, 0]).tolist() for one in prints]
-    for scale in sorted({scale for several in levels for scale in several}):
-        masks = [one.points[:, 0] == scale for one in prints]
-        counts = [int(mask.sum()) for mask in masks]
-        size = 4 / 2.0**scale / 2
-        made = Points(
-            starts=np.concatenate([[0], np.cumsum(counts)]),
-            places=np.concatenate([one.points[mask, 1:] for one, mask in zip(prints, masks, strict=True)]).astype(
-                np.int64
-            ),
-            codes=np.concatenate([one.point_codes[mask] for one, mask in zip(prints, masks, strict=True)]),
-            halves=np.array([np.multiply(one.shape, one.spacing_mm) * size for one in prints]).reshape(-1, 3),
-            weights=np.ones(sum(counts)),
-        )
-        found[scale] = _telling(made)
-    return found
-
-
-def _telling(points: Points) -> Points:
-    """Leave out points of constant surroundings and, where there are enough scans to tell, common ones."""
-    kept = points.codes != 0
-    scans = points.scans
-    with_points = np.flatnonzero(np.diff(points.starts))
-    if len(with_points) >= _FEW_SCANS:
-        asked = with_points[np.linspace(0, len(with_points) - 1, min(_SAMPLE, len(with_points))).astype(np.int64)]
-        sampled = np.flatnonzero(np.isin(scans, asked) & kept)
-        near = like_points(points.codes, _RADIUS, points.codes[sampled])
-        seen = np.unique(near.first * len(points.starts) + scans[sampled[near.second]])
-        count = np.bincount(seen // len(points.starts), minlength=len(scans))
-        # The rarest third of each scan: by how common they are, within the scan.
-        order = np.lexsort((count, scans))
-        rank = np.empty(len(scans), dtype=np.int64)
-        rank[order] = np.arange(len(scans)) - points.starts[scans[order]]
-        rare = rank * _SHARE_KEPT < np.diff(points.starts)[scans]
-        kept &= (count <= max(2.0, _COMMON * len(asked))) | rare
-    starts = np.concatenate([[0], np.cumsum(np.bincount(scans[kept], minlength=len(points.starts) - 1))])
-    return Points(starts, points.places[kept], points.codes[kept], points.halves, points.weights[kept])
-
-
-def like_points(codes: hashes.Code, radius: int, others: hashes.Code | None = None) -> Pairs:
-    """Return pairs of points with near hashes, uint64 (n,): nearly all, up to hundreds of thousands of points."""
-    against = None if others is None else others[:, None]
-    return multi_index_pairs(codes[:, None], radius, others=against, bands=_BANDS, cap=_CAP)
 
 
 def voted(points: Points) -> Votes:
@@ -154,9 +74,9 @@ def _radius(points: Points) -> int:
     count = len(points.codes)
     some = np.unique(np.linspace(0, max(0, count - 1), 20_000).astype(np.int64))
     if count <= len(some):
-        return _RADIUS
-    near = like_points(points.codes[some], _RADIUS)
-    for radius in range(_RADIUS, 0, -2):
+        return RADIUS
+    near = like_points(points.codes[some], RADIUS)
+    for radius in range(RADIUS, 0, -2):
         if 2 * (near.distance <= radius).sum() / len(some) * count / len(some) <= _MATCHES:
             return radius
     return 2
@@ -191,8 +111,8 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     """Return the family of each scan: scans that plain copies join, chains of them too, int64 (count,).
 
     Scans of which half the points agree are joined. What joins more than a fifth of all scans is an outline that all
-    have, and no family: there only those stay joined of which half agrees on each size of cell that shows enough, with
-    the points of all those scans weighed as if each were of its own family.
+    have, or a folder that is mostly copies of one scan. There those stay joined of which three quarters agree, or half
+    on each size of cell that shows enough, with the points of all those scans weighed as if each were its own family.
 
     Args:
         levels: Points of all scans, and pairs as `voted` returns them, by log2 of the size of cells.
@@ -201,10 +121,10 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     points = {scale: level for scale, (level, _) in levels.items()}
     votes = {scale: told for scale, (_, told) in levels.items()}
     links = {scale: _plain(points[scale], told) for scale, told in votes.items()}
-    family = _joined(
+    family = joined(
         np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(v[:2]) for v in links.values())], axis=1), count
     )
-    large = np.bincount(family, minlength=count)[family] > max(_MANY, _COMMON * count)
+    large = np.bincount(family, minlength=count)[family] > max(_MANY, COMMON * count)
     if not large.any():
         return family
     alone = np.where(large, count + np.arange(count), family)
@@ -212,15 +132,17 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     ends = [np.zeros((2, 0), np.int64)]
     for scale, (one, two, _) in links.items():
         ends.append(np.stack([one, two])[:, ~large[one]])
-        inner = tuple(each[large[one]] for each in links[scale])
-        first, second, shift = _plain(told[scale], (inner[0], inner[1], inner[2]))
+        inner = links[scale][0][large[one]], links[scale][1][large[one]], links[scale][2][large[one]]
+        _, sure, _ = agreeing(points[scale], *inner)
+        ends.append(np.stack(inner[:2])[:, sure >= _SURE])
+        first, second, shift = _plain(told[scale], inner)
         plain = np.ones(len(first), dtype=bool)
         for other in levels.keys() - {scale}:
             moved = np.rint(shift * 2.0 ** (scale - other)).astype(np.int64)
             _, share, enough = agreeing(told[other], first, second, moved)
             plain &= ~enough | (share >= _PLAIN)
         ends.append(np.stack([first[plain], second[plain]]))
-    return _joined(np.concatenate(ends, axis=1), count)
+    return joined(np.concatenate(ends, axis=1), count)
 
 
 def _plain(points: Points, votes: Votes) -> Votes:
@@ -228,16 +150,6 @@ def _plain(points: Points, votes: Votes) -> Votes:
     agree, share, _ = agreeing(points, *votes)
     first, second, shift = (each[(share >= _PLAIN) & (agree * share >= _PLAIN_SCORE)] for each in votes)
     return first, second, shift
-
-
-def _joined(ends: Ints, count: int) -> Ints:
-    """Return the number of the group of each scan that pairs join, int64 (count,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    links = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(count, count))
-    joined: Ints = connected_components(links, directed=False)[1].astype(np.int64)
-    return joined
 
 
 def weighed(points: Points, votes: Votes, family: Ints) -> Points:
@@ -260,9 +172,9 @@ def weighed(points: Points, votes: Votes, family: Ints) -> Points:
         met = _met(one, two, shift[part])
         for table, agree, others in ((one, met.one, second[part]), (two, met.two, first[part])):
             seen.append((table.at * len(known) + family[others][:, None])[agree])
-    point = np.unique(np.concatenate(seen)) // max(1, len(known))
+    point = distinct(np.concatenate(seen)) // max(1, len(known))
     count = np.bincount(point, minlength=len(points.codes))
-    weights = np.where(count > max(_MANY, _COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
+    weights = np.where(count > max(_MANY, COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
     return replace(points, weights=weights)
 
 

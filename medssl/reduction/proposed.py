@@ -13,8 +13,9 @@ from medssl.reduction.fingerprint import Fingerprint
 from medssl.reduction.hashes import Variant
 from medssl.reduction.index import Index
 from medssl.reduction.neighbours import Pairs, hamming_pairs, multi_index_pairs
-from medssl.reduction.point_votes import agreeing, families, points_of, voted, weighed
+from medssl.reduction.point_votes import agreeing, families, voted, weighed
 from medssl.reduction.slice_votes import slice_pairs
+from medssl.reduction.telling_points import points_of
 from medssl.reduction.turned import turned_pairs
 
 __all__ = ["RADIUS", "Candidate", "PointEvidence", "Proposed", "equal", "hashed", "is_exact", "near_codes", "sliced"]
@@ -66,15 +67,22 @@ class Proposed:
             )
 
 
-def hashed(index: Index, radius: int, *, turned: bool, parts: bool) -> Iterator[Proposed]:
-    """Yield what each of the hashes of whole scans and of slices proposes."""
+def hashed(index: Index, radius: int, *, turned: int | None, parts: bool) -> Iterator[Proposed]:
+    """Yield what each of the hashes of whole scans and of slices proposes.
+
+    Args:
+        index: Fingerprints.
+        radius: Differing bits of 511, inclusive.
+        turned: The same of flipped, swapped and negated copies; None where they are not looked for.
+        parts: Look for scans that show a part of what others show.
+    """
     for which in ("field", "box"):
         codes = index.codes(which)
         present = np.flatnonzero(codes.any(axis=1)) if len(codes) else np.zeros(0, dtype=np.intp)
         near = near_codes(codes[present], radius)
         yield Proposed(present[near.first], present[near.second], near.distance, which)
-        if turned and len(present) > 1:
-            ways = turned_pairs(np.stack([getattr(index.fingerprints[place], which) for place in present]), radius)
+        if turned is not None and len(present) > 1:
+            ways = turned_pairs(np.stack([getattr(index.fingerprints[place], which) for place in present]), turned)
             yield Proposed(
                 present[ways.first], present[ways.second], ways.distance, f"turned {which}", variant=ways.variant
             )

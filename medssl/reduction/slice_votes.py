@@ -20,6 +20,7 @@ _LEAST_SLICES = 4
 _LEAST_VOTES = 2  # slices that must propose one offset: a single one does by chance
 _CAP = 200  # codes of one bucket that are compared in full
 _BANDS = 6  # with a radius of 4, of codes that agree in one band none is missed
+_CHUNK = 512  # scans whose slices are searched for at a time, which bounds memory
 _TOGETHER = 1 << 14  # pairs that are compared at a time
 _FAR = 1 << 30  # added to offsets, so that none is negative
 _LOW_HALF = (1 << 32) - 1
@@ -45,9 +46,21 @@ def slice_pairs(prints: Sequence[Fingerprint]) -> tuple[Ints, Ints, npt.NDArray[
     codes = np.concatenate([one.slices[:count] for one, count in zip(prints, counts, strict=True)])
     scan = np.repeat(np.arange(len(prints)), counts)
     position = np.arange(len(codes)) - starts[scan]
-    telling = np.flatnonzero(codes)
-    near = multi_index_pairs(codes[telling][:, None], _SEED_RADIUS, bands=_BANDS, cap=_CAP)
-    one, two = telling[near.first], telling[near.second]
+    chunks = [
+        _offsets(codes, scan, position, starts[begin : begin + _CHUNK + 1]) for begin in range(0, len(prints), _CHUNK)
+    ]
+    first, second, offset = np.concatenate(chunks, axis=1)
+    distance = _on_each_other(codes, starts, first, second, offset)
+    kept = np.flatnonzero(distance <= _SLICE_RADIUS)
+    return first[kept], second[kept], distance[kept]
+
+
+def _offsets(codes: hashes.Code, scan: Ints, position: Ints, starts: Ints) -> Ints:
+    """Return pairs of some scans and later ones, and the offset that most of their slices propose, int64 (3, n)."""
+    low, high = int(starts[0]), int(starts[-1])
+    mine, telling = low + np.flatnonzero(codes[low:high]), low + np.flatnonzero(codes[low:])
+    near = multi_index_pairs(codes[mine][:, None], _SEED_RADIUS, others=codes[telling][:, None], bands=_BANDS, cap=_CAP)
+    one, two = mine[near.first], telling[near.second]
     across = scan[one] < scan[two]
     one, two = one[across], two[across]
     pair, which = np.unique(scan[one] << 32 | scan[two], return_inverse=True)
@@ -57,10 +70,7 @@ def slice_pairs(prints: Sequence[Fingerprint]) -> tuple[Ints, Ints, npt.NDArray[
     asked = asked[np.lexsort((asked, -votes, asked >> 32))]
     asked = asked[np.unique(asked >> 32, return_index=True)[1]]
     named = pair[asked >> 32]
-    first, second, offset = named >> 32, named & _LOW_HALF, (asked & _LOW_HALF) - _FAR
-    distance = _on_each_other(codes, starts, first, second, offset)
-    kept = np.flatnonzero(distance <= _SLICE_RADIUS)
-    return first[kept], second[kept], distance[kept]
+    return np.stack([named >> 32, named & _LOW_HALF, (asked & _LOW_HALF) - _FAR])
 
 
 def _on_each_other(

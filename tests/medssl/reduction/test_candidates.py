@@ -11,8 +11,8 @@ from medssl.formats.scan import Scan, ScanHeader
 from medssl.phantoms import phantom
 from medssl.reduction.candidates import LIMITS
 from medssl.reduction.fingerprint import fingerprint_of
-from medssl.reduction.point_votes import like_points
 from medssl.reduction.proposed import PointEvidence
+from medssl.reduction.telling_points import like_points
 
 
 @pytest.mark.parametrize(("changed", "least"), [(4, 0.99), (6, 0.9), (8, 0.7)])

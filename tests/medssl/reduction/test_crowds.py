@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from scipy import ndimage
 from medssl.formats.nifti import write_nifti
 from medssl.formats.scan import Scan, ScanHeader
 from medssl.manifest.build import build_manifest
-from medssl.reduction import keypoints
+from medssl.reduction import candidates, keypoints, proposed, slice_votes, telling_points
 from medssl.reduction.candidates import LIMITS, Candidate, Weighed, keep, propose, weigh
 from medssl.reduction.crowds import likeliest
 from medssl.reduction.decoded import Decoded
 from medssl.reduction.fingerprint import Target, fingerprint_of
 from medssl.reduction.hashes import Variant
 from medssl.reduction.index import Index
+from medssl.reduction.telling_points import points_of
+from medssl.reduction.turned import turned_pairs
 from medssl.workflows.check_split import check_split
 
 DOUBTFUL = ((0.1, "field"), (0.1, "points"), (35 / 511, "box"), (0.1, "field"), (0.1, "points"))
@@ -110,6 +113,29 @@ def test_more_has_to_speak_for_a_pair_the_more_families_there_are():
         assert (one.doubtful, one.likely) == (two.doubtful, two.likely)
 
 
+def test_a_turned_pair_has_to_be_nearer_the_more_families_there_are_down_to_where_copies_lie():
+    radii = [LIMITS.turned_radius(77, LIMITS.few * times) for times in (1, 2, 4, 16, 1 << 20)]
+    assert radii == [77, 72, 67, 57, LIMITS.turned]
+    assert LIMITS.turned_radius(10, 1 << 30) == 10  # never beyond what the user asks for
+
+
+@pytest.mark.parametrize("few", [1, 64])
+def test_a_turned_copy_is_found_by_the_radius_that_so_many_families_leave(outlines, monkeypatch, few):
+    index = Index((*outlines.fingerprints, printed(body(3)[:, :, ::-1].copy(), "03 flipped")))
+    asked = []
+
+    def searched(stored, radius):
+        asked.append(radius)
+        return turned_pairs(stored, radius)
+
+    monkeypatch.setattr(proposed, "turned_pairs", searched)
+    monkeypatch.setattr(candidates, "LIMITS", replace(LIMITS, few=few))
+    found = weigh(index)
+    doublings = np.log2(found.families / few)
+    assert asked == [int(77 - 5 * doublings)] * 2  # for each of two hashes
+    assert ("03", "03 flipped") in {(index.ids[one.first], index.ids[one.second]) for one in found.pairs}
+
+
 def test_a_pair_that_chance_explains_is_kept_among_few_families_alone():
     pairs = tuple(Candidate(first=0, second=n + 1, distance=d, how=how) for n, (d, how) in enumerate(DOUBTFUL))
     evidence, place = np.array([1.2, 2.2, 0.1, 9.0, 9.0]), np.array([9, 9, 0, 9, 9])
@@ -118,6 +144,20 @@ def test_a_pair_that_chance_explains_is_kept_among_few_families_alone():
     assert few.pairs == pairs
     assert many.pairs == pairs[3:]
     assert (few.unlike, many.unlike) == (0, 3)
+
+
+def test_how_many_are_searched_at_a_time_changes_no_result(outlines, monkeypatch):
+    halves = (printed(body(seed)[8:], f"{seed:02d} cut") for seed in range(12))
+    prints = (*outlines.fingerprints, *halves)
+    pairs, points = slice_votes.slice_pairs(prints), points_of(prints)
+    monkeypatch.setattr(slice_votes, "_CHUNK", 7)
+    monkeypatch.setattr(telling_points, "_ASKED", 100)
+    assert len(pairs[0]) > 10
+    for whole, parted in zip(pairs, slice_votes.slice_pairs(prints), strict=True):
+        np.testing.assert_array_equal(whole, parted)
+    for scale, parted in points_of(prints).items():
+        np.testing.assert_array_equal(points[scale].starts, parted.starts)
+        np.testing.assert_array_equal(points[scale].codes, parted.codes)
 
 
 def test_copies_of_one_scan_are_one_family(outlines):
@@ -154,6 +194,22 @@ def test_a_family_of_copies_does_not_make_its_own_points_common():
     found = propose(Index(tuple(prints))).pairs
     of_first = {one.second for one in found if one.first == 0 and one.second >= 12}
     assert len(of_first) >= 11
+
+
+def test_a_folder_that_is_mostly_copies_of_one_scan_keeps_its_points_and_proposes_them():
+    generator = np.random.default_rng(5)
+    values = body(0, 1500.0)
+    prints = [printed(values, "00"), *(printed(body(seed, 1500.0), f"{seed:02d}") for seed in range(1, 8))]
+    for number in range(64):
+        noisy = values + generator.normal(0, 5, values.shape)
+        prints.append(printed(noisy.astype(np.float32), f"copy {number:02d}"))
+    cut = printed(values[3:-3, 3:-3, 3:-3], "cut")
+    index = Index((*prints, cut))
+    kept = sum(len(level.codes) for level in points_of(index.fingerprints).values())
+    assert kept == sum(np.count_nonzero(one.point_codes) for one in index.fingerprints)
+    found = {(one.first, one.second) for one in propose(index).pairs}
+    assert {(0, place) for place in range(8, 72)} <= found
+    assert any(two == 72 and (one == 0 or one >= 8) for one, two in found)
 
 
 def test_among_few_scans_nothing_is_left_out_for_a_limit(outlines):
