@@ -1,4 +1,4 @@
-"""What four channels bring, and what weights of one channel bring to four: made-up brains, a few labels.
+"""What four channels bring, and what weights of one channel bring to four: synthetic brains, a few labels.
 
 Heads with a lesion in the sequences t1, t1ce, t2 and flair; the rim of the lesion (label 4) has a signal of its own in
 t1ce alone. Two stores of the same patients, of t1 and of all four. Encoders are pretrained without labels on either

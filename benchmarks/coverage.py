@@ -10,7 +10,7 @@ pseudo-values; "old" is the bootstrap over patients there.
 
 With one run the truth is that of all runs, so that an interval that cannot see a run's luck is charged for it.
 
-The last table is of probes of clouds whose points are drawn (`--clouds` alone): made-up features of clouds, which a
+The last table is of probes of clouds whose points are drawn (`--clouds` alone): synthetic features of clouds, which a
 draw of points moves, read by the nearest labelled cloud. The truth is the mean over draws of points of all clouds and
 over test clouds without end, given who is labelled; "one" is the interval from one draw, "eight" that from eight.
 """
@@ -30,7 +30,7 @@ from medssl.evaluation.statistics.crossed import crossed_interval, crossed_varia
 from medssl.evaluation.statistics.jackknife import pseudo_values
 
 LEVEL = 0.95
-KINDS, WIDTH = 5, 6  # classes and features of made-up clouds
+KINDS, WIDTH = 5, 6  # classes and features of synthetic clouds
 ENDLESS = 1500  # clouds that stand for all
 # Standard deviation of the difference that is owed to: run, draw, patient, run x draw, run x patient, draw x patient,
 # and what is left in every single score.

@@ -3,7 +3,7 @@
     python benchmarks/method_signals.py [--out FOLDER] [--steps 40] [--runs 3] [--only simclr_small ...] [--set X=Y ...]
 
 Small presets, made smaller still (windows of 12 to 16 voxels, three levels; clouds of 128 points; 3e-3 as the rate), on
-32 made-up MR scans (or 96 made-up shapes), 16 (32) of other patients held out. Each run draws weights, windows and
+32 synthetic MR scans (or 96 synthetic shapes), 16 (32) of other patients held out. Each run draws weights, windows and
 batches anew; its signal is measured on held-out views before the first step, on the way and after the last one, on the
 same views, beside its chance (`Method.chance`) on them. Against both, the difference, of errors the ratio, gets a t
 interval over runs (two-sided, 95 %; of ratios in logarithms); "learns" is better than both. Rows are written to

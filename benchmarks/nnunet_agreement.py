@@ -2,10 +2,10 @@
 
     MEDSSL_NNUNET=/path/to/venv python benchmarks/nnunet_agreement.py [--kinds ct mr four] [--windows 16 32 48]
 
-The environment holds nnunetv2 (2.8.1 was run). Made-up torsos (CT, MR) and heads (four sequences) are indexed, stored
+The environment holds nnunetv2 (2.8.1 was run). Synthetic torsos (CT, MR) and heads (four sequences) are indexed, stored
 with ``grid=nnunet normalise=nonzero``, learned for some hundred steps, exported, and predicted by both programs from
 the same files: by the command that the export prints, and by ``medssl predict``. ``--data`` takes a folder of your own
-with labels (imagesTr, labelsTr) in place of the made-up ones; ``--grid spacing`` shows what the other grid costs.
+with labels (imagesTr, labelsTr) in place of the synthetic ones; ``--grid spacing`` shows what the other grid costs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENCODER = ["encoder.name=unet", "encoder.channels=[8,16,32]", "segmentation.conv
 
 
 def cohort(kind: str, folder: Path, scans: int) -> None:
-    """Write made-up scans with labels, in nnU-Net's layout."""
+    """Write synthetic scans with labels, in nnU-Net's layout."""
     if kind == "four":
         write_brains(folder, subjects=scans)
     else:

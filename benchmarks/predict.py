@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py [SIDE] [CLASSES] [WINDOW] [ROUNDS]
 
-Both go over one made-up scan with one network that is nothing but its last layer, so that what is measured is what
+Both go over one synthetic scan with one network that is nothing but its last layer, so that what is measured is what
 stands around the network; then with a small U-Net. It prints the medians, the ratio, the greatest difference of the
 probabilities, and the peak of memory above what stood before, in maps of all classes (float32), each in a process of
 its own.

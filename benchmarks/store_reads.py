@@ -3,7 +3,7 @@
 All three run in this process, in turn, several times; the table gives medians and ratios, which say more than rates on
 a machine with neighbours. Files are read once before, so the page cache is warm for all.
 
-    python benchmarks/store_reads.py            # a made-up CT of 320^3
+    python benchmarks/store_reads.py            # a synthetic CT of 320^3
     MEDSSL_DATA=/data python benchmarks/store_reads.py   # and the real CTs in /data/ct
     python benchmarks/store_reads.py --channels   # cases of one and of four channels instead, read into a batch
 """
@@ -203,7 +203,7 @@ def _into_batch(store: Store, generator: np.random.Generator) -> Callable[[], ob
 def main() -> None:
     """Run the benchmark and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--edge", type=int, default=320, help="Voxels an edge of the made-up CT.")
+    parser.add_argument("--edge", type=int, default=320, help="Voxels an edge of the synthetic CT.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--channels", action="store_true", help="Compare one channel with four instead.")
     parser.add_argument("--seconds", type=float, default=2.0, help="Per way and round.")
@@ -221,7 +221,7 @@ def main() -> None:
         folder = Path(scratch)
         made_up_ct(folder / "ct.nii.gz", chosen.edge)
         measure(
-            f"made-up CT, {chosen.edge}^3",
+            f"synthetic CT, {chosen.edge}^3",
             [folder / "ct.nii.gz"],
             folder / "a",
             rounds=chosen.rounds,

@@ -38,7 +38,7 @@ def test_figures_of_epochs_are_read_from_what_nnunet_prints() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_nnunet_trains_from_the_weights_as_printed(tmp_path) -> None:
-    """The made-up scans are few and the epoch short: that it begins from our numbers is what is shown."""
+    """The synthetic scans are few and the epoch short: that it begins from our numbers is what is shown."""
     venv = _environment()
     asked = ["--steps", "2", "--epochs", "1", "--iterations", "2", "--window", "16", "16", "16", "--others", "4"]
     found = START["compared"](tmp_path, venv, START["settings"](asked))
