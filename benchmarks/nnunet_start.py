@@ -2,8 +2,8 @@
 
     MEDSSL_NNUNET=/path/to/venv python benchmarks/nnunet_start.py [--data FOLDER] [--method masked] [--epochs 3]
 
-The environment holds nnunetv2 (2.8.1 was run). Synthetic torsos become a dataset of nnU-Net, or with ``--data`` the first
-scans of a folder of your own (imagesTr, labelsTr, dataset.json; one channel). Others are pretrained on, by
+The environment holds nnunetv2 (2.8.1 was run). Synthetic torsos become a dataset of nnU-Net, or with ``--data`` the
+first scans of a folder of your own (imagesTr, labelsTr, dataset.json; one channel). Others are pretrained on, by
 ``--method``, or with ``--method segmenter`` segmented; the run is exported with the plan of the dataset, and nnU-Net
 trains by the commands that the export prints: from the weights, and by the same plan from nothing, ``--times`` each.
 Loss and pseudo-Dice of each epoch are nnU-Net's own. Its trainer is nnU-Net's but for the number of iterations, the
