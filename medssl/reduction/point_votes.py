@@ -35,7 +35,6 @@ _TOGETHER = 128  # pairs that are compared at a time
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like
 _CHUNK = 512  # scans whose votes are counted at a time
 _PLAIN = 0.5  # share of the points of a pair that agree from which the two are one family
-_SURE = 0.75  # the same within what an outline might join: bodies of one outline come to 0.7, most copies to more
 _MANY = 16  # scans, or families, up to which none says that something is common
 _PLAIN_SCORE = 5.0  # agreeing points times their share from which they are
 
@@ -111,8 +110,8 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     """Return the family of each scan: scans that plain copies join, chains of them too, int64 (count,).
 
     Scans of which half the points agree are joined. What joins more than a fifth of all scans is an outline that all
-    have, or a folder that is mostly copies of one scan. There those stay joined of which three quarters agree, or half
-    on each size of cell that shows enough, with the points of all those scans weighed as if each were its own family.
+    have, and no family: there only those stay joined of which half agrees on each size of cell that shows enough, with
+    the points of all those scans weighed as if each were of its own family.
 
     Args:
         levels: Points of all scans, and pairs as `voted` returns them, by log2 of the size of cells.
@@ -133,8 +132,6 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     for scale, (one, two, _) in links.items():
         ends.append(np.stack([one, two])[:, ~large[one]])
         inner = links[scale][0][large[one]], links[scale][1][large[one]], links[scale][2][large[one]]
-        _, sure, _ = agreeing(points[scale], *inner)
-        ends.append(np.stack(inner[:2])[:, sure >= _SURE])
         first, second, shift = _plain(told[scale], inner)
         plain = np.ones(len(first), dtype=bool)
         for other in levels.keys() - {scale}:

@@ -21,7 +21,19 @@ PAGES = [ROOT / "README.md"] + [
 ]
 COMMAND = re.compile(r"\bmedssl [a-z-]+ |\bcd $| -m $")
 # Names of ours, in which there is nothing to quote, or nothing left to.
-OURS = {"CONFIGURATION", "PLANS", "card.modality", "spacing", "window", "name", "title", "chosen", "following", "place"}
+OURS = {
+    "CONFIGURATION",
+    "PLANS",
+    "card.modality",
+    "spacing",
+    "window",
+    "name",
+    "title",
+    "chosen",
+    "following",
+    "place",
+    "voxels",
+}
 
 
 def unquoted(node: ast.JoinedStr) -> list[str]:

@@ -65,6 +65,7 @@ def lacking(batch: WindowBatch) -> WindowBatch:
 @pytest.mark.parametrize("case", sorted(ALL))
 def test_two_channels_train(case: str, store: Store) -> None:
     method = make(case)
+    method.begin(4)
     batch = loader(store.subset([e.id for e in store.entries[:4]]), method).batch(0)
     views = method.views(batch, Stream(0, 0, slots(method)))
     losses = method(views, 0.0)
@@ -119,6 +120,7 @@ def test_what_a_lacking_channel_holds_is_no_matter(case: str, store: Store) -> N
 @pytest.mark.parametrize("case", FEW)
 def test_geometry_is_shared_and_intensity_is_each_channels_own(case: str, store: Store) -> None:
     method = make(case)
+    method.begin(4)
     batch = loader(store.subset([e.id for e in store.entries[:4]]), method).batch(0)
     values = batch.values.clone()
     values[:, 1] = values[:, 0]

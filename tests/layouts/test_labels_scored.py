@@ -35,8 +35,9 @@ def scored(root: Path, values_zyx: np.ndarray) -> None:
     medssl.cache(root / "found.parquet", out=root / "store", overrides=["workers=1"])
     case = predict(Store.open(root / "store"), root / "p", values_zyx)
     for name in ("store", "found.parquet"):
-        medssl.evaluate(root / "p", data=root / name, out=root / f"s-{name}")
-        table = pl.read_parquet(root / f"s-{name}" / "scores.parquet")
+        out = root / f"s-{Path(name).stem}"
+        medssl.evaluate(root / "p", data=root / name, out=out)
+        table = pl.read_parquet(out / "scores.parquet")
         dice = table.filter(pl.col("metric") == "dice")["value"].to_list()
         assert len(dice) == len(np.unique(values_zyx)) - 1
         assert set(dice) == {1.0}
