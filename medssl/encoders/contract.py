@@ -51,21 +51,28 @@ class Encoder(nn.Module, ABC):
         check_input_size(images, in_channels=self.in_channels, size_multiple=self.size_multiple)
 
     def check_window(self, window: tuple[int, int, int], *, key: str) -> None:
-        """Refuse a window of a task, (z, y, x), that is no multiple of ``size_multiple``.
+        """Refuse a window of a task, (z, y, x), that ``forward`` would refuse, before anything is trained.
 
         Args:
             window: The window.
             key: The setting that it is.
 
         Raises:
-            ConfigError: It is none; the message names one near it that is.
+            ConfigError: It is no multiple of ``size_multiple``, or leaves a single voxel; the message names one near
+                it that fits.
         """
         pairs = list(zip(window, self.size_multiple, strict=True))
         if any(n < m or n % m for n, m in pairs):
             near = tuple(max(m, round(n / m) * m) for n, m in pairs)
+            if near == tuple(self.size_multiple):  # a single voxel at the coarsest level, which no norm can take
+                near = tuple(m if m == 1 else 2 * m for m in near)
             raise ConfigError(
                 f"{key} must be a multiple of {self.size_multiple}, as the encoder needs. Got {window}. Try {near}."
             )
+        try:
+            self.check_size(window)
+        except ConfigError as error:
+            raise ConfigError(f"{key}: {error}") from None
 
     @abstractmethod
     def levels(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
