@@ -51,7 +51,14 @@ ENCODER = {
     "swin": {"name": "swin", "feature_size": 12, "heads": [1, 2, 4, 8], "window": 4},
 }
 METHOD = {"masked": "method.patch=[8,8,8]", "mae": "method.decoder_width=48", "simclr": "method.hidden=128"}
+Triple = tuple[int, int, int]
 TUNED_TARGETS = ("diagnosis, AUROC", "tumour in slab, AUROC")
+
+
+def taken(size: Triple, multiple: Triple) -> Triple:
+    """Return ``size``, (z, y, x), up to what an encoder takes: multiples of its own, and no single voxel in the end."""
+    z, y, x = (-(-n // m) * m for n, m in zip(size, multiple, strict=True))
+    return (z, 2 * y, 2 * x) if (z, y, x) == multiple else (z, y, x)
 
 
 def pretrained(
@@ -62,7 +69,9 @@ def pretrained(
     if not (run / "card.json").is_file():
         preset = out / f"{method}-{encoder}.yaml"
         preset.write_text(json.dumps({"method": {"name": method}, "encoder": ENCODER[encoder], "train": {"lr": 1e-3}}))
-        seen, crop = (WHOLE[data], VIEW[data]) if method == "simclr" else (VIEW[data], None)
+        multiple = build_encoder(ENCODER[encoder]).size_multiple
+        view = taken(VIEW[data], multiple)
+        seen, crop = (taken(WHOLE[data], multiple), view) if method == "simclr" else (view, None)
         medssl.pretrain(
             preset,
             data=store.folder,

@@ -15,6 +15,7 @@ from typing import Any
 from medssl.errors import CacheError
 from medssl.listings import read_listing
 from medssl.normalising import Statistics
+from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
 from medssl.store.entry import ONE, Channel, Entry
@@ -182,6 +183,11 @@ def read_index(folder: Path) -> Index:
     """
     path = folder / INDEX
     if not path.exists():
+        if folder.suffix in (".parquet", ".csv") and folder.is_file():
+            raise CacheError(
+                f"{folder} is a file, and a store is a folder. If it is the manifest, `medssl cache {quoted(folder)} "
+                f"--out {quoted(Path('stores') / folder.stem)}` makes a store of it."
+            )
         raise CacheError(
             f"{folder} is no store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
             "lists them and `medssl cache x.parquet --out FOLDER` makes a store of them."

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 from medssl.domains.predicting import Item
-from medssl.errors import DataError, FormatError
+from medssl.errors import ConfigError, DataError, FormatError
 from medssl.evaluation.calibration import Decision
+from medssl.formats.image_objects import NAMES, values_and_affine
 from medssl.prediction import Prediction
 from medssl.settings import resolve
 from medssl.workflows.devices import autocast_as, device_named
@@ -63,7 +64,7 @@ class Model:
 
     def predict(
         self,
-        image: str | Path | Array,
+        image: str | Path | Array | Any,
         *,
         spacing_mm: Sequence[float] | None = None,
         affine: Array | None = None,
@@ -74,7 +75,8 @@ class Model:
 
         Args:
             image: A file, a folder of one DICOM series or case; or an array: a scan (z, y, x), a case of several
-                channels (C, z, y, x) in the order of ``channels``, or a cloud (N, 3).
+                channels (C, z, y, x) in the order of ``channels``, or a cloud (N, 3); or an image of nibabel,
+                SimpleITK, MONAI or TorchIO, which knows its axes and voxel size (the answer is (z, y, x) all the same).
             spacing_mm: Of an array of a scan: voxel size (z, y, x); the axes then are those of RAS.
             affine: In its place: 4x4, RAS+ mm from (x, y, z) indices.
             modality: What the scan is, such as "CT", where its file does not say it; the run's own if empty.
@@ -90,6 +92,10 @@ class Model:
                 item = self._item(Path(image), modality, cloud_class)
             else:
                 takes = self._ready.takes
+                if (known := values_and_affine(image)) is not None:
+                    if affine is not None or spacing_mm is not None:
+                        raise ConfigError(f"An image of {NAMES} has a voxel size. Leave out spacing_mm= and affine=.")
+                    image, affine = known
                 made = takes.domain.new_items.of_array(
                     np.asarray(image), Path(work), takes, affine=affine, spacing_mm=spacing_mm, modality=modality
                 )

@@ -80,7 +80,7 @@ def test_sizes_are_refused_before_anything_is_computed_as_they_are_by_the_networ
                 answers.append(str(error))
         assert answers[0] == answers[1], size
         if answers[0]:  # a task says so too before it trains, and what it suggests fits
-            with pytest.raises(ConfigError, match="^task.window") as refused:
+            with pytest.raises(ConfigError, match=r"^task\.window") as refused:
                 encoder.check_window(size, key="task.window")
             if (near := re.search(r"Try \((.*)\)", str(refused.value))) is not None:
                 encoder.check_size(tuple(int(n) for n in near[1].split(",")))
