@@ -1,4 +1,4 @@
-"""Counting long work: a bar of rich where there is a screen for it, else a plain line now and then."""
+"""Counting long work: a bar where there is a screen or a notebook for it, else a plain line now and then."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from medssl.quoting import visible
+from medssl.workflows.notebook_bar import NotebookBar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,8 +41,7 @@ class Progress:
         self._first_at: float | None = None
         self._since_first = 0
         self._lock = threading.Lock()
-        self._bar: Any = None
-        self._task: Any = None
+        self._update: Callable[..., None] | None = None  # of what draws the bar, where there is one
 
     def advance(self, steps: int = 1, note: str = "", *, kept: bool = False) -> None:
         """Count ``steps`` more, and show ``note`` beside them (``loss 4.31 | spread 0.92``).
@@ -64,9 +65,9 @@ class Progress:
         self.advance(count - self.count, note)
 
     def _show(self) -> None:
-        if self._bar is not None:
+        if self._update is not None:
             left = f"ETA {eta}" if (eta := self._eta()) else ""
-            self._bar.update(self._task, completed=self.count, total=self.total, note=self.text, left=left)
+            self._update(completed=self.count, total=self.total, note=self.text, left=left)
         elif time.monotonic() - self._said >= self._interval_s:
             self._said = time.monotonic()
             self._say(self._sentence())
@@ -125,6 +126,15 @@ def counted(
         finally:
             shown._close(whole)
         return
+    if screen.is_jupyter:
+        bar = NotebookBar(what)
+        shown._update = bar.update
+        try:
+            yield shown
+        finally:
+            if shown.count:
+                bar.draw()
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
@@ -137,7 +147,7 @@ def counted(
         TextColumn("{task.fields[left]}"),
     )
     with Bars(*columns, console=screen, refresh_per_second=4) as bars:
-        shown._bar, shown._task = bars, bars.add_task(what, total=total, note="", left="")
+        shown._update = partial(bars.update, bars.add_task(what, total=total, note="", left=""))
         yield shown
 
 
