@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medssl.errors import ConfigError
+from medssl.local_places import remote_fault
 from medssl.plain_yaml import YAMLError, read_yaml
 from medssl.presets import find_preset, preset_folder
 from medssl.setting_choices import drop_stale_keys, tags_of
@@ -269,6 +270,12 @@ def _validated(
     faults = [
         *faults,
         *(f"{key}: refers to another setting by ${{...}}, which is not read. Write the value." for key in referring),
+        *(
+            f"{key}: {fault}"
+            for key, value in flatten(data).items()
+            for one in (value if isinstance(value, list | tuple) else [value])
+            if (fault := remote_fault(one))
+        ),
     ]
     filled = _over_defaults(cls, copy.deepcopy(data))
     sentences, settings = _attempt(cls, filled, origins)

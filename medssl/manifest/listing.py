@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medssl.errors import ManifestError
 from medssl.formats.table import format_of
+from medssl.local_places import remote_fault
 from medssl.manifest.picture_folders import stacks_of
 from medssl.manifest.rules.channels import body_of
 from medssl.manifest.rules.owners import owners_of
@@ -28,6 +29,7 @@ _COLUMNS = {
     "case": ("case", "case_id"),
 }
 _ONE_EACH = re.compile(r"(?:image|path|scan|file)_(.+)")  # image_t1, image_t2: a channel a column
+_ABSENT = "The list names this file, and it is not there."
 SPLIT_NAMES = {  # what tables and folders call a split -> its name here
     "train": "train",
     "training": "train",
@@ -104,7 +106,7 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
                     channel=channel,
                     case=cell(row, "case") or (f"row-{number}" if wide else ""),
                     split=SPLIT_NAMES[split],
-                    error=None if scan.exists() else "The list names this file, and it is not there.",
+                    error=None if scan.exists() else _absence(image),
                 )
             )
     sources = _with_owners(sources)
@@ -114,6 +116,11 @@ def found_in_csv(path: Path, is_cloud: Callable[[Path], bool] = lambda _: False)
     ignored = [name for name in heads.values() if name not in used]
     notes = (f"Columns of {path.name} that were not used: {', '.join(ignored)}.",) if ignored else ()
     return Found(sources=tuple(sources), notes=notes, layout="csv", channels=tuple(wide))
+
+
+def _absence(image: str) -> str:
+    fault = remote_fault(image)
+    return f"The list names what cannot be read here: {fault}" if fault else _ABSENT
 
 
 def _meanings(heads: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, str]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from medssl.errors import ConfigError, ManifestError
+from medssl.local_places import remote_fault
 
 __all__ = ["takes_places"]
 
@@ -82,13 +83,17 @@ def _place(value: Any, what: str) -> str | Path:
     """Return where something lies; a name stays text.
 
     Raises:
-        ConfigError: It lies nowhere.
+        ConfigError: It lies nowhere, or on another machine.
     """
     if isinstance(value, str):
         if not value.strip():
             raise ConfigError(f"{what}: a path is wanted, and this is empty. For the working folder give '.'.")
+        if fault := remote_fault(value):
+            raise ConfigError(f"{what}: {fault}")
         return Path(value).expanduser() if value.startswith("~") else value
     if isinstance(value, os.PathLike):
+        if fault := remote_fault(Path(os.fspath(value))):
+            raise ConfigError(f"{what}: {fault}")
         return Path(os.fspath(value)).expanduser()
     raise ConfigError(
         f"{what}: a path is wanted (text, a Path, or what another verb returned). Got {type(value).__name__}: "

@@ -102,6 +102,44 @@ def test_every_verb_with_a_path_takes_it_so():
                 function(**{**others, parameter.name: 3})
 
 
+@pytest.mark.parametrize("address", ["s3://bucket/x", Path("s3://bucket/x"), "gs://bucket/x", "https://host/x"])
+def test_an_address_is_no_place_for_any_verb(address, tmp_path, monkeypatch):
+    """A folder called `s3:` was made, and its last line read like success."""
+    monkeypatch.chdir(tmp_path)
+    for name in VERBS:
+        function = function_of(name)
+        parameters = inspect.signature(function).parameters.values()
+        needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        for parameter in parameters:
+            if "Path" not in str(parameter.annotation):
+                continue
+            given = {p.name: "x" for p in needed if p.kind is not p.VAR_POSITIONAL}
+            places = []
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                places = [*(given.pop(p.name) for p in needed if p.kind is p.POSITIONAL_OR_KEYWORD), address]
+            else:
+                given[parameter.name] = address
+            with pytest.raises(ConfigError, match=rf"{parameter.name}: '\w+://\w+/x' is an address"):
+                function(*places, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_in_settings_is_refused_by_its_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="data: 's3://b/store' is an address"):
+        medssl.pretrain(method="simclr", out="run", overrides=["data=s3://b/store"])
+    with pytest.raises(ConfigError, match="init_from: 's3://b/run' is an address"):
+        medssl.pretrain(method="simclr", data="store", out="run", overrides=["init_from=s3://b/run"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_such_a_name_is_reached_by_its_path():
+    assert verb("./s3:/bucket")["where"] == "./s3:/bucket"
+    assert verb("C:/scans")["where"] == "C:/scans"
+    with pytest.raises(ConfigError, match="Give the path alone: /scans/ct"):
+        verb("file:///scans/ct")
+
+
 def test_a_value_that_a_verb_returned_goes_where_a_path_is_wanted(home):
     folder, indexed, cached = home
     assert os.fspath(indexed) == os.fspath(indexed.manifest) == str(folder / "m.parquet")
