@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def held(output: Path, doing: str) -> Iterator[None]:
+def held(output: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold an output while it is written.
 
     The lock is the operating system's, on a hidden file beside the output: it ends with the process that holds it,
@@ -35,9 +35,10 @@ def held(output: Path, doing: str) -> Iterator[None]:
     Args:
         output: The file or folder that is to be written; it need not be there.
         doing: What holds it, in words, such as "medssl pretrain".
+        wait_s: How long to wait for another process to end.
 
     Raises:
-        BusyError: Another process writes it; the message says which, where and since when.
+        BusyError: Another process writes it still; the message says which, where and since when.
         ConfigError: A file is on the way to it.
         DiskError: The folder cannot be written to.
     """
@@ -48,7 +49,7 @@ def held(output: Path, doing: str) -> Iterator[None]:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         file = _lock_file(output)
-        lock = FileLock(file, timeout=0)
+        lock = FileLock(file, timeout=wait_s)
         lock.acquire()
     except Timeout as error:
         _try_to_write(file, output)

@@ -8,10 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl.errors import CacheError, DiskError, MedSSLError, UnfitError
+from medssl.locking import held
 from medssl.manifest.label_doubts import stray_values
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
-from medssl.store.index import SCANS, Record, read_record, record_path, stem_of, write_index, write_record
+from medssl.store.index import (
+    INDEX,
+    SCANS,
+    Record,
+    failure_path,
+    read_failure,
+    read_record,
+    record_path,
+    stem_of,
+    write_failure,
+    write_index,
+    write_record,
+)
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
@@ -20,6 +33,7 @@ __all__ = ["Report", "build", "superseded"]
 
 _OWN_SUFFIXES = (".b2nd", ".json", ".npz", PART)
 _ABANDONED_AFTER_S = 3600.0
+_LISTING_S = 3600.0  # a listing of a million scans takes minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +43,8 @@ class Report:
     Attributes:
         listed: Scans in ``store.json`` now.
         written: Scans stored by this call.
-        failed: Scans that could not be stored, id -> reason; the manifest's unreadable ones included.
+        failed: Scans that could not be stored, id -> reason; those of other shards and the manifest's unreadable ones
+            included.
         flags: What was noticed and mended, id -> flags.
         refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
         waiting: Scans that are left to other shards.
@@ -76,14 +91,20 @@ def build(
     todo = [job for job in mine if stored_record(folder, job) is None]
     failed: dict[str, str] = {}
     written = 0
+    clean = plan.nameless()
     for job, reason in _in_parallel(folder, todo, workers, engine):
+        stem = stem_of(job.id, job.key)
         if reason is None:
             written += 1
+            failure_path(folder, stem).unlink(missing_ok=True)
         else:
             failed[job.id] = reason
+            write_failure(folder, stem, clean.text(reason))
         if progress is not None:
             progress(job.id)
-    return _list(folder, plan, failed, written)
+    # Of two shards that end at once the one that writes last has read last, so what the other stored is listed too.
+    with held(folder / INDEX, "medssl cache", wait_s=_LISTING_S):
+        return _list(folder, plan, failed, written)
 
 
 def superseded(folder: Path, plan: Plan) -> list[Path]:
@@ -96,6 +117,8 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
         record = stored_record(folder, job)
         if record is not None:
             wanted |= {*(Path(file).name for file in record.checksums), f"{record.entry.stem}.json"}
+        else:
+            wanted.add(failure_path(folder, stem_of(job.id, job.key)).name)
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
     for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):
@@ -107,19 +130,23 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
 
 def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Report:
     records: list[Record] = []
+    everything = dict(plan.unreadable)
     waiting = 0
     for job in plan.jobs:
         record = stored_record(folder, job)
         if record is not None:
             _forget_paths(folder, job, record)
             records.append(record)
-        elif job.id not in failed:
+        elif job.id in failed:
+            everything[job.id] = failed[job.id]
+        elif (reason := read_failure(folder, stem_of(job.id, job.key))) is not None:
+            everything[job.id] = reason
+        else:
             waiting += 1
     records = _without_strays(records, plan)
     found = {number for record in records for number in record.class_voxels if number >= 0}
     classes = {n: plan.classes.get(n, "background" if n == 0 else f"structure {n}") for n in found | set(plan.classes)}
     refused = {record.entry.id: record.label_refused for record in records if record.label_refused}
-    everything = {**plan.unreadable, **failed}
     clean = plan.nameless()
     index = write_index(
         folder,

@@ -1,6 +1,7 @@
 """Filling a store from a manifest: what is done again, what is not, what fails, and how it is checked."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -152,6 +153,44 @@ def test_shards_fill_one_store(cohort, tmp_path):
     for wrong in ("0/2", "3/2", "x", "1/0", "1"):
         with pytest.raises(ConfigError, match="shard"):
             shard_of(wrong)
+
+
+def test_shards_that_end_at_once_lose_no_scan(cohort, tmp_path, monkeypatch):
+    """A listing that was begun before another shard's and written after it had left that one's scans out."""
+    honest, others = building.write_index, []
+
+    def slow(*args, **kwargs):
+        if not others:
+            other = threading.Thread(target=build, args=(tmp_path / "store", plan_of(cohort)), kwargs={"shard": (1, 2)})
+            others.append(other)
+            other.start()
+            other.join(timeout=2)  # time enough to end, were it not to wait
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(building, "write_index", slow)
+    build(tmp_path / "store", plan_of(cohort), shard=(0, 2))
+    others[0].join()
+    assert [entry.id for entry in Store.open(tmp_path / "store").entries] == ["s0", "s1", "s2", "s3"]
+    assert not list((tmp_path / "store").glob(".*.lock"))
+
+
+def test_what_one_shard_could_not_store_the_last_one_lists(cohort, tmp_path):
+    """It had counted as left to other shards for ever."""
+    bad = tmp_path / "scans" / "s0.nii.gz"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"\x1f\x8b not really")
+    build(tmp_path / "store", plan_of(cohort), shard=(0, 2))
+    last = build(tmp_path / "store", plan_of(cohort), shard=(1, 2))
+    assert (last.listed, last.waiting, list(last.failed)) == (3, 0, ["s0"])
+    store = Store.open(tmp_path / "store")
+    assert "s0" in store.failed
+    assert "s0.nii.gz" not in "".join(path.read_text() for path in (tmp_path / "store").rglob("*.json"))
+    assert superseded(tmp_path / "store", plan_of(cohort)) == []
+    bad.write_bytes(whole)  # mended: what was noted is of another version
+    assert build(tmp_path / "store", plan_of(cohort), shard=(1, 2)).waiting == 1
+    assert build(tmp_path / "store", plan_of(cohort)).failed == {}
+    assert Store.open(tmp_path / "store").failed == {}
+    assert [path.name.endswith(".failed.json") for path in superseded(tmp_path / "store", plan_of(cohort))] == [True]
 
 
 @pytest.mark.slow
