@@ -113,12 +113,13 @@ class CloudIntake:
         *,
         workers: int,
         engine: Engine,
+        shard: tuple[int, int],
         progress: Callable[[int], None],
     ) -> CloudReport:
         """Store the readable clouds of a manifest."""
         from pointcloud.storing import store_clouds
 
-        return store_clouds(folder, manifest, settings, workers=workers, engine=engine, progress=progress)
+        return store_clouds(folder, manifest, settings, workers=workers, engine=engine, shard=shard, progress=progress)
 
     def open(self, folder: Path) -> CloudStore:
         """Open a store of clouds."""

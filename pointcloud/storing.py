@@ -14,21 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from medssl.errors import MedSSLError
+from medssl.failure_notes import NOT_HERE, forget_failure, note_failure, noted_failure
+from medssl.locking import held
 from medssl.manifest.schema import Manifest
 from medssl.manifest.targets import targets_of
 from medssl.manifest.unlabelled import UNLABELLED, classes_of_points, unlabelled_numbers
+from medssl.nameless import Nameless
 from medssl.pool import Engine, isolated, run_jobs
 from medssl.randomness import numpy_generator
+from medssl.writing import stem_of
 from pointcloud.cloud import Cloud
 from pointcloud.describe import TOO_MANY
 from pointcloud.formats.reading import VERSION, read
 from pointcloud.point_labels import read_labelled
-from pointcloud.store import CloudEntry, CloudIndex, CloudStore
+from pointcloud.store import CLOUDS, INDEX, CloudEntry, CloudIndex, CloudStore
 from pointcloud.store_settings import CLASS, CloudStoreSettings
 from pointcloud.store_writing import find_entry, write_cloud, write_cloud_index, write_entry
 
 __all__ = ["CloudReport", "CloudStoreSettings", "class_target", "cloud_alone", "store_clouds"]
 
+_LISTING_S = 3600.0
 _THIN = 4  # counter that keeps these draws apart from others of the seed
 
 
@@ -42,6 +47,7 @@ class CloudReport:
         written: Clouds that were written anew.
         failed: Id -> reason of those that could not be stored.
         subsampled: Clouds of which fewer points are kept than the file has.
+        waiting: Clouds that are left to other shards.
     """
 
     index: Path
@@ -49,6 +55,7 @@ class CloudReport:
     written: int
     failed: dict[str, str]
     subsampled: int
+    waiting: int = 0
 
 
 def store_clouds(
@@ -58,6 +65,7 @@ def store_clouds(
     *,
     workers: int = 1,
     engine: Engine = "processes",
+    shard: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] = lambda _: None,
 ) -> CloudReport:
     """Write the readable clouds of a manifest that are not left out.
@@ -68,8 +76,13 @@ def store_clouds(
         settings: How.
         workers: Processes that read.
         engine: Where they run.
+        shard: (index from 0, count): this call stores the clouds of every count-th file and lists all there are.
         progress: Called with the number of clouds that are done, after each file.
+
+    Raises:
+        BusyError: Another process has been writing the listing for an hour.
     """
+    folder = folder.absolute()  # a cluster's machines work in folders of their own
     rows = [row for row in manifest.rows() if row["kind"] == "cloud" and row["error"] is None and row["keep"]]
     names = _classes(rows, settings.target)
     numbers = {name: number for number, name in names.items()}
@@ -77,33 +90,65 @@ def store_clouds(
     for row in rows:
         files[row["path"]].append(row)
     ignored = tuple(sorted(unlabelled_numbers(rows)))
-    jobs = {number: (folder, found, settings, ignored) for number, found in enumerate(files.values())}
+    mine = list(files.values())[shard[0] :: shard[1]]
+    jobs = {number: (folder, found, settings, ignored) for number, found in enumerate(mine)}
     entries: dict[str, CloudEntry] = {}
     failed: dict[str, str] = {}
     written = done = 0
-    for _, (made, faults, fresh) in run_jobs(_store_file, jobs, workers=workers, crashed=_crashed, engine=engine):
-        entries |= {entry.id: entry for entry in made}
-        failed |= faults
+    clean = Nameless({}) if settings.privacy == "paths" else manifest.nameless()
+    for number, (made, faults, fresh) in run_jobs(_store_file, jobs, workers=workers, crashed=_crashed, engine=engine):
+        here = {entry.id: entry for entry in made if (folder / entry.file).is_file()}
+        entries |= here
+        failed |= faults | {entry.id: NOT_HERE for entry in made if entry.id not in here}
+        for own in mine[number]:
+            stem = stem_of(own["id"], _key(own, settings, ignored))
+            if own["id"] in faults:
+                note_failure(folder / CLOUDS, stem, clean.text(faults[own["id"]]))
+            elif fresh:
+                forget_failure(folder / CLOUDS, stem)
         written += fresh
         done += len(made) + len(faults)
         progress(done)
-    listed = []
-    for row in rows:
-        if row["id"] in entries:
-            name = targets_of(row).get(settings.target, "")
-            listed.append(replace(entries[row["id"]], label=numbers[name] if name else None))
     parts = sorted({value for row in rows for value in classes_of_points(row, ignored)})
     spoken = manifest.settings.get("of_clouds", {}).get("parts", {})
-    index = write_cloud_index(
-        folder,
-        listed,
-        settings=settings.model_dump(mode="json"),
-        classes=names,
-        parts={part: str(spoken.get(str(part), part)) for part in parts},
-        failed=failed if settings.privacy == "paths" else manifest.nameless().value(failed),
-    )
+    waiting = 0
+    with held(folder / INDEX, "medssl cache", wait_s=_LISTING_S):  # of two shards the one that writes last reads last
+        listed = []
+        for row in rows:
+            if row["id"] not in entries and row["id"] not in failed:
+                stored = _stored_elsewhere(folder, row, settings, ignored)
+                if isinstance(stored, CloudEntry):
+                    entries[row["id"]] = stored
+                elif stored is not None:
+                    failed[row["id"]] = stored
+                else:
+                    waiting += 1
+            if row["id"] in entries:
+                name = targets_of(row).get(settings.target, "")
+                listed.append(replace(entries[row["id"]], label=numbers[name] if name else None))
+        index = write_cloud_index(
+            folder,
+            listed,
+            settings=settings.model_dump(mode="json"),
+            classes=names,
+            parts={part: str(spoken.get(str(part), part)) for part in parts},
+            failed=clean.value(failed),
+        )
     subsampled = sum((row["points"] or 0) > settings.points for row in rows)
-    return CloudReport(index=index, listed=len(listed), written=written, failed=failed, subsampled=subsampled)
+    return CloudReport(
+        index=index, listed=len(listed), written=written, failed=failed, subsampled=subsampled, waiting=waiting
+    )
+
+
+def _stored_elsewhere(
+    folder: Path, row: Mapping[str, Any], settings: CloudStoreSettings, ignored: Sequence[int]
+) -> CloudEntry | str | None:
+    """Return what another shard made of a cloud: its entry, or why there is none; None where none has come to it."""
+    key = _key(row, settings, ignored)
+    entry = find_entry(folder, row["id"], key)
+    if entry is None:
+        return noted_failure(folder / CLOUDS, stem_of(row["id"], key))
+    return _with_row(entry, row, settings)
 
 
 def class_target(rows: Sequence[Mapping[str, Any]], wanted: str = CLASS) -> str:
@@ -143,10 +188,12 @@ def _store_file(
                 continue
         if entry.source_path and settings.privacy != "paths":  # as earlier releases kept it
             entry = write_entry(folder, replace(entry, source_path=""))
-        entries.append(
-            replace(entry, patient=row["patient"], split=row["split"], source_path=_kept_path(row, settings))
-        )
+        entries.append(_with_row(entry, row, settings))
     return entries, failed, fresh
+
+
+def _with_row(entry: CloudEntry, row: Mapping[str, Any], settings: CloudStoreSettings) -> CloudEntry:
+    return replace(entry, patient=row["patient"], split=row["split"], source_path=_kept_path(row, settings))
 
 
 def _crashed(job: tuple[Any, ...], why: str) -> tuple[list[CloudEntry], dict[str, str], int]:

@@ -8,23 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medssl.errors import CacheError, DiskError, MedSSLError, UnfitError
+from medssl.failure_notes import NOT_HERE, forget_failure, note_failure, note_name, noted_failure
 from medssl.locking import held
 from medssl.manifest.label_doubts import stray_values
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
-from medssl.store.index import (
-    INDEX,
-    SCANS,
-    Record,
-    failure_path,
-    read_failure,
-    read_record,
-    record_path,
-    stem_of,
-    write_failure,
-    write_index,
-    write_record,
-)
+from medssl.store.index import INDEX, SCANS, Record, read_record, record_path, stem_of, write_index, write_record
 from medssl.store.plan import Plan, stored_record
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
@@ -94,12 +83,14 @@ def build(
     clean = plan.nameless()
     for job, reason in _in_parallel(folder, todo, workers, engine):
         stem = stem_of(job.id, job.key)
-        if reason is None:
+        if reason is None and stored_record(folder, job) is None:
+            failed[job.id] = NOT_HERE
+        elif reason is None:
             written += 1
-            failure_path(folder, stem).unlink(missing_ok=True)
+            forget_failure(folder / SCANS, stem)
         else:
             failed[job.id] = reason
-            write_failure(folder, stem, clean.text(reason))
+            note_failure(folder / SCANS, stem, clean.text(reason))
         if progress is not None:
             progress(job.id)
     # Of two shards that end at once the one that writes last has read last, so what the other stored is listed too.
@@ -118,7 +109,7 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
         if record is not None:
             wanted |= {*(Path(file).name for file in record.checksums), f"{record.entry.stem}.json"}
         else:
-            wanted.add(failure_path(folder, stem_of(job.id, job.key)).name)
+            wanted.add(note_name(stem_of(job.id, job.key)))
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
     for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):
@@ -139,7 +130,7 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
             records.append(record)
         elif job.id in failed:
             everything[job.id] = failed[job.id]
-        elif (reason := read_failure(folder, stem_of(job.id, job.key))) is not None:
+        elif (reason := noted_failure(folder / SCANS, stem_of(job.id, job.key))) is not None:
             everything[job.id] = reason
         else:
             waiting += 1

@@ -1,8 +1,7 @@
 """The two kinds of JSON in a store: one record beside each scan, and ``store.json``, which lists the records in use.
 
 Each writer touches only its own records, so any number of processes and machines may fill one store; ``store.json``
-is made from the records at the end and can be made again at any time. A scan that could not be stored has a note in
-place of a record, so that any process can list it.
+is made from the records at the end and can be made again at any time.
 """
 
 from __future__ import annotations
@@ -28,13 +27,10 @@ __all__ = [
     "SCANS",
     "Index",
     "Record",
-    "failure_path",
-    "read_failure",
     "read_index",
     "read_record",
     "record_path",
     "stem_of",
-    "write_failure",
     "write_index",
     "write_record",
 ]
@@ -104,27 +100,6 @@ def record_path(folder: Path, stem: str) -> Path:
 def write_record(folder: Path, stem: str, record: Record) -> None:
     """Write a scan's record; the last step of writing the scan."""
     _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record), "entry": _row(record.entry)})
-
-
-def failure_path(folder: Path, stem: str) -> Path:
-    """Return where it is kept why a scan could not be stored in this version."""
-    return folder / SCANS / f"{stem}.failed.json"
-
-
-def write_failure(folder: Path, stem: str, reason: str) -> None:
-    """Keep why a scan could not be stored, for whichever shard makes the listing."""
-    _write_json(failure_path(folder, stem), {"version": FORMAT_VERSION, "reason": reason})
-
-
-def read_failure(folder: Path, stem: str) -> str | None:
-    """Return why a scan could not be stored; None where nobody has failed at it."""
-    path = failure_path(folder, stem)
-    if not path.exists():
-        return None
-    try:
-        return str(read_listing(path, FORMAT_VERSION)["reason"])
-    except (CacheError, KeyError):
-        return "It could not be stored, and the note that says why is damaged."
 
 
 def read_record(path: Path) -> Record:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from medssl.command import Command
-from medssl.errors import ConfigError, DataError
+from medssl.errors import DataError
 from medssl.locking import holds, part_of
 from medssl.pool import FILE_SECONDS, default_workers
 from medssl.settings import resolve
@@ -117,7 +117,7 @@ def cache(
         source = source.of_split(settings.split)
     kinds = {row["kind"] for row in source.rows() if row["error"] is None and row["keep"]}
     if clouds().kind in kinds:
-        held, listing = _clouds(source, folder, settings, dry_run=dry_run)
+        held, listing = _clouds(source, folder, settings, shard, dry_run=dry_run)
         if "volume" not in kinds:
             from medssl.domains.suited_method import suited_cloud_method
 
@@ -218,7 +218,9 @@ def _has_gpu() -> bool:
     return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
-def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run: bool) -> tuple[Any, tuple[Path, ...]]:
+def _clouds(
+    source: Manifest, folder: Path, settings: CacheSettings, shard: tuple[int, int], *, dry_run: bool
+) -> tuple[Any, tuple[Path, ...]]:
     """Return the store of clouds and its listing; None and none on a dry run."""
     from medssl.workflows.cache_clouds import cache_clouds
 
@@ -226,12 +228,12 @@ def _clouds(source: Manifest, folder: Path, settings: CacheSettings, *, dry_run:
         count = sum(row["kind"] == "cloud" and row["error"] is None and row["keep"] for row in source.rows())
         events.message(f"{count} clouds would be stored, with up to {settings.points:,} points each")
         return None, ()
-    if settings.shard != "1/1":
-        raise ConfigError("Clouds are stored in one part: leave shard out, or give a manifest without clouds.")
     cls = clouds().store_settings
     chosen = cls(**settings.model_dump(include=set(cls.model_fields)))
     with settings.limits():
-        store, listing = cache_clouds(source, folder, chosen, workers=settings.workers, engine=settings.engine)
+        store, listing = cache_clouds(
+            source, folder, chosen, workers=settings.workers, engine=settings.engine, shard=shard
+        )
     return store, (listing,)
 
 

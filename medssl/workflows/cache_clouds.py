@@ -20,15 +20,18 @@ _SHOWN = 10
 _WORTH_A_POOL_BYTES = 50 << 20
 
 
-def cache_clouds(manifest: Manifest, folder: Path, settings: Any, *, workers: int, engine: Engine) -> tuple[Any, Path]:
+def cache_clouds(
+    manifest: Manifest, folder: Path, settings: Any, *, workers: int, engine: Engine, shard: tuple[int, int]
+) -> tuple[Any, Path]:
     """Store the clouds of a manifest, say what became of them, and return the store and its listing.
 
     Args:
         manifest: The clouds; rows of other kinds are passed over.
         folder: The store.
         settings: How they are stored, of the intake's class.
-        workers: Processes; 0 takes one where there is little to read.
+        workers: Processes; 0 takes one where there is little to read, and with Ray the cluster's.
         engine: Where they run.
+        shard: (index from 0, count) of the part that is stored.
 
     Raises:
         DataError: None of the clouds could be stored.
@@ -38,14 +41,19 @@ def cache_clouds(manifest: Manifest, folder: Path, settings: Any, *, workers: in
     settings = _with_target(manifest, settings)
     rows = [row for row in manifest.rows() if row["error"] is None and row["keep"] and row["kind"] == "cloud"]
     size = sum({row["path"]: row["size_bytes"] or 0 for row in rows}.values())
-    hands = workers or (default_workers() if size > _WORTH_A_POOL_BYTES else 1)
-    with events.progress(len(rows), "clouds stored") as shown:
-        report: Stored = clouds().stored(manifest, folder, settings, workers=hands, engine=engine, progress=shown.reach)
+    hands = workers
+    if engine == "processes":  # a cluster knows its own size
+        hands = workers or (default_workers() if size > _WORTH_A_POOL_BYTES else 1)
+    total = len(rows) if shard[1] == 1 else None  # a part is of files, of which each may hold many
+    with events.progress(total, "clouds stored") as shown:
+        report: Stored = clouds().stored(
+            manifest, folder, settings, workers=hands, engine=engine, shard=shard, progress=shown.reach
+        )
     for cloud_id, reason in list(report.failed.items())[:_SHOWN]:
         events.warning(f"{cloud_id} was left out: {reason}")
     if len(report.failed) > _SHOWN:
         events.warning(f"... and {len(report.failed) - _SHOWN} more; {report.index.name} lists all under 'failed'")
-    if not report.listed:
+    if not report.listed and not report.waiting:
         raise DataError(f"{folder}: none of the {len(rows)} clouds could be stored. The reasons are listed above.")
     store = clouds().open(folder)
     if report.subsampled:
@@ -56,6 +64,8 @@ def cache_clouds(manifest: Manifest, folder: Path, settings: Any, *, workers: in
     labelled = sum(entry.label_file is not None for entry in store.entries)
     parts = f", {labelled} with labelled points" if labelled else ""
     events.message(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
+    if report.waiting:
+        events.message(f"{report.waiting} clouds are left to other shards; the last one to end lists them all")
     return store, report.index
 
 

@@ -79,6 +79,11 @@ class Stored(Protocol):
         """Items of which less is kept than the file has."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Items that are left to other shards."""
+        ...
+
 
 class Intake(Protocol):
     """What index, check, reduce, query and cache ask.
@@ -138,6 +143,7 @@ class Intake(Protocol):
         *,
         workers: int,
         engine: Engine,
+        shard: tuple[int, int],
         progress: Callable[[int], None],
     ) -> Stored:
         """Store the readable items of a manifest."""

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medssl.failure_notes import NOT_HERE
 from medssl.manifest.build import build_manifest
 from medssl.store.read import Store
 from pipelines.cli import app
+from pointcloud import storing
 from pointcloud.describe import cloud_reader
 from pointcloud.shapes import shape
 from pointcloud.store import CloudStore
@@ -74,6 +76,42 @@ def test_a_file_that_broke_since_is_told_and_the_rest_is_stored(tmp_path):
     ((name, reason),) = report.failed.items()
     assert str(broken) in reason
     assert CloudStore.open(tmp_path / "store").failed == {name: reason.replace(str(broken), name)}
+
+
+def test_shards_fill_one_store_of_clouds(tmp_path):
+    folder = folder_of(tmp_path)
+    manifest, settings = manifest_of(folder), CloudStoreSettings(points=128)
+    whole = folder / "cup" / "train" / "cup_0.npz"
+    kept = whole.read_bytes()
+    whole.write_bytes(b"PK broken")
+    store_clouds(tmp_path / "one", manifest, settings)
+    reports = [store_clouds(tmp_path / "store", manifest, settings, shard=(part, 3)) for part in range(3)]
+    assert [report.written for report in reports] == [3, 2, 2]
+    assert [report.waiting for report in reports] == [5, 2, 0]
+    assert len(reports[2].failed) == 1  # it fell to the second shard
+    assert (tmp_path / "store" / "clouds.json").read_bytes() == (tmp_path / "one" / "clouds.json").read_bytes()
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "store").rglob("*.json"))
+    whole.write_bytes(kept)
+    assert store_clouds(tmp_path / "store", manifest, settings, shard=(1, 3)).failed == {}
+    assert len(CloudStore.open(tmp_path / "store")) == 8
+    assert not list((tmp_path / "store").rglob("*.failed.json"))
+
+
+def test_what_another_machine_stored_elsewhere_is_no_success(tmp_path, monkeypatch):
+    """A cluster's machine wrote into its own working folder, and that was reported as stored."""
+    manifest = manifest_of(folder_of(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    honest = storing.run_jobs
+
+    def far(work, jobs, **how):
+        assert all(job[0].is_absolute() for job in jobs.values())
+        moved = {number: (tmp_path / "far", *job[1:]) for number, job in jobs.items()}
+        return honest(work, moved, **how)
+
+    monkeypatch.setattr(storing, "run_jobs", far)
+    report = store_clouds(Path("store"), manifest, CloudStoreSettings(points=128))
+    assert (report.listed, len(report.failed)) == (0, 8)
+    assert set(report.failed.values()) == {NOT_HERE}
 
 
 @pytest.mark.parametrize("names", [("7", "12"), ("7", "b"), ("07", "8")])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medssl.errors import ConfigError, DataError
+from medssl.failure_notes import NOT_HERE
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.describe import file_hash
 from medssl.manifest.schema import manifest_of_rows
@@ -191,6 +192,18 @@ def test_what_one_shard_could_not_store_the_last_one_lists(cohort, tmp_path):
     assert build(tmp_path / "store", plan_of(cohort)).failed == {}
     assert Store.open(tmp_path / "store").failed == {}
     assert [path.name.endswith(".failed.json") for path in superseded(tmp_path / "store", plan_of(cohort))] == [True]
+
+
+def test_what_another_machine_stored_elsewhere_is_no_success(cohort, tmp_path, monkeypatch):
+    honest = building.run_jobs
+
+    def far(work, jobs, **how):
+        return honest(work, {number: (tmp_path / "far", job) for number, (_, job) in jobs.items()}, **how)
+
+    monkeypatch.setattr(building, "run_jobs", far)
+    report = build(tmp_path / "store", plan_of(cohort))
+    assert (report.listed, report.written, report.waiting) == (0, 0, 0)
+    assert set(report.failed.values()) == {NOT_HERE}
 
 
 @pytest.mark.slow
