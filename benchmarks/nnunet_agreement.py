@@ -107,7 +107,7 @@ def compared(data: Path, run: Path, work: Path, venv: Path, count: int) -> dict[
     shown = export(run, to="nnunet", out=work / "nnunet").use
     cases = numbered(data, work / "scans", count)
     several = (work / "scans" / f"{cases[0]}_0001.nii.gz").exists()
-    channels = ["channels=" + ",".join(SEQUENCES)] if several else []
+    channels = ["channels=" + ",".join(f"{n:04d}" for n in range(len(SEQUENCES)))] if several else []
     predict(run, work / "scans", out=work / "ours", overrides=["device=cpu", *channels])
     environment = {
         **os.environ,

@@ -47,7 +47,9 @@ def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
         f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
     )
     beside = [report.path.with_name(name) for name in STANDING_ALONE]
-    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT SCAN.nii.gz"
+    names = [channel.name for channel in model.inputs]
+    scan = quoted(",".join(f"{name.upper()}.nii.gz" for name in names)) if len(names) > 1 else "SCAN.nii.gz"
+    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT {scan}"
     files = (report.path, report.path.with_suffix(".json"), *beside)
     return Exported(files, report.max_difference, (said,), following=following)
 
