@@ -239,6 +239,15 @@ def test_a_shard_that_has_other_news_of_its_scans_lists_them(cohort, tmp_path, c
     assert (tmp_path / "store" / "store.json").read_bytes() == (tmp_path / "whole" / "store.json").read_bytes()
 
 
+def test_the_listing_has_a_line_a_scan_whatever_scans_are_called(cohort, tmp_path):
+    for one, name in zip(cohort, ('a "b"', "ä\\n", "c,\t}", "]"), strict=True):
+        one["id"] = name
+    build(tmp_path / "store", plan_of(cohort))
+    assert [entry.id for entry in Store.open(tmp_path / "store").entries] == [one["id"] for one in cohort]
+    text = (tmp_path / "store" / "store.json").read_text(encoding="utf-8")
+    assert sum(line.startswith('  {"id": ') for line in text.splitlines()) == 4
+
+
 @pytest.mark.parametrize("lost", ["listing", "scan left", "record", "structure"])
 def test_a_shard_with_nothing_to_do_mends_a_listing_that_is_not_as_it_should_be(cohort, tmp_path, lost):
     store = tmp_path / "store"
