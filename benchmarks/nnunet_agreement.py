@@ -107,7 +107,7 @@ def compared(data: Path, run: Path, work: Path, venv: Path, count: int) -> dict[
     shown = export(run, to="nnunet", out=work / "nnunet").use
     cases = numbered(data, work / "scans", count)
     several = (work / "scans" / f"{cases[0]}_0001.nii.gz").exists()
-    channels = ["channels=" + ",".join(SEQUENCES)] if several else []
+    channels = ["channels=" + ",".join(f"{n:04d}" for n in range(len(SEQUENCES)))] if several else []
     predict(run, work / "scans", out=work / "ours", overrides=["device=cpu", *channels])
     environment = {
         **os.environ,
@@ -126,13 +126,18 @@ def compared(data: Path, run: Path, work: Path, venv: Path, count: int) -> dict[
     )
     if done.returncode:
         sys.exit(f"{shown}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    # nnU-Net numbers labels without gaps; what it calls each is called so here too.
+    named = json.loads((work / "ours" / "labels.json").read_text(encoding="utf-8"))["labels"]
+    told = json.loads((work / "nnunet" / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    own = {name: int(number) for number, name in named.items()}
+    numbers = np.array([own.get(name, 0) for name, _ in sorted(told.items(), key=lambda one: one[1])])
     found = {}
     for case in cases:
         (path,) = (work / "ours").glob(f"{case}*.nii.gz")
         first = nibabel.load(path)
         second = nibabel.load(work / "theirs" / f"{case}.nii.gz")
         np.testing.assert_allclose(first.affine, second.affine, atol=1e-3)
-        a, b = np.asarray(first.dataobj), np.asarray(second.dataobj)
+        a, b = np.asarray(first.dataobj), numbers[np.asarray(second.dataobj)]
         found[case] = (dice(a, b), int(np.count_nonzero(a != b)))
     return found
 

@@ -57,7 +57,9 @@ Workers = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier run left in --out.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in --out where it stopped; begin it where there is none.")
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, messages on standard error.")
 ]

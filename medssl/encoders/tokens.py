@@ -122,6 +122,9 @@ class TokenEncoder(Encoder):
 
     def positions(self, grid: Triple) -> Tensor:
         """Return the code of every place of a grid, (1, N, width); the learnt table is interpolated to other grids."""
+        # While a network is traced sizes are tensors, and interpolation takes numbers; its window is fixed.
+        if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
+            grid = (int(grid[0]), int(grid[1]), int(grid[2]))
         if self.pos_embed is None or self.settings.grid is None:
             return self.fixed_positions(grid)
         if grid == self.settings.grid:

@@ -72,7 +72,7 @@ class ViTEncoder(TokenEncoder):
     def _with_class(self, tokens: Tensor) -> Tensor:
         if self.cls_token is None:
             return tokens
-        return torch.cat((self.cls_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens), dim=1)
+        return torch.cat((self.cls_token.to(tokens.dtype).expand(tokens.shape[0], -1, -1), tokens), dim=1)
 
     def _apart(self, levels: list[Tensor]) -> tuple[list[Tensor], Tensor | None]:
         if self.cls_token is None:

@@ -26,7 +26,14 @@ from medssl.writing import atomic_write, disk_faults
 if TYPE_CHECKING:
     from medssl.engine.trackers import Tracker
 
-__all__ = ["Run", "describe_environment", "differences", "read_metrics", "recorded_settings"]
+__all__ = [
+    "Run",
+    "begins_here",
+    "describe_environment",
+    "differences",
+    "read_metrics",
+    "recorded_settings",
+]
 
 # Settings that change nothing in the result, and so may differ when a run is resumed. Of the number of processes, which
 # changes no more than rounding, the loop says that it is another.
@@ -218,6 +225,16 @@ def recorded_settings(folder: Path) -> Path:
     if not path.is_file():
         raise CheckpointError(f"{folder}: there is no run to resume here (no run.yaml). Leave --resume out.")
     return path
+
+
+def begins_here(folder: Path) -> bool:
+    """Tell whether there is nothing to resume in a folder, for it is not there or empty; a hidden file is nothing."""
+    try:
+        return all(entry.name.startswith(".") for entry in Path(folder).iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def differences(

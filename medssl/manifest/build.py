@@ -13,6 +13,7 @@ from medssl.manifest.attach import find_label_maps, known_label_maps, on_their_g
 from medssl.manifest.channel_cases import AUTO, find_cases
 from medssl.manifest.clouds import CloudReader, cloud_pairs
 from medssl.manifest.describe import describe, refresh
+from medssl.manifest.index_journal import IndexJournal
 from medssl.manifest.labels import label_series
 from medssl.manifest.patients import compiled_pattern
 from medssl.manifest.picture_folders import PictureRule
@@ -28,12 +29,12 @@ from medssl.manifest.targets import TargetReport, add_targets
 from medssl.manifest.walk import find_scans
 from medssl.pool import Engine, default_workers, run_jobs
 
-__all__ = ["Counts", "Targets", "build_manifest"]
+__all__ = ["LABELS", "SERIES", "Counts", "Targets", "build_manifest"]
 
 Progress = Callable[[int, int], None]
 _PATIENTS = 2  # how patients are found from names; keys of an earlier way may differ
-_SERIES = 1  # raise when the same DICOM headers come to be understood otherwise
-_LABELS = 2  # raise when the same label file comes to be understood otherwise
+SERIES = 1  # raise when the same DICOM headers come to be understood otherwise
+LABELS = 2  # raise when the same label file comes to be understood otherwise
 _WORTH_A_POOL_BYTES = 200 << 20
 
 
@@ -49,6 +50,7 @@ class Counts:
         hashed: Of the reused ones, those whose bytes were looked at and are the same.
         trusted: Of the reused ones, those of an index that kept too little to be sure; ``verify`` can tell.
         silent: Files whose bytes changed while size and time of change stayed, each with what changed.
+        waiting: Scans that are left to other shards.
     """
 
     read: int
@@ -58,6 +60,7 @@ class Counts:
     hashed: int = 0
     trusted: int = 0
     silent: tuple[str, ...] = ()
+    waiting: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,7 @@ def build_manifest(
     channels: str = AUTO,
     channel_gap_mm: float = GAP_MM,
     only: Sequence[Path] | None = None,
+    journal: IndexJournal | None = None,
     progress: Progress | None = None,
 ) -> tuple[Manifest, Counts]:
     """Describe every scan of a folder.
@@ -127,6 +131,8 @@ def build_manifest(
         channel_gap_mm: How far, in mm, the first channel of a study may reach beyond a DICOM series that is to be
             another one.
         only: Files below the folder that are looked at; None takes all.
+        journal: Keeps what is read, see `index_journal`. Where it is of one shard of several and others have not read
+            all of theirs, the manifest is empty and ``Counts.waiting`` says how many scans are left to them.
         progress: Called with (files done, files in all).
 
     Raises:
@@ -140,7 +146,7 @@ def build_manifest(
     found, tree = find_scans(scans, clouds, keep_split=keep_split, pictures=pictures, only=only)
     before = list(previous.rows()) if previous else []
     old = {tuple(row["paths"]): row for row in before if row["kind"] == "volume"}
-    grouped = previous is not None and previous.settings.get("series") == _SERIES and not verify
+    grouped = previous is not None and previous.settings.get("series") == SERIES and not verify
     marks = previous.settings.get("dicom", {}) if previous and grouped else {}
     hands = _hands(workers, engine, tree.dicom)
     series, marks = series_sources(tree.dicom, tree.root, old=old, marks=marks, workers=hands, engine=engine)
@@ -155,11 +161,15 @@ def build_manifest(
     sources = [replace(one, picture_channel=picture_channel) if _is_picture(one) else one for one in sources]
     # Counts of an earlier index hold only where values mean the same now.
     meant = previous is not None and (previous.classes, previous.ignored) == (classes, found.ignored)
-    meant = meant and previous is not None and previous.settings.get("labels") == _LABELS
+    meant = meant and previous is not None and previous.settings.get("labels") == LABELS
     of_clouds = [source for source in found.sources if source.kind == "cloud"]
     total = len(sources) + len(of_clouds)
     kept, asked, trusted = reusable(sources, old, depth=depth, meant=meant, verify=verify)
-    fresh = [place for place in range(len(sources)) if place not in kept]
+    if journal is not None:
+        kept |= {n: row for n, one in enumerate(sources) if n not in kept and (row := journal.known(one)) is not None}
+    part, parts = (0, 1) if journal is None else journal.shard
+    others = [place for place in range(len(sources)) if place not in kept and place % parts != part]
+    fresh = [place for place in range(len(sources)) if place not in kept and place % parts == part]
     facts: dict[int, Mapping[str, Any]] = dict(kept)
     if progress:
         progress(len(kept), total)
@@ -168,12 +178,16 @@ def build_manifest(
     hashed, silent = 0, []
     for place, row in run_jobs(refresh, jobs, workers=hands, crashed=_crashed, engine=engine, files=_count):
         facts[place] = row
+        if journal is not None:
+            journal.add(sources[place], row)
         if place in asked:
             changes = difference(asked[place], row)
             hashed += not changes
             silent += [words for words, quietly in changes if quietly]
         if progress:
             progress(len(facts), total)
+    if others:
+        return manifest_of_rows([]), Counts(read=len(fresh), reused=len(kept), gone=0, waiting=len(others))
     seen: dict[str, str] = {}
     if not by_hand:
         sources, facts, seen, said = _label_maps(sources, facts, depth, pair=label_maps == "pair", workers=hands)
@@ -222,7 +236,7 @@ def build_manifest(
         notes=[*found.notes, *notes, *cases.notes, *said_of_names],
         root=str(tree.root),
         settings={"split": split, "depth": depth, "layout": found.layout, "dicom": marks, "patients": _PATIENTS}
-        | {"label_maps": seen, "labels": _LABELS, "channels": list(cases.order), "series": _SERIES}
+        | {"label_maps": seen, "labels": LABELS, "channels": list(cases.order), "series": SERIES}
         | ({"listed": str(scans)} if found.layout == "csv" else {})
         | _spread(spread, previous, known)
         | ({"clouds": dict(clouds.settings)} if clouds else {})

@@ -26,14 +26,16 @@ from medssl.manifest.rules.channels import (
 from medssl.manifest.rules.words import channel_of
 from medssl.manifest.series import SET_ASIDE
 from medssl.manifest.series_cases import GAP_MM, is_series, series_groups
-from medssl.manifest.sources import Source
+from medssl.manifest.sources import Source, stem
 
-__all__ = ["AUTO", "CaseGroup", "FoundCases", "case_lines", "cases_of", "find_cases"]
+__all__ = ["AUTO", "CaseGroup", "FoundCases", "by_number", "case_lines", "cases_of", "find_cases"]
 
 AUTO = "auto"
 NONE, FRAMES = "none", "frames"
 _NO_SCAN = {SET_ASIDE, "label-without-image", "looks-like-labels"}
 _SHOWN = 4
+_NUMBER = re.compile(r"\d{4}")
+_NUMBERED = re.compile(r"(.+)_(\d{4})")  # of nnU-Net
 Row = Mapping[str, Any]
 
 
@@ -104,6 +106,7 @@ def find_cases(
     spelled: dict[str, str] = {}
     told = [name.casefold() for name in (*by_hand, *named)]
     series: list[dict[str, Any]] = []
+    numbered, volumes = _numbered(volumes, sources, by_hand)
     for row in sorted(volumes, key=lambda row: str(row["path"])):
         source = sources.get(tuple(row["paths"]))
         if source is None or not row["channel"]:
@@ -117,6 +120,9 @@ def find_cases(
         key = ("case", source.case, "") if source.case else (row["patient"], row["study"] or "", source.body)
         spelled.setdefault(row["channel"].casefold(), row["channel"])
         found[key][row["channel"].casefold()].append(row)
+    for row, key in numbered:
+        spelled.setdefault(row["channel"], row["channel"])
+        found[key][row["channel"]].append(row)
     grouped = series_groups(series, said=told, gap_mm=gap_mm)
     for key, own in grouped.of.items():
         for name, members in own.items():
@@ -127,14 +133,10 @@ def find_cases(
         return FoundCases((), tuple(notes))
     notes += grouped.notes
     wanted = [name.casefold() for name in order]
-    rivals: list[dict[str, Any]] = []
-    taken: set[int] = set()
-    groups = []
-    for key in sorted(found):
-        members, more = _members({name: found[key][name] for name in wanted if name in found[key]})
-        rivals += more
-        taken |= {id(row) for row in members}
-        groups += [(key, members)] if members else []
+    chosen = {key: _members({n: found[key][n] for n in wanted if n in found[key]}) for key in sorted(found)}
+    rivals = [row for _, more in chosen.values() for row in more]
+    groups = [(key, members) for key, (members, _) in chosen.items() if members]
+    taken = {id(row) for _, members in groups for row in members}
     _name(groups, [str(row["id"]) for row in rows if id(row) not in taken])
     if rivals:
         first = rivals[0]
@@ -145,6 +147,35 @@ def find_cases(
             "with a CSV that has the columns path, case and channel."
         )
     return FoundCases(order, tuple(notes))
+
+
+def by_number(by_hand: Sequence[str]) -> bool:
+    """Tell whether channels are named by the numbers that nnU-Net gives files, such as 0000 and 0001."""
+    return bool(by_hand) and all(_NUMBER.fullmatch(name) for name in by_hand)
+
+
+def _numbered(
+    volumes: list[dict[str, Any]], sources: Mapping[tuple[str, ...], Source], by_hand: Sequence[str]
+) -> tuple[list[tuple[dict[str, Any], tuple[str, str, str]]], list[dict[str, Any]]]:
+    """Return rows of files that are numbered as nnU-Net does with their case, and the rows that names are to tell.
+
+    ``case_0000.nii.gz`` to ``case_0003.nii.gz`` are four channels of the case, and of one patient, of that name. That
+    is taken where a person asks for numbers: a few files show no such rule.
+    """
+    if not by_number(by_hand):
+        return [], volumes
+    found = []
+    for row in sorted(volumes, key=lambda row: str(row["path"])):
+        source = sources.get(tuple(row["paths"]))
+        where = PurePosixPath(source.relative if source is not None else row["path"])
+        match = _NUMBERED.fullmatch(stem(where.name))
+        if match is None or match[2] not in by_hand:
+            continue
+        case = str(where.with_name(match[1]))
+        row["channel"] = match[2]
+        row["patient"] = case if row["patient"].endswith(f"_{match[2]}") else row["patient"]
+        found.append((row, ("case", case, "")))
+    return found, []
 
 
 def cases_of(rows: Iterable[Row], order: Sequence[str]) -> tuple[tuple[str, ...], list[CaseGroup]]:

@@ -5,18 +5,22 @@ References:
     Siamese representation learning" (SimSiam), CVPR 2021, arXiv:2011.10566.
 
 Differs from the papers: AdamW in place of LARS or SGD; the predictor has the rate of everything else (SimSiam keeps it
-constant); the norm at the end of SimSiam's projector has a weight and a bias, which theirs has not.
+constant); the norm at the end of SimSiam's projector has a weight and a bias, which theirs has not. A computed
+predictor plugs into BYOL by ``method.parts=directpred``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from medssl.encoders.contract import Encoder
 from medssl.heads import Projection
 from medssl.methods.contract import Losses
 from medssl.methods.crop_views import CropMethod, CropViews
 from medssl.methods.embedder import Embedder, InEmbedder
+from medssl.methods.parts.direct_predictor import DirectPredictor
 from medssl.methods.settings.byol import BYOLSettings, SimSiamSettings
 from medssl.objectives.agreement import cosine_distance
 from medssl.objectives.diagnostics import feature_spread
@@ -37,7 +41,12 @@ class BYOL(CropMethod):
         super().__init__(settings, encoder, pairs_only=True)
         width, hidden, projected = encoder.embedding_dim, settings.hidden, settings.projected
         self.student = Embedder(encoder, Projection(width, hidden, projected, layers=2, norm="batch"))
-        self.predictor = Projection(projected, hidden, projected, layers=2, norm="batch")
+        direct = settings.parts.directpred
+        self.predictor: nn.Module = (
+            DirectPredictor(projected, direct)
+            if direct is not None
+            else Projection(projected, hidden, projected, layers=2, norm="batch")
+        )
         self.teacher = EMATeacher(
             self.student, momentum=settings.momentum, final_momentum=settings.final_momentum, train_mode=True
         )
@@ -57,7 +66,9 @@ class BYOL(CropMethod):
         return Losses(loss, {"distance": loss.detach()}, {"spread": feature_spread(projected.detach(), over_all=True)})
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher."""
+        """Move the teacher; before that a predictor that is computed."""
+        if isinstance(self.predictor, DirectPredictor):
+            self.predictor.after_step()
         self.teacher.update(self.student, progress)
 
 

@@ -28,7 +28,8 @@ JOURNAL = "verdicts.jsonl"
 _TOGETHER = 8  # pairs that share their first scan and a worker, and that a kill may cost
 # What a stored verdict was judged by; one that was judged by something else is judged again.
 _LIMITS = (verify.SAME_IMAGE, verify.SAME_VALUES, verify.EXPLAINED, verify.UNEVEN, verify.EQUAL)
-_RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, verify.EVIDENCE, verify.RELATED, verify.RELATED_STRANGERS)))
+_OTHERS = (verify.EVIDENCE, verify.SHARED, verify.BEYOND, verify.RELATED, verify.RELATED_STRANGERS)
+_RULES = "/".join(map(str, (fingerprint.VERSION, *_LIMITS, *_OTHERS)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,10 @@ from medssl.reduction.candidates import RADIUS, Candidate, propose, search_recal
 from medssl.reduction.compare_pairs import JOURNAL, Pair, compare_pairs
 from medssl.reduction.fingerprint import Target, targets_of
 from medssl.reduction.groups import Groups, lead
+from medssl.reduction.hashes import BITS, Variant, distance
 from medssl.reduction.index import Index, make_fingerprints, read_index
-from medssl.reduction.neighbours import Pairs
+from medssl.reduction.neighbours import Pairs, joined
+from medssl.reduction.point_votes import MANY_ALIKE
 from medssl.reduction.verify import SAME_VALUES, Level, Verdict, verify
 from medssl.reduction.worth import keep_priority
 from medssl.spreadsheet import csv_text
@@ -106,7 +108,7 @@ def find_copies(
     engine: Engine = "processes",
     progress: Callable[[int, int], None] | None = None,
 ) -> Found:
-    """Look at every candidate pair of an index.
+    """Look at every candidate pair of an index, and at each copy of copies of a scan beside the best of them.
 
     Args:
         index: Fingerprints.
@@ -131,17 +133,81 @@ def find_copies(
     def told(pair: Pair, verdict: Verdict) -> Verdict:
         return _of_kernels(pair, _of_channels(pair, verdict, channels), kernels)
 
-    verdicts, unread = compare_pairs(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
-    matches = [
-        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=told(pair, verdict))
-        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
-    ]
+    matches, unread = _looked_at(pairs, proposed, told, journal, workers, engine, progress)
+    while more := _copies_of_copies(index, matches, _values(index, worth), radius, turned):
+        pairs = pairs_of(index, more, targets, patients)
+        after = _after(len(matches), progress)
+        new, failed = _looked_at(pairs, more, told, journal, workers, engine, after)
+        matches, unread = matches + new, unread | failed
     matches += _equal_to_best(index, _values(index, worth), {(one.first, one.second) for one in matches})
     matches.sort(key=lambda match: (match.first, match.second))
     failures = {one.id: one.reason for one in index.failures} | unread
     groups = groups_of(index, matches, worth=worth)
     recall = search_recall(index, radius=radius)
     return Found(tuple(matches), groups, failures, recall, proposals.unlike, proposals.crowded)
+
+
+def _looked_at(
+    pairs: Sequence[Pair],
+    proposed: Sequence[Candidate],
+    told: Callable[[Pair, Verdict], Verdict],
+    journal: Path | None,
+    workers: int,
+    engine: Engine,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[Match], dict[str, str]]:
+    verdicts, unread = compare_pairs(pairs, journal=journal, workers=workers, engine=engine, progress=progress)
+    return [
+        Match(first=pair.first.id, second=pair.second.id, candidate=one, verdict=told(pair, verdict))
+        for pair, one, verdict in zip(pairs, proposed, verdicts, strict=True)
+    ], unread
+
+
+def _copies_of_copies(
+    index: Index, matches: Sequence[Match], worth: Sequence[float], radius: int, turned: bool
+) -> list[Candidate]:
+    """Return pairs that have not met: of each scan with the best of its copies' copies, and of those of large crowds.
+
+    Points that very many scans share tell nothing (see `point_votes`), so not all copies of such a scan are proposed
+    with the best one, and a few may be with each other alone. The best ones are few, and their points tell again. A
+    pair of turned copies says nothing of how its neighbours lie to each other, and joins none here.
+    """
+    place = {name: number for number, name in enumerate(index.ids)}
+    met = {(place[one.first], place[one.second]) for one in matches}
+    straight = Variant()
+    ends = [
+        (place[one.first], place[one.second])
+        for one in matches
+        if one.verdict.level.is_copy and one.verdict.variant == straight
+    ]
+    clusters: dict[int, list[int]] = {}
+    for number, group in enumerate(joined(np.array(ends, dtype=np.int64).reshape(-1, 2).T, len(index)).tolist()):
+        clusters.setdefault(group, []).append(number)
+    codes = index.codes()
+    found, leading = list[Candidate](), list[int]()
+    for members in clusters.values():
+        best = max(members, key=lambda number: (worth[number], -number))
+        if len(members) > 1:
+            leading.append(best)
+        for low, high in (sorted((best, number)) for number in members if number != best):
+            if (low, high) not in met:
+                apart = distance(codes[low], codes[high]) / BITS
+                found.append(Candidate(first=low, second=high, distance=apart, how="copies of copies"))
+    if max(map(len, clusters.values()), default=0) >= MANY_ALIKE:
+        leading.sort()
+        among = Index(tuple(index.fingerprints[number] for number in leading))
+        for one in propose(among, radius=radius, turned=turned, worth=[worth[number] for number in leading]).pairs:
+            low, high = leading[one.first], leading[one.second]
+            if (low, high) not in met:
+                found.append(replace(one, first=low, second=high))
+    return found
+
+
+def _after(count: int, progress: Callable[[int, int], None] | None) -> Callable[[int, int], None] | None:
+    """Return what is called with counts of pairs where so many were looked at before."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(count + done, count + total)
 
 
 def pairs_of(

@@ -22,7 +22,7 @@ from medssl.reduction.hashes import Variant
 from medssl.reduction.neighbours import distinct, joined
 from medssl.reduction.telling_points import COMMON, RADIUS, Ints, Points, like_points
 
-__all__ = ["LEAST_POINTS", "Votes", "agreeing", "families", "voted", "weighed"]
+__all__ = ["LEAST_POINTS", "MANY_ALIKE", "Votes", "agreeing", "families", "voted", "weighed"]
 
 LEAST_POINTS = 16  # of each scan, on grids of one size: fewer say nothing about a pair
 _VOTES = 4  # points that must agree on one shift
@@ -35,7 +35,7 @@ _TOGETHER = 128  # pairs that are compared at a time
 _MATCHES = 40  # like points of each point, on average, beyond which only nearer hashes are taken as like
 _CHUNK = 512  # scans whose votes are counted at a time
 _PLAIN = 0.5  # share of the points of a pair that agree from which the two are one family
-_MANY = 16  # scans, or families, up to which none says that something is common
+MANY_ALIKE = 16  # scans, or families, up to which none says that something is common
 _PLAIN_SCORE = 5.0  # agreeing points times their share from which they are
 
 Votes = tuple[Ints, Ints, Ints]
@@ -123,7 +123,7 @@ def families(levels: Mapping[int, tuple[Points, Votes]], count: int) -> Ints:
     family = joined(
         np.concatenate([np.zeros((2, 0), np.int64), *(np.stack(v[:2]) for v in links.values())], axis=1), count
     )
-    large = np.bincount(family, minlength=count)[family] > max(_MANY, COMMON * count)
+    large = np.bincount(family, minlength=count)[family] > max(MANY_ALIKE, COMMON * count)
     if not large.any():
         return family
     alone = np.where(large, count + np.arange(count), family)
@@ -171,7 +171,7 @@ def weighed(points: Points, votes: Votes, family: Ints) -> Points:
             seen.append((table.at * len(known) + family[others][:, None])[agree])
     point = distinct(np.concatenate(seen)) // max(1, len(known))
     count = np.bincount(point, minlength=len(points.codes))
-    weights = np.where(count > max(_MANY, COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
+    weights = np.where(count > max(MANY_ALIKE, COMMON * len(known)), 0.0, 1.0 / np.maximum(1.0, count))
     return replace(points, weights=weights)
 
 

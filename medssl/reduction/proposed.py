@@ -33,7 +33,7 @@ class Candidate:
         first: Place in the index.
         second: A larger place.
         distance: Share of differing bits, 0 to 1, of the hash that found it.
-        how: "file", "array", "field", "box", "slices", "points", or "turned field" and "turned box".
+        how: "file", "array", "field", "box", "slices", "points", "turned field", "turned box", or "copies of copies".
         variant: How the second's axes are to be turned before looking.
     """
 

@@ -73,10 +73,16 @@ MERITS: tuple[Merit, ...] = (
         lambda facts: f"{facts['voxel_mm3']:.3g} mm3 a voxel",
     ),
     Merit(
-        "more slices",
-        "has fewer slices",
+        "more slices that show something",
+        "has fewer slices that show something",
         lambda facts: facts["slices"],
         lambda facts: f"{facts['slices']:.0f}",
+    ),
+    Merit(
+        "its colours, normals or intensities",
+        "knows less of its points",
+        lambda facts: facts["attributes"],
+        lambda facts: f"{facts['attributes']:.0f} numbers a point beside its place",
     ),
     Merit(
         "showing more",
@@ -163,7 +169,8 @@ def _facts(row: Mapping[str, Any], one: Fingerprint | None, test_first: bool) ->
         "levels": int(known.get("levels", 1)),
         "width": float(known["p995"] - known["p005"]) if known else 0.0,
         "voxel_mm3": float(math.prod(spacing)) if spacing else 0.0,
-        "slices": known.get("slices", float(len(row.get("attributes") or ()) if cloud else shape[0] if shape else 0)),
+        "slices": known.get("slices", float(shape[0]) if shape and not cloud else 0.0),
+        "attributes": float(len(row.get("attributes") or ()) if cloud else 0),
         "size": float(row.get("points") or 0) if cloud else known.get("held", whole),
         "of": "points" if cloud else "voxels",
         "clipped": float(known.get("clipped", 0.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,8 +14,8 @@ from medssl.locking import held
 from medssl.manifest.label_doubts import stray_values
 from medssl.pool import Engine, run_jobs
 from medssl.store.blocks import PART
-from medssl.store.index import INDEX, SCANS, Record, read_record, record_path, stem_of, write_index, write_record
-from medssl.store.plan import Plan, stored_record
+from medssl.store.index import INDEX, SCANS, Index, Record, read_index, stem_of, write_index, write_record
+from medssl.store.plan import Plan, held_record, names_in, stored_record, up_to_date
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
 
@@ -38,6 +39,7 @@ class Report:
         refused_labels: Scans that are stored without the label that they have, id -> "kind: reason".
         waiting: Scans that are left to other shards.
         index: ``store.json``.
+        read: Its contents, where a shard found that nothing was to do; ``flags`` are then those of its own scans.
     """
 
     listed: int
@@ -47,6 +49,7 @@ class Report:
     waiting: int
     index: Path
     refused_labels: dict[str, str] = field(default_factory=dict)
+    read: Index | None = None
 
 
 def build(
@@ -76,8 +79,9 @@ def build(
         (folder / SCANS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(f"{folder}: cannot make the store ({error.strerror}). Choose another folder.") from error
-    mine = plan.jobs[shard[0] :: shard[1]]
-    todo = [job for job in mine if stored_record(folder, job) is None]
+    todo = plan.missing(folder, shard)
+    if not todo and shard[1] > 1 and (listed := _listed_already(folder, plan, shard)) is not None:
+        return listed
     failed: dict[str, str] = {}
     written = 0
     clean = plan.nameless()
@@ -98,14 +102,61 @@ def build(
         return _list(folder, plan, failed, written)
 
 
+def _listed_already(folder: Path, plan: Plan, shard: tuple[int, int]) -> Report | None:
+    """Return what there is to say where a shard's scans are all listed as they are, without a look at the others'.
+
+    None where the listing has to be made again: it lacks one of them, tells otherwise of one, is of other settings or
+    of another manifest.
+    """
+    try:
+        index = read_index(folder)
+    except CacheError:
+        return None
+    of_plan = {job.id: stem_of(job.id, job.key) for job in plan.jobs}
+    if any(of_plan.get(entry.id) != entry.stem for entry in index.entries):
+        return None
+    told = json.loads(json.dumps(plan.described()))
+    same = (index.settings, index.ignored, index.regions, index.manifest) == (
+        told, plan.ignored, plan.regions, plan.pointer(folder),
+    )  # fmt: skip
+    unreadable = plan.nameless().value(plan.unreadable)
+    if not same or any(index.failed.get(scan) != reason for scan, reason in unreadable.items()):
+        return None
+    if index.classes and any(index.classes.get(number) != name for number, name in plan.classes.items()):
+        return None
+    for scan in index.failed.keys() - unreadable.keys():  # mended since, or of earlier settings
+        if scan not in of_plan or noted_failure(folder / SCANS, of_plan[scan]) is None:
+            return None
+    listed = {entry.id: entry for entry in index.entries}
+    flags: dict[str, tuple[str, ...]] = {}
+    for job in plan.jobs[shard[0] :: shard[1]]:
+        held_one = held_record(folder, job)
+        if held_one is None or up_to_date(held_one, job).entry != listed.get(job.id):
+            return None
+        if held_one.flags:
+            flags[job.id] = up_to_date(held_one, job).flags
+    failed = {scan: reason for scan, reason in index.failed.items() if scan not in listed}
+    return Report(
+        listed=len(listed),
+        written=0,
+        failed=failed,
+        flags=flags,
+        waiting=len(of_plan.keys() - listed.keys() - failed.keys()),
+        index=folder / INDEX,
+        refused_labels=index.refused_labels,
+        read=index,
+    )
+
+
 def superseded(folder: Path, plan: Plan) -> list[Path]:
     """Return files of the store that belong to no scan of the plan.
 
     They are of other settings, of sources that changed or left the manifest, or were being written when a process died.
     """
     wanted: set[str] = set()
+    there = names_in(folder)
     for job in plan.jobs:
-        record = stored_record(folder, job)
+        record = held_record(folder, job, there)
         if record is not None:
             wanted |= {*(Path(file).name for file in record.checksums), f"{record.entry.stem}.json"}
         else:
@@ -123,14 +174,17 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
     records: list[Record] = []
     everything = dict(plan.unreadable)
     waiting = 0
+    there = names_in(folder)
     for job in plan.jobs:
-        record = stored_record(folder, job)
-        if record is not None:
-            _forget_paths(folder, job, record)
+        written_one = held_record(folder, job, there)
+        stem = stem_of(job.id, job.key)
+        if written_one is not None:
+            record = up_to_date(written_one, job)
+            _forget_paths(folder, job, written_one, record)
             records.append(record)
         elif job.id in failed:
             everything[job.id] = failed[job.id]
-        elif (reason := noted_failure(folder / SCANS, stem_of(job.id, job.key))) is not None:
+        elif note_name(stem) in there and (reason := noted_failure(folder / SCANS, stem)) is not None:
             everything[job.id] = reason
         else:
             waiting += 1
@@ -162,12 +216,10 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
     )
 
 
-def _forget_paths(folder: Path, job: Job, record: Record) -> None:
+def _forget_paths(folder: Path, job: Job, before: Record, record: Record) -> None:
     """Write a record anew that still names files, as those of earlier releases do."""
-    stem = stem_of(job.id, job.key)
-    before = read_record(record_path(folder, stem))
     if job.settings.privacy != "paths" and (before.entry.source_path or before.entry.label_path):
-        write_record(folder, stem, record)
+        write_record(folder, stem_of(job.id, job.key), record)
 
 
 def _without_strays(records: list[Record], plan: Plan) -> list[Record]:

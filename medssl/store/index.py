@@ -165,13 +165,23 @@ def write_index(
         "refused_labels": dict(refused_labels or {}),
         **({} if channels == (ONE,) else {"channels": list(channels)}),
         **({"manifest": manifest} if manifest else {}),
-        "statistics": {
-            name: [None if one is None else asdict(one) for one in each] for name, each in (statistics or {}).items()
-        },
-        "entries": [_row(entry) for entry in entries],
     }
-    _write_json(path, content)
+    with atomic_write(path, suffix=PART) as aside, aside.open("w", encoding="utf-8") as file:
+        # A line a scan, written one by one: indented and as one text, a million scans took gigabytes.
+        file.write(json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}"))
+        file.write(',\n "statistics": {')
+        for number, (name, each) in enumerate((statistics or {}).items()):
+            row = [None if one is None else asdict(one) for one in each]
+            file.write(f"{',' * bool(number)}\n  {_line(name)}: {_line(row)}")
+        file.write('\n },\n "entries": [')
+        for number, entry in enumerate(entries):
+            file.write(f"{',' * bool(number)}\n  {_line(_row(entry))}")
+        file.write("\n ]\n}\n")
     return path
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def read_index(folder: Path) -> Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 from medssl import geometry
 from medssl.errors import CacheError, ConfigError, DataError, FormatError
 from medssl.formats.label_map import structure_names
+from medssl.formats.parts import label_files
 from medssl.manifest.freshness import file_hash, label_hash, stamp
 from medssl.manifest.label_doubts import counts_of, shared_labels, stray_values
 from medssl.manifest.pointer import pointer_to
@@ -24,7 +26,7 @@ from medssl.nameless import Nameless
 from medssl.pool import isolated
 from medssl.regions import Region
 from medssl.store.accepting import how_to_accept
-from medssl.store.index import Record, read_record, record_path, stem_of
+from medssl.store.index import SCANS, Record, read_record, record_path, stem_of
 from medssl.store.options import NOT_IN_KEYS, StoreSettings
 from medssl.store.plan_cases import CasePlan, Member, cases_asked
 from medssl.store.prepare import Job, Source
@@ -32,7 +34,7 @@ from medssl.store.prepare import Job, Source
 if TYPE_CHECKING:
     from medssl.manifest.schema import Manifest
 
-__all__ = ["Plan", "make_plan", "shard_of", "stored_record"]
+__all__ = ["Plan", "held_record", "make_plan", "names_in", "shard_of", "stored_record", "up_to_date"]
 
 Spacing = tuple[float, float, float]
 _LABEL_RECIPE = 2  # the same for what a label file comes to mean
@@ -71,9 +73,10 @@ class Plan:
         """What it holds: "scans", or "cases" of several channels."""
         return "cases" if any(job.channels for job in self.jobs) else "scans"
 
-    def missing(self, folder: Path) -> list[Job]:
-        """Return the scans that the store does not hold yet in this version."""
-        return [job for job in self.jobs if stored_record(folder, job) is None]
+    def missing(self, folder: Path, shard: tuple[int, int] = (0, 1)) -> list[Job]:
+        """Return the scans of a shard, (index from 0, count), that the store does not hold yet in this version."""
+        there = names_in(folder) if shard[1] == 1 else None  # of a part, asking for its files alone is cheaper
+        return [job for job in self.jobs[shard[0] :: shard[1]] if held_record(folder, job, there) is None]
 
     def pointer(self, folder: Path) -> str:
         """Return where the manifest is, as seen from the store; see `medssl.manifest.pointer`."""
@@ -141,17 +144,45 @@ def make_plan(manifest: Manifest, settings: StoreSettings) -> Plan:
     )
 
 
-def stored_record(folder: Path, job: Job) -> Record | None:
-    """Return the record of a scan that the store holds in this version, brought up to date with the manifest."""
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names of all files of scans in a store, in one pass over its folder."""
+    try:
+        with os.scandir(folder / SCANS) as found:
+            return frozenset(item.name for item in found)
+    except FileNotFoundError:
+        return frozenset()
+
+
+def held_record(folder: Path, job: Job, there: frozenset[str] | None = None) -> Record | None:
+    """Return the record of a scan that the store holds in this version, as it was written.
+
+    Args:
+        folder: The store.
+        job: The scan.
+        there: `names_in` of the store, which saves asking for each file; None asks.
+    """
     path = record_path(folder, stem_of(job.id, job.key))
-    if not path.exists():
+    if not path.exists() if there is None else path.name not in there:
         return None
     try:
         record = read_record(path)
     except CacheError:
         return None
-    if record.key != job.key or any(not (folder / file).exists() for file in record.checksums):
+    if record.key != job.key:
         return None
+    if there is None:
+        return record if all((folder / file).exists() for file in record.checksums) else None
+    return record if all(Path(file).name in there for file in record.checksums) else None
+
+
+def stored_record(folder: Path, job: Job) -> Record | None:
+    """Return the record of a scan that the store holds in this version, brought up to date with the manifest."""
+    record = held_record(folder, job)
+    return None if record is None else up_to_date(record, job)
+
+
+def up_to_date(record: Record, job: Job) -> Record:
+    """Return a record with what the manifest says now of patient, split, targets and places."""
     entry = replace(
         record.entry,
         patient=job.patient,
@@ -221,7 +252,7 @@ class _Meaning:
             named = True
         return {
             "recipe": _LABEL_RECIPE,
-            "hash": _label_hash(path),
+            "hash": _label_hash(row),
             "classes": sorted(self.classes.items()) if named else [255] if 255 in self.classes else [],
             "ignored": list(self.ignored),
             "strays": sorted(self.strays),
@@ -381,8 +412,14 @@ def _version_of(row: Mapping[str, Any]) -> str:
         return str(known or "missing")  # the worker says so, with the file's name
 
 
-def _label_hash(path: str) -> str:
+def _label_hash(row: Mapping[str, Any]) -> str:
+    """Return a hash of the label's bytes: the manifest's where all stamps are as they were, else a new one."""
+    path = Path(row["label_path"])
     try:
-        return label_hash(Path(path))
+        if row["label_file_hash"] and row["label_ctime_ns"] is not None and row["label_inode"] is not None:
+            now = stamp(label_files(path)).columns("label_")
+            if all(value == row[name] for name, value in now.items()):
+                return str(row["label_file_hash"])
+        return label_hash(path)
     except (OSError, FormatError):
         return "missing"

@@ -13,7 +13,7 @@ from medssl.exporting.exportable import Exportable, write_json, write_text
 from medssl.exporting.runs import exportable_of
 from medssl.quoting import quoted
 
-__all__ = ["EXPORTS", "ScanExports"]
+__all__ = ["EXPORTS", "ScanExports", "renumbered"]
 
 
 class ScanExports(Exports):
@@ -47,7 +47,9 @@ def _to_onnx(model: Exportable, out: Path, settings: Any) -> Exported:
         f"{report.max_difference:.2g} from torch at most, of outputs up to {report.max_output:.3g}"
     )
     beside = [report.path.with_name(name) for name in STANDING_ALONE]
-    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT SCAN.nii.gz"
+    names = [channel.name for channel in model.inputs]
+    scan = quoted(",".join(f"{name.upper()}.nii.gz" for name in names)) if len(names) > 1 else "SCAN.nii.gz"
+    following = f"python {quoted(beside[-1])} {quoted(report.path)} OUT {scan}"
     files = (report.path, report.path.with_suffix(".json"), *beside)
     return Exported(files, report.max_difference, (said,), following=following)
 
@@ -67,11 +69,12 @@ def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
     tested = f"tested with nnunetv2 {NNUNET_VERSION}"
     dataset = None if settings.dataset is None else Path(settings.dataset)
     if model.is_segmenter and dataset is None and not settings.weights_only:
-        warned = must_be_held(model, nearest=settings.nearest)
+        warned = [*must_be_held(model, nearest=settings.nearest)]
         written = export_trained_model(model, out)
         step = "" if model.overlap == 0.5 else f" -step_size {1 - model.overlap:g}"
         names = ", ".join(f"CASE_{n:04d}.nii.gz ({c.name})" for n, c in enumerate(model.channels))
         said = (f"{tested}; it reads {names} from a folder",)
+        warned += renumbered(model)
         device = "" if torch.cuda.is_available() else " -device cpu"
         command = f"nnUNetv2_predict_from_modelfolder -i SCANS -o OUT -m {quoted(out)} -f all{step}{device}"
         return Exported(tuple(written), said=said, warned=tuple(warned), following=command)
@@ -92,6 +95,20 @@ def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
         following = f"{quoted(out / 'README.md')} says how: give dataset=FOLDER, and nnU-Net's plan is written too"
     more = (tested,) if start.fresh else (tested, start.words)
     return Exported(tuple(written), said=more, warned=tuple(warned), following="" if dataset is None else following)
+
+
+def renumbered(model: Exportable) -> list[str]:
+    """Return what is said where nnU-Net, whose labels have no gaps, writes other numbers than the run."""
+    if model.regions:
+        return []
+    moved = [
+        f"{number} ({name}) is {channel}"
+        for channel, (number, name) in enumerate(zip(model.structures, model.classes, strict=True))
+        if number != channel
+    ]
+    if not moved:
+        return []
+    return [f"nnU-Net numbers labels without gaps, so its maps have other numbers than the run's: {', '.join(moved)}"]
 
 
 def _to_monai(model: Exportable, out: Path) -> Exported:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from medssl.domains.predicting import (
 from medssl.engine.card import Card, CardInput
 from medssl.errors import ConfigError, DataError
 from medssl.formats.arrays import write_npz
-from medssl.manifest.channel_cases import CaseGroup, cases_of
+from medssl.manifest.channel_cases import CaseGroup, by_number, cases_of
 from medssl.manifest.describe import describe
 from medssl.manifest.rules.channels import frame_names, ordered_channels, unlike
 from medssl.manifest.schema import Manifest, manifest_of_rows
@@ -38,6 +39,7 @@ from medssl.tasks.segmentation_prediction import SegmentationPredictor
 from medssl.volumes.differences import scan_differences
 
 __all__ = ["NEW_ITEMS", "NewScans", "ScanWorker"]
+_NUMBERED = re.compile(r"_(\d{4})(?:\.[A-Za-z]|$)")  # as nnU-Net numbers channels
 
 
 class NewScans(NewItems):
@@ -63,6 +65,8 @@ class NewScans(NewItems):
         if settings.channels == "frames":
             return build("frames", plain)
         there = {row["channel"].casefold() for row in plain.rows() if row["channel"]}
+        if by_number(wanted):
+            there = {match[1] for row in plain.rows() if (match := _NUMBERED.search(Path(row["path"]).name))}
         named = [name for name in wanted if name.casefold() in there]
         frames = any((row["frames"] or 1) == len(wanted) for row in plain.rows() if row["error"] is None)
         if frames and not named:
@@ -250,8 +254,15 @@ def _cases(rows: Sequence[Row], manifest: Manifest, takes: Takes, wanted: tuple[
     for row in rows:
         if row["id"] not in inside:
             what = f"It is the channel '{row['channel']}'" if row["channel"] else "Nothing says which channel it is"
-            why = f"{what}; the run takes cases of {', '.join(takes.names)}. Name them: channels=..., or a CSV."
+            why = f"{what}; the run takes cases of {', '.join(takes.names)}. {_how_to_name(row, len(wanted))}"
             found.failed.append(failed_row(row, manifest, why))
+
+
+def _how_to_name(row: Row, count: int) -> str:
+    numbers = ",".join(f"{number:04d}" for number in range(count))
+    if _NUMBERED.search(Path(row["path"]).name):
+        return f"Its name ends in a number: channels={numbers} takes these in the order of the run's. Or give a CSV."
+    return "Name them: channels=..., or a CSV."
 
 
 def _case_modalities(

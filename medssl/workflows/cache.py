@@ -126,8 +126,7 @@ def cache(
             return events.written(Cached(held, written=listing, next=onwards, figures=figures))
     with settings.limits():
         plan = make_plan(source, StoreSettings(**settings.model_dump(include=set(StoreSettings.model_fields))))
-    mine = {job.id for job in plan.jobs[shard[0] :: shard[1]]}
-    todo = [job for job in plan.missing(folder) if job.id in mine]
+    todo = plan.missing(folder, shard)
     for note in plan.notes:
         events.message(note)
     figures = _announce(plan, todo_count=len(todo), todo_voxels=sum(job.voxels for job in todo), folder=folder)
@@ -156,10 +155,13 @@ def cache(
         raise DataError(
             f"{folder}: none of the {len(plan.jobs)} {plan.noun} could be stored. The reasons are listed above."
         )
-    _superseded(folder, plan, remove=settings.prune)
-    store = Store.open(folder)
-    size = sum((folder / name).stat().st_size for e in store.entries for name in (*e.files, e.label_file) if name)
-    events.message(f"{report.listed} {plan.noun} in the store ({_size(size)}), {report.written} of them new")
+    store = Store.open(folder) if report.read is None else Store(folder, report.read)
+    size = ""
+    if report.read is None or settings.prune:  # a shard with nothing to do looks at no other's files
+        _superseded(folder, plan, remove=settings.prune)
+        files = [name for e in store.entries for name in (*e.files, e.label_file) if name]
+        size = f" ({_size(sum((folder / name).stat().st_size for name in files))})"
+    events.message(f"{report.listed} {plan.noun} in the store{size}, {report.written} of them new")
     if report.waiting:
         events.message(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
     figures |= {

@@ -21,7 +21,7 @@ from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, fit
 from medssl.engine.origins import keep_origin, kept_origin
 from medssl.engine.processes import launcher_words
-from medssl.engine.run import Run, recorded_settings
+from medssl.engine.run import Run, begins_here, recorded_settings
 from medssl.engine.transfer_settings import TransferSettings
 from medssl.engine.trial import StepTime
 from medssl.errors import ConfigError
@@ -112,8 +112,9 @@ def finetune(
         ids: Scans to train on, whatever their split; None takes the training splits.
         predict: Splits to predict; "test" when None.
         devices: Processes on this machine; sets ``train.devices``.
-        resume: Go on with the run in ``out``: training, then the predictions that are lacking. Without a preset, data
-            and an encoder's run, with the settings it was given.
+        resume: Go on with the run in ``out``: training, then the predictions that are lacking; or begin it where data
+            and what to start from are given and nothing is there. Without a preset, data and an encoder's run, with
+            the settings it was given.
         finish: Close the run in ``out`` at the step that it reached, and predict with that; train no more.
         overwrite: Move what is in ``out`` aside.
         dry_run: Say what would be done; write nothing.
@@ -134,6 +135,10 @@ def finetune(
     if resume and overwrite:
         raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
     out = folder_for(out)
+    given = data is not None and (encoder_run is not None or preset is not None or bool(from_scratch))
+    if resume and not finish and given and begins_here(out):  # a job is put in the queue again as it is
+        resume = False
+        events.message(f"{out}: there is no run yet; it begins here")
     nothing_said = preset is None and encoder_run is None and data is None
     preset = recorded_settings(out) if resume and nothing_said else preset
     options = {

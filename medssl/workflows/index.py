@@ -13,7 +13,7 @@ from pydantic import Field
 
 from medssl.command import Command
 from medssl.errors import ConfigError, DataError, ManifestError
-from medssl.locking import holds
+from medssl.locking import holds, part_of
 from medssl.settings import resolve
 from medssl.workflows import events
 from medssl.workflows.file_limits import FileLimits
@@ -105,6 +105,11 @@ class IndexSettings(FileLimits):
     targets_columns: dict[str, str] = Field(
         default_factory=dict, description="Target -> column, such as targets_columns.grade=who_grade; empty takes all."
     )
+    shard: str = Field(
+        default="1/1",
+        description="Read the i-th of n parts, such as 2/8; run all n, on any machines. The last one to end writes the "
+        "manifest.",
+    )
     fresh: bool = Field(default=False, description="Read every scan again, and draw the split anew.")
     verify: bool = Field(
         default=False, description="Hash the bytes of every file again, for changes that kept size and time; --verify."
@@ -142,14 +147,14 @@ class Indexed(Result):
     """What ``index`` came to.
 
     Attributes:
-        manifest: The manifest; an empty one after a dry run.
+        manifest: The manifest; an empty one after a dry run, and while other shards have scans to read.
     """
 
     manifest: Manifest
 
 
 @takes_places
-@holds("medssl index", lambda given: Path(given["out"]))
+@holds("medssl index", lambda given: part_of(given["out"], given["overrides"], given["options"].get("shard")))
 def index(
     scans: str | Path,
     *,
@@ -161,6 +166,8 @@ def index(
 ) -> Indexed:
     """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
 
+    A call that was killed goes on where it stopped: what it had read lies in a hidden file beside ``out``.
+
     Args:
         scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz, or nothing but pictures; MSD, nnU-Net or BIDS layouts;
             clouds and meshes as PLY, PCD, OFF, OBJ, STL, GLB, LAS, XYZ, NumPy or HDF5), one scan, or a CSV.
@@ -171,17 +178,19 @@ def index(
         options: Settings by name, such as ``modality="MR"``; ``overrides`` beat them.
 
     Returns:
-        The manifest, and what was written.
+        The manifest, and what was written; an empty one while other shards have scans to read.
 
     Raises:
         ConfigError: A setting is wrong.
         ManifestError: There is no such folder, or ``out`` holds something else.
         DataError: There is no scan in the folder, or none that can be read.
     """
-    from medssl.manifest.build import build_manifest
+    from medssl.manifest.build import LABELS, SERIES, build_manifest
     from medssl.manifest.file_name import manifest_file
+    from medssl.manifest.index_journal import IndexJournal
     from medssl.manifest.pseudonyms import conceal, restore, table_file, write_table
     from medssl.manifest.schema import read_manifest, write_manifest
+    from medssl.store.plan import shard_of
     from medssl.workflows.index_summary import say_indexed
     from medssl.writing import file_for
 
@@ -198,6 +207,8 @@ def index(
             previous = restore(previous, table)
         if settings.fresh or previous.root != str(_root(scans)):
             previous = None
+    recipe = {"depth": settings.depth, "labels": LABELS, "series": SERIES, "verify": settings.verify}
+    journal = IndexJournal(out, shard_of(settings.shard), recipe=recipe, fresh=settings.fresh)
     with settings.limits(), events.progress(None, "scans read") as shown:
 
         def show(done: int, total: int) -> None:
@@ -225,8 +236,12 @@ def index(
             picture_channel=settings.picture_channel,
             channels=settings.channels,
             channel_gap_mm=settings.channel_gap_mm,
+            journal=journal,
             progress=show,
         )
+    if counts.waiting:
+        events.message(f"{counts.waiting} scans are left to other shards; the last one to end writes {out}")
+        return events.written(Indexed(manifest, figures={"read": counts.read, "waiting": counts.waiting}))
     if not len(manifest):
         raise DataError(
             f"{scans}: no scan was found. Looked for .nii, .nii.gz, .mha, .mhd, .nrrd, .mgz, .mnc, .hdr/.img, .npz, "
@@ -239,6 +254,7 @@ def index(
         manifest, names = conceal(manifest, table)
         write_table(table, table_file(out))  # before the manifest: nothing is concealed that cannot be told again
     write_manifest(manifest, out)
+    journal.remove()
     manifest = replace(manifest, file=str(out.absolute()))
     with nullcontext() if names is None else events.cleaned(names.text):
         say_indexed(manifest, counts)

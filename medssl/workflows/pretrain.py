@@ -20,7 +20,7 @@ from medssl.engine.launch import launch, on_first_rank
 from medssl.engine.loop import Interrupted, check_processes, fit
 from medssl.engine.meters import Report
 from medssl.engine.origins import keep_origin, kept_origin
-from medssl.engine.run import AS_BEGUN, Run, differences, recorded_settings
+from medssl.engine.run import AS_BEGUN, Run, begins_here, differences, recorded_settings
 from medssl.errors import CheckpointError, ConfigError
 from medssl.locking import holds
 from medssl.methods.contract import Method
@@ -69,7 +69,8 @@ def pretrain(
         overrides: ``key=value`` settings, such as ``train.steps=500``.
         method: A method's name, where no preset is given.
         devices: Processes on this machine; sets ``train.devices``.
-        resume: Go on with the run in ``out``; without a preset, a method and data, with the settings it was given.
+        resume: Go on with the run in ``out``, or begin it where a preset or method is given and nothing is there;
+            without a preset, a method and data, with the settings it was given.
         finish: Close the run in ``out`` at the step that it reached: write its encoder and card, train no more.
         init_from: A run whose encoder's weights this one starts from.
         overwrite: Move what is in ``out`` aside.
@@ -86,6 +87,10 @@ def pretrain(
     """
     out = folder_for(out)
     resume = resume or finish
+    given = preset is not None or method is not None
+    if resume and not (finish or overwrite) and given and begins_here(out):  # a job is put in the queue again as it is
+        resume = False
+        events.message(f"{out}: there is no run yet; it begins here")
     if resume and (overwrite or init_from):
         raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:

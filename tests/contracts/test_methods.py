@@ -39,6 +39,7 @@ JOINT = {
     "simclr, dclw": {**SMALL["simclr"], "decoupled": "dclw"},
     "simclr, isogclr": {**SMALL["simclr"], "parts": {"sogclr": {"individual": True}}},
     "simclr, ordered": {**SMALL["simclr"], "parts": {"groco": {}, "reweight": {}}},
+    "byol, direct": {**SMALL["byol"], "parts": {"directpred": {}}},
     "moco, mixed": {**SMALL["moco"], "parts": {"feature_mix": {}, "mochi": {"start": 0}}},
     "cvrl, frames": {**SMALL["cvrl"], "apart": "frame", "axis": 1},
     "moco, v3": {**SMALL["moco"], "version": "v3"},

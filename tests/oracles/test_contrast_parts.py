@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from medssl.heads import FixedReweighting
+from medssl.methods.parts.direct_predictor import DirectPredictor, direct_weight
+from medssl.methods.settings.parts import DirectPredSettings
 from medssl.objectives.infonce import PairSet, info_nce, pairs_of_views, score_statistics
 from medssl.objectives.mixing import drawn_apart, mixed_negatives, with_hard_mixtures
 from medssl.objectives.ordering import group_order, soft_ranks
@@ -232,3 +234,62 @@ def test_one_item_leaves_nothing_to_learn_and_breaks_nothing():
     loss.sum().backward()
     assert loss.tolist() == [0.0, 0.0]
     assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+@pytest.mark.parametrize(
+    ("correlation", "wanted"),
+    [
+        ([[4.0, 0.0], [0.0, 1.0]], [[1.1, 0.0], [0.0, 0.6]]),
+        ([[2.0, 1.0], [1.0, 2.0]], [[0.8886751, 0.2113249], [0.2113249, 0.8886751]]),
+        ([[0.0, 0.0], [0.0, 0.0]], [[0.1, 0.0], [0.0, 0.1]]),
+    ],
+)
+def test_a_direct_predictor_by_hand(correlation, wanted):
+    found = direct_weight(torch.tensor(correlation), eps=0.1)
+    assert torch.allclose(found, torch.tensor(wanted), atol=1e-6)
+
+
+def test_a_direct_predictor_has_the_directions_of_the_correlation_and_a_share_of_each():
+    features = drawn(40, 6).float() * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1, 0.0])
+    correlation = features.T @ features / 40
+    weight = direct_weight(correlation, eps=0.2)
+    assert torch.allclose(weight, weight.T, atol=1e-6)
+    assert torch.allclose(weight @ correlation, correlation @ weight, atol=1e-4)
+    assert torch.allclose(direct_weight(7 * correlation, eps=0.2), weight, atol=1e-5)  # of one scale whatever theirs
+    values = torch.linalg.eigvalsh(weight)
+    assert values.min().item() == pytest.approx(0.2, abs=1e-3)
+    assert values.max().item() == pytest.approx(1.2, abs=1e-5)
+
+
+def test_a_direct_predictor_follows_the_formula_step_by_step_and_trains_nothing():
+    first, second = drawn(5, 3, seed=1).float(), drawn(7, 3, seed=2).float()
+    predictor = DirectPredictor(3, DirectPredSettings(rho=0.3, eps=0.01))
+    assert not list(predictor.parameters())
+    assert torch.equal(predictor(first), first)  # the identity at first
+    predictor.after_step()
+    running = first.T @ first / 5
+    assert torch.allclose(predictor.weight, direct_weight(running, eps=0.01), atol=1e-6)
+    features = second.clone().requires_grad_()
+    predictor(features[:4]), predictor(features[4:])  # a step in parts is the step
+    (gradient,) = torch.autograd.grad((predictor.eval()(features) * first[:1]).sum(), features)
+    assert torch.allclose(gradient, first[:1].expand(7, 3) @ predictor.weight, atol=1e-5)
+    predictor.train().after_step()
+    running = 0.3 * running + 0.7 * second.T @ second / 7
+    assert torch.allclose(predictor.correlation, running, atol=1e-5)
+    assert torch.allclose(predictor.weight, direct_weight(running, eps=0.01), atol=1e-5)
+    before = predictor.state_dict()["weight"].clone()
+    predictor.after_step()  # nothing was seen
+    assert torch.equal(before, predictor.weight)
+
+
+def test_every_so_many_steps():
+    predictor = DirectPredictor(3, DirectPredSettings(every=3))
+    kept = []
+    for step in range(6):
+        predictor(drawn(4, 3, seed=step).float())
+        predictor.after_step()
+        kept.append(predictor.weight.clone())
+    assert torch.equal(kept[0], torch.eye(3))
+    assert torch.equal(kept[1], torch.eye(3))
+    assert torch.equal(kept[2], kept[4])
+    assert not torch.equal(kept[4], kept[5])

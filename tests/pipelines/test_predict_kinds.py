@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -72,6 +73,35 @@ def test_cases_are_predicted_as_those_of_the_store(channels, tmp_path):
     of_array = medssl.load_model(channels / "run").predict(stacked, spacing_mm=(1.2, 1.1, 1.0))
     written = np.asarray(nib.load(alone.files[alone.done[0]][0]).dataobj).transpose(2, 1, 0)
     np.testing.assert_array_equal(of_array.labels, written)
+
+
+def test_files_numbered_as_nnunet_does_are_taken_by_their_numbers(channels, tmp_path):
+    """One new patient of two files shows no rule by itself: `channels=0000,0001` had been refused as well."""
+    (tmp_path / "new").mkdir()
+    for number, name in enumerate(("t1", "flair")):
+        shutil.copy(channels / f"scans/p0/p0_{name}.nii.gz", tmp_path / f"new/anna_{number:04d}.nii.gz")
+    with pytest.raises(DataError, match="none of the 2 scans"):
+        predict(channels / "run", tmp_path / "new", out=tmp_path / "guessed", overrides=["modality=MR"])
+    said = (tmp_path / "guessed/predictions.csv").read_text()
+    assert "channels=0000,0001 takes these in the order of the run's" in said
+    asked = ["modality=MR", "channels=0000,0001"]
+    found = predict(channels / "run", tmp_path / "new", out=tmp_path / "out", overrides=asked)
+    assert list(found.done) == ["anna"]
+    named = [channels / f"scans/p0/p0_{name}.nii.gz" for name in ("t1", "flair")]
+    other = predict(channels / "run", *named, out=tmp_path / "named", overrides=["modality=MR"])
+    one, two = (np.asarray(nib.load(each.files[each.done[0]][0]).dataobj) for each in (found, other))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_channels_by_number_are_of_one_patient(channels, tmp_path):
+    """Two patients would lie on both sides of a split."""
+    (tmp_path / "new").mkdir()
+    for person in ("anna", "bert", "cora"):
+        for number, name in enumerate(("t1", "flair")):
+            shutil.copy(channels / f"scans/p0/p0_{name}.nii.gz", tmp_path / f"new/{person}_{number:04d}.nii.gz")
+    rows = list(index(tmp_path / "new", out=tmp_path / "m.parquet", channels="0000,0001").manifest.rows())
+    assert {(row["patient"], row["case"]) for row in rows} == {(name, name) for name in ("anna", "bert", "cora")}
+    assert sorted(row["channel"] for row in rows) == ["0000"] * 3 + ["0001"] * 3
 
 
 def test_a_channel_that_is_lacking_or_out_of_order_is_refused_by_name(channels, tmp_path):

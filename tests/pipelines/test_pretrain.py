@@ -160,6 +160,24 @@ def test_nothing_is_closed_where_no_step_was_kept(store, tmp_path):
         pretrain(out=run.folder, finish=True)
 
 
+def test_resume_begins_where_there_is_no_run_yet(store, tmp_path, capsys):
+    """A job of a cluster is put in the queue again as it is; the first time it had been refused."""
+    out = tmp_path / "run"
+    begun = pretrain("masked_small", data=store, out=out, overrides=QUICK, resume=True)
+    assert "there is no run yet; it begins here" in capsys.readouterr().out
+    again = pretrain("masked_small", data=store, out=out, overrides=QUICK, resume=True)
+    assert "begins here" not in capsys.readouterr().out
+    assert identical(begun.encoder(), again.encoder())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("not a run")
+    for wrong in ({"preset": None, "out": tmp_path / "new"}, {"preset": "masked_small", "out": tmp_path / "mine"}):
+        preset = wrong.pop("preset")
+        with pytest.raises(CheckpointError, match="no run to resume"):
+            pretrain(preset, data=store, overrides=QUICK, resume=True, **wrong)
+    with pytest.raises(ConfigError, match=r"--resume.*--overwrite"):
+        pretrain("masked_small", data=store, out=tmp_path / "new", overrides=QUICK, resume=True, overwrite=True)
+
+
 def test_a_changed_setting_is_refused_on_resume(store, tmp_path):
     pretrain("masked_small", data=store, out=tmp_path / "run", overrides=QUICK)
     with pytest.raises(ConfigError, match=r"train\.lr: .* -> 0\.5"):

@@ -15,7 +15,7 @@ class PartRow(Row):
     """A part.
 
     Attributes:
-        slot: What it is: negatives, temperature, order, head.
+        slot: What it is: negatives, temperature, order, head, predictor.
         wants: What a method must have for it, of what `offers` of its settings names.
         excludes: Other parts, or what a method has, that it does not go with -> why.
     """
@@ -49,6 +49,7 @@ PARTS = Table[PartRow](
             paper="Kalantidis et al. 2020, arXiv:2010.01028",
             take_when="batches are small and most negatives are easy; best with a queue",
             needs="more negatives than it mixes: a queue, or large batches",
+            wants=("contrast",),
             excludes={"sogclr": _IN_DATA},
         ),
         PartRow(
@@ -93,6 +94,16 @@ PARTS = Table[PartRow](
             needs="a head that nothing else is built on",
             wants=("head",),
         ),
+        PartRow(
+            name="directpred",
+            target="medssl.methods.parts.direct_predictor.DirectPredictor",
+            settings="medssl.methods.settings.parts.DirectPredSettings",
+            slot="predictor",
+            paper="Tian et al. 2021, arXiv:2102.06810",
+            take_when="runs of BYOL are short, or its trained predictor is one thing more to tune",
+            needs="a predictor that follows a teacher; weight decay",
+            wants=("prediction",),
+        ),
     ),
 )
 
@@ -104,6 +115,8 @@ _HAVE = {
     "decoupled": "decoupled=dcl or dclw",
     "predictor": "a predictor (version v3)",
     "head": "a head that nothing else is built on",
+    "contrast": "a contrast with negatives",
+    "prediction": "a predictor that follows a teacher (byol)",
 }
 
 

@@ -7,11 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from medssl.methods.settings.crop_views import CropSettings
+from medssl.methods.settings.parts import WithParts
 
 __all__ = ["BYOLSettings", "SimSiamSettings"]
 
 
-class BYOLSettings(CropSettings):
+class BYOLSettings(WithParts, CropSettings):
     """Settings of BYOL."""
 
     name: Literal["byol"] = "byol"
@@ -19,6 +20,11 @@ class BYOLSettings(CropSettings):
     final_momentum: float = Field(1.0, ge=0, le=1, description="Momentum at the end; cosine between the two.")
     hidden: int = Field(1024, ge=8, description="Width of projector and predictor; 4096 in the paper.")
     projected: int = Field(256, ge=8, description="Length of the projected features.")
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """A teacher, whose features are predicted."""
+        return frozenset({"prediction"})
 
 
 class SimSiamSettings(CropSettings):

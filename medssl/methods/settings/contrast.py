@@ -26,7 +26,7 @@ class BatchContrastSettings(WithParts):
     def offers(self) -> frozenset[str]:
         """Negatives of the batch; pairs, where there are two views."""
         pairs = {"two views"} if getattr(self, "views", 2) == 2 else set()
-        return frozenset({"batch", "head"} | pairs | ({"decoupled"} if self.decoupled != "no" else set()))
+        return frozenset({"contrast", "batch", "head"} | pairs | ({"decoupled"} if self.decoupled != "no" else set()))
 
 
 class MomentumContrastSettings(WithParts):
@@ -49,4 +49,4 @@ class MomentumContrastSettings(WithParts):
     @property
     def offers(self) -> frozenset[str]:
         """Two views; a queue (v2), or the keys of the batch (v3)."""
-        return frozenset({"two views"} | ({"batch", "predictor"} if self.version == "v3" else {"queue"}))
+        return frozenset({"contrast", "two views"} | ({"batch", "predictor"} if self.version == "v3" else {"queue"}))

@@ -11,6 +11,7 @@ from medssl.methods.parts.table import PARTS, refused
 from medssl.settings import Settings
 
 __all__ = [
+    "DirectPredSettings",
     "FeatureMixSettings",
     "GroCoSettings",
     "MoCHiSettings",
@@ -70,6 +71,14 @@ class ReweightSettings(Settings):
     kappa: float = Field(1.02, ge=1, le=2, description="1 leaves the embedding as it is; 1.02 weighs some 50 of it.")
 
 
+class DirectPredSettings(Settings):
+    """DirectPred; the defaults are the paper's, of its code eps is 0.01."""
+
+    rho: float = Field(0.3, ge=0, lt=1, description="How much of the features' correlation outlives a step.")
+    eps: float = Field(0.1, ge=0, description="What every direction gets beside its share.")
+    every: int = Field(1, ge=1, description="Steps from one predictor to the next; more where features are wide.")
+
+
 class PairParts(Settings):
     """Parts of a contrast: method.parts=mochi, method.parts=[feature_mix,mochi], or method.parts.mochi.hardest=128."""
 
@@ -78,6 +87,7 @@ class PairParts(Settings):
     sogclr: SogCLRSettings | None = Field(None, description="A running denominator, and a temperature, of each item.")
     groco: GroCoSettings | None = Field(None, description="Order of groups in place of a contrast.")
     reweight: ReweightSettings | None = Field(None, description="A fixed head in place of a trained one.")
+    directpred: DirectPredSettings | None = Field(None, description="A computed predictor in place of a trained one.")
 
     @model_validator(mode="before")
     @classmethod

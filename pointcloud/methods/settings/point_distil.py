@@ -53,7 +53,7 @@ class PointDistilSettings(WithParts, PrototypeSettings, MultiCropSettings):
     @property
     def offers(self) -> frozenset[str]:
         """Pairs of a student's and a teacher's vector, where these are compared."""
-        return frozenset({"two views"} if self.contrast == "bottleneck" and self.contrast_weight else set())
+        return frozenset({"contrast", "two views"} if self.contrast == "bottleneck" and self.contrast_weight else set())
 
     @model_validator(mode="after")
     def _shares_fit(self) -> PointDistilSettings:

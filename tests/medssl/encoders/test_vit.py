@@ -111,3 +111,14 @@ def test_a_class_token_takes_part_and_stays_out_of_maps_and_of_hidden_tokens() -
         moved, other = encoder(images, pooled=True)
     assert not torch.allclose(other, vector, atol=1e-3)
     assert not torch.allclose(moved[-1], pyramid[-1], atol=1e-3), "every token looks at it"
+
+
+@pytest.mark.parametrize("interpolation", ["offset", "size"])
+def test_a_traced_network_takes_other_batches_and_windows_than_its_table(interpolation: str) -> None:
+    """Imported 3DINO could be exported neither to ONNX nor to MONAI nor as TorchScript."""
+    settings = {**TINY, "patch": 4, "class_token": True, "pool": "class", "positions": "learned", "grid": [3, 3, 3]}
+    encoder = build_encoder({**settings, "interpolation": interpolation}).eval()
+    images = torch.randn(2, 1, 8, 12, 16)
+    traced = torch.jit.trace(encoder, images[:1], check_trace=False, strict=False)
+    for ours, theirs in zip(encoder(images), traced(images), strict=True):
+        torch.testing.assert_close(ours, theirs)

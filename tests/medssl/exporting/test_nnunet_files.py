@@ -15,6 +15,7 @@ from medssl.exporting.exportable import ExportInput
 from medssl.exporting.nnunet import export_pretrained_weights, export_trained_model, starting_network
 from medssl.exporting.nnunet_plans import plan_for
 from medssl.exporting.nnunet_scheme import held, must_be_held
+from medssl.volumes.exports import renumbered
 from tests.perturbing import perturbed
 
 CT = ExportInput("ct", "CT", (-1000.0, 1000.0))
@@ -132,3 +133,12 @@ def test_a_datasets_own_plans_gain_one_beside_them(make, tmp_path) -> None:
     assert json.loads((tmp_path / "nnUNetPlans.json").read_text()) == theirs
     with pytest.raises(DataError, match="1 channels, and 'small' takes 2"):
         plan_for(make("unet", segmenter=False, in_channels=2, inputs=(CT, NONZERO)), 2, tmp_path)
+
+
+def test_numbers_that_nnunet_writes_otherwise_are_said(make) -> None:
+    """Labels of nnU-Net have no gaps: enhancing tumour, 4, is 3 in its maps, and nothing had said so."""
+    model = make("unet", segmenter=True)
+    count = len(model.classes)
+    assert renumbered(replace(model, structures=tuple(range(count)))) == []
+    (said,) = renumbered(replace(model, structures=(*range(count - 1), count + 3)))
+    assert f"{count + 3} ({model.classes[-1]}) is {count - 1}" in said

@@ -72,6 +72,7 @@ SCANS: dict[str, dict[str, Any]] = {
     "simclr": {"name": "simclr", **CROPS},
     "simclr, dclw": {"name": "simclr", "decoupled": "dclw", **CROPS},
     "simclr, isogclr": {"name": "simclr", "parts": {"sogclr": {"individual": True}}, **CROPS},
+    "byol, direct": {"name": "byol", "projected": 16, "hidden": 32, "parts": {"directpred": {}}, **CROPS},
     "simclr, ordered": {"name": "simclr", "parts": {"groco": {"nearest": 2}, "reweight": {}}, **CROPS},
     "moco, mixed": {
         "name": "moco", "queue": 7, "head_norm": "batch_plain", "parts": {"feature_mix": {}, "mochi": {"start": 0}},

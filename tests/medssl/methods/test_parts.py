@@ -65,7 +65,11 @@ def test_every_part_has_its_field_and_its_row():
         assert isinstance(row, PartRow)
         assert all((row.paper, row.take_when, row.slot))
         settings = PARTS.settings_class(name)()
-        assert PARTS.load(name)(settings) if row.slot != "head" else PARTS.load(name)(4, **settings.model_dump())
+        made = {
+            "head": lambda load, given: load(4, **given.model_dump()),
+            "predictor": lambda load, given: load(4, given),
+        }.get(row.slot, lambda load, given: load(given))
+        assert made(PARTS.load(name), settings)
 
 
 @pytest.mark.parametrize("given", ["mochi", ["mochi"], {"mochi": {}}, {"mochi": {"hardest": 64}}])
@@ -217,3 +221,16 @@ def test_the_five_statistics_are_logged(store):
     signals = method(method.views(batch, Stream(0, 0, batch.slot.tolist())), 0.0).signals
     five = {"positive_cosine", "negative_cosine", "negative_spread", "positive_pull", "negative_push"}
     assert five <= set(signals)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "simclr", "parts": "directpred"}, "needs a predictor that follows a teacher"),
+        ({"name": "byol", "parts": "mochi"}, "needs a contrast with negatives"),
+        ({"name": "byol", "parts": "feature_mix"}, "Parts that fit here: directpred"),
+    ],
+)
+def test_a_predictor_is_no_part_of_a_contrast(given, said):
+    with pytest.raises(ConfigError, match=said):
+        METHODS.settings_of(given)

@@ -16,7 +16,8 @@ from medssl import reduction
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.build import build_manifest
 from medssl.phantoms import phantom
-from medssl.reduction.candidates import candidates, search_recall
+from medssl.reduction import duplicates
+from medssl.reduction.candidates import Candidate, Proposals, candidates, search_recall
 from medssl.reduction.compare_pairs import _timed, processor_seconds
 from medssl.reduction.duplicates import find_copies, pairs_of, write_pairs
 from medssl.reduction.fingerprint import targets_of
@@ -162,6 +163,36 @@ def test_contrasts_of_one_case_that_lie_on_each_other_are_no_copies(tmp_path, na
     told = level_of(index, by_id, pair, dict.fromkeys(pair, "p"), channels=dict(zip(pair, names, strict=True)))
     # Where nobody names the contrasts, they agree as two phases do.
     assert told is (Level.SAME_PATIENT if all(names) else Level.RELATED)
+
+
+def test_copies_of_copies_meet_the_best_one_though_nothing_proposes_them(tmp_path, monkeypatch):
+    """Of 200 copies of one scan eleven were kept: points that so many scans share tell nothing."""
+    generator = np.random.default_rng(4)
+    image = ndimage.gaussian_filter(generator.normal(size=(32,) * 3), 1.5) * 2000
+    images = {f"copy{n}": image + generator.normal(0, 3, image.shape) for n in range(6)}
+    images |= {f"other{n}": ndimage.gaussian_filter(generator.normal(size=(32,) * 3), 1.5) * 2000 for n in range(2)}
+    index, by_id, name = indexed(tmp_path, images)
+    place = {one: number for number, one in enumerate(index.ids)}
+    ends = [(0, 1), (1, 2), (3, 4), (4, 5)]  # two crowds of three; of each two pairs are proposed
+    chain = [
+        Candidate(first=place[name[f"copy{a}"]], second=place[name[f"copy{b}"]], distance=0.01, how="field")
+        for a, b in ends
+    ]
+    honest = duplicates.propose
+
+    def propose(some, **how):
+        whole = len(some) == len(index)
+        return Proposals(pairs=tuple(chain), unlike=0, crowded=9) if whole else honest(some, **how)
+
+    monkeypatch.setattr(duplicates, "propose", propose)
+    found = find_copies(index, by_id)
+    assert len(found.groups.kept) == 4  # one of each crowd
+    assert found.crowded == 9
+    monkeypatch.setattr(duplicates, "MANY_ALIKE", 3)
+    found = find_copies(index, by_id)
+    assert len(found.groups.kept) == 3
+    assert set(found.groups.removed) < {name[f"copy{n}"] for n in range(6)}
+    assert len({(one.first, one.second) for one in found.matches}) == len(found.matches)
 
 
 def test_the_time_that_looking_takes_is_told_within_a_factor_of_two(folder, found):

@@ -112,7 +112,7 @@ def test_what_the_kept_one_lacks_is_said():
     kept, why = better({}, {"label_path": "x"}, CT, CT[:8])
     assert kept == "b"
     assert "kept for its labels" in why
-    assert "though it has fewer slices (8, not 20)" in why
+    assert "though it has fewer slices that show something (8, not 20)" in why
 
 
 def test_equal_ones_are_told_by_name_and_padding_is_no_merit():

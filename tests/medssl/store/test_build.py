@@ -10,8 +10,10 @@ from medssl.errors import ConfigError, DataError
 from medssl.failure_notes import NOT_HERE
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.describe import file_hash
+from medssl.manifest.freshness import label_facts_of
 from medssl.manifest.schema import manifest_of_rows
 from medssl.store import build as building
+from medssl.store import plan as planning
 from medssl.store.build import build, superseded
 from medssl.store.options import StoreSettings
 from medssl.store.plan import make_plan, shard_of
@@ -204,6 +206,80 @@ def test_what_another_machine_stored_elsewhere_is_no_success(cohort, tmp_path, m
     report = build(tmp_path / "store", plan_of(cohort))
     assert (report.listed, report.written, report.waiting) == (0, 0, 0)
     assert set(report.failed.values()) == {NOT_HERE}
+
+
+def by_shards(rows, folder, count=2):
+    return [build(folder, plan_of(rows), shard=(number, count)) for number in range(count)]
+
+
+def test_a_shard_with_nothing_to_do_looks_at_its_own_scans_alone(cohort, tmp_path, monkeypatch):
+    by_shards(cohort, tmp_path / "store")
+    listing = (tmp_path / "store" / "store.json").read_bytes()
+    seen, honest = set(), planning.read_record
+    monkeypatch.setattr(planning, "read_record", lambda path: (seen.add(path.name.split(".")[0]), honest(path))[1])
+    monkeypatch.setattr(building, "write_index", lambda *_, **__: pytest.fail("made the listing anew"))
+    again = build(tmp_path / "store", plan_of(cohort), shard=(0, 2))
+    assert (again.listed, again.written, again.waiting, again.failed) == (4, 0, 0, {})
+    assert {name.split("-")[0] for name in seen} == {"s0", "s2"}
+    assert (tmp_path / "store" / "store.json").read_bytes() == listing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: {"split": "val"},
+        lambda row: {"patient": "q"},
+    ],
+)
+def test_a_shard_that_has_other_news_of_its_scans_lists_them(cohort, tmp_path, change):
+    by_shards(cohort, tmp_path / "store")
+    changed = [row | change(row) for row in cohort]
+    build(tmp_path / "store", plan_of(changed), shard=(0, 2))
+    build(tmp_path / "whole", plan_of(changed))
+    assert (tmp_path / "store" / "store.json").read_bytes() == (tmp_path / "whole" / "store.json").read_bytes()
+
+
+def test_the_listing_has_a_line_a_scan_whatever_scans_are_called(cohort, tmp_path):
+    for one, name in zip(cohort, ('a "b"', "ä\\n", "c,\t}", "]"), strict=True):
+        one["id"] = name
+    build(tmp_path / "store", plan_of(cohort))
+    assert [entry.id for entry in Store.open(tmp_path / "store").entries] == [one["id"] for one in cohort]
+    text = (tmp_path / "store" / "store.json").read_text(encoding="utf-8")
+    assert sum(line.startswith('  {"id": ') for line in text.splitlines()) == 4
+
+
+@pytest.mark.parametrize("lost", ["listing", "scan left", "record", "structure"])
+def test_a_shard_with_nothing_to_do_mends_a_listing_that_is_not_as_it_should_be(cohort, tmp_path, lost):
+    store = tmp_path / "store"
+    by_shards(cohort, store)
+    names = {0: "background", 1: "liver"}
+    if lost == "listing":
+        (store / "store.json").unlink()
+    elif lost == "scan left":
+        cohort.pop()
+    elif lost == "record":
+        next((store / "scans").glob("s0*.json")).write_text("{")
+    else:
+        names[1] = "spleen"
+    plan = make_plan(manifest_of_rows(cohort, classes=names), StoreSettings())
+    build(store, plan, shard=(0, 2))
+    build(tmp_path / "whole", plan)
+    assert (store / "store.json").read_bytes() == (tmp_path / "whole" / "store.json").read_bytes()
+
+
+def test_a_label_is_not_hashed_again_until_its_file_is_touched(cohort, tmp_path, monkeypatch):
+    label = tmp_path / "labels" / "s0.nii.gz"
+    plain = plan_of(cohort).jobs[0].key
+    cohort[0] |= label_facts_of(label, full=True)
+    honest, hashed = planning.label_hash, []
+    monkeypatch.setattr(planning, "label_hash", lambda path: (hashed.append(path.name), honest(path))[1])
+    assert plan_of(cohort).jobs[0].key == plain  # stores of before stay as they are
+    assert hashed == ["s1.nii.gz", "s2.nii.gz", "s3.nii.gz"]
+    stat = label.stat()
+    write_nifti(label, np.ones((8, 9, 10), np.uint8), np.diag([2.0, 2, 3, 1]))
+    os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert plan_of(cohort).jobs[0].key != plain
+    assert hashed.count("s0.nii.gz") == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,116 @@
+"""What `medssl cache` and `Store.open` cost where everything is stored already: time, memory, calls of the file system.
+
+The stores are synthetic: one scan is stored, and its record written again under the names of all others, with empty
+files in place of voxels. Each step runs in a process of its own.
+
+    python benchmarks/store_listing.py 1000 10000 100000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssl.formats.nifti import write_nifti
+from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest, write_manifest
+from medssl.store.build import build
+from medssl.store.index import read_record, record_path, stem_of, write_record
+from medssl.store.options import StoreSettings
+from medssl.store.plan import make_plan
+from medssl.store.read import Store
+from medssl.workflows.cache import cache
+
+STEPS = {"shard 1/100, nothing to do": ["shard=1/100"], "1/1, nothing to do": []}
+
+
+def synthetic(folder: Path, count: int) -> Manifest:
+    """Fill a store with records of as many scans, and return their manifest."""
+    scan = folder / "scan.nii.gz"
+    write_nifti(scan, np.arange(720, dtype=np.int16).reshape(8, 9, 10), np.diag([2.0, 2, 3, 1]))
+    rows = [
+        {
+            "id": f"scan{i:07d}", "path": str(scan), "modality": "CT", "units": "HU", "shape": [8, 9, 10],
+            "spacing_mm": [3.0, 2.0, 2.0], "affine": np.diag([2.0, 2, 3, 1]).ravel().tolist(),
+            "patient": f"p{i:07d}", "split": "train", "file_hash": f"{i:064x}",
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    manifest = manifest_of_rows(rows)
+    plan = make_plan(manifest, StoreSettings())
+    store = folder / "store"
+    build(store, replace(plan, jobs=plan.jobs[:1]))
+    first = plan.jobs[0]
+    record = read_record(record_path(store, stem_of(first.id, first.key)))
+    for job in plan.jobs[1:]:
+        old, new = stem_of(first.id, first.key), stem_of(job.id, job.key)
+        entry = replace(
+            record.entry, id=job.id, patient=job.patient, split=job.split, file=record.entry.file.replace(old, new)
+        )
+        checksums = {name.replace(old, new): value for name, value in record.checksums.items()}
+        for name in checksums:
+            (store / name).touch()
+        write_record(store, new, replace(record, entry=entry, key=job.key, checksums=checksums))
+    return manifest
+
+
+def peak_kb() -> int:
+    """Return the most memory that this process had; that of its parent does not count. Linux only."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def measure(step: str, folder: Path) -> None:
+    """Print seconds of processor, peak memory beyond the start in MB, and calls of the file system, of one step."""
+    manifest = None if step == "Store.open" else read_manifest(folder / "manifest.parquet")
+    calls = [0]
+    honest = os.stat
+
+    def counted(*args: Any, **kwargs: Any) -> os.stat_result:
+        calls[0] += 1
+        return honest(*args, **kwargs)
+
+    os.stat = counted  # type: ignore[assignment]
+    sys.addaudithook(lambda event, _: calls.__setitem__(0, calls[0] + (event in ("open", "os.scandir"))))
+    before = peak_kb()
+    start = time.process_time()
+    if manifest is None:
+        Store.open(folder / "store")
+    else:
+        cache(manifest, out=folder / "store", overrides=["workers=1", *STEPS[step]])
+    seconds = time.process_time() - start
+    grown = (peak_kb() - before) / 1024
+    print(json.dumps({"step": step, "s": round(seconds, 2), "MB": round(grown), "calls": calls[0]}), flush=True)
+
+
+def main() -> None:
+    """Measure, and print one line of JSON a step and size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("counts", nargs="*", type=int)
+    parser.add_argument("--step", nargs=2, metavar=("STEP", "FOLDER"), help="one step on a store that is there")
+    given = parser.parse_args()
+    if given.step:
+        measure(given.step[0], Path(given.step[1]))
+    for count in given.counts:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            manifest = synthetic(folder, count)
+            write_manifest(manifest, folder / "manifest.parquet")
+            cache(folder / "manifest.parquet", out=folder / "store", overrides=["workers=1"])  # makes the listing
+            size = (folder / "store" / "store.json").stat().st_size
+            print(json.dumps({"scans": count, "store.json, MB": round(size / 1e6, 1)}), flush=True)
+            for step in (*STEPS, "Store.open"):
+                subprocess.run([sys.executable, __file__, "--step", step, name], check=True)
+
+
+if __name__ == "__main__":
+    main()
