@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from processor_time import processor_seconds
 from scipy import ndimage
 
 from medssl.formats.nifti import write_nifti
@@ -188,13 +189,13 @@ def _verb(folder: Path) -> None:
     manifest, _ = build_manifest(folder, depth="header", workers=1)
     path = folder / "scans.parquet"
     write_manifest(manifest, path)
-    begin = _processor()
+    begin = processor_seconds()
     with contextlib.redirect_stdout(io.StringIO()):
         result = reduce(path, out=folder / "kept.parquet", workers=1)
     assert result.found is not None
     matches = result.found.matches
     same = [(Path(m.first).stem, Path(m.second).stem) for m in matches if m.verdict.level.is_copy]
-    told = {"processor": _processor() - begin, "looked": len(matches), "same": same, "peak_mb": _peak_mb()}
+    told = {"processor": processor_seconds() - begin, "looked": len(matches), "same": same, "peak_mb": _peak_mb()}
     print(json.dumps(told | {"unlike": result.found.unlike, "crowded": result.found.crowded}))
 
 
@@ -203,11 +204,6 @@ def _copies(pairs: list[tuple[str, str]]) -> tuple[int, int]:
     numbers = [sorted(int(name[4:9]) for name in pair) for pair in pairs]
     right = sum(b == a + 1 and b % COPY_OF == COPY_OF - 1 for a, b in numbers)
     return right, len(pairs) - right
-
-
-def _processor() -> float:
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 def _peak_mb() -> float:

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from processor_time import processor_seconds
 from reduction_changes import CHANGES
 from reduction_limits import Seen, limits_by_rule
 from reduction_other_ways import CLEANVISION, IMAGEDEDUP, hash_6_share, other_false, slices_of
@@ -281,10 +282,6 @@ def _hard(mine: list[Item], found: dict[frozenset[str], Compared]) -> None:
         print(f"| {label} | {len(compared)} | {sum(k.is_copy for k in seen)} | {related} | {highest:.2f} |")
 
 
-def _processor() -> float:
-    return sum(os.times()[:4])  # of this process and of those that look
-
-
 def _counts(words: list[str]) -> dict[str, int]:
     return {kind: int(count) for kind, count in (one.split("=") for one in words)}
 
@@ -312,28 +309,28 @@ def main() -> None:
     each = {} if chosen.full else {"ct": 3, "hippocampus": 7, "acdc": 2, "lgg": 6, "phantom": 1}
     each |= _counts(chosen.each)
     root = os.environ.get("MEDSSL_DATA")
-    begin = _processor()
+    begin = processor_seconds()
     with tempfile.TemporaryDirectory() as scratch:
         work = chosen.work or Path(scratch)
         scans = originals(Path(root) if root else None, work, chosen.phantoms)
         wanted = HALVES if chosen.half == "both" else (chosen.half,)
         items = build(scans, work, each, wanted, _counts(chosen.after))
-        spent = _processor() - begin
+        spent = processor_seconds() - begin
         print(f"{len(items)} files of {len(scans)} scans, seed {SEED}, made in {spent:.0f} s of processor time.")
         for half in wanted:
             mine = [item for item in items if item.half == half]
-            begin = _processor()
+            begin = processor_seconds()
             make_fingerprints([item.target for item in mine], work / f"prints-{half}")
             index = read_index(work / f"prints-{half}")
-            printed = _processor()
+            printed = processor_seconds()
             if chosen.alone:
                 report_alone(mine, index)
                 continue
             compared = search(mine, index, work / f"verdicts-{half}.jsonl", chosen.workers)
-            looked = _processor()
+            looked = processor_seconds()
             _limits(half, compared)
             report(half, mine, compared, index)
-            rest = _processor() - looked
+            rest = processor_seconds() - looked
             print(
                 f"\nProcessor time of this half: fingerprints {printed - begin:.0f} s, {len(compared)} pairs "
                 f"{looked - printed:.0f} s, the other ways and the tables {rest:.0f} s."
