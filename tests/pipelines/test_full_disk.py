@@ -161,7 +161,7 @@ def test_a_limit_on_the_size_of_files_is_named(tmp_path):
     manifest = tmp_path / "m.parquet"
     assert run("index", source, "--out", manifest, "modality=MR")[0] == 0
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
     try:
         code, said = run("cache", manifest, "--out", tmp_path / "store", "workers=1")
     finally:
