@@ -132,8 +132,11 @@ def _safetensors(path: Path, size: int) -> dict[str, Tensor]:
             wanted = _ITEM_BYTES.get(row["dtype"], 1)
             for count in row["shape"]:
                 wanted *= count
-            if not 0 <= first <= last <= size - 8 - length or (last - first != wanted and row["dtype"] in _ITEM_BYTES):
-                raise ValueError(f"'{name}' claims {wanted} bytes, and has {last - first}")
+            held = size - 8 - length
+            if not 0 <= first <= last <= held:
+                raise ValueError(f"'{name}' claims the bytes {first} to {last}, and the file holds {held} of numbers")
+            if last - first != wanted and row["dtype"] in _ITEM_BYTES:
+                raise ValueError(f"'{name}' claims {wanted} bytes by its shape, and has {last - first}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(path, f"its header is damaged ({error})") from error
     try:

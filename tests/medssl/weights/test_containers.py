@@ -130,6 +130,8 @@ def test_a_header_of_safetensors_is_held_to_the_file(tmp_path: Path) -> None:
 
     rows = json.loads(header)
     written(json.dumps({**rows, "a": {**rows["a"], "shape": [2**40]}}), "claims 4398046511104 bytes")
+    beyond = {**rows["a"], "shape": [2**40], "data_offsets": [0, 2**42]}
+    written(json.dumps({**rows, "a": beyond}), "the file holds")
     written(header.replace('"b":', '"a":', 1), "stands twice")
     written("[" * 5000, "damaged")
     path.write_bytes((2**40).to_bytes(8, "little") + whole[8:])
