@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.gathering import gathered, mean_of_all, own_of, ratio
+from medssl.gathering import added, gathered, mean_of_all, own_of, ratio
 from medssl.heads import gelu_perceptron
 from medssl.methods.contract import Losses, Method, summed
 from medssl.methods.fitting import Room
@@ -199,10 +199,13 @@ class SlotCon(Method):
             pairs = slot_pairs(queries, mine[places], every, there, item, patient)
             loss = info_nce(pairs, temperature=chosen.slot_temperature)
             losses.append(2 * chosen.slot_temperature * ratio((loss * weight).sum(), weight.sum()))
-            shared = shared + weight.sum()
-            if view == 0:
-                signals = score_statistics(pairs, temperature=chosen.slot_temperature)
-        signals["slots_shared"] = shared / (2 * batch)
+            shared = shared + added(weight.sum())
+            if view == 0:  # of all processes
+                rows, anchors, counts = gathered(queries.detach()), gathered(mine[places]), gathered(weight) > 0
+                counts = counts | ~counts.any()
+                seen = slot_pairs(rows[counts], anchors[counts], every, there, item, patient)
+                signals = score_statistics(seen, temperature=chosen.slot_temperature)
+        signals["slots_shared"] = shared / (2 * len(item) / number)
         return torch.stack(losses).sum(), signals
 
     def after_step(self, progress: float) -> None:
