@@ -51,7 +51,7 @@ class CloudTraining(Training):
         self, train: CloudStore, plan: CloudPlan, settings: Any, *, rank: int, world_size: int, pin: bool
     ) -> CloudLoader:
         """Return this process's clouds."""
-        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
+        order = order_of(settings, rank=rank, world_size=world_size, pin=pin)
         return CloudLoader(
             train,
             plan,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from medssl.grouped_order import Grouping
 from medssl.input_schemes import FOLLOW, Normalise
 from medssl.settings import Settings
 from medssl.windows import Apart
@@ -40,6 +41,12 @@ class DataSettings(Settings):
         description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
         "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
     )
+    order: Grouping = Field(
+        "shuffled",
+        description="What a batch holds: 'shuffled'; with data.groups, 'one_per_group', items of several groups (a "
+        "contrast then has no negatives of one), or 'one_group', items of one alone (the group tells nothing).",
+    )
+    groups: str = Field("", description="A CSV with the columns scan (or cloud's id) and group, for data.order.")
     normalise: Normalise = Field("follow", description=FOLLOW)
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(

@@ -91,7 +91,7 @@ class ScanTraining(Training):
                 "apart": data.apart,
                 "pairs": data.pair == "channels",
             }
-        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
+        order = order_of(settings, rank=rank, world_size=world_size, pin=pin)
         return WindowLoader(
             train,
             plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 from medssl.domains.domain import Domain, domain_of_card, domains
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
+from medssl.exporting.feature_groups import feature_groups
 from medssl.exporting.features import FeatureTable
 from medssl.settings import Resolved, resolve
+from medssl.spreadsheet import csv_text
+from medssl.step_loader import read_groups
 from medssl.workflows import events
 from medssl.workflows.arms import report_command
 from medssl.workflows.devices import device_named
@@ -60,7 +64,7 @@ def embed(
         dry_run: Say what would be done; write nothing; the table is empty.
 
     Returns:
-        The table of vectors, and where it was written.
+        The table of vectors, and where it was written; with ``groups`` the table of groups beside it.
 
     Raises:
         ConfigError: A setting is wrong, or ``out`` is neither kind of file.
@@ -70,6 +74,9 @@ def embed(
     run, out = Path(run), file_for(out, ".parquet", ".npz")
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
+    if settings.groups_within and settings.groups is None:
+        raise ConfigError("groups_within is given and groups is not. Say how many clusters: groups=10.")
+    within = read_groups(settings.groups_within) if settings.groups_within else None
     device = device_named(settings.device)
     card = load_card(run)
     domain = domain_of_card(card)
@@ -90,9 +97,18 @@ def embed(
         events.warning(f"{scan_id}: {reason}")
     if not len(table):
         raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
+    groups = feature_groups(table.ids, table.vectors, settings.groups, within=within) if settings.groups else {}
     _write(table, out, run.resolve().name)
     figures = {"scans": len(table), "dimensions": int(table.vectors.shape[1]), "failed": table.failed}
-    return events.written(Embedded(table=table, written=(out,), next=report_command([run], out), figures=figures))
+    written: tuple[Path, ...] = (out,)
+    if groups:
+        written = (out, out.with_suffix(".groups.csv"))
+        with atomic_write(written[1]) as aside:
+            aside.write_text(csv_text(("scan", "group"), groups.items()), encoding="utf-8", newline="")
+        sizes = sorted(Counter(groups.values()).values(), reverse=True)
+        events.message(f"{len(sizes)} groups of {sizes[-1]} to {sizes[0]} {domain.noun}s")
+        figures["groups"] = sizes
+    return events.written(Embedded(table=table, written=written, next=report_command([run], out), figures=figures))
 
 
 def _refuse_foreign(resolved: Resolved[EmbedSettings], own: Domain) -> None:

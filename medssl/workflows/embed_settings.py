@@ -43,4 +43,13 @@ class EmbedSettings(Settings):
     splits: tuple[str, ...] | None = Field(
         default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )
+    groups: int | None = Field(
+        default=None,
+        ge=2,
+        description="Clusters of the vectors (k-means), written beside them as NAME.groups.csv with the columns scan "
+        "and group: what data.groups of pretraining takes.",
+    )
+    groups_within: str = Field(
+        default="", description="Such a table of an earlier stage; groups then are clusters within its groups (MCL)."
+    )
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")

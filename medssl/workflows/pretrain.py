@@ -124,18 +124,19 @@ def pretrain(
 
     fabric = launch(settings.train, network)
     check_processes(network, fabric.world_size)
+    loader = loader_of(settings, chosen, network.plan, fabric)  # what it refuses leaves no folder
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     keep_origin(run, start)
     if run.writes:
-        for line in [*plan_lines(resolved, chosen, network, out, world_size=fabric.world_size), *started]:
+        lines = plan_lines(resolved, chosen, network, out, world_size=fabric.world_size)
+        for line in [*lines, *(f"order: {doubt}" for doubt in loader.doubts), *started]:
             run.say(line)
         _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
         reached = left_off(run.checkpoints, resume=resume, finish=finish)
         named = preset or method
         for line in plan_time_lines(resolved, chosen, network, named, out, fabric, done=reached, until=until):
             run.say(line)
-    loader = loader_of(settings, chosen, network.plan, fabric)
     probes = training.held_out(chosen.held_out, network.plan, settings) if chosen.held_out is not None else []
     shown = events.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:
