@@ -121,7 +121,7 @@ def _unexpected(error: BaseException, verb: str) -> str:
         return "There was not enough memory. Use fewer workers, smaller batches or windows, or a larger machine."
     named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else said
     if isinstance(error, OSError):
-        return f"{named}. Nothing is half written; mend this, and run the same command again."
+        return f"{named}. No file is half written; fix this, then run the same command again."
     with (
         suppress(OSError),
         tempfile.NamedTemporaryFile(
@@ -130,10 +130,10 @@ def _unexpected(error: BaseException, verb: str) -> str:
     ):
         file.write(trace)
         return (
-            f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Nothing is half written. "
+            f"medssl {verb} met an unexpected error: {type(error).__name__}: {named}. No file is half written. "
             f"The traceback is in {file.name}; please report it."
         )
-    return f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Try again with --verbose."
+    return f"medssl {verb} met an unexpected error: {type(error).__name__}: {named}. Try again with --verbose."
 
 
 def split_overrides(positional: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:

@@ -1,4 +1,4 @@
-"""``medssl auto``: its decisions, its split, its words, and that it goes on where it stopped."""
+"""``medssl auto``: its decisions, its split, its words, and that it continues where it stopped."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_clouds_take_the_only_target_for_their_class(tmp_path, capsys):
     }
     store = cache(tmp_path / "m.parquet", out=tmp_path / "store").store
     assert set(store.classes.values()) == {"oak", "ash"}
-    assert "classes are those of the only target, 'species'" in capsys.readouterr().out
+    assert "classes come from the only target, 'species'" in capsys.readouterr().out
     index(tmp_path / "in", out=tmp_path / "two.parquet", targets=str(tmp_path / "t.csv"))
     assert not cache(tmp_path / "two.parquet", out=tmp_path / "other").store.classes
     assert "there are site, species: take one with target=NAME" in capsys.readouterr().err

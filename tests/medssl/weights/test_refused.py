@@ -109,7 +109,7 @@ def test_whole_numbers_and_a_lost_head_are_errors(tmp_path: Path) -> None:
         ready(tmp_path / "int.pth")
     kept = {key: value for key, value in whole.items() if key != "decoder.seg_layers.1.weight"}
     torch.save({**content, "network_weights": kept}, tmp_path / "lost.pth")
-    with pytest.raises(DataError, match=r"seg_layers\.1\.weight' is lacking"):
+    with pytest.raises(DataError, match=r"seg_layers\.1\.weight' is missing"):
         ready(tmp_path / "lost.pth")
 
 
