@@ -293,8 +293,8 @@ def find(
     if found.crowded:
         events.message(
             f"{found.crowded} pairs that may be copies were not compared: each scan is compared in its "
-            f"{LIMITS.doubtful} likeliest doubtful pairs, {LIMITS.alone} pairs with too few points to decide, and {LIMITS.likely} "
-            "others"
+            f"{LIMITS.doubtful} likeliest doubtful pairs, {LIMITS.alone} pairs with too few points to decide, and "
+            f"{LIMITS.likely} others"
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")
