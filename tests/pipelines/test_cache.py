@@ -46,7 +46,7 @@ def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, m
     assert said.splitlines()[-1] == f"next: medssl pretrain {preset} --data {tmp_path / 'store'} --out runs/store"
     assert "3 scans in the store" in said
     cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
-    assert "3 are stored already" in capsys.readouterr().out
+    assert "3 are already stored" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(manifest, tmp_path, capsys):

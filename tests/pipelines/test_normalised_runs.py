@@ -327,7 +327,7 @@ def test_an_older_run_goes_on_as_it_was_begun(home: Path, tmp_path: Path, capsys
     (out / "card.json").unlink()
     capsys.readouterr()
     pretrain(out=out, finish=True)
-    assert "it goes on as it was begun, with method.batch_keys=true" in capsys.readouterr().out
+    assert "it continues with its settings of then: method.batch_keys=true" in capsys.readouterr().out
     assert load_card(out).method["batch_keys"] is True
 
 

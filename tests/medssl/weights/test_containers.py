@@ -93,7 +93,7 @@ def test_a_claimed_size_of_a_tebibyte_is_refused(tmp_path: Path) -> None:
         return data.replace(small, huge)
 
     _rewritten(tmp_path / "a.pth", tmp_path / "huge.pth", grown)
-    refused(tmp_path / "huge.pth", "no whole file")
+    refused(tmp_path / "huge.pth", "not a complete file")
 
 
 def test_a_packed_archive_a_second_name_and_a_cut_file_are_refused(tmp_path: Path) -> None:
