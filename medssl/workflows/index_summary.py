@@ -93,7 +93,7 @@ def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         counted[row["error"].partition(" So are ")[0].rstrip(".")] += len(row["paths"])
     kinds = "; ".join(f"{count} x {reason}" for reason, count in counted.most_common())
-    events.message(f"{counted.total()} DICOM objects are not volumes and were ignored: {kinds}")
+    events.message(f"{counted.total()} DICOM objects are not volumes and were set aside: {kinds}")
 
 
 def _say_left_out(manifest: Manifest) -> None:

@@ -84,7 +84,7 @@ def test_classes_of_clouds_are_learned_and_compared(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(auto_chain, "function_of", forbidden)
     assert auto(made, out=tmp_path / "out", overrides=TINY).comparison == result.comparison
     said = capsys.readouterr().out
-    assert said.count("done before") >= 6
+    assert said.count("already done") >= 6
     following, new = said.splitlines()[-2:]
     assert following.startswith("next: medssl evaluate")
     assert new.startswith("on new data: medssl predict ")
@@ -149,4 +149,4 @@ def test_what_most_of_a_folder_holds_is_taken_and_the_rest_named(tmp_path, capsy
     result = auto(folder, out=tmp_path / "out", overrides=TINY)
     assert result.ok, result.failed
     captured = capsys.readouterr()
-    assert "the clouds are taken, the scans passed over" in captured.out + captured.err
+    assert "the clouds are used, the scans are ignored" in captured.out + captured.err

@@ -57,7 +57,7 @@ def las(points):
 REFUSED = {
     "empty.ply": (b"", "empty"),
     "empty.npy": (b"", "empty"),
-    "page.ply": (b"<!doctype html><p>404</p>", "no PLY"),
+    "page.ply": (b"<!doctype html><p>404</p>", "not a PLY"),
     "truncated.ply": (PLY.format(order="binary_little_endian", rows=128).encode() + POINTS.tobytes()[:-7], "truncated"),
     "wrong_order.ply": (PLY.format(order="binary_sideways", rows=128).encode() + POINTS.tobytes(), "binary_sideways"),
     "words.ply": (PLY.format(order="ascii", rows=1).encode() + b"one two three\n", "not the 3 numbers"),

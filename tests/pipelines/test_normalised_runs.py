@@ -226,7 +226,7 @@ def test_a_run_whose_numbers_are_gone_does_not_go_on_with_others(home: Path, tmp
     pretrain(preset="masked_small", overrides=[*settings, "train.steps=2", "data.normalise=dataset"], **begun)
     for path in ("card.json", "encoder.safetensors", "input.json"):
         (out / path).unlink()
-    with pytest.raises(CheckpointError, match=r"input\.json is not there.*data\.normalise=dataset"):
+    with pytest.raises(CheckpointError, match=r"input\.json is missing.*data\.normalise=dataset"):
         pretrain(out=out, finish=True)
 
 

@@ -106,7 +106,7 @@ def test_a_packed_archive_a_second_name_and_a_cut_file_are_refused(tmp_path: Pat
         archive.writestr(archive.infolist()[0].filename, b"")
     refused(tmp_path / "twice.pth", "twice")
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:-2000])
-    refused(tmp_path / "cut.pth", "no whole")
+    refused(tmp_path / "cut.pth", "not a complete")
     (tmp_path / "empty.pth").write_bytes(b"")
     refused(tmp_path / "empty.pth", "empty")
     refused(tmp_path / "none.pth", "no such file")

@@ -82,8 +82,8 @@ CONFIG = ["configurations", "3d_fullres"]
         (_damage(["configurations"], [1, 2]), "not as nnunet writes it"),
         (_damage([*CONFIG, "architecture", "arch_kwargs"], {}), "not as nnunet writes it"),
         (_damage([*CONFIG, "architecture", "arch_kwargs", "n_stages"], 10**9), "1000000000 stages"),
-        (_damage([*CONFIG, "spacing"], [1.0, float("nan"), 1.0]), "no voxel size"),
-        (_damage([*CONFIG, "spacing"], "3 1 1"), "no voxel size"),
+        (_damage([*CONFIG, "spacing"], [1.0, float("nan"), 1.0]), "not a voxel size"),
+        (_damage([*CONFIG, "spacing"], "3 1 1"), "not a voxel size"),
         (_damage(["foreground_intensity_properties_per_channel", "0"], {"mean": "x"}), "not as nnunet writes it"),
         (
             _damage(
