@@ -145,10 +145,10 @@ def test_groups_of_features_are_what_pretraining_takes(run, store, tmp_path) -> 
     second = embed(run, data=store.folder, out=tmp_path / "stage1.parquet", overrides=within)
     assert {name: group.split("-")[0] for name, group in read_groups(second.written[1]).items()} == groups
     pretrained = [
-        "train.steps=4", "train.batch_size=2", "train.accelerator=cpu", "train.precision=32-true", "data.held_out_share=0",
+        "train.steps=4", "train.batch_size=2", "train.accelerator=cpu", "train.precision=32-true",
         "train.checkpoint_every=2", "encoder.name=unet", "encoder.channels=[4,8]", "method.window=[8,8,8]",
         "method.crop=[8,8,8]", "method.hidden=8", "method.projected=8", "data.splits=[train,test]",
-        "data.order=one_per_group", f"data.groups={file}",
+        "data.held_out_share=0", "data.order=one_per_group", f"data.groups={file}",
     ]  # fmt: skip
     with console.speaking(console.Manner(quiet=True)):
         trained = pretrain("simclr_small", data=store.folder, out=tmp_path / "whole", overrides=pretrained)
