@@ -12,14 +12,11 @@ their turn, so that a batch that reaches from one round into the next holds none
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Grouping", "Numbers", "batches_without_repeats", "in_batches_of_one_group", "one_of_each_group"]
+__all__ = ["Numbers", "batches_without_repeats", "in_batches_of_one_group", "one_of_each_group"]
 
-Grouping = Literal["shuffled", "one_per_group", "one_group"]
 Numbers = npt.NDArray[np.int64]
 
 

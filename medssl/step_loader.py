@@ -23,10 +23,11 @@ import torch
 
 from medssl.batch import Batch
 from medssl.errors import ConfigError, DataError
-from medssl.grouped_order import Grouping, Numbers, batches_without_repeats, in_batches_of_one_group, one_of_each_group
+from medssl.grouped_order import Numbers, batches_without_repeats, in_batches_of_one_group, one_of_each_group
 from medssl.listings import ListedStore
 from medssl.randomness import numpy_generator
 from medssl.spreadsheet import rows_of_csv
+from medssl.windows import Grouping
 
 __all__ = ["Order", "StepLoader", "group_numbers", "order_of", "patient_numbers", "read_groups"]
 

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medssl.grouped_order import Grouping
 from medssl.input_schemes import FOLLOW, Normalise
 from medssl.settings import Settings
-from medssl.windows import Apart
+from medssl.windows import Apart, Grouping
 
 __all__ = ["DataSettings", "LabelledSettings"]
 
