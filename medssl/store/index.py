@@ -224,7 +224,7 @@ def read_index(folder: Path) -> Index:
                 f"--out {quoted(Path('stores') / folder.stem)}` makes a store of it."
             )
         raise CacheError(
-            f"{folder} is no store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
+            f"{folder} is not a store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
             "lists them and `medssl cache x.parquet --out FOLDER` makes a store of them."
         )
     lines = open_lines(folder, path)
