@@ -96,9 +96,8 @@ def test_killed_at_random_and_begun_again_the_store_is_that_of_one_process(tmp_p
     random = np.random.default_rng(7)
     killed = 0
     for _ in range(ROUNDS):
-        running = [
-            start(parts, f"{part}/{SHARDS}", int(random.integers(1, touches // SHARDS))) for part in range(1, SHARDS + 1)
-        ]
+        deaths = random.integers(1, touches // SHARDS, SHARDS).tolist()
+        running = [start(parts, f"{part}/{SHARDS}", death) for part, death in enumerate(deaths, start=1)]
         for process in running:
             process.join(120)
             assert process.exitcode in (0, -signal.SIGKILL)
