@@ -121,7 +121,7 @@ def check(
     if rows:
         events.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
     counts = {severity: result.count(severity) for severity in SEVERITIES}
-    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
+    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['info']}")
     mend = mend_of(shown, source, file)
     following = mend.command if mend else _onwards(source, file)
     if dry_run:
