@@ -19,7 +19,7 @@ LABEL_FLAGS = {
         "several files claim to be its label; {label_path} was used",
         "Keep one of them, or name it in a CSV with the columns path and label.",
     ),
-    "label-unreadable": ("error", "the label cannot be read", "Mend or remove {label_path}."),
+    "label-unreadable": ("error", "the label cannot be read", "Fix or remove {label_path}."),
     "label-shape-differs": (
         "error",
         "the label has another shape than the image",
