@@ -129,7 +129,7 @@ def test_five_patients_settle_nothing_and_six_lean_on_the_t_distribution():
         "b", metrics=["dice"], pooled=False,
     )  # fmt: skip
     assert all(row.verdict == "better" for row in rows)
-    assert "cannot fall below 0.031, and Holm's first threshold is 0.025" in sentence(rows[0])
+    assert "cannot give p below 0.031, and Holm's first threshold is 0.025" in sentence(rows[0])
 
 
 @pytest.mark.parametrize("patients", [1, 2])
