@@ -131,7 +131,8 @@ def reduce(
     again = Command("reduce", file, "--out", out)
     if dry_run:
         reading |= copies.say_pairs(rows, targets, folder, settings)
-        events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
+        kept = f", keeping {settings.keep}" if settings.keep else ""
+        events.message("would mark copies" if settings.by == "copies" else f"would choose by {settings.by}{kept}")
         return events.written(Reduced(None, next=again, figures=reading))
     prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
     if prints is None:

@@ -95,7 +95,7 @@ def test_no_p_is_no_finding():
     assert math.isnan(row.p)
     assert math.isnan(row.p_holm)
     assert row.verdict == "inconclusive"
-    assert "no spread" in sentence(row)
+    assert "an interval cannot be computed" in sentence(row)
     assert "nan" not in sentence(row)
 
 
