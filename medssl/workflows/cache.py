@@ -181,9 +181,9 @@ def _pretrain(preset: str, folder: Path) -> Command:
 
 def _following(store: Store, folder: Path) -> Command:
     """Return the command that pretrains on a store; none where it holds nothing to train on, which is said."""
-    if any(entry.split in _TRAINED for entry in store.entries):
+    if any(split in _TRAINED for split in store.field("split")):
         return _pretrain(_suited(store), folder)
-    splits = ", ".join(sorted({entry.split for entry in store.entries}))
+    splits = ", ".join(sorted(set(store.field("split"))))
     events.warning(f"there is nothing to train on: everything in the store is in the splits {splits}")
     return Command()
 
@@ -192,13 +192,13 @@ def _suited(store: Store) -> str:
     """Return the preset that suits the scans on this machine, and say why."""
     from medssl.domains.suited_method import suited_method
 
-    entries = store.entries
-    boxes = [entry.body_box for entry in entries]
+    sizes = [(entry.body_box, entry.spacing_mm) for entry in store.entries]
+    owners = zip(store.field("patient"), store.field("id"), store.field("split"), strict=True)
     method, because = suited_method(
-        [[end - start for start, end in zip(*box, strict=True)] for box in boxes],
-        [entry.spacing_mm for entry in entries],
-        patients=len({entry.patient or entry.id for entry in entries if entry.split in _TRAINED}),
-        segmented=any(entry.label_file for entry in entries),
+        [[end - start for start, end in zip(*box, strict=True)] for box, _ in sizes],
+        [spacing for _, spacing in sizes],
+        patients=len({patient or scan for patient, scan, split in owners if split in _TRAINED}),
+        segmented=any(store.field("label_file")),
     )
     return _for_machine(method, because)
 
