@@ -131,8 +131,9 @@ def reduce(
     again = Command("reduce", file, "--out", out)
     if dry_run:
         reading |= copies.say_pairs(rows, targets, folder, settings)
-        kept = f", keeping {settings.keep}" if settings.keep else ""
-        events.message("would mark copies" if settings.by == "copies" else f"would choose by {settings.by}{kept}")
+        how_many = f", keeping {settings.keep}" if settings.keep else ""
+        plan = "would mark copies" if settings.by == "copies" else f"would choose by {settings.by}{how_many}"
+        events.message(plan)
         return events.written(Reduced(None, next=again, figures=reading))
     prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
     if prints is None:
