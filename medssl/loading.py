@@ -69,8 +69,9 @@ class WindowLoader(StepLoader[WindowBatch]):
             )
         indices = None if allowed is None else _allowed_places(store, plan, allowed)
         self._samples = _samples(plan, indices, len(store))
-        ids = [store.entries[item].id for item, _ in self._samples]
-        super().__init__(len(self._samples), ids=ids, rows_per_item=plan.count, **order)
+        if "groups" in order:  # of scans: each of their places is in its scan's
+            order = {**order, "groups": [order["groups"][item] for item, _ in self._samples]}
+        super().__init__(len(self._samples), rows_per_item=plan.count, **order)
         self.store, self.plan, self._apart = store, plan, apart
         self._drop, self._pairs = drop, pairs
         self._patients = patient_numbers(store)

@@ -10,10 +10,9 @@ from medssl.batch import Batch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Apart", "Grouping", "Relation", "WindowBatch", "WindowPlan", "as_input"]
+__all__ = ["Apart", "Relation", "WindowBatch", "WindowPlan", "as_input"]
 
 Apart = Literal["patients", "slices"]  # what a contrast pushes apart
-Grouping = Literal["shuffled", "one_per_group", "one_group"]  # what a batch holds, see `medssl.step_loader.Order`
 Relation = Literal["independent", "partitions", "gap", "frame"]
 
 

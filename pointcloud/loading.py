@@ -42,7 +42,7 @@ class CloudLoader(StepLoader[CloudBatch]):
         **order: Unpack[Order],
     ) -> None:
         _check(store, plan)
-        super().__init__(len(store), ids=[entry.id for entry in store.entries], **order)
+        super().__init__(len(store), **order)
         self.store, self.plan = store, plan
         self._patients = patient_numbers(store)
 

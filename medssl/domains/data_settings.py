@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from medssl.batch import Ordering
 from medssl.input_schemes import FOLLOW, Normalise
 from medssl.settings import Settings
-from medssl.windows import Apart, Grouping
+from medssl.windows import Apart
 
 __all__ = ["DataSettings", "LabelledSettings"]
 
@@ -25,6 +26,14 @@ class DataSettings(Settings):
         "",
         description="A CSV with the columns scan and phase (in cycles, 0 to 1): phases of frames, for cvrl's 'frame'.",
     )
+    order: Ordering = Field(
+        "shuffled",
+        description="How batches are made: 'shuffled'; or by data.groups, 'one_per_group', of as many groups as can be "
+        "(G-SimCLR), or 'one_group', of the items of one group (MCL).",
+    )
+    groups: str = Field(
+        "", description="A CSV with the columns scan and group, of every scan or cloud to train on; for data.order."
+    )
     apart: Apart = Field(
         "patients",
         description="What a contrast pushes apart: 'patients', whose own windows never repel each other; or, with "
@@ -40,12 +49,6 @@ class DataSettings(Settings):
         description="What the two views of a contrast show: 'views', all channels each; 'channels', a channel each, "
         "drawn of those that the case has, the others being 0. For stores of several, and methods that compare views.",
     )
-    order: Grouping = Field(
-        "shuffled",
-        description="What a batch holds: 'shuffled'; with data.groups, 'one_per_group', items of several groups (a "
-        "contrast then has no negatives of one), or 'one_group', items of one alone (the group tells nothing).",
-    )
-    groups: str = Field("", description="A CSV with the columns scan (or cloud's id) and group, for data.order.")
     normalise: Normalise = Field("follow", description=FOLLOW)
     held_out_split: str = Field("val", description="Split whose scans are only probed.")
     held_out_share: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(

@@ -36,11 +36,6 @@ class Loader(Protocol):
         """How many numbers ``item`` of a batch takes."""
         ...
 
-    @property
-    def doubts(self) -> list[str]:
-        """What the user should know of its order, in sentences."""
-        ...
-
     def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Yield this rank's batches of the steps, each a pure function of (seed, step)."""
         ...

@@ -57,7 +57,7 @@ class ClassificationLearning(Learning):
 
     def loader(self, *, rank: int, world_size: int, pin: bool) -> ClassLoader:
         """Return this rank's samples."""
-        order = order_of(self.settings, rank=rank, world_size=world_size, pin=pin)
+        order = order_of(self.settings.train, rank=rank, world_size=world_size, pin=pin)
         return ClassLoader(
             self.train,
             self.settings.classification,

@@ -40,16 +40,15 @@ class EmbedSettings(Settings):
     point_draws: int = Field(
         default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that a vector is the mean of."
     )
-    splits: tuple[str, ...] | None = Field(
-        default=None, description="Splits to embed; '' is unassigned scans. None: all."
+    join: tuple[str, ...] = Field(
+        default=(),
+        description="Further runs, such as stages of MCL: a vector is all runs' vectors, joined, of length 1.",
     )
     groups: int | None = Field(
-        default=None,
-        ge=2,
-        description="Clusters of the vectors (k-means), written beside them as NAME.groups.csv with the columns scan "
-        "and group: what data.groups of pretraining takes.",
+        default=None, ge=1, description="Clusters that vectors are put into; --out is then a .csv, for data.groups."
     )
-    groups_within: str = Field(
-        default="", description="Such a table of an earlier stage; groups then are clusters within its groups (MCL)."
+    within: str = Field(default="", description="Groups of an earlier stage (.csv), which these subdivide.")
+    splits: tuple[str, ...] | None = Field(
+        default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:N'.")

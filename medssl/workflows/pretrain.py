@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from medssl.domains.choosing import Chosen, choose_items, data_facts
 from medssl.domains.domain import domain_of_card, store_for
+from medssl.domains.groups import group_lines
 from medssl.domains.training import Trained
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
@@ -117,26 +118,26 @@ def pretrain(
     chosen = as_input(chosen, store, settings, start=start, resumed=out if resume else None)
     network = build(settings, init_from=start)
     training.shown(network, chosen.train)
-    started = [] if start is None else _start_lines(start, store, chosen)
+    started = group_lines(settings, chosen.train, getattr(network.plan, "count", 1))
+    started += [] if start is None else _start_lines(start, store, chosen)
     if dry_run:
         _say_plan(resolved, chosen, network, preset or method, out, started)
         return events.written(RunResult(out, read=load))
 
     fabric = launch(settings.train, network)
     check_processes(network, fabric.world_size)
-    loader = loader_of(settings, chosen, network.plan, fabric)  # what it refuses leaves no folder
     run = on_first_rank(fabric, lambda: _open_run(out, resolved, chosen, resume=resume, overwrite=overwrite))
     run = run or Run(out, writes=False)
     keep_origin(run, start)
     if run.writes:
-        lines = plan_lines(resolved, chosen, network, out, world_size=fabric.world_size)
-        for line in [*lines, *(f"order: {doubt}" for doubt in loader.doubts), *started]:
+        for line in [*plan_lines(resolved, chosen, network, out, world_size=fabric.world_size), *started]:
             run.say(line)
         _doubt_frozen(run, settings, network, fresh=not (init_from or resume))
         reached = left_off(run.checkpoints, resume=resume, finish=finish)
         named = preset or method
         for line in plan_time_lines(resolved, chosen, network, named, out, fabric, done=reached, until=until):
             run.say(line)
+    loader = loader_of(settings, chosen, network.plan, fabric)
     probes = training.held_out(chosen.held_out, network.plan, settings) if chosen.held_out is not None else []
     shown = events.progress(until or settings.train.steps, "step") if run.writes else nullcontext()
     with shown as bar:

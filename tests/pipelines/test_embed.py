@@ -7,16 +7,12 @@ import torch
 
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, load_encoder, save_encoder
-from medssl.engine.run import read_metrics
 from medssl.errors import CheckpointError, ConfigError, DataError
-from medssl.step_loader import read_groups
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.tasks.class_features import class_features
 from medssl.tasks.class_samples import samples_of
 from medssl.tasks.class_settings import ClassificationSettings
 from medssl.workflows.embed import embed
-from medssl.workflows.pretrain import pretrain
-from pipelines import console
 from pointcloud.encoders.table import CLOUD_ENCODERS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store_writing import CloudItem, store_from_clouds
@@ -129,46 +125,3 @@ def test_a_dry_run_writes_nothing(run, store, tmp_path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert len(embed(run, data=store.folder, out=tmp_path / "f.npz", dry_run=True).table) == 0
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_groups_of_features_are_what_pretraining_takes(run, store, tmp_path) -> None:
-    """The clusters of a stage, those of the next within them, and a run whose batches follow them."""
-    first = embed(run, data=store.folder, out=tmp_path / "stage0.parquet", overrides=["groups=2"])
-    file = tmp_path / "stage0.groups.csv"
-    assert first.written == (tmp_path / "stage0.parquet", file)
-    groups = read_groups(file)
-    assert set(groups) == {"s0", "s1", "s2", "s3"}
-    assert set(groups.values()) == {"c0", "c1"}
-    again = embed(run, data=store.folder, out=tmp_path / "again.parquet", overrides=["groups=2"])
-    assert again.written[1].read_bytes() == file.read_bytes()
-    within = ["groups=2", f"groups_within={file}"]
-    second = embed(run, data=store.folder, out=tmp_path / "stage1.parquet", overrides=within)
-    assert {name: group.split("-")[0] for name, group in read_groups(second.written[1]).items()} == groups
-    pretrained = [
-        "train.steps=4", "train.batch_size=2", "train.accelerator=cpu", "train.precision=32-true",
-        "train.checkpoint_every=2", "encoder.name=unet", "encoder.channels=[4,8]", "method.window=[8,8,8]",
-        "method.crop=[8,8,8]", "method.hidden=8", "method.projected=8", "data.splits=[train,test]",
-        "data.held_out_share=0", "data.order=one_per_group", f"data.groups={file}",
-    ]  # fmt: skip
-    with console.speaking(console.Manner(quiet=True)):
-        trained = pretrain("simclr_small", data=store.folder, out=tmp_path / "whole", overrides=pretrained)
-    assert len(read_metrics(trained.folder)) > 0
-    assert "order: one_per_group" in (trained.folder / "run.yaml").read_text()
-
-
-def test_groups_that_cannot_be_are_refused(run, store, tmp_path) -> None:
-    with pytest.raises(ConfigError, match="there are 4 scans with features"):
-        embed(run, data=store.folder, out=tmp_path / "f.parquet", overrides=["groups=5"])
-    with pytest.raises(ConfigError, match="groups_within is given and groups is not"):
-        embed(run, data=store.folder, out=tmp_path / "f.parquet", overrides=["groups_within=x.csv"])
-    file = tmp_path / "some.csv"
-    file.write_text("scan,group\ns0,a\n")
-    with pytest.raises(DataError, match="3 of 4 scans have no group in groups_within, such as 's1'"):
-        embed(run, data=store.folder, out=tmp_path / "f.parquet", overrides=["groups=2", f"groups_within={file}"])
-    for order, said in (("one_group", "needs data.groups"), ("shuffled", "asks for none")):
-        with pytest.raises(ConfigError, match=said):
-            pretrain(
-                "simclr_small", data=store.folder, out=tmp_path / "no",
-                overrides=[f"data.order={order}", *(["data.groups=x.csv"] if order == "shuffled" else [])],
-            )  # fmt: skip
-        assert not (tmp_path / "no").exists()
