@@ -64,6 +64,7 @@ SIGNALS: Mapping[str, tuple[tuple[str, bool], ...]] = {
     "vicreg_small": (("retrieval", True),),
     "dino_small": (("retrieval", True),),
     "ibot_small": (("retrieval", True),),
+    "slotcon_small": (("group_agreement", True),),
     "point_distil_small": (("retrieval", True),),
     "point_distil_contrast_small": (("retrieval", True),),
     "point_best_small": (("retrieval", True),),
@@ -112,6 +113,7 @@ SMALLER: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("global_contrast_small", "local_contrast_small"), _PARTS),
     "cvrl_small": ("method.window=[8,20,16]", "method.crop=[8,16,12]", *_UNET),
+    "slotcon_small": ("method.window=[20,28,20]", "method.crop=[16,16,16]", *_UNET),
 }
 
 

@@ -72,7 +72,7 @@ class DiskError(MedSSLError):
         """Return the error for a file or folder that the system refused to write."""
         return cls(
             f"{path}: {_DISK.get(error.errno or 0, f'it cannot be written ({error.strerror or error})')}. "
-            "What was written before is whole; mend this, and run the same command again."
+            "What was written before is whole; fix this, then run the same command again."
         )
 
 
@@ -92,7 +92,7 @@ class PeerLostError(MedSSLError):
     def __init__(self, rank: int, processes: int, seen: str) -> None:
         super().__init__(
             f"process {rank} of {processes}: another process of this run ended or does not answer ({seen}). Its own "
-            "message stands above, or in the log of its machine. The last checkpoint is whole: go on with the same "
+            "message stands above, or in the log of its machine. The last checkpoint is whole: continue with the same "
             "command and --resume."
         )
 

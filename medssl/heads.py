@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medssl.gathering import number_of_all
 
-__all__ = ["AttentionPooling", "FixedReweighting", "Projection", "PrototypeHead", "standardised"]
+__all__ = ["AttentionPooling", "FixedReweighting", "Projection", "PrototypeHead", "gelu_perceptron", "standardised"]
 
 Norm = Literal["batch", "batch_plain", "layer", "none"]
 
@@ -86,6 +86,29 @@ class FixedReweighting(nn.Module):
         return embedding * self.weight
 
 
+def gelu_perceptron(inputs: int, hidden: int, outputs: int, *, layers: int = 3, norm: Norm = "none") -> nn.Sequential:
+    """Return DINO's perceptron: GELU between linear layers, weights from a truncated normal of 0.02, biases 0.
+
+    Args:
+        inputs: Length of the embedding.
+        hidden: Width of the hidden layers.
+        outputs: Length of the result.
+        layers: Linear layers, at least 1.
+        norm: Between a linear layer and its GELU, as of `Projection`.
+    """
+    widths = [inputs, *([hidden] * (layers - 1)), outputs]
+    parts: list[nn.Module] = []
+    for number, (before, after) in enumerate(itertools.pairwise(widths)):
+        parts.append(nn.Linear(before, after))
+        if number < layers - 1:
+            parts += [nn.GELU()] if norm == "none" else [_norm(norm, after), nn.GELU()]
+    for module in parts:
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+    return nn.Sequential(*parts)
+
+
 class PrototypeHead(nn.Module):
     """DINO's head: a perceptron to a normalised bottleneck, and its cosines with prototypes of length 1.
 
@@ -116,18 +139,7 @@ class PrototypeHead(nn.Module):
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        widths = [inputs, *([hidden] * (layers - 1)), bottleneck]
-        parts: list[nn.Module] = []
-        for number, (before, after) in enumerate(itertools.pairwise(widths)):
-            last = number == layers - 1
-            parts.append(nn.Linear(before, after))
-            if not last:
-                parts += [nn.GELU()] if norm == "none" else [_norm(norm, after), nn.GELU()]
-        self.perceptron = nn.Sequential(*parts)
-        for module in self.perceptron:
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        self.perceptron = gelu_perceptron(inputs, hidden, bottleneck, layers=layers, norm=norm)
         self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
         nn.init.trunc_normal_(self.prototypes, std=0.02)
 

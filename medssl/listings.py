@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from medssl.errors import CacheError, DataError, did_you_mean
 from medssl.sheet import Sheet, ShowsItself, counts, said
@@ -16,7 +16,7 @@ from medssl.sheet import Sheet, ShowsItself, counts, said
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ListedStore", "read_listing"]
+__all__ = ["ListedStore", "checked_listing", "read_listing"]
 
 
 class ListedItem(Protocol):
@@ -40,6 +40,23 @@ class ListedItem(Protocol):
     @property
     def split(self) -> str:
         """One of "train", "val", "test" and "" (unassigned)."""
+        ...
+
+
+@runtime_checkable
+class Columnar(Protocol):
+    """Items that are read where they are asked for, and fields of all of them without that."""
+
+    def column(self, name: str) -> list[Any] | None:
+        """Return a field of all of them; None where that takes reading them."""
+        ...
+
+    def at(self, places: Iterable[int]) -> Any:
+        """Return some of them by their places."""
+        ...
+
+    def places(self, ids: Sequence[str]) -> list[int | None]:
+        """Return where among them each id is, None where it is not."""
         ...
 
 
@@ -97,10 +114,21 @@ class ListedStore(ShowsItself, Generic[Index, Item]):
         return len(self._index.entries)
 
     @property
-    def entries(self) -> tuple[Item, ...]:
-        """The items; an index into this tuple names an item everywhere else."""
-        found: tuple[Item, ...] = self._index.entries
+    def entries(self) -> Sequence[Item]:
+        """The items; an index into them names an item everywhere else."""
+        found: Sequence[Item] = self._index.entries
         return found
+
+    def field(self, name: str) -> list[Any]:
+        """Return a field of every item; of large stores without reading the items, where it is kept by itself."""
+        known = self.entries.column(name) if isinstance(self.entries, Columnar) else None
+        return [getattr(entry, name) for entry in self.entries] if known is None else known
+
+    def at(self, places: Iterable[int]) -> Self:
+        """Return a store of the items at these places among the entries, in this order."""
+        if isinstance(self.entries, Columnar):
+            return self.with_entries(self.entries.at(places))
+        return self.with_entries(self.entries[place] for place in places)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,12 +150,12 @@ class ListedStore(ShowsItself, Generic[Index, Item]):
 
     def sheet(self) -> Sheet:
         """Return what the store shows of itself."""
-        owners = len({entry.patient for entry in self.entries})
-        labelled = sum(entry.label_file is not None for entry in self.entries)
+        owners = len(set(self.field("patient")))
+        labelled = sum(file is not None for file in self.field("label_file"))
         title = f"{type(self).__name__}: {len(self)} {self.noun}{'s'[: len(self) != 1]}"
         facts = {
             "folder": str(self.folder),
-            "splits": counts(entry.split for entry in self.entries),
+            "splits": counts(self.field("split")),
             **self._named(),
             "labelled": labelled or "",
             "failed": len(self.failed) or "",
@@ -171,23 +199,30 @@ class ListedStore(ShowsItself, Generic[Index, Item]):
         Raises:
             DataError: An id is not in the store.
         """
-        rows = {entry.id: entry for entry in self.entries}
-        chosen = []
-        for name in ids:
-            if name not in rows:
+        names = list(ids)
+        if isinstance(self.entries, Columnar):
+            found = self.entries.places(names)
+        else:
+            rows = {entry.id: place for place, entry in enumerate(self.entries)}
+            found = [rows.get(name) for name in names]
+        places = []
+        for name, place in zip(names, found, strict=True):
+            if place is None:
                 failed = self.failed.get(name)
-                hint = f"It failed when the store was made: {failed}" if failed else did_you_mean(name, rows)
+                near = did_you_mean(name, self.field("id"))
+                hint = f"It failed when the store was made: {failed}" if failed else near
                 raise DataError(f"{self.folder}: the store has no {self.noun} {name!r}. {hint}")
-            chosen.append(rows[name])
-        return self.with_entries(chosen)
+            places.append(place)
+        return self.at(places)
 
     def split(self, name: str) -> Self:
         """Return a store of the items of one split; it may be empty."""
-        return self.with_entries(entry for entry in self.entries if entry.split == name)
+        return self.at(place for place, split in enumerate(self.field("split")) if split == name)
 
     def with_entries(self, entries: Iterable[Item]) -> Self:
         """Return the store with other items, or with other things said of them; their files are the same."""
-        return type(self)(self.folder, replace(self._index, entries=tuple(entries)))
+        kept = entries if isinstance(entries, Columnar) else tuple(entries)
+        return type(self)(self.folder, replace(self._index, entries=kept))
 
 
 def read_listing(path: Path, version: int) -> dict[str, Any]:
@@ -204,6 +239,15 @@ def read_listing(path: Path, version: int) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CacheError(f"{path}: cannot be read ({error}). Run `medssl cache` again.") from error
+    return checked_listing(path, content, version)
+
+
+def checked_listing(path: Path, content: Any, version: int) -> dict[str, Any]:
+    """Return what a listing says, seen to be of a version.
+
+    Raises:
+        CacheError: It is of another.
+    """
     found = content.get("version") if isinstance(content, dict) else None
     if found != version:
         raise CacheError(

@@ -219,7 +219,7 @@ def numbers_of(
         if own.nonzero is None:
             raise DataError(
                 "its store is of an earlier release, which did not keep the moments of all that is not 0 "
-                "(normalise=nonzero). Make it anew with medssl cache, or train with data.normalise=zscore."
+                "(normalise=nonzero). Make it again with medssl cache, or train with data.normalise=zscore."
             )
         mean, deviation = own.nonzero
         return (-_BEYOND, _BEYOND, mean, max(deviation, _LEAST * (scale[1] - scale[0])))

@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} occurs twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -56,7 +56,7 @@ def read_yaml(text: str) -> Any:
     """Return what a YAML text holds.
 
     Raises:
-        YAMLError: It is no YAML, a key stands twice, or aliases stand for too much.
+        YAMLError: It is no YAML, a key occurs twice, or aliases stand for too much.
     """
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
 

@@ -179,4 +179,5 @@ def group_numbers(keys: Iterable[Hashable]) -> tuple[int, ...]:
 
 def patient_numbers(store: ListedStore[Any, Any]) -> tuple[int, ...]:
     """Return a number for each item that items of one patient share; an item without a patient has its own."""
-    return group_numbers(("patient", e.patient) if e.patient else (store.noun, e.id) for e in store.entries)
+    both = zip(store.field("patient"), store.field("id"), strict=True)
+    return group_numbers(("patient", patient) if patient else (store.noun, item) for patient, item in both)

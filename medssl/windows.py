@@ -122,7 +122,7 @@ def as_input(values: Tensor, scale: Tensor, present: Tensor | None = None) -> Te
     Args:
         values: (B, ..., C, z, y, x), in stored units.
         scale: (B, C, 2), the values that become 0 and 1, clipped; or (B, C, 5), rows of `medssl.normalising.input_row`.
-        present: (B, C), or None where no channel is lacking.
+        present: (B, C), or None where no channel is missing.
     """
     shape = (scale.shape[0], *(1,) * (values.ndim - 5), scale.shape[1], 1, 1, 1)
     low, high = scale[..., 0].reshape(shape), scale[..., 1].reshape(shape)

@@ -24,13 +24,13 @@ __all__ = ["app", "main", "surface"]
 app = typer.Typer(
     name="medssl",
     help=(
-        "From a folder of scans to a pretrained encoder, a few-label model and the evidence beside it.\n\n"
-        "Start with: medssl demo (synthetic patients), or: medssl auto SCANS --out runs/first (your own)."
+        "Self-supervised pretraining for CT, MRI and point clouds: encoder, few-label model, scores and report.\n\n"
+        "Start with: medssl demo (synthetic patients), or: medssl auto SCANS --out runs/first (your own scans)."
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Every verb is a Python function too: medssl.index(...), medssl.pretrain(...).",
+    epilog="Every verb is also a Python function, for example medssl.index(...) and medssl.pretrain(...).",
 )
 
 

@@ -19,17 +19,16 @@ _PANEL = "Start here"
 
 @command("demo", panel=_PANEL, shared=(*COMMON, "overwrite"), found=lambda result: not result.ok)
 def _demo(
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The folder for all that is made; runs/demo if unset.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The output folder. Default: runs/demo.")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="A folder with real data (hippocampus/); MEDSSL_DATA if unset.")
+        Path | None,
+        typer.Option("--data", help="A folder of real data (with hippocampus/). Default: the variable MEDSSL_DATA."),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="More patients, scans of full size, more steps, heads of four channels.")
+        bool, typer.Option("--full", help="Use more patients, full-size scans and more steps; add four-channel heads.")
     ] = False,
 ) -> None:
-    """Show the whole chain in under two minutes, on synthetic patients or on real data that you name.
+    """Run every step on synthetic patients, or on real data that you name. Takes less than two minutes.
 
     For example:
 
@@ -43,25 +42,25 @@ def _demo(
 
 @command("auto", panel=_PANEL, shared=(*COMMON, "workers", "overwrite"), found=lambda result: not result.ok)
 def _auto(
-    scans: Annotated[
-        Path, typer.Argument(help="A folder of scans or of point clouds, or a CSV; any layout, any depth.")
-    ],
+    scans: Annotated[Path, typer.Argument(help="A folder of scans or point clouds, in any layout; or a CSV file.")],
     out: Out,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="How much is trained: minutes, small, medium or large.")
+        str | None, typer.Option("--budget", help="How long to train: minutes, small, medium or large.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="Pretraining method; decided if unset.", autocompletion=methods)
+        str | None,
+        typer.Option("--method", help="Pretraining method. Default: auto chooses it.", autocompletion=methods),
     ] = None,
     labels: Annotated[
-        int | None, typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients; all if unset.")
+        int | None,
+        typer.Option("--labels", metavar="N", help="Fine-tune on the labels of N patients. Default: all patients."),
     ] = None,
     export: Annotated[
         list[str] | None,
-        typer.Option("--export", metavar="FORM", help=f"Repeats; {', '.join(EXPORTS)}."),
+        typer.Option("--export", metavar="FORM", help=f"Also export the model: {', '.join(EXPORTS)}. Repeatable."),
     ] = None,
 ) -> None:
-    """Take a folder of scans or clouds the whole way, and explain each choice. Run it again to go on where it stopped.
+    """Run every step on a folder of scans or clouds, and explain each choice. Run it again to continue after a stop.
 
     For example:
 

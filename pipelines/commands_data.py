@@ -17,15 +17,15 @@ _PANEL = "Bring scans in"
 
 @command("fetch", panel=_PANEL)
 def _fetch(
-    name: Annotated[str, typer.Argument(help="A data card, see: medssl list data; or a card's YAML file.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that the data set's folder goes into.")] = Path(
-        "data"
-    ),
+    name: Annotated[str, typer.Argument(help="A data set from `medssl list data`, or the YAML file of a data card.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The parent folder: fetch creates the data set's folder in it.")
+    ] = Path("data"),
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="The licence was read and is accepted; else it is only shown.")
+        bool, typer.Option("--accept-licence", help="You accept the licence. Without it, fetch only shows the licence.")
     ] = False,
 ) -> None:
-    """Bring a public data set by its card: licence shown, checksum verified, broken downloads taken up again.
+    """Download a public data set. Shows its licence, verifies its checksum and continues broken downloads.
 
     For example:
 
@@ -37,18 +37,19 @@ def _fetch(
 
 @command("index", panel=_PANEL, shared=(*COMMON, "workers"))
 def _index(
-    scans: Annotated[Path, typer.Argument(help="A folder of scans, one scan, or a CSV; any layout, any depth.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest, .parquet or .csv.")] = Path(
+    scans: Annotated[Path, typer.Argument(help="A folder of scans in any layout, a single scan, or a CSV file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet or .csv.")] = Path(
         "manifest.parquet"
     ),
     targets: Annotated[
-        Path | None, typer.Option("--targets", metavar="CSV", help="Classes (diagnosis, grade) by patient or scan.")
+        Path | None,
+        typer.Option("--targets", metavar="CSV", help="A table of classes (diagnosis, grade) by patient or scan."),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Hash every file again, for changes that kept size and time.")
+        bool, typer.Option("--verify", help="Hash every file again, to find changes that kept size and time.")
     ] = False,
 ) -> None:
-    """Describe every scan or cloud of a folder in a manifest. Safe to run again: only what has changed is read.
+    """List every scan or cloud of a folder in a manifest. If you run it again, it reads only changed files.
 
     For example:
 
@@ -66,10 +67,11 @@ def _index(
 def _check(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; NAME-check.html beside the manifest if unset.")
+        Path | None,
+        typer.Option("--out", "-o", help="The page to write. Default: NAME-check.html beside the manifest."),
     ] = None,
 ) -> None:
-    """Look for damage, copies, leaks between splits, odd geometry and bad labels. Exit 1 where one is an error.
+    """Check scans for damage, copies, leaks between splits, odd geometry and bad labels. Exits with 1 on an error.
 
     For example:
 
@@ -84,7 +86,7 @@ def _cache(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
     out: Out,
 ) -> None:
-    """Write the scans or clouds of a manifest as a store for training. Safe to run again: what is there is kept.
+    """Convert the scans or clouds of a manifest to a store for training. If you run it again, it adds what is missing.
 
     For example:
 

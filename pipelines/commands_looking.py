@@ -20,11 +20,11 @@ def _list(
     kind: Annotated[
         str,
         typer.Argument(
-            help="presets, methods, parts, encoders, data, weights, formats, trackers or verbs.", metavar="KIND"
+            help="One of: presets, methods, parts, encoders, data, weights, formats, trackers, verbs.", metavar="KIND"
         ),
     ] = "presets",
 ) -> None:
-    """List what there is to choose from.
+    """List presets, methods, encoders and other things that you can choose.
 
     For example:
 
@@ -38,17 +38,20 @@ def _list(
 def _show(
     name: Annotated[
         str,
-        typer.Argument(help="A preset, method, encoder, data card, published weights or verb.", autocompletion=shown),
+        typer.Argument(
+            help="The name of a preset, method, encoder, data set, published weights or verb.", autocompletion=shown
+        ),
     ],
     every: Annotated[
         bool,
         typer.Option(
             "--all",
-            help="Of a verb: the settings of every method, encoder and task; of a method: what train.accumulate is.",
+            help="For a verb: the settings of every method, encoder and task. For a method: also what "
+            "train.accumulate does.",
         ),
     ] = False,
 ) -> None:
-    """Show one thing, and every setting that it has.
+    """Describe one preset, method, encoder, data set or verb, with every setting.
 
     For example:
 
@@ -64,11 +67,14 @@ def _validate(
     verb: Annotated[
         str,
         typer.Option(
-            "--for", metavar="VERB", help="The verb that it is for, where unclear.", autocompletion=verbs_with_settings
+            "--for",
+            metavar="VERB",
+            help="The verb that uses the file. Needed only if the file does not show it.",
+            autocompletion=verbs_with_settings,
         ),
     ] = "",
 ) -> None:
-    """Check a settings file: every error at once, or what it resolves to and why.
+    """Check a settings file. Prints every error, or every setting and where its value comes from.
 
     For example:
 
@@ -80,10 +86,10 @@ def _validate(
 
 @command("copy", panel=_PANEL, shared=("dry_run",))
 def _copy(
-    name: Annotated[str, typer.Argument(help="The preset, such as pretrain/voco.")],
-    out: Annotated[Path, typer.Argument(help="The new file, or a folder for it.")],
+    name: Annotated[str, typer.Argument(help="The preset, for example pretrain/voco.")],
+    out: Annotated[Path, typer.Argument(help="The new file, or the folder to put it in.")],
 ) -> None:
-    """Copy a preset to a file of your own, to change.
+    """Copy a preset to a file that you can edit.
 
     For example:
 
@@ -94,10 +100,10 @@ def _copy(
 @command("doctor", panel=_PANEL, shared=(), found=lambda result: not result.ok)
 def _doctor(
     folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where the disk's speed is measured; nothing is left there.")
+        Path | None, typer.Option("--out", "-o", help="A folder on the disk to measure. doctor leaves nothing there.")
     ] = None,
 ) -> None:
-    """Check this machine: versions, GPU, disk, system libraries, reading speed. Exit 1 where medssl cannot work.
+    """Check this machine: versions, GPU, disk, system libraries, reading speed. Exits with 1 if medssl cannot work.
 
     For example:
 

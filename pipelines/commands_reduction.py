@@ -14,39 +14,44 @@ __all__ = ["COMMANDS"]
 _PANEL = "Bring scans in"
 Index = Annotated[
     Path | None,
-    typer.Option("--index", metavar="FOLDER", help="Folder of fingerprints; NAME.prints beside the manifest if unset."),
+    typer.Option(
+        "--index", metavar="FOLDER", help="The folder of fingerprints. Default: NAME.prints beside the manifest."
+    ),
 ]
 
 
 @command("reduce", panel=_PANEL, shared=(*COMMON, "workers"))
 def _reduce(
     manifest: Annotated[Path, typer.Argument(help="The manifest that index wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest with its marks, .parquet or .csv.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The marked manifest to write: .parquet or .csv.")] = Path(
         "kept.parquet"
     ),
     by: Annotated[
         str | None,
         typer.Option(
             "--by",
-            help="copies (the default), or how to choose among what is left: random, every, hash, ssim, mi, embedding, "
-            "semdedup, semdedup-published, kcentre, balanced.",
+            help="copies (the default) only marks copies. The others also choose among the remaining scans: random, "
+            "every, hash, ssim, mi, embedding, semdedup, semdedup-published, kcentre, balanced.",
         ),
     ] = None,
     keep: Annotated[
-        str | None, typer.Option("--keep", help="How many to keep (200), or which share (0.25, 25%).")
+        str | None, typer.Option("--keep", help="How many scans to keep (200), or which share (0.25, 25%).")
     ] = None,
     unit: Annotated[
-        str | None, typer.Option("--unit", help="scan (the default); slice or block: parts of the scans that are kept.")
+        str | None,
+        typer.Option("--unit", help="What to choose: scan (the default), or slice or block within the kept scans."),
     ] = None,
     index: Index = None,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Read the I-th of N parts; the last one to end goes on."),
+        typer.Option(
+            "--shard", metavar="I/N", help="Read part I of N. The process that ends last also finishes the job."
+        ),
     ] = None,
 ) -> None:
-    """Mark copies, and choose which scans to train on. Nothing is deleted; safe to run again, no scan is read twice.
+    """Mark copies, and choose which scans to train on. Deletes nothing. If you run it again, it reads no scan twice.
 
-    cache and everything after it take the manifest that this writes, and leave out what it marks.
+    Give the new manifest to cache: it leaves out the marked scans.
 
     For example:
 
@@ -64,16 +69,20 @@ def _reduce(
 
 @command("check-split", panel=_PANEL, shared=(*COMMON, "workers"), found=lambda result: not result.ok)
 def _check_split(
-    manifest: Annotated[Path, typer.Argument(help="A manifest with splits; one that was reduced, for what is kept.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="A manifest with splits. After reduce, only the kept scans are checked.")
+    ],
     test: Annotated[
-        Path | None, typer.Option("--test", help="Another manifest: all of it is test, all of the first training.")
+        Path | None,
+        typer.Option("--test", help="A second manifest. It then counts as test data, and the first as training data."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; check-split.html beside the manifest if unset.")
+        Path | None,
+        typer.Option("--out", "-o", help="The page to write. Default: check-split.html beside the manifest."),
     ] = None,
     index: Index = None,
 ) -> None:
-    """See whether train, val and test share a patient or an image. Exit 1 where they do, each pair named.
+    """Check whether train, val and test share a patient or an image. If so, lists every pair and exits with 1.
 
     For example:
 
@@ -85,11 +94,13 @@ def _check_split(
 
 @command("query", panel=_PANEL, shared=("overrides", "preset"))
 def _query(
-    scan: Annotated[Path, typer.Argument(help="A scan: a file, or a DICOM folder; or a folder of scans.")],
+    scan: Annotated[Path, typer.Argument(help="A scan (a file or a DICOM folder), or a folder of scans.")],
     *,
-    index: Annotated[Path, typer.Option("--index", metavar="FOLDER", help="Fingerprints that reduce made.")],
+    index: Annotated[
+        Path, typer.Option("--index", metavar="FOLDER", help="The folder of fingerprints that reduce wrote.")
+    ],
 ) -> None:
-    """Ask whether a scan, or a copy of it, is among those of an index already.
+    """Check whether a scan, or a copy of it, is already among the scans that reduce has read.
 
     For example:
 

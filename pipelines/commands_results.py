@@ -38,22 +38,21 @@ def _of_report(given: Given) -> tuple[Sequence[Any], Given]:
 
 @command("predict", panel=_PANEL, shared=("workers", "preset", "overwrite", "dry_run"), ready=_of_predict)
 def _predict(
-    run: Annotated[str, typer.Argument(metavar="RUN[,RUN...]", help="A fine-tuned run; several give their mean.")],
+    run: Annotated[str, typer.Argument(metavar="RUN[,RUN...]", help="A fine-tuned run. Several are averaged.")],
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...", help="Scans, clouds, folders, DICOM series, a manifest or CSV; and KEY=VALUE settings."
+            metavar="INPUT...",
+            help="Scans, clouds, folders, DICOM series, a manifest or a CSV file; then KEY=VALUE settings.",
         ),
     ],
     out: Out,
-    runs: Annotated[
-        list[Path] | None, typer.Option("--run", help="One more run for the mean; may be given several times.")
-    ] = None,
+    runs: Annotated[list[Path] | None, typer.Option("--run", help="One more run to average. Repeatable.")] = None,
 ) -> None:
-    """Run a fine-tuned run on new scans or clouds. No labels and no store are needed; the same command goes on.
+    """Predict new scans or clouds with a fine-tuned run. Needs no labels and no store. Run it again to continue.
 
-    Masks lie on the grid of their scan, in its format (DICOM SEG for DICOM). Classes, volumes, what failed and what
-    differs from training stand in predictions.csv.
+    Each mask has the grid and the format of its scan (DICOM SEG for DICOM). predictions.csv lists classes, volumes,
+    failures, and how each scan differs from the training scans.
 
     For example:
 
@@ -71,12 +70,12 @@ def _report(
         list[Path],
         typer.Argument(
             metavar="RUN...",
-            help="Runs, scores, stores, manifests, NAME-check.json, vectors; and KEY=VALUE settings.",
+            help="Runs, scores, stores, manifests, NAME-check.json files, vectors; then KEY=VALUE settings.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("report.html"),
 ) -> None:
-    """Write one page on runs, stores, scores and comparisons: it needs no network and holds no path of this machine.
+    """Write one HTML page about runs, stores, scores and comparisons. It works offline and shows no local paths.
 
     For example:
 
@@ -88,14 +87,14 @@ def _report(
 
 @command("export", panel=_PANEL)
 def _export(
-    run: Annotated[Path, typer.Argument(help="A pretraining or fine-tuning run that has ended.")],
+    run: Annotated[Path, typer.Argument(help="A finished pretraining or fine-tuning run.")],
     to: Annotated[
         str,
         typer.Option("--to", metavar="FORM", help=f"One of: {', '.join(EXPORTS)}.", autocompletion=export_forms),
     ],
     out: Out,
 ) -> None:
-    """Write a run's segmenter or encoder in the form of another program.
+    """Export a run's segmenter or encoder for other programs: ONNX, MONAI, nnU-Net, TorchScript and more.
 
     For example:
 
@@ -111,7 +110,7 @@ def _embed(
     data: Annotated[Path, typer.Option("--data", help="The store that cache wrote.")],
     out: Out,
 ) -> None:
-    """Write one vector for every scan of a store, as .parquet or .npz.
+    """Write one feature vector for every scan of a store, to .parquet or .npz.
 
     For example:
 
@@ -130,15 +129,17 @@ def _of_match(given: Given) -> tuple[Sequence[Any], Given]:
 @command("match", panel=_PANEL, shared=("preset", "dry_run"), ready=_of_match)
 def _match(
     run: Annotated[Path, typer.Argument(help="A run with an encoder of scans.")],
-    scan: Annotated[Path, typer.Argument(help="The scan in which the place is known.")],
-    point: Annotated[str, typer.Option("--point", metavar="Z,Y,X", help="Voxel of SCAN's file, counted from 0.")],
-    into: Annotated[list[Path], typer.Option("--in", metavar="OTHER...", help="Scans to look in.")],
+    scan: Annotated[Path, typer.Argument(help="The scan in which you know the place.")],
+    point: Annotated[
+        str, typer.Option("--point", metavar="Z,Y,X", help="The place in SCAN: a voxel of the file, counted from 0.")
+    ],
+    into: Annotated[list[Path], typer.Option("--in", metavar="OTHER...", help="The scans to search.")],
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[OTHER...]", help="More of them; and KEY=VALUE settings.")
+        list[Path] | None, typer.Argument(metavar="[OTHER...]", help="More scans to search; then KEY=VALUE settings.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for match.json and match.png.")] = Path("match"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for match.json and match.png.")] = Path("match"),
 ) -> None:
-    """Find a place of one scan in others by a frozen encoder's features, with a picture and how sure it is.
+    """Find a place of one scan in other scans, by frozen features. Shows a picture, and how sure the match is.
 
     For example:
 

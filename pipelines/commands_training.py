@@ -18,11 +18,11 @@ __all__ = ["COMMANDS"]
 _PANEL = "Train and judge"
 
 Devices = Annotated[
-    str | None, typer.Option("--devices", metavar="N|auto", help="Processes on this machine, one a GPU.")
+    str | None, typer.Option("--devices", metavar="N|auto", help="Number of processes on this machine, one per GPU.")
 ]
 
 Finish = Annotated[
-    bool, typer.Option("--finish", help="Close the run in --out at the step that it reached, and use it as it is.")
+    bool, typer.Option("--finish", help="End the run in --out at the step that it reached, so that you can use it.")
 ]
 
 
@@ -33,7 +33,7 @@ def _of_import(given: Given) -> tuple[Sequence[Any], Given]:
 @command("import", panel=_PANEL, shared=("overwrite", "dry_run"), ready=_of_import)
 def _import(
     weights: Annotated[
-        Path, typer.Argument(metavar="FILE|FOLDER", help="The weights, or their folder with the plans.")
+        Path, typer.Argument(metavar="FILE|FOLDER", help="The file of weights, or its folder with the plans.")
     ],
     out: Out,
     named: Annotated[
@@ -41,12 +41,12 @@ def _import(
         typer.Option(
             "--as",
             metavar="NAME",
-            help="What they are, where it is not to be seen in them; see: medssl list weights.",
+            help="The kind of weights, if the file does not show it. To list the kinds: medssl list weights.",
             autocompletion=sources,
         ),
     ] = None,
 ) -> None:
-    """Read published weights into a run that every other verb takes. Nothing in the file is executed.
+    """Convert published weights to a run that you can use with every other verb. Executes nothing from the file.
 
     For example:
 
@@ -69,18 +69,19 @@ def _pretrain(
     preset: Annotated[
         str | None,
         typer.Argument(
-            help="A preset, a YAML file or a method; see: medssl list presets.", autocompletion=presets_of("pretrain")
+            help="A preset, a YAML file or a method. To list presets: medssl list presets.",
+            autocompletion=presets_of("pretrain"),
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="A method, where no preset is given.", autocompletion=methods)
+        str | None, typer.Option("--method", help="A method, if you give no preset.", autocompletion=methods)
     ] = None,
     devices: Devices = None,
-    init_from: Annotated[Path | None, typer.Option("--init-from", help="A run whose weights to start from.")] = None,
+    init_from: Annotated[Path | None, typer.Option("--init-from", help="Start from the weights of this run.")] = None,
     finish: Finish = False,
 ) -> None:
-    """Pretrain an encoder on unlabelled scans. Ctrl-C leaves a checkpoint; --resume goes on from it.
+    """Pretrain an encoder on unlabelled scans. Ctrl-C saves a checkpoint; --resume continues from it.
 
     For example:
 
@@ -103,28 +104,35 @@ def _pretrain(
 def _finetune(
     out: Out,
     encoder_run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="A pretraining run; without one, training is from scratch.")
+        str | None, typer.Argument(metavar="RUN", help="A pretraining run. Without it, training is from scratch.")
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The store that cache wrote, with labels.")] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="segmentation|classification", help="As the labels are if unset."),
+        typer.Option("--task", metavar="segmentation|classification", help="The task. Default: read from the labels."),
     ] = None,
     from_scratch: Annotated[
         bool,
-        typer.Option("--from-scratch", help="RUN's architecture and recipe without its weights, to compare with."),
+        typer.Option("--from-scratch", help="Use RUN's architecture and recipe without its weights, to compare."),
     ] = False,
     labels: Annotated[
-        int | None, typer.Option("--labels", metavar="N", help="Use the labels of N patients; all if unset.")
+        int | None,
+        typer.Option("--labels", metavar="N", help="Use the labels of N patients. Default: all patients."),
     ] = None,
-    draw: Annotated[int | None, typer.Option("--draw", help="Which draw of N patients; draws are nested in N.")] = None,
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            "--draw", help="Number of the random draw of N patients. A larger N adds patients to the same draw."
+        ),
+    ] = None,
     predict: Annotated[
-        list[str] | None, typer.Option("--predict", metavar="SPLIT", help="Splits to predict; else test.")
+        list[str] | None,
+        typer.Option("--predict", metavar="SPLIT", help="A split to predict. Repeatable. Default: test."),
     ] = None,
     devices: Devices = None,
     finish: Finish = False,
 ) -> None:
-    """Train a segmenter or classifier on labelled scans, pretrained or from scratch, and predict the test scans.
+    """Train a segmenter or classifier on labelled scans, pretrained or from scratch, then predict the test scans.
 
     For example:
 
@@ -138,24 +146,31 @@ def _finetune(
 
 @command("evaluate", panel=_PANEL, shared=(*COMMON, "workers"))
 def _evaluate(
-    run: Annotated[Path, typer.Argument(help="A fine-tuning run or a folder of label maps.")],
-    data: Annotated[Path, typer.Option("--data", help="The store, a manifest, or a folder of label maps: the truth.")],
+    run: Annotated[Path, typer.Argument(help="A fine-tuning run, or a folder of predicted label maps.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="The true labels: a store, a manifest, or a folder of label maps.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write; the run's own folder if unset.")
+        Path | None, typer.Option("--out", "-o", help="The output folder. Default: the run's folder.")
     ] = None,
     against: Annotated[
         list[Path] | None,
-        typer.Option("--against", help="A run to test against; may be given several times; probe: also 'random'."),
+        typer.Option("--against", help="A run to compare with. Repeatable. With --protocol probe also 'random'."),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option("--protocol", metavar="|".join(PROTOCOLS), help="Run a whole protocol.", autocompletion=protocols),
+        typer.Option(
+            "--protocol",
+            metavar="|".join(PROTOCOLS),
+            help="Run one of these evaluation protocols.",
+            autocompletion=protocols,
+        ),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/K", help="few-label: do the I-th of K parts of the work.")
+        str | None, typer.Option("--shard", metavar="I/K", help="With --protocol few-label: do part I of K.")
     ] = None,
 ) -> None:
-    """Score predictions: overlap and surface distances with intervals, and a paired test against other runs.
+    """Score predictions with intervals (overlap, surface distances), and compare runs with a paired test.
 
     For example:
 

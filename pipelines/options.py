@@ -45,26 +45,32 @@ EXIT_INTERRUPTED = 130
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings, such as train.steps=500; see them all with: medssl show VERB."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings, such as train.steps=500. To list them: medssl show VERB."),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where to write.")]
-Preset = Annotated[str | None, typer.Option("--preset", metavar="NAME|FILE", help="Settings: a preset or a YAML file.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The output file or folder.")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME|FILE", help="Settings from a preset or a YAML file.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-j", "--jobs", min=0, help="Processes; by the processors if unset. --jobs is its old name."
+        "--workers",
+        "-j",
+        "--jobs",
+        min=0,
+        help="Number of worker processes. Default: by the number of processors. --jobs is the old name.",
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over what an earlier run left in --out.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without writing anything.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left in --out.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in --out where it stopped; begin it where there is none.")
+    bool, typer.Option("--resume", help="Continue the run in --out where it stopped, or start it if there is none.")
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, messages on standard error.")
+    bool, typer.Option("--json", help="Print one JSON object to standard output, and messages to standard error.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong and what was written.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, and what was written.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print details too.")]
 
 
 def call(verb: str, /, *args: Any, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> Any:
@@ -115,7 +121,7 @@ def _unexpected(error: BaseException, verb: str) -> str:
         return "There was not enough memory. Use fewer workers, smaller batches or windows, or a larger machine."
     named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else said
     if isinstance(error, OSError):
-        return f"{named}. Nothing is half written; mend this, and run the same command again."
+        return f"{named}. No file is half written; fix this, then run the same command again."
     with (
         suppress(OSError),
         tempfile.NamedTemporaryFile(
@@ -124,10 +130,10 @@ def _unexpected(error: BaseException, verb: str) -> str:
     ):
         file.write(trace)
         return (
-            f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Nothing is half written. "
+            f"medssl {verb} met an unexpected error: {type(error).__name__}: {named}. No file is half written. "
             f"The traceback is in {file.name}; please report it."
         )
-    return f"medssl {verb} met what it does not know: {type(error).__name__}: {named}. Try again with --verbose."
+    return f"medssl {verb} met an unexpected error: {type(error).__name__}: {named}. Try again with --verbose."
 
 
 def split_overrides(positional: str | None, overrides: list[str] | None) -> tuple[str | None, list[str]]:

@@ -24,9 +24,9 @@ class CloudDeciding(Deciding):
 
     foreign = ("accept", "channels", "missing", "spacing_mm", "window", "modality", "target")
     unlabelled = (
-        "No two classes are known among the clouds to train on, so the chain ends with the encoder. To go on, put the "
-        "clouds into a folder for each class (CLASS/NAME.ply), or give their points classes, and run the same command: "
-        "what is done is kept."
+        "No two classes are known among the clouds to train on, so the chain ends with the encoder. To continue, put "
+        "the clouds into a folder for each class (CLASS/NAME.ply), or give their points classes. Then run the same "
+        "command again: finished steps are kept."
     )
 
     @property

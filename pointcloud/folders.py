@@ -285,7 +285,7 @@ def _lines(
         for said in placed.values()
         if said.how and (ignored := json.loads(said.how).get("unlabelled"))
     )
-    lines += [f"in {suffix} files {numbers} stands for unlabelled, and becomes -1" for suffix, numbers in sorted(zeros)]
+    lines += [f"in {suffix} files {numbers} means unlabelled, and becomes -1" for suffix, numbers in sorted(zeros)]
     if any(json.loads(said.how or "{}").get("most") for said in placed.values()):
         lines.append(
             f"every class counts its parts from 1, so each has {STRIDE} numbers of its own: those of the n-th class "

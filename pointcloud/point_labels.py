@@ -116,7 +116,7 @@ def _scannet(path: Path, said: Mapping[str, Any]) -> Labels:
         }
         values = np.array(segments, dtype=np.int64)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(group_file, f"Its groups cannot be read ({error!r}); index anew.") from error
+        raise FormatError(group_file, f"Its groups cannot be read ({error!r}); run index again.") from error
     known, place = np.unique(values, return_inverse=True)
     return np.array([class_of.get(int(segment), UNLABELLED) for segment in known], dtype=np.int64)[place]
 

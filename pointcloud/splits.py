@@ -193,7 +193,7 @@ def _listed(
                     "listed-and-gone",
                     f"{len(missing)} of {len(entries)} names of {file} are not there "
                     f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})",
-                    "Download the rest, or go on with what is there.",
+                    "Download the rest, or continue with what is there.",
                 )
             )
     torn = sorted(name for name, splits in given.items() if len(splits) > 1)

@@ -124,7 +124,7 @@ def _indexed(scans: Path, out: Path, settings: AutoSettings, hand: StageRunner) 
     words += [f"val={settings.val}", f"test={settings.test}", f"seed={settings.seed}"]
     words += [f"workers={settings.workers}"] if settings.workers else []
     file = out / "manifest.parquet"
-    hand.head("index", "describe everything, one row a scan or cloud")
+    hand.head("index", "list everything, one row per scan or cloud")
     hand.command("index", scans, *words, "--out", file)
     with events.part("index"):
         manifest: Manifest = function_of("index")(scans, out=file, overrides=words).manifest
@@ -150,7 +150,7 @@ def _domain_for(manifest: Manifest, scans: Path) -> Domain:
     for other in domains():
         if other is not chosen and owners[other.kind]:
             events.warning(
-                f"{scans} holds {chosen.noun}s and {other.noun}s: the {chosen.noun}s are taken, the {other.noun}s "
-                "passed over; give each kind a folder of its own"
+                f"{scans} holds {chosen.noun}s and {other.noun}s: the {chosen.noun}s are used, the {other.noun}s are "
+                "ignored; put each kind in its own folder"
             )
     return chosen

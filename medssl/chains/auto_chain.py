@@ -112,7 +112,7 @@ class AutoChain:
         from medssl.manifest.schema import write_manifest
 
         settled = self.deciding.settle(manifest)
-        events.message(f"split that is used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
+        events.message(f"split used: {next(d.chosen for d in self.decisions if d.what == 'split')}")
         if not settled.frame.equals(manifest.frame):
             write_manifest(settled, self.manifest_file)
         self._check(settled)
@@ -132,7 +132,8 @@ class AutoChain:
             comparison = self._evaluate()
         else:
             events.warning(
-                "no labelled patient is left to test on, so nothing is compared; two labelled patients would do"
+                "no labelled patient is left for testing, so nothing is compared; this needs at least two labelled "
+                "patients"
             )
         report = self._report(self.pretrained, *([self.scratch] if paired else []), self.encoder)
         self._export(self.pretrained, "network")
@@ -152,12 +153,13 @@ class AutoChain:
             result = function_of("check")(self.manifest_file)
             if not result.ok:
                 events.warning(
-                    f"{result.count('error')} errors were found; going on with the {self.domain.noun}s that can be read"
+                    f"{result.count('error')} errors were found; auto continues with the {self.domain.noun}s that can "
+                    "be read"
                 )
 
         self.hand.late(
             "check",
-            "look for damage, copies, leaks and odd labels",
+            "check for damage, copies, leaks and odd labels",
             key=_manifest_key(manifest),
             output=self.out / "manifest-check.html",
             command=["check", self.manifest_file],
@@ -180,7 +182,7 @@ class AutoChain:
     def _write_decisions(self, recipe: Recipe) -> None:
         from medssl.writing import atomic_write
 
-        self._show_decisions("What was decided, and why")
+        self._show_decisions("Choices and reasons")
         content = {
             # Neither the folder of scans nor the table of classes: their names may be of people.
             "settings": kept_value(self.settings.model_dump(mode="json", exclude={"targets"}), self.out),
@@ -260,7 +262,7 @@ class AutoChain:
             return None
         there = len(self._labelled(store, "train"))
         if there < self.settings.labels:
-            events.warning(f"labels={self.settings.labels} was asked for, and {there} training patients have labels")
+            events.warning(f"labels={self.settings.labels} was set, but only {there} training patients have labels")
         return min(self.settings.labels, there)
 
     # ---- results
@@ -270,7 +272,7 @@ class AutoChain:
         scores = self.pretrained / self.domain.task(self.deciding.task).summary
         self.hand.late(
             "evaluate",
-            f"score both on test {self.domain.noun}s, and test the difference",
+            f"score both runs on the test {self.domain.noun}s, and test the difference",
             key=key_of(self.hand.stages.key_after("pretrained", "scratch"), FORMAT),  # older scores are made anew
             output=scores,
             command=["evaluate", self.pretrained, "--data", self.store_folder, "--against", self.scratch],
@@ -335,7 +337,7 @@ class AutoChain:
             events.message("")
             events.message(found["comparison"]["sentence"])
         for name, reason in self.hand.failed.items():
-            events.warning(f"the stage '{name}' failed, and everything before it is there: {reason}")
+            events.warning(f"the stage '{name}' failed; the results of earlier stages are kept: {reason}")
         return events.written(
             AutoResult(
                 folder=self.out,
@@ -356,7 +358,7 @@ class AutoChain:
     def _show_decisions(self, title: str) -> None:
         events.message("")
         rows = [(d.what, d.chosen, d.because) for d in self.decisions]
-        events.table(title, ("of", "chosen", "because"), rows, key="decisions")
+        events.table(title, ("setting", "choice", "reason"), rows, key="decisions")
 
 
 _RUNS = ("encoder", "pretrained", "scratch")

@@ -17,8 +17,8 @@ __all__ = ["Outcome", "outcome_of"]
 
 _ADVICE = {
     "better": "Other draws of labels, and other pretraining runs, may differ.",
-    "worse": "Train it longer, or take another method.",
-    "inconclusive": "More test {unit}s, longer pretraining, or several draws of labels and runs would say more.",
+    "worse": "Train it longer, or use another method.",
+    "inconclusive": "More test {unit}s, longer pretraining, or several draws of labels and runs would tell more.",
 }
 
 

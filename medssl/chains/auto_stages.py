@@ -90,7 +90,7 @@ class StageRunner:
         """Return whether a stage need not be done, and say so."""
         done = not self.anew and self.stages.state(name, key) == "done" and output.exists()
         if done:
-            events.message(f"done before, and nothing it depends on has changed: {output}")
+            events.message(f"already done, and its inputs have not changed: {output}")
         return done
 
     def train(self, name: str, key: str, out: Path, start: Callable[[dict[str, bool]], Any]) -> None:
@@ -111,13 +111,13 @@ class StageRunner:
         resume = state == "started" and not self.anew and (out / "run.yaml").is_file()
         occupied = out.exists() and not resume
         if occupied and state == "changed" and not self.anew:
-            events.message(f"{out} was made from other scans or settings, so the run starts anew")
+            events.message(f"{out} was made from other scans or settings, so the run starts again")
         self.stages.begin(name, key)
         try:
             with events.part(name):
                 start({"resume": resume, "overwrite": occupied})
         except Interrupted:
-            events.message("the same command goes on from here")
+            events.message("run the same command to continue from here")
             raise
         self.stages.finish(name, key)
 

@@ -147,7 +147,7 @@ def demo(
     parts = tuple(part for part in told if part is not None)
     written = tuple(path for part in parts for path in part.written)
     if not full:
-        events.message(f"with more patients and steps, and heads of four channels: {_in_full(real)}")
+        events.message(f"for more patients and steps, and heads of four channels, run: {_in_full(real)}")
     events.facts(written=[str(path) for path in written], next=str(parts[0].next) or None)
     return Demonstrated(parts=parts, written=written, next=parts[0].next, on_new=parts[0].on_new)
 
@@ -217,7 +217,7 @@ def _real_folder(data: str | Path | None) -> Path | None:
     if data is not None:
         raise ConfigError(
             f"{named}: there is no {_REAL}/ with imagesTr, labelsTr and dataset.json in it. Leave --data out for "
-            "synthetic patients, or take your own scans through: medssl auto SCANS --out runs/first"
+            "synthetic patients, or use your own scans: medssl auto SCANS --out runs/first"
         )
     events.warning(f"MEDSSL_DATA names {named}, which has no {_REAL}/ in it; synthetic patients are used")
     return None
@@ -232,7 +232,7 @@ def _made_up(folder: Path, settings: DemoSettings) -> _Scans:
         f"synthetic patients: {settings.subjects} torsos as {settings.modality} of {edge} x {edge} x {edge} voxels, "
         f"{settings.unlabelled} without labels, {settings.dicom} as DICOM; in {folder}"
     )
-    scans = _Scans(folder, f"No real data was named, so the demo uses {said}", test=0.5)
+    scans = _Scans(folder, f"You named no real data, so the demo uses {said}", test=0.5)
     kept, made_of = folder / _MADE_OF, settings.model_dump(mode="json", include=_COHORT)
     if kept.is_file() and (found := json.loads(kept.read_text(encoding="utf-8"))) != made_of:
         other = ", ".join(f"{key}={found.get(key)}" for key in made_of if found.get(key) != made_of[key])

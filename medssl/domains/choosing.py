@@ -27,6 +27,14 @@ class Items(Protocol):
         """What it holds."""
         ...
 
+    def field(self, name: str) -> list[Any]:
+        """Return a field of every entry."""
+        ...
+
+    def at(self, places: Iterable[int]) -> Self:
+        """Return the store of the entries at these places."""
+        ...
+
     def subset(self, ids: Iterable[str]) -> Self:
         """Return the store of these alone."""
         ...
@@ -67,27 +75,28 @@ def choose_items(store: S, data: DataSettings, *, seed: int, noun: str = "scan")
     Raises:
         DataError: Nothing is in the splits that are trained on.
     """
-    train = [e for e in store.entries if e.split in data.splits]
-    held_out = [e for e in store.entries if e.split == data.held_out_split and e.split not in data.splits]
+    splits = store.field("split")
+    train = [place for place, split in enumerate(splits) if split in data.splits]
+    held_out = [
+        place for place, split in enumerate(splits) if split == data.held_out_split and split not in data.splits
+    ]
     if not held_out and data.held_out_share:
-        patients = sorted({e.patient or e.id for e in train})
+        owners = [patient or own for patient, own in zip(store.field("patient"), store.field("id"), strict=True)]
+        patients = sorted({owners[place] for place in train})
         if len(patients) >= 20:
             order = numpy_generator(seed, 0, 0, _HELD_OUT).permutation(len(patients))
             chosen = {patients[i] for i in order[: max(1, round(data.held_out_share * len(patients)))]}
-            held_out = [e for e in train if (e.patient or e.id) in chosen]
-            train = [e for e in train if (e.patient or e.id) not in chosen]
+            held_out = [place for place in train if owners[place] in chosen]
+            train = [place for place in train if owners[place] not in chosen]
     if not train:
-        counts = dict(Counter(e.split or "unassigned" for e in store.entries))
+        counts = dict(Counter(split or "unassigned" for split in splits))
         raise DataError(
             f"{store.folder}: no {noun} is in the splits {list(data.splits)} (data.splits); the store has {counts}."
         )
     if data.held_out_scans < len(held_out):
         order = numpy_generator(seed, 1, 0, _HELD_OUT).permutation(len(held_out))
         held_out = [held_out[i] for i in sorted(order[: data.held_out_scans])]
-    return Chosen(
-        train=store.subset([e.id for e in train]),
-        held_out=store.subset([e.id for e in held_out]) if held_out else None,
-    )
+    return Chosen(train=store.at(train), held_out=store.at(held_out) if held_out else None)
 
 
 def data_facts(chosen: Chosen[Any], noun: str) -> dict[str, Any]:

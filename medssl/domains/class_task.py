@@ -127,7 +127,7 @@ class ClassTask(Task):
             told.append(
                 (
                     f"{', '.join(lacking)}: not defined, for all cases of the split '{test}' are of one class "
-                    f"({', '.join(known)}). Index anew with stratify=TARGET fresh=true, or with a larger share "
+                    f"({', '.join(known)}). Run index again with stratify=TARGET fresh=true, or with a larger share "
                     "for it.",
                     True,
                 )

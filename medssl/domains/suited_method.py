@@ -44,8 +44,7 @@ def suited_method(
     if segmented and median(shape[0] for shape in shapes) >= _PARTED:
         return (
             "global_contrast",
-            f"{alike}; contrast of body parts learns more than random weights know in our runs, but that it saves "
-            "labels is not shown",
+            f"{alike}; contrast of body parts beat random weights in our runs; that it saves labels is not shown",
         )
     return "voco_masked", f"{alike}; reconstruction joins it"
 

@@ -225,7 +225,7 @@ def _how_to_finish(folder: Path) -> str:
     if not settings.is_file():
         return "Give the folder of a run that has ended."
     command = f"medssl {'finetune' if 'transfer' in load_yaml(settings) else 'pretrain'} --out {quoted(folder)}"
-    return f"Go on with the run: {command} --resume; or close it at the step that it reached: {command} --finish"
+    return f"Continue the run: {command} --resume; or close it at the step that it reached: {command} --finish"
 
 
 def load_encoder(folder: str | Path, *, pool: Pool | None = None) -> Encoder:

@@ -167,7 +167,7 @@ def load_latest(folder: Path, *, warn: Callable[[str], None] = lambda _: None) -
         except CheckpointError as error:
             warn(f"{error} Trying the one before it.")
     found = f"{len(candidates)} checkpoints, all of them damaged" if candidates else "no checkpoint"
-    raise CheckpointError(f"{folder}: found {found}. Start the run anew, with --overwrite to move this folder aside.")
+    raise CheckpointError(f"{folder}: found {found}. Start the run again, with --overwrite to move this folder aside.")
 
 
 def _drop_leftovers(folder: Path) -> None:

@@ -284,13 +284,13 @@ def _closed(done: int, settings: TrainSettings, run: Run) -> int:
     """
     if done == 0:
         raise CheckpointError(
-            f"{run.folder}: no step of this run was kept, so there is nothing to finish with. Go on with --resume."
+            f"{run.folder}: no step of this run was kept, so there is nothing to finish with. Continue with --resume."
         )
     if done < settings.steps:
         share = float(learning_rates(settings).rest[done] / settings.lr) if settings.lr else 0.0
         run.say(
             f"closed at step {done:,} of {settings.steps:,}; the learning rate stood at {share:.0%} of its peak, so a "
-            "run planned for that many steps may do better. --resume can still go on from here"
+            "run planned for that many steps may do better. --resume can still continue from here"
         )
     run.close()
     return done

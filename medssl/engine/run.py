@@ -97,7 +97,7 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())):
             if not overwrite:
                 raise ConfigError(
-                    f"{folder} is not empty. Go on with the run in it with --resume, start anew with --overwrite "
+                    f"{folder} is not empty. Continue the run in it with --resume, start again with --overwrite "
                     "(which moves it aside and deletes nothing), or choose another --out."
                 )
             aside = _free(folder.with_name(folder.name + ".old"))
@@ -140,7 +140,7 @@ class Run:
             listed = "\n".join(f"  {key}: {old} -> {new}" for key, old, new in changed)
             raise ConfigError(
                 f"{folder}: a resumed run must have the settings it was started with, and these differ:\n{listed}\n"
-                "Give the old values, or no settings at all: with --out and --resume alone a run goes on with those "
+                "Give the old values, or no settings at all: with --out and --resume alone a run continues with those "
                 "that it recorded. Or start anew from its weights with --init-from."
             )
         return cls(folder, say=say, trackers=trackers)

@@ -262,7 +262,7 @@ def _read_cell(path: Path, plan: FewLabelPlan, cell: Cell) -> CellResult:
         result = CellResult(cell=found, key=content["key"], table=table, seconds=content["seconds"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: not a cell of a few-label comparison ({error}). Move it away to run it anew."
+            f"{path}: not a cell of a few-label comparison ({error}). Move it away to run it again."
         ) from error
     if result.cell != cell:
         raise DataError(f"{path}: holds the run {found.file}, not the one that it is named after. Move it away.")

@@ -120,7 +120,7 @@ def named_sets(path: str | Path, known: Mapping[str, str]) -> LabelSets:
             unknown = [str(name) for name in names if str(name) not in known]
             if unknown:
                 raise ConfigError(
-                    f"{path}: '{unknown[0]}' is no labelled patient or scan of the training split of this store."
+                    f"{path}: '{unknown[0]}' is not a labelled patient or scan of the training split of this store."
                 )
             patients = tuple(dict.fromkeys(known[str(name)] for name in names))
             if str(len(patients)) != str(number):

@@ -151,10 +151,10 @@ class ScoreTable:
         try:
             frame = pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise DataError(f"{path}: scores cannot be read ({error}). Make them anew: medssl evaluate") from error
+            raise DataError(f"{path}: scores cannot be read ({error}). Make them again: medssl evaluate") from error
         if tuple(frame.columns) != COLUMNS:
             raise DataError(
-                f"{path}: scores of an earlier release, in another form. Make them anew with the same command: "
+                f"{path}: scores of an earlier release, in another form. Make them again with the same command: "
                 "medssl evaluate RUN --data STORE"
             )
         return cls(frame)

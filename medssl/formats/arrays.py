@@ -126,7 +126,7 @@ def _opened(path: Path) -> tuple[ScanHeader, str | None]:
             _whole(path, shape, dtype, held)
         else:
             if not zipfile.is_zipfile(path):
-                raise FormatError(path, "The file is no .npz archive, or is truncated.")
+                raise FormatError(path, "The file is not an .npz archive, or is truncated.")
             with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as arrays:
                 name, warnings = _chosen(path, archive, arrays.files)
                 with archive.open(f"{name}.npy") as member:

@@ -59,7 +59,7 @@ def read_colour_table(path: Path) -> dict[Colour, int]:
 
 def _of_json(path: Path, content: Any) -> list[tuple[Colour, int]]:
     if not isinstance(content, dict):
-        raise FormatError(path, 'The table of colours is no object such as {"1": [255, 0, 0]}.')
+        raise FormatError(path, 'The table of colours is not an object such as {"1": [255, 0, 0]}.')
     return [(_colour(path, colour), int(value)) for value, colour in content.items()]
 
 

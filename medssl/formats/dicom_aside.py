@@ -62,13 +62,13 @@ def refuse(path: Path, dataset: Any, pixels: PixelElement | None) -> None:
     if path.name.upper() == "DICOMDIR" or "Directory" in UID(str(meta.get("MediaStorageSOPClassUID") or "")).name:
         raise SetAsideError(path, "This is a DICOM directory, a table of contents of other files.")
     if sop_class in LABEL_CLASSES:
-        raise LabelObjectError(path, f"This DICOM object is no scan but a label of one ({kind}).")
+        raise LabelObjectError(path, f"This DICOM object is not a scan but a label of one ({kind}).")
     if "Rows" not in dataset or "Columns" not in dataset:
         if not sop_class or "Image Storage" in kind:
             raise FormatError(path, "The file is not a DICOM file, or ends before its image does.")
-        raise SetAsideError(path, f"This DICOM object is no image ({kind}).")
+        raise SetAsideError(path, f"This DICOM object is not an image ({kind}).")
     if modality == "SEG" or modality.startswith("RT") or "Segmentation" in kind or kind.startswith("RT "):
-        raise SetAsideError(path, f"This DICOM object is no scan ({kind}).")
+        raise SetAsideError(path, f"This DICOM object is not a scan ({kind}).")
     image_type = [str(part).upper() for part in dataset.get("ImageType") or []]
     if "LOCALIZER" in image_type or _LOCALISER.search(str(dataset.get("SeriesDescription") or "")):
         raise SetAsideError(path, "This is a localiser (scout) or a dose report, not a volume.")
@@ -88,7 +88,9 @@ def _placed(path: Path, dataset: Any, kind: str, modality: str) -> None:
     if not placed and modality in _PROJECTIONS:
         raise SetAsideError(path, f"This is a projection ({modality}), not a slice of a volume.")
     if not placed and ("Secondary Capture" in kind or modality not in _SLICED):
-        raise SetAsideError(path, f"This image ({kind}) has no place in the patient, and is no slice of a volume.")
+        raise SetAsideError(
+            path, f"This image ({kind}) has no position in the patient, so it is not a slice of a volume."
+        )
     frames = int(number(dataset, "NumberOfFrames") or 1)
     if frames > 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
         raise SetAsideError(path, f"This multi-frame image ({kind}) does not say where its {frames} frames lie.")

@@ -137,7 +137,7 @@ def _float(keyword: str, value: Any) -> float:
     try:
         result = float(text)
     except ValueError:
-        raise ValueError(f"{keyword} is '{text[:40]}', which is no number") from None
+        raise ValueError(f"{keyword} is '{text[:40]}', which is not a number") from None
     if not np.isfinite(result):
         raise ValueError(f"{keyword} is {text[:40]}")
     return result

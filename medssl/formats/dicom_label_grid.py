@@ -197,7 +197,9 @@ def merged(
     value_of = {name: value for value, name in sorted(named.items(), reverse=True)}
     unknown = sorted({one.name for one in structures} - set(value_of))
     if unknown:
-        raise FormatError(path, f"It holds the structure '{unknown[0]}', which the classes do not name. Index anew.")
+        raise FormatError(
+            path, f"It holds the structure '{unknown[0]}', which the classes do not name. Run index again."
+        )
     values = np.zeros(shape, dtype=np.uint8 if max(named, default=0) < 256 else np.uint16)
     overlaps: Counter[tuple[str, str]] = Counter()
     names = {value: name for name, value in value_of.items()}

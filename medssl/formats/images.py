@@ -151,7 +151,7 @@ def _colours(path: Path, picture: Any) -> tuple[npt.NDArray[Any], int]:
         return np.asarray(picture.convert("RGBA")), 0
     if mode in ("P", "RGB"):
         return np.asarray(picture.convert("RGB")), _JPEG_NOISE if picture.format in ("JPEG", "MPO") else 0
-    raise FormatError(path, f"The picture has colours of the kind '{mode}'. Write it anew in grey, or in RGB.")
+    raise FormatError(path, f"The picture has colours of the kind '{mode}'. Save it again in grey, or in RGB.")
 
 
 def _grey(picture: Any) -> npt.NDArray[Any]:
@@ -193,12 +193,12 @@ def _deep_colours(path: Path, picture: Any) -> npt.NDArray[Any]:
 
             page = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except Exception as error:  # what a decoder that is not installed, or a damaged file, raises
-        reason = "The picture's colours of more than 8 bits cannot be read here. Write it anew in grey."
+        reason = "The picture's colours of more than 8 bits cannot be read here. Save it again in grey."
         raise FormatError(path, reason) from error
     if page.ndim == 3 and page.shape[-1] == 2:  # grey, and how opaque
         page = page[..., [0, 0, 0, 1]]
     if page.ndim != 3 or page.shape[-1] not in (3, 4):
-        raise FormatError(path, f"The picture's colours have the shape {page.shape}. Write it anew in grey.")
+        raise FormatError(path, f"The picture's colours have the shape {page.shape}. Save it again in grey.")
     return page
 
 
@@ -267,17 +267,17 @@ def opened(path: Path) -> Any:
         picture = Image.open(path)
     except UnidentifiedImageError:
         what = "text" if looks_like_text(start) else "no picture of a kind that is known"
-        raise FormatError(path, f"The file is {what}. Write it anew as PNG, JPEG, BMP or TIFF.") from None
+        raise FormatError(path, f"The file is {what}. Save it again as PNG, JPEG, BMP or TIFF.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FormatError(path, f"The picture cannot be opened ({error}).") from error
     if picture.format == "TIFF" and not _says_black(picture):  # libraries guess, and not alike
         picture.close()
-        raise FormatError(path, "The TIFF does not say whether 0 is black or white (tag 262). Write it anew.")
+        raise FormatError(path, "The TIFF does not say whether 0 is black or white (tag 262). Save it again.")
     if picture.format == "BMP":
         begin, least = int.from_bytes(start[10:14], "little"), 14 + int.from_bytes(start[14:18], "little")
         if begin < least:  # libraries look for the pixels in different places
             picture.close()
-            raise FormatError(path, f"The BMP's pixels would begin at byte {begin}, in its header. Write it anew.")
+            raise FormatError(path, f"The BMP's pixels would begin at byte {begin}, in its header. Save it again.")
     width, height = picture.size
     if width * height > _MOST_PIXELS:
         picture.close()

@@ -131,7 +131,7 @@ def _header(path: Path, reader: Any, said: TextHeader) -> ScanHeader:
         origin, spacing = [*origin, 0.0], [*spacing, 1.0]
         warnings.append("one slice: the file has two axes; a thickness of 1 mm was taken")
     if not np.isfinite([*origin, *spacing, *direction.ravel()]).all() or min(spacing) <= 0:
-        raise FormatError(path, f"The voxel size is {spacing} mm (x, y, z). Mend the header.")
+        raise FormatError(path, f"The voxel size is {spacing} mm (x, y, z). Fix the header.")
     affine = geometry.affine_from_itk(tuple(origin), tuple(spacing), tuple(direction.ravel().tolist()))
     if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
         warnings.append("no orientation: the file names no space; LPS was taken")

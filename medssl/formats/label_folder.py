@@ -79,7 +79,7 @@ def read_mask_folder(path: Path, classes: Mapping[int, str]) -> tuple[Scan, list
         raise UnfitError(
             path,
             f"The structure '{unnumbered[0]}' ({len(unnumbered)} in all) has no number among the classes of the "
-            "cohort. Index the folder anew.",
+            "cohort. Run index on the folder again.",
             "label-unreadable",
         )
     first: ScanHeader | None = None

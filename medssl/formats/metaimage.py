@@ -74,7 +74,7 @@ def _geometry(path: Path, fields: dict[str, str], axes: int) -> None:
         if name in fields:
             matrix = np.array(numbers(path, name, fields[name].split(), axes * axes)).reshape(axes, axes)
             if np.abs(matrix).max() > 1e3 or abs(np.linalg.det(matrix)) < 1e-6:
-                raise FormatError(path, f"The directions in '{name}' are no axes of a grid. Mend the header.")
+                raise FormatError(path, f"The directions in '{name}' are no axes of a grid. Fix the header.")
     for name in ("HeaderSize", "CompressedDataSize"):
         if name in fields:
             whole(path, name, fields[name], -1, 2**62)
@@ -100,7 +100,7 @@ def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
         if key.strip() == "ElementDataFile":
             rest = head[place:].decode("latin-1").splitlines() if path.suffix.lower() == ".mhd" else []
             return fields, [row.strip() for row in rest if row.strip()], min(place, len(head))
-    raise FormatError(path, "The header does not end in 'ElementDataFile', so it is no readable MetaImage.")
+    raise FormatError(path, "The header does not end in 'ElementDataFile', so it is not a readable MetaImage.")
 
 
 def _data(path: Path, named: str, rest: list[str], slices: int) -> tuple[Path, ...]:

@@ -36,5 +36,5 @@ def data_file(header: Path, name: str) -> Path:
     if not any(real.is_relative_to(folder) for folder in folders):
         raise FormatError(header, f"Its data file '{name}' is a link that leads out of the folder. Copy the file here.")
     if not real.is_file():
-        raise FormatError(header, f"Its data file '{name}' is no file.")
+        raise FormatError(header, f"Its data file '{name}' is not a file.")
     return path

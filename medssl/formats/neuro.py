@@ -120,7 +120,7 @@ def _header(path: Path, image: Any) -> ScanHeader:
     scaled = minc or (analyze and (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0))
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise FormatError(path, "The voxel sizes or directions in the header make no grid. Mend the header.")
+        raise FormatError(path, "The voxel sizes or directions in the header make no grid. Fix the header.")
     x, y, z = (*shape, 1, 1)[:3]
     placed = not analyze or any(file.suffix.lower() == ".mat" for file in files)  # SPM kept the affine there
     return ScanHeader(

@@ -189,7 +189,7 @@ def header_of(path: Path, image: Any) -> ScanHeader:
     warnings += size_notes(Path(holder or path), shape[:3])
     scale = float(stored_as.slope), float(stored_as.inter)
     if not np.isfinite(scale).all():
-        raise FormatError(path, f"The values are scaled by {scale[0]} and {scale[1]}, which is no scale.")
+        raise FormatError(path, f"The values are scaled by {scale[0]} and {scale[1]}, which is not a valid scale.")
     x, y, z = (*shape, 1, 1)[:3]
     held = rescaled_dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 8 else dtype, [scale])
     return ScanHeader(
@@ -244,7 +244,7 @@ def _check_size(path: Path, voxels: Path, promised: int) -> None:
         raise FormatError(
             path,
             f"The archive unpacks to more than {most} bytes where the header promises {promised}, and was left at "
-            "that. It is damaged, or made to fill a disk; write the scan anew from its source.",
+            "that. It is damaged, or made to fill a disk; save the scan again from its source.",
         )
     if unpacked < promised:
         raise FormatError(path, _TRUNCATED.format(found=f"{unpacked} unpacked bytes", promised=promised))

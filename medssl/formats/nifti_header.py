@@ -42,7 +42,7 @@ def check_offset(path: Path) -> None:
     if not math.isfinite(offset) or not least <= offset <= 2**62 or not offset.is_integer():
         raise FormatError(
             path,
-            f"The voxels would begin at byte {offset:g} (vox_offset); the header ends at {least}. Write the file anew.",
+            f"The voxels would begin at byte {offset:g} (vox_offset); the header ends at {least}. Save the file again.",
         )
     if len(head) <= length or head[length] == 0:
         return

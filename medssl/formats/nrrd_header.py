@@ -81,7 +81,7 @@ def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
         if not separator:
             key, separator, value = line.partition(":")
         if not separator:
-            raise FormatError(path, f"The header cannot be read: '{line[:40]}' is no field of a NRRD file.")
+            raise FormatError(path, f"The header cannot be read: '{line[:40]}' is not a field of an NRRD file.")
         fields[key.strip().lower()] = value.strip()
         if key.strip().lower() in ("data file", "datafile") and value.strip().upper().startswith("LIST"):
             rest = head[place:].decode("latin-1").splitlines()
@@ -111,18 +111,18 @@ def _geometry(path: Path, fields: dict[str, str], axes: int) -> None:
         sizes = [text for n, text in enumerate(texts) if n < 3 or text.lower() != "nan"]  # frames have none
         numbers(path, "spacings", sizes, len(sizes), positive=True)
         if len(texts) != axes:
-            raise FormatError(path, f"The header has {axes} axes and {len(texts)} 'spacings'. Mend the header.")
+            raise FormatError(path, f"The header has {axes} axes and {len(texts)} 'spacings'. Fix the header.")
     if "space directions" in fields:
         vectors = [word for word in _VECTOR.findall(fields["space directions"]) if word.lower() != "none"]
         if not vectors:
-            raise FormatError(path, "The header's 'space directions' name no direction. Mend the header.")
+            raise FormatError(path, "The header's 'space directions' name no direction. Fix the header.")
         width = len(vectors[0].strip("()").split(","))
         rows = [numbers(path, "space directions", word.strip("()").split(","), width) for word in vectors]
         if any(np.linalg.norm(row) < 1e-9 for row in rows):
-            raise FormatError(path, "The voxel size in 'space directions' is zero. Mend the header.")
+            raise FormatError(path, "The voxel size in 'space directions' is zero. Fix the header.")
         unit = np.array([np.array(row) / np.linalg.norm(row) for row in rows])
         if len(rows) == width and abs(np.linalg.det(unit)) < 1e-3:
-            raise FormatError(path, "The 'space directions' are no axes of a grid: two are parallel. Mend the header.")
+            raise FormatError(path, "The 'space directions' are no axes of a grid: two are parallel. Fix the header.")
     if "space origin" in fields:
         texts = fields["space origin"].strip("() ").split(",")
         numbers(path, "space origin", texts, len(texts))

@@ -61,7 +61,7 @@ def numbers(path: Path, name: str, texts: Sequence[str], count: int, *, positive
         raise FormatError(path, f"The header says '{name}: {' '.join(texts)[:80]}'; {count} finite numbers are needed.")
     if positive and min(values) <= 0:
         raise FormatError(
-            path, f"The voxel size is {' x '.join(texts)} (x, y, z), and must be above zero. Mend '{name}' in it."
+            path, f"The voxel size is {' x '.join(texts)} (x, y, z), and must be above zero. Fix '{name}' in it."
         )
     return values
 
@@ -85,7 +85,7 @@ def require(path: Path, fields: Mapping[str, str], names: Sequence[str], *, kind
     """
     for name in names:
         if name not in fields:
-            raise FormatError(path, f"The header has no '{name}', so it is no readable {kind}.")
+            raise FormatError(path, f"The header has no '{name}', so it is not a readable {kind}.")
 
 
 def numbered(header: Path, words: Sequence[str]) -> tuple[Path, ...]:
@@ -100,7 +100,7 @@ def numbered(header: Path, words: Sequence[str]) -> tuple[Path, ...]:
     first, last = (whole(header, "data files", word, 0, 2**31 - 1) for word in words[1:3])
     step = whole(header, "data files", words[3], 1, 2**31 - 1) if len(words) > 3 else 1
     if last < first or (last - first) // step >= _MOST_FILES:
-        raise FormatError(header, f"Its data files go from {first} to {last}, which is no series of slices.")
+        raise FormatError(header, f"Its data files go from {first} to {last}, which is not a series of slices.")
     try:
         names = [pattern % number for number in range(first, last + 1, step)]
     except (TypeError, ValueError):

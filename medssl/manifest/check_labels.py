@@ -60,7 +60,7 @@ def label_doubts(row: Row, classes: Mapping[int, str]) -> Iterator[Doubt]:
             "error",
             "label-negative",
             f"the label holds the value {min(values)}",
-            "Classes count from 0. Mend the label, or: medssl cache ... accept=[label-negative]",
+            "Classes count from 0. Fix the label, or: medssl cache ... accept=[label-negative]",
         )
     if not any(flag.startswith("label-") and flag != "label-empty" for flag in row["flags"]):
         for note in row["notes"]:
@@ -90,7 +90,7 @@ def labels_together(
                     "error",
                     "label-stray",
                     f"{what} ({STRAY_RULE})",
-                    "Mend the label, or name the value in dataset.json; or: medssl cache ... accept=[label-stray]",
+                    "Fix the label, or name the value in dataset.json; or: medssl cache ... accept=[label-stray]",
                 ),
             )
     for scan, values in counts.items():

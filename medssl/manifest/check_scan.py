@@ -71,7 +71,7 @@ _NOTES = (
     ("no positions", "no-orientation", "warning", "The order and orientation are guesses; export with full headers."),
     ("no orientation", "no-orientation", "warning", "Left and right are guesses; convert the scan from its source."),
     ("no voxel size", "no-voxel-size", "error", "Write the true voxel size into the header."),
-    ("negative voxel size", "negative-voxel-size", "warning", "Mend the header; compare the geometry with the source."),
+    ("negative voxel size", "negative-voxel-size", "warning", "Fix the header; compare the geometry with the source."),
     ("no HU", "no-hu", "warning", "The values are no Hounsfield units; export the series again."),
     (
         "voxel sizes disagree",
@@ -185,7 +185,7 @@ def _geometry(row: Row) -> Iterator[Finding]:
         or (spacing <= 0).any()
         or (abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-6)
     ):
-        yield of_scan(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x)", "Mend the header.")
+        yield of_scan(row, "error", "bad-geometry", f"the voxel size is {said} mm (z, y, x)", "Fix the header.")
         return
     if (spacing < geometry.CREDIBLE_MM[0]).any() or (spacing > geometry.CREDIBLE_MM[1]).any():
         yield of_scan(
@@ -193,7 +193,7 @@ def _geometry(row: Row) -> Iterator[Finding]:
             "error",
             "bad-geometry",
             f"the voxel size is {said} mm (z, y, x), which no scanner makes",
-            "Mend the header; is it in another unit?",
+            "Fix the header; is it in another unit?",
         )
         return
     if (spacing < _SMALLEST_MM).any() or (spacing > _LARGEST_MM).any():

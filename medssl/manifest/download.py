@@ -75,7 +75,7 @@ def download(
         if failures >= _TRIES:
             raise DataError(
                 f"{url}: the connection failed {failures} times in a row ({reason}). "
-                "Run the same command again: it goes on where it stopped."
+                "Run the same command again: it continues where it stopped."
             ) from reason
         time.sleep(min(30.0, pause_s * 2**failures))
     found = _digest(part, algorithm)
@@ -140,7 +140,7 @@ def _ask(url: str, part: Path, have: int, tag: str) -> Any:
         if error.code != 416:
             raise
         part.unlink(missing_ok=True)
-        raise ConnectionError("what was there did not fit any more; it is fetched anew") from error
+        raise ConnectionError("what was there did not fit any more; it is downloaded again") from error
 
 
 def _digest(path: Path, algorithm: str) -> str:

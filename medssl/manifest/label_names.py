@@ -66,7 +66,7 @@ def _pairs(said: object, where: str, notes: list[str]) -> Iterator[tuple[str, tu
         elif numbers:
             yield key, numbers
         else:
-            notes.append(f"{where} names the label '{key}' with {value!r}, which is no number and was passed over.")
+            notes.append(f"{where} names the label '{key}' with {value!r}, which is not a number and was passed over.")
 
 
 def _numbers(value: object) -> tuple[int, ...]:

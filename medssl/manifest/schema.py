@@ -261,7 +261,7 @@ def read_manifest(path: str | Path) -> Manifest:
     except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ManifestError(
-            f"{path}: this is not a readable manifest ({line}). Make it anew with: medssl index"
+            f"{path}: this is not a readable manifest ({line}). Make it again with: medssl index"
         ) from error
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
@@ -270,7 +270,9 @@ def read_manifest(path: str | Path) -> Manifest:
             f"A plain list of files is read by: medssl index {quoted(path)} --out manifest.parquet"
         )
     if meta.get("version", _VERSION) > _VERSION:
-        raise ManifestError(f"{path}: written by a newer medssl (version {meta['version']}). Update, or index anew.")
+        raise ManifestError(
+            f"{path}: written by a newer medssl (version {meta['version']}). Update medssl, or run index again."
+        )
     frame = _completed(frame)
     _validate(frame, str(path))
     classes = {int(value): str(name) for value, name in meta.get("classes", {}).items()}
@@ -381,8 +383,8 @@ def _validate(frame: pl.DataFrame, where: str) -> None:
     if repeated.height:
         paths = repeated.filter(pl.col("id") == repeated["id"][0])["path"].to_list()
         raise ManifestError(
-            f"{where}: the id '{repeated['id'][0]}' stands in {len(paths)} rows ({paths[0]}, {paths[1]}). "
-            "Ids must be unique; rename one, or index the folder anew."
+            f"{where}: the id '{repeated['id'][0]}' is in {len(paths)} rows ({paths[0]}, {paths[1]}). "
+            "Ids must be unique; rename one, or run index on the folder again."
         )
     for column, allowed in (("split", SPLITS), ("kind", ("volume", "cloud"))):
         wrong = frame.filter(~pl.col(column).is_in(allowed))

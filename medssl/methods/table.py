@@ -173,6 +173,14 @@ METHODS = Table(
             take_when="as dino, and the task is dense: patches are trained too",
             needs="many scans and long runs",
         ),
+        Row(
+            name="slotcon",
+            target="medssl.methods.slotcon.SlotCon",
+            settings="medssl.methods.settings.slotcon.SlotConSettings",
+            paper="Wen et al. 2022, arXiv:2205.15288",
+            take_when="the task is dense and places hold several structures: they are grouped, and groups told apart",
+            needs="views of several places of the coarsest level; scans of several structures",
+        ),
     ),
 )
 

@@ -68,7 +68,7 @@ class Found:
         failures: id -> why it could not be looked at.
         recall: Share of planted pairs that the search for near hashes found; 1 where it was exact.
         unlike: Pairs that fingerprints proposed and that were not looked at, for no points of theirs agree.
-        crowded: Pairs that may be copies and were not looked at, for both scans have likelier ones enough.
+        crowded: Pairs that may be copies and were not looked at, because both scans have likelier pairs enough.
     """
 
     matches: tuple[Match, ...]

@@ -109,7 +109,7 @@ def make_fingerprints(
     """
     folder = Path(folder)
     if len({target.id for target in targets}) != len(targets):
-        raise CacheError("Two scans have the same id. Ids must differ; index the folder anew.")
+        raise CacheError("Two scans have the same id. Ids must differ; run index on the folder again.")
     if not 0 <= shard[0] < shard[1]:
         raise CacheError(
             f"There is no shard {shard[0] + 1} of {shard[1]}. Shards are 1/{shard[1]} to {shard[1]}/{shard[1]}."
@@ -196,11 +196,11 @@ def read_index(path: str | Path) -> Index:
         outcomes = [_outcome(row) for row in rows]
     except (pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{path}: the fingerprints cannot be read ({str(error).splitlines()[0]}). Make them anew."
+            f"{path}: the fingerprints cannot be read ({str(error).splitlines()[0]}). Make them again."
         ) from error
     if version != str(VERSION):
         raise CacheError(
-            f"{path}: holds fingerprints of version {version}; this release has {VERSION}. Make them anew."
+            f"{path}: holds fingerprints of version {version}; this release has {VERSION}. Make them again."
         )
     return Index(
         tuple(one for one in outcomes if isinstance(one, Fingerprint)),

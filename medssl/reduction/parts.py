@@ -125,7 +125,7 @@ def read_parts(path: str | Path) -> pl.DataFrame:
         meta = pl.read_parquet_metadata(path).get(_META_KEY)
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}). Make it anew.") from error
+        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}). Make it again.") from error
     if meta is None or json.loads(meta).get("version") != _VERSION:
         raise DataError(f"{path}: holds no slices or blocks of this version. Make it with: medssl reduce --unit slice")
     return frame

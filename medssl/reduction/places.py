@@ -114,7 +114,7 @@ def _by_manifest(folder: Path, pointer: str) -> dict[str, Mapping[str, Any]]:
     if manifest is None:
         where = f"which is not at {pointer} as seen from there" if pointer else "which it does not know"
         raise CacheError(
-            f"{folder}: the index finds its scans by their manifest, {where}. Put it back, or make the index anew: "
+            f"{folder}: the index finds its scans by their manifest, {where}. Put it back, or make the index again: "
             f"medssl reduce MANIFEST --index {quoted(folder)}"
         )
     return {row["id"]: row for row in manifest.rows()}

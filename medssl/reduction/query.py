@@ -110,7 +110,7 @@ def ask(
         stored: What to search.
         one: The scan's fingerprint.
         scan: The scan.
-        targets: id -> where a stored scan lies; one that is not there any more is judged by its hashes alone.
+        targets: id -> where a stored scan lies; one that no longer exists is judged by its hashes alone.
         radius: Differing bits of 511 up to which a stored scan is looked at.
         turned: Look for flipped, swapped and negated copies as well.
         nearest: How many to name that are no copies.

@@ -17,9 +17,11 @@ from medssl.reduction.hashes import Variant
 
 __all__ = [
     "BEYOND",
+    "BEYOND_DOUBT",
     "EQUAL",
     "EVIDENCE",
     "EXPLAINED",
+    "EXPLAINED_WHERE_DOUBTFUL",
     "RELATED",
     "RELATED_STRANGERS",
     "SAME_IMAGE",
@@ -39,7 +41,9 @@ EXPLAINED = 0.81  # share of the variance below which two scans on one grid are 
 RELATED = 0.55  # from which scans of one patient show one body at one time, or nearly
 EVIDENCE = 7.0  # standard deviations above strangers: less is chance, given all shifts and turns that are tried
 SHARED = 0.55  # correlation of the detail that bodies of one region may share: organs and bones lie where they lie
-BEYOND = 10.5  # standard deviations above that; synthetic torsos of 8 to 40 cells a side reach 10.0 (1,638 pairs)
+BEYOND = 10.5  # standard deviations above that, needed of strangers; of synthetic torsos one pair in 600 has more
+BEYOND_DOUBT = 20.0  # the same, from which that alone will do: synthetic torsos reach 15.4 (18,000 pairs)
+EXPLAINED_WHERE_DOUBTFUL = 0.97  # share of the variance needed below that: torsos reach .95, copies on one grid .99
 EQUAL = 0.5  # share of voxels that hold one number in both from which two scans come from one acquisition
 RELATED_STRANGERS = 0.74  # the same of scans that nobody says are of one patient; brains of two reached 0.65
 
@@ -94,8 +98,10 @@ def verify(
     `SAME_VALUES`), whatever was cut or blanked. Else the detail inside both bodies has to agree (`SAME_IMAGE`): by more
     than bodies so small or smooth do by chance (`EVIDENCE`); by more than bodies of one anatomy do (`BEYOND`), for of
     16 x 20 x 20 voxels the edges of organs are all the detail there is; everywhere alike (`UNEVEN`); and where voxels
-    lie on each other, intensities have to explain each other (`EXPLAINED`). Two frames of a beating heart agree as well
-    as a smoothed copy does (0.8 to 0.98 for cine MRI), but what differs is all in one place.
+    lie on each other, intensities have to explain each other (`EXPLAINED`). Where the agreement lies barely beyond that
+    of one anatomy (up to `BEYOND_DOUBT`), they have to explain nearly all (`EXPLAINED_WHERE_DOUBTFUL`), which cannot be
+    seen on another grid: such scans, all of them very small, are related at most. Two frames of a beating heart agree
+    as well as a smoothed copy does (0.8 to 0.98 for cine MRI), but what differs is all in one place.
 
     Phases, kernels and contrasts of one patient agree in all of that. So scans that the manifest gives to one patient
     are copies only where one is a function of the other; on another grid that cannot be seen, and they are "related":
@@ -121,10 +127,12 @@ def verify(
     if scans is None:
         return Verdict(level=rest, agreement=_UNSEEN, variant=variant)
     seen = compare(*scans, variant=variant)
-    telling = seen.evidence >= EVIDENCE and (same_patient or _beyond(seen) >= BEYOND)
+    beyond = _beyond(seen)
+    telling = seen.evidence >= EVIDENCE and (same_patient or beyond >= BEYOND)
     function = (seen.function or 0.0) >= SAME_VALUES
     alike = seen.score >= SAME_IMAGE and seen.unevenness <= UNEVEN and (seen.explained or 1.0) >= EXPLAINED
-    if function or (telling and alike and not same_patient):
+    certain = beyond >= BEYOND_DOUBT or (seen.explained or 0.0) >= EXPLAINED_WHERE_DOUBTFUL
+    if function or (telling and alike and certain and not same_patient):
         level = Level.SAME_IMAGE
     elif seen.equal >= EQUAL or (telling and seen.score >= (RELATED if same_patient else RELATED_STRANGERS)):
         level = Level.RELATED

@@ -162,7 +162,7 @@ def _sources(case: str, material: Material) -> tuple[list[_Image], Path] | None:
 def _truth(case: str, label: Path, image: _Image, material: Material) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return the label of a case in canonical axes, read as the store reads it; what is not known is background."""
     if not label.exists():
-        raise DataError(f"{label.name} is not there any more")
+        raise DataError(f"{label.name} no longer exists")
     classes: Mapping[int, str] = {}
     ignored: Sequence[int] = ()
     grid: Grid | None = None
@@ -207,7 +207,7 @@ def _prediction(case: str, run: str | None, folder: Path | None, near: Path, mat
 def _canonical(path: Path) -> tuple[npt.NDArray[Any], geometry.Affine]:
     """Return a prediction in canonical axes, as whole numbers."""
     if not path.exists():
-        raise DataError(f"{path.name} is not there any more")
+        raise DataError(f"{path.name} no longer exists")
     label = isolated(label_of, path, None)
     turned, affine = geometry.to_canonical(label.values.astype(np.int16), label.header.affine)
     return turned, affine
@@ -236,7 +236,7 @@ def _image(
     else:
         found = _entry(case, material)
         if found is None:
-            raise DataError("the scan itself is not there any more")
+            raise DataError("the scan itself no longer exists")
         entry, store, index = found
         channel = entry.channels[image.place]
         stored = store.values(index, image.place).astype(np.float32) * channel.slope + channel.intercept

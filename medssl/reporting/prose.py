@@ -45,6 +45,7 @@ SIGNALS: dict[str, Signal] = {
     "retrieval": Signal("share of views whose other view is the nearest", True),
     "part_accuracy": Signal("share of images whose nearest in another scan shows the same part", True),
     "region_retrieval": Signal("share of regions found again in the other version", True),
+    "group_agreement": Signal("share of places that both views put into one group", True),
     "scan_retrieval": Signal("share of regions found again in other scans", True),
     "knn_accuracy": Signal("share of clouds told by their nearest neighbours", True),
     "crop_place_r2": Signal("R2 of where small crops lie", True),

@@ -18,6 +18,7 @@ from medssl.store.index import INDEX, SCANS, Index, Record, read_index, stem_of,
 from medssl.store.plan import Plan, held_record, names_in, stored_record, up_to_date
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
+from medssl.store.read import Store
 
 __all__ = ["Report", "build", "superseded"]
 
@@ -113,7 +114,9 @@ def _listed_already(folder: Path, plan: Plan, shard: tuple[int, int]) -> Report 
     except CacheError:
         return None
     of_plan = {job.id: stem_of(job.id, job.key) for job in plan.jobs}
-    if any(of_plan.get(entry.id) != entry.stem for entry in index.entries):
+    store = Store(folder, index)
+    ids = store.field("id")
+    if any(of_plan.get(scan) != stem for scan, stem in zip(ids, store.field("stem"), strict=True)):
         return None
     told = json.loads(json.dumps(plan.described()))
     same = (index.settings, index.ignored, index.regions, index.manifest) == (
@@ -127,11 +130,12 @@ def _listed_already(folder: Path, plan: Plan, shard: tuple[int, int]) -> Report 
     for scan in index.failed.keys() - unreadable.keys():  # mended since, or of earlier settings
         if scan not in of_plan or noted_failure(folder / SCANS, of_plan[scan]) is None:
             return None
-    listed = {entry.id: entry for entry in index.entries}
+    listed = {scan: place for place, scan in enumerate(ids)}
     flags: dict[str, tuple[str, ...]] = {}
     for job in plan.jobs[shard[0] :: shard[1]]:
         held_one = held_record(folder, job)
-        if held_one is None or up_to_date(held_one, job).entry != listed.get(job.id):
+        place = listed.get(job.id)
+        if held_one is None or place is None or up_to_date(held_one, job).entry != index.entries[place]:
             return None
         if held_one.flags:
             flags[job.id] = up_to_date(held_one, job).flags

@@ -6,19 +6,22 @@ is made from the records at the end and can be made again at any time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from medssl.errors import CacheError
-from medssl.listings import read_listing
+from medssl.listings import checked_listing, read_listing
 from medssl.normalising import Statistics
 from medssl.quoting import quoted
 from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
-from medssl.store.entry import ONE, Channel, Entry
+from medssl.store.entry import ONE, Entry
+from medssl.store.lines import LINES, LINES_FROM, Lines, LinesWriter, ListedEntries, ListedStatistics, open_lines
+from medssl.store.rows import Parsed, entry_of, line_of, row_of, statistics_of_rows, statistics_rows
 from medssl.writing import atomic_write, stem_of
 
 __all__ = [
@@ -68,7 +71,7 @@ class Index:
     """The contents of ``store.json``.
 
     Attributes:
-        entries: The scans.
+        entries: The scans; of large stores each is read where it is asked for (`medssl.store.lines`).
         settings: How they were made.
         classes: Names of the structures by their number.
         failed: Scans that could not be stored, id -> reason.
@@ -80,7 +83,7 @@ class Index:
         statistics: As `Record` has them, by the scan's id; scans of earlier releases are not in it.
     """
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     settings: dict[str, Any]
     classes: dict[int, str]
     failed: dict[str, str]
@@ -89,7 +92,7 @@ class Index:
     refused_labels: dict[str, str] = field(default_factory=dict)
     channels: tuple[str, ...] = (ONE,)
     manifest: str = ""
-    statistics: dict[str, tuple[Statistics | None, ...]] = field(default_factory=dict)
+    statistics: Mapping[str, tuple[Statistics | None, ...]] = field(default_factory=dict)
 
 
 def record_path(folder: Path, stem: str) -> Path:
@@ -99,7 +102,7 @@ def record_path(folder: Path, stem: str) -> Path:
 
 def write_record(folder: Path, stem: str, record: Record) -> None:
     """Write a scan's record; the last step of writing the scan."""
-    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record), "entry": _row(record.entry)})
+    _write_json(record_path(folder, stem), {"version": FORMAT_VERSION, **asdict(record), "entry": row_of(record.entry)})
 
 
 def read_record(path: Path) -> Record:
@@ -111,13 +114,13 @@ def read_record(path: Path) -> Record:
     content = read_listing(path, FORMAT_VERSION)
     try:
         return Record(
-            entry=_entry(content["entry"]),
+            entry=entry_of(content["entry"]),
             key=content["key"],
             checksums=content["checksums"],
             class_voxels={int(k): v for k, v in content["class_voxels"].items()},
             flags=tuple(content["flags"]),
             label_refused=content.get("label_refused", ""),
-            statistics=_statistics(content.get("statistics", ())),
+            statistics=statistics_of_rows(content.get("statistics", ())),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{path}: the record is damaged ({error!r}). Run `medssl cache` again.") from error
@@ -154,7 +157,8 @@ def write_index(
         CacheError: The entries do not all have the same channels in the same order.
     """
     path = folder / INDEX
-    channels = _agreed(folder, entries, entries[0].channel_names if entries else (ONE,))
+    channels = entries[0].channel_names if entries else (ONE,)
+    _agreed(folder, entries, channels)
     content = {
         "version": FORMAT_VERSION,
         "settings": dict(settings),
@@ -166,22 +170,43 @@ def write_index(
         **({} if channels == (ONE,) else {"channels": list(channels)}),
         **({"manifest": manifest} if manifest else {}),
     }
-    with atomic_write(path, suffix=PART) as aside, aside.open("w", encoding="utf-8") as file:
-        # A line a scan, written one by one: indented and as one text, a million scans took gigabytes.
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}"))
-        file.write(',\n "statistics": {')
+    lines, columns = LinesWriter(), path.with_name(LINES)
+    columns.unlink(missing_ok=True)  # of the listing that this one takes the place of
+    # A line a scan, written one by one: indented and as one text, a million scans took gigabytes.
+    with atomic_write(path, suffix=PART) as aside, aside.open("wb") as file:
+        text = _Hashed(file)
+        text.write(json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}"))
+        head = text.written
+        text.write(',\n "statistics": {')
         for number, (name, each) in enumerate((statistics or {}).items()):
-            row = [None if one is None else asdict(one) for one in each]
-            file.write(f"{',' * bool(number)}\n  {_line(name)}: {_line(row)}")
-        file.write('\n },\n "entries": [')
+            text.write(f"{',' * bool(number)}\n  ")
+            lines.statistics(name, *text.write(f"{line_of(name)}: {line_of(statistics_rows(each))}"))
+        text.write('\n },\n "entries": [')
         for number, entry in enumerate(entries):
-            file.write(f"{',' * bool(number)}\n  {_line(_row(entry))}")
-        file.write("\n ]\n}\n")
+            text.write(f"{',' * bool(number)}\n  ")
+            lines.entry(entry, *text.write(line_of(row_of(entry))))
+        text.write("\n ]\n}\n")
+    if len(entries) >= LINES_FROM:
+        lines.write(path, head, text.sha256())
     return path
 
 
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+class _Hashed:
+    """Writes text, counts its bytes and hashes them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._hash, self.written = file, hashlib.sha256(), 0
+
+    def write(self, text: str) -> tuple[int, int]:
+        """Write, and return where it begins and ends."""
+        packed, begin = text.encode(), self.written
+        self._file.write(packed)
+        self._hash.update(packed)
+        self.written += len(packed)
+        return begin, self.written
+
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
 
 
 def read_index(folder: Path) -> Index:
@@ -199,26 +224,40 @@ def read_index(folder: Path) -> Index:
                 f"--out {quoted(Path('stores') / folder.stem)}` makes a store of it."
             )
         raise CacheError(
-            f"{folder} is no store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
+            f"{folder} is not a store: it has no {INDEX}. For a folder of scans, `medssl index SCANS --out x.parquet` "
             "lists them and `medssl cache x.parquet --out FOLDER` makes a store of them."
         )
-    content = read_listing(path, FORMAT_VERSION)
+    lines = open_lines(folder, path)
+    content = (
+        read_listing(path, FORMAT_VERSION) if lines is None else checked_listing(path, lines.head(), FORMAT_VERSION)
+    )
     try:
-        entries = tuple(_entry(row) for row in content["entries"])
-        return Index(
-            entries=entries,
-            settings=content["settings"],
-            classes={int(number): name for number, name in content["classes"].items()},
-            failed=content.get("failed", {}),
-            ignored=tuple(content.get("ignored", ())),
-            regions=regions_from(content.get("regions", ())),
-            refused_labels=content.get("refused_labels", {}),
-            channels=_agreed(folder, entries, tuple(content.get("channels", (ONE,)))),
-            manifest=str(content.get("manifest", "")),
-            statistics={name: _statistics(each) for name, each in content.get("statistics", {}).items()},
-        )
+        return _index_of(folder, content, lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(f"{path}: the index is damaged ({error!r}). Run `medssl cache` again.") from error
+
+
+def _index_of(folder: Path, content: Mapping[str, Any], lines: Lines | None) -> Index:
+    channels = tuple(content.get("channels", (ONE,)))
+    entries: Sequence[Entry]
+    if lines is None:
+        entries = _agreed(folder, tuple(entry_of(row) for row in content["entries"]), channels)
+    else:
+        entries = ListedEntries(lines)  # whose channels were seen to agree when they were written
+    return Index(
+        entries=entries,
+        settings=content["settings"],
+        classes={int(number): name for number, name in content["classes"].items()},
+        failed=content.get("failed", {}),
+        ignored=tuple(content.get("ignored", ())),
+        regions=regions_from(content.get("regions", ())),
+        refused_labels=content.get("refused_labels", {}),
+        channels=channels,
+        manifest=str(content.get("manifest", "")),
+        statistics=Parsed(content.get("statistics", {}), str(folder / INDEX))
+        if lines is None
+        else ListedStatistics(lines),
+    )
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -227,8 +266,8 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the channels of a store, which every entry has in this order."""
+def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -> Sequence[Entry]:
+    """Return the entries, each of which has the channels of the store in their order."""
     for entry in entries:
         if entry.channel_names != channels:
             raise CacheError(
@@ -236,31 +275,4 @@ def _agreed(folder: Path, entries: Sequence[Entry], channels: tuple[str, ...]) -
                 f"{', '.join(channels)}. All cases of a store have the same channels in the same order; one that a "
                 "case lacks is marked as lacking. Store the others in a folder of their own."
             )
-    return channels
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    """Return an entry as JSON has it; a single channel without a name leaves no trace: older versions read it too."""
-    row = asdict(entry)
-    for each in (row, *row["more"]):  # what a run says of its input is none of the store's
-        del each["scheme"], each["numbers"]
-    if entry.channel == ONE:
-        del row["channel"]
-    if not entry.more:
-        del row["more"]
-    return row
-
-
-def _statistics(rows: Sequence[Mapping[str, Any] | None]) -> tuple[Statistics | None, ...]:
-    kept = ({name: _tuples(value) for name, value in row.items()} if row is not None else None for row in rows)
-    return tuple(None if row is None else Statistics(**row) for row in kept)
-
-
-def _entry(row: Mapping[str, Any]) -> Entry:
-    values = {name: _tuples(value) for name, value in row.items() if name != "more"}
-    more = ({name: _tuples(value) for name, value in channel.items()} for channel in row.get("more", ()))
-    return Entry(**values, more=tuple(Channel(**channel) for channel in more))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return entries

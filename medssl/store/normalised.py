@@ -9,6 +9,7 @@ from typing import Protocol
 from medssl.errors import DataError
 from medssl.normalising import Numbers, Scheme, fitted_numbers, numbers_of
 from medssl.store.entry import Channel, Entry
+from medssl.store.lines import ListedEntries
 from medssl.store.read import Store
 from medssl.store.write import CT_RANGE, MR_SCALE
 
@@ -84,6 +85,8 @@ def normalised(store: Store, channels: Channels) -> Store:
         DataError: Numbers were fitted to HU and a scan's values are none, or the other way round.
     """
     if all(scheme == "unit" for scheme, _ in channels):
+        if isinstance(store.entries, ListedEntries):
+            return store  # no line of a listing says another: they are left unread
         return store.with_entries(entry.normalised([("unit", None)] * len(channels)) for entry in store.entries)
     entries = []
     for index, entry in enumerate(store.entries):

@@ -83,7 +83,7 @@ def no_files(folder: Path, index: Index) -> DataError:
         where = "it does not say where its manifest is"
     return DataError(
         f"{folder}: the store keeps no path of a scan or label, and {where}. Name the manifest in its place: "
-        f"--data MANIFEST. Or make the listing anew: medssl cache MANIFEST --out {quoted(folder)}"
+        f"--data MANIFEST. Or make the listing again: medssl cache MANIFEST --out {quoted(folder)}"
     )
 
 

@@ -236,7 +236,7 @@ def write_entry(
 def _statistics(
     images: Sequence[ChannelImage], entry: Entry, stored: Sequence[npt.NDArray[np.int16] | None]
 ) -> tuple[Statistics | None, ...]:
-    """Return what is known of each stored channel, in stored units; None of one that is lacking."""
+    """Return what is known of each stored channel, in stored units; None of one that is missing."""
     kept = [image.nonzero for image in images]
     if all(known or array is None for known, array in zip(kept, stored, strict=True)):
         moments = [
@@ -254,7 +254,7 @@ def _statistics(
 
 
 def _stored(scan_id: str, images: Sequence[ChannelImage]) -> list[npt.NDArray[np.int16] | None]:
-    """Return the values of each channel as they are stored, None for one that is lacking."""
+    """Return the values of each channel as they are stored, None for one that is missing."""
     names = [image.name for image in images]
     if len(set(names)) < len(names) or not all(names):
         raise CacheError(f"{scan_id}: the channels of a case have names of their own. Got {names}.")

@@ -243,7 +243,7 @@ def read_truth(truth: Truth) -> tuple[LabelMap, geometry.Affine]:
     """
     meaning, path = truth.meaning, truth.path
     if not path.exists():
-        raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
+        raise FormatError(path, "The label map does not exist. Was it moved since the manifest was made?")
     image = isolated(partial(image_of_label, paths=truth.files, grid=truth.grid), path, truth.image)
     frame = meaning.frame if image is not None and image.frames > 1 else 0
     understood = partial(label_of, classes=meaning.classes, ignored=meaning.ignored, frame=frame)
@@ -257,8 +257,8 @@ def read_truth(truth: Truth) -> tuple[LabelMap, geometry.Affine]:
     elif unknown:
         raise UnfitError(
             path,
-            f"The label holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Mend the label, "
-            "or make the store anew with `medssl cache`.",
+            f"The label holds {unknown[:5]}, which the data does not name ({_listed(meaning)}). Fix the label, "
+            "or make the store again with `medssl cache`.",
             "label-stray",
         )
     return _turned(values, label.header.affine)
@@ -275,7 +275,7 @@ def read_labels(path: Path, meaning: Meaning | None = None) -> tuple[LabelMap, g
         FormatError: If it cannot be read, or holds anything but whole numbers that are known.
     """
     if not path.exists():
-        raise FormatError(path, "The label map is not there. Was it moved since the manifest was made?")
+        raise FormatError(path, "The label map does not exist. Was it moved since the manifest was made?")
     meaning = meaning or Meaning()
     label = isolated(partial(label_of, classes=meaning.classes), path, None)
     return _turned(label.values, label.header.affine)

@@ -30,7 +30,7 @@ class ScanDeciding(Deciding):
 
     foreign = ("unit", "rotate")
     unlabelled = (
-        "No scan to train on has labels, so the chain ends with the encoder. To go on, put label maps beside a few "
+        "No scan to train on has labels, so the chain ends with the encoder. To continue, put label maps beside a few "
         "scans (NAME_seg.nii.gz beside NAME.nii.gz, or labelsTr/NAME beside imagesTr/NAME), or name a table of classes "
         "by patient (targets=FILE.csv), and run the same command: what is done is kept."
     )

@@ -60,8 +60,8 @@ def recorded_input(out: Path, channels: int) -> list[CardInput] | None:
         asked = (load_yaml(recorded_settings(out)).get("data") or {}).get("normalise", "unit")
         if asked not in ("unit", "follow"):
             raise CheckpointError(
-                f"{path} is not there, and the run was begun with data.normalise={asked}: the numbers of its input are "
-                f"in it. Put the file back, or begin anew without --resume."
+                f"{path} is missing, and the run was started with data.normalise={asked}: the numbers of its input are "
+                f"in it. Put the file back, or start again without --resume."
             )
         return [CardInput(name=f"channel {number}") for number in range(channels)]  # a scale of none: the store's
     try:

@@ -95,7 +95,7 @@ def _point_vit(
     norm = state.get(f"{names.norm}.weight")
     first = state.get(f"{names.blocks}.0.mlp.fc1.weight")
     if norm is None or first is None:
-        raise DataError(f"{found.shown}: is no whole transformer: {names.norm} or {names.blocks}.0 is lacking.")
+        raise DataError(f"{found.shown}: is not a complete transformer: {names.norm} or {names.blocks}.0 is missing.")
     width = int(norm.shape[0])
     depth = next(n for n in range(1000) if f"{names.blocks}.{n}.norm1.weight" not in state)
     at = re.escape(names.encoder)

@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that lies beside weights.
 
     Raises:
-        FormatError: It is none, too large, or a key stands twice in it.
+        FormatError: It is none, too large, or a key occurs twice in it.
     """
     try:
         if path.stat().st_size > _JSON_BYTES:
@@ -118,7 +118,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(path, f"cannot be read as JSON ({error})") from error
     if not isinstance(found, dict):
-        raise FormatError(path, "is no JSON object")
+        raise FormatError(path, "is not a JSON object")
     return found
 
 
@@ -126,7 +126,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, count in collections.Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"'{twice}' stands twice")
+        raise ValueError(f"'{twice}' occurs twice")
     return found
 
 
@@ -187,7 +187,7 @@ def _torch(path: Path, size: int, *, zipped: bool) -> Any:
         RecursionError,
     ) as error:
         said = " ".join(str(error).split())[:200]
-        said = f"is no whole file of weights ({type(error).__name__}: {said}). {_AGAIN}"
+        said = f"is not a complete file of weights ({type(error).__name__}: {said}). {_AGAIN}"
         raise FormatError(path, _other_kind(path) or said) from error
 
 
@@ -217,7 +217,7 @@ def _check_zip(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             rows = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FormatError(path, f"is no whole archive ({error}). {_AGAIN}") from error
+        raise FormatError(path, f"is not a complete archive ({error}). {_AGAIN}") from error
     names = [row.filename for row in rows]
     if len(set(names)) < len(names):
         twice = next(name for name, count in collections.Counter(names).items() if count > 1)

@@ -170,7 +170,7 @@ def _taken_by(row: Source, found: Found) -> Wanted | None:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         lacking = error.args[0] if isinstance(error, KeyError) and error.args else None
         if isinstance(lacking, str) and lacking.endswith((".weight", ".bias")):
-            raise DataError(f"{found.shown}: '{lacking}' is lacking. {_whole(row)}") from error
+            raise DataError(f"{found.shown}: '{lacking}' is missing. {_whole(row)}") from error
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         where = ", ".join(found.beside) or "within the file"
         raise DataError(

@@ -82,7 +82,7 @@ def medicalnet(found: Found) -> Wanted | None:
 def _blocks(state: Mapping[str, Tensor], layer: int, shown: str) -> int:
     count = next(n for n in range(1000) if f"layer{layer}.{n}.conv1.weight" not in state)
     if not count:
-        raise DataError(f"{shown}: is no whole ResNet: layer{layer}.0.conv1.weight is lacking.")
+        raise DataError(f"{shown}: is not a complete ResNet: layer{layer}.0.conv1.weight is missing.")
     return count
 
 

@@ -78,9 +78,9 @@ def turning(plans: Mapping[str, Any], shown: str) -> tuple[int, int, int]:
     try:
         found = _ints(axes)
     except (TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{shown}: transpose_forward of its plans is no order of three axes: {axes}.") from error
+        raise DataError(f"{shown}: transpose_forward of its plans is not an order of three axes: {axes}.") from error
     if sorted(found) != [0, 1, 2]:
-        raise DataError(f"{shown}: transpose_forward of its plans is no order of three axes: {axes}.")
+        raise DataError(f"{shown}: transpose_forward of its plans is not an order of three axes: {axes}.")
     return found
 
 
@@ -238,6 +238,6 @@ def _spacing(said: Any, back: Sequence[int], shown: str) -> tuple[float, float, 
     """Return a voxel size in this project's axes."""
     whole = isinstance(said, list | tuple) and len(said) == 3
     if not whole or not all(isinstance(one, int | float) and 0 < one < math.inf for one in said):
-        raise DataError(f"{shown}: spacing of its plans is no voxel size: {said}.")
+        raise DataError(f"{shown}: spacing of its plans is not a voxel size: {said}.")
     a, b, c = (float(said[axis]) for axis in back)
     return a, b, c

@@ -198,7 +198,7 @@ def fill(
 def _changed(tensor: Tensor, rule: Rule, others: Sequence[str], state: Mapping[str, Tensor], source: str) -> Tensor:
     lacking = [name for name in others if name not in state]
     if lacking:
-        raise DataError(f"{source}: {lacking[0]} is lacking.")
+        raise DataError(f"{source}: {lacking[0]} is missing.")
     return tensor if rule.change is None else rule.change(tensor, *(state[name] for name in others))
 
 

@@ -135,7 +135,7 @@ def _counted(state: Mapping[str, Tensor], name: str, shown: str, *, first: int =
     while name.format(len(counts), first) in state:
         counts.append(next(n for n in range(1000) if name.format(len(counts), first + n) not in state))
     if len(counts) < 2:
-        raise DataError(f"{shown}: is no whole SegResNet: {name.format(1, first)} is lacking.")
+        raise DataError(f"{shown}: is not a complete SegResNet: {name.format(1, first)} is missing.")
     return tuple(counts)
 
 

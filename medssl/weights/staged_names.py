@@ -110,7 +110,7 @@ def from_shapes(state: Mapping[str, Tensor], *, shown: str) -> Staged:
     last = f"decoder.seg_layers.{len(channels) - 2}"
     head = state.get(f"{last}.weight")
     if head is None and any(key.startswith("decoder.seg_layers.") for key in state):
-        raise DataError(f"{shown}: '{last}.weight' is lacking, the head of its decoder, and others are there.")
+        raise DataError(f"{shown}: '{last}.weight' is missing, the head of its decoder, and others are there.")
     return Staged(
         name=name,
         channels=tuple(channels),

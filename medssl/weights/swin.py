@@ -286,7 +286,7 @@ def _sizes(state: Mapping[str, Tensor], at: str, nested: str, shown: str) -> dic
             heads.append(int(table.shape[1]))
             side = (round(table.shape[0] ** (1 / 3)) + 1) // 2
     except KeyError as error:
-        raise DataError(f"{shown}: is no whole Swin transformer: {error} is lacking.") from error
+        raise DataError(f"{shown}: is not a complete Swin transformer: {error} is missing.") from error
     if projection.dim() != 5 or tuple(projection.shape[2:]) != (2, 2, 2):
         raise DataError(
             f"{shown}: its patches are {tuple(projection.shape[2:])}, and those of Swin UNETR are 2 x 2 x 2."

@@ -89,7 +89,7 @@ def three_dino(found: Found) -> Wanted | None:
     z, y, x = (int(projection.shape[axis]) for axis in (4, 3, 2))
     first = state.get(f"{at}blocks.0.0.mlp.fc1.weight", state.get(f"{at}blocks.0.mlp.fc1.weight"))
     if first is None:
-        raise DataError(f"{found.shown}: is no whole transformer: blocks.0 has no mlp.fc1.")
+        raise DataError(f"{found.shown}: is not a complete transformer: blocks.0 has no mlp.fc1.")
     return Wanted(
         encoder={
             "name": "vit",

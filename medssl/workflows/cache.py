@@ -163,7 +163,9 @@ def cache(
         size = f" ({_size(sum((folder / name).stat().st_size for name in files))})"
     events.message(f"{report.listed} {plan.noun} in the store{size}, {report.written} of them new")
     if report.waiting:
-        events.message(f"{report.waiting} {plan.noun} are left to other shards; the last one to end lists them all")
+        events.message(
+            f"{report.waiting} {plan.noun} are left to other shards; the shard that ends last lists them all"
+        )
     figures |= {
         "listed": report.listed,
         "new": report.written,
@@ -179,10 +181,10 @@ def _pretrain(preset: str, folder: Path) -> Command:
 
 def _following(store: Store, folder: Path) -> Command:
     """Return the command that pretrains on a store; none where it holds nothing to train on, which is said."""
-    if any(entry.split in _TRAINED for entry in store.entries):
+    if any(split in _TRAINED for split in store.field("split")):
         return _pretrain(_suited(store), folder)
-    splits = ", ".join(sorted({entry.split for entry in store.entries}))
-    events.warning(f"nothing here is to train on: all that is stored is in the splits {splits}")
+    splits = ", ".join(sorted(set(store.field("split"))))
+    events.warning(f"there is nothing to train on: everything in the store is in the splits {splits}")
     return Command()
 
 
@@ -190,20 +192,20 @@ def _suited(store: Store) -> str:
     """Return the preset that suits the scans on this machine, and say why."""
     from medssl.domains.suited_method import suited_method
 
-    entries = store.entries
-    boxes = [entry.body_box for entry in entries]
+    sizes = [(entry.body_box, entry.spacing_mm) for entry in store.entries]
+    owners = zip(store.field("patient"), store.field("id"), store.field("split"), strict=True)
     method, because = suited_method(
-        [[end - start for start, end in zip(*box, strict=True)] for box in boxes],
-        [entry.spacing_mm for entry in entries],
-        patients=len({entry.patient or entry.id for entry in entries if entry.split in _TRAINED}),
-        segmented=any(entry.label_file for entry in entries),
+        [[end - start for start, end in zip(*box, strict=True)] for box, _ in sizes],
+        [spacing for _, spacing in sizes],
+        patients=len({patient or scan for patient, scan, split in owners if split in _TRAINED}),
+        segmented=any(store.field("label_file")),
     )
     return _for_machine(method, because)
 
 
 def _for_machine(method: str, because: str) -> str:
     """Say which method suits what is stored, and return its preset for this machine."""
-    events.message(f"suited to them: {method} ({because}); others: medssl list methods")
+    events.message(f"suggested method: {method} ({because}); for others: medssl list methods")
     return method if _has_gpu() else f"{method}_small"
 
 
@@ -243,7 +245,7 @@ def _announce(plan: Plan, *, todo_count: int, todo_voxels: int, folder: Path) ->
     kept = len(plan.jobs) - todo_count
     count = len(plan.jobs)
     events.message(
-        f"{count} {plan.noun} wanted: {kept} are stored already or left to other shards, {todo_count} to store"
+        f"{count} {plan.noun} wanted: {kept} are already stored or left to other shards, {todo_count} to store"
     )
     for modality, spacing in plan.spacings.items():
         events.message(f"{modality} is stored at {' x '.join(f'{s:g}' for s in spacing)} mm (z, y, x)")
@@ -285,7 +287,7 @@ def _say_flags(flags: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     for note, ids in list(notes.items())[:_SHOWN]:
         events.message(f"{len(ids)} labels, such as that of {ids[0]}: {note}")
     if len(notes) > _SHOWN:
-        events.message(f"... and {len(notes) - _SHOWN} more of the kind; `medssl check` lists all")
+        events.message(f"... and {len(notes) - _SHOWN} more like these; `medssl check` lists all")
     return {"flags": counted, "labels_read_as": notes}
 
 
@@ -299,9 +301,9 @@ def _superseded(folder: Path, plan: Plan, *, remove: bool) -> None:
     if remove:
         for path in old:
             path.unlink(missing_ok=True)
-        events.message(f"removed {len(old)} superseded files of the store ({size})")
+        events.message(f"removed {len(old)} outdated files of the store ({size})")
     else:
-        events.message(f"{len(old)} files ({size}) are of earlier settings or sources; prune=true removes them")
+        events.message(f"{len(old)} files ({size}) come from earlier settings or sources; prune=true removes them")
 
 
 def _size(count: float) -> str:

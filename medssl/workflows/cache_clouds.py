@@ -58,14 +58,14 @@ def cache_clouds(
     store = clouds().open(folder)
     if report.subsampled:
         events.message(
-            f"{report.subsampled} clouds have more than {settings.points:,} points: so many of each are kept"
+            f"{report.subsampled} clouds have more than {settings.points:,} points; the store keeps that many of each"
         )
     classes = f", {len(store.classes)} classes" if store.classes else ", no classes"
     labelled = sum(entry.label_file is not None for entry in store.entries)
     parts = f", {labelled} with labelled points" if labelled else ""
     events.message(f"{report.listed} clouds in the store{classes}{parts}, {report.written} of them new")
     if report.waiting:
-        events.message(f"{report.waiting} clouds are left to other shards; the last one to end lists them all")
+        events.message(f"{report.waiting} clouds are left to other shards; the shard that ends last lists them all")
     return store, report.index
 
 
@@ -77,7 +77,7 @@ def _with_target(manifest: Manifest, settings: Any) -> Any:
     targets = {name for row in rows for name in targets_of(row)}
     chosen = clouds().class_target(rows, settings.target)
     if chosen != settings.target:
-        events.message(f"classes are those of the only target, '{chosen}'")
+        events.message(f"classes come from the only target, '{chosen}'")
         return settings.model_copy(update={"target": chosen})
     if targets and chosen not in targets:
         events.warning(

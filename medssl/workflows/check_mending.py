@@ -63,7 +63,7 @@ def mend_of(result: CheckResult, source: Manifest, file: Path) -> Mend | None:
         if settings:
             return Mend("", _index(source, file, settings))
         if severity == "error":
-            otherwise = f"or go on without them: {reduce_command(file)}" if kind in _LEFT_OUT else ""
+            otherwise = f"or continue without them: {reduce_command(file)}" if kind in _LEFT_OUT else ""
             return Mend(_in_words(kind, findings), _index(source, file, ()), otherwise)
     return None
 

@@ -80,7 +80,7 @@ def say_plan(targets: Sequence[Target], folder: Path) -> dict[str, Any]:
         for file in target.files:
             size += file.stat().st_size if file.is_file() else 0
     there = len(targets) - len(todo)
-    said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} are to be read"
+    said = f"{len(targets)} scans: {there} have fingerprints in {folder}, {len(todo)} have to be read"
     events.message(f"{said} ({size / 1e9:.3g} GB)" if todo else said)
     return {"scans": len(targets), "to_read": len(todo), "bytes_to_read": size}
 
@@ -101,8 +101,8 @@ def say_pairs(
     wanted = {target.id for target in targets}
     if not targets or len(known_fingerprints(targets, folder, table_only=True)) < len(wanted):
         events.message(
-            "how many pairs are looked at is known once all scans have fingerprints; a scan is in about "
-            f"{LIMITS.doubtful} pairs in doubt and {LIMITS.likely} likely ones at most"
+            "the number of pairs to compare is known once all scans have fingerprints; each scan is in at most about "
+            f"{LIMITS.doubtful} doubtful and {LIMITS.likely} likely pairs"
         )
         return {}
     index = Index(tuple(one for one in read_index(folder).fingerprints if one.id in wanted))
@@ -112,11 +112,11 @@ def say_pairs(
     todo = unseen(pairs, folder / JOURNAL)
     seconds = processor_seconds(todo)
     events.message(
-        f"{len(pairs)} pairs may be copies, {len(todo)} of them are to be looked at: about {seconds:.0f} s of a "
-        f"processor, by {min(3, len(todo))} that were tried"
+        f"{len(pairs)} pairs may be copies, {len(todo)} of them have to be compared: about {seconds:.0f} s of "
+        f"processor time, estimated from {min(3, len(todo))} pairs"
     )
     if proposals.crowded:
-        events.message(f"{proposals.crowded} more would not be looked at, for both scans have likelier ones")
+        events.message(f"{proposals.crowded} more would not be compared, because both scans have likelier pairs")
     return {
         "pairs": len(pairs),
         "to_look_at": len(todo),
@@ -162,10 +162,10 @@ def fingerprints(
             made = make_fingerprints(
                 targets, folder, workers=settings.hands, engine=settings.engine, shard=shard, progress=show
             )
-        events.message(f"{made.read} scans were read, {made.reused} had fingerprints")
+        events.message(f"{made.read} scans were read, {made.reused} already had fingerprints")
         figures |= {"read": made.read, "reused": made.reused}
         if made.table is None:
-            events.message(f"{made.waiting} scans are left to other shards; the last one to end goes on")
+            events.message(f"{made.waiting} scans are left to other shards; the shard that ends last continues")
             return None
         write_places(rows, targets, folder, manifest=pointer)
         index = read_index(folder)
@@ -237,7 +237,9 @@ def find_all(
         )
     failed |= pairs.failures
     if pairs.crowded:
-        events.message(f"{pairs.crowded} pairs of clouds were not looked at: each cloud keeps its nearest ones")
+        events.message(
+            f"{pairs.crowded} pairs of clouds were not compared: each cloud is compared with its nearest ones"
+        )
     for name, reason in list(failed.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")
     return together(found, replace(pairs, failures=failed)), prints
@@ -290,9 +292,9 @@ def find(
         )
     if found.crowded:
         events.message(
-            f"{found.crowded} pairs that may be copies were not looked at: each scan keeps the {LIMITS.doubtful} "
-            f"likeliest of those in doubt, {LIMITS.alone} of those with too few points to tell, and {LIMITS.likely} "
-            "others"
+            f"{found.crowded} pairs that may be copies were not compared: each scan is compared in its "
+            f"{LIMITS.doubtful} likeliest doubtful pairs, {LIMITS.alone} pairs with too few points to decide, and "
+            f"{LIMITS.likely} others"
         )
     for name, reason in list(found.failures.items())[:_SHOWN]:
         events.warning(f"{name}: {reason}")

@@ -107,10 +107,12 @@ def _showing(study: Study, sets: LabelSets) -> LabelSets:
                 "structure, so there is nothing to fit. Ask for more, or name them with dense_probe.subsets."
             )
         if bare:
-            events.warning(f"n = {n}: {len(bare)} of {len(draws)} draws left out, in which nobody shows a structure")
+            events.warning(
+                f"n = {n}: left out {len(bare)} of {len(draws)} draws, because no patient in them shows a structure"
+            )
         some = dict.fromkeys(name for place, names in enumerate(lacking) if place not in bare for name in names)
         if some:
-            events.warning(f"n = {n}: draws lack {few_of(list(some))}, which probes fitted on them never name")
+            events.warning(f"n = {n}: some draws lack {few_of(list(some))}, so probes fitted on them never predict it")
     return LabelSets(kept)
 
 

@@ -128,7 +128,7 @@ def export(
         )
     )
     if done.use:
-        events.message(f"there it is used with: {done.use}")
+        events.message(f"to use it there: {done.use}")
     return done
 
 

@@ -98,7 +98,7 @@ def fetch(
     following = Command("index", final, *said, "--out", f"{title}.parquet")
     accepted = Command("fetch", name, "--out", out, "--accept-licence")
     if card.manual:
-        events.message(f"A person has to get it: {card.manual}")
+        events.message(f"You have to download it yourself: {card.manual}")
         return events.written(Fetched(None, next=following, figures={"manual": card.manual}))
     if _is_there(final, card):
         return events.written(Fetched(final, next=following, figures={"folder": str(final), "downloaded": False}))
@@ -119,7 +119,7 @@ def fetch(
             shown.reach(round(have / 1e6))
 
         download(address.url, archive, algorithm=address.algorithm, checksum=address.checksum, progress=show)
-    events.message(f"the {address.algorithm} is right; unpacking")
+    events.message(f"the {address.algorithm} is correct; unpacking")
     bounds = Bounds(size_bytes=round(settings.max_size_gb * 1e9), files=settings.max_files, ratio=settings.max_ratio)
     unpack(archive, out, folder=card.folder, bounds=bounds)
     _mark(final, card, address)

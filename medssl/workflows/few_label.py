@@ -279,7 +279,9 @@ def _say_cells(
         f"{plan.draws} draws, {plan.seeds} seeds: {len(cells)} runs{part}, {len(cells) - len(todo)} done already; "
         f"{counts[1]} test {owner}s"
     )
-    events.message("every run has the same steps and is scored with its last weights; nothing is spent on validation")
+    events.message(
+        "every run has the same steps and is scored with its last weights; no labels are used for validation"
+    )
     return todo
 
 
@@ -297,7 +299,7 @@ def _run_told(
         try:
             return run_cells(plan, run_cell, out, shard=shard, on_cell=on_cell)
         except (KeyboardInterrupt, SystemExit):
-            events.message("the runs that are done are kept; the same command goes on from here")
+            events.message("finished runs are kept; run the same command to continue from here")
             raise
 
 

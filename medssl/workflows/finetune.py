@@ -133,12 +133,12 @@ def finetune(
         next((domain for domain in domains() if task in domain.tasks), domains()[0]).tasks.row(task)
     resume = resume or finish
     if resume and overwrite:
-        raise ConfigError("--resume goes on with a run as it is, and --overwrite starts anew: give one of them.")
+        raise ConfigError("--resume continues a run, and --overwrite starts again: give only one of them.")
     out = folder_for(out)
     given = data is not None and (encoder_run is not None or preset is not None or bool(from_scratch))
     if resume and not finish and given and begins_here(out):  # a job is put in the queue again as it is
         resume = False
-        events.message(f"{out}: there is no run yet; it begins here")
+        events.message(f"{out}: no run here yet; starting a new one")
     nothing_said = preset is None and encoder_run is None and data is None
     preset = recorded_settings(out) if resume and nothing_said else preset
     options = {
@@ -179,7 +179,7 @@ def finetune(
     except Interrupted as stop:
         if run.writes:
             run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
-            run.say(f"go on with: {_command(asked, preset, out)} --resume")
+            run.say(f"to continue: {_command(asked, preset, out)} --resume")
             run.say(f"or close it at this step with: medssl finetune --out {quoted(out)} --finish")
         raise
     written = _save(learning, settings, out, done) if run.writes else []

@@ -51,7 +51,7 @@ def import_weights(
     """Read published weights into a run's folder, which every verb takes as it takes a run of pretraining.
 
     Nothing in the file is executed. Each of its tensors is carried over, or left out for a reason that the report
-    names; one that has no place is an error, and so is one that is lacking.
+    names; one that has no place is an error, and so is one that is missing.
 
     Args:
         weights: The file, or the folder that holds it beside its plans.
@@ -86,7 +86,7 @@ def import_weights(
     _make_way(out, overwrite=overwrite)
     written = write_run(made, out)
     if fitting := cache_line(made.card):
-        events.message(f"a store for it: {fitting}")
+        events.message(f"to make a store that fits: {fitting}")
     segments = made.card.method.get("name") == "segmentation"
     tuned = Command("finetune", out, "--data", "STORE", "--out", f"{out}-tuned")
     return events.written(

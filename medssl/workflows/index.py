@@ -240,7 +240,7 @@ def index(
             progress=show,
         )
     if counts.waiting:
-        events.message(f"{counts.waiting} scans are left to other shards; the last one to end writes {out}")
+        events.message(f"{counts.waiting} scans are left to other shards; the shard that ends last writes {out}")
         return events.written(Indexed(manifest, figures={"read": counts.read, "waiting": counts.waiting}))
     if not len(manifest):
         raise DataError(
@@ -259,7 +259,9 @@ def index(
     with nullcontext() if names is None else events.cleaned(names.text):
         say_indexed(manifest, counts)
     if names is not None:
-        events.message(f"ids and keys of patients are pseudonyms; the names are in {table_file(out)}, for you alone")
+        events.message(
+            f"ids and keys of patients are pseudonyms; {table_file(out)} holds the names: keep that file private"
+        )
     return events.written(
         Indexed(
             manifest,
@@ -280,7 +282,7 @@ def _table(settings: IndexSettings, previous: Manifest | None, out: Path) -> tup
     if was and known is None and not settings.fresh:
         raise ManifestError(
             f"{out}: its ids are pseudonyms, and their table {table_file(out)} is not there. Put it back beside the "
-            "manifest; or index with fresh=true, which gives other pseudonyms and draws the split anew."
+            "manifest; or index with fresh=true, which gives other pseudonyms and draws a new split."
         )
     if wanted == "names":
         if settings.salt:

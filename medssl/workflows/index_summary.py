@@ -93,7 +93,7 @@ def _say_aside(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         counted[row["error"].partition(" So are ")[0].rstrip(".")] += len(row["paths"])
     kinds = "; ".join(f"{count} x {reason}" for reason, count in counted.most_common())
-    events.message(f"{counted.total()} DICOM objects are no volumes and were set aside: {kinds}")
+    events.message(f"{counted.total()} DICOM objects are not volumes and were set aside: {kinds}")
 
 
 def _say_left_out(manifest: Manifest) -> None:
@@ -119,7 +119,7 @@ def _short(path: str) -> str:
 
 def _say_freshness(counts: Counts) -> None:
     if counts.hashed:
-        events.message(f"{counts.hashed} of them were hashed again, and hold the same bytes")
+        events.message(f"{counts.hashed} of them were hashed again and have not changed")
     if counts.trusted:
         events.message(
             f"{counts.trusted} of them were kept by size and time alone, for the index is of an earlier release; "
@@ -142,10 +142,10 @@ def _say_clouds(manifest: Manifest) -> None:
         (events.message if severity == "info" else events.warning)(f"{what}. {todo}")
     rows = [row for row in manifest.usable().rows() if row["kind"] == "cloud"]
     for mark in sorted(unlabelled_numbers(rows)):
-        events.message(f"guess: the label {mark} of points stands for unlabelled, since no other is near it")
+        events.message(f"guess: the label {mark} of points means unlabelled, because no other label is near it")
     below = sum(min(row["label_values"] or [0]) < 0 for row in rows)
     if below:
-        events.message(f"labels below 0 stand for unlabelled points; {below} clouds have such")
+        events.message(f"labels below 0 mean unlabelled points; {below} clouds have such")
 
 
 def _say_targets(manifest: Manifest, counts: Counts) -> None:
@@ -170,7 +170,7 @@ def _say_spread(manifest: Manifest) -> None:
     if waiting:
         events.warning(
             f"split: kept from the earlier manifest, in which the classes of {waiting} were not spread; "
-            "fresh=true draws it anew"
+            "fresh=true draws a new one"
         )
     elif spread and spread != "none":
         events.message(f"split: by patients, the classes of {spread} spread evenly (stratify=none spreads none)")

@@ -178,7 +178,10 @@ def match(
         ],
         key="matches",
     )
-    events.message("certainty is a rule of thumb, not a probability: a way back within 10 mm, and no rival as alike")
+    events.message(
+        "certainty is a rule of thumb, not a probability: the match leads back to within 10 mm, "
+        "and no other place is as similar"
+    )
     listing, figure = out / "match.json", out / "match.png"
     with atomic_write(listing) as aside:
         content = {"scan": first.shown, "point": asked, "matches": [asdict(m) for m in found], "failed": failed}

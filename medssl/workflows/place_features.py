@@ -138,7 +138,7 @@ class PlaceReader:
             found = self.described(store, index)
             bar.advance(note=entry.id)
             if found is None:
-                events.warning(f"{entry.id} left out: none of the {self._dense.place}s looked at has a known label")
+                events.warning(f"{entry.id} left out: none of its sampled {self._dense.place}s has a known label")
                 continue
             yield found
 

@@ -86,7 +86,7 @@ def _times(
     command = smaller(step) if long or by_default else ""
     if command:
         why = "that is long for a processor" if long else f"{train.steps:,} steps are the default, which is for a GPU"
-        lines += [f"{why}. This run goes on; Ctrl-C stops it, and a plan for a processor is:", f"smaller: {command}"]
+        lines += [f"{why}. This run continues; Ctrl-C stops it. A plan for a CPU is:", f"smaller: {command}"]
     return lines
 
 

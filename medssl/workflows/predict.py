@@ -166,7 +166,9 @@ def _predict_found(
                 ended[item.id], kept = done, kept + (not fresh)
                 bar.advance(note=item.id, kept=not fresh)
     except KeyboardInterrupt:
-        events.message(f"{len(ended)} of {len(found.items)} are done and kept; the same command goes on from there")
+        events.message(
+            f"{len(ended)} of {len(found.items)} are done and kept; run the same command to continue from there"
+        )
         raise
     finally:
         shutil.rmtree(folder / WORK, ignore_errors=True)

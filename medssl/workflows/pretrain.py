@@ -90,9 +90,9 @@ def pretrain(
     given = preset is not None or method is not None
     if resume and not (finish or overwrite) and given and begins_here(out):  # a job is put in the queue again as it is
         resume = False
-        events.message(f"{out}: there is no run yet; it begins here")
+        events.message(f"{out}: no run here yet; starting a new one")
     if resume and (overwrite or init_from):
-        raise ConfigError("--resume goes on with a run as it is: it allows neither --overwrite nor --init-from.")
+        raise ConfigError("--resume continues a run as it is: it allows neither --overwrite nor --init-from.")
     if resume and preset is None and method is None:
         preset = recorded_settings(out)
     asked = resolved_settings(preset, method=method, data=data, devices=devices, overrides=overrides)
@@ -158,7 +158,7 @@ def pretrain(
         except Interrupted as stop:
             if run.writes:
                 run.say(f"stopped at step {stop.step:,}; checkpoint {stop.checkpoint}")
-                run.say(f"go on with: {pretrain_command(asked, preset or method, out)} --resume")
+                run.say(f"to continue: {pretrain_command(asked, preset or method, out)} --resume")
                 run.say(f"or close it at this step with: medssl pretrain --out {quoted(out)} --finish")
             raise
     result = RunResult(out, read=load)
@@ -331,7 +331,7 @@ def _as_begun(resolved: Resolved[PretrainSettings], out: Path) -> Resolved[Pretr
         resolved = resolved.with_auto(f"method.{key}", value, AS_BEGUN)
     if former:
         said = ", ".join(f"method.{key}={json.dumps(value)}" for key, value in former.items())
-        events.message(f"an earlier release began this run: it goes on as it was begun, with {said}")
+        events.message(f"an earlier release started this run, so it continues with its settings of then: {said}")
     return resolved
 
 

@@ -112,7 +112,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
     _say_points(labelled, sets, owner)
     if lacking:
         sizes = ", ".join(map(str, sorted(lacking)))
-        events.warning(f"with {sizes} labelled {owner}s draws lack classes, which are then never named")
+        events.warning(f"with {sizes} labelled {owner}s some draws lack classes, so these are never predicted")
     cells += _always_the_most_frequent(labelled, tested, sets, own, asked.classes)
     _show_few_shot(few_shots)
     return write_arms(

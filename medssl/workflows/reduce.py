@@ -143,7 +143,7 @@ def reduce(
     worth = keep_priority(scans, prints.fingerprints, test_first=settings.splits == "leave")
     look = settings.copies or settings.splits == "mend"
     if not look:
-        events.message("no pair is looked at: copies=false and splits=leave do nothing with copies")
+        events.message("no pairs are compared, because copies=false and splits=leave ignore copies")
     found, clouds = copies.find_all(prints, scans, targets, folder, settings, worth.values, look=look, manifest=source)
     by_id = {target.id: target for target in targets}
     recall = _planted(prints, found, by_id, folder, settings)

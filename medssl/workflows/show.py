@@ -155,7 +155,7 @@ def _show_settings(title: str, cls: Any, *, every: bool = True) -> list[SettingD
     docs = list(setting_docs(cls, every=every))
     rows = [(doc.key, doc.default, doc.allowed, doc.meaning) for doc in docs]
     if any("[" in key for key, *_ in rows):
-        events.message("A key with a kind in brackets is set without them: method[voco].crop by method.crop=...")
+        events.message("Leave out the brackets when you set a key: for method[voco].crop write method.crop=...")
     choices = [doc for doc in docs if doc.choice]
     if choices and not every:
         chosen = ", ".join(f"{doc.key} {doc.default}" for doc in choices)

@@ -201,7 +201,7 @@ def _arrays(path: Path, _mtime_ns: int, size: int) -> Arrays:
     """Return the arrays by name in lower case; the fields of an array that has some; ``_NOT_LOADED`` for others."""
     archived = path.suffix.lower() == ".npz"
     if archived and not zipfile.is_zipfile(path):
-        raise FormatError(path, "The file is no .npz archive, or is truncated.")
+        raise FormatError(path, "The file is not an .npz archive, or is truncated.")
     if not archived and start_of(path, 6) != b"\x93NUMPY":
         raise FormatError(path, "The file does not begin as an .npy file does; pickles are never opened.")
     try:

@@ -85,7 +85,7 @@ def _tree(path: Path, raw: bytes, kind: str) -> tuple[dict[str, Any], bytes]:
     """Return the description, and the bytes of a GLB that come after it."""
     if kind == "glb":
         if raw[:4] != b"glTF" or len(raw) < 20:
-            raise FormatError(path, f"The file does not begin with 'glTF' but with {raw[:8]!r}: it is no GLB file.")
+            raise FormatError(path, f"The file does not begin with 'glTF' but with {raw[:8]!r}: it is not a GLB file.")
         version, length, size, chunk = struct.unpack_from("<IIII", raw, 4)
         if length > len(raw) or 20 + size > len(raw):
             raise FormatError(
@@ -138,7 +138,7 @@ def _check_files(path: Path, tree: dict[str, Any]) -> None:
             raise FormatError(path, f"Its numbers are in '{name[:80]}', outside of its folder; this is not opened.")
         beside = path.parent / inside
         if not beside.is_file():
-            raise FormatError(path, f"Its numbers are in '{name[:80]}', which is not there. Copy it beside the file.")
+            raise FormatError(path, f"Its numbers are in '{name[:80]}', which is missing. Copy it beside the file.")
         if beside.stat().st_size < int(buffer["byteLength"]):
             raise FormatError(
                 path, f"'{name[:80]}' has fewer than the {buffer['byteLength']} bytes promised: truncated."

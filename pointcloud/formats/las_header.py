@@ -45,7 +45,7 @@ def check_header(path: Path) -> LasHeader:
     """
     start, size = start_of(path, _LONG), size_of(path)
     if start[:4] != b"LASF":
-        raise FormatError(path, "The file does not begin with 'LASF': it is no LAS file.")
+        raise FormatError(path, "The file does not begin with 'LASF': it is not a LAS file.")
     if len(start) < _SHORT:
         raise FormatError(path, f"The file has {size} bytes, less than the header of a LAS file: truncated.")
     header, points_at, records, kind, length, points = struct.unpack_from("<HIIBHI", start, 94)

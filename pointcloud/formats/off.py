@@ -35,7 +35,7 @@ def read(path: Path, *, item: int = 0, samples: int = 8192, seed: int = 0) -> Cl
     lines = [words for line in lines_of(path) if (words := line.partition("#")[0].split())]
     header = _HEADER.match(" ".join(lines[0])) if lines else None
     if header is None:
-        raise FormatError(path, "The file does not begin with 'OFF': it is no OFF file.")
+        raise FormatError(path, "The file does not begin with 'OFF': it is not an OFF file.")
     if lines[0][0].startswith("n") and "N" not in lines[0][0][1:].upper() and lines[0][0][1:].isupper():
         raise FormatError(path, "The header is 'nOFF', of any number of dimensions, which is not read.")
     texture, coloured, normals, four, glued = header.groups()

@@ -107,7 +107,7 @@ def _points(path: Path, header: dict[str, list[str]]) -> int:
 
 def _whole(path: Path, word: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise FormatError(path, f"{word} is '{text[:40]}', which is no number of points.")
+        raise FormatError(path, f"{word} is '{text[:40]}', which is not a number of points.")
     return int(text[:20])  # more digits than any file has points; Python refuses thousands
 
 

@@ -86,7 +86,7 @@ def _header(path: Path, raw: bytes) -> tuple[str, list[Element], int]:
     """Return the order of bytes, what the file holds, and where its body begins."""
     between = b"\r" if raw[:4] == b"ply\r" and raw[4:5] != b"\n" else b"\n"
     if not raw.startswith(b"ply") or raw[3 : raw.find(between)].strip():
-        raise FormatError(path, f"The file does not begin with 'ply' but with {raw[:8]!r}: it is no PLY file.")
+        raise FormatError(path, f"The file does not begin with 'ply' but with {raw[:8]!r}: it is not a PLY file.")
     order, elements = "", list[Element]()
     at = raw.find(between) + 1
     while True:

@@ -33,7 +33,7 @@ def ask_cloud(
 
     Args:
         stored: What to search.
-        targets: id -> where a stored cloud lies; one that is not there any more is judged by its hashes alone.
+        targets: id -> where a stored cloud lies; one that no longer exists is judged by its hashes alone.
         one: The cloud's print.
         target: Where the cloud lies.
         radius: Differing bits of 511 up to which a stored cloud is looked at.

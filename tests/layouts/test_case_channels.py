@@ -91,11 +91,11 @@ def test_what_is_there_is_kept_and_what_changed_is_stored_again(tmp_path, capsys
     first = cached(tmp_path / "found.parquet", tmp_path / "store")
     capsys.readouterr()
     cached(tmp_path / "found.parquet", tmp_path / "store")
-    assert "3 cases wanted: 3 are stored already" in capsys.readouterr().out
+    assert "3 cases wanted: 3 are already stored" in capsys.readouterr().out
     changed = write(root / "BraTS_00001/BraTS_00001_t2.nii.gz", voxels(99))
     index(root)
     again = cached(tmp_path / "found.parquet", tmp_path / "store", "prune=true")
-    assert "3 cases wanted: 2 are stored already" in capsys.readouterr().out
+    assert "3 cases wanted: 2 are already stored" in capsys.readouterr().out
     files = [{entry.id: entry.file for entry in store.entries} for store in (first, again)]
     assert {case for case in files[0] if files[0][case] != files[1][case]} == {"BraTS_00001"}
     holds(again, "BraTS_00001", "t2", of_file(changed))

@@ -61,7 +61,7 @@ def test_labels_of_sweeps_are_read_from_their_lower_bits(tmp_path):
         assert row["label_path"].endswith(".label")
     said = understood(manifest)
     assert "3 sequences, 4 files of sweeps, 3 with labels of points (3 .label)" in said
-    assert "in .label files 0, 1 stands for unlabelled" in said
+    assert "in .label files 0, 1 means unlabelled" in said
     assert "instances, the upper ones, are not kept" in said
     store = stored(tmp_path)
     assert store.parts == {10: "car", 40: "road", 252: "moving-car"}
@@ -188,7 +188,7 @@ def test_labels_of_semantic3d_and_of_folders_of_labels(tmp_path):
     assert counts(rows["domfountain_xyz.txt"]) == {-1: 32, 1: 32, 2: 32}
     assert counts(rows["points/other.ply"]) == {0: 48, 1: 48}
     assert len(rows) == 3
-    assert "in .labels files 0 stands for unlabelled" in understood(manifest)
+    assert "in .labels files 0 means unlabelled" in understood(manifest)
 
 
 def test_arrays_of_one_folder_are_one_cloud(tmp_path):

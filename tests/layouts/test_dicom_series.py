@@ -437,7 +437,7 @@ class TestNoScans:
         said = capsys.readouterr()
         (line,) = [line for line in (said.out + said.err).replace("\n  ", " ").splitlines() if "set aside" in line]
         text = (said.out + said.err).replace("\n", " ")
-        assert "20 DICOM objects are no volumes" in line
+        assert "20 DICOM objects are not volumes" in line
         for name in ("Basic Text SR", "Encapsulated PDF", "RT Plan", "RT Dose", "Spatial Registration", "Raw Data",
                      "Siemens mosaic", "colour image", "DICOM directory", "12-lead ECG"):  # fmt: skip
             assert name in " ".join(text.split()), name

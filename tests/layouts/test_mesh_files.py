@@ -322,7 +322,7 @@ def test_gltf_with_a_file_beside_it_and_nothing_from_elsewhere(tmp_path):
     path = tmp_path / "model.gltf"
     assert on_the_box(read(path, samples=600))
     good = json.loads(path.read_text())
-    for uri, told in (("../x.bin", "outside of its folder"), ("/etc/hosts", "outside"), ("gone.bin", "not there"),
+    for uri, told in (("../x.bin", "outside of its folder"), ("/etc/hosts", "outside"), ("gone.bin", "is missing"),
                       ("https://a.b/c.bin", "outside")):  # fmt: skip
         good["buffers"][0]["uri"] = uri
         path.write_text(json.dumps(good))

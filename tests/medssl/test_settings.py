@@ -377,7 +377,7 @@ def test_yaml_reads_values_as_they_are_meant(text, value):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\nb: 2\na: 3\n", "'a' stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "'a' occurs twice"),
         ("a: &a [x, *a]\n", "stands for what holds it"),
         ("a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{n}: &{n} [{', '.join([f'*{o}'] * 9)}]\n"
          for o, n in zip("abcdef", "bcdefg", strict=True)), "stand for too much"),

@@ -247,10 +247,10 @@ def test_the_published_sizes_have_the_counted_parameters(name: str) -> None:
 def _spoilt() -> dict[str, tuple[Callable[[dict[str, Tensor]], object], str]]:
     name = "module.layer2.0.conv1.weight"
     return {
-        "removed": (lambda state: state.pop(name), "is lacking|no whole"),
+        "removed": (lambda state: state.pop(name), "is missing|not a complete"),
         "renamed": (
             lambda state: state.update({"module.layer2.0.conv9.weight": state.pop(name)}),
-            "lacking|no place|no whole",
+            "missing|no place|not a complete",
         ),
         "added": (lambda state: state.update({"module.more.weight": torch.ones(2)}), r"no place.*more\.weight"),
         "altered": (lambda state: state.update({name: state[name][:-1]}), "there and"),

@@ -1,4 +1,4 @@
-"""``medssl auto``: its decisions, its split, its words, and that it goes on where it stopped."""
+"""``medssl auto``: its decisions, its split, its words, and that it continues where it stopped."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_a_second_run_trains_nothing(whole, monkeypatch, capsys):
     again = tiny(scans, out)
     assert again.comparison == first.comparison
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert capsys.readouterr().out.count("done before") >= 5
+    assert capsys.readouterr().out.count("already done") >= 5
 
 
 def test_a_dry_run_writes_nothing_and_explains(whole, tmp_path, capsys):

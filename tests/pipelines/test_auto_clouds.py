@@ -84,7 +84,7 @@ def test_classes_of_clouds_are_learned_and_compared(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(auto_chain, "function_of", forbidden)
     assert auto(made, out=tmp_path / "out", overrides=TINY).comparison == result.comparison
     said = capsys.readouterr().out
-    assert said.count("done before") >= 6
+    assert said.count("already done") >= 6
     following, new = said.splitlines()[-2:]
     assert following.startswith("next: medssl evaluate")
     assert new.startswith("on new data: medssl predict ")
@@ -110,7 +110,7 @@ def test_parts_of_clouds_are_learned_where_clouds_have_no_classes(tmp_path):
     assert result.ok, result.failed
     assert result.comparison["metric"] == "instance_miou"
     assert "pretraining changed mean IoU of shapes" in result.comparison["sentence"]
-    assert "4 clouds cannot settle it" in result.comparison["sentence"]
+    assert "4 clouds are too few" in result.comparison["sentence"]
 
 
 def test_without_classes_it_ends_with_the_encoder_and_says_what_to_do(tmp_path, capsys):
@@ -149,4 +149,4 @@ def test_what_most_of_a_folder_holds_is_taken_and_the_rest_named(tmp_path, capsy
     result = auto(folder, out=tmp_path / "out", overrides=TINY)
     assert result.ok, result.failed
     captured = capsys.readouterr()
-    assert "the clouds are taken, the scans passed over" in captured.out + captured.err
+    assert "the clouds are used, the scans are ignored" in captured.out + captured.err

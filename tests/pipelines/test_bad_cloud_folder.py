@@ -57,7 +57,7 @@ def las(points):
 REFUSED = {
     "empty.ply": (b"", "empty"),
     "empty.npy": (b"", "empty"),
-    "page.ply": (b"<!doctype html><p>404</p>", "no PLY"),
+    "page.ply": (b"<!doctype html><p>404</p>", "not a PLY"),
     "truncated.ply": (PLY.format(order="binary_little_endian", rows=128).encode() + POINTS.tobytes()[:-7], "truncated"),
     "wrong_order.ply": (PLY.format(order="binary_sideways", rows=128).encode() + POINTS.tobytes(), "binary_sideways"),
     "words.ply": (PLY.format(order="ascii", rows=1).encode() + b"one two three\n", "not the 3 numbers"),
@@ -72,7 +72,7 @@ REFUSED = {
     "pickled.npy": (npy(np.array([{"a": 1}], dtype=object), allow_pickle=True), "Python objects"),
     "pickle.npy": (pickle.dumps([1, 2]), "pickles are never opened"),
     "complex.npy": (npy(POINTS.astype(complex)), "complex"),
-    "truncated.npz": (npz(points=POINTS)[:-30], "no .npz archive|damaged|truncated"),
+    "truncated.npz": (npz(points=POINTS)[:-30], "not an .npz archive|damaged|truncated"),
     "truncated.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "damaged"),
     "one.xyz": (b"1 2 3\n", "one point"),
     "one_place.xyz": (b"1 2 3\n" * 9, "one place"),

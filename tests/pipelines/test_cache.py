@@ -46,7 +46,7 @@ def test_a_store_is_made_and_the_next_command_said(manifest, tmp_path, capsys, m
     assert said.splitlines()[-1] == f"next: medssl pretrain {preset} --data {tmp_path / 'store'} --out runs/store"
     assert "3 scans in the store" in said
     cache(manifest, out=tmp_path / "store", overrides=["spacing_mm=[15,15,15]", "workers=1"])
-    assert "3 are stored already" in capsys.readouterr().out
+    assert "3 are already stored" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(manifest, tmp_path, capsys):
@@ -141,7 +141,7 @@ def test_clouds_take_the_only_target_for_their_class(tmp_path, capsys):
     }
     store = cache(tmp_path / "m.parquet", out=tmp_path / "store").store
     assert set(store.classes.values()) == {"oak", "ash"}
-    assert "classes are those of the only target, 'species'" in capsys.readouterr().out
+    assert "classes come from the only target, 'species'" in capsys.readouterr().out
     index(tmp_path / "in", out=tmp_path / "two.parquet", targets=str(tmp_path / "t.csv"))
     assert not cache(tmp_path / "two.parquet", out=tmp_path / "other").store.classes
     assert "there are site, species: take one with target=NAME" in capsys.readouterr().err

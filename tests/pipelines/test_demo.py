@@ -62,7 +62,7 @@ def test_made_up_patients_are_used_and_called_so(tmp_path, monkeypatch, capsys):
     given = stages_stop(monkeypatch)
     demo(out=tmp_path / "d", overrides=QUICK)
     said = capsys.readouterr().out
-    assert "No real data was named" in said
+    assert "You named no real data" in said
     assert "8 torsos as MR" in said
     assert given["labels"] == 2
     assert given["method"] == "voco"

@@ -305,7 +305,7 @@ def test_who_stops_it_is_told_how_it_goes_on(house, capsys):
 
     with pytest.raises(SystemExit):
         run(house, Stopped())
-    assert "the same command goes on from here" in capsys.readouterr().out
+    assert "run the same command to continue from here" in capsys.readouterr().out
     assert len(list((house / "few/cells").rglob("*.json"))) == 1
 
 

@@ -53,7 +53,7 @@ def test_arms_meet_the_same_objects_and_what_is_done_is_kept(house, tmp_path, ca
     outcome = compare()
     said = capsys.readouterr().out
     assert "n = 2, 4 of 8 labelled objects; 2 draws, 1 seeds: 8 runs, 0 done already; 6 test objects" in said
-    assert "6 test objects [95 % t interval over draws and objects; one run: its luck" in said
+    assert "6 test objects [95 % t interval over draws and objects; one run: variation" in said
     assert "patient" not in said
     assert not outcome.failed
     assert {(row.arm, row.labels) for row in outcome.scores} == {(a, n) for a in ("scratch", "run") for n in (2, 4)}

@@ -116,7 +116,7 @@ def test_the_encoder_of_the_run_is_the_start_and_scratch_differs_in_that_alone(s
 def test_resume_begins_where_there_is_no_run_yet(store, pretrained, tmp_path, capsys) -> None:
     overrides = [*QUICK, "train.steps=1", "data.predict=[]"]
     finetune(pretrained, data=store.folder, out=tmp_path / "run", overrides=overrides, resume=True)
-    assert "there is no run yet; it begins here" in capsys.readouterr().out
+    assert "no run here yet; starting a new one" in capsys.readouterr().out
     finetune(pretrained, data=store.folder, out=tmp_path / "run", overrides=overrides, resume=True)
     assert "begins here" not in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="no run to resume"):

@@ -226,7 +226,7 @@ def test_a_run_whose_numbers_are_gone_does_not_go_on_with_others(home: Path, tmp
     pretrain(preset="masked_small", overrides=[*settings, "train.steps=2", "data.normalise=dataset"], **begun)
     for path in ("card.json", "encoder.safetensors", "input.json"):
         (out / path).unlink()
-    with pytest.raises(CheckpointError, match=r"input\.json is not there.*data\.normalise=dataset"):
+    with pytest.raises(CheckpointError, match=r"input\.json is missing.*data\.normalise=dataset"):
         pretrain(out=out, finish=True)
 
 
@@ -327,7 +327,7 @@ def test_an_older_run_goes_on_as_it_was_begun(home: Path, tmp_path: Path, capsys
     (out / "card.json").unlink()
     capsys.readouterr()
     pretrain(out=out, finish=True)
-    assert "it goes on as it was begun, with method.batch_keys=true" in capsys.readouterr().out
+    assert "it continues with its settings of then: method.batch_keys=true" in capsys.readouterr().out
     assert load_card(out).method["batch_keys"] is True
 
 

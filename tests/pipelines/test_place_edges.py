@@ -99,8 +99,8 @@ def test_the_dense_probe_leaves_draws_out_that_show_nothing(run, tmp_path, capsy
     data = store(tmp_path / "store", [(), (), (), (1,), (1, 2)], [(1, 2)] * 3)
     found = asked("dense-probe", run, data, tmp_path / "out", "sizes=[1,2]", "draws=6")
     told = said(capsys)
-    assert "draws left out, in which nobody shows a structure" in told
-    assert "n = 1: draws lack cube, which probes fitted on them never name" in told
+    assert "draws, because no patient in them shows a structure" in told
+    assert "n = 1: some draws lack cube, so probes fitted on them never predict it" in told
     drawn = found.table.frame.filter(pl.col("run") == "position")
     assert set(drawn["labels"]) == {1, 2}
     assert drawn["value"].null_count() == 0

@@ -12,7 +12,7 @@ from medssl.workflows.pretrain import pretrain
 from pipelines import console
 
 STEPS = 90
-COMPARING = ("simclr", "moco", "byol", "simsiam", "swav", "barlow", "vicreg", "dino", "ibot", "voco")
+COMPARING = ("simclr", "moco", "byol", "simsiam", "swav", "barlow", "vicreg", "dino", "ibot", "voco", "slotcon")
 
 
 @pytest.fixture(scope="module")

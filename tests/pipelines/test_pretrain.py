@@ -106,8 +106,8 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
         with pytest.raises(Interrupted) as stop:
             pretrain("masked_small", data=store, out=out, overrides=QUICK)
     assert stop.value.code == 130
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on with: ")]
-    words = shlex.split(line.removeprefix("go on with: "))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to continue: ")]
+    words = shlex.split(line.removeprefix("to continue: "))
     assert words[:3] == ["medssl", "pretrain", "masked_small"]
     assert words[-5:] == ["--data", str(store), "--out", str(out), "--resume"]
     assert not (out / "encoder.safetensors").exists()
@@ -164,7 +164,7 @@ def test_resume_begins_where_there_is_no_run_yet(store, tmp_path, capsys):
     """A job of a cluster is put in the queue again as it is; the first time it had been refused."""
     out = tmp_path / "run"
     begun = pretrain("masked_small", data=store, out=out, overrides=QUICK, resume=True)
-    assert "there is no run yet; it begins here" in capsys.readouterr().out
+    assert "no run here yet; starting a new one" in capsys.readouterr().out
     again = pretrain("masked_small", data=store, out=out, overrides=QUICK, resume=True)
     assert "begins here" not in capsys.readouterr().out
     assert identical(begun.encoder(), again.encoder())

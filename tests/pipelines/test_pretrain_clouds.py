@@ -125,8 +125,8 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
         with pytest.raises(Interrupted) as stop:
             pretrain("point_mae_small", data=store, out=out, overrides=QUICK)
     assert stop.value.code == 130
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on with: ")]
-    words = shlex.split(line.removeprefix("go on with: "))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to continue: ")]
+    words = shlex.split(line.removeprefix("to continue: "))
     resumed = pretrain("point_mae_small", data=store, out=out, overrides=words[3:-5], resume=True)
     assert identical(resumed.encoder(), whole.encoder())
     # The signals on held-out clouds are those of the run that was never stopped, too.

@@ -155,7 +155,7 @@ def test_with_pseudonyms_names_are_in_the_table_and_in_the_paths_of_the_manifest
     assert len(Store.open(made / "store")) == 9
     said = "".join(capsys.readouterr()).splitlines()
     # A terminal may name the one file that is to be put back.
-    assert [line for line in said if MARK in line and "The label map is not there" not in line] == []
+    assert [line for line in said if MARK in line and "The label map does not exist" not in line] == []
 
 
 @pytest.mark.slow

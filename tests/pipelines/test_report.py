@@ -225,7 +225,7 @@ def test_the_headline_is_that_of_the_scores(cohort):
     found = next(c for c in content["comparisons"] if c["metric"] == "dice")
     mean = found["difference"]
     numbers = (f"by {mean['estimate']:+.3f} [{mean['low']:+.3f}, {mean['high']:+.3f}] (95 % CI over 8 test patients; "
-               "one run: its luck is not included)")  # fmt: skip
+               "one run: variation between runs is not included)")  # fmt: skip
     assert alone.headline[0].startswith(
         f"With 4 labelled patients, pretraining changed Dice of head and tail {numbers}: an improvement"
     )

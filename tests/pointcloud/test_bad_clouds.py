@@ -62,7 +62,7 @@ REFUSED = {
     # Nothing, or something else.
     "empty.ply": (b"", "empty"),
     "empty.npz": (b"", "empty"),
-    "html.ply": (b"<!doctype html><p>404</p>", "no PLY"),
+    "html.ply": (b"<!doctype html><p>404</p>", "not a PLY|no PLY"),
     "html.pcd": (b"<!doctype html>\n<p>404</p>", "no PCD"),
     "binary.xyz": (bytes(range(256)), "no text"),
     "words.txt": (b"Dear colleague,\nplease find attached\n", "no number|columns"),
@@ -94,7 +94,7 @@ REFUSED = {
     "short.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "damaged"),
     # Wrong headers and types.
     "order.ply": (ply("binary_middle_endian") + POINTS.tobytes(), "binary_middle_endian"),
-    "kind.ply": (ply(kind="quaternion") + POINTS.tobytes(), "no PLY"),
+    "kind.ply": (ply(kind="quaternion") + POINTS.tobytes(), "not a PLY|no PLY"),
     "minus.ply": (ply(rows=-4), "negative"),
     "no_vertex.ply": (b"ply\nformat ascii 1.0\nelement leaf 1\nproperty float x\nend_header\n1\n", "vertex"),
     "no_z.ply": (ply("ascii").replace(b"float z", b"float depth") + rows(POINTS), "no column z"),

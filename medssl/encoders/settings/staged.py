@@ -48,7 +48,7 @@ class StagedSettings(InputSettings):
     @model_validator(mode="after")
     def _slices_stay_apart(self) -> Self:
         if self.dims == 2 and any(triple[0] != 1 for triple in (*self.stage_strides, *self.stage_kernels)):
-            raise ValueError("With dims: 2 every stride and kernel along z must be 1. Leave dims at 3, or mend these.")
+            raise ValueError("With dims: 2 every stride and kernel along z must be 1. Leave dims at 3, or fix these.")
         return self
 
     @model_validator(mode="after")

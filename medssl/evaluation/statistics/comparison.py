@@ -305,11 +305,11 @@ def _judged(row: Comparison) -> Comparison:
         crossed = "the interval excludes 0, but " if row.p < alpha else ""
         return replace(
             row,
-            reason=f"{crossed}{found.patients} {row.unit}s cannot settle it: a test that assumes "
-            f"nothing of how differences are spread needs {FEWEST_FOR_VERDICT}",
+            reason=f"{crossed}{found.patients} {row.unit}s are too few: a distribution-free "
+            f"test needs {FEWEST_FOR_VERDICT}",
         )
     if not row.p < alpha:
-        return replace(row, reason="the interval holds 0")
+        return replace(row, reason="the interval includes 0")
     if not row.p_holm < alpha:
         return replace(
             row,

@@ -72,7 +72,7 @@ def _again(path: Path, content: Mapping[str, Any]) -> str:
     if place is None:
         return general
     against = ", with --against as before" if len(content.get("runs") or ()) > 1 else ""
-    return f"Make them anew{against}: medssl evaluate {quoted(folder)} --data {quoted(place)}"
+    return f"Make them again{against}: medssl evaluate {quoted(folder)} --data {quoted(place)}"
 
 
 def as_json(value: Any) -> Any:

@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 Table = tuple[list[str], list[list[str]]]
-LUCK = "one run: its luck is not included"
+LUCK = "one run: variation between runs is not included"
 # Two values say little of their spread: `benchmarks/coverage.py`, "runs differ most". A wider interval was tried and
 # is no way out (docs/decisions.md).
-TWO_RUNS = "two runs: where runs differ most it holds the truth in 88 of 100 cases, not 95"
+TWO_RUNS = "two runs: where runs differ most, it contains the true value in 88 of 100 cases, not 95"
 
 
 def interval_text(interval: Interval | None, *, signed: bool = False, digits: int = 3) -> str:
@@ -66,7 +66,7 @@ def header(intervals: Sequence[Interval], *, unit: str = "patient") -> str:
 
     Example:
         >>> header([Interval(estimate=0, low=0, high=0, level=0.95, runs=1, draws=8, patients=30)])
-        '95 % t interval over draws and patients; one run: its luck is not included'
+        '95 % t interval over draws and patients; one run: variation between runs is not included'
     """
     known = [interval for interval in intervals if interval.known]
     if not known:
@@ -75,7 +75,9 @@ def header(intervals: Sequence[Interval], *, unit: str = "patient") -> str:
     told = f"{100 * known[0].level:g} % t interval over {_listed([f'{unit}s' if a == 'patients' else a for a in axes])}"
     single = sum(interval.runs == 1 for interval in known)
     if single:
-        told += f"; {LUCK}" if single == len(known) else "; where there is one run, its luck is not included"
+        told += (
+            f"; {LUCK}" if single == len(known) else "; where there is one run, variation between runs is not included"
+        )
     if any(interval.runs == 2 for interval in known):
         told += f"; {TWO_RUNS}"
     return told
@@ -298,7 +300,7 @@ def _where(row: Comparison) -> str:
         return f" on {over}"
     luck = LUCK if found.runs == 1 else ""
     if found.runs > 1 and row.baseline_runs == 1 and row.baseline != SCRATCH:
-        luck = f"one run of {row.baseline}: its luck is not included"
+        luck = f"one run of {row.baseline}: variation between runs is not included"
     two = TWO_RUNS if 2 in (found.runs, row.baseline_runs) else ""
     said = "".join(f"; {words}" for words in (luck, two) if words)
     return f" ({100 * found.level:g} % CI over {over}{said})"
@@ -307,7 +309,7 @@ def _where(row: Comparison) -> str:
 def _judgement(row: Comparison) -> str:
     over = f" for {row.questions} questions" if row.questions > 1 and "questions" not in row.reason else ""
     p = "" if math.isnan(row.p_holm) else f" (p {p_text(row.p_holm)} after Holm's correction{over})"
-    return f"{row.reason}{p}" if row.verdict != "inconclusive" else f"inconclusive, since {row.reason}{p}"
+    return f"{row.reason}{p}" if row.verdict != "inconclusive" else f"inconclusive, because {row.reason}{p}"
 
 
 def _head(metric: str) -> str:

@@ -136,7 +136,7 @@ def test_cells_in_forms_from_before_the_table_of_scores_are_refused_with_what_to
     content = {"arm": "scratch", "n": 1, "draw": 0, "seed": 0, "key": "recipe", "seconds": 1.0, kind: []}
     (tmp_path / cell.file).parent.mkdir(parents=True)
     (tmp_path / cell.file).write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"not a cell of a few-label comparison.*Move it away to run it anew"):
+    with pytest.raises(DataError, match=r"not a cell of a few-label comparison.*Move it away to run it again"):
         read_cells(one, tmp_path)
 
 

@@ -50,8 +50,8 @@ def runs_of(preset, values):
 @pytest.mark.parametrize(
     ("preset", "values", "said"),
     [
-        ("simclr_small", [(0.4, 0.6, 0.1)], "one run: its luck is not included"),
-        ("masked_small", [(0.4, 0.2, 0.8)], "one run: its luck is not included"),
+        ("simclr_small", [(0.4, 0.6, 0.1)], "one run: variation between runs is not included"),
+        ("masked_small", [(0.4, 0.2, 0.8)], "one run: variation between runs is not included"),
         ("simclr_small", [(0.4, 0.6, 0.1)] * 3, "all runs alike: no interval"),
         ("masked_small", [(0.4, 0.2, 0.8)] * 3, "all runs alike: no interval"),
         ("masked_small", [(0.0, 0.0, 0.0), (0.4, 0.2, 0.8)], "not defined"),

@@ -294,7 +294,7 @@ class TestAside:
             ({"SeriesDescription": "Dose Report"}, "dose report"),
             ({"SamplesPerPixel": 3}, "colour"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
-            ({"Modality": "SEG"}, "no scan"),
+            ({"Modality": "SEG"}, "not a scan"),
         ],
     )
     def test_what_is_no_volume_is_listed_once_with_its_reason(self, tags: dict, reason: str, tmp_path: Path) -> None:

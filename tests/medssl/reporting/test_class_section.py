@@ -105,7 +105,7 @@ def arms(out, gain):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("gain", "said"), [(16, "an improvement"), (0, "inconclusive, since both score the same")])
+@pytest.mark.parametrize(("gain", "said"), [(16, "an improvement"), (0, "inconclusive, because both score the same")])
 def test_a_comparison_at_few_labels_is_told_and_drawn(tmp_path, gain, said):
     found = arms(tmp_path, gain)
     assert found.comparisons[0].difference.runs == 2

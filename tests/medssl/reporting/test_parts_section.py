@@ -31,7 +31,7 @@ def folder(tmp_path, found):
 def test_figures_and_their_intervals_are_shown(folder):
     page = build_page(gather([folder])).html
     for text in ("Parts of clouds", "0.512 [0.410, 0.610]", "+0.050 [+0.010, +0.090]", "0.0400", "0.710", "0.310",
-                 '<td data-head="part">shade', "0.270", "0.640", "t interval over clouds; one run: its luck is not",
+                 '<td data-head="part">shade', "0.270", "0.640", "t interval over clouds; one run: variation between",
                  "Paired, by cloud", "7 test clouds", "mean over classes",
                  "mine differs from scratch in mean IoU of shapes by +0.050", "split &#39;test&#39;"):  # fmt: skip
         assert text in page, text

@@ -93,7 +93,7 @@ def test_a_claimed_size_of_a_tebibyte_is_refused(tmp_path: Path) -> None:
         return data.replace(small, huge)
 
     _rewritten(tmp_path / "a.pth", tmp_path / "huge.pth", grown)
-    refused(tmp_path / "huge.pth", "no whole file")
+    refused(tmp_path / "huge.pth", "not a complete file")
 
 
 def test_a_packed_archive_a_second_name_and_a_cut_file_are_refused(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_packed_archive_a_second_name_and_a_cut_file_are_refused(tmp_path: Pat
         archive.writestr(archive.infolist()[0].filename, b"")
     refused(tmp_path / "twice.pth", "twice")
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:-2000])
-    refused(tmp_path / "cut.pth", "no whole")
+    refused(tmp_path / "cut.pth", "not a complete")
     (tmp_path / "empty.pth").write_bytes(b"")
     refused(tmp_path / "empty.pth", "empty")
     refused(tmp_path / "none.pth", "no such file")
@@ -132,7 +132,7 @@ def test_a_header_of_safetensors_is_held_to_the_file(tmp_path: Path) -> None:
     written(json.dumps({**rows, "a": {**rows["a"], "shape": [2**40]}}), "claims 4398046511104 bytes")
     beyond = {**rows["a"], "shape": [2**40], "data_offsets": [0, 2**42]}
     written(json.dumps({**rows, "a": beyond}), "the file holds")
-    written(header.replace('"b":', '"a":', 1), "stands twice")
+    written(header.replace('"b":', '"a":', 1), "occurs twice")
     written("[" * 5000, "damaged")
     path.write_bytes((2**40).to_bytes(8, "little") + whole[8:])
     refused(path, "header claims 1099511627776 bytes")
@@ -160,7 +160,7 @@ def test_prefixes_are_taken_off_at_the_start_alone_and_where_all_have_them(tmp_p
 def test_plans_with_a_key_twice_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "plans.json"
     path.write_text('{"a": 1, "a": 2}')
-    with pytest.raises(FormatError, match="'a' stands twice"):
+    with pytest.raises(FormatError, match="'a' occurs twice"):
         read_json(path)
 
 

@@ -85,7 +85,7 @@ def test_strides_and_offsets_beyond_the_storage(tmp_path: Path, good: Path, size
             return torch._utils._rebuild_tensor_v2, (of, offset, size, stride, False, collections.OrderedDict())
 
     torch.save({"a": torch.arange(10.0).as_subclass(Elsewhere)}, good)
-    refused(good, "no whole file of weights|claims")
+    refused(good, "not a complete file of weights|claims")
 
 
 def test_a_negative_stride_or_size(tmp_path: Path, good: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_negative_stride_or_size(tmp_path: Path, good: Path) -> None:
                 return torch._utils._rebuild_tensor_v2, (of, 0, size, stride, False, collections.OrderedDict())
 
         torch.save({"a": torch.arange(10.0).as_subclass(Backwards)}, good)
-        refused(good, "no whole file of weights")
+        refused(good, "not a complete file of weights")
 
 
 def test_a_view_that_is_not_contiguous_is_read_as_it_is(good: Path) -> None:
@@ -138,7 +138,7 @@ OTHERS = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "git lfs pull"),
     "gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 40, "packed with gzip"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "HDF5"),
-    "noise": (bytes(range(200, 256)) * 4, "no file of torch or safetensors|no whole file"),
+    "noise": (bytes(range(200, 256)) * 4, "no file of torch or safetensors|not a complete file"),
 }
 
 

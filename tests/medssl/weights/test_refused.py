@@ -82,8 +82,8 @@ CONFIG = ["configurations", "3d_fullres"]
         (_damage(["configurations"], [1, 2]), "not as nnunet writes it"),
         (_damage([*CONFIG, "architecture", "arch_kwargs"], {}), "not as nnunet writes it"),
         (_damage([*CONFIG, "architecture", "arch_kwargs", "n_stages"], 10**9), "1000000000 stages"),
-        (_damage([*CONFIG, "spacing"], [1.0, float("nan"), 1.0]), "no voxel size"),
-        (_damage([*CONFIG, "spacing"], "3 1 1"), "no voxel size"),
+        (_damage([*CONFIG, "spacing"], [1.0, float("nan"), 1.0]), "not a voxel size"),
+        (_damage([*CONFIG, "spacing"], "3 1 1"), "not a voxel size"),
         (_damage(["foreground_intensity_properties_per_channel", "0"], {"mean": "x"}), "not as nnunet writes it"),
         (
             _damage(
@@ -109,7 +109,7 @@ def test_whole_numbers_and_a_lost_head_are_errors(tmp_path: Path) -> None:
         ready(tmp_path / "int.pth")
     kept = {key: value for key, value in whole.items() if key != "decoder.seg_layers.1.weight"}
     torch.save({**content, "network_weights": kept}, tmp_path / "lost.pth")
-    with pytest.raises(DataError, match=r"seg_layers\.1\.weight' is lacking"):
+    with pytest.raises(DataError, match=r"seg_layers\.1\.weight' is missing"):
         ready(tmp_path / "lost.pth")
 
 

@@ -123,7 +123,7 @@ def test_five_patients_settle_nothing_and_six_lean_on_the_t_distribution():
     five = one(own[:5], other[:5])
     assert five.p < 0.001
     assert five.verdict == "inconclusive"
-    assert "5 patients cannot settle it" in sentence(five)
+    assert "5 patients are too few" in sentence(five)
     rows = compare(
         table({("a", n, 0, 0): own + 0.001 * n for n in (1, 2)} | {("b", n, 0, 0): other for n in (1, 2)}),
         "b", metrics=["dice"], pooled=False,
@@ -191,9 +191,9 @@ def test_with_one_run_every_table_and_sentence_says_so():
     single = cohort(runs=1)
     rows, scores = compare(single, "scratch", metrics=["dice"]), scores_of(single, metrics=["dice"])
     said = header([row.difference for row in rows])
-    assert said == "95 % t interval over draws and patients; one run: its luck is not included"
-    assert "one run: its luck is not included" in header([score.interval for score in scores])
-    assert "one run: its luck is not included" in sentences(rows)[1]
+    assert said == "95 % t interval over draws and patients; one run: variation between runs is not included"
+    assert "one run: variation between runs is not included" in header([score.interval for score in scores])
+    assert "one run: variation between runs is not included" in sentences(rows)[1]
     many = compare(cohort(), "scratch", metrics=["dice"])
     assert header([row.difference for row in many]) == "95 % t interval over runs, draws and patients"
     assert "luck" not in sentence(many[0])
@@ -387,8 +387,8 @@ def test_an_auroc_of_one_class_is_said_to_be_none_and_two_patients_to_be_few():
     row, notes = asked(20, lambda _: "well")
     assert row.verdict == "inconclusive"
     assert sentence(row) == (
-        "Nothing can be said of a and b in AUROC on 20 test patients: inconclusive, since all cases are of one class, "
-        "so it is not defined."
+        "Nothing can be said of a and b in AUROC on 20 test patients: inconclusive, because all cases are of one "
+        "class, so it is not defined."
     )
     (note,) = notes
     assert note.startswith("AUROC and AUPRC of a and b; AUROC of a against b: all cases are of one class") or (
@@ -433,7 +433,7 @@ def test_the_luck_of_the_only_run_of_a_baseline_is_not_passed_over():
     made = table({(name, 4, draw, 0): rng.normal(mean, 0.02, 12) for name, mean in found.items() for draw in range(4)})
     (row,) = compare(made, [("voco", "cvrl")], metrics=["dice"])
     assert (row.difference.runs, row.baseline_runs) == (3, 1)
-    assert "one run of cvrl: its luck is not included" in sentence(row)
+    assert "one run of cvrl: variation between runs is not included" in sentence(row)
     (row,) = compare(cohort(sizes=(4,)), "scratch", metrics=["dice"])  # weights are drawn anew with each draw
     assert "luck" not in sentence(row)
 
@@ -446,6 +446,6 @@ def test_old_scores_of_a_run_are_refused_with_the_command_itself(tmp_path):
         with pytest.raises(DataError) as caught:
             scores_in({"runs": {"run": {}, "scratch": {}}, "summary": []}, path)
         command = f"medssl evaluate {tmp_path / 'run'} --data {tmp_path / 'run' / '../store'}"
-        assert str(caught.value).endswith(f"Make them anew, with --against as before: {command}")
+        assert str(caught.value).endswith(f"Make them again, with --against as before: {command}")
     with pytest.raises(DataError, match="that wrote them again"):
         scores_in({"protocol": "few-label"}, tmp_path / "run")
