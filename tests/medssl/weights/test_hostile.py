@@ -58,6 +58,7 @@ def test_a_zip_bomb(tmp_path: Path, good: Path) -> None:
     refused(path, "archive claims 51000 bytes")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_nested_sparse_quantised_and_empty_tensors(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
