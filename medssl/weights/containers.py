@@ -35,7 +35,7 @@ _HEADER_BYTES = 100_000_000  # what the format itself allows for its header
 _JSON_BYTES = 50_000_000
 _DEEPEST = 3  # levels of mappings in which tensors are looked for
 _ZIP = b"PK\x03\x04"
-_AGAIN = "It is cut short or damaged: bring it anew, and compare its size with what its makers' page says"
+_AGAIN = "It may be cut short or damaged: download it again, and compare its size with its makers' page"
 _SAVE = "Save its state dict alone, where it is from, with torch.save(model.state_dict(), FILE)"
 _STARTS = {
     b"version https://git-lfs": "is a pointer of git LFS and not the file itself. Fetch it with: git lfs pull",
@@ -267,7 +267,7 @@ def _refusal(path: Path, said: str) -> str:
     if names:
         return f"names what is no weights ({', '.join(sorted(names)[:10])}), which is not executed. {_SAVE}"
     if "Unsupported operand" in said and not _begins_as_a_pickle(path):
-        return f"is no file of torch or safetensors (.safetensors, .pth, .pt). {_AGAIN}"
+        return "is not a file of torch or safetensors. Take the .safetensors, .pth or .pt file of its makers"
     first = next((line for line in said.splitlines() if "Unsupported" in line or "global" in line.lower()), said)
     return f"holds more than weights, which is not executed ({' '.join(first.split())[:300]}). {_SAVE}"
 

@@ -183,7 +183,7 @@ def _taken_by(row: Source, found: Found) -> Wanted | None:
 def _whole(source: Source) -> str:
     """Return what to do about a file whose tensors are not those of its kind."""
     return (
-        f"All tensors of {source.title} must be there, as they were published ({source.published}): bring the whole "
+        f"A file of '{source.name}' must hold all of its tensors, as published ({source.published}): take the complete "
         f"file, unchanged. See: medssl show {source.name}"
     )
 

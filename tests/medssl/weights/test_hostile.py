@@ -6,6 +6,7 @@ import collections
 import io
 import json
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from medssl.errors import ConfigError, FormatError
+from medssl.errors import ConfigError, DataError, FormatError
 from medssl.weights.containers import read_container
 from medssl.weights.finding import found_at
+from medssl.weights.importing import ready
+from tests.oracles.authors_stages import jittered
+from tests.oracles.authors_volumes import MedicalResNet
 
 
 def refused(path: Path, said: str) -> None:
@@ -139,7 +143,7 @@ OTHERS = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "git lfs pull"),
     "gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 40, "packed with gzip"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "HDF5"),
-    "noise": (bytes(range(200, 256)) * 4, "no file of torch or safetensors|not a complete file"),
+    "noise": (bytes(range(200, 256)) * 4, "not a file of torch or safetensors|not a complete file"),
 }
 
 
@@ -150,7 +154,7 @@ def test_what_is_no_file_of_weights_is_said_to_be_what_it_is(tmp_path: Path, kin
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content)
     if kind == "noise" and suffix == ".safetensors":
-        said = "header claims .* bring it anew"
+        said = "header claims .* download it again"
     refused(path, said)
 
 
@@ -171,7 +175,7 @@ def test_a_cut_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.ones(100)}, path)
     path.write_bytes(path.read_bytes()[:-40])
-    refused(path, "claims the bytes 0 to 400, and the file holds 360 .*bring it anew")
+    refused(path, "claims the bytes 0 to 400, and the file holds 360 .*download it again")
     header = json.dumps({"a": {"dtype": "F32", "shape": [-4], "data_offsets": [0, -16]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     refused(path, "header is damaged")
@@ -180,3 +184,16 @@ def test_a_cut_file_says_what_to_do(tmp_path: Path) -> None:
 def test_nothing_is_written_beside_what_is_read(tmp_path: Path, good: Path) -> None:
     read_container(good)
     assert [path.name for path in tmp_path.iterdir()] == ["good.pth"]
+
+
+@pytest.mark.parametrize(("gone", "said"), [("layer1.0.conv2.weight", "conv2.weight"), ("layer1.0.bn1.bias", "bias")])
+def test_a_lost_tensor_is_named_with_where_the_complete_file_is(tmp_path: Path, gone: str, said: str) -> None:
+    state = jittered(MedicalResNet((1, 1, 1, 1), (4, 6, 8, 10), "B", deep=False)).state_dict()
+    kept = {f"module.{key}": value for key, value in state.items() if key != gone}
+    assert len(kept) == len(state) - 1
+    torch.save({"state_dict": kept}, tmp_path / "a.pth")
+    with pytest.raises(
+        DataError, match=rf"{re.escape(said)}.*github\.com/Tencent/MedicalNet.*medssl show medicalnet"
+    ) as told:
+        ready(tmp_path / "a.pth")
+    assert str(told.value).startswith(str(tmp_path / "a.pth"))
