@@ -16,6 +16,7 @@ from medssl.decoder import DecoderBlocks
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, Origin, save_encoder
 from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.quoting import quoted
 from medssl.store.write import CT_SCALE, MR_SCALE
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter
@@ -184,7 +185,7 @@ def _whole(source: Source) -> str:
     """Return what to do about a file whose tensors are not those of its kind."""
     return (
         f"A file of '{source.name}' must hold all of its tensors, as published ({source.published}): take the complete "
-        f"file, unchanged. See: medssl show {source.name}"
+        f"file, unchanged. See: medssl show {quoted(source.name)}"
     )
 
 
