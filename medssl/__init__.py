@@ -40,15 +40,15 @@ __all__ = ["__version__", "set_verbosity", *_WORKFLOWS, *_CHAINS]
 
 
 def set_verbosity(level: str) -> None:
-    """Print what the verbs say from this level on, on standard error.
+    """Print the messages of verbs, from this level on, to standard error.
 
-    Until this is called they speak to the logger ``medssl`` alone, of which Python prints warnings and errors.
+    Before that, messages only go to the logger ``medssl``, of which Python prints warnings and errors.
 
     Args:
         level: "debug", "info", "warning" or "error".
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The level is none of these.
     """
     if level not in _LEVELS:
         raise ValueError(f"There is no verbosity '{level}'. Allowed: {', '.join(_LEVELS)}.")

@@ -42,7 +42,7 @@ def auto(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> AutoResult:
-    """Take a folder of scans, or of point clouds, the whole way: manifest, checks, store, encoder, scratch, report.
+    """Run every step on a folder of scans or point clouds: manifest, checks, store, encoder, scratch, report.
 
     From scans with label maps a segmenter is learned, from scans or clouds with classes a classifier, from clouds whose
     points have classes a segmenter of parts; each against the same network from scratch. Without labels the chain ends
@@ -53,14 +53,14 @@ def auto(
 
     Args:
         scans: A folder of scans or clouds, or a CSV that lists them; whatever ``index`` takes.
-        out: The folder for everything that is made.
+        out: The output folder.
         budget: "minutes", "small", "medium" or "large": how much is trained.
         method: Pretraining method; decided from the data when None.
         labels: Patients whose labels fine-tuning uses; all training patients when None.
         export: Forms that the network is exported to at the end, such as "onnx" and "monai"; as ``to`` of ``export``.
         preset: Settings by name or file.
         overrides: ``key=value``; see ``medssl show auto``.
-        overwrite: Train anew; earlier runs are moved aside, nothing is deleted.
+        overwrite: Train again; earlier runs are moved aside, nothing is deleted.
         dry_run: Say what would be decided, from headers alone; write nothing.
 
     Returns:

@@ -73,7 +73,7 @@ class AutoChain:
     Args:
         domain: The kind of data.
         scans: What is trained on, as the user named it.
-        out: The folder for everything that is made.
+        out: The output folder.
         resolved: Settings of the whole chain.
         hand: Runs the stages.
 

@@ -121,7 +121,7 @@ def demo(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Demonstrated:
-    """Show the whole chain in under two minutes on two CPU cores, without a network.
+    """Run every step on synthetic or real data in under two minutes on two CPU cores, without a network.
 
     Args:
         out: The folder for everything that is made; ``runs/demo`` when None, and ``runs/demo-full`` in full. The same
@@ -131,8 +131,8 @@ def demo(
         full: Take more patients, larger scans and more steps, and heads of four channels: some minutes.
         preset: Settings by name or file.
         overrides: ``key=value``; see ``medssl show demo``.
-        overwrite: Train anew; earlier runs are moved aside.
-        dry_run: Say what would be done; write nothing.
+        overwrite: Train again; earlier runs are moved aside.
+        dry_run: Only say what would be done.
 
     Returns:
         What came of each part.

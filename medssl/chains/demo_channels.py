@@ -35,12 +35,12 @@ def demo_channels(out: Path, *, cases: int, steps: int, seed: int, overwrite: bo
     """Train one segmenter on t1 alone and one on all four sequences, and compare them on the same test heads.
 
     Args:
-        out: The folder for everything that is made.
+        out: The output folder.
         cases: Synthetic heads, half of them to test on.
         steps: Of each segmenter.
         seed: Names the heads, and every random number.
         overwrite: Train anew.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         The page; nothing after a dry run.

@@ -32,13 +32,13 @@ def demo_points(
     """Pretrain on synthetic shapes, and see what frozen features know that random initialization does not.
 
     Args:
-        out: The folder for everything that is made.
+        out: The output folder.
         clouds: Shapes of each class.
         steps: Of pretraining.
         seed: Names the shapes, and every random number.
         all_probes: All probes and few-shot tasks, beside two random encoders; else the two fast probes beside one.
         overwrite: Train anew.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         The page; nothing after a dry run.

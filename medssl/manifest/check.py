@@ -94,7 +94,7 @@ def check_manifest(manifest: Manifest, *, look_at_files: bool = True) -> CheckRe
     findings += [of_all(*doubt) for doubt in patients_together(volumes, manifest.root)]
     findings += [of_all(*doubt) for doubt in aside_together([row for row in rows if row["error"] is not None])]
     findings += [of_all(*doubt) for doubt in manifest.settings.get("of_clouds", {}).get("findings", ())]
-    findings += [of_all("info", "dataset-note", note, "Nothing, where this is as meant.") for note in manifest.notes]
+    findings += [of_all("info", "dataset-note", note, "Nothing, if this is intended.") for note in manifest.notes]
     left_out = sum(not row["keep"] for row in rows)
     if left_out:
         findings.append(of_all("info", "left-out", f"{left_out} scans are left out by medssl reduce", "Nothing."))

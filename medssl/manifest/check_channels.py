@@ -69,14 +69,14 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
                 "error",
                 kind,
                 said,
-                "A case is of one. Mend the columns of the CSV, or: medssl index ... channels=none",
+                "A case must have one. Fix the columns of the CSV, or: medssl index ... channels=none",
             )
     for group in groups:
         told: dict[str, str] = {}
         for name, word in (pair for row in group.members for pair in targets_of(row).items()):
             if told.setdefault(name, word) != word:
                 what = f"channels of the case {group.id} have several classes of {name}: {told[name]}, {word}"
-                yield ("error", "case-of-several-classes", what, "A case has one: mend the table of targets.")
+                yield ("error", "case-of-several-classes", what, "A case has one class: fix the table of targets.")
                 break
     twice = [(group.id, name) for group in groups for name, own in group.rows.items() if sum(map(_is_good, own)) > 1]
     if twice:
@@ -84,7 +84,7 @@ def _torn(groups: Sequence[CaseGroup]) -> Iterator[Doubt]:
             "error",
             "channel-twice",
             f"{len(twice)} channels are named by several scans of their case, such as {twice[0][1]} of {twice[0][0]}",
-            "Mend the columns 'case' and 'channel' of the CSV.",
+            "Fix the columns 'case' and 'channel' of the CSV.",
         )
 
 
@@ -107,7 +107,7 @@ def _off_grid(groups: Sequence[CaseGroup], order: Sequence[str]) -> Iterator[Dou
             f"the channel {name} of {len(gaps)} cases lies on another grid than their first one ({first}), with "
             f"corners up to {apart:.1f} mm apart, such as {case}"
         )
-        todo = "medssl cache resamples it to the first one's grid by the headers; look whether both show one place."
+        todo = "medssl cache resamples it to the first one's grid by the headers; check that both show the same place."
         yield "warning", "channel-on-another-grid", what, todo
 
 

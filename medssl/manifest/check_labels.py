@@ -16,10 +16,10 @@ Doubt = tuple[str, str, str, str]  # severity, kind, what, what to do
 LABEL_FLAGS = {
     "several-labels": (
         "warning",
-        "several files claim to be its label; {label_path} was taken",
-        "Keep one, or say which in a CSV with the columns path and label.",
+        "several files claim to be its label; {label_path} was used",
+        "Keep one of them, or name it in a CSV with the columns path and label.",
     ),
-    "label-unreadable": ("error", "the label cannot be read", "Mend or remove {label_path}."),
+    "label-unreadable": ("error", "the label cannot be read", "Fix or remove {label_path}."),
     "label-shape-differs": (
         "error",
         "the label has another shape than the image",
@@ -31,8 +31,12 @@ LABEL_FLAGS = {
         "Look at both in a viewer; then copy the geometry, or resample the label; or: medssl "
         "cache ... accept=[label-affine-differs]",
     ),
-    "label-empty": ("warning", "the label has no foreground", "Make sure that nothing was to be marked."),
-    "label-non-integer": ("error", "the label holds values that are no classes", "Write the classes as whole numbers."),
+    "label-empty": ("warning", "the label has no foreground", "Make sure that an empty label is correct."),
+    "label-non-integer": (
+        "error",
+        "the label holds values that are not classes",
+        "Write the classes as whole numbers.",
+    ),
     "label-grey-levels": (
         "error",
         "the label holds grey levels, or an unexplained 255",
@@ -65,7 +69,7 @@ def label_doubts(row: Row, classes: Mapping[int, str]) -> Iterator[Doubt]:
     if not any(flag.startswith("label-") and flag != "label-empty" for flag in row["flags"]):
         for note in row["notes"]:
             if note.startswith("label "):
-                yield "info", "label-understood", note, "Nothing, where this is as meant."
+                yield "info", "label-understood", note, "Nothing, if this is intended."
 
 
 def labels_together(
@@ -102,7 +106,7 @@ def labels_together(
                     "warning",
                     "class-unnamed",
                     f"the label holds {unknown[:5]}, which dataset.json does not name",
-                    "Name the classes in dataset.json, or mend the label.",
+                    "Name the classes in dataset.json, or fix the label.",
                 ),
             )
     yield from _unlearnt(by_id, counts, strays, classes, ignored)
@@ -146,8 +150,8 @@ def _unlearnt(
             (
                 "warning",
                 "class-not-in-training",
-                f"{name} is marked in {sides} alone, such as {scan}; nothing can be learnt of it",
-                "Draw the split anew: medssl index ... seed=1 fresh=true, or leave the structure out of "
+                f"{name} is marked only in {sides}, such as {scan}; it cannot be learned",
+                "Draw a new split: medssl index ... seed=1 fresh=true, or leave the structure out of "
                 "segmentation.structures.",
             ),
         )

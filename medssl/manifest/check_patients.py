@@ -17,7 +17,7 @@ __all__ = ["aside_together", "patients_together"]
 Row = Mapping[str, Any]
 Doubt = tuple[str, str, str, str]
 
-_SAY = "Say it: medssl index ... patient_pattern=REGEX, or a CSV with the columns path and patient."
+_SAY = "Set it: medssl index ... patient_pattern=REGEX, or a CSV with the columns path and patient."
 
 
 def patients_together(rows: Sequence[Row], root: str = "") -> Iterator[Doubt]:
@@ -30,7 +30,7 @@ def patients_together(rows: Sequence[Row], root: str = "") -> Iterator[Doubt]:
     guessed = [row for row in rows if row["patient_rule"] in GUESSES]
     if guessed:
         what = "; ".join(line.partition(" (a guess")[0] for line in rule_lines(guessed))
-        yield ("warning", "patient-guessed", f"who the patients are is a guess: {what}", _SAY)
+        yield ("warning", "patient-guessed", f"patients are guessed: {what}", _SAY)
     yield from _torn(rows, root)
     yield from _shared_labels(rows)
     yield from _classes(rows)
@@ -48,7 +48,7 @@ def aside_together(rows: Sequence[Row]) -> Iterator[Doubt]:
             "warning",
             "label-without-image",
             f"{len(orphans)} label files have no image, such as {orphans[0]['path']}",
-            "Put the images in their places, or list scans and labels in a CSV.",
+            "Put the images in place, or list scans and labels in a CSV.",
         )
     maps = [row for row in rows if "looks-like-labels" in row["flags"] and "set-aside" in row["flags"]]
     if maps:
@@ -92,7 +92,7 @@ def _shared_labels(rows: Sequence[Row]) -> Iterator[Doubt]:
         label, patients = shared[0]
         listed = ", ".join(patients[:4]) + (", ..." if len(patients) > 4 else "")
         what = f"{len(shared)} label maps belong to scans of several patients, such as {label} of {listed}"
-        todo = f"One label map is of one person: their scans are one patient's, or the label is wrong. {_SAY}"
+        todo = f"A label map belongs to one person: either the scans are of one patient, or the label is wrong. {_SAY}"
         yield ("error", "label-shared", what, f"{todo} Or: medssl cache ... accept=[label-shared]")
 
 
@@ -110,10 +110,8 @@ def _classes(rows: Sequence[Row]) -> Iterator[Doubt]:
             if not splits[split] or not lacking:
                 continue
             left = len(every) - len(lacking)
-            then = {"train": "nothing can be learnt of it", "val": "temperatures and thresholds cannot be chosen on it"}
-            why = then.get(
-                split, "scores of distinguishing classes are not defined" if left < 2 else "it is not tested"
-            )
+            then = {"train": "it cannot be learned", "val": "temperatures and thresholds cannot be chosen on it"}
+            why = then.get(split, "scores that distinguish classes are not defined" if left < 2 else "it is not tested")
             what = f"the split '{split}' has no scan of the {target} {', '.join(lacking)}; {why}"
             todo = f"More patients, larger shares, or spread the classes: medssl index ... stratify={target} fresh=true"
             yield ("warning", "class-missing-in-split", what, todo)

@@ -23,8 +23,12 @@ _NON_ORTHOGONAL = 1e-3  # cosine between axes: 0.06 degrees
 
 # Flags of the row -> (severity, what, what to do).
 _FLAGS = {
-    "nonfinite": ("error", "{nonfinite} voxels are NaN or infinite", "Write the scan anew, with numbers there."),
-    "constant": ("error", "every voxel has the value {min:g}", "Leave the scan out, or look for what went wrong."),
+    "nonfinite": (
+        "error",
+        "{nonfinite} voxels are NaN or infinite",
+        "Save the scan again, with numbers in their place.",
+    ),
+    "constant": ("error", "every voxel has the value {min:g}", "Leave the scan out, or find out what went wrong."),
     "ct-offset": (
         "warning",
         "a CT without negative values (from {min:g} to {max:g})",
@@ -32,12 +36,12 @@ _FLAGS = {
     ),
     "ct-not-hu": (
         "warning",
-        "a CT whose values go from {min:g} to {max:g} are no HU",
+        "a CT whose values go from {min:g} to {max:g} are not HU",
         "Convert it to HU; as it is, its values are scaled by percentiles, as those of MR are.",
     ),
     "looks-like-labels": (
         "warning",
-        "the voxels look like a label map, and no image goes with it",
+        "the voxels look like a label map, but there is no image for it",
         "Name it like its image with _seg, put it into labelsTr, or list both in a CSV.",
     ),
     **LABEL_FLAGS,
@@ -48,31 +52,36 @@ _FLAGS = {
     ),
     "modality-unknown": (
         "info",
-        "nothing says what modality it is; intensities are treated as arbitrary",
-        "Say it: medssl index ... modality=MR",
+        "the modality is not known; intensities are treated as arbitrary",
+        "Set it: medssl index ... modality=MR",
     ),
 }
 # Beginnings of a reader's notes -> (kind, severity, what to do).
 _NOTES = (
-    ("missing slices", "missing-slices", "error", "Export the series again; places beyond a gap are wrong."),
-    ("uneven rescale", "uneven-rescale", "error", "Export the series again; values do not compare."),
+    ("missing slices", "missing-slices", "error", "Export the series again; positions beyond a gap are wrong."),
+    ("uneven rescale", "uneven-rescale", "error", "Export the series again; its values are not comparable."),
     ("uneven", "uneven-slices", "warning", "Look at the series; slices may be missing or mixed."),
     ("duplicate positions", "duplicate-positions", "warning", "Look at the series; several may be mixed."),
-    ("spaced slices", "spaced-slices", "warning", "Look whether slices are missing; export the series again if so."),
-    ("several volumes", "several-volumes", "warning", "The first is used; divide the file where the others matter."),
-    ("part of a series", "part-of-series", "info", "Nothing, where this is as meant."),
+    ("spaced slices", "spaced-slices", "warning", "Check whether slices are missing; if so, export the series again."),
+    ("several volumes", "several-volumes", "warning", "The first is used; split the file if you need the others."),
+    ("part of a series", "part-of-series", "info", "Nothing, if this is intended."),
     ("padding in doubt", "padding-in-doubt", "warning", "Look at the scan's background."),
     ("structures with gaps", "structure-gaps", "warning", "Look at the label; contours may be missing."),
     ("structures in part", "structures-in-part", "warning", "Look at the label and its scan together."),
-    ("structures hidden", "structures-hidden", "warning", "Look at the label; nested ones want files of their own."),
-    ("structures overlap", "structures-overlap", "warning", "Look whether the smaller structure is the one to keep."),
+    (
+        "structures hidden",
+        "structures-hidden",
+        "warning",
+        "Check the label; nested structures need files of their own.",
+    ),
+    ("structures overlap", "structures-overlap", "warning", "Check whether the smaller structure is the one to keep."),
     ("copies", "copied-slices", "info", "Nothing; each slice is used once."),
     ("damaged files", "damaged-files", "error", "Export the series again."),
     ("no positions", "no-orientation", "warning", "The order and orientation are guesses; export with full headers."),
     ("no orientation", "no-orientation", "warning", "Left and right are guesses; convert the scan from its source."),
     ("no voxel size", "no-voxel-size", "error", "Write the true voxel size into the header."),
     ("negative voxel size", "negative-voxel-size", "warning", "Fix the header; compare the geometry with the source."),
-    ("no HU", "no-hu", "warning", "The values are no Hounsfield units; export the series again."),
+    ("no HU", "no-hu", "warning", "The values are not Hounsfield units; export the series again."),
     (
         "voxel sizes disagree",
         "voxel-sizes-disagree",
@@ -81,7 +90,7 @@ _NOTES = (
     ),
     ("sform without voxel size", "sform-without-voxel-size", "info", "Nothing; the header's voxel sizes are used."),
     ("sform", "odd-header", "warning", "Compare the geometry with the source."),
-    ("qform", "odd-header", "info", "Nothing, where the sform is right."),
+    ("qform", "odd-header", "info", "Nothing, if the sform is right."),
     ("label", "", "", ""),  # told by the flag of the label
 )
 
@@ -106,7 +115,7 @@ def unreadable(row: Row) -> Iterator[Finding]:
     if "set-aside" in row["flags"]:
         yield of_scan(row, "info", "set-aside", row["error"], "Nothing.")
     else:
-        yield of_scan(row, "error", "unreadable", row["error"], "Mend or remove the file, then: medssl index")
+        yield of_scan(row, "error", "unreadable", row["error"], "Fix or remove the file, then: medssl index")
 
 
 def _flagged(row: Row) -> Iterator[Finding]:
@@ -130,9 +139,7 @@ def _noted(row: Row, notes: Sequence[tuple[str, str, str, str]]) -> Iterator[Fin
                     yield of_scan(row, severity, kind, note, todo)
                 break
         else:
-            yield of_scan(
-                row, "info", note.partition(":")[0].replace(" ", "-"), note, "Nothing, where this is as meant."
-            )
+            yield of_scan(row, "info", note.partition(":")[0].replace(" ", "-"), note, "Nothing, if this is intended.")
 
 
 def _shape(row: Row) -> Iterator[Finding]:
@@ -146,7 +153,7 @@ def _shape(row: Row) -> Iterator[Finding]:
             "error",
             "few-slices",
             f"{smallest} voxels along one axis ({shape})",
-            "This is no volume; leave it out, or find the rest of it.",
+            "This is not a volume; leave it out, or find the missing slices.",
         )
     elif smallest < _FEW_SLICES:
         yield of_scan(
@@ -162,7 +169,7 @@ def _shape(row: Row) -> Iterator[Finding]:
             "info",
             "frames-as-channels",
             f"its {row['frames']} frames are channels ({row['channel']}); intensities here are the first one's",
-            "Nothing, where this is as meant.",
+            "Nothing, if this is intended.",
         )
     elif row["frames"] > 1:
         yield of_scan(
@@ -170,7 +177,7 @@ def _shape(row: Row) -> Iterator[Finding]:
             "info",
             "four-dimensional",
             f"{row['frames']} frames in one file; the first is used",
-            "Split the file, where the other frames matter.",
+            "Split the file if you need the other frames.",
         )
 
 
@@ -202,7 +209,7 @@ def _geometry(row: Row) -> Iterator[Finding]:
             "warning",
             "odd-spacing",
             f"the voxel size is {said} mm (z, y, x)",
-            "Is the header in mm? Mend it, where it is not.",
+            "Is the header in mm? If not, fix it.",
         )
     if spacing.max() / spacing.min() > _ANISOTROPY:
         yield of_scan(
@@ -217,7 +224,7 @@ def _geometry(row: Row) -> Iterator[Finding]:
     if skew > _NON_ORTHOGONAL:
         degrees = float(np.degrees(np.arcsin(min(1.0, skew))))
         what = f"the axes are {degrees:.1f} degrees off a right angle (tilted gantry?)"
-        yield of_scan(row, "warning", "non-orthogonal", what, "Resample it to a straight grid, where shapes matter.")
+        yield of_scan(row, "warning", "non-orthogonal", what, "If shapes matter, resample it to a straight grid.")
 
 
 def _intensities(row: Row) -> Iterator[Finding]:
@@ -236,9 +243,9 @@ def _intensities(row: Row) -> Iterator[Finding]:
             row,
             "warning",
             "odd-values",
-            f"values reach from {row['min']:g} to {row['max']:g}, and 99 % of them "
+            f"values range from {row['min']:g} to {row['max']:g}, and 99 % of them "
             f"lie within {row['p005']:g} to {row['p995']:g}",
-            "A damaged voxel or a mark for no value: put a value of its surroundings there.",
+            "A damaged voxel, or a mark for missing values: replace it by a value of its neighbours.",
         )
 
 
@@ -253,7 +260,7 @@ def stale(row: Row) -> Iterator[Finding]:
     try:
         now = stamps_of(row)
     except OSError:
-        yield of_scan(row, "error", "gone", "its files are not there any more", "Bring them back, or: medssl index")
+        yield of_scan(row, "error", "gone", "its files no longer exist", "Bring them back, or: medssl index")
         return
     except FormatError as error:
         yield of_scan(row, "warning", "changed", f"its label's files changed: {error.reason}", "medssl index")

@@ -52,7 +52,7 @@ def _copies(rows: Sequence[Row]) -> Iterator[Finding]:
                     "warning",
                     "copy-of-another-patient",
                     f"the same scan counts as patient {row['patient']} here and {first['patient']} there",
-                    "Mend the names, or give patient_pattern to: medssl index",
+                    "Fix the names, or give patient_pattern to: medssl index",
                 )
         if len(splits) > 1:
             names = ", ".join(row["id"] for row in group[:4])
@@ -109,5 +109,5 @@ def _whole(rows: Sequence[Row]) -> Iterator[Finding]:
             "info",
             "mixed-modalities",
             f"several modalities: {', '.join(modalities)}",
-            "Index them one by one, where one model is not to learn all.",
+            "If one model should not learn all, index them separately.",
         )

@@ -68,7 +68,7 @@ figure { margin:0 } figure img { width:100%; border-radius:.4rem; background:#00
 {% if root %}<p class="soft">{{ root }}</p>
 {% endif %}<p>{% if result.ok %}No errors{% else %}<b class="error">{{ result.count("error") }}
 error{{ "" if result.count("error") == 1 else "s" }}</b>{% endif %}, {{ result.count("warning") }}
-warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info") }} to know.</p>
+warning{{ "" if result.count("warning") == 1 else "s" }}, {{ result.count("info") }} notes.</p>
 <div class="tiles">{% for value, label in tiles %}<div class="tile"><b>{{ value }}</b><span>{{ label }}</span></div>
 {% endfor %}</div>
 <h2>Findings</h2>

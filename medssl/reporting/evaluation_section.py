@@ -89,7 +89,10 @@ def _scores(folder: Path, content: Mapping[str, Any], clean: Cleaner) -> list[Bl
         )
         heads, rows = count_rows({key: EmptyCounts(**found) for key, found in counts.items()})
         if rows:
-            note = "Absent: neither truth nor prediction shows it, left out of means; missed and invented score 0."
+            note = (
+                "Absent: neither truth nor prediction shows it; it is left out of the means. Missed and invented "
+                "structures score 0."
+            )
             inside.append(Table(heads, rows, caption=f"{arm}: cases", note=note, matrix=True))
         blocks.append(Details(f"Every measure of {arm}", tuple(inside)))
     return blocks

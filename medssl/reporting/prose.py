@@ -39,7 +39,7 @@ class Signal:
 
 SIGNALS: dict[str, Signal] = {
     "reconstruction": Signal("reconstruction error", False),
-    "position_accuracy": Signal("share of crops placed right", True),
+    "position_accuracy": Signal("share of crops placed correctly", True),
     "position_error_mm": Signal("position error (mm)", False),
     "knn_error_mm": Signal("position error of nearest neighbours (mm)", False),
     "retrieval": Signal("share of views whose other view is the nearest", True),
@@ -47,7 +47,7 @@ SIGNALS: dict[str, Signal] = {
     "region_retrieval": Signal("share of regions found again in the other version", True),
     "group_agreement": Signal("share of places that both views put into one group", True),
     "scan_retrieval": Signal("share of regions found again in other scans", True),
-    "knn_accuracy": Signal("share of clouds told by their nearest neighbours", True),
+    "knn_accuracy": Signal("share of clouds classified right by their nearest neighbours", True),
     "crop_place_r2": Signal("R2 of where small crops lie", True),
     "crop_content_r2": Signal("R2 of the structures in small crops", True),
     "completion": Signal("distance of the completed cloud", False),
@@ -156,7 +156,7 @@ def stopping_sentence(name: str, points: Sequence[tuple[float, float]], *, steps
             f"{head}{stopped} and was still improving: {share:.0%} of the change came in the last quarter. By this "
             "signal, more steps may pay."
         )
-    return f"{head}{stopped} and stood still over the last quarter: by this signal, more steps would add little."
+    return f"{head}{stopped} and did not change over the last quarter: by this signal, more steps would add little."
 
 
 def collapse_sentence(values: Mapping[str, float], settings: Mapping[str, Any]) -> str:

@@ -26,8 +26,8 @@ _MEANING = {
     "same array": ("the same voxels in another file, type or axis order", "left out"),
     "same image": ("the same image exported again: resampled, cropped, in 8 bits, flipped", "left out"),
     "related": ("another kernel, phase or echo of one acquisition, or a repetition", "as the setting 'related' says"),
-    "same patient": ("one patient, and not one image", "kept, on one side of a split"),
-    "different": ("looked alike to the hashes, and is not", "kept"),
+    "same patient": ("one patient, but another image", "kept, on one side of a split"),
+    "different": ("similar hashes, but a different image", "kept"),
 }
 _MEMBERS = 6  # scans of one group that are shown
 _LISTED = 500
@@ -127,7 +127,7 @@ def _scores(
     chart = histogram_chart(groups, what=f"scores of {what}", x_name=x_name, ends=(0.0, 1.0), marks=limits)
     if not chart:
         return None
-    note = "Every pair that a hash proposed, by what looking at it came to."
+    note = "Every pair that a hash proposed, by the result of the comparison."
     return f"How well {what} agree", chart, f"{note} {more}".rstrip()
 
 
@@ -154,7 +154,7 @@ def _headline(
         sentences.append(("", f"Of {made} altered copies that were planted, {hit} were found."))
     beware = []
     if moved:
-        beware.append(f"{counted(len(moved), 'scan')} changed the split, so that relatives lie on one side.")
+        beware.append(f"{counted(len(moved), 'scan')} changed the split, so that related scans are on one side.")
     if made and hit < made:
         missed = ", ".join(f"{kind} ({n} of {m})" for kind, (n, m) in recall.items() if n < m)
         beware.append(f"copies of these kinds are missed on your scans: {missed}.")
@@ -174,7 +174,7 @@ def _kept_section(counts: Counts, found: Found, moved: Mapping[str, str], strate
     ]
     blocks: list[Block] = [Tiles(tiles), Table(("level", "what it means", "what is done", "pairs", "left out"), listed)]
     if strategy not in ("copies", "all"):
-        blocks.append(Text(f"Among the scans that are no copies, {strategy} chose.", "soft"))
+        blocks.append(Text(f"Among the scans that are not copies, {strategy} chose.", "soft"))
     if moved:
         rows = [(name, split) for name, split in sorted(moved.items())[:_LISTED]]
         blocks.append(Details("Scans that changed the split", [Table(("scan", "now in"), rows)]))
@@ -219,7 +219,7 @@ def _group_section(marks: Mapping[str, Mark], found: Found, figures: ScanFigures
     ordered = sorted(groups, key=surest)  # those that agree least first: they are worth a look
     blocks: list[Block] = [
         Text(
-            "The scan that is kept comes first; groups that agree least stand on top, for they are worth a look.",
+            "The kept scan comes first. Groups that agree least are at the top: check these.",
             "soft",
         )
     ]
@@ -261,7 +261,7 @@ def _doubt_section(found: Found, figures: ScanFigures, pictures: int) -> Section
     doubtful.sort(key=lambda one: (-one.verdict.agreement.score, one.first, one.second))
     blocks: list[Block] = [
         Text(
-            "Pairs that agree well, and not well enough to leave one out. Both are kept unless "
+            "Pairs that agree, but not well enough to leave one out. Both are kept unless "
             "the setting 'related' says otherwise.",
             "soft",
         )
@@ -283,7 +283,7 @@ def _strategy_section(marks: Mapping[str, Mark], figures: ScanFigures, strategy:
         return None
     chosen.sort(key=lambda item: (-item[1].distance, item[0]))
     blocks: list[Block] = [
-        Text("Scans that are left out, beside those that stand for them; the farthest first.", "soft")
+        Text("Scans that are left out, beside the kept scans that stand for them; the farthest first.", "soft")
     ]
     for name, mark in chosen[: min(_DOUBTS, pictures)]:
         kept = figures.figure(mark.representative, f"Kept: {mark.representative}")
@@ -300,7 +300,9 @@ def _record_section(
     blocks: list[Block] = []
     if recall:
         rows = [(kind, str(made), str(hit)) for kind, (hit, made) in recall.items()]
-        note = "Copies of a few of these very scans, altered in memory and looked for as any other."
+        note = (
+            "Altered copies of a few of your scans, made in memory; the search looks for them like for any other copy."
+        )
         blocks.append(Table(("altered copies", "planted", "found"), rows, caption="Recall", note=note))
     pairs = [(key, clean.word(str(value))) for key, value in settings.items() if value not in (None, "")]
     search = "exact: every pair of hashes was compared" if found.recall == 1.0 else f"recall {found.recall:.4f}"

@@ -46,9 +46,9 @@ def split_page(
     """
     clean = Cleaner(nameless=[nameless_rows(rows)])
     figures = ScanFigures(rows, {target.id: target for target in targets_of(rows)}, clouds)
-    told = [("leaks", f"{counted(len(leaks), 'pair')} of scans lie on both sides of the split.")] if leaks else []
+    told = [("leaks", f"{counted(len(leaks), 'pair')} of scans are on both sides of the split.")] if leaks else []
     if not leaks:
-        told = [("clean", "No patient and no image lies on both sides of the split.")]
+        told = [("clean", "No patient and no image is on both sides of the split.")]
     beware = [f"{counted(len(found.failures), 'scan')} could not be compared."] if found.failures else []
     tiles = [(f"{count:,}", f"in {split}") for split, count in sides.items() if count]
     tiles += [(f"{n:,}", f"pairs: {level}") for level, n in Counter(leak.level for leak in leaks).items()]

@@ -21,12 +21,12 @@ __all__ = ["citations_of", "finetuning_section", "pretraining_section"]
 _FATES = {
     "matched": "carried over",
     "adapted": "carried over, input channels adapted",
-    "missing": "not in the pretrained weights: drawn afresh",
-    "shape": "of another shape there: drawn afresh",
+    "missing": "not in the pretrained weights: drawn at random",
+    "shape": "of another shape there: drawn at random",
     "unused": "only in the pretrained weights: not used",
 }
 _LONG = 20  # points of a curve from which its beginning can be spared
-_TOLD = "A held-out signal of the pretext task is a hint, not a measure of what the encoder is worth for a task."
+_TOLD = "A held-out signal of the pretext task is a hint; it does not measure how useful the encoder is for a task."
 
 
 def pretraining_section(material: Material, *, clean: Cleaner) -> Section | None:
@@ -157,7 +157,7 @@ def _state(run: RunRecord) -> list[Block]:
     planned = int(run.settings["train.steps"])
     if run.card:
         done = int(run.card.get("steps") or planned)
-        closed = f"This run was closed at step {done:,} of {planned:,}, before its learning rate had come down."
+        closed = f"This run was closed at step {done:,} of {planned:,}, before its learning rate had decayed."
         return [Text(closed, "doubt")] if done < planned else []
     done = int(run.rows[-1]["step"]) if run.rows else 0
     return [Text(f"This run has not ended: {done:,} of {planned:,} steps are done.", "doubt")]
@@ -166,7 +166,7 @@ def _state(run: RunRecord) -> list[Block]:
 def _pictures(run: RunRecord) -> list[Block]:
     """Return the views of the first batch and, of transformers of clouds, where the encoder looks."""
     cloud = run.card.get("kind") == "cloud"
-    told = "What the network saw: the first batch's views" + ("." if cloud else ", the middle slice of each.")
+    told = "What the network saw: views of the first batch" + ("." if cloud else ", the middle slice of each.")
     kinds = [("views.png", f"views of the first batch of {run.name}", told)]
     if cloud:
         looks = "Where the encoder looks: its last block's attention to each patch, on its points, from blue to pale."

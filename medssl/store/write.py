@@ -308,7 +308,7 @@ def _as_int16(scan_id: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.i
         raise CacheError(f"{scan_id}: a store holds integers that fit int16; these values are {values.dtype}.")
     low, high = int(values.min()), int(values.max())
     if low < -32768 or high > 32767:
-        raise CacheError(f"{scan_id}: values reach from {low} to {high}; a store holds -32768 to 32767.")
+        raise CacheError(f"{scan_id}: values range from {low} to {high}; a store holds -32768 to 32767.")
     return values.astype(np.int16, copy=False)
 
 

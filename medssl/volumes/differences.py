@@ -41,7 +41,7 @@ def scan_differences(
         if modalities and channel.modality not in modalities:
             said.append(f"{name}modality {channel.modality}; trained on {known.modality}")
         if tuple(channel.scale) != tuple(known.scale) and len(modalities) < 2:
-            ours = "HU" if channel.slope == 1.0 and channel.modality == "CT" else "percentiles, its values are no HU"
+            ours = "HU" if channel.slope == 1.0 and channel.modality == "CT" else "percentiles, its values are not HU"
             said.append(f"{name}intensity scale ({ours}) is not that of training")
     if recipe.spacings and not recipe.spacing_of(entry.modality)[1]:
         said.append(

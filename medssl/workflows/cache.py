@@ -86,16 +86,16 @@ def cache(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Cached:
-    """Write the scans of a manifest as a store. What is there already, from the same source and settings, is kept.
+    """Convert the scans of a manifest to a store. Keep what was stored before from the same source and settings.
 
     Volumes and point clouds may share a folder: each kind has a listing of its own.
 
     Args:
         manifest: A manifest, or its file.
-        out: The store's folder; made if absent.
+        out: The store's folder; it is created if it does not exist.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show cache``.
-        dry_run: Say what would be written, and write nothing.
+        dry_run: Only say what would be written.
 
     Returns:
         The store, open.

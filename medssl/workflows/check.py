@@ -84,19 +84,19 @@ def check(
     dry_run: bool = False,
     **options: Any,
 ) -> Checked:
-    """Look for everything that should be known before training: damage, copies, leaks, odd geometry, bad labels.
+    """Check scans before training: damage, copies, leaks, odd geometry, bad labels.
 
     Args:
         manifest: A manifest, or its file.
-        out: The page; a .json of the same name is written beside it. By default the manifest's name with ``-check``
-            behind it, beside the manifest: ``ct-check.html`` of ``ct.parquet``. A folder gets that name too.
+        out: The page to write, with a .json of the same name beside it. Default: the manifest's name with ``-check``
+            added, such as ``ct-check.html`` for ``ct.parquet``. In a folder the page gets that name too.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show check``.
         dry_run: Check and say what was found, but write nothing.
-        options: Settings by name, such as ``pictures=0``; ``overrides`` beat them.
+        options: Settings by name, such as ``pictures=0``; ``overrides`` have priority.
 
     Returns:
-        The findings. ``result.ok`` is false where one is an error; the command line then exits with 1.
+        The findings. ``result.ok`` is false if one is an error; the command line then exits with 1.
 
     Raises:
         ConfigError: A setting is wrong, or ``out`` cannot be written.
@@ -121,7 +121,7 @@ def check(
     if rows:
         events.table("Findings", ("severity", "scans", "kind", "such as", "found"), rows)
     counts = {severity: result.count(severity) for severity in SEVERITIES}
-    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, to know: {counts['info']}")
+    events.message(f"errors: {counts['error']}, warnings: {counts['warning']}, notes: {counts['info']}")
     mend = mend_of(shown, source, file)
     following = mend.command if mend else _onwards(source, file)
     if dry_run:

@@ -92,7 +92,7 @@ def _in_words(kind: str, findings: Sequence[Finding]) -> str:
     what = kind.replace("-", " ")
     where = f" in {len(findings)} scans, such as {first.scan}" if len(findings) > 1 else f" in {first.scan}"
     todo = re.sub(r"[,;:]? (?:or|then): medssl .*$|, or let medssl .*$", ".", first.todo)
-    return f"to mend first: {what}{where if first.scan else ''}. {todo}"
+    return f"fix first: {what}{where if first.scan else ''}. {todo}"
 
 
 def _index(source: Manifest, file: Path, changed: Sequence[str]) -> Command:

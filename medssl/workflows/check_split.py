@@ -70,22 +70,22 @@ def check_split(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> SplitResult:
-    """Look for patients and images that lie on both sides of a split. Safe to run again: no scan is read twice.
+    """Find patients and images that are on both sides of a split. If called again, it reads no scan twice.
 
     Args:
-        manifest: A manifest with splits, or its file. One that was reduced is checked for the scans that are kept.
-        test: Another manifest: all its scans count as test scans, and all of ``manifest`` as training scans.
+        manifest: A manifest with splits, or its file. After ``reduce``, only the kept scans are checked.
+        test: A second manifest: its scans count as test scans, and those of ``manifest`` as training scans.
         out: The page; a .json of the same name is written beside it. By default ``check-split.html`` beside the
             manifest.
-        index: Folder of fingerprints; by default NAME.prints beside the manifest, or the one that it was reduced with.
+        index: Folder of fingerprints. Default: the one that ``reduce`` used, or NAME.prints beside the manifest.
         workers: Processes.
         jobs: The old name of ``workers``.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show check-split``.
-        dry_run: Say what would be read; write nothing.
+        dry_run: Only say what would be read.
 
     Returns:
-        The pairs. ``result.ok`` is false where there is one; the command line then exits with 1.
+        The pairs. ``result.ok`` is false if there is one; the command line then exits with 1.
 
     Raises:
         ConfigError: A setting is wrong, or ``out`` cannot be written.

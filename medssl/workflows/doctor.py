@@ -90,10 +90,10 @@ class Diagnosis(Result):
 
 @takes_places
 def doctor(folder: str | Path | None = None) -> Diagnosis:
-    """Look at the machine, and say what it has and lacks.
+    """Check the machine, and say what it has and what is missing.
 
     Args:
-        folder: Where disk speed is measured; None takes the working folder. Nothing is left there.
+        folder: Where to measure disk speed; None is the working folder. Nothing is left there.
     """
     findings: list[Finding] = []
     place = Path(folder) if folder else Path.cwd()

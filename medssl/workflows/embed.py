@@ -48,7 +48,7 @@ def embed(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Embedded:
-    """Write one vector for every scan or cloud of a store, with its id, patient, split and classes.
+    """Write one feature vector for every scan or cloud of a store, with its id, patient, split and classes.
 
     Args:
         run: A run with an encoder.
@@ -57,7 +57,7 @@ def embed(
             ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)).
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
-        dry_run: Say what would be done; write nothing; the table is empty.
+        dry_run: Only say what would be done; the table is then empty.
 
     Returns:
         The table of vectors, and where it was written.

@@ -45,12 +45,12 @@ def evaluate(
     shard: str | None = None,
     dry_run: bool = False,
 ) -> Scored:
-    """Score a run's predictions; with other runs, test it against them; or run a whole protocol.
+    """Score a run's predictions, compare it with other runs, or run an evaluation protocol.
 
     Args:
         run: A fine-tuning run, or a folder of predictions. For a protocol a pretraining run.
         data: The store that the run was fitted on, a manifest, or a folder of label maps.
-        out: Where scores.parquet and the summary go; None: the run's own folder, of a protocol runs/PROTOCOL.
+        out: The folder for scores.parquet and the summary. None is the run's folder; for a protocol runs/PROTOCOL.
         against: Runs to compare with, such as the one from scratch. For a protocol: further pretraining runs; random
             encoders, or scratch, are compared with them by themselves.
         protocol: None; or the name of a row of `PROTOCOLS`: "few-label", which fine-tunes; "probe", which leaves
@@ -59,7 +59,7 @@ def evaluate(
         overrides: Settings as ``key=value``.
         shard: "i/k", of protocols with cells: run the i-th of k parts of them, such as 2/4, so that k processes share
             them.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         The scores, their comparisons and the table that they were computed from, whatever was scored.

@@ -79,17 +79,17 @@ def export(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> ExportResult:
-    """Write a run's segmenter, classifier or encoder in the form of another program.
+    """Export a run's segmenter, classifier or encoder for another program.
 
-    A classifier takes along the temperature and threshold that its run chose.
+    The export of a classifier includes the temperature and threshold that its run chose.
 
     Args:
         run: A pretraining or fine-tuning run that has ended.
         to: "onnx", "monai", "nnunet", "torchscript", "hub" or "safetensors".
-        out: A file for ONNX (``.onnx`` is put behind a name without it), a folder for the others.
+        out: A file for ONNX (``.onnx`` is added if it is missing), a folder for the others.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
-        dry_run: Say what would be written; write nothing.
+        dry_run: Only say what would be written.
 
     Returns:
         The files.

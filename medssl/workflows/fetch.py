@@ -67,16 +67,16 @@ def fetch(
     dry_run: bool = False,
     **options: Any,
 ) -> Fetched:
-    """Bring a public data set. A download that was interrupted goes on where it stopped.
+    """Download a public data set. An interrupted download continues where it stopped.
 
     Args:
         name: A card's name (``medssl list data``), or a card's YAML file.
-        out: The folder that the data set's folder goes into.
-        accept_licence: The licence was read and is accepted. Without it, it is shown and nothing is downloaded.
+        out: The parent folder, in which the data set's folder is created.
+        accept_licence: You accept the licence. Without this, it is only shown and nothing is downloaded.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show fetch``.
         dry_run: Only show the card and what would be downloaded.
-        options: Settings by name; ``overrides`` beat them.
+        options: Settings by name; ``overrides`` have priority.
 
     Returns:
         The folder of the data set.

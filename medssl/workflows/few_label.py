@@ -69,7 +69,7 @@ def few_label(
         out: Folder of the comparison: cells, few_label.json, few_label.csv, few_label.png.
         settings: Settings of the verb.
         shard: "i/k": run the i-th of k parts of the cells.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
         train: In place of ``medssl finetune``.
 
     Raises:

@@ -105,7 +105,7 @@ def finetune(
         overrides: ``key=value`` settings, such as ``train.steps=500``.
         task: "segmentation" or "classification"; when None what the preset says, else what the store's labels are for:
             segmentation where there are label maps or labels of points, classification where there are classes alone.
-        from_scratch: Take the encoder's architecture from ``encoder_run``, its weights at random: the same recipe and
+        from_scratch: Use the encoder's architecture of ``encoder_run`` with random weights: the same recipe and
             budget, for comparison.
         labels: Patients whose labels are used; None uses all.
         draw: Which draw of ``labels`` patients; subsets of one draw are nested.
@@ -117,7 +117,7 @@ def finetune(
             the settings it was given.
         finish: Close the run in ``out`` at the step that it reached, and predict with that; train no more.
         overwrite: Move what is in ``out`` aside.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         The run.

@@ -48,9 +48,9 @@ class ImportResult(Result):
 def import_weights(
     weights: str | Path, *, out: str | Path, named: str = "", overwrite: bool = False, dry_run: bool = False
 ) -> ImportResult:
-    """Read published weights into a run's folder, which every verb takes as it takes a run of pretraining.
+    """Convert published weights to a run, which every verb accepts like a pretraining run.
 
-    Nothing in the file is executed. Each of its tensors is carried over, or left out for a reason that the report
+    Nothing in the file is executed. Each tensor is carried over, or left out for a reason that the report
     names; one that has no place is an error, and so is one that is missing.
 
     Args:

@@ -164,18 +164,18 @@ def index(
     dry_run: bool = False,
     **options: Any,
 ) -> Indexed:
-    """Describe every scan of a folder in a manifest. Safe to run again: what has not changed is not read again.
+    """List every scan of a folder in a manifest. If called again, it reads only what has changed.
 
-    A call that was killed goes on where it stopped: what it had read lies in a hidden file beside ``out``.
+    A call that was killed continues where it stopped: a hidden file beside ``out`` keeps what it had read.
 
     Args:
         scans: A folder (NIfTI, DICOM, MetaImage, NRRD, .npz, or nothing but pictures; MSD, nnU-Net or BIDS layouts;
             clouds and meshes as PLY, PCD, OFF, OBJ, STL, GLB, LAS, XYZ, NumPy or HDF5), one scan, or a CSV.
-        out: The manifest, .parquet or .csv. One that is there is brought up to date.
+        out: The manifest, .parquet or .csv. An existing one is updated.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show index``.
-        dry_run: Only say what is there; read no scan and write nothing.
-        options: Settings by name, such as ``modality="MR"``; ``overrides`` beat them.
+        dry_run: Only say what the folder contains, without reading scans.
+        options: Settings by name, such as ``modality="MR"``; ``overrides`` have priority.
 
     Returns:
         The manifest, and what was written; an empty one while other shards have scans to read.

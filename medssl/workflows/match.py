@@ -103,7 +103,7 @@ def match(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Matched:
-    """Find a place of one scan in others.
+    """Find a place of one scan in other scans.
 
     Args:
         run: A run with an encoder of scans.
@@ -113,7 +113,7 @@ def match(
         out: Folder for match.json and match.png.
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         A match for each scan that could be read, in their order.

@@ -111,7 +111,7 @@ class PlaceProtocol:
             data: A store with label maps, or of clouds with labels of their points, split into train and test.
             out: Folder of the comparison: scores.parquet, NAME.json, NAME.csv, NAME.png.
             settings: Settings of the verb.
-            dry_run: Say what would be done; write nothing.
+            dry_run: Only say what would be done.
 
         Raises:
             ConfigError: A setting is wrong, or the runs differ in architecture or bear an arm's name.

@@ -80,16 +80,16 @@ def predict(
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Predicted:
-    """Predict new scans or clouds. Safe to run again: what is done is kept, what failed is tried anew.
+    """Predict new scans or clouds. If called again, it keeps finished predictions and retries failed ones.
 
     Args:
         run: A fine-tuning run; several for the mean of their probabilities.
         inputs: Files, folders (all below them), folders of DICOM series, manifests, or CSVs that list scans.
-        out: Where the predictions go; a new folder, or one that an earlier call began.
+        out: The folder for predictions: a new one, or that of an earlier call.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show predict``.
         overwrite: Replace what predict wrote there with another run or other settings.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         What was predicted, what failed, and where it is.

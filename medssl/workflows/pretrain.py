@@ -67,14 +67,14 @@ def pretrain(
         data: The store, a folder that ``cache`` wrote; else ``data.store`` of the preset.
         out: The run's folder.
         overrides: ``key=value`` settings, such as ``train.steps=500``.
-        method: A method's name, where no preset is given.
+        method: A method's name, if no preset is given.
         devices: Processes on this machine; sets ``train.devices``.
-        resume: Go on with the run in ``out``, or begin it where a preset or method is given and nothing is there;
+        resume: Continue the run in ``out``, or start it if a preset or method is given and there is no run yet;
             without a preset, a method and data, with the settings it was given.
-        finish: Close the run in ``out`` at the step that it reached: write its encoder and card, train no more.
+        finish: End the run in ``out`` at the step that it reached: write its encoder and card, train no more.
         init_from: A run whose encoder's weights this one starts from.
         overwrite: Move what is in ``out`` aside.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Returns:
         The run.

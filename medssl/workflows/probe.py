@@ -42,7 +42,7 @@ def probe(runs: Sequence[Path], *, data: Path, out: Path, settings: EvaluateSett
         data: A store with classes and a split into train and test.
         out: Folder of the comparison: probe.json, probe.csv, probe.png.
         settings: Settings of the verb.
-        dry_run: Say what would be done; write nothing.
+        dry_run: Only say what would be done.
 
     Raises:
         ConfigError: A setting is wrong, or the runs differ in architecture.

@@ -61,7 +61,7 @@ def query(
     preset: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Asked:
-    """Ask one scan or cloud, or each of a folder, against stored fingerprints. Nothing is written.
+    """Compare one scan or cloud, or each of a folder, with stored fingerprints. Nothing is written.
 
     Args:
         scan: A file, the folder of a DICOM series, or a folder of scans or clouds.

@@ -69,10 +69,10 @@ def reduce(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Reduced:
-    """Mark copies, and choose among the scans that are left. Safe to run again: no scan is read twice.
+    """Mark copies, and choose among the remaining scans. If called again, it reads no scan twice.
 
     Args:
-        manifest: A manifest, or its file. One that was reduced before goes on from there.
+        manifest: A manifest, or its file. A reduced one is reduced further.
         out: The manifest with its marks, .parquet or .csv; beside it go the pairs as CSV and a page.
         by: The strategy.
         keep: How many scans (or slices of each) to keep, or which share.
@@ -83,7 +83,7 @@ def reduce(
         jobs: The old name of ``workers``.
         preset: A preset or a YAML file of settings.
         overrides: ``key=value``; see ``medssl show reduce``.
-        dry_run: Say what would be read; write nothing.
+        dry_run: Only say what would be read.
 
     Returns:
         The marked manifest, the pairs and the recall.
@@ -131,7 +131,9 @@ def reduce(
     again = Command("reduce", file, "--out", out)
     if dry_run:
         reading |= copies.say_pairs(rows, targets, folder, settings)
-        events.message(f"would choose by {settings.by}{f', keeping {settings.keep}' if settings.keep else ''}")
+        how_many = f", keeping {settings.keep}" if settings.keep else ""
+        plan = "would mark copies" if settings.by == "copies" else f"would choose by {settings.by}{how_many}"
+        events.message(plan)
         return events.written(Reduced(None, next=again, figures=reading))
     prints = copies.fingerprints(rows, targets, folder, settings, part, figures=reading, manifest=source)
     if prints is None:

@@ -55,7 +55,7 @@ def report(
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> ReportResult:
-    """Write one page on runs, stores, scores and comparisons; a section is there where its material is.
+    """Write one page about runs, stores, scores and comparisons, with a section for each that is given.
 
     Args:
         runs: Any of: pretraining and fine-tuning runs, folders with scores.json or few_label.json, stores, manifests,
@@ -70,7 +70,7 @@ def report(
 
     Raises:
         ConfigError: A setting is wrong, or ``out`` would replace a file that is no page.
-        DataError: A path is not there, or is nothing that a report is made of.
+        DataError: A path does not exist, or a report cannot use it.
     """
     from medssl.reporting.page import build_page
     from medssl.reporting.reading import gather

@@ -85,4 +85,4 @@ def test_structures_that_only_other_patients_than_those_to_train_on_show_are_tol
         f for f in check_manifest(read_manifest(tmp_path / "m.parquet")).findings if f.kind == "class-not-in-training"
     ]
     (finding,) = found
-    assert "structure 3 is marked in test alone, such as c3" in finding.what
+    assert "structure 3 is marked only in test, such as c3" in finding.what

@@ -146,7 +146,7 @@ def test_a_file_is_mended_by_hand_and_indexed_again_with_what_was_given(manifest
     capsys.readouterr()
     medssl.check(file, overrides=["pictures=0"])
     said = capsys.readouterr().out
-    assert "to mend first: unreadable in patient001. Mend or remove the file." in said
+    assert "fix first: unreadable in patient001. Fix or remove the file." in said
     assert f"or continue without them: medssl reduce {file} --out" in said
     before = medssl.manifest.schema.read_manifest(file)
     scan(tmp_path / "scans" / "patient001.nii.gz", seed=1)

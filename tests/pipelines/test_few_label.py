@@ -191,7 +191,7 @@ def test_tables_curve_and_listing(house, capsys):
     assert len(lines) == 25
     printed = capsys.readouterr()
     assert "Against scratch" in printed.out
-    assert "no spread to make an interval of" in printed.err
+    assert "an interval cannot be computed" in printed.err
     assert "two draws have labelled patients in common" in printed.out
 
 

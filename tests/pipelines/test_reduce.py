@@ -191,7 +191,7 @@ def test_no_pair_is_looked_at_where_nothing_is_done_with_copies(reduced, tmp_pat
         index=tmp_path / "prints",
         overrides=overrides,
     )
-    assert "no pair is looked at" in capsys.readouterr().out
+    assert "no pairs are compared" in capsys.readouterr().out
     assert result.found.matches == ()
     assert marks(tmp_path / "k.parquet")["patient060"]["level"] == "unreadable"
 

@@ -320,8 +320,8 @@ def _judged(row: Comparison) -> Comparison:
     floor, threshold = 2 * 0.5**found.patients, alpha / row.questions
     if floor > threshold:
         reason += (
-            f"; with {found.patients} {row.unit}s this leans on the t distribution, for a test that assumes nothing "
-            f"cannot fall below {floor:.2g}, and Holm's first threshold is {threshold:.2g}"
+            f"; with {found.patients} {row.unit}s this relies on the t distribution, because a distribution-free test "
+            f"cannot give p below {floor:.2g}, and Holm's first threshold is {threshold:.2g}"
         )
     return replace(row, verdict="better" if better else "worse", reason=reason)
 

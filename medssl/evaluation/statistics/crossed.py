@@ -160,7 +160,7 @@ def crossed_interval(
         if patients < FEWEST_PATIENTS
         else "not defined without one of the patients"
         if not finite
-        else "every patient gives the same value, so there is no spread to make an interval of"
+        else "every patient gives the same value, so an interval cannot be computed"
         if error <= 1e-9 * scale
         else ""
     )

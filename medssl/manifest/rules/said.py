@@ -83,7 +83,7 @@ def rule_lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         own = groups[rule]
         # A scan whose name is not its patient's shows more.
         row = next((r for r in own if r["patient"] not in {r["id"], _name(r)}), own[0])
-        guess = " (a guess; say it with patient_pattern=REGEX or a CSV)" if rule in GUESSES else ""
+        guess = " (a guess; to correct it, use patient_pattern=REGEX or a CSV)" if rule in GUESSES else ""
         patients = len({r["patient"] for r in own})
         example = f"{_name(row)} -> patient {row['patient']}"
         lines.append(f"patient {RULES.get(rule, rule)}: {example}; {len(own)} scans of {patients} patients{guess}")

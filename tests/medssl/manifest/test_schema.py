@@ -75,7 +75,7 @@ def test_a_csv_by_hand_needs_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "what"),
     [
-        ([row("a"), row("a")], "id 'a' stands in 2 rows"),
+        ([row("a"), row("a")], "id 'a' is in 2 rows"),
         ([row("a", split="tset")], "'tset' in the column 'split'"),
         ([row("a", kind="mesh")], "'mesh' in the column 'kind'"),
         ([row("a", shape=[1, 2])], "'shape' of scan 'a' has 2 numbers"),

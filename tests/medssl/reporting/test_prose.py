@@ -19,7 +19,7 @@ def test_best_earlier():
 
 def test_standing_still():
     points = [(i, v) for i, v in enumerate([1.0, 0.5, 0.3, 0.25, 0.25, 0.2499, 0.25, 0.2499, 0.2499])]
-    assert "stood still" in stopping_sentence("reconstruction", points)
+    assert "did not change over the last quarter" in stopping_sentence("reconstruction", points)
 
 
 def test_nothing_learned():

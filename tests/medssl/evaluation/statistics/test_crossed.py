@@ -145,7 +145,7 @@ def test_draws_of_the_same_patients_are_no_axis():
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        (np.full((1, 1, 20), 1.0), "no spread"),
+        (np.full((1, 1, 20), 1.0), "an interval cannot be computed"),
         (np.array([[[0.1, 0.9]]]), "2 patients are too few"),
         (np.array([[[0.1]]]), "1 patient is too few"),
         (np.array([[[0.1, np.nan, 0.3]]]), "not defined"),
