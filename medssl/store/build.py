@@ -19,6 +19,7 @@ from medssl.store.plan import Plan, held_record, names_in, stored_record, up_to_
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
 from medssl.store.read import Store
+from medssl.store.rows import Packed, line_of, statistics_rows
 
 __all__ = ["Report", "build", "superseded"]
 
@@ -176,6 +177,7 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
 
 def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Report:
     records: list[Record] = []
+    statistics: dict[str, str] = {}
     everything = dict(plan.unreadable)
     waiting = 0
     there = names_in(folder)
@@ -185,7 +187,9 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         if written_one is not None:
             record = up_to_date(written_one, job)
             _forget_paths(folder, job, written_one, record)
-            records.append(record)
+            if record.statistics:
+                statistics[record.entry.id] = line_of(statistics_rows(record.statistics))
+            records.append(replace(record, statistics=(), checksums={}))  # they are most of a record's memory
         elif job.id in failed:
             everything[job.id] = failed[job.id]
         elif note_name(stem) in there and (reason := noted_failure(folder / SCANS, stem)) is not None:
@@ -207,7 +211,7 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         regions=plan.regions,
         refused_labels=clean.value(refused),
         manifest=plan.pointer(folder),
-        statistics={record.entry.id: record.statistics for record in records if record.statistics},
+        statistics=Packed(statistics),
     )
     return Report(
         listed=len(records),
