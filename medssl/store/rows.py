@@ -55,6 +55,10 @@ class Packed(Mapping[str, Known]):
     def __getitem__(self, scan: str) -> Known:
         return statistics_of_rows(json.loads(self._lines[scan]))
 
+    def line(self, scan: str) -> str:
+        """Return the statistics of a scan as they are held."""
+        return self._lines[scan]
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
 
