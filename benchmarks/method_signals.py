@@ -68,6 +68,8 @@ SIGNALS: Mapping[str, tuple[tuple[str, bool], ...]] = {
     "point_distil_small": (("retrieval", True),),
     "point_distil_contrast_small": (("retrieval", True),),
     "point_best_small": (("retrieval", True),),
+    "point_simclr_small": (("retrieval", True),),
+    "point_moco_small": (("retrieval", True),),
     "point_mae_small": (("reconstruction", False),),
     "point_occo_small": (("completion", False),),
     "point_jepa_small": (("neighbours", True),),

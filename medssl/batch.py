@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "Ordering"]
+
+Ordering = Literal["shuffled", "one_per_group", "one_group"]  # see `medssl.item_orders`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,8 @@ class WindowLoader(StepLoader[WindowBatch]):
             )
         indices = None if allowed is None else _allowed_places(store, plan, allowed)
         self._samples = _samples(plan, indices, len(store))
+        if "groups" in order:  # of scans: each of their places is in its scan's
+            order = {**order, "groups": [order["groups"][item] for item, _ in self._samples]}
         super().__init__(len(self._samples), rows_per_item=plan.count, **order)
         self.store, self.plan, self._apart = store, plan, apart
         self._drop, self._pairs = drop, pairs

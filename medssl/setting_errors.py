@@ -66,7 +66,7 @@ def describe(model: type[BaseModel], error: ValidationError, origins: Mapping[st
     lines = []
     for key, several in sentences.items():
         origin = _origin(key, origins)
-        lines.append(f"{key}: {_joined(several)}" + (f" ({origin})" if origin else ""))
+        lines.append((f"{key}: " if key else "") + _joined(several) + (f" ({origin})" if origin else ""))
     return lines
 
 

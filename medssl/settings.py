@@ -120,7 +120,7 @@ def resolve(
     origins: dict[str, str] = {}
     for key, value in flatten(defaults or {}).items():
         chosen = value if isinstance(value, Auto) else Auto(value, "")
-        _plant(data, key.split("."), chosen.value)
+        _plant(data, key.split("."), _text_of(chosen.value))
         origins[key] = f"auto ({chosen.reason})" if chosen.reason else "default"
     if preset is not None:
         path = find_preset(preset, cls.verb)
@@ -133,7 +133,7 @@ def resolve(
         _drop_stale_keys(cls, data, origins, layer)
         _overlay(data, origins, layer, f"preset {path.stem}" if shipped else f"file {path}")
     raw, faults = _read_overrides(overrides)
-    options = {key: value for key, value in flatten(command_line or {}).items() if value is not None}
+    options = {key: _text_of(value) for key, value in flatten(command_line or {}).items() if value is not None}
     given = {key: value for key, (value, _) in raw.items()} | options
     dropped = _drop_stale_keys(cls, data, origins, _nested(flatten(_nested(given))))
     for key, (value, _) in raw.items():
@@ -142,6 +142,11 @@ def resolve(
     texts = {key: text for key, (value, text) in raw.items() if not isinstance(value, str)}
     settings = _validated(cls, data, origins, texts, faults)
     return Resolved(settings, _origins_of(settings, origins), dropped)
+
+
+def _text_of(value: Any) -> Any:
+    """Return a place as text, which is what settings hold; all else as it is."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def flatten(value: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:

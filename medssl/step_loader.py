@@ -1,8 +1,9 @@
 """Batches in an order that is a pure function of (seed, step), read ahead by threads.
 
-Sample ``g = step * batch_size + slot`` of a run is place ``g mod n`` of the permutation of epoch ``g div n``, so every
-item is seen once an epoch, epochs shorter than a batch work, and neither threads, ranks nor a resume change anything.
-Where an item has several rows, the sample is the item, and a rank takes all its rows.
+Shuffled, sample ``g = step * batch_size + slot`` of a run is place ``g mod n`` of the permutation of epoch ``g div n``,
+so every item is seen once an epoch and epochs shorter than a batch work; `medssl.item_orders` has orders by groups too.
+Neither threads, ranks nor a resume change anything. Where an item has several rows, the
+sample is the item, and a rank takes all its rows.
 """
 
 from __future__ import annotations
@@ -10,28 +11,35 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack
 
-import numpy as np
 import torch
 
-from medssl.batch import Batch
+from medssl.batch import Batch, Ordering
 from medssl.errors import ConfigError
+from medssl.item_orders import order_of_items
 from medssl.listings import ListedStore
-from medssl.randomness import numpy_generator
 
-__all__ = ["Order", "StepLoader", "group_numbers", "order_of", "patient_numbers"]
-
-# A fourth counter, never 0, keeps these draws apart from those of the views, which use (seed, step, slot).
-_ORDER = 2
+__all__ = ["Grouping", "Order", "StepLoader", "group_numbers", "order_of", "patient_numbers"]
 
 B = TypeVar("B", bound=Batch)
 
 
-class Order(TypedDict, total=False):
+class Grouping(TypedDict, total=False):
+    """In which order items are taken; shuffled if nothing is given.
+
+    Attributes:
+        ordering: See `medssl.item_orders`.
+        groups: A group number for each item, from 0 on; for orders by groups.
+    """
+
+    ordering: Ordering
+    groups: Sequence[int]
+
+
+class Order(Grouping, total=False):
     """In what order every loader goes through its items, and who reads them.
 
     Attributes:
@@ -104,7 +112,9 @@ class StepLoader(ABC, Generic[B]):
         self.slots = tuple(place * rows_per_item + row for place in self._places for row in range(rows_per_item))
         self.wait_seconds = 0.0
         self._pin = pin and torch.cuda.is_available()
-        self._order = lru_cache(maxsize=4)(self._permutation)
+        self._order = order_of_items(
+            order.get("ordering", "shuffled"), count, order.get("groups"), batch_size // rows_per_item, seed
+        )
 
     @abstractmethod
     def batch(self, step: int) -> B:
@@ -118,13 +128,11 @@ class StepLoader(ABC, Generic[B]):
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which every item is seen once; a fraction where the batch does not divide the items."""
-        return self.count * self.rows_per_item / self.batch_size
+        return self._order.steps_per_epoch
 
     def items(self, step: int) -> tuple[int, ...]:
         """Return the items of this rank's part of a step's batch, each once."""
-        items = self.batch_size // self.rows_per_item
-        places = [divmod(step * items + place, self.count) for place in self._places]
-        return tuple(int(self._order(epoch)[place]) for epoch, place in places)
+        return self._order.items(step, self._places)
 
     def batches(self, start_step: int, stop_step: int) -> Iterator[B]:
         """Yield the batches of steps ``start_step`` to ``stop_step - 1``, read ahead by ``threads`` threads.
@@ -161,9 +169,6 @@ class StepLoader(ABC, Generic[B]):
     def _ready(self, step: int) -> B:
         batch = self.batch(step)
         return batch.pinned() if self._pin else batch
-
-    def _permutation(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return numpy_generator(self.seed, epoch, 0, _ORDER).permutation(self.count)
 
 
 def group_numbers(keys: Iterable[Hashable]) -> tuple[int, ...]:

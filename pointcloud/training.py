@@ -12,13 +12,14 @@ from torch import nn
 from medssl.batch import Batch
 from medssl.command import Command
 from medssl.domains.choosing import Chosen
+from medssl.domains.groups import grouping
 from medssl.domains.training import Trained, Training
 from medssl.engine.card import Card
 from medssl.evaluation.probes import class_probe
 from medssl.methods.contract import Method
 from medssl.randomness import numpy_generator
 from medssl.settings import Settings
-from medssl.step_loader import order_of
+from medssl.step_loader import Order, order_of
 from pointcloud.attention import draw_attention
 from pointcloud.batch import CloudBatch, CloudPlan
 from pointcloud.embedding import embed_clouds
@@ -51,7 +52,10 @@ class CloudTraining(Training):
         self, train: CloudStore, plan: CloudPlan, settings: Any, *, rank: int, world_size: int, pin: bool
     ) -> CloudLoader:
         """Return this process's clouds."""
-        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
+        order: Order = {
+            **order_of(settings.train, rank=rank, world_size=world_size, pin=pin),
+            **grouping(settings.data, train),
+        }
         return CloudLoader(
             train,
             plan,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from medssl.batch import Ordering
 from medssl.input_schemes import FOLLOW, Normalise
 from medssl.settings import Settings
 from medssl.windows import Apart
@@ -24,6 +25,14 @@ class DataSettings(Settings):
     phases: str = Field(
         "",
         description="A CSV with the columns scan and phase (in cycles, 0 to 1): phases of frames, for cvrl's 'frame'.",
+    )
+    order: Ordering = Field(
+        "shuffled",
+        description="How batches are made: 'shuffled'; or by data.groups, 'one_per_group', of as many groups as can be "
+        "(G-SimCLR), or 'one_group', of the items of one group (MCL).",
+    )
+    groups: str = Field(
+        "", description="A CSV with the columns scan and group, of every scan or cloud to train on; for data.order."
     )
     apart: Apart = Field(
         "patients",

@@ -59,7 +59,12 @@ class MaskedWindow(Method):
         super().__init__()
         for name, multiple in (("encoder's multiple", encoder.size_multiple), ("patch", patch)):
             if any(w % m for w, m in zip(settings.window, multiple, strict=True)):
-                raise ValueError(f"The window {settings.window} must be a multiple of the {name} {multiple}.")
+                fits = [-(-n // m) * m for n, m in zip(settings.window, multiple, strict=True)]
+                smaller = " or a smaller method.patch" if name == "patch" else ""
+                raise ValueError(
+                    f"The window {settings.window} must be a multiple of the {name} {multiple}. Take "
+                    f"method.window={str(fits).replace(' ', '')}{smaller}."
+                )
         self.settings = settings
         self.encoder: Encoder = encoder
         self.patch = patch
@@ -80,7 +85,7 @@ class MaskedWindow(Method):
         if self.settings.window == self.patch:
             raise ValueError(
                 f"The window {self.settings.window} is one patch, and of patches some are hidden and some are seen. "
-                "Take a larger window or smaller patches."
+                "Take a larger method.window or a smaller method.patch."
             )
 
     @abstractmethod

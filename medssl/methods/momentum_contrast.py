@@ -76,7 +76,7 @@ class MomentumContrast(Method):
         key, group = gathered(views.item, block=block), gathered(views.patient, block=block)
         if self.predictor is not None:
             both = self.inputs(views, slice(0, 2))
-            _, projected = self.student(*both)
+            pooled, projected = self.student(*both)
             queries = [gathered(view, block=block) for view in self.predictor(projected).chunk(2)]
             keys = [gathered(view, block=block) for view in self.teacher(*both)[1].chunk(2)]
             counted = countable(key, key, group, group)
@@ -84,7 +84,7 @@ class MomentumContrast(Method):
             scale = 2 * self.contrast_settings.temperature
         else:
             assert self.queue is not None
-            _, projected = self.student(*self.inputs(views, slice(0, 1)))
+            pooled, projected = self.student(*self.inputs(views, slice(0, 1)))
             query = gathered(projected, block=block)
             kept = gathered(self.teacher(*self.inputs(views, slice(1, 2)))[1], block=block)
             counted = countable(key, self.queue.keys, group, self.queue.groups)
@@ -101,7 +101,11 @@ class MomentumContrast(Method):
         found, signals = self.contrast(sets, anchors)
         loss = scale * torch.stack([losses.mean() for losses in found]).sum()
         spread = feature_spread(projected.detach(), over_all=True)
-        return Losses(loss, {"contrast": loss.detach()}, {"spread": spread, **signals})
+        return Losses(loss, {"contrast": loss.detach()}, {"spread": spread, **signals, **self.watched(pooled)})
+
+    def watched(self, pooled: Tensor) -> dict[str, Tensor]:
+        """Return further signals of this process's embeddings, (N, D)."""
+        return {}
 
     def after_step(self, progress: float) -> None:
         """Move the teacher and put the step's keys into the queue."""

@@ -332,7 +332,7 @@ def _listed(listing: Path, made_with: str) -> dict[str, str]:
 
 def _fingerprint(network: nn.Module, window: Triple, settings: InferenceSettings, output: Output) -> str:
     said = [window, settings.overlap, settings.mirror, *([output.key] if output.key else [])]
-    said += [settings.steps, "logits"] if settings.steps != "fixed" else []
+    said += [settings.steps, "logits", "half"] if settings.steps != "fixed" else []
     return weights_digest(network, json.dumps(said))
 
 

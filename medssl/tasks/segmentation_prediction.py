@@ -71,7 +71,7 @@ class SegmentationPredictor(MapPredictor):
         """Hash of weights, windows and settings."""
         said = [
             [weights_digest(one.network), one.window, one.settings.overlap, one.settings.mirror, one.output.key]
-            + ([one.settings.steps, "logits"] if one.settings.steps != "fixed" else [])
+            + ([one.settings.steps, "logits", "half"] if one.settings.steps != "fixed" else [])
             for one in self._members
         ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -4,6 +4,10 @@ What MONAI's ``sliding_window_inference`` computes: logits of overlapping window
 holds all logits until the last window, and turning them to probabilities, mirroring or several networks each took
 another map. Here windows go along one axis. What none of them reaches any more is averaged, turned to probabilities
 and added to the result at once. The first pass needs no memory of its own: its sums lie in the result.
+
+``even`` is nnU-Net's predictor as it computes on a CPU: its windows in its order, and weights and sums rounded to half
+precision as its are. That rounding turns voxels where two classes are close: of nnU-Net's own label maps, with sums in
+half and in single precision, up to 16 of 71,000 voxels of a coarse CT (Dice of small structures .995).
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ Place = tuple[slice, slice, slice]
 Probabilities = Callable[[Tensor], Tensor]
 _SIGMA = 0.125  # of the window, as nnU-Net and MONAI have it
 _LEAST = 1e-3
-_LEAST_HALF = 6e-9  # nnU-Net's greatest weight is 10, and half precision holds 6e-8
+_GREATEST_HALF = 10.0  # nnU-Net's greatest weight, in half precision
 _ON_DEVICE_BYTES = 4 << 30  # a larger result is kept on the host
 _CHUNK_VALUES = 1 << 22  # numbers that are turned to probabilities at once: three such pieces lie beside the result
 
@@ -41,7 +45,8 @@ class Pass:
         batch_size: Windows that go through the network at once.
         outside: Value of the image beyond the scan.
         mirrored: Axes of (z, y, x) that are mirrored first, as 0, 1, 2.
-        even: Whether windows are spread evenly and weighed as nnU-Net has them, instead of one step apart as MONAI.
+        even: Whether windows are spread evenly, weighed and summed as nnU-Net has them, instead of one step apart as
+            MONAI.
         share: What the pass adds to the result, times its probabilities.
     """
 
@@ -72,7 +77,8 @@ def add_pass(result: Tensor | None, image: Tensor, one: Pass) -> Tensor:
     shape = (turned.shape[2], turned.shape[3], turned.shape[4])
     padded, before = _padded(turned, one.window, one.outside)
     size = (padded.shape[2], padded.shape[3], padded.shape[4])
-    axis = max(range(3), key=lambda a: size[a] / one.window[a])
+    # sums in half precision depend on the order of windows: nnU-Net's is that of the first axis
+    axis = 0 if one.even else max(range(3), key=lambda a: size[a] / one.window[a])
     places = _windows(size, one.window, one.overlap, first=axis, even=one.even)
     weight = _weight(one.window, image.device, even=one.even)
     stretch: _Stretch | None = None
@@ -118,8 +124,11 @@ class _Stretch:
         moved = [
             slice(p.start - self._first, p.stop - self._first) if a == self._axis else p for a, p in enumerate(place)
         ]
-        self._sums[(slice(None), *moved)] += weighted.to(self._sums.device)
-        self._weights[(slice(None), *moved)] += weight.to(self._weights.device)
+        for total, more in ((self._sums, weighted), (self._weights, weight)):
+            part = total[(slice(None), *moved)]
+            part += more.to(total.device)
+            if self._one.even:
+                part.copy_(_halved(part))
 
     def close(self, until: int) -> None:
         """Finish what lies before ``until`` on the axis: no window to come reaches it."""
@@ -132,6 +141,8 @@ class _Stretch:
             count = min(step, until - start)
             sums = self._sums.narrow(along, start - self._first, count)
             sums /= self._weights.narrow(along, start - self._first, count)
+            if self._one.even:
+                sums.copy_(_halved(sums))
             found = self._one.probabilities(sums[None])[0]
             if self._in_place:
                 sums.copy_(found if self._one.share == 1.0 else found * self._one.share)
@@ -203,7 +214,8 @@ def _windows(size: Triple, window: Triple, overlap: float, *, first: int, even: 
 def _weight(window: Triple, device: torch.device, *, even: bool = False) -> Tensor:
     """Return the weight of each voxel of a window, float32, (z, y, x): a Gaussian, nowhere below a thousandth.
 
-    With windows as nnU-Net has them its Gaussian too: about voxel n // 2, and down to what half precision holds.
+    With windows as nnU-Net has them its Gaussian too: about voxel n // 2, 10 at most, in half precision, where 0 is
+    the least number above it that the Gaussian has.
     """
     found: Tensor | None = None
     for length in window:
@@ -212,7 +224,16 @@ def _weight(window: Triple, device: torch.device, *, even: bool = False) -> Tens
         x = torch.exp(x**2 / (-2 * (_SIGMA * length) ** 2))
         found = x if found is None else found[..., None] * x
     assert found is not None
-    return found.clamp_(min=max(float(found.min()), _LEAST_HALF if even else _LEAST))
+    if even:
+        found = _halved(found * (_GREATEST_HALF / found.max()))
+        return torch.where(found > 0, found, found[found > 0].min())
+    return found.clamp_(min=max(float(found.min()), _LEAST))
+
+
+def _halved(values: Tensor) -> Tensor:
+    """Round to half precision; what that cannot hold stays as it is, where nnU-Net ends with an error."""
+    rounded = values.half().float()
+    return torch.where(rounded.isfinite(), rounded, values)
 
 
 def _where(classes: int, shape: Triple, device: torch.device) -> torch.device:

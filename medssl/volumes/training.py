@@ -14,6 +14,7 @@ from medssl.batch import Batch
 from medssl.command import Command
 from medssl.domains.choosing import Chosen
 from medssl.domains.data_settings import DataSettings
+from medssl.domains.groups import grouping
 from medssl.domains.training import Trained, Training
 from medssl.encoders.contract import Encoder
 from medssl.encoders.table import build_encoder
@@ -25,7 +26,7 @@ from medssl.loading import WindowLoader, held_out_batches
 from medssl.methods.contract import Method
 from medssl.methods.table import METHODS, build_method
 from medssl.settings import Resolved, Settings
-from medssl.step_loader import order_of
+from medssl.step_loader import Order, order_of
 from medssl.store.entry import Entry
 from medssl.store.normalised import normalised_as
 from medssl.store.read import Store
@@ -91,7 +92,10 @@ class ScanTraining(Training):
                 "apart": data.apart,
                 "pairs": data.pair == "channels",
             }
-        order = order_of(settings.train, rank=rank, world_size=world_size, pin=pin)
+        order: Order = {
+            **order_of(settings.train, rank=rank, world_size=world_size, pin=pin),
+            **grouping(data, train),
+        }
         return WindowLoader(
             train,
             plan,

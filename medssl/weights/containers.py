@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,18 @@ _HEADER_BYTES = 100_000_000  # what the format itself allows for its header
 _JSON_BYTES = 50_000_000
 _DEEPEST = 3  # levels of mappings in which tensors are looked for
 _ZIP = b"PK\x03\x04"
+_AGAIN = "It may be cut short or damaged: download it again, and compare its size with its makers' page"
+_SAVE = "Save its state dict alone, where it is from, with torch.save(model.state_dict(), FILE)"
+_STARTS = {
+    b"version https://git-lfs": "is a pointer of git LFS and not the file itself. Fetch it with: git lfs pull",
+    b"\x1f\x8b": "is packed with gzip. Unpack it first",
+    b"BZh": "is packed with bzip2. Unpack it first",
+    b"\xfd7zXZ": "is packed with xz. Unpack it first",
+    b"7z\xbc\xaf": "is packed with 7-Zip. Unpack it first",
+    b"\x28\xb5\x2f\xfd": "is packed with Zstandard. Unpack it first",
+    b"Rar!": "is packed with RAR. Unpack it first",
+    b"\x89HDF": "is HDF5, such as Keras writes. Files of safetensors and torch are read: .safetensors, .pth, .pt",
+}
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
@@ -65,7 +78,8 @@ def read_container(path: Path) -> Container:
     """
     path = Path(path)
     if not path.is_file():
-        raise FormatError(path, "there is no such file")
+        there = "is no file that could hold weights" if path.exists() else "there is no such file"
+        raise FormatError(path, there)
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -76,7 +90,7 @@ def read_container(path: Path) -> Container:
     if path.suffix in (".h5", ".hdf5", ".keras"):
         raise FormatError(path, "is a file of Keras. Files of safetensors and torch are read: .safetensors, .pth, .pt")
     if not start:
-        raise FormatError(path, "is empty")
+        raise FormatError(path, f"is empty. {_AGAIN}")
     content = _torch(path, size, zipped=start.startswith(_ZIP))
     states: dict[str, dict[str, Tensor]] = {}
     facts: dict[str, Any] = {}
@@ -87,7 +101,7 @@ def read_container(path: Path) -> Container:
         else:
             facts[f"{place}.{name}" if place else name] = value
     if not states:
-        raise FormatError(path, "holds no tensor under a name")
+        raise FormatError(path, f"holds no tensor under a name. {_SAVE}")
     return Container(path, sha256, "torch", states, facts)
 
 
@@ -121,7 +135,8 @@ def _safetensors(path: Path, size: int) -> dict[str, Tensor]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_HEADER_BYTES, size - 8):
-            raise FormatError(path, f"its header claims {length} bytes, and the file has {size}")
+            said = f"its header claims {length} bytes, and the file has {size}. {_AGAIN}"
+            raise FormatError(path, _other_kind(path) or said)
         raw = file.read(length)
     try:
         header = json.loads(raw, object_pairs_hook=_once)
@@ -138,11 +153,11 @@ def _safetensors(path: Path, size: int) -> dict[str, Tensor]:
             if last - first != wanted and row["dtype"] in _ITEM_BYTES:
                 raise ValueError(f"'{name}' claims {wanted} bytes by its shape, and has {last - first}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(path, f"its header is damaged ({error})") from error
+        raise FormatError(path, f"its header is damaged ({error}). {_AGAIN}") from error
     try:
         found: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise FormatError(path, f"cannot be read ({error})") from error
+        raise FormatError(path, f"cannot be read ({error}). {_AGAIN}") from error
     return found
 
 
@@ -155,7 +170,7 @@ def _torch(path: Path, size: int, *, zipped: bool) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        raise FormatError(path, _refusal(path, str(error))) from error
+        raise FormatError(path, _other_kind(path) or _refusal(path, str(error))) from error
     except (
         RuntimeError,
         ValueError,
@@ -172,7 +187,28 @@ def _torch(path: Path, size: int, *, zipped: bool) -> Any:
         RecursionError,
     ) as error:
         said = " ".join(str(error).split())[:200]
-        raise FormatError(path, f"is not a complete file of weights ({type(error).__name__}: {said})") from error
+        said = f"is not a complete file of weights ({type(error).__name__}: {said}). {_AGAIN}"
+        raise FormatError(path, _other_kind(path) or said) from error
+
+
+def _other_kind(path: Path) -> str:
+    """Return what a file is that could not be read as weights, and what to do; "" where its bytes do not tell."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    for first, said in _STARTS.items():
+        if start.startswith(first):
+            return said
+    if start[257:262] == b"ustar":
+        return "is a tar archive. Unpack it, and name the file of weights in it"
+    try:
+        text = start.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return ""
+    if not all(letter.isprintable() or letter.isspace() for letter in text):
+        return ""
+    if text[:9].lower().startswith(("<!doctype", "<html", "<?xml")):
+        return "is a web page and not the file that it leads to. Bring the file itself"
+    return f"is text, not weights (it begins '{' '.join(text.split())[:40]}'). Bring a .safetensors, .pth or .pt file"
 
 
 def _check_zip(path: Path, size: int) -> None:
@@ -181,17 +217,24 @@ def _check_zip(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             rows = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FormatError(path, f"is not a complete archive ({error})") from error
+        raise FormatError(path, f"is not a complete archive ({error}). {_AGAIN}") from error
     names = [row.filename for row in rows]
     if len(set(names)) < len(names):
         twice = next(name for name, count in collections.Counter(names).items() if count > 1)
         raise FormatError(path, f"its archive holds '{twice}' twice")
+    steps = {name: re.split(r"[/\\]", name) for name in names}
+    if leaving := next((name for name, parts in steps.items() if not parts[0] or ".." in parts), ""):
+        raise FormatError(path, f"its archive holds '{leaving}', a name that leads out of it. torch writes none such")
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise FormatError(path, "is a TorchScript program. Take the state dict from its makers, or save one from it")
     if sum(row.file_size for row in rows) > size or any(row.compress_type != zipfile.ZIP_STORED for row in rows):
         raise FormatError(
-            path, f"its archive claims {sum(row.file_size for row in rows)} bytes, and the file has {size}"
+            path,
+            f"its archive claims {sum(row.file_size for row in rows)} bytes, and the file has {size}. torch's archives "
+            "are not packed: unpack it first, or save it anew with torch.save",
         )
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise FormatError(path, "is a zip archive, and none of torch's. Unpack it, and name the file of weights in it")
 
 
 def _allowed() -> list[Any]:
@@ -222,12 +265,16 @@ def _refusal(path: Path, said: str) -> str:
     except Exception:  # of a file that is no zip it lists none; what torch said stands below
         names = []
     if names:
-        return (
-            f"names what is no weights ({', '.join(sorted(names)[:10])}), which is not executed. Save its state dict "
-            "alone, where it is from, with torch.save(model.state_dict(), FILE)"
-        )
+        return f"names what is no weights ({', '.join(sorted(names)[:10])}), which is not executed. {_SAVE}"
+    if "Unsupported operand" in said and not _begins_as_a_pickle(path):
+        return "is not a file of torch or safetensors. Take the .safetensors, .pth or .pt file of its makers"
     first = next((line for line in said.splitlines() if "Unsupported" in line or "global" in line.lower()), said)
-    return f"holds more than weights, which is not executed ({' '.join(first.split())[:300]})"
+    return f"holds more than weights, which is not executed ({' '.join(first.split())[:300]}). {_SAVE}"
+
+
+def _begins_as_a_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _walked(content: Any) -> Iterator[tuple[str, str, Any]]:
@@ -255,8 +302,14 @@ def _has_tensors(value: Any, deep: int) -> bool:
 
 def _check_size(path: Path, place: str, name: str, tensor: Tensor) -> None:
     """Refuse a tensor that claims more numbers than the file holds (a stride of 0 repeats one without end)."""
-    if tensor.layout != torch.strided:
-        raise FormatError(path, f"'{place}.{name}' is a sparse tensor, which no network here has")
+    kinds = {
+        "sparse": tensor.layout != torch.strided,
+        "nested": tensor.is_nested,
+        "quantised": tensor.is_quantized,
+        "empty ('meta')": tensor.is_meta,
+    }
+    if kind := next((kind for kind, held in kinds.items() if held), ""):
+        raise FormatError(path, f"'{f'{place}.' if place else ''}{name}' is a {kind} tensor, which no network here has")
     claimed = tensor.numel() * tensor.element_size()
     held = tensor.untyped_storage().nbytes()
     if claimed > held:

@@ -16,6 +16,7 @@ from medssl.decoder import DecoderBlocks
 from medssl.encoders.table import build_encoder
 from medssl.engine.card import Card, Origin, save_encoder
 from medssl.errors import ConfigError, DataError, did_you_mean
+from medssl.quoting import quoted
 from medssl.store.write import CT_SCALE, MR_SCALE
 from medssl.tasks.segmentation import SegmentationSettings, SegmentationTask
 from medssl.tasks.segmenter import describe_segmenter
@@ -67,11 +68,14 @@ def ready(path: Path, *, named: str = "") -> Ready:
     """
     found = found_at(Path(path))
     source, wanted = recognised(found, named=named)
-    renamed = rename(wanted.state, wanted.rules, source=found.shown)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
-        network, modules, more = _built(wanted)
-    report = fill(network, renamed, part_of=wanted.part_of, may_be_fresh=wanted.may_be_fresh, source=found.shown)
+    try:
+        renamed = rename(wanted.state, wanted.rules, source=found.shown)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            network, modules, more = _built(wanted)
+        report = fill(network, renamed, part_of=wanted.part_of, may_be_fresh=wanted.may_be_fresh, source=found.shown)
+    except DataError as error:
+        raise DataError(f"{error} {_whole(source)}") from error
     report = ImportReport(report.rows, report.shares, found.other_places(wanted.place))
     origin = _origin(source, found, wanted)
     card = _card(source, wanted, modules["encoder"], origin).model_copy(update=more)
@@ -165,6 +169,9 @@ def _taken_by(row: Source, found: Found) -> Wanted | None:
     try:
         wanted: Wanted | None = pkgutil.resolve_name(row.target)(found)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        lacking = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if isinstance(lacking, str) and lacking.endswith((".weight", ".bias")):
+            raise DataError(f"{found.shown}: '{lacking}' is missing. {_whole(row)}") from error
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         where = ", ".join(found.beside) or "within the file"
         raise DataError(
@@ -172,6 +179,14 @@ def _taken_by(row: Source, found: Found) -> Wanted | None:
             "where the weights are from."
         ) from error
     return wanted
+
+
+def _whole(source: Source) -> str:
+    """Return what to do about a file whose tensors are not those of its kind."""
+    return (
+        f"A file of '{source.name}' must hold all of its tensors, as published ({source.published}): take the complete "
+        f"file, unchanged. See: medssl show {quoted(source.name)}"
+    )
 
 
 def _origin(source: Source, found: Found, wanted: Wanted) -> Origin:

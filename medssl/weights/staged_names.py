@@ -93,7 +93,10 @@ def from_shapes(state: Mapping[str, Tensor], *, shown: str) -> Staged:
         inner = next((key for key in state if "encoder.stages.0." in key), "")
         before = inner.partition("encoder.stages.0.")[0]
         hint = f" Some names begin with '{before}' before 'encoder.': save the state dict without it." if before else ""
-        raise DataError(f"{shown}: no stages of nnU-Net's encoders are in it.{hint}")
+        raise DataError(
+            f"{shown}: no stages of nnU-Net's encoders are in it, or their first convolutions are missing.{hint} "
+            "Take the complete file, unchanged."
+        )
     seen = state.get("encoder.stem.convs.0.conv.weight") if residual else state[first.format(0, 0)]
     if seen is None:
         raise DataError(f"{shown}: its residual encoder has no stem.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medssl.domains.domain import Domain, domain_of_card, domains
+from medssl.domains.groups import read_groups
 from medssl.engine.card import load_card
 from medssl.errors import ConfigError, DataError
 from medssl.exporting.features import FeatureTable
@@ -18,6 +20,7 @@ from medssl.workflows import events
 from medssl.workflows.arms import report_command
 from medssl.workflows.devices import device_named
 from medssl.workflows.embed_settings import EmbedSettings
+from medssl.workflows.embed_stages import grouped, joined, write_groups
 from medssl.workflows.result import Result
 from medssl.workflows.taking import takes_places
 from medssl.writing import atomic_write, file_for
@@ -54,7 +57,7 @@ def embed(
         run: A run with an encoder.
         data: The store.
         out: ``.parquet`` (a row a scan: id, patient, split, modality, windows, its classes, the run's name, vector) or
-            ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)).
+            ``.npz`` (the same as arrays, ``vectors`` float32 (scans, dim)); with ``groups`` a ``.csv`` (scan, group).
         preset: Settings by name or file.
         overrides: Settings as ``key=value``.
         dry_run: Only say what would be done; the table is then empty.
@@ -67,30 +70,49 @@ def embed(
         CheckpointError: The run has no finished encoder.
         CacheError, DataError: The store cannot be read, or no scan of it could be embedded.
     """
-    run, out = Path(run), file_for(out, ".parquet", ".npz")
     resolved = resolve(EmbedSettings, preset=preset, overrides=overrides)
     settings = resolved.settings
+    run, out = Path(run), file_for(out, *((".parquet", ".npz") if settings.groups is None else (".csv",)))
+    if settings.within and settings.groups is None:
+        raise ConfigError(f"within={settings.within} subdivides groups. Say how many clusters: groups=10.")
+    former = read_groups(settings.within) if settings.within else None
     device = device_named(settings.device)
-    card = load_card(run)
-    domain = domain_of_card(card)
+    cards = {folder: load_card(folder) for folder in (run, *map(Path, settings.join))}
+    domain = domain_of_card(cards[run])
     _refuse_foreign(resolved, domain)
     store = _scans(domain.open(data), settings)
-    domain.check_inputs(card, store, run)
-    for misfit in domain.vectors.misfits(card, store):
-        events.warning(misfit)
-    ready = domain.vectors.ready(run, card, store, settings, device)
-    events.message(ready.words)
+    tables = []
+    for folder, card in cards.items():
+        if domain_of_card(card) is not domain:
+            raise ConfigError(f"{folder}: its encoder is not of {domain.noun}s, and cannot be joined to that of {run}.")
+        domain.check_inputs(card, store, folder)
+        for misfit in domain.vectors.misfits(card, store):
+            events.warning(misfit)
+        ready = domain.vectors.ready(folder, card, store, settings, device)
+        events.message(ready.words)
+        if dry_run:
+            continue
+        with events.progress(len(store), f"{domain.noun}s embedded") as bar:
+            table, said = ready.embed(bar.advance)
+        if said:
+            events.message(said)
+        for scan_id, reason in table.failed.items():
+            events.warning(f"{scan_id}: {reason}")
+        if not len(table):
+            raise DataError(
+                f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above."
+            )
+        tables.append(table)
     if dry_run:
         return events.written(Embedded(table=_EMPTY))
-    with events.progress(len(store), f"{domain.noun}s embedded") as bar:
-        table, said = ready.embed(bar.advance)
-    if said:
-        events.message(said)
-    for scan_id, reason in table.failed.items():
-        events.warning(f"{scan_id}: {reason}")
-    if not len(table):
-        raise DataError(f"{data}: none of its {len(store)} {domain.noun}s could be embedded; the reasons are above.")
-    _write(table, out, run.resolve().name)
+    table = joined(tables)
+    if settings.groups is not None:
+        groups = grouped(table, settings.groups, former=former, said=settings.within)
+        write_groups(table, groups, out)
+        sizes = sorted(Counter(groups).values())
+        events.message(f"groups: {len(sizes)} of {sizes[0]} to {sizes[-1]} {domain.noun}s")
+        return events.written(Embedded(table=table, written=(out,), figures={"scans": len(table), "sizes": sizes}))
+    _write(table, out, "+".join(folder.resolve().name for folder in cards))
     figures = {"scans": len(table), "dimensions": int(table.vectors.shape[1]), "failed": table.failed}
     return events.written(Embedded(table=table, written=(out,), next=report_command([run], out), figures=figures))
 

@@ -40,6 +40,14 @@ class EmbedSettings(Settings):
     point_draws: int = Field(
         default=POINT_DRAWS, ge=1, description="Clouds with more points: draws that a vector is the mean of."
     )
+    join: tuple[str, ...] = Field(
+        default=(),
+        description="Further runs, such as stages of MCL: a vector is all runs' vectors, joined, of length 1.",
+    )
+    groups: int | None = Field(
+        default=None, ge=1, description="Clusters that vectors are put into; --out is then a .csv, for data.groups."
+    )
+    within: str = Field(default="", description="Groups of an earlier stage (.csv), which these subdivide.")
     splits: tuple[str, ...] | None = Field(
         default=None, description="Splits to embed; '' is unassigned scans. None: all."
     )

@@ -24,8 +24,8 @@ class PredictSettings(FileLimits):
     )
     steps: Literal["fixed", "even"] | None = Field(
         default=None,
-        description="Where windows lie: one step apart ('fixed') or spread evenly ('even'), with nnU-Net's weights and "
-        "interpolation of logits. None: as the run says.",
+        description="Where windows lie: one step apart ('fixed') or spread evenly ('even'), with nnU-Net's weights, "
+        "sums in half precision and interpolation of logits. None: as the run says.",
     )
     mirror: bool | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 
 from medssl.domains.choosing import Chosen, choose_items, data_facts
 from medssl.domains.domain import domain_of_card, store_for
+from medssl.domains.groups import group_lines
 from medssl.domains.training import Trained
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
@@ -117,7 +118,8 @@ def pretrain(
     chosen = as_input(chosen, store, settings, start=start, resumed=out if resume else None)
     network = build(settings, init_from=start)
     training.shown(network, chosen.train)
-    started = [] if start is None else _start_lines(start, store, chosen)
+    started = group_lines(settings, chosen.train, getattr(network.plan, "count", 1))
+    started += [] if start is None else _start_lines(start, store, chosen)
     if dry_run:
         _say_plan(resolved, chosen, network, preset or method, out, started)
         return events.written(RunResult(out, read=load))

@@ -19,7 +19,8 @@ def with_encoder_of(resolved: Resolved[PretrainSettings], start: Path) -> Resolv
     """Return settings with the encoder of imported weights; as they are where the weights were trained here.
 
     What was said of the encoder on the command line stays, and is refused later where it differs. What no weight
-    depends on stays as the preset has it.
+    depends on (how features are pooled) is as the preset says it, and where it says nothing as the card does: a default
+    of the preset's own encoder is not meant for this one.
 
     Raises:
         CheckpointError: There is no card at ``start``.
@@ -30,7 +31,8 @@ def with_encoder_of(resolved: Resolved[PretrainSettings], start: Path) -> Resolv
         return resolved
     theirs: dict[str, Any] = dict(card.encoder)
     own = resolved.settings.encoder
-    kept = [key for key in _FREE if hasattr(own, key.partition(".")[2]) and key.partition(".")[2] in theirs]
+    meant = [key for key in _FREE if resolved.origins.get(key, "default") != "default"]
+    kept = [key for key in meant if hasattr(own, key.partition(".")[2]) and key.partition(".")[2] in theirs]
     theirs |= {key.partition(".")[2]: getattr(own, key.partition(".")[2]) for key in kept}
     encoder = domain_of_card(card).encoders.settings_of(theirs)
     origins = {key: at for key, at in resolved.origins.items() if not key.startswith("encoder.")}

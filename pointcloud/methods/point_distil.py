@@ -22,7 +22,7 @@ multiplied by 640 here. See `pointcloud.views.multi_crop` for the views.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ from medssl.gathering import gathered
 from medssl.methods.contract import Losses, summed
 from medssl.methods.parts.contract import Anchors, Contrast, seed_of, seeds
 from medssl.methods.prototypes import assigned, coupling, distilled, prototype_head, teacher_of
-from medssl.objectives.diagnostics import effective_rank, view_retrieval
+from medssl.objectives.diagnostics import effective_rank
 from medssl.objectives.infonce import PairSet, countable
 from medssl.objectives.prototypes import Centre, n_pair, patch_distillation
 from medssl.randomness import Stream
@@ -41,6 +41,7 @@ from pointcloud.encoders.contract import CloudEncoder
 from pointcloud.encoders.transformer import position_mlp
 from pointcloud.encoders.vit import Groups, PointViT
 from pointcloud.methods.contract import CloudMethod, picture_of, with_tokens
+from pointcloud.methods.pair_views import view_chance, view_signals
 from pointcloud.methods.settings.point_distil import PointDistilSettings
 from pointcloud.views.masks import random_mask
 from pointcloud.views.multi_crop import MultiCropViews, multi_crop
@@ -237,15 +238,11 @@ class PointDistil(CloudMethod):
 
     def probe(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return how often a large view finds its other by the encoder's features, and whether they have collapsed."""
-        first = replace(views.crops.large, points=views.crops.large.points[:, :2], count=views.crops.large.count[:, :2])
-        pooled = self.encoder.embed(*first.flat())
-        by_view = pooled.reshape(-1, len(views.crops.item), pooled.shape[1])
-        return {"retrieval": view_retrieval(by_view[0], by_view[-1]), **self.health(pooled)}
+        return view_signals(self, views.crops.large)
 
     def chance(self, views: MaskedViews) -> dict[str, Tensor]:
         """Return the share of views whose other view is found by guessing."""
-        item = views.crops.item
-        return {"retrieval": torch.tensor(1.0 / len(item), device=item.device)}
+        return view_chance(views.crops.item)
 
     def _hidden(self, views: MaskedViews, groups: Groups | None) -> Tensor:
         assert groups is not None

@@ -42,5 +42,21 @@ CLOUD_METHODS = Table(
             take_when="an encoder without tokens is trained, or clouds come from one side only",
             needs="any encoder",
         ),
+        Row(
+            name="point_simclr",
+            target="pointcloud.methods.point_simclr.PointSimCLR",
+            settings="pointcloud.methods.settings.point_contrast.PointSimCLRSettings",
+            paper="Chen et al. 2020, arXiv:2002.05709; Yeh et al. 2022, arXiv:2110.06848",
+            take_when="plain contrast is wanted to compare with, or parts of contrast are (method.parts)",
+            needs="any encoder; several objects a batch, the more the better",
+        ),
+        Row(
+            name="point_moco",
+            target="pointcloud.methods.point_moco.PointMoCo",
+            settings="pointcloud.methods.settings.point_contrast.PointMoCoSettings",
+            paper="He et al. 2020, arXiv:1911.05722; Chen et al. 2021, arXiv:2104.02057",
+            take_when="contrast is wanted and batches are too small for point_simclr",
+            needs="any encoder; more objects than a batch holds; memory for a queue",
+        ),
     ),
 )

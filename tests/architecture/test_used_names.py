@@ -20,7 +20,6 @@ STAY = {
     ("medssl.formats.dicom_write", "write_multiframe"): "the other form of DICOM beside write_series",
     ("medssl.reduction.duplicates", "find_duplicates"): "docs/reduction.md tells of it",
     ("medssl.reduction.duplicates", "find_duplicates_to_remove"): "docs/reduction.md tells of it",
-    ("medssl.step_loader", "steps_per_epoch"): "what a training loop of one's own asks a loader",
     ("medssl.workflows.finetune", "cloud_task"): "what was fine-tuned, of a result that is a user's",
     ("pointcloud.primitives.normals", "estimate_normals"): "a primitive, measured by benchmarks/point_primitives.py",
     ("pointcloud.primitives.voxels", "voxel_grid"): "a primitive, measured by benchmarks/point_primitives.py",

@@ -53,7 +53,7 @@ CASES |= {
 }
 NAMES = sorted(CASES)
 # Their target moves with the teacher, so the loss over a run may rise while they learn.
-MOVING = {case for case in CASES if case.startswith(("point_distil", "point_jepa"))}
+MOVING = {case for case in CASES if case.startswith(("point_distil", "point_jepa", "point_moco"))}
 
 
 def make(case: str) -> Method:

@@ -5,9 +5,12 @@ The network looks at its window alone, so that what comes out depends on the wei
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from medssl.store.in_memory import Item, store_from_arrays
@@ -72,6 +75,50 @@ def test_windows_are_blended_with_a_gaussian_of_an_eighth_of_the_window(tmp_path
     middle = [WINDOW // 2] * 3
     index = tuple(slice(None) if a == axis else middle[a] for a in range(3))
     np.testing.assert_allclose(found[0].numpy()[index], expected, atol=2e-3)
+
+
+class Draws(nn.Module):
+    """Gives three logits of a window's voxels that are drawn anew from its content, ``size`` large."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.size * torch.cat([torch.sin(images * k) for k in (31.0, 57.0, 83.0)], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(18, 17, 16), (13, 20, 31)])
+def test_even_windows_are_summed_in_half_precision_in_nnunets_order(tmp_path, shape):
+    """The same sums in tensors of half precision, window by window as nnU-Net's predictor goes: bit for bit."""
+    store, network = store_of(tmp_path / "store", shape), Draws(7.0)
+    seen: list[Tensor] = []
+    handle = network.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    found = probabilities_of(network, store, 0, (WINDOW,) * 3, InferenceSettings(steps="even", batch_size=1))
+    handle.remove()
+    tile = np.zeros((WINDOW,) * 3)
+    tile[(WINDOW // 2,) * 3] = 1.0
+    tile = gaussian_filter(tile, WINDOW / 8, mode="constant")
+    weight = torch.from_numpy(tile / tile.max() * 10).half()
+    weight[weight == 0] = weight[weight > 0].min()
+    sums, weights = torch.zeros((3, *shape), dtype=torch.half), torch.zeros(shape, dtype=torch.half)
+    corners = list(product(*(starts(length, 0.5, even=True) for length in shape)))
+    assert len(corners) == len(seen)
+    for corner, window in zip(corners, seen, strict=True):
+        place = tuple(slice(at, at + WINDOW) for at in corner)
+        sums[(slice(None), *place)] += network(window)[0] * weight
+        weights[place] += weight
+    expected = torch.softmax((sums / weights).float(), dim=0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    whole = probabilities_of(network, store, 0, (WINDOW,) * 3, InferenceSettings(steps="even", batch_size=4))
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
+
+
+def test_sums_that_half_precision_cannot_hold_are_kept_whole(tmp_path):
+    store = store_of(tmp_path / "store", (18, 17, 16))
+    found = probabilities_of(Draws(9000.0), store, 0, (WINDOW,) * 3, InferenceSettings(steps="even"))
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.sum(dim=0), torch.ones(18, 17, 16))
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])

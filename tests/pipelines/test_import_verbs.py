@@ -27,6 +27,7 @@ from tests.oracles.authors_stages import jittered
 from tests.oracles.authors_swin import swin_unetr
 from tests.oracles.authors_volumes import GenesisUNet, MedicalResNet, STUNet, VolumeDINO
 from tests.oracles.test_published_clouds import _MaeEncoder
+from tests.oracles.test_published_slices import _makers_dinov2, _timm
 from tests.oracles.test_published_stages import _adaptation
 from tests.oracles.test_published_volumes import _primus_files
 from tests.pipelines.test_dense_probe import run_of
@@ -222,8 +223,7 @@ def test_pretraining_goes_on_from_it(imported, stores, tmp_path) -> None:
         if method == "simclr":
             overrides.append(_window("method", name).replace("window", "crop"))
         out = pretrain(method, data=stores[ROWS[name][2]], out=tmp_path / method, init_from=run, overrides=overrides)
-        wanted = {**load_card(run).encoder, "pool": load_card(out.folder).encoder["pool"]}  # presets have their own
-        assert load_card(out.folder).encoder == wanted
+        assert load_card(out.folder).encoder == load_card(run).encoder, "its pool too: no preset of these says one"
         assert load_card(out.folder).origin == load_card(run).origin
 
 
@@ -314,6 +314,18 @@ def test_clouds_go_the_same_ways(tmp_path) -> None:
         "point_mae", data=store, out=tmp_path / "on", init_from=run, overrides=[*brief, "method.points=64"]
     ).folder
     assert load_card(on).encoder["width"] == load_card(run).encoder["width"] == 64
+
+
+def test_slices_pretrain_on_with_the_pool_of_their_card(stores, tmp_path) -> None:
+    """The presets' encoders pool otherwise by default, in a way that networks of slices have not."""
+    torch.save(_makers_dinov2(_timm("vit_small_patch14_dinov2")), tmp_path / "dinov2.pth")
+    run = import_weights(tmp_path / "dinov2.pth", out=tmp_path / "run").folder
+    overrides = [*QUICK, "method.window=[2,28,28]", "method.crop=[2,28,28]"]
+    for more in ([], ["encoder.pool=grid"]):
+        out = pretrain(
+            "simclr", data=stores[False], out=tmp_path / f"on{len(more)}", init_from=run, overrides=overrides + more
+        )
+        assert load_card(out.folder).encoder["pool"] == ("grid" if more else load_card(run).encoder["pool"])
 
 
 def test_a_file_of_a_run_is_said_to_be_one(tmp_path):

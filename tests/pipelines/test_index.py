@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import medssl
 from medssl.errors import ConfigError, DataError, ManifestError
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import read_manifest
 from pipelines import console
+from pipelines.cli import app
 
 
 @pytest.fixture
@@ -96,3 +98,17 @@ def test_a_wrong_name_for_the_manifest_is_refused_before_a_scan_is_read(scans, t
     monkeypatch.setattr("medssl.manifest.build.build_manifest", lambda *_, **__: pytest.fail("scans were read"))
     with pytest.raises(ManifestError, match=f"{name}: a manifest is a"):
         medssl.index(scans, out=tmp_path / name, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("given", ["option", "path", "setting"])
+def test_a_table_of_targets_is_named_by_an_option_a_path_or_a_setting(scans, tmp_path, given):
+    table, out = tmp_path / "a table.csv", tmp_path / "m.parquet"
+    table.write_text("scan,grade\n" + "".join(f"patient{n:03d},{'high' if n % 2 else 'low'}\n" for n in range(5)))
+    if given == "option":
+        done = CliRunner().invoke(app, ["index", str(scans), "--out", str(out), "--targets", str(table)])
+        assert done.exit_code == 0, done.output
+    elif given == "path":
+        medssl.index(scans, out=out, targets=table)
+    else:
+        medssl.index(scans, out=out, overrides=[f"targets={table}"])
+    assert set(read_manifest(out).targets()["grade"]) == {"high", "low"}

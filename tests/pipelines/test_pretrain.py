@@ -433,3 +433,21 @@ def test_a_frozen_encoder_comes_from_another_run(store, tmp_path, capsys):
     pretrain(data=store, out=tmp_path / "bare", method="local_contrast", overrides=local)
     assert "freezes the encoder" in (tmp_path / "bare" / "log.txt").read_text()
     assert "freezes the encoder" not in (tmp_path / "l" / "log.txt").read_text()
+
+
+def test_batches_by_groups_are_refused_before_a_run_said_and_gone_on_with(store, tmp_path, capsys):
+    run, groups = tmp_path / "run", tmp_path / "groups.csv"
+    grouped = [*QUICK, "data.order=one_group", "train.batch_size=2"]
+    with pytest.raises(ConfigError, match=r"needs data\.groups"):
+        pretrain("masked_small", data=store, out=run, overrides=grouped)
+    scans = [f"scan-{number}" for number in range(4)]
+    groups.write_text("scan,group\n" + "".join(f"{s},{i}\n" for i, s in enumerate(scans)), encoding="utf-8")
+    grouped += [f"data.groups={groups}"]
+    with pytest.raises(ConfigError, match=r"largest of \d groups has 1 items, and a batch takes 2"):
+        pretrain("masked_small", data=store, out=run, overrides=grouped)
+    assert not run.exists()
+    groups.write_text("scan,group\n" + "".join(f"{s},a\n" for s in scans), encoding="utf-8")
+    one = pretrain("masked_small", data=store, out=run, overrides=grouped)
+    assert "order: one_group of 1 groups" in capsys.readouterr().out
+    shuffled = pretrain("masked_small", data=store, out=tmp_path / "plain", overrides=[*QUICK, "train.batch_size=2"])
+    assert identical(one.encoder(), shuffled.encoder())

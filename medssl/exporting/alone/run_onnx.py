@@ -78,7 +78,11 @@ def _slide(session, image, outside, window, how):
         middle = own // 2 if how["steps"] == "even" else (own - 1) / 2.0
         place = (np.arange(own) - middle) / (own / 8.0)
         weight = weight[..., None] * np.exp(-0.5 * place**2) if len(starts) > 1 else np.exp(-0.5 * place**2)
-    weight = np.maximum(weight, max(weight.min(), 6e-9 if how["steps"] == "even" else 1e-3)).astype(np.float32)
+    even = how["steps"] == "even"  # nnU-Net's way: weights up to 10, and all in half precision
+    if even:
+        weight = _halved((10.0 * weight / weight.max()).astype(np.float32))
+        weight = np.where(weight > 0, weight, weight[weight > 0].min())
+    weight = weight if even else np.maximum(weight, max(weight.min(), 1e-3)).astype(np.float32)
     sums = weights = 0.0
     for corner in product(*starts):
         place = tuple(slice(a, a + n) for a, n in zip(corner, window, strict=True))
@@ -86,9 +90,15 @@ def _slide(session, image, outside, window, how):
         if np.isscalar(sums):
             sums = np.zeros((len(logits), *padded.shape[1:]), np.float32)
             weights = np.zeros(padded.shape[1:], np.float32)
-        sums[:, *place] += logits * weight
-        weights[place] += weight
-    return (sums / weights)[inner]
+        for total, at, more in ((sums, (slice(None), *place), logits * weight), (weights, place, weight)):
+            total[at] = _halved(total[at] + more) if even else total[at] + more
+    return (_halved(sums / weights) if even else sums / weights)[inner]
+
+
+def _halved(values):
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16).astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, values)
 
 
 def label_map(found, said, case, shape):

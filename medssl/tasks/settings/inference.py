@@ -18,7 +18,8 @@ class InferenceSettings(Settings):
     steps: Literal["fixed", "even"] = Field(
         default="fixed",
         description="Where windows lie: 'fixed' puts all but the last one step apart, as MONAI does, 'even' spreads "
-        "them evenly and weighs them as nnU-Net does, and logits, not probabilities, go back to the scan's grid.",
+        "them evenly, weighs them and sums in half precision as nnU-Net does, and logits, not probabilities, go back "
+        "to the scan's grid.",
     )
     batch_size: int = Field(default=2, ge=1, description="Windows that go through the network at once.")
     mirror: tuple[Literal["z", "y", "x"], ...] = Field(
