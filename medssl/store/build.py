@@ -169,10 +169,18 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
     for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):
-        in_hand = path.suffix == PART and path.stat().st_mtime > long_ago  # another shard may be writing it
+        in_hand = path.suffix == PART and _written_since(path, long_ago)
         if path.suffix in _OWN_SUFFIXES and path.name not in wanted and not in_hand:
             found.append(path)
     return sorted(set(found))
+
+
+def _written_since(path: Path, then: float) -> bool:
+    """Tell whether another shard may be writing a file, or has just given it its name."""
+    try:
+        return path.stat().st_mtime > then
+    except FileNotFoundError:
+        return True
 
 
 def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Report:
