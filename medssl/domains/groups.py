@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from medssl.batch import Ordering
-from medssl.errors import ConfigError, DataError
+from medssl.engine.run import Run
+from medssl.errors import CheckpointError, ConfigError, DataError
 from medssl.item_orders import order_of_items
 from medssl.listings import ListedStore
-from medssl.spreadsheet import read_cell
+from medssl.spreadsheet import csv_text, read_cell
 from medssl.step_loader import Grouping, group_numbers
 
-__all__ = ["group_lines", "grouping", "read_groups"]
+__all__ = ["group_lines", "grouping", "keep_groups", "read_groups"]
+
+_FILE = "groups.csv"
 
 
 def grouping(data: Any, store: ListedStore[Any, Any]) -> Grouping:
@@ -75,6 +78,27 @@ def read_groups(path: str | Path) -> Mapping[str, str]:
                 "Leave it in one."
             )
     return groups
+
+
+def keep_groups(run: Run, data: Any, store: ListedStore[Any, Any], *, resume: bool) -> None:
+    """Write a run's groups into its folder, by number; resumed, see that they are the same.
+
+    Raises:
+        CheckpointError: The file of groups was changed since the run began.
+    """
+    groups = grouping(data, store).get("groups")
+    if groups is None:
+        return
+    path = run.folder / _FILE
+    now = dict(zip((entry.id for entry in store.entries), map(str, groups), strict=True))
+    if resume and path.is_file() and (before := read_groups(path)) != now:
+        found = sum(before.get(name) != group for name, group in now.items())
+        raise CheckpointError(
+            f"{data.groups}: {found} of {len(now)} {store.noun}s are in other groups than when the run in {run.folder} "
+            f"began ({path.name} there has them), so that it would go on with other batches. Put the file back as it "
+            "was, or begin a new run."
+        )
+    run.write_text(_FILE, csv_text(("scan", "group"), list(now.items())))
 
 
 def group_lines(settings: Any, store: ListedStore[Any, Any], rows_per_item: int) -> list[str]:

@@ -63,12 +63,13 @@ def _to_nnunet(model: Exportable, out: Path, settings: Any) -> Exported:
         export_trained_model,
         starting_network,
     )
-    from medssl.exporting.nnunet_plans import CONFIGURATION, PLANS
+    from medssl.exporting.nnunet_plans import CONFIGURATION, PLANS, kind_of
     from medssl.exporting.nnunet_scheme import must_be_held
 
     tested = f"tested with nnunetv2 {NNUNET_VERSION}"
     dataset = None if settings.dataset is None else Path(settings.dataset)
     if model.is_segmenter and dataset is None and not settings.weights_only:
+        kind_of(model)  # no other input would make another network fit
         warned = [*must_be_held(model, nearest=settings.nearest)]
         written = export_trained_model(model, out)
         step = "" if model.overlap == 0.5 else f" -step_size {1 - model.overlap:g}"

@@ -66,7 +66,7 @@ def validate(preset: str | Path, *, verb: str = "", overrides: Sequence[str] = (
             figures={"verb": chosen, "settings": settings, "origins": resolved.origins},
         )
     )
-    events.message(f"{path}: right, {len(flatten(resolved.settings))} settings for '{chosen}'")
+    events.message(f"{path}: valid, {len(flatten(resolved.settings))} settings for '{chosen}'")
     return found
 
 

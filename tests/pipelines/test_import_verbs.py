@@ -292,6 +292,12 @@ def test_a_network_of_kept_statistics_fine_tunes_as_the_same_weights_built_here(
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_nnunet_refuses_a_network_that_it_has_not_before_its_input(tuned, tmp_path) -> None:
+    """Else the way out that is shown, another store, would end at the network all the same."""
+    with pytest.raises(DataError, match="nnU-Net has no network like"):
+        export(tuned["segmentation"], to="nnunet", out=tmp_path / "nn")
+
+
 def test_clouds_go_the_same_ways(tmp_path) -> None:
     theirs = jittered(_MaeEncoder(64, 1, 1))
     torch.save({"base_model": _prefixed(theirs, "module.MAE_encoder.")}, tmp_path / "pretrain.pth")

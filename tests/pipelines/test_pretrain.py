@@ -435,7 +435,7 @@ def test_a_frozen_encoder_comes_from_another_run(store, tmp_path, capsys):
     assert "freezes the encoder" not in (tmp_path / "l" / "log.txt").read_text()
 
 
-def test_batches_by_groups_are_refused_before_a_run_said_and_gone_on_with(store, tmp_path, capsys):
+def test_batches_by_groups_are_refused_before_a_run_or_said(store, tmp_path, capsys):
     run, groups = tmp_path / "run", tmp_path / "groups.csv"
     grouped = [*QUICK, "data.order=one_group", "train.batch_size=2"]
     with pytest.raises(ConfigError, match=r"needs data\.groups"):
@@ -451,3 +451,31 @@ def test_batches_by_groups_are_refused_before_a_run_said_and_gone_on_with(store,
     assert "order: one_group of 1 groups" in capsys.readouterr().out
     shuffled = pretrain("masked_small", data=store, out=tmp_path / "plain", overrides=[*QUICK, "train.batch_size=2"])
     assert identical(one.encoder(), shuffled.encoder())
+
+
+def test_batches_by_groups_are_gone_on_with_and_a_changed_file_is_told(store, tmp_path, monkeypatch):
+    groups = tmp_path / "groups.csv"
+    text = "scan,group\nscan-0,a\nscan-1,b\nscan-2,a\nscan-3,b\n"
+    groups.write_text(text, encoding="utf-8")
+    grouped = [*QUICK, "data.order=one_group", "train.batch_size=2", f"data.groups={groups}"]
+    whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=grouped)
+    import medssl.volumes.training as verb
+
+    class Stopping(verb.WindowLoader):
+        def batches(self, start_step, stop_step):
+            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(verb, "WindowLoader", Stopping)
+        with pytest.raises(Interrupted):
+            pretrain("masked_small", data=store, out=out, overrides=grouped)
+    groups.write_text(text.replace("scan-1,b", "scan-1,a").replace("scan-2,a", "scan-2,b"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="2 of 4 scans are in other groups than when the run"):
+        pretrain("masked_small", data=store, out=out, overrides=grouped, resume=True)
+    groups.write_text(text, encoding="utf-8")
+    resumed = pretrain("masked_small", data=store, out=out, overrides=grouped, resume=True)
+    assert identical(resumed.encoder(), whole.encoder())
