@@ -4,6 +4,7 @@ The stores are synthetic: one scan is stored, and its record written again under
 files in place of voxels. Each step runs in a process of its own.
 
     python benchmarks/store_listing.py 1000 10000 100000
+    python benchmarks/store_listing.py --listing 1000000     # a listing alone: no records, no files
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import Manifest, manifest_of_rows, read_manifest, write_manifest
 from medssl.step_loader import patient_numbers
 from medssl.store.build import build
-from medssl.store.index import read_record, record_path, stem_of, write_record
+from medssl.store.entry import Entry
+from medssl.store.index import read_record, record_path, stem_of, write_index, write_record
 from medssl.store.options import StoreSettings
 from medssl.store.plan import make_plan
 from medssl.store.read import Store
@@ -70,6 +73,53 @@ def synthetic(folder: Path, count: int) -> Manifest:
     return manifest
 
 
+class Many(Sequence[Entry]):
+    """An entry again and again under other names, each made where it is asked for."""
+
+    def __init__(self, entry: Entry, count: int) -> None:
+        self._entry, self._count = entry, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        if place >= self._count:
+            raise IndexError
+        name = f"scan{place:07d}"
+        return replace(
+            self._entry, id=name, patient=f"p{place:07d}", file=self._entry.file.replace("scan0000000", name)
+        )
+
+
+class Same(Mapping[str, Any]):
+    """The same statistics for all of them."""
+
+    def __init__(self, entries: Many, known: Any) -> None:
+        self._entries, self._known = entries, known
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"scan{place:07d}" for place in range(len(self)))
+
+    def __getitem__(self, scan: str) -> Any:
+        return self._known
+
+
+def listing_alone(folder: Path, count: int) -> None:
+    """Write the listing of as many scans, and nothing else."""
+    synthetic(folder, 1)
+    store = folder / "store"
+    (path,) = (store / "scans").glob("*.json")
+    record = read_record(path)
+    entries = Many(record.entry, count)
+    before, start = peak_kb(), time.process_time()
+    write_index(store, entries, settings={}, classes={}, statistics=Same(entries, record.statistics))
+    told = {"step": "writing the listing", "s": round(time.process_time() - start, 1)}
+    print(json.dumps(told | {"MB": round((peak_kb() - before) / 1024)}), flush=True)
+
+
 def peak_kb() -> int:
     """Return the most memory that this process had; that of its parent does not count. Linux only."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -108,10 +158,18 @@ def main() -> None:
     """Measure, and print one line of JSON a step and size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("counts", nargs="*", type=int)
+    parser.add_argument("--listing", nargs="+", type=int, default=[], metavar="N", help="listings alone")
     parser.add_argument("--step", nargs=2, metavar=("STEP", "FOLDER"), help="one step on a store that is there")
     given = parser.parse_args()
     if given.step:
         measure(given.step[0], Path(given.step[1]))
+    for count in given.listing:
+        with tempfile.TemporaryDirectory() as name:
+            listing_alone(Path(name), count)
+            sizes = {path.name: round(path.stat().st_size / 1e6, 1) for path in (Path(name) / "store").glob("store.*")}
+            print(json.dumps({"scans": count, "MB": sizes}), flush=True)
+            for step in OPENED:
+                subprocess.run([sys.executable, __file__, "--step", step, name], check=True)
     for count in given.counts:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)

@@ -19,6 +19,7 @@ from medssl.store.plan import Plan, held_record, names_in, stored_record, up_to_
 from medssl.store.prepare import Job, prepare
 from medssl.store.prepare_case import prepare_case
 from medssl.store.read import Store
+from medssl.store.rows import Packed, line_of, statistics_rows
 
 __all__ = ["Report", "build", "superseded"]
 
@@ -168,14 +169,23 @@ def superseded(folder: Path, plan: Plan) -> list[Path]:
     long_ago = time.time() - _ABANDONED_AFTER_S
     found = []
     for path in sorted((folder / SCANS).glob("*")) + sorted((folder / SCANS).glob(f".*{PART}")):
-        in_hand = path.suffix == PART and path.stat().st_mtime > long_ago  # another shard may be writing it
+        in_hand = path.suffix == PART and _written_since(path, long_ago)
         if path.suffix in _OWN_SUFFIXES and path.name not in wanted and not in_hand:
             found.append(path)
     return sorted(set(found))
 
 
+def _written_since(path: Path, then: float) -> bool:
+    """Tell whether another shard may be writing a file, or has just given it its name."""
+    try:
+        return path.stat().st_mtime > then
+    except FileNotFoundError:
+        return True
+
+
 def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Report:
     records: list[Record] = []
+    statistics: dict[str, str] = {}
     everything = dict(plan.unreadable)
     waiting = 0
     there = names_in(folder)
@@ -185,7 +195,9 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         if written_one is not None:
             record = up_to_date(written_one, job)
             _forget_paths(folder, job, written_one, record)
-            records.append(record)
+            if record.statistics:
+                statistics[record.entry.id] = line_of(statistics_rows(record.statistics))
+            records.append(replace(record, statistics=(), checksums={}))  # they are most of a record's memory
         elif job.id in failed:
             everything[job.id] = failed[job.id]
         elif note_name(stem) in there and (reason := noted_failure(folder / SCANS, stem)) is not None:
@@ -207,7 +219,7 @@ def _list(folder: Path, plan: Plan, failed: dict[str, str], written: int) -> Rep
         regions=plan.regions,
         refused_labels=clean.value(refused),
         manifest=plan.pointer(folder),
-        statistics={record.entry.id: record.statistics for record in records if record.statistics},
+        statistics=Packed(statistics),
     )
     return Report(
         listed=len(records),

@@ -21,7 +21,7 @@ from medssl.regions import Region, regions_from, regions_json
 from medssl.store.blocks import PART
 from medssl.store.entry import ONE, Entry
 from medssl.store.lines import LINES, LINES_FROM, Lines, LinesWriter, ListedEntries, ListedStatistics, open_lines
-from medssl.store.rows import Parsed, entry_of, line_of, row_of, statistics_of_rows, statistics_rows
+from medssl.store.rows import Packed, Parsed, entry_of, line_of, row_of, statistics_of_rows, statistics_rows
 from medssl.writing import atomic_write, stem_of
 
 __all__ = [
@@ -178,9 +178,11 @@ def write_index(
         text.write(json.dumps(content, indent=1, ensure_ascii=False).removesuffix("\n}"))
         head = text.written
         text.write(',\n "statistics": {')
-        for number, (name, each) in enumerate((statistics or {}).items()):
+        known: Mapping[str, Sequence[Statistics | None]] = {} if statistics is None else statistics
+        for number, name in enumerate(known):
+            row = known.line(name) if isinstance(known, Packed) else line_of(statistics_rows(known[name]))
             text.write(f"{',' * bool(number)}\n  ")
-            lines.statistics(name, *text.write(f"{line_of(name)}: {line_of(statistics_rows(each))}"))
+            lines.statistics(name, *text.write(f"{line_of(name)}: {row}"))
         text.write('\n },\n "entries": [')
         for number, entry in enumerate(entries):
             text.write(f"{',' * bool(number)}\n  ")

@@ -142,8 +142,10 @@ class Lines:
             CacheError: The column was damaged: what is chosen by it is never compared with the lines.
         """
         for part in (name, f"{name}_ends", f"{name}_none"):
-            if part in self._members and zlib.crc32(self._members[part][0].data) != self._members.pop(part)[1]:
+            packed = self._members.get(part)
+            if packed is not None and zlib.crc32(packed[0].data) != packed[1]:
                 raise self._damaged(f"the column {part} of {LINES}")
+            self._members.pop(part, None)  # compared once, whichever thread does it
         whole: list[str | None] = list(_texts(self._columns[name], self._columns[f"{name}_ends"]))
         if name == "label_file":
             for row in np.flatnonzero(self._columns["label_file_none"]).tolist():

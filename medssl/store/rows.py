@@ -11,7 +11,7 @@ from medssl.errors import CacheError
 from medssl.normalising import Statistics
 from medssl.store.entry import ONE, Channel, Entry
 
-__all__ = ["Known", "Parsed", "entry_of", "line_of", "row_of", "statistics_of_rows", "statistics_rows"]
+__all__ = ["Known", "Packed", "Parsed", "entry_of", "line_of", "row_of", "statistics_of_rows", "statistics_rows"]
 
 Known = tuple[Statistics | None, ...]  # of each channel, None of one that the case lacks
 
@@ -44,6 +44,26 @@ class Parsed(Mapping[str, Known]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+class Packed(Mapping[str, Known]):
+    """Statistics by the scan's id, held as lines: as objects they take ten times the memory."""
+
+    def __init__(self, lines: Mapping[str, str]) -> None:
+        self._lines = lines
+
+    def __getitem__(self, scan: str) -> Known:
+        return statistics_of_rows(json.loads(self._lines[scan]))
+
+    def line(self, scan: str) -> str:
+        """Return the statistics of a scan as they are held."""
+        return self._lines[scan]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
 
 
 def line_of(value: Any) -> str:

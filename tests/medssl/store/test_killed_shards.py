@@ -14,6 +14,7 @@ import pytest
 
 from medssl.formats.nifti import write_nifti
 from medssl.manifest.schema import Manifest, manifest_of_rows, write_manifest
+from medssl.store.build import _written_since
 from medssl.store.lines import LINES, ListedEntries
 from medssl.store.read import Store
 from medssl.store.verify import verify
@@ -73,6 +74,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Return what a store holds, without what killed processes left half written and what has the listing's time."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != LINES}
+
+
+def test_a_file_that_gets_its_name_meanwhile_is_in_hand(tmp_path: Path) -> None:
+    assert _written_since(tmp_path / ".writing-x.part", 0.0)
+    (tmp_path / "old").touch()
+    assert _written_since(tmp_path / "old", 0.0)
+    assert not _written_since(tmp_path / "old", 1e11)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
