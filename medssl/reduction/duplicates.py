@@ -169,17 +169,17 @@ def _copies_of_copies(
     """Return pairs that have not met: of each scan with the best of its copies' copies, and of those of large crowds.
 
     Points that very many scans share tell nothing (see `point_votes`), so not all copies of such a scan are proposed
-    with the best one, and a few may be with each other alone. The best ones are few, and their points tell again. A
-    pair of turned copies says nothing of how its neighbours lie to each other, and joins none here.
+    with the best one, and a few may be with each other alone. The best ones are few, and their points tell again. How
+    two copies of copies lie to each other follows from how each lies to those between them.
     """
     place = {name: number for number, name in enumerate(index.ids)}
     met = {(place[one.first], place[one.second]) for one in matches}
-    straight = Variant()
-    ends = [
-        (place[one.first], place[one.second])
-        for one in matches
-        if one.verdict.level.is_copy and one.verdict.variant == straight
-    ]
+    copies = [(place[m.first], place[m.second], m.verdict.variant) for m in matches if m.verdict.level.is_copy]
+    ends = [(first, second) for first, second, _ in copies]
+    turns: dict[int, dict[int, Variant]] = {}  # scan -> its copies, and how these are turned to lie on it
+    for first, second, variant in copies:
+        turns.setdefault(first, {})[second] = variant
+        turns.setdefault(second, {})[first] = variant.undone
     clusters: dict[int, list[int]] = {}
     for number, group in enumerate(joined(np.array(ends, dtype=np.int64).reshape(-1, 2).T, len(index)).tolist()):
         clusters.setdefault(group, []).append(number)
@@ -189,10 +189,12 @@ def _copies_of_copies(
         best = max(members, key=lambda number: (worth[number], -number))
         if len(members) > 1:
             leading.append(best)
-        for low, high in (sorted((best, number)) for number in members if number != best):
-            if (low, high) not in met:
+        for number, turn in _turned_onto(best, turns).items():
+            low, high = sorted((best, number))
+            if number != best and (low, high) not in met:
                 apart = distance(codes[low], codes[high]) / BITS
-                found.append(Candidate(first=low, second=high, distance=apart, how="copies of copies"))
+                variant = turn if low == best else turn.undone
+                found.append(Candidate(first=low, second=high, distance=apart, how="copies of copies", variant=variant))
     if max(map(len, clusters.values()), default=0) >= MANY_ALIKE:
         leading.sort()
         among = Index(tuple(index.fingerprints[number] for number in leading))
@@ -200,6 +202,18 @@ def _copies_of_copies(
             low, high = leading[one.first], leading[one.second]
             if (low, high) not in met:
                 found.append(replace(one, first=low, second=high))
+    return found
+
+
+def _turned_onto(best: int, turns: Mapping[int, Mapping[int, Variant]]) -> dict[int, Variant]:
+    """Return how each scan that is a copy of copies of the best one is turned to lie on it; itself among them."""
+    found, waiting = {best: Variant()}, [best]
+    while waiting:
+        here = waiting.pop(0)
+        for other, turn in sorted(turns.get(here, {}).items()):
+            if other not in found:
+                found[other] = found[here].after(turn)
+                waiting.append(other)
     return found
 
 

@@ -57,6 +57,19 @@ class Variant:
     flips: tuple[bool, bool, bool] = (False, False, False)
     negated: bool = False
 
+    def after(self, other: Variant) -> Variant:
+        """Return the variant that does ``other`` first and then this one."""
+        z, y, x = (
+            (other.order[axis], other.flips[axis] != flip) for axis, flip in zip(self.order, self.flips, strict=True)
+        )
+        return Variant((z[0], y[0], x[0]), (z[1], y[1], x[1]), self.negated != other.negated)
+
+    @property
+    def undone(self) -> Variant:
+        """The variant that turns back what this one turned."""
+        z, y, x = (self.order.index(axis) for axis in range(3))
+        return Variant((z, y, x), (self.flips[z], self.flips[y], self.flips[x]), self.negated)
+
     def name(self) -> str:
         """Return a short name such as "zyx", "xyz flip x" or "zyx negated"."""
         axes = "".join("zyx"[axis] for axis in self.order)

@@ -21,6 +21,7 @@ from medssl.reduction.candidates import Candidate, Proposals, candidates, search
 from medssl.reduction.compare_pairs import _timed, processor_seconds
 from medssl.reduction.duplicates import find_copies, pairs_of, write_pairs
 from medssl.reduction.fingerprint import targets_of
+from medssl.reduction.hashes import Variant, all_variants
 from medssl.reduction.index import make_fingerprints, read_index
 from medssl.reduction.proposed import sliced
 from medssl.reduction.verify import Level
@@ -193,6 +194,42 @@ def test_copies_of_copies_meet_the_best_one_though_nothing_proposes_them(tmp_pat
     assert len(found.groups.kept) == 3
     assert set(found.groups.removed) < {name[f"copy{n}"] for n in range(6)}
     assert len({(one.first, one.second) for one in found.matches}) == len(found.matches)
+
+
+def test_a_cut_copy_goes_though_the_scan_that_stands_for_both_is_turned(tmp_path, monkeypatch):
+    """The whole scan gave way to its mirrored copy, and its cut copy was kept as "no copy of any other"."""
+    generator = np.random.default_rng(5)
+    image = ndimage.gaussian_filter(generator.normal(size=(32, 36, 34)), 1.5) * 2000
+    images = {"whole": image, "mirrored": image[:, :, ::-1].copy(), "cut": image[4:30, 3:33].copy()}
+    index, by_id, name = indexed(tmp_path, images)
+    place = {one: number for number, one in enumerate(index.ids)}
+    turned = Variant(flips=(False, False, True))
+
+    def proposed(one, other, variant):
+        low, high = sorted((place[name[one]], place[name[other]]))
+        return Candidate(first=low, second=high, distance=0.01, how="field", variant=variant)
+
+    pairs = (proposed("whole", "mirrored", turned), proposed("whole", "cut", Variant()))
+    monkeypatch.setattr(duplicates, "propose", lambda *_, **__: Proposals(pairs=pairs, unlike=0, crowded=0))
+    worth = {name[key]: value for key, value in {"mirrored": 3.0, "whole": 2.0, "cut": 1.0}.items()}
+    found = find_copies(index, by_id, worth=worth)
+    assert list(found.groups.kept) == [name["mirrored"]]
+    met = next(m for m in found.matches if {m.first, m.second} == {name["mirrored"], name["cut"]})
+    assert met.candidate.variant == turned
+    assert met.verdict.level.is_copy
+
+
+@pytest.mark.parametrize("one", all_variants()[::5])
+def test_variants_follow_each_other_and_are_undone_as_arrays_are(one):
+    image = np.random.default_rng(0).normal(size=(2, 3, 4))
+
+    def turned(variant, array):
+        flips = tuple(slice(None, None, -1 if flip else 1) for flip in variant.flips)
+        return (-1 if variant.negated else 1) * array.transpose(variant.order)[flips]
+
+    np.testing.assert_array_equal(turned(one.undone, turned(one, image)), image)
+    for other in all_variants()[::7]:
+        np.testing.assert_array_equal(turned(one.after(other), image), turned(one, turned(other, image)))
 
 
 def test_the_time_that_looking_takes_is_told_within_a_factor_of_two(folder, found):
