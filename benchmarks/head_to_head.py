@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -92,7 +93,8 @@ def done(job: Job) -> dict[str, float]:
     out = Path(job.out)
     kept = out / "used.json"
     if not kept.is_file():
-        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)  # of a job that was stopped
+        out.mkdir(parents=True)
         Path(job.shared).mkdir(parents=True, exist_ok=True)
         (out / "job.json").write_text(json.dumps(asdict(job)))
         begin = time.perf_counter()
