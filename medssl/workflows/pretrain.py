@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from medssl.domains.choosing import Chosen, choose_items, data_facts
 from medssl.domains.domain import domain_of_card, store_for
 from medssl.domains.groups import group_lines, keep_groups
+from medssl.domains.kept_tables import keep_tables
 from medssl.domains.training import Trained
 from medssl.encoders.contract import Encoder
 from medssl.engine.card import Card, load_card, load_weights, save_encoder
@@ -350,4 +351,5 @@ def _open_run(
         run, chosen.train.entries
     )  # again where it is resumed: it may have stopped before
     keep_groups(run, resolved.settings.data, chosen.train, resume=resume)
+    keep_tables(run, resolved.settings.data, resume=resume)
     return run

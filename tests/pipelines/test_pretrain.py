@@ -479,3 +479,19 @@ def test_batches_by_groups_are_gone_on_with_and_a_changed_file_is_told(store, tm
     groups.write_text(text, encoding="utf-8")
     resumed = pretrain("masked_small", data=store, out=out, overrides=grouped, resume=True)
     assert identical(resumed.encoder(), whole.encoder())
+
+
+def test_a_run_on_chosen_slices_does_not_go_on_with_others(store, tmp_path):
+    """The table was changed in between: other windows had been read without a word."""
+    table = slices_of(store, tmp_path / "kept.slices.parquet", {2, 5})
+    slices = ["method.window=[1,24,16]", "method.patch=[1,8,8]", f"data.slices={table}",
+              "encoder.kernels=[[1,3,3],[1,3,3]]", "encoder.strides=[[1,1,1],[1,2,2]]"]  # fmt: skip
+    before, out = table.read_bytes(), tmp_path / "run"
+    pretrain("masked_small", data=store, out=out, overrides=[*QUICK, *slices])
+    (out / "card.json").unlink()  # as if it had not ended
+    slices_of(store, table, {3})
+    with pytest.raises(CheckpointError, match=r"data\.slices was changed since the run"):
+        pretrain("masked_small", data=store, out=out, overrides=[*QUICK, *slices], resume=True)
+    table.write_bytes(before)
+    pretrain("masked_small", data=store, out=out, overrides=[*QUICK, *slices], resume=True)
+    assert (out / "card.json").is_file()
