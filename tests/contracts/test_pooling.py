@@ -231,6 +231,7 @@ OTHERS = {
     "masked": {"window": WINDOW, "patch": (4, 4, 4)},
     "spark": {"window": WINDOW},
     "simmim": {"window": WINDOW},
+    "slotcon": {"window": WINDOW, "crop": (8, 16, 8), "prototypes": 6, "hidden": 32, "projected": 16},
     "mae": {"window": WINDOW, "decoder_width": 20, "decoder_depth": 1, "decoder_heads": 2},
     "local_contrast": {"window": (8, 32, 24), "partitions": 2, "blocks": 1, "region": 2, "projected": 16},
     "joined": {"parts": {"drawn": {"method": {"name": "spark", "window": WINDOW}},

@@ -37,7 +37,7 @@ def test_runs_are_scored_by_patient_and_compared(tmp_path, capsys):
     assert auroc.estimate == 1.0
     assert auroc.patients == 10
     assert not auroc.known  # all in order, so nothing is spread: [1.000, 1.000] would claim certainty
-    assert "no spread" in capsys.readouterr().err
+    assert "every patient gives the same value" in capsys.readouterr().err
     assert {row.metric for row in found.comparisons} == {"auroc", "balanced_accuracy", "brier"}
     content = json.loads((good / "class_scores.json").read_text())
     assert np.array(content["runs"]["good"]["confusion"]).sum() == 10
