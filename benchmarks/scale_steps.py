@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from processor_time import processor_seconds
-from store_listing import peak_kb
+from store_listing import counted_calls, peak_kb
 
 from medssl.formats.nifti import write_nifti
 from medssl.workflows.cache import cache
@@ -32,15 +30,7 @@ STEPS = ("index", "index, nothing to do", "cache", "cache, nothing to do")
 
 def measure(step: str, folder: Path) -> None:
     """Print seconds of processor, of the clock, peak memory beyond the start in MB, and calls, of one step."""
-    calls = [0]
-    honest = os.stat
-
-    def counted(*args: Any, **kwargs: Any) -> os.stat_result:
-        calls[0] += 1
-        return honest(*args, **kwargs)
-
-    os.stat = counted  # type: ignore[assignment]
-    sys.addaudithook(lambda event, _: calls.__setitem__(0, calls[0] + (event in ("open", "os.scandir"))))
+    calls = counted_calls()
     before, start, clock = peak_kb(), processor_seconds(), time.perf_counter()
     if step.startswith("index"):
         index(folder / "scans", out=folder / "manifest.parquet", overrides=["workers=1"])

@@ -126,9 +126,8 @@ def peak_kb() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def measure(step: str, folder: Path) -> None:
-    """Print seconds of processor, peak memory beyond the start in MB, and calls of the file system, of one step."""
-    manifest = None if step in OPENED else read_manifest(folder / "manifest.parquet")
+def counted_calls() -> list[int]:
+    """Return a list of one number, which grows from now on with each stat, open and listing of a folder."""
     calls = [0]
     honest = os.stat
 
@@ -138,6 +137,13 @@ def measure(step: str, folder: Path) -> None:
 
     os.stat = counted  # type: ignore[assignment]
     sys.addaudithook(lambda event, _: calls.__setitem__(0, calls[0] + (event in ("open", "os.scandir"))))
+    return calls
+
+
+def measure(step: str, folder: Path) -> None:
+    """Print seconds of processor, peak memory beyond the start in MB, and calls of the file system, of one step."""
+    manifest = None if step in OPENED else read_manifest(folder / "manifest.parquet")
+    calls = counted_calls()
     before = peak_kb()
     start = time.process_time()
     if manifest is None:

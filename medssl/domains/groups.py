@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -116,7 +117,7 @@ def group_lines(settings: Any, store: ListedStore[Any, Any], rows_per_item: int)
     groups = found.get("groups")
     if groups is None:
         return []
-    sizes = [groups.count(number) for number in range(max(groups) + 1)]
+    sizes = list(Counter(groups).values())
     taken = settings.train.batch_size // rows_per_item
     if not getattr(settings.data, "slices", ""):  # else items are slices, which the loader counts
         order_of_items(found["ordering"], len(groups), groups, taken, settings.train.seed)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from medssl.engine.run import Run
 from medssl.errors import CheckpointError, DataError
+from medssl.file_sums import sha256_of
 
 __all__ = ["keep_tables"]
 
@@ -27,7 +27,7 @@ def keep_tables(run: Run, data: Any, *, resume: bool) -> None:
     for key in _KEYS:
         if path := getattr(data, key, ""):
             try:
-                now[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                now[key] = sha256_of(Path(path))
             except OSError as error:
                 raise DataError(f"{path}: data.{key} cannot be read ({error}).") from error
     kept = run.folder / _FILE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medssl.errors import CheckpointError
+from medssl.file_sums import sha256_of
 from medssl.writing import atomic_write, disk_faults, sync
 
 __all__ = [
@@ -98,7 +98,7 @@ def save_checkpoint(
         save_tensors(model, aside / "model.safetensors")
         torch.save(dict(optimizer), aside / "optimizer.pt")
         sync(aside / "optimizer.pt")
-        sums = {name: _sha256(aside / name) for name in _FILES}
+        sums = {name: sha256_of(aside / name) for name in _FILES}
         (aside / "state.json").write_text(json.dumps({**state, "step": step, "sha256": sums}, indent=1))
         sync(aside / "state.json")
         sync(aside)
@@ -137,7 +137,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads((folder / "state.json").read_text())
         for name in _FILES:
-            if _sha256(folder / name) != state["sha256"][name]:
+            if sha256_of(folder / name) != state["sha256"][name]:
                 raise CheckpointError(f"{folder / name}: its checksum is not the one in state.json. It is damaged.")
         return Checkpoint(
             step=int(state["step"]),
@@ -180,8 +180,3 @@ def _drop_leftovers(folder: Path) -> None:
 def _free(path: Path) -> Path:
     """Return ``path``, or the first of its numbered variants that does not exist."""
     return next(p for n in range(1_000_000) if not (p := path.with_name(f"{path.name}{n or ''}")).exists())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from medssl.encoders.contract import Encoder
-from medssl.gathering import added, gathered, mean_of_all, own_of, ratio
+from medssl.gathering import added, gathered, mean_of_all, own_of, processes, ratio
 from medssl.heads import gelu_perceptron
 from medssl.methods.contract import Losses, Method, summed
 from medssl.methods.fitting import Room
@@ -63,14 +63,12 @@ class _Grouping(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(settings.prototypes, settings.projected))  # as nn.Embedding draws
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features of the places (N, D, z', y', x') and their cosines (N, K, z', y', x')."""
+        """Return features of the places (N, D, L) and their cosines (N, K, z', y', x')."""
         coarse = self.encoder(images)[-1]
         places = coarse.flatten(2).transpose(1, 2).flatten(0, 1).float()
         features = self.projector(places).view(len(images), -1, self.prototypes.shape[1]).transpose(1, 2)
         cosines = grouped(features, self.prototypes)
-        return features.reshape(*features.shape[:2], *coarse.shape[2:]), cosines.view(
-            *cosines.shape[:2], *coarse.shape[2:]
-        )
+        return features, cosines.view(*cosines.shape[:2], *coarse.shape[2:])
 
 
 class SlotCon(Method):
@@ -200,7 +198,9 @@ class SlotCon(Method):
             loss = info_nce(pairs, temperature=chosen.slot_temperature)
             losses.append(2 * chosen.slot_temperature * ratio((loss * weight).sum(), weight.sum()))
             shared = shared + added(weight.sum())
-            if view == 0:  # of all processes
+            if view == 0 and processes() == 1:
+                signals = score_statistics(pairs, temperature=chosen.slot_temperature)
+            elif view == 0:  # of all processes
                 rows, anchors, counts = gathered(queries.detach()), gathered(mine[places]), gathered(weight) > 0
                 counts = counts | ~counts.any()
                 seen = slot_pairs(rows[counts], anchors[counts], every, there, item, patient)

@@ -208,8 +208,7 @@ def _copies_of_copies(
 def _turned_onto(best: int, turns: Mapping[int, Mapping[int, Variant]]) -> dict[int, Variant]:
     """Return how each scan that is a copy of copies of the best one is turned to lie on it; itself among them."""
     found, waiting = {best: Variant()}, [best]
-    while waiting:
-        here = waiting.pop(0)
+    for here in waiting:
         for other, turn in sorted(turns.get(here, {}).items()):
             if other not in found:
                 found[other] = found[here].after(turn)

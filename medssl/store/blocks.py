@@ -6,7 +6,6 @@ LZ4HC at level 5 with byte shuffle, chunks of 64^3 and blocks of 32^3 voxels wer
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from medssl.errors import CacheError
 from medssl.writing import atomic_write
 
-__all__ = ["CHUNK", "PART", "grid_of", "open_array", "sha256_of", "write_array"]
+__all__ = ["CHUNK", "PART", "grid_of", "open_array", "write_array"]
 
 CHUNK = 64
 BLOCK = 32
@@ -89,9 +88,3 @@ def open_array(path: Path) -> Any:
     except Exception as error:
         found = "the file is missing" if not path.exists() else f"the file cannot be opened ({error})"
         raise CacheError(f"{path}: {found}. Run `medssl cache` again; it rewrites only what is missing.") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

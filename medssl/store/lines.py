@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from medssl.array_headers import ARRAY_HEADERS
 from medssl.errors import CacheError
-from medssl.store.blocks import PART, sha256_of
+from medssl.file_sums import sha256_of
+from medssl.store.blocks import PART
 from medssl.store.entry import Entry
 from medssl.store.rows import Known, entry_of, statistics_of_rows
 from medssl.writing import atomic_write

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.errors import CacheError
-from medssl.store.blocks import open_array, sha256_of
+from medssl.file_sums import sha256_of
+from medssl.store.blocks import open_array
 from medssl.store.entry import Entry
 from medssl.store.index import read_record, record_path
 from medssl.store.read import Store

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from medssl import geometry
 from medssl.errors import CacheError
+from medssl.file_sums import sha256_of
 from medssl.normalising import Statistics, nonzero_moments, statistics_of
-from medssl.store.blocks import PART, sha256_of, write_array
+from medssl.store.blocks import PART, write_array
 from medssl.store.body import Box, find_body, joined
 from medssl.store.entry import ONE, Channel, Entry
 from medssl.store.index import SCANS, Record, stem_of, write_record

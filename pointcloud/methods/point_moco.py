@@ -24,7 +24,7 @@ from pointcloud.views.multi_crop import CloudViews
 __all__ = ["PointMoCo", "PointMoCoSettings"]
 
 
-class PointMoCo(MomentumContrast, PairMethod):
+class PointMoCo(PairMethod, MomentumContrast):
     """Contrast of a student's queries with a teacher's keys, of clouds.
 
     Args:
@@ -52,7 +52,3 @@ class PointMoCo(MomentumContrast, PairMethod):
     def inputs(self, views: PairViews, which: slice) -> tuple[Tensor, ...]:
         """Return points and counts of the views."""
         return CloudViews(views.large.points[:, which], views.large.count[:, which]).flat()
-
-    def watched(self, pooled: Tensor) -> dict[str, Tensor]:
-        """Return over how many dimensions this step's embeddings spread."""
-        return PairMethod.watched(self, pooled)

@@ -40,6 +40,7 @@ LAYERS: dict[int, set[str]] = {
         "local_places",
         "failure_notes",
         "command",
+        "file_sums",
         "writing",
         "locking",
         "sheet",

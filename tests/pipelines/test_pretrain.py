@@ -1,8 +1,6 @@
 import json
-import os
 import shlex
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from medssl.settings import load_yaml
 from medssl.store.in_memory import Item, store_from_arrays
 from medssl.workflows.pretrain import pretrain, screen_note
 from pipelines import console
+from tests.stopping import stopping
 
 QUICK = [
     "train.steps=6", "train.batch_size=2", "train.log_every=2", "train.probe_every=3", "train.checkpoint_every=2",
@@ -92,17 +91,10 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
     whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=QUICK)
     import medssl.volumes.training as verb
 
-    class Stopping(verb.WindowLoader):
-        def batches(self, start_step, stop_step):
-            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
-                if step == 2:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
     out = tmp_path / "run"
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(verb, "WindowLoader", Stopping)
+        patched.setattr(verb, "WindowLoader", stopping(verb.WindowLoader))
         with pytest.raises(Interrupted) as stop:
             pretrain("masked_small", data=store, out=out, overrides=QUICK)
     assert stop.value.code == 130
@@ -124,16 +116,9 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
 def test_a_stopped_run_is_closed_at_the_step_that_it_reached(store, tmp_path, capsys, monkeypatch):
     import medssl.volumes.training as verb
 
-    class Stopping(verb.WindowLoader):
-        def batches(self, start_step, stop_step):
-            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
-                if step == 2:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(verb, "WindowLoader", Stopping)
+        patched.setattr(verb, "WindowLoader", stopping(verb.WindowLoader))
         with pytest.raises(Interrupted) as stop:
             pretrain("masked_small", data=store, out=out, overrides=QUICK)
     done = stop.value.step
@@ -461,16 +446,9 @@ def test_batches_by_groups_are_gone_on_with_and_a_changed_file_is_told(store, tm
     whole = pretrain("masked_small", data=store, out=tmp_path / "whole", overrides=grouped)
     import medssl.volumes.training as verb
 
-    class Stopping(verb.WindowLoader):
-        def batches(self, start_step, stop_step):
-            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
-                if step == 2:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
     out = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(verb, "WindowLoader", Stopping)
+        patched.setattr(verb, "WindowLoader", stopping(verb.WindowLoader))
         with pytest.raises(Interrupted):
             pretrain("masked_small", data=store, out=out, overrides=grouped)
     groups.write_text(text.replace("scan-1,b", "scan-1,a").replace("scan-2,a", "scan-2,b"), encoding="utf-8")

@@ -1,9 +1,7 @@
 """Pretraining on clouds: the same verb, the same record, the same promises."""
 
 import json
-import os
 import shlex
-import signal
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from pointcloud.methods.table import CLOUD_METHODS
 from pointcloud.shapes import CLASSES, shape
 from pointcloud.store import CloudStore
 from pointcloud.store_writing import CloudItem, store_from_clouds
+from tests.stopping import stopping
 
 QUICK = [
     "train.steps=6", "train.batch_size=4", "train.log_every=2", "train.probe_every=3", "train.checkpoint_every=2",
@@ -111,17 +110,10 @@ def test_stopped_and_resumed_it_is_the_run_that_was_never_stopped(store, tmp_pat
     whole = pretrain("point_mae_small", data=store, out=tmp_path / "whole", overrides=QUICK)
     import pointcloud.training as verb
 
-    class Stopping(verb.CloudLoader):
-        def batches(self, start_step, stop_step):
-            for step, batch in enumerate(super().batches(start_step, stop_step), start_step):
-                if step == 2:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                yield batch
-
     out = tmp_path / "run"
     capsys.readouterr()
     with monkeypatch.context() as patched:
-        patched.setattr(verb, "CloudLoader", Stopping)
+        patched.setattr(verb, "CloudLoader", stopping(verb.CloudLoader))
         with pytest.raises(Interrupted) as stop:
             pretrain("point_mae_small", data=store, out=out, overrides=QUICK)
     assert stop.value.code == 130
